@@ -1,0 +1,115 @@
+"""Real-time speech recognition on XLS-R: the recognizer.
+
+`Recognizer` is the front door; `Session` is the same thing without any I/O. Names are imported when they are first
+asked for, so that a client that needs only events and settings loads neither torch nor a detector.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .config import AudioFormat, SessionConfig
+    from .errors import (
+        AudioError,
+        BacklogFull,
+        ConfigError,
+        EngineError,
+        ModelError,
+        SessionClosed,
+        XlsrLiveError,
+    )
+    from .events import (
+        Error,
+        Event,
+        Final,
+        Partial,
+        SessionEnded,
+        SessionStarted,
+        SpeechEnded,
+        SpeechStarted,
+        Warning,
+        Word,
+        from_json,
+        to_json,
+    )
+    from .files import AudioFile, open_audio
+    from .live import StreamSession
+    from .recognizer import Recognizer
+    from .session import Request, Session
+    from .vocabulary import Vocabulary
+
+_HOME = {
+    "config": ("AudioFormat", "SessionConfig"),
+    "errors": (
+        "AudioError",
+        "BacklogFull",
+        "ConfigError",
+        "EngineError",
+        "ModelError",
+        "SessionClosed",
+        "XlsrLiveError",
+    ),
+    "events": (
+        "Error",
+        "Event",
+        "Final",
+        "Partial",
+        "SessionEnded",
+        "SessionStarted",
+        "SpeechEnded",
+        "SpeechStarted",
+        "Warning",
+        "Word",
+        "from_json",
+        "to_json",
+    ),
+    "files": ("AudioFile", "open_audio"),
+    "live": ("StreamSession",),
+    "recognizer": ("Recognizer",),
+    "session": ("Request", "Session"),
+    "vocabulary": ("Vocabulary",),
+}
+_MODULE = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = [
+    "AudioError",
+    "AudioFile",
+    "AudioFormat",
+    "BacklogFull",
+    "ConfigError",
+    "EngineError",
+    "Error",
+    "Event",
+    "Final",
+    "ModelError",
+    "Partial",
+    "Recognizer",
+    "Request",
+    "Session",
+    "SessionClosed",
+    "SessionConfig",
+    "SessionEnded",
+    "SessionStarted",
+    "SpeechEnded",
+    "SpeechStarted",
+    "StreamSession",
+    "Vocabulary",
+    "Warning",
+    "Word",
+    "XlsrLiveError",
+    "from_json",
+    "open_audio",
+    "to_json",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_MODULE[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

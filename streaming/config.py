@@ -1,0 +1,75 @@
+"""Settings of one session: frozen, checked once, unknown names refused. Milliseconds here, samples inside."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from .errors import ConfigError
+from .frames import STRIDE, ms
+
+Encoding = Literal["pcm_s16le", "pcm_f32le", "mulaw", "alaw"]
+VadName = Literal["cascade", "webrtc", "silero", "energy", "none"]
+Mode = Literal["window", "offline"]
+
+MIN_RATE, MAX_RATE, MAX_CHANNELS = 8_000, 96_000, 32
+
+
+class AudioFormat(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the client's audio is coded. Channels are interleaved and averaged to one."""
+
+    encoding: Encoding = "pcm_s16le"
+    sample_rate: int = 16_000  # Hz
+    channels: int = 1
+
+    def __post_init__(self) -> None:
+        _check("sample_rate", self.sample_rate, MIN_RATE, MAX_RATE, "Hz")
+        _check("channels", self.channels, 1, MAX_CHANNELS, "")
+
+
+class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One session's settings. Durations are in milliseconds; hop, lookahead and left context in steps of 20 ms."""
+
+    vad: VadName = "cascade"  # "none": the client marks utterances with flush
+    vad_threshold: float = 0.5  # speech probability that opens the gate; it stays open down to 0.15 less
+    pre_roll_ms: int = 300  # audio kept from before the first speech frame
+    post_roll_ms: int = 240  # audio kept after the last speech frame
+    min_speech_ms: int = 210  # speech shorter than this does not open the gate
+    hangover_ms: int = 600  # silence that ends an utterance
+    mode: Mode = "window"  # "offline": no partials, one full pass per utterance
+    hop_ms: int = 480  # audio between two partials
+    lookahead_ms: int = 480  # right context before a frame is committed
+    left_context_ms: int = 4_000  # audio before the committed edge that a live step hears again
+    max_utterance_ms: int = 20_000  # longer speech is cut at its best pause
+    trailing_blank_ms: int = 1_600  # after words, so much without any token ends an utterance; 0: never
+    finals: Literal["full", "append"] = "full"  # "append": the final never revises committed text
+    partials: bool = True
+
+    def __post_init__(self) -> None:
+        _check("vad_threshold", self.vad_threshold, 0.15, 0.99, "")
+        _check("pre_roll_ms", self.pre_roll_ms, 0, 2_000, "ms")
+        _check("post_roll_ms", self.post_roll_ms, 0, 2_000, "ms")
+        _check("min_speech_ms", self.min_speech_ms, 0, 2_000, "ms")
+        _check("hangover_ms", self.hangover_ms, 60, 10_000, "ms")
+        _check("hop_ms", self.hop_ms, 20, 5_000, "ms")
+        _check("lookahead_ms", self.lookahead_ms, 0, 5_000, "ms")
+        _check("left_context_ms", self.left_context_ms, 0, 30_000, "ms")
+        _check("max_utterance_ms", self.max_utterance_ms, 2_000, 60_000, "ms")
+        if self.post_roll_ms > self.hangover_ms:
+            raise ConfigError("post_roll_ms must not be longer than hangover_ms")
+        if self.trailing_blank_ms:
+            _check("trailing_blank_ms", self.trailing_blank_ms, max(200, self.post_roll_ms), 10_000, "ms")
+        for name in ("hop_ms", "lookahead_ms", "left_context_ms"):
+            if ms(getattr(self, name)) % STRIDE:
+                raise ConfigError(f"{name} must be a multiple of 20 ms (one frame)")
+
+    @property
+    def live(self) -> bool:
+        """Whether the utterance is encoded while it is spoken."""
+        return self.mode != "offline" and (self.partials or self.finals == "append")
+
+
+def _check(name: str, value: float, low: float, high: float, unit: str) -> None:
+    if not low <= value <= high:
+        raise ConfigError(f"{name} is {value}; it must be {low} to {high} {unit}".rstrip())

@@ -1,0 +1,145 @@
+"""Incremental greedy CTC (best path; Graves et al. 2006): repeats collapse, blanks vanish, boundaries end words.
+
+The collapse state is carried from one block of rows to the next, so any split of the rows gives the same words. A word
+is complete when its boundary has come; until then it belongs to the volatile text, even if its first tokens stand.
+
+Times are those of the frames at which the tokens are spiked, so a word begins a little late and ends a little early,
+as CTC does. The confidence of a token is the highest log-probability that it had in its run of frames; the confidence
+of a word is exp of the mean over its tokens, the geometric mean of their probabilities.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import exp
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .vocabulary import Vocabulary
+
+Rows = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedWord:
+    """Frames `[start, end)` of the utterance; `score` is the sum of the log-probabilities of `tokens` tokens."""
+
+    text: str
+    start: int
+    end: int
+    score: float
+    tokens: int
+
+    @property
+    def confidence(self) -> float:
+        return exp(self.score / self.tokens)
+
+
+@dataclass(slots=True)
+class _Run:
+    """A token over successive frames `[start, end)`, not yet closed by another."""
+
+    token: int
+    start: int
+    end: int
+    best: float
+
+
+class GreedyDecoder:
+    """Words of one utterance. `push` what is committed; ask `tail` what volatile rows would add."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self.words: list[DecodedWord] = []  # complete and final
+        self.frame = 0  # next frame
+        self.last_token_end = 0  # end of the last run that wrote text
+        self._vocabulary = vocabulary
+        self._run: _Run | None = None
+        self._open: DecodedWord | None = None  # the word that still lacks its boundary
+
+    def push(self, rows: Rows) -> None:
+        """Decode log-probabilities of the next frames, shape (frames, vocabulary)."""
+        if not len(rows):
+            return
+        tokens = rows.argmax(axis=1)
+        best = rows[np.arange(len(rows)), tokens]
+        starts = np.flatnonzero(np.concatenate(([True], tokens[1:] != tokens[:-1])))
+        ends = np.append(starts[1:], len(rows))
+        peaks = np.maximum.reduceat(best, starts)
+        for start, end, token, peak in zip(
+            starts.tolist(), ends.tolist(), tokens[starts].tolist(), peaks.tolist(), strict=True
+        ):
+            self._extend(token, self.frame + start, self.frame + end, peak)
+        self.frame += len(rows)
+
+    def finish(self) -> None:
+        """The utterance is over: the open word is complete."""
+        self._close_run()
+        self._close_word()
+
+    def pending(self) -> list[DecodedWord]:
+        """The word that has begun but is not complete, as far as it is known: none or one."""
+        fork = self._fork()
+        fork.finish()
+        return fork.words
+
+    def tail(self, rows: Rows) -> list[DecodedWord]:
+        """Words after the complete ones if `rows` came next and the utterance ended there; changes nothing."""
+        fork = self._fork()
+        fork.push(rows)
+        fork.finish()
+        return fork.words
+
+    def _fork(self) -> GreedyDecoder:
+        fork = GreedyDecoder(self._vocabulary)
+        fork.frame, fork._open = self.frame, self._open
+        fork._run = _Run(self._run.token, self._run.start, self._run.end, self._run.best) if self._run else None
+        return fork
+
+    def _extend(self, token: int, start: int, end: int, peak: float) -> None:
+        if self._run is not None and self._run.token == token:
+            self._run.end = end
+            self._run.best = max(self._run.best, peak)
+        else:
+            self._close_run()
+            self._run = _Run(token, start, end, peak)
+            if self._vocabulary.texts[token][:1].isspace():
+                self._close_word()
+        if self._vocabulary.texts[token].strip():
+            self.last_token_end = end
+
+    def _close_run(self) -> None:
+        """Write the run's token; a blank only closes it."""
+        run, self._run = self._run, None
+        if run is None or run.token == self._vocabulary.blank:
+            return
+        written = self._vocabulary.texts[run.token]
+        text = written.strip()
+        if text:
+            word = self._open
+            self._open = (
+                DecodedWord(text, run.start, run.end, run.best, 1)
+                if word is None
+                else DecodedWord(word.text + text, word.start, run.end, word.score + run.best, word.tokens + 1)
+            )
+        if not self._vocabulary.separator or written[-1:].isspace():
+            self._close_word()
+
+    def _close_word(self) -> None:
+        if self._open is not None:
+            self.words.append(self._open)
+            self._open = None
+
+
+def decode(rows: Rows, vocabulary: Vocabulary) -> list[DecodedWord]:
+    """Words of a whole utterance's log-probabilities, shape (frames, vocabulary)."""
+    decoder = GreedyDecoder(vocabulary)
+    decoder.push(rows)
+    decoder.finish()
+    return decoder.words
+
+
+def confidence(words: list[DecodedWord]) -> float:
+    """Geometric mean of the probabilities of all tokens; 0 without words."""
+    tokens = sum(word.tokens for word in words)
+    return exp(sum(word.score for word in words) / tokens) if tokens else 0.0

@@ -1,0 +1,166 @@
+"""One thread owns the model. Requests of all sessions wait here, the earliest deadline first.
+
+The worker never idles while something waits: it takes the most urgent request, fills the batch with the next ones, and
+while that batch runs the next one gathers. If a batch fails its requests are tried one by one, so that one bad request
+takes nobody else's audio with it; every waiter gets an answer or an `EngineError`, also when the worker dies.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import EngineError
+
+Float32 = NDArray[np.float32]
+
+log = logging.getLogger("xlsr_live.engine")
+
+
+class Encoder(Protocol):
+    """What the engine runs."""
+
+    @property
+    def max_batch(self) -> int:
+        """Most utterances that one call may hold."""
+        ...
+
+    def fits(self, samples: int, others: Sequence[int]) -> bool:
+        """Whether audio of that many samples may share a batch with audio of the other lengths."""
+        ...
+
+    def encode(self, batch: Sequence[Float32]) -> list[Float32]:
+        """Log-probabilities, (frames, vocabulary), for each of the sample arrays, (n,)."""
+        ...
+
+
+@dataclass(order=True, slots=True)
+class _Job:
+    deadline: float
+    order: int
+    samples: Float32 = field(compare=False)
+    wanted: Callable[[], bool] = field(compare=False)
+    future: Future[Float32] = field(compare=False)
+
+
+@dataclass(slots=True)
+class EngineCounters:
+    """Since the start of the engine."""
+
+    batches: int = 0
+    requests: int = 0
+    withdrawn: int = 0  # not encoded, as nobody wanted the answer any more
+    failures: int = 0  # requests that got an error
+    samples: int = 0  # encoded, without padding
+
+
+class Engine:
+    """Start it by making it; `close` it when done. All methods may be called from any thread."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.counters = EngineCounters()
+        self._encoder = encoder
+        self._heap: list[_Job] = []
+        self._order = count()
+        self._changed = threading.Condition()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="xlsr-engine", daemon=True)
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether requests will be answered."""
+        return self._thread.is_alive() and not self._closing
+
+    @property
+    def queued(self) -> int:
+        """Requests that wait for the worker."""
+        return len(self._heap)
+
+    def submit(
+        self, samples: Float32, *, deadline: float, wanted: Callable[[], bool] = lambda: True
+    ) -> Future[Float32]:
+        """Queue audio, (n,), for encoding; `deadline` orders the queue.
+
+        The future never stays open: it gets the log-probabilities or an `EngineError`, or is cancelled because
+        `wanted()` was false when its turn came.
+        """
+        job = _Job(deadline, next(self._order), samples, wanted, Future())
+        with self._changed:
+            if not self.alive:
+                job.future.set_exception(EngineError("the encoder is not running"))
+                return job.future
+            heapq.heappush(self._heap, job)
+            self._changed.notify()
+        return job.future
+
+    def close(self) -> None:
+        """Finish the batch under way, fail what still waits, stop the thread."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            while batch := self._next_batch():
+                self._encode(batch)
+                del batch  # a waiting worker must not keep the last sessions and their audio alive
+        except BaseException:
+            log.exception("the encoder's worker died")
+        finally:
+            with self._changed:
+                self._closing = True
+                left, self._heap = self._heap, []
+            for job in left:
+                job.future.set_exception(EngineError("the encoder was stopped before it came to this request"))
+
+    def _next_batch(self) -> list[_Job]:
+        """Wait for work; most urgent first, then those that fit beside it in order of urgency. Empty on close."""
+        with self._changed:
+            while True:
+                batch: list[_Job] = []
+                passed_over: list[_Job] = []
+                while self._heap and not self._closing and len(batch) < self._encoder.max_batch:
+                    job = heapq.heappop(self._heap)
+                    if not job.wanted():
+                        job.future.cancel()
+                    if batch and not self._encoder.fits(len(job.samples), [len(b.samples) for b in batch]):
+                        passed_over.append(job)
+                    elif job.future.set_running_or_notify_cancel():
+                        batch.append(job)
+                    else:
+                        self.counters.withdrawn += 1
+                for job in passed_over:
+                    heapq.heappush(self._heap, job)
+                if batch or self._closing:
+                    return batch
+                self._changed.wait()
+
+    def _encode(self, batch: list[_Job]) -> None:
+        self.counters.batches += 1
+        self.counters.requests += len(batch)
+        try:
+            answers = self._encoder.encode([job.samples for job in batch])
+        except Exception as error:
+            if len(batch) > 1:
+                for job in batch:
+                    self._encode([job])
+                return
+            log.exception("a request of %d samples failed", len(batch[0].samples))
+            self.counters.failures += 1
+            batch[0].future.set_exception(EngineError(f"the encoder failed: {type(error).__name__}"))
+            return
+        for job, rows in zip(batch, answers, strict=True):
+            self.counters.samples += len(job.samples)
+            job.future.set_result(rows)

@@ -1,0 +1,48 @@
+"""Everything that this package raises on purpose.
+
+    XlsrLiveError
+      AudioError      the audio is not what was declared (yours)
+      ConfigError     a setting is unknown or out of range (yours)
+      ModelError      the checkpoint cannot be loaded or does not fit (yours)
+      BacklogFull     more audio than the session may hold; wait and send it again (yours)
+      SessionClosed   the session has ended (yours)
+      EngineError     the encoder failed or was stopped (ours)
+
+Each carries a `code` that goes over the wire and a sentence that says what to do.
+"""
+
+from __future__ import annotations
+
+
+class XlsrLiveError(Exception):
+    """Base of the tree. `code` is stable and machine-readable, `str(error)` is for people."""
+
+    code = "error"
+
+    def __init__(self, message: str, *, code: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code or type(self).code
+
+
+class AudioError(XlsrLiveError):
+    code = "bad_audio"
+
+
+class ConfigError(XlsrLiveError):
+    code = "bad_config"
+
+
+class ModelError(XlsrLiveError):
+    code = "bad_model"
+
+
+class BacklogFull(XlsrLiveError):
+    code = "backlog_full"
+
+
+class SessionClosed(XlsrLiveError):
+    code = "session_closed"
+
+
+class EngineError(XlsrLiveError):
+    code = "encoder_failed"

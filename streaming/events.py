@@ -1,0 +1,86 @@
+"""What a session tells its listener: frozen, one class per happening, the same in Python and as JSON on the wire.
+
+The order within a session is fixed: `session_started`, then for every utterance `speech_started`, any number of
+`partial`, at most one `final`, and `speech_ended`; then `session_ended`. An utterance in which nothing was said
+(noise that opened the gate) has no `final`: its `speech_ended` says so, and a listener drops its last partial.
+`warning` and `error` may stand anywhere.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Word(msgspec.Struct, frozen=True):
+    word: str
+    start: float  # seconds from the start of the session
+    end: float  # seconds from the start of the session
+    confidence: float  # 0..1, exp of the mean log-probability of the word's tokens at their best frames
+    committed: bool = True  # False: may still change
+
+
+class SessionStarted(msgspec.Struct, frozen=True, tag="session_started", kw_only=True):
+    session: str
+    model: str
+    mode: str
+    version: int = 1  # of the protocol
+
+
+class SpeechStarted(msgspec.Struct, frozen=True, tag="speech_started", kw_only=True):
+    utterance: int  # counted from 0
+    start: float  # seconds; the pre-roll is part of the utterance
+
+
+class Partial(msgspec.Struct, frozen=True, tag="partial", kw_only=True):
+    utterance: int
+    committed: str  # append-only within the utterance
+    volatile: str  # replaces the volatile text before it
+    words: tuple[Word, ...]  # committed, then volatile
+    audio_s: float  # seconds of the session's audio behind this text
+    lag_ms: float  # from the arrival of that audio to this event
+
+
+class Final(msgspec.Struct, frozen=True, tag="final", kw_only=True):
+    utterance: int
+    text: str  # never empty
+    words: tuple[Word, ...]
+    start: float  # seconds, of the utterance
+    end: float  # seconds, of the utterance
+    confidence: float  # 0..1, geometric mean over the utterance's tokens
+
+
+class SpeechEnded(msgspec.Struct, frozen=True, tag="speech_ended", kw_only=True):
+    utterance: int
+    end: float  # seconds
+    reason: str  # silence, blanks, length, flush, end
+
+
+class SessionEnded(msgspec.Struct, frozen=True, tag="session_ended", kw_only=True):
+    audio_s: float  # seconds of audio received
+    utterances: int  # utterances begun
+
+
+class Warning(msgspec.Struct, frozen=True, tag="warning", kw_only=True):
+    code: str
+    message: str
+
+
+class Error(msgspec.Struct, frozen=True, tag="error", kw_only=True):
+    code: str
+    message: str
+
+
+Event = SessionStarted | SpeechStarted | Partial | Final | SpeechEnded | SessionEnded | Warning | Error
+
+_encoder = msgspec.json.Encoder()
+_decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+
+
+def to_json(event: Event) -> str:
+    """One line of JSON, `type` first."""
+    return _encoder.encode(event).decode()
+
+
+def from_json(line: str | bytes) -> Event:
+    """Read what `to_json` wrote; unknown fields are ignored. Raises `msgspec.DecodeError`."""
+    return _decoder.decode(line)

@@ -1,0 +1,46 @@
+"""Frame arithmetic of XLS-R's convolutional encoder.
+
+One unit everywhere: samples at 16 kHz, counted from the start of the session, never wrapping. Frame `i` of an
+utterance that starts at sample `s` covers samples `[s + 320 i, s + 320 i + 400)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+SAMPLE_RATE: Final = 16_000  # samples a second
+CONV_KERNELS: Final = (10, 3, 3, 3, 3, 2, 2)  # of wav2vec 2.0 (arXiv 2006.11477), the same in every XLS-R checkpoint
+CONV_STRIDES: Final = (5, 2, 2, 2, 2, 2, 2)
+
+
+def geometry(kernels: Sequence[int], strides: Sequence[int]) -> tuple[int, int]:
+    """Return (stride, receptive field) in samples of a stack of convolutions."""
+    stride, field = 1, 1
+    for kernel, step in zip(kernels, strides, strict=True):
+        field += (kernel - 1) * stride
+        stride *= step
+    return stride, field
+
+
+STRIDE, FIELD = geometry(CONV_KERNELS, CONV_STRIDES)  # 320 and 400 samples: 20 ms and 25 ms
+
+
+def frames(samples: int) -> int:
+    """Number of frames that `samples` samples make; 0 for less than one receptive field."""
+    return max(0, (samples - FIELD) // STRIDE + 1)
+
+
+def span(count: int) -> int:
+    """Fewest samples that make `count` frames; 0 for none."""
+    return STRIDE * count + FIELD - STRIDE if count > 0 else 0
+
+
+def ms(milliseconds: float) -> int:
+    """Samples in so many milliseconds."""
+    return round(milliseconds * SAMPLE_RATE / 1000)
+
+
+def seconds(samples: int) -> float:
+    """Seconds for people, to the millisecond."""
+    return round(samples / SAMPLE_RATE, 3)

@@ -1,0 +1,166 @@
+"""One stream for asyncio: the sans-I/O session, driven by audio that is sent and answers that come back.
+
+    async with recognizer.session() as stream:
+        await stream.send(pcm)
+        ...
+        await stream.end()
+        async for event in stream:
+            print(event)
+
+Sending and listening may also be two tasks. `send` waits while too much audio is unheard, so a fast sender is slowed
+down instead of losing anything; a slow listener loses partials that newer ones have replaced, never a final.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import CancelledError, Future
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .engine import Engine
+from .errors import SessionClosed, XlsrLiveError
+from .events import Event, Partial
+from .session import Request, Session
+
+_PIECE_BYTES = 32_768  # so that one large packet cannot ask for more room than a session has
+_PIECE_SAMPLES = 8_192
+_EVENT_LIMIT = 256  # unread events before partials are coalesced
+
+Clock = Callable[[], float]
+
+
+class StreamSession:
+    """Made by `Recognizer.session()`; belongs to the event loop that runs when it is made."""
+
+    def __init__(self, session: Session, engine: Engine, *, clock: Clock = time.monotonic) -> None:
+        self.coalesced = 0  # partials that a slow listener did not see
+        self._session = session
+        self._engine = engine
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._sending = asyncio.Lock()
+        self._changed = asyncio.Event()  # something was answered: there may be room, or news
+        self._events: deque[Event] = deque()
+        self._news = asyncio.Event()
+        self._closed = False
+        self._pump()
+
+    @property
+    def name(self) -> str:
+        return self._session.name
+
+    async def send(self, audio: bytes | NDArray[np.floating]) -> None:
+        """Send a packet: bytes in the declared format, or float samples (n,) or (n, channels) in [-1, 1].
+
+        Raises `AudioError` if samples are not finite (that packet is refused), `SessionClosed` after `end`.
+        """
+        size = _PIECE_SAMPLES if isinstance(audio, np.ndarray) else _PIECE_BYTES
+        async with self._sending:
+            self._session.check_audio(audio)
+            for at in range(0, len(audio), size):
+                piece = audio[at : at + size]
+                await self._room_for(piece)
+                self._session.receive_audio(piece, self._clock())
+                self._pump()
+                await asyncio.sleep(0)  # a long packet must not keep the other sessions waiting
+
+    async def flush(self) -> None:
+        """Mark the end of an utterance here: it is finished without waiting for silence."""
+        async with self._sending:
+            self._check_open()
+            self._session.receive_flush(self._clock())
+            self._pump()
+
+    async def end(self) -> None:
+        """No more audio: finishes the open utterance. Events go on to `SessionEnded`. May be called again."""
+        async with self._sending:
+            if not self._closed:
+                self._session.receive_eof(self._clock())
+                self._pump()
+
+    async def aclose(self) -> None:
+        """Drop the session at once: what is not yet answered is lost, waiting senders and listeners are told."""
+        self._closed = True
+        self._changed.set()
+        self._news.set()
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        """Events in order, to `SessionEnded`, or until the session is closed."""
+        while True:
+            while self._events:
+                yield self._events.popleft()
+            if self._closed or self._session.ended:
+                return
+            self._news.clear()
+            await self._news.wait()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    # ── how it works ──
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise SessionClosed("the session was closed")
+
+    async def _room_for(self, piece: bytes | NDArray[np.floating]) -> None:
+        self._check_open()
+        while not self._session.can_take(piece):
+            self._changed.clear()
+            await self._changed.wait()
+            self._check_open()
+
+    def _pump(self) -> None:
+        """Carry requests to the engine and events to the listener."""
+        for request in self._session.requests():
+            future = self._engine.submit(
+                request.samples, deadline=request.deadline, wanted=lambda id=request.id: self._wants(id)
+            )
+            future.add_done_callback(lambda done, request=request: self._answered(request, done))
+        for event in self._session.events():
+            self._add(event)
+        self._changed.set()
+        self._news.set()
+
+    def _wants(self, request: int) -> bool:
+        return not self._closed and self._session.wants(request)
+
+    def _add(self, event: Event) -> None:
+        if isinstance(event, Partial) and len(self._events) >= _EVENT_LIMIT:
+            last = self._events[-1]
+            if isinstance(last, Partial) and last.utterance == event.utterance:
+                self._events.pop()
+                self.coalesced += 1
+        self._events.append(event)
+
+    def _answered(self, request: Request, done: Future[NDArray[np.float32]]) -> None:
+        """In the engine's thread: hand over to the loop, unless that is gone."""
+        try:
+            self._loop.call_soon_threadsafe(self._take, request, done)
+        except RuntimeError:  # the loop was closed with the session still open
+            self._closed = True
+
+    def _take(self, request: Request, done: Future[NDArray[np.float32]]) -> None:
+        if self._closed:
+            return
+        try:
+            rows = done.result()
+        except CancelledError:
+            return
+        except XlsrLiveError as error:
+            self._session.receive_failure(request.id, str(error), self._clock())
+        else:
+            self._session.receive_logprobs(request.id, rows, self._clock())
+        self._pump()

@@ -1,0 +1,220 @@
+"""The front door: load a model once, open as many sessions as you like.
+
+recognizer = Recognizer.load("bundled")
+for final in recognizer.transcribe("talk.wav"):
+    print(final.text)
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .audio import AudioDecoder
+from .config import AudioFormat, SessionConfig
+from .decode import confidence, decode
+from .engine import Engine
+from .errors import AudioError, XlsrLiveError
+from .events import Event, Final, Word
+from .files import open_audio
+from .frames import FIELD, SAMPLE_RATE, STRIDE, seconds
+from .live import StreamSession
+from .normalize import normalize
+from .session import Session
+from .vad import make_vad
+
+if TYPE_CHECKING:
+    from .xlsr import ModelInfo, XlsrEncoder
+
+Audio = Path | str | NDArray[np.floating]
+
+_BLOCK_SECONDS = 0.1
+_IN_FLIGHT = 8  # requests that a file keeps the engine supplied with
+
+
+class Recognizer:
+    """A loaded model and the thread that runs it. Weights are shared by all sessions, state is each session's own.
+
+    Close it when done, or use it as a context manager.
+    """
+
+    def __init__(self, encoder: XlsrEncoder) -> None:
+        self.encoder = encoder
+        self.engine = Engine(encoder)
+
+    @classmethod
+    def load(
+        cls,
+        model: str = "bundled",
+        *,
+        revision: str | None = None,
+        language: str | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+        threads: int | None = None,
+        max_batch: int | None = None,
+    ) -> Self:
+        """Load "bundled", a local directory, or a Hugging Face name (pinned by `revision`).
+
+        `language` picks an adapter of a multilingual checkpoint such as MMS. `device` is auto, cpu or cuda; `dtype`
+        auto, float32, bfloat16 or float16. Raises `ModelError`.
+        """
+        from .xlsr_load import load
+
+        return cls(
+            load(
+                model,
+                revision=revision,
+                language=language,
+                device=device,
+                dtype=dtype,
+                threads=threads,
+                max_batch=max_batch,
+            )
+        )
+
+    @property
+    def info(self) -> ModelInfo:
+        return self.encoder.info
+
+    def session(
+        self, config: SessionConfig | None = None, audio: AudioFormat | None = None, *, name: str | None = None
+    ) -> StreamSession:
+        """Open a stream. Must be called in a running event loop."""
+        return StreamSession(self._new_session(config, audio, name), self.engine)
+
+    def stream(self, audio: Audio, config: SessionConfig | None = None, *, pace: float = 0.0) -> Iterator[Event]:
+        """A file, or 16 kHz mono samples (n,), through the live path; events as they happen.
+
+        `pace` 1.0 feeds it in real time, 0 as fast as it is heard. Raises `AudioError`.
+        """
+        form, blocks = _open(audio)
+        driver = _Driver(self._new_session(config, form, None), self.engine)
+        started, fed = time.monotonic(), 0
+        yield from driver.events()
+        for block in blocks:
+            fed += len(block)
+            while pace > 0 and (early := started + fed / form.sample_rate / pace - time.monotonic()) > 0:
+                driver.wait(early)
+                yield from driver.events()
+            while not driver.ready(block):
+                driver.wait()
+                yield from driver.events()
+            driver.session.receive_audio(block, time.monotonic())
+            yield from driver.events()
+        driver.session.receive_eof(time.monotonic())
+        yield from driver.events()
+        while not driver.session.ended:
+            driver.wait()
+            yield from driver.events()
+
+    def transcribe(self, audio: Audio, config: SessionConfig | None = None) -> list[Final]:
+        """Finals of a file, or of 16 kHz mono samples (n,), by the live path. Raises `AudioError`."""
+        return [event for event in self.stream(audio, config) if isinstance(event, Final)]
+
+    def offline(self, audio: Audio) -> Final | None:
+        """One pass over all of the audio with full context and no gate; None if no word was heard.
+
+        Memory grows with the square of the length: for minutes, not hours. Raises `AudioError`.
+        """
+        form, blocks = _open(audio)
+        decoder = AudioDecoder(form)
+        samples = np.concatenate([*(decoder.receive(block) for block in blocks), decoder.flush()])
+        if len(samples) < FIELD:
+            raise AudioError(f"{len(samples)} samples of audio at 16 kHz make no frame of {FIELD}")
+        rows = self.engine.submit(
+            normalize(samples) if self.encoder.normalized else samples, deadline=time.monotonic()
+        ).result()
+        words = decode(rows, self.encoder.vocabulary)
+        if not words:
+            return None
+        return Final(
+            utterance=0,
+            text=self.encoder.vocabulary.join(word.text for word in words),
+            words=tuple(
+                Word(w.text, seconds(w.start * STRIDE), seconds(w.end * STRIDE), round(w.confidence, 3)) for w in words
+            ),
+            start=0.0,
+            end=seconds(len(samples)),
+            confidence=round(confidence(words), 3),
+        )
+
+    def close(self) -> None:
+        """Stop the engine; sessions still open get errors."""
+        self.engine.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _new_session(self, config: SessionConfig | None, audio: AudioFormat | None, name: str | None) -> Session:
+        config = config or SessionConfig()
+        return Session(
+            self.encoder.vocabulary,
+            config,
+            audio,
+            vad=make_vad(config.vad),
+            normalized=self.encoder.normalized,
+            name=name or uuid.uuid4().hex[:12],
+            model=self.info.name,
+        )
+
+
+class _Driver:
+    """Carries one session's requests to the engine and the answers back, without an event loop."""
+
+    def __init__(self, session: Session, engine: Engine) -> None:
+        self.session = session
+        self._engine = engine
+        self._running: dict[Future[NDArray[np.float32]], int] = {}
+
+    def ready(self, block: NDArray[np.floating]) -> bool:
+        """Whether more audio should be fed now."""
+        return len(self._running) < _IN_FLIGHT and self.session.can_take(block)
+
+    def events(self) -> list[Event]:
+        """Submit what the session asks for; return what happened."""
+        for request in self.session.requests():
+            wanted = partial(self.session.wants, request.id)
+            future = self._engine.submit(request.samples, deadline=request.deadline, wanted=wanted)
+            self._running[future] = request.id
+        return self.session.events()
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait for an answer, at most `timeout` seconds, and hand over all that are there."""
+        if not self._running:
+            if timeout is None:
+                raise RuntimeError("the session waits for answers to requests that were never made")
+            time.sleep(timeout)
+            return
+        done, _ = wait(self._running, timeout=timeout, return_when=FIRST_COMPLETED)
+        for future in done:
+            request, now = self._running.pop(future), time.monotonic()
+            try:
+                self.session.receive_logprobs(request, future.result(), now)
+            except CancelledError:
+                pass
+            except XlsrLiveError as error:
+                self.session.receive_failure(request, str(error), now)
+
+
+def _open(audio: Audio) -> tuple[AudioFormat, Iterator[NDArray[np.floating]]]:
+    if not isinstance(audio, np.ndarray):
+        file = open_audio(audio)
+        return AudioFormat(sample_rate=file.sample_rate, channels=file.channels), file.blocks(_BLOCK_SECONDS)
+    size = round(_BLOCK_SECONDS * SAMPLE_RATE)
+    blocks = (audio[at : at + size] for at in range(0, len(audio), size))
+    return AudioFormat(channels=audio.shape[1] if audio.ndim == 2 else 1), blocks

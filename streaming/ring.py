@@ -1,0 +1,62 @@
+"""A bounded buffer of audio with an absolute sample index.
+
+The index counts from the start of the session and never wraps. The buffer starts small and grows to its capacity, so
+that a silent session holds little. It refuses what it no longer holds and counts what it dropped.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class AudioRing:
+    """Holds samples `[start, end)`; `dropped` counts samples overwritten before anybody discarded them."""
+
+    def __init__(self, capacity: int) -> None:
+        if capacity < 1:
+            raise ValueError("capacity must be at least one sample")
+        self.capacity = capacity
+        self.start = 0
+        self.end = 0
+        self.dropped = 0
+        self._data = np.zeros(min(capacity, 16_384), np.float32)
+
+    def append(self, samples: NDArray[np.float32]) -> None:
+        """Add samples at `end`; beyond the capacity the oldest are dropped and counted."""
+        end = self.end + len(samples)
+        overrun = max(0, end - self.start - self.capacity)
+        self.dropped += overrun
+        self.start += overrun
+        self._reserve(end - self.start)
+        kept = samples[-self.capacity :]
+        self._copy_in(end - len(kept), kept)
+        self.end = end
+
+    def read(self, start: int, end: int) -> NDArray[np.float32]:
+        """Copy of samples `[start, end)`. Raises `IndexError` if any of them is not held."""
+        if not self.start <= start <= end <= self.end:
+            raise IndexError(f"samples [{start}, {end}) asked, [{self.start}, {self.end}) held")
+        at, count, size = start % len(self._data), end - start, len(self._data)
+        if at + count <= size:
+            return self._data[at : at + count].copy()
+        return np.concatenate((self._data[at:], self._data[: at + count - size]))
+
+    def discard(self, before: int) -> None:
+        """Give up all samples before index `before`."""
+        self.start = max(self.start, min(before, self.end))
+
+    def _reserve(self, count: int) -> None:
+        if count <= len(self._data):
+            return
+        held_start, held_end = self.start, max(self.start, self.end)
+        held = self.read(held_start, held_end)
+        self._data = np.zeros(min(self.capacity, max(count, 2 * len(self._data))), np.float32)
+        self._copy_in(held_start, held)
+
+    def _copy_in(self, start: int, samples: NDArray[np.float32]) -> None:
+        size = len(self._data)
+        at = start % size
+        first = min(len(samples), size - at)
+        self._data[at : at + first] = samples[:first]
+        self._data[: len(samples) - first] = samples[first:]

@@ -1,0 +1,74 @@
+"""The encoder edge: a `Wav2Vec2ForCTC` that turns batches of audio into log-probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from .errors import EngineError
+from .frames import frames
+from .vocabulary import Vocabulary
+
+Float32 = NDArray[np.float32]
+
+_MOST_PADDING = 0.25  # of a batch's samples
+
+
+class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What was loaded, for people and for `/v1/models`."""
+
+    name: str
+    parameters: int
+    device: str
+    dtype: str
+    vocabulary: int  # tokens
+    language: str | None
+    modes: tuple[str, ...] = ("window", "offline")
+
+
+class XlsrEncoder:
+    """A checkpoint ready to encode; see `engine.Encoder`.
+
+    On a CPU the default is one utterance a batch: batches save no time there, and an utterance's numbers then do not
+    depend, in the last bit, on who shares its batch.
+    """
+
+    def __init__(
+        self, model: Any, vocabulary: Vocabulary, info: ModelInfo, *, normalized: bool, max_batch: int
+    ) -> None:
+        self.vocabulary = vocabulary
+        self.info = info
+        self.normalized = normalized
+        self.max_batch = max_batch
+        self._model = model
+        self._device = model.device
+        self._dtype = model.dtype
+        # Group norm has statistics over time, so padding would change every frame: equal lengths only.
+        self._may_pad = model.config.feat_extract_norm == "layer"
+
+    def fits(self, samples: int, others: Sequence[int]) -> bool:
+        if not self._may_pad:
+            return all(samples == other for other in others)
+        total, longest = samples + sum(others), max(samples, *others)
+        return longest * (len(others) + 1) - total <= _MOST_PADDING * total
+
+    @torch.inference_mode()
+    def encode(self, batch: Sequence[Float32]) -> list[Float32]:
+        """Log-probabilities, (frames, vocabulary) float32, of normalised 16 kHz audio, (n,) with n of at least 400."""
+        lengths = [len(samples) for samples in batch]
+        audio = torch.zeros(len(batch), max(lengths))
+        for row, samples in zip(audio, batch, strict=True):
+            row[: len(samples)] = torch.from_numpy(samples)
+        mask = None
+        if min(lengths) != max(lengths):
+            mask = (torch.arange(max(lengths))[None] < torch.tensor(lengths)[:, None]).long().to(self._device)
+        logits = self._model(audio.to(self._device, self._dtype), attention_mask=mask).logits
+        rows = cast(Float32, logits.float().log_softmax(-1).cpu().numpy())
+        if not np.isfinite(rows).all():
+            raise EngineError("the model's output is not finite")
+        return [r[: frames(length)] for r, length in zip(rows, lengths, strict=True)]

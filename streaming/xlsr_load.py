@@ -1,0 +1,213 @@
+"""Loading a checkpoint: a directory in Hugging Face's layout, or a name on the hub, by transformers.
+
+Weights are read from safetensors alone and no code of a checkpoint is run. Whatever goes wrong becomes a `ModelError`
+of one sentence.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch.nn.utils import parametrize
+
+from .errors import ModelError
+from .frames import FIELD, SAMPLE_RATE, STRIDE, geometry
+from .vocabulary import Vocabulary
+from .xlsr import ModelInfo, XlsrEncoder
+
+BUNDLED = Path(__file__).parent / "bundled"
+_GPU_BATCH = 32
+
+# transformers' classes are made with decorators that hide their types.
+_Config: Any = transformers.Wav2Vec2Config
+_Extractor: Any = transformers.Wav2Vec2FeatureExtractor
+_Tokenizer: Any = transformers.Wav2Vec2CTCTokenizer
+_Model: Any = transformers.Wav2Vec2ForCTC
+
+log = logging.getLogger("xlsr_live.model")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a checkpoint comes from, as `from_pretrained` takes it."""
+
+    name: str
+    path: str
+    revision: str | None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {"revision": self.revision} if self.revision else {}
+
+
+def load(
+    name: str,
+    *,
+    revision: str | None = None,
+    language: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    threads: int | None = None,
+    max_batch: int | None = None,
+) -> XlsrEncoder:
+    """Load a checkpoint: "bundled", a directory, or a Hugging Face name. Raises `ModelError`."""
+    source = _source(name, revision)
+    where = _device(device)
+    kind = _dtype(dtype, where)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        config = _Config.from_pretrained(source.path, **source.options)
+        _check_config(source, config)
+        extractor = _Extractor.from_pretrained(source.path, **source.options)
+        tokenizer = _Tokenizer.from_pretrained(
+            source.path, **source.options, **({"target_lang": language} if language else {})
+        )
+        model = _load_model(source, language)
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
+        raise _explained(source, language, error) from error
+    if extractor.sampling_rate != SAMPLE_RATE:
+        raise ModelError(f"{name} wants audio at {extractor.sampling_rate} Hz; only {SAMPLE_RATE} Hz checkpoints work")
+    model = model.to(device=where, dtype=kind)
+    _bake_weight_norm(model)
+    vocabulary = _vocabulary(tokenizer, model.config.vocab_size)
+    info = ModelInfo(
+        name=name,
+        parameters=sum(p.numel() for p in model.parameters()),
+        device=str(where),
+        dtype=str(kind).removeprefix("torch."),
+        vocabulary=len(vocabulary),
+        language=language,
+    )
+    batch = max_batch or (_GPU_BATCH if where.type == "cuda" else 1)
+    return XlsrEncoder(model, vocabulary, info, normalized=bool(extractor.do_normalize), max_batch=batch)
+
+
+def _source(name: str, revision: str | None) -> Source:
+    if name == "bundled":
+        return Source(name, str(BUNDLED), None)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        _check_directory(path)
+        return Source(name, str(path), None)
+    if path.exists():
+        raise ModelError(
+            f"{name} is a file; a model is a directory (config.json, model.safetensors, ...) or a hub name"
+        )
+    if name.startswith(("/", ".", "~")) or name.count("/") != 1:
+        raise ModelError(f"{name}: no such directory, and not a Hugging Face name (owner/model)")
+    return Source(name, name, revision)
+
+
+def _check_directory(path: Path) -> None:
+    if not (path / "config.json").is_file():
+        raise ModelError(f"{path} holds no config.json: not a checkpoint in Hugging Face's layout")
+    if any((path / file).is_file() for file in ("model.safetensors", "model.safetensors.index.json")):
+        return
+    if any(path.glob("*.bin")) or any(path.glob("*.pt")) or any(path.glob("*.ckpt")):
+        raise ModelError(
+            f"{path} holds only pickled weights, which can run code when loaded; only safetensors are read. "
+            "Convert it: Wav2Vec2ForCTC.from_pretrained(DIR).save_pretrained(NEW_DIR) where you trust the source"
+        )
+    raise ModelError(f"{path} holds no weights: model.safetensors is missing")
+
+
+def _check_config(source: Source, config: Any) -> None:
+    architectures: list[str] = config.architectures or []
+    if config.model_type != "wav2vec2" or "Wav2Vec2ForCTC" not in architectures:
+        found = ", ".join(architectures) or config.model_type
+        hint = "; it is a pre-trained base without a CTC head: pick a fine-tuned one" if "PreTrain" in found else ""
+        raise ModelError(f"{source.name} is {found}, not Wav2Vec2ForCTC{hint}")
+    if geometry(config.conv_kernel, config.conv_stride) != (STRIDE, FIELD) or config.add_adapter:
+        raise ModelError(f"{source.name} does not make one frame of every {STRIDE} samples as XLS-R does")
+
+
+def _load_model(source: Source, language: str | None) -> Any:
+    model, report = _Model.from_pretrained(
+        source.path,
+        **source.options,
+        use_safetensors=True,
+        trust_remote_code=False,
+        attn_implementation="sdpa",
+        dtype=torch.float32,
+        output_loading_info=True,
+    )
+    missing = sorted(key for key in report["missing_keys"] if "masked_spec_embed" not in key)
+    if missing:
+        raise ModelError(f"{source.name} lacks weights ({', '.join(missing[:3])}, ...): it cannot recognise anything")
+    if language is not None:
+        if model.config.adapter_attn_dim is None:
+            raise ModelError(f"{source.name} has no language adapters; leave the language out")
+        model.load_adapter(language, use_safetensors=True, **source.options)
+    return model.eval()
+
+
+def _explained(source: Source, language: str | None, error: Exception) -> ModelError:
+    """One sentence out of transformers' many."""
+    if isinstance(error, ModelError):
+        return error
+    log.debug("loading %s", source.name, exc_info=error)
+    first = str(error).strip().split("\n")[0]
+    if source.path == source.name and ("connect" in str(error) or "offline" in str(error).lower()):
+        return ModelError(
+            f"{source.name} is not in the local cache and the Hugging Face hub cannot be reached. "
+            "Connect once to download it, or give a local directory"
+        )
+    if source.path == source.name and "safetensors" in str(error):
+        return ModelError(f"{source.name} has no safetensors weights on the hub: {first}")
+    spoken = f" for language {language!r}" if language else ""
+    return ModelError(f"{source.name} cannot be loaded{spoken}: {first}")
+
+
+def _device(device: str) -> torch.device:
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise ModelError(f"{device!r} is not a device; say auto, cpu or cuda") from error
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise ModelError("no CUDA device is available here; use --device cpu")
+    return found
+
+
+def _dtype(dtype: str, device: torch.device) -> torch.dtype:
+    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if dtype == "auto":
+        if device.type != "cuda":
+            return torch.float32
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    if dtype not in known:
+        raise ModelError(f"{dtype!r} is not a number format; say auto, {', '.join(known)}")
+    return known[dtype]
+
+
+def _bake_weight_norm(model: Any) -> None:
+    """The positional convolution's weight norm is for training; computed once it gives the same weight."""
+    conv = model.wav2vec2.encoder.pos_conv_embed.conv
+    if parametrize.is_parametrized(conv, "weight"):
+        parametrize.remove_parametrizations(conv, "weight", leave_parametrized=True)
+
+
+def _vocabulary(tokenizer: Any, size: int) -> Vocabulary:
+    tokens = [""] * size
+    for token, index in tokenizer.get_vocab().items():
+        if index < size:  # tokenizers may know tokens that the head cannot emit
+            tokens[index] = token
+    blank: int | None = tokenizer.pad_token_id
+    if blank is None or blank >= size:
+        raise ModelError("the tokenizer has no padding token, which is CTC's blank")
+    special: tuple[str | None, ...] = (tokenizer.bos_token, tokenizer.eos_token, tokenizer.unk_token)
+    return Vocabulary.from_tokens(
+        tokens,
+        blank=blank,
+        delimiter=tokenizer.word_delimiter_token,
+        silent=[token for token in special if token],
+        lower=bool(tokenizer.do_lower_case),
+    )
