@@ -1,0 +1,168 @@
+"""The `/v1/stream` websocket: messages in, one `StreamSession`'s events out. No recognition logic.
+
+Three tasks share one client. The reader turns messages into calls of the session, the pump moves the session's events
+to the outbox, the writer sends them and, at the end, closes. Whatever ends the input (`end`, an error, a limit, the
+server's own shutdown), the rest is the same: what was accepted is finished, its finals are sent, the socket closes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from typing import Final
+
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from ..streaming.errors import XlsrLiveError
+from ..streaming.events import Error, Event, SessionEnded, Warning, to_json
+from ..streaming.live import StreamSession
+from ..streaming.recognizer import Recognizer
+from .messages import CLOSE, ClientMessage, Code, End, Flush, ProtocolError, Start, parse
+from .outbox import Outbox
+from .settings import ServerSettings
+
+logger = logging.getLogger("xlsr_live.server")
+LAST_WORD_S: Final = 5.0  # for the close frame to a client that may no longer be reading
+
+
+class NativeStream:
+    """One client of `/v1/stream`. `run` once; `shut_down` and `drop` at any time, from the same event loop."""
+
+    def __init__(self, name: str, websocket: WebSocket, recognizer: Recognizer, settings: ServerSettings) -> None:
+        self.name = name
+        self._websocket = websocket
+        self._recognizer = recognizer
+        self._settings = settings
+        self._outbox = Outbox(settings.max_unread_events)
+        self._session: StreamSession | None = None
+        self._helpers: list[asyncio.Task[None]] = []  # reader and pump
+        self._input: asyncio.Timeout | None = None  # while input is taken
+        self._stopping = False
+        self._close = (1000, "")  # code and reason; the first reason to close stands
+
+    async def run(self) -> None:
+        """Serve the client until it or the session ends. Releases everything, whichever way that happens."""
+        await self._websocket.accept()
+        logger.info("session %s: connected", self.name)
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._helpers.append(group.create_task(self._read(group)))
+                await self._write()
+                for helper in self._helpers:
+                    helper.cancel()
+        except* WebSocketDisconnect:
+            logger.info("session %s: client left", self.name)
+        except* XlsrLiveError as errors:  # the outbox is full, or the engine is gone: nothing more can be finished
+            error = errors.exceptions[0]
+            await self._last_word(getattr(error, "code", Code.INTERNAL_ERROR), str(error))
+        except* Exception as bugs:
+            logger.error("session %s: failed", self.name, exc_info=bugs)
+            await self._last_word(Code.INTERNAL_ERROR, "the server failed; its log says more")
+        finally:
+            if self._session is not None:
+                await self._session.aclose()
+
+    def shut_down(self) -> None:
+        """Take no more audio, finish what was accepted, then close with 1001."""
+        self._stopping = True
+        with suppress(ProtocolError):  # the outbox is full, and the pump finds that out for itself
+            self._tell(Warning(code=Code.SHUTTING_DOWN, message="the server stops; what it has heard is finished"))
+        self._because(Code.SHUTTING_DOWN)
+        if self._input is not None and not self._input.expired():
+            self._input.reschedule(asyncio.get_running_loop().time())
+
+    def drop(self) -> None:
+        """Close now, finished or not."""
+        self._because(Code.SHUTTING_DOWN)
+        self._outbox.finish()
+
+    async def _read(self, group: asyncio.TaskGroup) -> None:
+        try:
+            async with asyncio.timeout(0 if self._stopping else self._settings.max_session_s) as self._input:
+                try:
+                    await self._take_input(group)
+                finally:
+                    self._input = None
+        except TimeoutError:
+            if not self._stopping:
+                limit = self._settings.max_session_s
+                self._tell(Error(code=Code.SESSION_TOO_LONG, message=f"a session may last {limit:g} s; open another"))
+        except XlsrLiveError as error:
+            self._tell(Error(code=error.code, message=str(error)))
+        if self._session is None:
+            self._outbox.finish()
+        else:
+            await self._session.end()
+        while True:  # to see the client leave; and one that sends first and reads later must not get stuck
+            await self._receive()
+
+    async def _take_input(self, group: asyncio.TaskGroup) -> None:
+        message = await self._next()
+        start = message if isinstance(message, Start) else Start()
+        session = self._session = self._recognizer.session(start.config, start.audio, name=self.name)
+        self._helpers.append(group.create_task(self._pump(session)))
+        if message is start:
+            message = await self._next()
+        while not isinstance(message, End):
+            match message:
+                case Start():
+                    raise ProtocolError(Code.UNEXPECTED_MESSAGE, "`start` must be the first message")
+                case Flush():
+                    await session.flush()
+                case _:
+                    await session.send(message)  # waits while the backlog is full, and so in the end does the client
+            message = await self._next()
+
+    async def _next(self) -> bytes | ClientMessage:
+        limit = self._settings.idle_timeout_s
+        try:
+            async with asyncio.timeout(limit):
+                data = await self._receive()
+        except TimeoutError:
+            raise ProtocolError(Code.IDLE_TIMEOUT, f"no message for {limit:g} s") from None
+        size = len(data) if isinstance(data, bytes) else len(data.encode())
+        if size > self._settings.max_message_bytes:
+            text = f"{size} bytes in one message; at most {self._settings.max_message_bytes} are taken"
+            raise ProtocolError(Code.MESSAGE_TOO_LARGE, text)
+        return data if isinstance(data, bytes) else parse(data)
+
+    async def _receive(self) -> bytes | str:
+        message = await self._websocket.receive()
+        if message["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect(message.get("code", 1006), message.get("reason"))
+        data: bytes | None = message.get("bytes")
+        return message["text"] if data is None else data
+
+    async def _pump(self, session: StreamSession) -> None:
+        async for event in session:
+            self._tell(event)
+        self._outbox.finish()
+
+    async def _write(self) -> None:
+        async for event in self._outbox:
+            await self._websocket.send_text(to_json(event))
+            if isinstance(event, SessionEnded):
+                heard = (event.audio_s, event.utterances, self._outbox.replaced)
+                logger.info("session %s: %.1f s of audio, %d utterances, %d partials unread", self.name, *heard)
+        await self._websocket.close(*self._close)
+
+    def _tell(self, event: Event) -> None:
+        self._outbox.put(event)
+        if isinstance(event, Error):
+            self._because(event.code)
+
+    def _because(self, code: str) -> None:
+        if self._close[0] == 1000:
+            self._close = CLOSE.get(code, 1011), str(code)
+            logger.info("session %s: %s", self.name, code)
+
+    async def _last_word(self, code: str, message: str) -> None:
+        """Try to tell a client why it is dropped; one that does not read will not hear it."""
+        self._because(code)
+        try:
+            async with asyncio.timeout(LAST_WORD_S):
+                await self._websocket.send_text(to_json(Error(code=code, message=message)))
+                await self._websocket.close(*self._close)
+        except (TimeoutError, WebSocketDisconnect, RuntimeError):  # RuntimeError: it was closed already
+            logger.info("session %s: could not be told", self.name)
