@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from .files import AudioFile, open_audio
     from .live import StreamSession
     from .recognizer import Recognizer
-    from .session import Request, Session
+    from .session import Session
+    from .utterance import Request
     from .vocabulary import Vocabulary
 
 _HOME = {
@@ -68,7 +69,8 @@ _HOME = {
     "files": ("AudioFile", "open_audio"),
     "live": ("StreamSession",),
     "recognizer": ("Recognizer",),
-    "session": ("Request", "Session"),
+    "session": ("Session",),
+    "utterance": ("Request",),
     "vocabulary": ("Vocabulary",),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}

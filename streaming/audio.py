@@ -109,6 +109,8 @@ class AudioDecoder:
         return samples.reshape(-1, self.format.channels)
 
     def _mono(self, samples: NDArray[np.floating]) -> Float32:
+        if samples.dtype.kind != "f":
+            raise AudioError(f"arrays hold float samples in [-1, 1], not {samples.dtype}; send integers as bytes")
         shaped = samples.reshape(-1, 1) if samples.ndim == 1 else samples
         if shaped.ndim != 2 or shaped.shape[1] != self.format.channels:
             raise AudioError(f"audio of shape {samples.shape}, but {self.format.channels} channel(s) were declared")

@@ -24,6 +24,7 @@ class AudioFormat(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     channels: int = 1
 
     def __post_init__(self) -> None:
+        _check_types(self)
         _check("sample_rate", self.sample_rate, MIN_RATE, MAX_RATE, "Hz")
         _check("channels", self.channels, 1, MAX_CHANNELS, "")
 
@@ -44,10 +45,11 @@ class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     max_utterance_ms: int = 20_000  # longer speech is cut at its best pause
     trailing_blank_ms: int = 1_600  # after words, so much without any token ends an utterance; 0: never
     finals: Literal["full", "append"] = "full"  # "append": the final never revises committed text
-    partials: bool = True
+    partials: bool = True  # False: nothing is encoded before the end of an utterance, and blanks end none
 
     def __post_init__(self) -> None:
-        _check("vad_threshold", self.vad_threshold, 0.15, 0.99, "")
+        _check_types(self)
+        _check("vad_threshold", self.vad_threshold, 0.2, 0.99, "")
         _check("pre_roll_ms", self.pre_roll_ms, 0, 2_000, "ms")
         _check("post_roll_ms", self.post_roll_ms, 0, 2_000, "ms")
         _check("min_speech_ms", self.min_speech_ms, 0, 2_000, "ms")
@@ -60,14 +62,34 @@ class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             raise ConfigError("post_roll_ms must not be longer than hangover_ms")
         if self.trailing_blank_ms:
             _check("trailing_blank_ms", self.trailing_blank_ms, max(200, self.post_roll_ms), 10_000, "ms")
+        if self.hop_ms + self.lookahead_ms > self.max_utterance_ms:
+            raise ConfigError("hop_ms and lookahead_ms together must not be longer than max_utterance_ms")
         for name in ("hop_ms", "lookahead_ms", "left_context_ms"):
             if ms(getattr(self, name)) % STRIDE:
                 raise ConfigError(f"{name} must be a multiple of 20 ms (one frame)")
 
     @property
     def live(self) -> bool:
-        """Whether the utterance is encoded while it is spoken."""
+        """Whether utterances are encoded while they are spoken."""
         return self.mode != "offline" and (self.partials or self.finals == "append")
+
+    @property
+    def shows_partials(self) -> bool:
+        return self.live and self.partials
+
+    @property
+    def appends(self) -> bool:
+        """Whether the final is made of the live steps, without a second pass."""
+        return self.live and self.finals == "append"
+
+
+def _check_types(settings: msgspec.Struct) -> None:
+    """msgspec checks types when it decodes; settings made in Python deserve the same."""
+    for field in msgspec.structs.fields(settings):
+        try:
+            msgspec.convert(getattr(settings, field.name), field.type)
+        except msgspec.ValidationError as error:
+            raise ConfigError(f"{field.name}: {error}") from None
 
 
 def _check(name: str, value: float, low: float, high: float, unit: str) -> None:

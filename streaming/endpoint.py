@@ -38,11 +38,11 @@ class Endpointer:
         return None
 
     def _best_pause(self, words: Sequence[DecodedWord], floor: int, committed: int, newest: int) -> int:
-        """Middle of the longest gap between words from `floor` on, the latest of equals; without one, `committed`."""
+        """Middle of the longest gap between words from `floor` on, the latest of equals; else the committed edge."""
         following = [*words[1:], DecodedWord("", newest, newest, 0.0, 0)]
         gaps = [
             (after.start - word.end, (word.end + after.start + 1) // 2)
             for word, after in zip(words, following, strict=False)
         ]
-        length, frame = max((gap for gap in gaps if gap[1] >= floor), default=(0, committed))
-        return frame if length > 0 else committed
+        length, frame = max((gap for gap in gaps if gap[1] >= floor), default=(0, 0))
+        return frame if length > 0 else committed or newest

@@ -57,7 +57,7 @@ class EngineCounters:
     """Since the start of the engine."""
 
     batches: int = 0
-    requests: int = 0
+    requests: int = 0  # answered
     withdrawn: int = 0  # not encoded, as nobody wanted the answer any more
     failures: int = 0  # requests that got an error
     samples: int = 0  # encoded, without padding
@@ -70,6 +70,7 @@ class Engine:
         self.counters = EngineCounters()
         self._encoder = encoder
         self._heap: list[_Job] = []
+        self._batch: list[_Job] = []  # in the worker's hands
         self._order = count()
         self._changed = threading.Condition()
         self._closing = False
@@ -113,45 +114,52 @@ class Engine:
 
     def _run(self) -> None:
         try:
-            while batch := self._next_batch():
-                self._encode(batch)
-                del batch  # a waiting worker must not keep the last sessions and their audio alive
+            while self._next_batch():
+                self._encode(self._batch)
+                self._batch = []  # a waiting worker must not keep the last sessions and their audio alive
         except BaseException:
             log.exception("the encoder's worker died")
         finally:
             with self._changed:
                 self._closing = True
-                left, self._heap = self._heap, []
+                left = [*self._batch, *self._heap]
+                self._batch, self._heap = [], []
             for job in left:
-                job.future.set_exception(EngineError("the encoder was stopped before it came to this request"))
+                if not job.future.done() and (job.future.running() or job.future.set_running_or_notify_cancel()):
+                    job.future.set_exception(EngineError("the encoder was stopped before it answered this request"))
 
-    def _next_batch(self) -> list[_Job]:
-        """Wait for work; most urgent first, then those that fit beside it in order of urgency. Empty on close."""
+    def _next_batch(self) -> bool:
+        """Wait for work; False on close."""
         with self._changed:
-            while True:
-                batch: list[_Job] = []
-                passed_over: list[_Job] = []
-                while self._heap and not self._closing and len(batch) < self._encoder.max_batch:
-                    job = heapq.heappop(self._heap)
-                    if not job.wanted():
-                        job.future.cancel()
-                    if batch and not self._encoder.fits(len(job.samples), [len(b.samples) for b in batch]):
-                        passed_over.append(job)
-                    elif job.future.set_running_or_notify_cancel():
-                        batch.append(job)
-                    else:
-                        self.counters.withdrawn += 1
-                for job in passed_over:
-                    heapq.heappush(self._heap, job)
-                if batch or self._closing:
-                    return batch
+            while not self._closing:
+                self._gather()
+                if self._batch:
+                    return True
                 self._changed.wait()
+            return False
+
+    def _gather(self) -> None:
+        """Take the most urgent request, then those that fit beside it in order of urgency."""
+        passed_over: list[_Job] = []
+        while self._heap and len(self._batch) < self._encoder.max_batch:
+            job = heapq.heappop(self._heap)
+            if not job.wanted():
+                job.future.cancel()
+            if self._batch and not self._encoder.fits(len(job.samples), [len(b.samples) for b in self._batch]):
+                passed_over.append(job)
+            elif job.future.set_running_or_notify_cancel():
+                self._batch.append(job)
+            else:
+                self.counters.withdrawn += 1
+        for job in passed_over:
+            heapq.heappush(self._heap, job)
 
     def _encode(self, batch: list[_Job]) -> None:
         self.counters.batches += 1
-        self.counters.requests += len(batch)
         try:
             answers = self._encoder.encode([job.samples for job in batch])
+            if len(answers) != len(batch):
+                raise RuntimeError(f"{len(answers)} answers to {len(batch)} requests")
         except Exception as error:
             if len(batch) > 1:
                 for job in batch:
@@ -162,5 +170,6 @@ class Engine:
             batch[0].future.set_exception(EngineError(f"the encoder failed: {type(error).__name__}"))
             return
         for job, rows in zip(batch, answers, strict=True):
+            self.counters.requests += 1
             self.counters.samples += len(job.samples)
             job.future.set_result(rows)

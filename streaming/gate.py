@@ -83,7 +83,7 @@ class Gate:
 
     def limit(self, position: int) -> int:
         """Sample up to which the audio surely belongs to the open span, given audio up to `position`."""
-        return min(position, self._last + self._post_roll) if self.state is State.STOPPING else position
+        return min(position, self._last + self._post_roll)
 
     @property
     def likely_end(self) -> int | None:

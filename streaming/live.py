@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 from .engine import Engine
 from .errors import SessionClosed, XlsrLiveError
 from .events import Event, Partial
-from .session import Request, Session
+from .session import Session
+from .utterance import Request
 
 _PIECE_BYTES = 32_768  # so that one large packet cannot ask for more room than a session has
 _PIECE_SAMPLES = 8_192

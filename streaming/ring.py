@@ -49,10 +49,10 @@ class AudioRing:
     def _reserve(self, count: int) -> None:
         if count <= len(self._data):
             return
-        held_start, held_end = self.start, max(self.start, self.end)
-        held = self.read(held_start, held_end)
+        held = self.read(self.start, self.end) if self.start < self.end else None
         self._data = np.zeros(min(self.capacity, max(count, 2 * len(self._data))), np.float32)
-        self._copy_in(held_start, held)
+        if held is not None:
+            self._copy_in(self.start, held)
 
     def _copy_in(self, start: int, samples: NDArray[np.float32]) -> None:
         size = len(self._data)

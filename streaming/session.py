@@ -16,8 +16,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,47 +24,16 @@ from numpy.typing import NDArray
 from .audio import RESAMPLER_DELAY, AudioDecoder
 from .config import AudioFormat, SessionConfig
 from .decode import DecodedWord, confidence
-from .endpoint import Cut
 from .errors import BacklogFull, SessionClosed
 from .events import Error, Event, Final, Partial, SessionEnded, SessionStarted, SpeechEnded, SpeechStarted, Word
-from .frames import FIELD, STRIDE, frames, ms, seconds, span
-from .front import FrontEnd, Reason, Span
+from .frames import FIELD, STRIDE, seconds
+from .front import FrontEnd, Reason
 from .normalize import Moments
-from .utterance import Step, Utterance
+from .utterance import Request, Step, Utterance
 from .vad import Vad
 from .vocabulary import Vocabulary
-from .windows import Window
 
 Float32 = NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Request:
-    """Audio to encode. The answer has one row of log-probabilities for every frame of `samples`."""
-
-    id: int  # within the session
-    kind: Literal["live", "final"]
-    utterance: int
-    samples: Float32  # (n,), 16 kHz, normalised as the checkpoint wants
-    deadline: float  # on the caller's clock; finals are due at once
-    window: Window | None  # of a live step: what it extends, and what was final before
-
-
-@dataclass(slots=True)
-class _Active:
-    """The utterance being worked on, and what was asked for it."""
-
-    index: int
-    start: int  # sample
-    work: Utterance
-    live: dict[int, Window] = field(default_factory=dict[int, Window])  # unanswered, by request id
-    final: int | None = None  # request id of the second pass
-    final_end: int = -1  # sample up to which it was, or is being, encoded
-    words: list[DecodedWord] | None = None  # of the final
-    cut: Cut | None = None
-    finished: bool = False  # the last live step was planned (finals="append")
-    broken: bool = False  # a live step failed
-    shown: tuple[Word, ...] = ()
 
 
 class Session:
@@ -90,10 +58,11 @@ class Session:
         self._front = FrontEnd(self.config, vad)
         self._events: list[Event] = [SessionStarted(session=name, model=model, mode=self.config.mode)]
         self._requests: list[Request] = []
-        self._active: _Active | None = None
-        self._begun = 0  # utterances
-        self._ids = 0  # requests
-        self._level: Moments | None = None  # of the utterances before
+        self._ids = count(1)
+        self._utterance: Utterance | None = None  # the one being worked on
+        self._begun = 0
+        self._shown: tuple[Word, ...] = ()  # words of its last partial
+        self._level: Moments | None = None  # of the utterance before
         self._now = 0.0
         self._arrivals: list[tuple[int, float]] = []  # (sample, when everything before it was there)
         self._eof = False
@@ -106,18 +75,17 @@ class Session:
 
         Raises `AudioError` for bad samples and `BacklogFull` where `can_take` says no; the packet is refused whole.
         """
-        if self._eof:
-            raise SessionClosed("the input of this session has ended")
-        self._now = now
+        self._check_open()
         if not self.can_take(packet):
             raise BacklogFull("too much audio waits for the encoder; send this packet again after its next answer")
-        self._hear(self._audio.receive(packet))
+        samples = self._audio.receive(packet)
+        self._now = now
+        self._hear(samples)
         self._settle()
 
     def receive_flush(self, now: float) -> None:
         """The client marks the end of an utterance: what was sent so far is finished without waiting for silence."""
-        if self._eof:
-            raise SessionClosed("the input of this session has ended")
+        self._check_open()
         self._now = now
         self._hear(self._audio.flush())
         self._front.finish("flush")
@@ -130,14 +98,10 @@ class Session:
         self._eof = True
         self._now = now
         self._hear(self._audio.flush())
-        if self._audio.held_bytes:
-            self._error(
-                "truncated_sample", f"the audio ended inside a sample: {self._audio.held_bytes} byte(s) ignored"
-            )
+        if held := self._audio.held_bytes:
+            self._error("truncated_sample", f"the audio ended inside a sample: {held} byte(s) ignored")
         if 0 < self._front.position < FIELD:
-            self._error(
-                "audio_too_short", f"{self._front.position} samples of audio at 16 kHz make no frame of {FIELD}"
-            )
+            self._error("audio_too_short", f"{self._front.position} samples at 16 kHz make no frame of {FIELD}")
         self._front.finish("end")
         self._settle()
 
@@ -148,29 +112,19 @@ class Session:
 
     def receive_logprobs(self, request: int, rows: Float32, now: float) -> None:
         """The encoder's answer: log-probabilities, shape (frames of the request, vocabulary)."""
-        active, self._now = self._active, now
-        if active is None or not self.wants(request):
-            return
-        if request == active.final:
-            active.words = active.work.final_words(rows)
-        else:
-            for step in active.work.receive(active.live.pop(request), rows):
-                if active.cut is None:
-                    self._show(active, step)
-        self._settle()
+        self._now = now
+        if self._utterance is not None and self._utterance.wants(request):
+            for step in self._utterance.receive(request, rows):
+                self._show(self._utterance, step)
+            self._settle()
 
     def receive_failure(self, request: int, why: str, now: float) -> None:
         """The encoder could not answer. The utterance goes on with what is known: its final is never lost."""
-        active, self._now = self._active, now
-        if active is None or not self.wants(request):
-            return
-        self._error("encoder_failed", why)
-        if request == active.final:
-            active.words = active.work.live_words(frames(active.final_end - active.start) + 1)
-        else:
-            active.broken = True
-            active.live.clear()
-        self._settle()
+        self._now = now
+        if self._utterance is not None and self._utterance.wants(request):
+            self._error("encoder_failed", why)
+            self._utterance.fail(request)
+            self._settle()
 
     def events(self) -> list[Event]:
         """Events since the last call, in order."""
@@ -181,11 +135,11 @@ class Session:
 
     def wants(self, request: int) -> bool:
         """Whether an answer to the request still matters."""
-        active = self._active
-        return active is not None and (request in active.live or (request == active.final and active.words is None))
+        return self._utterance is not None and self._utterance.wants(request)
 
     def check_audio(self, packet: bytes | NDArray[np.floating]) -> None:
-        """Raise the `AudioError` that `receive_audio` would raise, if any; for callers that split large packets."""
+        """Raise the error that `receive_audio` would raise but for room, if any; for callers that split packets."""
+        self._check_open()
         self._audio.check(packet)
 
     def can_take(self, packet: bytes | NDArray[np.floating]) -> bool:
@@ -198,6 +152,10 @@ class Session:
         return self._ended
 
     # ── how it works ──
+
+    def _check_open(self) -> None:
+        if self._eof:
+            raise SessionClosed("the input of this session has ended")
 
     def _hear(self, samples: Float32) -> None:
         self._front.receive(samples)
@@ -212,127 +170,84 @@ class Session:
         del self._arrivals[: bisect_left(self._arrivals, (self._front.ring.start, float("-inf")))]
 
     def _advance(self) -> bool:
-        """Begin the next utterance, or end the active one; False when neither is possible yet."""
-        active, spans = self._active, self._front.spans
-        if active is None:
-            if not spans:
-                self._end()
-                return False
-            if self._front.known(spans[0]) - spans[0].start >= FIELD:
-                self._begin(spans[0])
+        """Begin the next utterance, or go on with the one that was begun; False when neither leads further yet."""
+        spans, utterance = self._front.spans, self._utterance
+        if not spans:
+            self._end()
+            return False
+        first = spans[0]
+        known = self._front.known(first)
+        if utterance is None:
+            if known - first.start >= FIELD:
+                self._begin(first.start)
                 return True
-            if spans[0].end is not None:  # too short to make a frame, as what a cut leaves can be
+            if first.end is not None:  # too short to make a frame, as what a cut leaves can be
                 spans.popleft()
                 return True
             return False
-        end = self._plan(active, spans[0])
-        if end is None or active.live or active.words is None:
+        self._requests += utterance.plan(
+            known=known, likely_end=self._front.likely_end(first), closed=first.end, now=self._now
+        )
+        if utterance.end is None or (words := utterance.words) is None:
             return False
-        self._finish(active, spans[0], end)
+        self._finish(utterance, words, utterance.end, first.reason)
+        if utterance.cut is None:
+            spans.popleft()
+        else:
+            first.start = utterance.end
         return True
 
-    def _begin(self, first: Span) -> None:
-        work = Utterance(self.config, self._vocabulary, normalized=self._normalized, seed=self._level)
-        self._active = _Active(self._begun, first.start, work)
-        self._begun += 1
-        self._events.append(SpeechStarted(utterance=self._active.index, start=seconds(first.start)))
-
-    def _plan(self, active: _Active, first: Span) -> int | None:
-        """Ask for what is due; return the utterance's end (sample) if it is known."""
-        if active.cut is None and not active.broken:
-            self._plan_live(active, self._front.known(first))
-        if active.cut is not None:
-            end = active.start + active.cut.frame * STRIDE
-        elif active.broken and self._front.known(first) - active.start >= (longest := ms(self.config.max_utterance_ms)):
-            active.cut = Cut(longest // STRIDE, "length")
-            end = active.start + longest
-        else:
-            end = first.end
-        if self.config.finals == "full":
-            self._plan_final(active, self._front.likely_end(first) if end is None else end)
-        elif end is not None:
-            self._plan_append(active, end)
-        return end
-
-    def _plan_live(self, active: _Active, known: int) -> None:
-        work, read = active.work, self._front.ring.read
-        while active.start + work.due() <= known:
-            samples = read(active.start + work.heard, active.start + work.due())
-            for window in work.hear(samples):
-                active.live[self._ask(active, "live", work.window_audio(window), window)] = window
-
-    def _plan_final(self, active: _Active, end: int | None) -> None:
-        """The second pass over the whole utterance; during the hangover at a guess, so that it is there in time."""
-        if end is None or end == active.final_end:
-            return
-        active.final_end, active.words, active.final = end, None, None
-        if frames(end - active.start) == 0:
-            active.words = []
-        else:
-            audio = active.work.whole_audio(self._front.ring.read(active.start, end))
-            active.final = self._ask(active, "final", audio, None)
-
-    def _plan_append(self, active: _Active, end: int) -> None:
-        """The final is what the live steps said; without a cut a last step commits what is left."""
-        if active.cut is None and not active.finished and not active.broken:
-            active.finished = True
-            rest = self._front.ring.read(active.start + active.work.heard, end)
-            window = active.work.finish(rest)
-            if window is not None:
-                active.live[self._ask(active, "live", active.work.window_audio(window), window)] = window
-        if not active.live:
-            active.words = active.work.live_words(frames(end - active.start) + 1)
-
-    def _ask(self, active: _Active, kind: Literal["live", "final"], samples: Float32, window: Window | None) -> int:
-        self._ids += 1
-        deadline = self._now + (self.config.hop_ms / 1000 if kind == "live" else 0.0)
-        self._requests.append(Request(self._ids, kind, active.index, samples, deadline, window))
-        return self._ids
-
-    def _show(self, active: _Active, step: Step) -> None:
-        """Turn a live step into a partial, or into the end of the utterance."""
-        if step.cut is not None:
-            active.cut = step.cut
-            active.live.clear()
-            return
-        words = (*self._words(active, step.committed, True), *self._words(active, step.volatile, False))
-        if not self.config.partials or words == active.shown:
-            return
-        active.shown = words
-        heard = active.start + span(step.window.newest)
-        self._events.append(
-            Partial(
-                utterance=active.index,
-                committed=self._text(step.committed),
-                volatile=self._text(step.volatile),
-                words=words,
-                audio_s=seconds(heard),
-                lag_ms=round((self._now - self._arrival(heard)) * 1000, 1),
-            )
+    def _begin(self, start: int) -> None:
+        self._utterance = Utterance(
+            self._begun,
+            start,
+            self.config,
+            self._vocabulary,
+            read=self._front.ring.read,
+            ids=self._ids,
+            normalized=self._normalized,
+            seed=self._level,
         )
+        self._shown = ()
+        self._events.append(SpeechStarted(utterance=self._begun, start=seconds(start)))
+        self._begun += 1
 
-    def _finish(self, active: _Active, first: Span, end: int) -> None:
-        words = active.words or []
+    def _finish(self, utterance: Utterance, words: list[DecodedWord], end: int, reason: Reason) -> None:
         if words:
             self._events.append(
                 Final(
-                    utterance=active.index,
+                    utterance=utterance.index,
                     text=self._text(words),
-                    words=self._words(active, words, True),
-                    start=seconds(active.start),
+                    words=self._words(utterance, words, True),
+                    start=seconds(utterance.start),
                     end=seconds(end),
                     confidence=round(confidence(words), 3),
                 )
             )
-        reason: Reason = active.cut.reason if active.cut else first.reason
-        self._events.append(SpeechEnded(utterance=active.index, end=seconds(end), reason=reason))
+        why = reason if utterance.cut is None else utterance.cut.reason
+        self._events.append(SpeechEnded(utterance=utterance.index, end=seconds(end), reason=why))
         # Of the utterance alone, not of what was heard beyond its cut: that depends on when the encoder answered.
-        self._level = Moments().plus(self._front.ring.read(active.start, end))
-        self._active = None
-        if active.cut is None:
-            self._front.spans.popleft()
-        else:
-            first.start = end
+        self._level = Moments().plus(self._front.ring.read(utterance.start, end))
+        self._utterance = None
+
+    def _show(self, utterance: Utterance, step: Step) -> None:
+        """Turn a live step into a partial, if it has news."""
+        if step.cut is not None or not self.config.shows_partials:
+            return
+        words = (*self._words(utterance, step.committed, True), *self._words(utterance, step.volatile, False))
+        if words == self._shown:
+            return
+        self._shown = words
+        self._events.append(
+            Partial(
+                utterance=utterance.index,
+                committed=self._text(step.committed),
+                volatile=self._text(step.volatile),
+                words=words,
+                audio_s=seconds(step.heard),
+                lag_ms=round((self._now - self._arrival(step.heard)) * 1000, 1),
+            )
+        )
 
     def _end(self) -> None:
         if self._eof and not self._ended:
@@ -345,9 +260,9 @@ class Session:
     def _text(self, words: Sequence[DecodedWord]) -> str:
         return self._vocabulary.join(word.text for word in words)
 
-    def _words(self, active: _Active, words: Sequence[DecodedWord], committed: bool) -> tuple[Word, ...]:
+    def _words(self, utterance: Utterance, words: Sequence[DecodedWord], committed: bool) -> tuple[Word, ...]:
         def at(frame: int) -> float:
-            return seconds(active.start + frame * STRIDE)
+            return seconds(utterance.start + frame * STRIDE)
 
         return tuple(Word(w.text, at(w.start), at(w.end), round(w.confidence, 3), committed) for w in words)
 
