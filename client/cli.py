@@ -1,0 +1,90 @@
+"""The `xlsr-live` command. Each command has a module of its own and imports what is heavy only when it runs.
+
+Exit status: 0; 2 for bad usage or input, with one line on stderr; 130 after Ctrl-C; 1 when something of ours is broken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+
+import click
+
+from ..streaming.errors import XlsrLiveError
+from .demo import demo
+from .devices import devices
+from .doctor import doctor
+from .mic import mic
+from .output import complain
+from .serve import serve
+from .stream import stream
+from .transcribe import transcribe
+
+EPILOG = """\b
+Start here:
+  xlsr-live demo                        hear what it does, no microphone needed
+  xlsr-live transcribe talk.wav         a recording to text
+  xlsr-live transcribe talk.wav --format srt > talk.srt
+  xlsr-live mic                         live from the microphone
+  xlsr-live serve                       for other programs, over websockets
+  xlsr-live COMMAND --help              every option, with examples
+"""
+
+
+class InOrder(click.Group):
+    """Lists its commands as they were added: the first steps first."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(cls=InOrder, epilog=EPILOG, invoke_without_command=True, context_settings={"max_content_width": 100})
+@click.version_option(version("xlsr-live"), prog_name="xlsr-live", message="%(prog)s %(version)s")
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """Speech to text while it is spoken, with XLS-R models."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+for command in (demo, transcribe, mic, serve, stream, devices, doctor):
+    cli.add_command(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status."""
+    try:
+        status = cli.main(arguments, prog_name="xlsr-live", standalone_mode=False)
+        return status if isinstance(status, int) else 0
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx else "xlsr-live"
+        return _failed(f"{error.format_message().rstrip('.')} (see: {path} --help)", 2)
+    except click.ClickException as error:
+        return _failed(error.format_message(), 2)
+    except XlsrLiveError as error:
+        return _failed(str(error), 2)
+    except (click.Abort, KeyboardInterrupt, asyncio.CancelledError):
+        return 130
+    except OSError as error:
+        return _failed(f"{error.filename or 'the system'}: {error.strerror or error}", 2)
+    except Exception as error:
+        if os.environ.get("XLSR_LIVE_DEBUG"):
+            raise
+        return _failed(f"internal error: {type(error).__name__}: {error} (XLSR_LIVE_DEBUG=1 shows where)", 1)
+
+
+def _failed(message: str, status: int) -> int:
+    complain(message)
+    return status
+
+
+if __name__ == "__main__":
+    main()

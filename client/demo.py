@@ -1,0 +1,102 @@
+"""`xlsr-live demo`: a real server, a real websocket and recorded speech, live on the screen."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+from typing import Final as Constant
+
+import click
+
+from ..streaming.config import AudioFormat
+from ..streaming.events import Event, Final
+from ..streaming.frames import SAMPLE_RATE
+from .local import load_recognizer, needs
+from .output import live_output
+from .packaged import Clip, load_clips
+
+if TYPE_CHECKING:
+    from .formats import Output
+    from .sources import Block
+
+EPILOG = """\b
+Examples:
+  xlsr-live demo
+  xlsr-live demo --pace 0
+"""
+PAUSE_SECONDS: Constant = 1.0  # between two speakers
+NOTHING: Constant = "(nothing)"
+NEXT: Constant = """
+Try next:
+  xlsr-live mic                      say digits yourself
+  xlsr-live transcribe talk.wav --model facebook/wav2vec2-large-960h-lv60-self
+                                     any English; the first time it is downloaded (1.2 GB)
+  xlsr-live serve                    and xlsr-live stream talk.wav in another terminal
+  xlsr-live doctor                   what is installed here"""
+
+
+@click.command(epilog=EPILOG, short_help="Recorded speech through a real server, live; needs nothing.")
+@click.option(
+    "--pace", type=click.FloatRange(min=0), default=1.0, show_default=True, metavar="X", help="0: no waiting."
+)
+def demo(pace: float) -> int:
+    """Start a server on a free port, stream three speakers and a ticking clock to it, and show what it hears.
+
+    Needs no microphone and no network. The packaged model knows English digits.
+    """
+    with needs("server", "the demo"):
+        from ..server.run import running_server
+
+    clips = load_clips()
+    finals: list[Final] = []
+    with load_recognizer() as recognizer, running_server(recognizer) as server:
+        click.echo(f"A server at {server.url}, the model {recognizer.info.name} on {recognizer.info.device}.")
+        click.echo("Three people say digits, then a clock ticks. Dim words may still change.\n")
+        with live_output(None, None, default="text") as shown:
+            interrupted = asyncio.run(_play(server.url, clips, pace, shown, finals))
+    if interrupted:
+        return 130
+    _compare(clips, finals)
+    click.echo(NEXT)
+    return 0
+
+
+async def _play(url: str, clips: list[Clip], pace: float, shown: Output, finals: list[Final]) -> bool:
+    from .pump import pump
+    from .sources import paced
+    from .websocket import connect
+
+    def show(event: Event) -> None:
+        shown.show(event)
+        if isinstance(event, Final):
+            finals.append(event)
+
+    audio = AudioFormat()
+    shown.begin("demo")
+    async with connect(url, audio=audio) as session:
+        return await pump(session, paced(_one_after_another(clips), audio, pace), show)
+
+
+async def _one_after_another(clips: list[Clip]) -> AsyncIterator[Block]:
+    from ..streaming.files import open_audio
+    from .sources import BLOCK_SECONDS, file_blocks
+
+    pause = bytes(2 * round(BLOCK_SECONDS * SAMPLE_RATE))
+    for clip in clips:
+        async for block in file_blocks(open_audio(clip.path)):
+            yield block
+        for _ in range(round(PAUSE_SECONDS / BLOCK_SECONDS)):
+            yield pause
+
+
+def _compare(clips: list[Clip], finals: list[Final]) -> None:
+    from ..streaming.files import open_audio
+
+    end = 0.0
+    click.echo()
+    for clip in clips:
+        begin, end = end, end + open_audio(clip.path).seconds + PAUSE_SECONDS
+        heard = " ".join(final.text for final in finals if begin <= (final.start + final.end) / 2 < end)
+        click.echo(f"{clip.path.stem:8} said   {clip.text or NOTHING}")
+        click.echo(f"{'':8} heard  {heard or NOTHING}{'' if heard.upper() == clip.text else '   (not the same)'}")

@@ -1,0 +1,127 @@
+"""The command line's options: those of a session made from `SessionConfig`, so that there is one list of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, Literal, TypeVar, get_args, get_origin
+
+import click
+import msgspec
+
+from ..streaming.config import Encoding, SessionConfig
+from ..streaming.errors import ConfigError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+SERVER_URL: Final = "ws://127.0.0.1:8765/v1/stream"
+TOKEN_VARIABLE: Final = "XLSR_LIVE_TOKEN"
+
+HELP: Final = {
+    "vad": "What finds speech; none: the whole input is speech.",
+    "vad_threshold": "Speech probability that opens the gate.",
+    "pre_roll_ms": "Audio kept from before the first speech.",
+    "post_roll_ms": "Audio kept after the last speech.",
+    "min_speech_ms": "Shorter speech does not open the gate.",
+    "hangover_ms": "Silence that ends an utterance.",
+    "mode": "offline: no partials, one pass per utterance.",
+    "hop_ms": "Audio between two partials.",
+    "lookahead_ms": "Audio heard after a word before it is committed.",
+    "left_context_ms": "Audio that a live step hears again.",
+    "max_utterance_ms": "Longer speech is cut at its best pause.",
+    "trailing_blank_ms": "After words, this long without any ends an utterance; 0: never.",
+    "finals": "append: a final never revises committed text.",
+    "partials": "Text while it is spoken.",
+}
+
+
+def session_options(command: F) -> F:
+    """Give `command` every setting of `SessionConfig` as an option, collected in its parameter `settings`."""
+    for field in reversed(msgspec.structs.fields(SessionConfig)):
+        flag = "--" + field.name.replace("_", "-")
+        if field.type is bool:
+            flag = f"{flag}/--no-{flag[2:]}"
+        help = f"{HELP.get(field.name, '')} [default: {_shown(field.default)}]".lstrip()
+        unit = "MS" if field.name.endswith("_ms") else None
+        command = click.option(flag, field.name, type=_type(field), metavar=unit, default=None, help=help)(command)
+    return command
+
+
+def session_config(options: dict[str, Any]) -> SessionConfig:
+    """Take the settings of the session out of a command's options. Raises `ConfigError`."""
+    names = {field.name for field in msgspec.structs.fields(SessionConfig)}
+    given = {name: options.pop(name) for name in names & options.keys()}
+    try:
+        return SessionConfig(**{name: value for name, value in given.items() if value is not None})
+    except TypeError as error:
+        raise ConfigError(str(error)) from error
+
+
+def model_options(command: F) -> F:
+    """--model, --revision, --language, --threads: what to load."""
+    command = click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads of the model.")(
+        command
+    )
+    command = click.option(
+        "--language", metavar="CODE", help="For models with a vocabulary for each language (MMS): deu, fra, ..."
+    )(command)
+    command = click.option("--revision", metavar="REV", help="Commit, tag or branch of a Hugging Face model.")(command)
+    return click.option(
+        "--model",
+        default="bundled",
+        show_default=True,
+        metavar="NAME_OR_DIR",
+        help="The packaged model (English digits), a Hugging Face name or a folder with a Wav2Vec2ForCTC checkpoint.",
+    )(command)
+
+
+def device_option(flag: str) -> Callable[[F], F]:
+    """Where the model runs, as `flag`: `mic` needs --device for microphones."""
+    return click.option(
+        flag,
+        "compute",
+        type=click.Choice(["auto", "cpu", "cuda"]),
+        default="auto",
+        show_default=True,
+        help="Where the model runs.",
+    )
+
+
+def audio_options(command: F) -> F:
+    """--encoding, --sample-rate, --channels: how raw audio on standard input is coded."""
+    command = click.option("--channels", type=int, default=1, show_default=True)(command)
+    command = click.option("--sample-rate", type=int, default=16_000, show_default=True, metavar="HZ")(command)
+    return click.option("--encoding", type=click.Choice(get_args(Encoding)), default="pcm_s16le", show_default=True)(
+        command
+    )
+
+
+def token_option(command: F) -> F:
+    """--token-file. A token on the command line would stand in every process list."""
+    return click.option(
+        "--token-file",
+        type=click.Path(path_type=Path),
+        metavar="PATH",
+        help=f"File with the access token. [default: the variable {TOKEN_VARIABLE}]",
+    )(command)
+
+
+def read_token(path: Path | None) -> str | None:
+    """The access token from the file or the environment. Raises `ConfigError`."""
+    if path is None:
+        return os.environ.get(TOKEN_VARIABLE) or None
+    try:
+        return path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the token file {path}: {error}") from error
+
+
+def _type(field: msgspec.structs.FieldInfo) -> Any:
+    if get_origin(field.type) is Literal:
+        return click.Choice(get_args(field.type))
+    return field.type
+
+
+def _shown(default: Any) -> str:
+    return ("yes" if default else "no") if isinstance(default, bool) else str(default)

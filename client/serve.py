@@ -1,0 +1,47 @@
+"""`xlsr-live serve`: the server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from .local import load_recognizer, needs
+from .options import TOKEN_VARIABLE, device_option, model_options, read_token, token_option
+
+EPILOG = f"""\b
+Examples:
+  xlsr-live serve
+  xlsr-live serve --model facebook/wav2vec2-large-960h-lv60-self --device cuda
+  {TOKEN_VARIABLE}=... xlsr-live serve --host 0.0.0.0
+Then, in another terminal:
+  xlsr-live stream talk.wav
+"""
+
+
+@click.command(epilog=EPILOG, short_help="A websocket server for other programs.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all.")
+@click.option("--port", type=click.IntRange(0, 65_535), default=8765, show_default=True, help="0: any free port.")
+@model_options
+@device_option("--device")
+@token_option
+def serve(
+    host: str,
+    port: int,
+    model: str,
+    revision: str | None,
+    language: str | None,
+    threads: int | None,
+    compute: str,
+    token_file: Path | None,
+) -> None:
+    """Serve live recognition over websockets (docs/protocol.md). Ctrl-C finishes what is being said, then stops.
+
+    With a token (--token-file, or the environment) only clients that send it are let in.
+    """
+    with needs("server", "the server"):
+        from ..server.run import serve as run
+        from ..server.settings import ServerSettings
+
+    settings = ServerSettings(host=host, port=port, token=read_token(token_file))
+    run(settings, lambda: load_recognizer(model, revision=revision, language=language, device=compute, threads=threads))

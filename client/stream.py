@@ -1,0 +1,78 @@
+"""`xlsr-live stream`: a file or a pipe through a server's websocket."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any, cast
+
+import click
+
+from .options import SERVER_URL, audio_options, read_token, session_config, session_options, token_option
+from .output import live_output, output_options
+
+EPILOG = """\b
+Examples:
+  xlsr-live stream talk.flac
+  xlsr-live stream talk.wav --pace 0 --format srt -o talk.srt
+  xlsr-live stream talk.wav --url wss://speech.example.org/v1/stream --hangover-ms 900
+  arecord -q -f S16_LE -r 16000 -c 1 | xlsr-live stream -
+  ffmpeg -loglevel error -i http://radio.example.org/live -f s16le -ac 1 -ar 16000 - | xlsr-live stream -
+"""
+
+
+@click.command(epilog=EPILOG, short_help="A recording or a pipe through a server.")
+@click.argument("file", metavar="FILE|-")
+@click.option("--url", default=SERVER_URL, show_default=True, metavar="URL", help="The server.")
+@click.option(
+    "--pace",
+    type=click.FloatRange(min=0),
+    metavar="X",
+    help="Speed: 1: as it was spoken; 0: as fast as it goes. [default: 1 for a file, 0 for a pipe]",
+)
+@output_options("live text on a terminal, else jsonl")
+@audio_options
+@token_option
+@session_options
+def stream(
+    file: str,
+    url: str,
+    pace: float | None,
+    form: str | None,
+    output: Path | None,
+    encoding: str,
+    sample_rate: int,
+    channels: int,
+    token_file: Path | None,
+    **settings: Any,
+) -> int:
+    """Send a recording, or raw audio on standard input (-), to a server and show what it hears.
+
+    A recording is sent as 16-bit audio at its own rate and channels; --encoding, --sample-rate and --channels say how
+    the audio on standard input is coded.
+    """
+    from ..streaming.config import AudioFormat, Encoding
+    from ..streaming.files import open_audio
+    from .pump import pump
+    from .sources import file_blocks, paced, pipe_blocks
+    from .websocket import connect
+
+    config, token = session_config(settings), read_token(token_file)
+    piped = file == "-"
+
+    async def run() -> bool:
+        if piped:
+            audio = AudioFormat(encoding=cast(Encoding, encoding), sample_rate=sample_rate, channels=channels)
+            blocks = pipe_blocks(sys.stdin.fileno())
+        else:
+            recorded = open_audio(Path(file))
+            audio = AudioFormat(sample_rate=recorded.sample_rate, channels=recorded.channels)
+            blocks = file_blocks(recorded)
+        with live_output(form, output) as shown:
+            shown.begin(file)
+            async with connect(url, config=config, audio=audio, token=token) as session:
+                rate = (0.0 if piped else 1.0) if pace is None else pace
+                return await pump(session, paced(blocks, audio, rate), shown.show)
+
+    return 130 if asyncio.run(run()) else 0
