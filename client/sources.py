@@ -12,11 +12,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ..streaming.config import AudioFormat, Encoding
+from ..streaming.config import SAMPLE_BYTES, AudioFormat
 from ..streaming.files import AudioFile
 
 BLOCK_SECONDS: Final = 0.1
-SAMPLE_BYTES: Final[dict[Encoding, int]] = {"pcm_s16le": 2, "pcm_f32le": 4, "mulaw": 1, "alaw": 1}
 
 Block = bytes | NDArray[np.float32]  # as declared by an `AudioFormat`; arrays are (samples, channels), -1..1
 

@@ -12,14 +12,13 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from .config import AudioFormat, Encoding
+from .config import SAMPLE_BYTES, AudioFormat
 from .errors import AudioError
 from .frames import SAMPLE_RATE
 
 Float32 = NDArray[np.float32]
 
 RESAMPLER_DELAY = 4096  # samples at 16 kHz that soxr's filter may hold back, with room to spare
-SAMPLE_BYTES: dict[Encoding, int] = {"pcm_s16le": 2, "pcm_f32le": 4, "mulaw": 1, "alaw": 1}
 
 
 def _mulaw_table() -> Float32:
@@ -114,7 +113,8 @@ class AudioDecoder:
         shaped = samples.reshape(-1, 1) if samples.ndim == 1 else samples
         if shaped.ndim != 2 or shaped.shape[1] != self.format.channels:
             raise AudioError(f"audio of shape {samples.shape}, but {self.format.channels} channel(s) were declared")
-        mono = cast(Float32, shaped.mean(axis=1, dtype=np.float32))
+        # In one memory order, as the order of a sum decides its last bit.
+        mono = cast(Float32, np.ascontiguousarray(shaped, np.float32).mean(axis=1, dtype=np.float32))
         if not np.isfinite(mono).all():
             raise AudioError("audio holds samples that are not finite (NaN or infinity); the packet was refused")
         # Beyond full scale a float client has gone wrong or clips; either way the model has never heard it.

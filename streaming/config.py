@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -13,6 +13,7 @@ Encoding = Literal["pcm_s16le", "pcm_f32le", "mulaw", "alaw"]
 VadName = Literal["cascade", "webrtc", "silero", "energy", "none"]
 Mode = Literal["window", "offline"]
 
+SAMPLE_BYTES: Final[dict[Encoding, int]] = {"pcm_s16le": 2, "pcm_f32le": 4, "mulaw": 1, "alaw": 1}
 MIN_RATE, MAX_RATE, MAX_CHANNELS = 8_000, 96_000, 32
 
 

@@ -78,7 +78,9 @@ class FrontEnd:
 
     def known(self, span: Span) -> int:
         """Sample up to which the audio surely belongs to the span."""
-        return self._gate.limit(self.position) if span.end is None else span.end
+        if span.end is not None:
+            return span.end
+        return self.position if self._vad is None else self._gate.limit(self.position)
 
     def likely_end(self, span: Span) -> int | None:
         """Where the span ends, or during the hangover would end; None while speech goes on."""

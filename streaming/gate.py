@@ -76,10 +76,9 @@ class Gate:
 
     def finish(self, position: int) -> Closed | None:
         """End the open span, if any, because the client says so or the input ended at sample `position`."""
-        if self.state in (State.SPEAKING, State.STOPPING):
-            return self._close(position)
+        closed = self._close(position) if self.state in (State.SPEAKING, State.STOPPING) else None
         self.state, self._floor = State.QUIET, position
-        return None
+        return closed
 
     def limit(self, position: int) -> int:
         """Sample up to which the audio surely belongs to the open span, given audio up to `position`."""

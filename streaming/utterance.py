@@ -214,6 +214,13 @@ class Utterance:
         if self.end is None or self._live:
             return None
         if self._from_live:
-            within = frames(self.end - self.start) + 1
-            return [word for word in (*self._decoder.words, *self._tail) if word.start < within]
+            return self._live_words(frames(self.end - self.start) + 1)
         return self._final_words if self._final_end == self.end else None
+
+    def _live_words(self, end: int) -> list[DecodedWord]:
+        """Words of the live steps before frame `end`. A word that a cut without a pause goes through is told as far as
+        it was committed: the rest of it is the next utterance's."""
+        words = [word for word in (*self._decoder.words, *self._tail) if word.end <= end]
+        if any(word.start < end < word.end for word in self._tail):
+            words += self._decoder.pending()
+        return words

@@ -1,0 +1,141 @@
+"""The order of the house: who may import whom, what is exported, what is in the wheel, what the documents say."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from xlsr_live import streaming
+from xlsr_live.client.cli import cli
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("streaming", "server", "client")
+MAY_IMPORT = {"streaming": {"streaming"}, "server": {"server", "streaming"}, "client": set(PACKAGES)}
+MODULES = [path for package in PACKAGES for path in sorted((ROOT / package).glob("*.py"))]
+# The core takes time, audio and log-probabilities as arguments; only its edges do anything else.
+PURE = (
+    "audio",
+    "ring",
+    "gate",
+    "front",
+    "windows",
+    "stitch",
+    "vocabulary",
+    "decode",
+    "endpoint",
+    "utterance",
+    "session",
+)
+IMPURE = {"time", "asyncio", "threading", "socket", "torch", "transformers", "logging", "soundfile"}
+
+
+def imports(path: Path) -> list[ast.Import | ast.ImportFrom]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
+def names(node: ast.Import | ast.ImportFrom) -> list[str]:
+    return [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_packages_import_each_other_by_relative_names_and_downwards_only(path: Path):
+    for node in imports(path):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            if node.level == 2:
+                assert (node.module or "").split(".")[0] in MAY_IMPORT[path.parent.name], ast.unparse(node)
+        else:
+            # An absolute import of a folder would make a second copy of every class in it.
+            assert not {name.split(".")[0] for name in names(node)} & {*PACKAGES, "xlsr_live"}, ast.unparse(node)
+
+
+@pytest.mark.parametrize("module", PURE)
+def test_the_core_does_no_io(module: str):
+    used = {name.split(".")[0] for node in imports(ROOT / "streaming" / f"{module}.py") for name in names(node)}
+    assert not used & IMPURE
+
+
+def test_all_that_is_exported_is_there():
+    assert sorted(streaming.__all__) == list(streaming.__all__)
+    assert set(streaming.__all__) == set(streaming._MODULE)
+    for name, module in streaming._MODULE.items():
+        assert getattr(streaming, name) is getattr(importlib.import_module(f"xlsr_live.streaming.{module}"), name)
+    with pytest.raises(AttributeError, match="no attribute 'Recogniser'"):
+        streaming.Recogniser  # noqa: B018
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    ignore = shutil.ignore_patterns(".*", "build", "*.egg-info", "__pycache__", "tests", "docs", "training")
+    shutil.copytree(ROOT, source, ignore=ignore)
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", folder, source]
+    subprocess.run(command, check=True, capture_output=True)
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+def test_the_wheel_holds_every_module_and_data_file_and_nothing_else(wheel: Path):
+    inside = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    tracked = subprocess.run(["git", "ls-files", *PACKAGES], cwd=ROOT, check=True, capture_output=True, text=True)
+    if not tracked.stdout:
+        pytest.skip("not a git checkout: nothing to compare the wheel with")
+    assert inside == {f"xlsr_live/{name}" for name in tracked.stdout.splitlines()}
+    assert wheel.stat().st_size < 25e6
+
+
+def test_the_wheel_works_by_itself(wheel: Path, tmp_path: Path):
+    site = tmp_path / "site"
+    zipfile.ZipFile(wheel).extractall(site)
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); sys.meta_path = [f for f in sys.meta_path"
+        " if 'editable' not in type(f).__module__ + getattr(f, '__module__', '')];"
+        "from xlsr_live.client.packaged import load_clips; from xlsr_live.streaming import Recognizer, __file__;"
+        "assert __file__.startswith(sys.argv[1]), __file__;"
+        "clip = load_clips()[0]; r = Recognizer.load();"
+        "print(*(f.text for f in r.transcribe(clip.path)), sep=' '); print(clip.text); r.close()"
+    )
+    run = subprocess.run([sys.executable, "-c", code, site], cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    heard, said = run.stdout.splitlines()
+    assert heard == said != ""
+
+
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_commands_and_options_in_the_documents_exist(path: Path):
+    for line in re.findall(r"^\s*(?:\$ )?(xlsr-live [^\n]*)", path.read_text(encoding="utf-8"), re.MULTILINE):
+        words = line.split("#")[0].split()[1:]
+        command = cli.commands.get(words[0])
+        assert command is not None or words[0].startswith("-"), line
+        known = {
+            option for parameter in (command or cli).params for option in parameter.opts + parameter.secondary_opts
+        }
+        used = {word.split("=")[0] for word in words if word.startswith("--")}
+        assert used <= known | {"--help", "--version"}, line
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_between_the_documents_lead_somewhere(path: Path):
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
+        assert (path.parent / target).exists(), target
+
+
+def test_the_readme_has_the_two_commands_and_ci_runs_the_second():
+    readme, ci = (ROOT / "README.md").read_text(encoding="utf-8"), (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    first, second = 'pip install -e ".[all]" && xlsr-live demo', 'pip install -e ".[all,dev]" && pytest'
+    assert first in readme
+    assert second in readme
+    assert ci.rstrip().splitlines()[-1].replace("-q ", "") == second
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
