@@ -25,7 +25,7 @@ HELP: Final = {
     "post_roll_ms": "Audio kept after the last speech.",
     "min_speech_ms": "Shorter speech does not open the gate.",
     "hangover_ms": "Silence that ends an utterance.",
-    "mode": "offline: no partials, one pass per utterance.",
+    "mode": "offline: no partials, one pass per utterance (transcribe: per file).",
     "hop_ms": "Audio between two partials.",
     "lookahead_ms": "Audio heard after a word before it is committed.",
     "left_context_ms": "Audio that a live step hears again.",

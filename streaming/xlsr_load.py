@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from torch.nn.utils import parametrize
 
 from .errors import ModelError
@@ -64,13 +65,11 @@ def load(
     transformers.utils.logging.disable_progress_bar()
     try:
         config = _Config.from_pretrained(source.path, **source.options)
-        _check_config(source, config)
+        _check_config(source, config, language)
         extractor = _Extractor.from_pretrained(source.path, **source.options)
-        tokenizer = _Tokenizer.from_pretrained(
-            source.path, **source.options, **({"target_lang": language} if language else {})
-        )
+        tokenizer = _load_tokenizer(source, language)
         model = _load_model(source, language)
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise _explained(source, language, error) from error
     if extractor.sampling_rate != SAMPLE_RATE:
         raise ModelError(f"{name} wants audio at {extractor.sampling_rate} Hz; only {SAMPLE_RATE} Hz checkpoints work")
@@ -93,21 +92,27 @@ def _source(name: str, revision: str | None) -> Source:
     if name == "bundled":
         return Source(name, str(BUNDLED), None)
     path = Path(name).expanduser()
-    if path.is_dir():
+    if name and path.is_dir():
         _check_directory(path)
         return Source(name, str(path), None)
-    if path.exists():
+    if name and path.exists():
         raise ModelError(
             f"{name} is a file; a model is a directory (config.json, model.safetensors, ...) or a hub name"
         )
     if name.startswith(("/", ".", "~")) or name.count("/") != 1:
-        raise ModelError(f"{name}: no such directory, and not a Hugging Face name (owner/model)")
+        raise ModelError(f"{name or 'an empty name'}: no such directory, and not a Hugging Face name (owner/model)")
     return Source(name, name, revision)
 
 
 def _check_directory(path: Path) -> None:
-    if not (path / "config.json").is_file():
-        raise ModelError(f"{path} holds no config.json: not a checkpoint in Hugging Face's layout")
+    needed = {
+        "config.json": ("config.json",),
+        "vocab.json": ("vocab.json", "tokenizer.json"),
+        "preprocessor_config.json": ("preprocessor_config.json", "processor_config.json"),
+    }
+    for name, choices in needed.items():
+        if not any((path / choice).is_file() for choice in choices):
+            raise ModelError(f"{path} holds no {name}: not a whole checkpoint in Hugging Face's layout")
     if any((path / file).is_file() for file in ("model.safetensors", "model.safetensors.index.json")):
         return
     if any(path.glob("*.bin")) or any(path.glob("*.pt")) or any(path.glob("*.ckpt")):
@@ -118,7 +123,7 @@ def _check_directory(path: Path) -> None:
     raise ModelError(f"{path} holds no weights: model.safetensors is missing")
 
 
-def _check_config(source: Source, config: Any) -> None:
+def _check_config(source: Source, config: Any, language: str | None) -> None:
     architectures: list[str] = config.architectures or []
     if config.model_type != "wav2vec2" or "Wav2Vec2ForCTC" not in architectures:
         found = ", ".join(architectures) or config.model_type
@@ -126,6 +131,18 @@ def _check_config(source: Source, config: Any) -> None:
         raise ModelError(f"{source.name} is {found}, not Wav2Vec2ForCTC{hint}")
     if geometry(config.conv_kernel, config.conv_stride) != (STRIDE, FIELD) or config.add_adapter:
         raise ModelError(f"{source.name} does not make one frame of every {STRIDE} samples as XLS-R does")
+    if language is not None and config.adapter_attn_dim is None:
+        raise ModelError(f"{source.name} has no language adapters; leave the language out")
+
+
+def _load_tokenizer(source: Source, language: str | None) -> Any:
+    """A multilingual vocabulary is one of dictionaries, by language; the tokenizer cannot do without a choice."""
+    if language is not None:
+        return _Tokenizer.from_pretrained(source.path, **source.options, target_lang=language)
+    try:
+        return _Tokenizer.from_pretrained(source.path, **source.options)
+    except TypeError as error:
+        raise ModelError(f"{source.name} has a vocabulary for each language; say which (--language)") from error
 
 
 def _load_model(source: Source, language: str | None) -> Any:
@@ -142,16 +159,12 @@ def _load_model(source: Source, language: str | None) -> Any:
     if missing:
         raise ModelError(f"{source.name} lacks weights ({', '.join(missing[:3])}, ...): it cannot recognise anything")
     if language is not None:
-        if model.config.adapter_attn_dim is None:
-            raise ModelError(f"{source.name} has no language adapters; leave the language out")
         model.load_adapter(language, use_safetensors=True, **source.options)
     return model.eval()
 
 
 def _explained(source: Source, language: str | None, error: Exception) -> ModelError:
     """One sentence out of transformers' many."""
-    if isinstance(error, ModelError):
-        return error
     log.debug("loading %s", source.name, exc_info=error)
     first = str(error).strip().split("\n")[0]
     if source.path == source.name and ("connect" in str(error) or "offline" in str(error).lower()):
@@ -172,6 +185,8 @@ def _device(device: str) -> torch.device:
         found = torch.device(device)
     except RuntimeError as error:
         raise ModelError(f"{device!r} is not a device; say auto, cpu or cuda") from error
+    if found.type not in ("cpu", "cuda"):
+        raise ModelError(f"{device!r} is not supported; say auto, cpu or cuda")
     if found.type == "cuda" and not torch.cuda.is_available():
         raise ModelError("no CUDA device is available here; use --device cpu")
     return found

@@ -132,6 +132,21 @@ def test_links_between_the_documents_lead_somewhere(path: Path):
         assert (path.parent / target).exists(), target
 
 
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_python_in_the_documents_compiles_and_imports_what_exists(path: Path):
+    for block in re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL):
+        tree = compile(block, path.name, "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("xlsr_live"):
+                exec(ast.unparse(node), {})
+
+
+def test_the_first_example_of_the_readme_runs(capsys: pytest.CaptureFixture[str]):
+    example = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)[0]
+    exec(example.replace("talk.wav", str(ROOT / "client" / "clips" / "george.flac")), {})
+    assert "ONE TWO NINE FOUR EIGHT ONE" in capsys.readouterr().out
+
+
 def test_the_readme_has_the_two_commands_and_ci_runs_the_second():
     readme, ci = (ROOT / "README.md").read_text(encoding="utf-8"), (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     first, second = 'pip install -e ".[all]" && xlsr-live demo', 'pip install -e ".[all,dev]" && pytest'

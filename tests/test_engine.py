@@ -1,0 +1,256 @@
+"""One thread owns the model: the order of work, who shares a batch, and that every waiter is told."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future, wait
+
+import numpy as np
+import pytest
+from xlsr_live.streaming.engine import Engine
+from xlsr_live.streaming.errors import EngineError
+
+Float32 = np.ndarray
+LIMIT = 20  # seconds after which a test has failed; nothing here takes so long
+
+
+def audio(name: int, length: int = 400) -> Float32:
+    return np.full(length, name, np.float32)
+
+
+class Model:
+    """Answers with the name of the request. Works on nothing until it is let go; `act` may do worse."""
+
+    def __init__(self, max_batch: int = 1, act: Callable[[list[int]], None] = lambda names: None) -> None:
+        self.max_batch = max_batch
+        self.batches: list[list[int]] = []
+        self.busy = threading.Event()
+        self.go = threading.Event()
+        self._act = act
+
+    def fits(self, samples: int, others: Sequence[int]) -> bool:
+        return all(samples == other for other in others)
+
+    def encode(self, batch: Sequence[Float32]) -> list[Float32]:
+        names = [int(samples[0]) for samples in batch]
+        self.batches.append(names)
+        self.busy.set()
+        assert self.go.wait(LIMIT)
+        self._act(names)
+        return [np.float32([[name]]) for name in names]
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[[Model], Engine]]:
+    """Starts an engine whose worker is busy with request 0."""
+    started: list[tuple[Engine, Model]] = []
+
+    def begin(model: Model) -> Engine:
+        engine = Engine(model)
+        started.append((engine, model))
+        engine.submit(audio(0), deadline=0.0)
+        assert model.busy.wait(LIMIT)
+        return engine
+
+    yield begin
+    for engine, model in started:
+        model.go.set()
+        engine.close()
+
+
+def names(futures: Sequence[Future]) -> list[int]:
+    return [int(future.result(LIMIT)[0, 0]) for future in futures]
+
+
+def test_the_earliest_deadline_goes_first_and_equals_in_their_order(start):
+    model = Model()
+    engine = start(model)
+    futures = [engine.submit(audio(i), deadline=d) for i, d in [(1, 3.0), (2, 1.0), (3, 2.0), (4, 1.0)]]
+    assert engine.queued == 4
+    model.go.set()
+    assert names(futures) == [1, 2, 3, 4]
+    assert model.batches == [[0], [2], [4], [3], [1]]
+
+
+def test_a_batch_holds_the_most_urgent_and_those_that_fit_beside_it(start):
+    model = Model(max_batch=3)
+    engine = start(model)
+    lengths = {1: 400, 2: 800, 3: 400, 4: 400, 5: 800, 6: 400}
+    futures = [engine.submit(audio(i, length), deadline=i) for i, length in lengths.items()]
+    model.go.set()
+    assert names(futures) == list(lengths)
+    assert model.batches[1:] == [[1, 3, 4], [2, 5], [6]]
+    assert (engine.counters.batches, engine.counters.requests) == (4, 7)
+    assert engine.counters.samples == 400 + sum(lengths.values())
+
+
+def test_a_bad_request_takes_nobody_with_it(start):
+    def fail(batch: list[int]) -> None:
+        if 2 in batch:
+            raise ValueError("inner secret")
+
+    model = Model(max_batch=4, act=fail)
+    engine = start(model)
+    futures = [engine.submit(audio(i), deadline=i) for i in (1, 2, 3)]
+    model.go.set()
+    assert names([futures[0], futures[2]]) == [1, 3]
+    with pytest.raises(EngineError, match="ValueError") as error:
+        futures[1].result(LIMIT)
+    assert "secret" not in str(error.value)
+    assert engine.alive
+    assert engine.counters.failures == 1
+    assert engine.counters.requests == 3  # answered
+
+
+def test_what_nobody_wants_any_more_is_not_encoded(start):
+    model = Model(max_batch=4)
+    engine = start(model)
+    wanted = {1: True, 2: False, 3: True}
+    futures = [engine.submit(audio(i), deadline=i, wanted=lambda i=i: wanted[i]) for i in wanted]
+    futures[2].cancel()
+    model.go.set()
+    assert names(futures[:1]) == [1]
+    for future in futures[1:]:
+        with pytest.raises(CancelledError):
+            future.result(LIMIT)
+    assert sorted(name for batch in model.batches for name in batch) == [0, 1]
+    assert engine.counters.withdrawn == 2
+
+
+def test_a_withdrawn_request_that_fits_no_batch_is_cancelled_all_the_same(start):
+    model = Model(max_batch=4)
+    engine = start(model)
+    first = engine.submit(audio(1), deadline=1)
+    other = engine.submit(audio(2, 800), deadline=2, wanted=lambda: False)
+    model.go.set()
+    assert names([first]) == [1]
+    with pytest.raises(CancelledError):
+        other.result(LIMIT)
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_closing_finishes_the_batch_under_way_and_tells_all_who_wait(start, cancelled: bool):
+    model = Model()
+    engine = start(model)
+    futures = [engine.submit(audio(i), deadline=i) for i in (1, 2, 3)]
+    if cancelled:
+        futures[0].cancel()
+    closing = threading.Thread(target=engine.close)
+    closing.start()
+    while engine.alive:
+        pass
+    model.go.set()
+    closing.join(LIMIT)
+    for future in futures[1:]:
+        with pytest.raises(EngineError):
+            future.result(LIMIT)
+    assert model.batches == [[0]]
+    with pytest.raises(EngineError, match="not running"):
+        engine.submit(audio(9), deadline=0).result(LIMIT)
+    engine.close()
+    assert not engine.alive
+
+
+class Death(BaseException):
+    pass
+
+
+def die(batch: list[int]) -> None:
+    raise Death
+
+
+class Miscounting(Model):
+    def encode(self, batch: Sequence[Float32]) -> list[Float32]:
+        return super().encode(batch)[1:]
+
+
+def misfit(samples: int, others: Sequence[int]) -> bool:
+    raise RuntimeError("fits is broken")
+
+
+def everybody_is_told(engine: Engine, futures: Sequence[Future]) -> None:
+    done, left = wait(futures, LIMIT / 4)
+    assert not left, "a waiter waits for ever"
+    assert all(isinstance(future.exception(), EngineError) for future in done)
+    if not engine.alive:
+        with pytest.raises(EngineError):
+            engine.submit(audio(9), deadline=0).result(LIMIT)
+
+
+def test_when_the_worker_dies_everybody_is_told_and_later_requests_are_refused():
+    model = Model(max_batch=2, act=die)
+    engine = Engine(model)
+    futures = [engine.submit(audio(i), deadline=i) for i in range(5)]
+    model.go.set()
+    everybody_is_told(engine, futures)
+    assert not engine.alive
+
+
+def test_a_model_that_loses_an_answer_leaves_nobody_waiting():
+    model = Miscounting(max_batch=2)
+    engine = Engine(model)
+    futures = [engine.submit(audio(i), deadline=i) for i in range(5)]
+    model.go.set()
+    everybody_is_told(engine, futures)
+    engine.close()
+
+
+def test_a_fault_in_choosing_the_batch_leaves_nobody_waiting(start):
+    model = Model(max_batch=4)
+    engine = start(model)
+    model.fits = misfit  # type: ignore[method-assign]
+    futures = [engine.submit(audio(i), deadline=i) for i in (1, 2, 3)]
+    model.go.set()
+    everybody_is_told(engine, futures)
+
+
+def test_a_broken_question_whether_it_is_wanted_leaves_nobody_waiting(start):
+    model = Model(max_batch=4)
+    engine = start(model)
+
+    def broken() -> bool:
+        raise RuntimeError("gone")
+
+    futures = [engine.submit(audio(1), deadline=1), engine.submit(audio(2), deadline=2, wanted=broken)]
+    model.go.set()
+    done, left = wait(futures, LIMIT / 4)
+    assert len(done) == 2
+    assert not left
+
+
+def test_many_threads_get_their_own_answers():
+    model = Model(max_batch=8)
+    model.go.set()
+    engine = Engine(model)
+    answers: dict[int, list[int]] = {}
+
+    def ask(thread: int) -> None:
+        asked = range(thread * 50, thread * 50 + 50)
+        answers[thread] = names([engine.submit(audio(i, 400 + i % 3), deadline=-i) for i in asked])
+
+    threads = [threading.Thread(target=ask, args=(thread,)) for thread in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LIMIT)
+    engine.close()
+    assert answers == {thread: list(range(thread * 50, thread * 50 + 50)) for thread in range(8)}
+    assert engine.counters.requests == 400
+
+
+def test_an_idle_worker_keeps_no_audio_alive():
+    import gc
+    import weakref
+
+    model = Model()
+    model.go.set()
+    engine = Engine(model)
+    samples = audio(1)
+    gone = weakref.ref(samples)
+    names([engine.submit(samples, deadline=0)])
+    names([engine.submit(audio(2), deadline=0)])  # the worker has been past the first one
+    del samples
+    gc.collect()
+    assert gone() is None
+    engine.close()

@@ -1,0 +1,280 @@
+"""One stream in an event loop: back-pressure, slow listeners, leaving in mid-word, and company."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+import weakref
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from driving import Float32, lines, run, utterances
+from fakes import VOCABULARY, FakeEncoder, LoudVad, sound
+from xlsr_live.streaming.config import SessionConfig
+from xlsr_live.streaming.engine import Engine
+from xlsr_live.streaming.errors import AudioError, SessionClosed
+from xlsr_live.streaming.events import Error, Event, Final, Partial, SessionEnded, SessionStarted
+from xlsr_live.streaming.live import StreamSession
+from xlsr_live.streaming.session import Session
+
+LIMIT = 60  # seconds after which a test has failed
+
+
+class Held(FakeEncoder):
+    """Encodes nothing while it is held."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = threading.Event()
+        self.go.set()
+
+    def encode(self, batch: Sequence[Float32]) -> list[Float32]:
+        assert self.go.wait(LIMIT)
+        return super().encode(batch)
+
+
+@pytest.fixture
+def encoder() -> Held:
+    return Held()
+
+
+@pytest.fixture
+def engine(encoder: Held) -> Iterator[Engine]:
+    engine = Engine(encoder)
+    yield engine
+    encoder.go.set()
+    engine.close()
+
+
+def session(engine: Engine, config: SessionConfig | None = None) -> StreamSession:
+    """With a clock that stands still, so that equal audio gives equal events."""
+    core = Session(VOCABULARY, config, vad=LoudVad(), normalized=False, name="s")
+    return StreamSession(core, engine, clock=lambda: 0.0)
+
+
+def running(scene: Callable[[], Awaitable[Any]]) -> Any:
+    async def limited() -> Any:
+        return await asyncio.wait_for(scene(), LIMIT)
+
+    return asyncio.run(limited())
+
+
+async def events_of(stream: StreamSession) -> list[Event]:
+    return [event async for event in stream]
+
+
+async def say(stream: StreamSession, audio: Float32, size: int = 1_600) -> list[Event]:
+    listening = asyncio.create_task(events_of(stream))
+    for at in range(0, len(audio), size):
+        await stream.send(audio[at : at + size])
+    await stream.end()
+    return await listening
+
+
+async def until(true: Callable[[], bool]) -> None:
+    while not true():
+        await asyncio.sleep(0)
+
+
+SPEECH = sound("..AB CD " + "." * 10 + "EF GH " + "." * 10)
+
+
+@pytest.mark.parametrize("size", [100, 1_600, 1_000_000])
+def test_events_are_those_of_the_core(engine: Engine, size: int):
+    async def scene() -> list[Event]:
+        async with session(engine) as stream:
+            return await say(stream, SPEECH, size)
+
+    assert lines(running(scene)) == lines(run([SPEECH]))
+
+
+def test_bytes_and_a_flush(engine: Engine):
+    audio = (sound("..AB CD ") * 32_768).astype("<i2").tobytes()
+
+    async def scene() -> list[Event]:
+        async with session(engine) as stream:
+            await stream.send(audio)
+            await stream.flush()
+            await stream.send(audio[:-1])
+            await stream.end()
+            await stream.end()
+            return await events_of(stream)
+
+    events = running(scene)
+    assert [heard.reason for heard in utterances(events)] == ["flush", "end"]
+    assert [event.code for event in events if isinstance(event, Error)] == ["truncated_sample"]
+
+
+def test_several_at_once_hear_what_each_would_hear_alone(engine: Engine):
+    said = [sound("." * (i + 1) + f"{word} {word[::-1]} " + "." * 9) for i, word in enumerate(["AB", "CDE", "F", "GH"])]
+
+    async def scene() -> list[list[Event]]:
+        return await asyncio.gather(*(say(session(engine), audio, 700 + 300 * i) for i, audio in enumerate(said)))
+
+    together = running(scene)
+    assert [lines(events) for events in together] == [lines(run([audio])) for audio in said]
+
+
+def test_a_fast_sender_waits_and_nothing_is_lost(engine: Engine, encoder: Held):
+    config = SessionConfig(max_utterance_ms=2_000)
+    audio = np.tile(sound("AB CD EF~~~GH "), 40)
+    encoder.go.clear()
+
+    async def scene() -> list[Event]:
+        async with session(engine, config) as stream:
+            sending = asyncio.create_task(stream.send(audio))
+            await until(lambda: not stream._session.can_take(audio[:8_192]))
+            for _ in range(50):
+                await asyncio.sleep(0)
+            assert not sending.done()
+            held = stream._session._front.ring
+            assert held.end < len(audio)
+            encoder.go.set()
+            listening = asyncio.create_task(events_of(stream))
+            await sending
+            await stream.end()
+            assert held.dropped == 0
+            return await listening
+
+    events = running(scene)
+    packets = [audio[at : at + 80_000] for at in range(0, len(audio), 80_000)]
+    assert lines(events) == lines(run(packets, config))
+
+
+def test_a_slow_listener_misses_partials_but_never_a_final(engine: Engine):
+    config = SessionConfig(hop_ms=20, left_context_ms=100, lookahead_ms=0)
+    audio = sound("." + "ABCD EFGH " * 8 + "." * 10 + "ABC " + "." * 10)
+
+    async def scene() -> tuple[list[Event], int]:
+        async with session(engine, config) as stream:
+            await stream.send(audio)
+            await stream.end()
+            await until(lambda: stream._session.ended)
+            return await events_of(stream), stream.coalesced
+
+    late, coalesced = running(scene)
+    eager = run([audio], config)
+    assert coalesced > 0
+    assert len(late) == len(eager) - coalesced
+    assert [event for event in late if not isinstance(event, Partial)] == [
+        event for event in eager if not isinstance(event, Partial)
+    ]
+    partials = [heard.partials[-1] for heard in utterances(late)]
+    assert partials == [heard.partials[-1] for heard in utterances(eager)]  # the newest one is kept
+
+
+def test_leaving_in_mid_word_releases_everything(engine: Engine, encoder: Held):
+    encoder.go.clear()
+
+    async def scene() -> weakref.ref[StreamSession]:
+        stream = session(engine)
+        await stream.send(sound("..ABCDEFGH"))
+        listening = asyncio.create_task(events_of(stream))
+        await asyncio.sleep(0)
+        await stream.aclose()
+        events = await listening
+        assert isinstance(events[0], SessionStarted)
+        assert not [event for event in events if isinstance(event, Final | SessionEnded)]
+        for forbidden in (stream.send(b"\0\0"), stream.flush()):
+            with pytest.raises(SessionClosed):
+                await forbidden
+        await stream.end()
+        encoder.go.set()
+        return weakref.ref(stream)
+
+    gone = running(scene)
+    engine.submit(np.zeros(400, np.float32), deadline=1e9).result(LIMIT)  # the worker has been past all before
+    gc.collect()
+    assert gone() is None
+    assert engine.queued == 0
+    assert len(encoder.batches) <= 2
+    assert engine.counters.withdrawn >= 1
+
+
+def test_closing_wakes_a_sender_that_waits(engine: Engine, encoder: Held):
+    encoder.go.clear()
+
+    async def scene() -> None:
+        stream = session(engine, SessionConfig(max_utterance_ms=2_000))
+        sending = asyncio.create_task(stream.send(np.tile(sound("AB "), 400)))
+        await until(lambda: not stream._session.can_take(np.zeros(8_192, np.float32)))
+        await stream.aclose()
+        with pytest.raises(SessionClosed):
+            await sending
+
+    running(scene)
+
+
+def test_a_send_that_is_cancelled_leaves_the_session_in_order(engine: Engine, encoder: Held):
+    config = SessionConfig(max_utterance_ms=2_000)
+    audio = np.tile(sound("AB CD EF~~~GH "), 40)
+    encoder.go.clear()
+
+    async def scene() -> tuple[list[Event], int]:
+        async with session(engine, config) as stream:
+            sending = asyncio.create_task(stream.send(audio))
+            await until(lambda: not stream._session.can_take(audio[:8_192]))
+            sending.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await sending
+            taken = stream._session._front.position
+            encoder.go.set()
+            return await say(stream, audio[taken:]), taken
+
+    events, taken = running(scene)
+    assert 0 < taken < len(audio)
+    packets = [audio[at : at + 80_000] for at in range(0, len(audio), 80_000)]
+    assert lines(events) == lines(run(packets, config))
+
+
+def test_a_large_packet_with_a_bad_sample_at_its_end_is_refused_whole(engine: Engine):
+    async def scene() -> list[Event]:
+        async with session(engine) as stream:
+            bad = np.tile(SPEECH, 3)
+            bad[-1] = np.nan
+            with pytest.raises(AudioError):
+                await stream.send(bad)
+            return await say(stream, SPEECH)
+
+    assert lines(running(scene)) == lines(run([SPEECH]))
+
+
+def test_after_the_end_no_more_audio_is_taken(engine: Engine):
+    async def scene() -> None:
+        async with session(engine) as stream:
+            await stream.end()
+            for forbidden in (stream.send(b"\0\0"), stream.flush()):
+                with pytest.raises(SessionClosed):
+                    await forbidden
+
+    running(scene)
+
+
+def test_an_engine_that_is_closed_ends_the_session_with_errors_and_not_with_silence(engine: Engine):
+    engine.close()
+
+    async def scene() -> list[Event]:
+        async with session(engine) as stream:
+            return await say(stream, SPEECH)
+
+    events = running(scene)
+    assert len(utterances(events)) == 2
+    assert {event.code for event in events if isinstance(event, Error)} == {"encoder_failed"}
+
+
+def test_an_answer_that_comes_after_the_loop_is_gone_harms_nobody(engine: Engine, encoder: Held):
+    encoder.go.clear()
+
+    async def scene() -> StreamSession:
+        stream = session(engine)
+        await stream.send(sound("..ABCDEFGH"))
+        return stream
+
+    left = running(scene)
+    encoder.go.set()
+    engine.submit(np.zeros(400, np.float32), deadline=1e9).result(LIMIT)
+    assert engine.alive
+    assert left._closed

@@ -1,0 +1,410 @@
+"""What must hold of every session, whatever the packets, the order of the answers and the settings."""
+
+from __future__ import annotations
+
+import io
+from random import Random
+
+import numpy as np
+import pytest
+import soundfile
+from driving import (
+    FLUSH,
+    Driver,
+    Float32,
+    check_coverage,
+    expected_final,
+    gate_spans,
+    lines,
+    pieces,
+    run,
+    utterances,
+)
+from fakes import VOCABULARY, FakeEncoder, LoudVad, sound
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from xlsr_live.streaming.config import AudioFormat, SessionConfig
+from xlsr_live.streaming.errors import AudioError, BacklogFull, ConfigError, SessionClosed
+from xlsr_live.streaming.events import Error, Final, Partial, SessionEnded, SpeechEnded
+from xlsr_live.streaming.session import Session
+
+# ── what is said, and how it is set ──
+
+words = st.text("ABCDEFGH", min_size=1, max_size=3).map(lambda word: word + " ")
+noise = st.integers(1, 25).map(lambda count: "~" * count)
+silence = st.integers(1, 12).map(lambda count: "." * count)
+sounds = st.lists(words | noise | silence, min_size=1, max_size=14).map("".join).map(sound)
+
+
+@st.composite
+def configs(draw: st.DrawFn, **fixed: object) -> SessionConfig:
+    post_roll = draw(st.sampled_from([0, 10, 40, 240]))
+    chosen = {
+        "pre_roll_ms": draw(st.sampled_from([0, 45, 300])),
+        "post_roll_ms": post_roll,
+        "min_speech_ms": draw(st.sampled_from([0, 90, 150])),
+        "hangover_ms": draw(st.sampled_from([240, 330, 600])),
+        "mode": draw(st.sampled_from(["window", "window", "window", "offline"])),
+        "hop_ms": draw(st.sampled_from([20, 200, 480, 1_000])),
+        "lookahead_ms": draw(st.sampled_from([0, 100, 480, 1_000])),
+        "left_context_ms": draw(st.sampled_from([0, 300, 4_000])),
+        "max_utterance_ms": draw(st.sampled_from([2_000, 2_990, 20_000])),
+        "trailing_blank_ms": draw(st.sampled_from([0, 240, 600, 1_600])),
+        "finals": draw(st.sampled_from(["full", "full", "append"])),
+        "partials": draw(st.sampled_from([True, True, False])),
+    }
+    return SessionConfig(**{**chosen, **fixed})  # type: ignore[arg-type]
+
+
+packet_sizes = st.lists(st.sampled_from([1, 2, 3, 160, 479, 480, 481, 999, 1_600, 5_000, 48_000]), max_size=40)
+vads = st.sampled_from(["loud", "loud", None])
+seeds = st.integers(0, 2**32)
+
+
+def large(audio: Float32) -> list[Float32]:
+    """In packets of 5 s, which a session can always take in turn."""
+    return pieces(audio, [80_000] * 10)
+
+
+def detector(name: str | None) -> LoudVad | None:
+    return LoudVad() if name == "loud" else None
+
+
+# ── the properties ──
+
+
+@given(sounds, configs(), vads, packet_sizes, seeds, st.booleans())
+@settings(max_examples=120, deadline=None)
+def test_packets_and_the_order_of_answers_change_no_event(audio, config, vad, sizes, seed, normalized):
+    encoder = FakeEncoder(normalized=normalized)
+    whole = run(large(audio), config, vad=detector(vad), encoder=encoder)
+    split = run(pieces(audio, sizes * 8), config, vad=detector(vad), encoder=encoder, random=Random(seed))
+    assert lines(split) == lines(whole)
+
+
+@given(st.lists(sounds, min_size=2, max_size=4), configs(), vads, packet_sizes, seeds)
+@settings(max_examples=60, deadline=None)
+def test_flushes_in_mid_stream_give_the_same_events_for_any_packets(parts, config, vad, sizes, seed):
+    def script(cut):
+        return [packet for part in parts for packet in [*cut(part), FLUSH]]
+
+    whole = run(script(large), config, vad=detector(vad))
+    split = run(script(lambda part: pieces(part, sizes * 8)), config, vad=detector(vad), random=Random(seed))
+    assert lines(split) == lines(whole)
+    edges = np.cumsum([len(part) for part in parts]).tolist()
+    heard = utterances(whole)
+    check_coverage(heard, gate_spans(np.concatenate(parts), config, detector(vad), edges))
+    for edge in edges:
+        assert not any(each.start < edge < each.end for each in heard), "an utterance goes on over a flush"
+
+
+@given(
+    sounds,
+    st.sampled_from(["pcm_s16le", "pcm_f32le", "mulaw", "alaw"]),
+    st.sampled_from([8_000, 11_025, 16_000, 22_050, 44_100, 48_000, 96_000]),
+    st.sampled_from([1, 2, 3]),
+    st.lists(st.sampled_from([1, 2, 3, 5, 7, 11, 640, 1_919, 9_001]), max_size=40),
+    seeds,
+)
+@settings(max_examples=60, deadline=None)
+def test_bytes_split_anywhere_change_no_event(audio, encoding, rate, channels, sizes, seed):
+    config = SessionConfig(max_utterance_ms=2_000, hop_ms=200)
+    form = AudioFormat(encoding=encoding, sample_rate=rate, channels=channels)
+    at = np.arange(len(audio) * rate // 16_000) * 16_000 // rate
+    data = encoded(np.repeat(audio[at, None], channels, axis=1), encoding)
+    whole = run(pieces(data, [100_000] * 1_000), config, audio=form)
+    split = run(pieces(data, sizes * 50), config, audio=form, random=Random(seed))
+    assert lines(split) == lines(whole)
+
+
+def encoded(samples: Float32, encoding: str) -> bytes:
+    """By libsndfile, which knows nothing of this project."""
+    subtype = {"pcm_s16le": "PCM_16", "pcm_f32le": "FLOAT", "mulaw": "ULAW", "alaw": "ALAW"}[encoding]
+    file = io.BytesIO()
+    soundfile.write(file, samples, 16_000, format="RAW", subtype=subtype, endian="LITTLE")
+    return file.getvalue()
+
+
+@given(sounds, configs(), vads, packet_sizes, seeds)
+@settings(max_examples=100, deadline=None)
+def test_every_sample_of_a_gate_span_belongs_to_exactly_one_utterance(audio, config, vad, sizes, seed):
+    events = run(pieces(audio, sizes * 8), config, vad=detector(vad), random=Random(seed))
+    check_coverage(utterances(events), gate_spans(audio, config, detector(vad)))
+
+
+@given(sounds, configs(finals="full"), vads, seeds, st.booleans())
+@settings(max_examples=100, deadline=None)
+def test_a_full_final_is_one_pass_over_the_whole_utterance(audio, config, vad, seed, normalized):
+    encoder = FakeEncoder(normalized=normalized)
+    events = run(large(audio), config, vad=detector(vad), encoder=encoder, random=Random(seed))
+    for heard in utterances(events):
+        assert heard.final == expected_final(heard, audio, encoder)
+
+
+@given(sounds, configs(finals="append"), vads, seeds)
+@settings(max_examples=100, deadline=None)
+def test_an_appending_final_keeps_every_committed_word(audio, config, vad, seed):
+    for heard in utterances(run(large(audio), config, vad=detector(vad), random=Random(seed))):
+        committed = [word for partial in heard.partials[-1:] for word in partial.words if word.committed]
+        if heard.final is None:
+            assert not committed
+        else:
+            assert list(heard.final.words[: len(committed)]) == committed
+
+
+@given(sounds, configs(finals="append", trailing_blank_ms=0, max_utterance_ms=20_000), seeds)
+@settings(max_examples=60, deadline=None)
+def test_an_appending_final_says_all_that_one_pass_says_where_context_does_not_matter(audio, config, seed):
+    encoder = FakeEncoder(context=False)
+    for heard in utterances(run(large(audio), config, encoder=encoder, random=Random(seed))):
+        if heard.reason != "length":
+            assert heard.final == expected_final(heard, audio, encoder)
+
+
+@given(sounds, configs(), vads, packet_sizes, seeds, st.sampled_from([0.1, 0.5, 1.0]))
+@settings(max_examples=100, deadline=None)
+def test_an_encoder_that_fails_loses_no_utterance_and_breaks_no_rule(audio, config, vad, sizes, seed, often):
+    random = Random(seed)
+    events = run(
+        pieces(audio, sizes * 8),
+        config,
+        vad=detector(vad),
+        random=random,
+        fails=lambda request: random.random() < often,
+    )
+    check_coverage(utterances(events), gate_spans(audio, config, detector(vad)))
+    assert all(event.code == "encoder_failed" for event in events if isinstance(event, Error))
+
+
+@given(sounds, configs(finals="full"), vads, packet_sizes, st.tuples(seeds, seeds))
+@settings(max_examples=60, deadline=None)
+def test_the_final_of_a_failed_second_pass_does_not_depend_on_the_order_of_answers(audio, config, vad, sizes, pair):
+    def finals(seed):
+        return [
+            event
+            for event in run(
+                pieces(audio, sizes * 8),
+                config,
+                vad=detector(vad),
+                random=Random(seed),
+                fails=lambda request: request.kind == "final",
+            )
+            if not isinstance(event, Error)
+        ]
+
+    assert lines(finals(pair[0])) == lines(finals(pair[1]))
+
+
+def test_a_failed_second_pass_still_gives_every_word():
+    audio = sound("...ABC DEF GH A B C D E F" + "." * 8)
+    for seed in range(10):
+        events = run([audio], random=Random(seed), fails=lambda request: request.kind == "final")
+        (heard,) = utterances(events)
+        assert heard.final is not None
+        assert heard.final.text == "ABC DEF GH A B C D E F"
+
+
+# ── scenes ──
+
+
+def test_an_utterance_without_words_ends_without_a_final():
+    events = run([sound("..~~~~~~~~..........AB ..........")])
+    first, second = utterances(events)
+    assert (first.final, first.reason) == (None, "silence")
+    assert second.final is not None
+    assert second.final.text == "AB"
+
+
+def test_noise_that_holds_the_gate_open_ends_the_utterance_by_trailing_blanks():
+    events = run([sound("..AB CD " + "~" * 25 + "EF " + "." * 10)])
+    first, second = utterances(events)
+    assert [heard.final and heard.final.text for heard in (first, second)] == ["AB CD", "EF"]
+    assert [first.reason, second.reason] == ["blanks", "silence"]
+    assert first.end == second.start
+    assert first.final is not None
+    last = round(first.final.words[-1].end * 16_000)
+    assert first.end - last == 240 * 16  # post-roll
+
+
+@pytest.mark.parametrize("mode", ["window", "offline"])
+def test_long_speech_is_cut_at_its_longest_pause(mode):
+    speech = "ABCD " * 3 + "~~~" + "EFGH " * 5
+    config = SessionConfig(max_utterance_ms=3_000, mode=mode, trailing_blank_ms=0, pre_roll_ms=0)
+    first, second, *_ = utterances(run([sound(speech + "." * 10)], config))
+    assert first.reason == "length"
+    assert first.final is not None
+    assert second.final is not None
+    assert first.final.text == "ABCD ABCD ABCD"
+    assert second.final.text.startswith("EFGH EFGH")
+
+
+def test_speech_without_any_pause_is_cut_and_nothing_is_lost():
+    audio = np.concatenate([np.repeat(np.float32([3, 4] * 200) / 16, 960), sound("." * 10)])
+    config = SessionConfig(max_utterance_ms=2_000)
+    heard = utterances(run([audio], config))
+    assert {each.reason for each in heard[:-1]} == {"length"}
+    assert "".join(each.final.text for each in heard if each.final).count("A") >= 190
+    check_coverage(heard, gate_spans(audio, config, LoudVad()))
+
+
+@pytest.mark.parametrize("lookahead", [1_000, 2_000, 5_000])
+def test_a_lookahead_longer_than_an_utterance_is_refused_or_harmless(lookahead):
+    try:
+        config = SessionConfig(max_utterance_ms=2_000, lookahead_ms=lookahead)
+    except ConfigError:
+        return
+    audio = sound("~" * 60 + "." * 10)
+    heard = utterances(run([audio], config))
+    check_coverage(heard, gate_spans(audio, config, LoudVad()))
+
+
+def test_words_at_the_very_end_of_the_input_are_in_a_final():
+    (heard,) = utterances(run([sound("..AB CD")]))
+    assert heard.final is not None
+    assert (heard.final.text, heard.reason) == ("AB CD", "end")
+
+
+def test_without_a_gate_the_client_marks_utterances():
+    events = run([sound("AB "), FLUSH, FLUSH, sound("CD "), FLUSH], vad=None)
+    assert [(h.final and h.final.text, h.reason) for h in utterances(events)] == [("AB", "flush"), ("CD", "flush")]
+
+
+def test_a_flush_finishes_speech_without_waiting_for_silence():
+    session = Session(VOCABULARY, vad=LoudVad(), normalized=False)
+    driver = Driver(session, FakeEncoder())
+    session.receive_audio(sound("..AB CD "), 0.0)
+    session.receive_flush(0.0)
+    driver.collect()
+    while driver.waiting:
+        driver.answer()
+    assert isinstance(driver.events[-1], SpeechEnded)
+    assert driver.events[-1].reason == "flush"
+    assert isinstance(driver.events[-2], Final)
+
+
+def test_partials_off_gives_the_same_utterances_and_no_partial():
+    audio = sound("..AB CD " + "." * 10 + "EF " + "." * 10)
+    on, off = (run([audio], SessionConfig(partials=partials)) for partials in (True, False))
+    assert any(isinstance(event, Partial) for event in on)
+    assert [event for event in on if not isinstance(event, Partial)] == off
+
+
+def test_offline_mode_shows_no_partials():
+    for finals in ("full", "append"):
+        events = run([sound("..AB CD " + "." * 10)], SessionConfig(mode="offline", finals=finals))
+        assert not any(isinstance(event, Partial) for event in events)
+        assert any(isinstance(event, Final) for event in events)
+
+
+def test_a_partial_tells_its_lag_and_how_far_it_heard():
+    session = Session(VOCABULARY, SessionConfig(hop_ms=200), vad=None, normalized=False)
+    encoder = FakeEncoder()
+    audio = sound("AB CD EF ")
+    for index, packet in enumerate(pieces(audio, [1_600] * 4)):
+        session.receive_audio(packet, 10.0 + index)
+    first, second, *_ = session.requests()  # 3,280 and 6,480 samples: there with packets 2 and 4
+    assert [first.deadline, second.deadline] == [12.2, 14.2]
+    session.receive_logprobs(first.id, encoder.rows(first.samples), 15.5)
+    session.receive_logprobs(second.id, encoder.rows(second.samples), 15.5)
+    partials = [event for event in session.events() if isinstance(event, Partial)]
+    assert [(partial.audio_s, partial.lag_ms) for partial in partials] == [(0.205, 3_500.0), (0.405, 1_500.0)]
+
+
+def test_the_second_pass_starts_while_the_hangover_still_runs():
+    session = Session(VOCABULARY, vad=LoudVad(), normalized=False)
+    session.receive_audio(sound("..AB CD " + "."), 0.0)
+    assert not [request for request in session.requests() if request.kind == "final"]
+    session.receive_audio(sound(".."), 1.0)  # 300 of 600 ms
+    (final,) = [request for request in session.requests() if request.kind == "final"]
+    assert final.deadline == 1.0
+    session.receive_audio(sound("A" + "." * 3), 2.0)
+    (newer,) = [request for request in session.requests() if request.kind == "final"]
+    assert not session.wants(final.id)
+    assert session.wants(newer.id)
+    assert len(newer.samples) > len(final.samples)
+
+
+def test_answers_to_withdrawn_and_unknown_requests_are_ignored():
+    session = Session(VOCABULARY, vad=LoudVad(), normalized=False)
+    session.receive_audio(sound("..AB CD ..."), 0.0)
+    session.receive_eof(0.0)
+    session.events()
+    session.receive_logprobs(999, np.zeros((3, 10), np.float32), 0.0)
+    session.receive_failure(998, "nothing", 0.0)
+    assert session.events() == []
+
+
+@pytest.mark.parametrize("count", [1, 3, 399])
+def test_audio_too_short_for_one_frame_is_an_error_and_no_utterance(count):
+    events = run([np.full(count, 0.5, np.float32)], vad=None)
+    assert [type(event).__name__ for event in events] == ["SessionStarted", "Error", "SessionEnded"]
+    assert isinstance(events[1], Error)
+    assert events[1].code == "audio_too_short"
+
+
+def test_no_audio_at_all_is_no_error():
+    events = run([])
+    assert [type(event).__name__ for event in events] == ["SessionStarted", "SessionEnded"]
+
+
+def test_audio_that_ends_on_half_a_sample_is_told():
+    events = run([b"\0" * 32_001])
+    assert [event.code for event in events if isinstance(event, Error)] == ["truncated_sample"]
+    assert isinstance(events[-1], SessionEnded)
+    assert events[-1].audio_s == 1.0
+
+
+def test_the_end_of_input_may_be_told_twice_but_nothing_follows_it():
+    session = Session(VOCABULARY, vad=None)
+    session.receive_eof(0.0)
+    session.receive_eof(0.0)
+    assert [type(event).__name__ for event in session.events()] == ["SessionStarted", "SessionEnded"]
+    with pytest.raises(SessionClosed):
+        session.receive_audio(b"\0\0", 0.0)
+    with pytest.raises(SessionClosed):
+        session.receive_flush(0.0)
+
+
+def test_a_packet_that_is_not_finite_is_refused_and_the_session_goes_on_as_if_it_had_not_come():
+    audio = sound("..AB CD " + "." * 10)
+    session = Session(VOCABULARY, vad=LoudVad(), normalized=False, name="s")
+    driver = Driver(session, FakeEncoder())
+    session.receive_audio(audio[:7_000], 0.0)
+    with pytest.raises(AudioError):
+        session.receive_audio(np.array([0.1, np.nan], np.float32), 0.0)
+    assert lines(driver.run([audio[7_000:]])) == lines(run([audio]))
+
+
+def test_a_session_whose_encoder_is_behind_refuses_audio_and_loses_none():
+    audio = sound("AB CD " * 70)
+    config = SessionConfig(max_utterance_ms=2_000)
+    session = Session(VOCABULARY, config, vad=LoudVad(), normalized=False, name="s")
+    packets = pieces(audio, [16_000] * 100)
+    fed = 0
+    while session.can_take(packets[fed]):
+        session.receive_audio(packets[fed], 0.0)
+        fed += 1
+    assert 25 <= fed < len(packets)
+    with pytest.raises(BacklogFull):
+        session.receive_audio(packets[fed], 0.0)
+    driver = Driver(session, FakeEncoder())
+    driver.collect()
+    assert lines(driver.run(packets[fed:])) == lines(run(packets, config))
+
+
+# ── with the real detectors ──
+
+
+@pytest.mark.parametrize("name", ["cascade", "webrtc", "silero", "energy"])
+def test_packets_change_no_event_with_a_real_detector(clip, name):
+    pause = np.zeros(16_000, np.int16)
+    heard = [clip("clock")[:32_000], pause, clip("george"), pause, clip("nicolas")[:24_001]]
+    audio = np.concatenate(heard).astype(np.float32) / 32_768
+    config = SessionConfig(vad=name, max_utterance_ms=3_000, hop_ms=200, left_context_ms=1_000)
+    whole = run(large(audio), config, vad="real", encoder=FakeEncoder(normalized=True))
+    assert len(lines(whole).split("speech_started")) >= 2
+    for seed in range(2):
+        random = Random(seed)
+        sizes = [random.choice([1, 160, 479, 481, 1_600, 20_000]) for _ in range(500)]
+        split = run(pieces(audio, sizes), config, vad="real", encoder=FakeEncoder(normalized=True), random=random)
+        assert lines(split) == lines(whole)
