@@ -68,6 +68,8 @@ def test_a_silent_session_holds_little_memory():
         ring.append(np.zeros(10_000, np.float32))
         ring.discard(ring.end - 100)
     assert ring._data.nbytes <= 200_000
+    ring.append(np.zeros(40_000, np.float32))
+    assert 160_000 < ring._data.nbytes <= 400_000
 
 
 def test_a_capacity_of_nothing_is_refused():
