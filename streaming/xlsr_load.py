@@ -16,6 +16,7 @@ import transformers
 from safetensors import SafetensorError
 from torch.nn.utils import parametrize
 
+from . import hub
 from .errors import ModelError
 from .frames import FIELD, SAMPLE_RATE, STRIDE, geometry
 from .vocabulary import Vocabulary
@@ -39,11 +40,7 @@ class Source:
 
     name: str
     path: str
-    revision: str | None
-
-    @property
-    def options(self) -> dict[str, Any]:
-        return {"revision": self.revision} if self.revision else {}
+    options: dict[str, Any]
 
 
 def load(
@@ -90,18 +87,20 @@ def load(
 
 def _source(name: str, revision: str | None) -> Source:
     if name == "bundled":
-        return Source(name, str(BUNDLED), None)
+        return Source(name, str(BUNDLED), {})
     path = Path(name).expanduser()
     if name and path.is_dir():
         _check_directory(path)
-        return Source(name, str(path), None)
+        return Source(name, str(path), {})
     if name and path.exists():
         raise ModelError(
             f"{name} is a file; a model is a directory (config.json, model.safetensors, ...) or a hub name"
         )
     if name.startswith(("/", ".", "~")) or name.count("/") != 1:
         raise ModelError(f"{name or 'an empty name'}: no such directory, and not a Hugging Face name (owner/model)")
-    return Source(name, name, revision)
+    # Without the hub the cache is asked alone, at once: transformers would try every file again and again first.
+    local = hub.offline() or hub.problem() is not None
+    return Source(name, name, {"local_files_only": local} | ({"revision": revision} if revision else {}))
 
 
 def _check_directory(path: Path) -> None:

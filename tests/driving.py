@@ -178,7 +178,10 @@ def utterances(events: list[Event]) -> list[Heard]:
 def _check_utterance(heard: Heard) -> None:
     committed: list[str] = []
     audio_s = 0.0
+    shown: tuple[Word, ...] = ()
     for partial in heard.partials:
+        assert partial.words != shown, "a partial without news"
+        shown = partial.words
         words = [word.word for word in partial.words if word.committed]
         assert words[: len(committed)] == committed, "committed text was changed"
         assert [word.committed for word in partial.words] == [True] * len(words) + [False] * (

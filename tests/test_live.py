@@ -194,6 +194,19 @@ def test_leaving_in_mid_word_releases_everything(engine: Engine, encoder: Held):
     assert engine.counters.withdrawn >= 1
 
 
+def test_packets_of_two_senders_are_not_mixed(engine: Engine):
+    first, second = np.tile(sound("..AB CD ~~"), 5), np.tile(sound("EF.........."), 5)
+    assert min(len(first), len(second)) > 3 * 8_192  # several pieces each
+
+    async def scene() -> list[Event]:
+        async with session(engine) as stream:
+            await asyncio.gather(stream.send(first), stream.send(second))
+            await stream.end()
+            return await events_of(stream)
+
+    assert lines(running(scene)) == lines(run([first, second]))
+
+
 def test_closing_wakes_a_sender_that_waits(engine: Engine, encoder: Held):
     encoder.go.clear()
 

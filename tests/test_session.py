@@ -176,6 +176,24 @@ def test_an_encoder_that_fails_loses_no_utterance_and_breaks_no_rule(audio, conf
     assert all(event.code == "encoder_failed" for event in events if isinstance(event, Error))
 
 
+@given(sounds, configs(finals="full"), vads, seeds, st.sampled_from([0.2, 0.5]))
+@settings(max_examples=60, deadline=None)
+def test_a_second_pass_that_does_not_fail_makes_the_final_whatever_failed_before(audio, config, vad, seed, often):
+    random, encoder = Random(seed), FakeEncoder()
+    last: dict[int, tuple[int, bool]] = {}  # of each utterance, the last second pass and whether it failed
+
+    def fails(request):
+        failed = random.random() < often
+        if request.kind == "final":
+            last[request.utterance] = max(last.get(request.utterance, (0, False)), (request.id, failed))
+        return failed
+
+    events = run(large(audio), config, vad=detector(vad), encoder=encoder, random=random, fails=fails)
+    for heard in utterances(events):
+        if not last[heard.index][1]:
+            assert heard.final == expected_final(heard, audio, encoder)
+
+
 @given(sounds, configs(finals="full"), vads, packet_sizes, st.tuples(seeds, seeds))
 @settings(max_examples=60, deadline=None)
 def test_the_final_of_a_failed_second_pass_does_not_depend_on_the_order_of_answers(audio, config, vad, sizes, pair):

@@ -49,6 +49,30 @@ def test_the_cascade_asks_silero_only_where_webrtc_fires(speech: np.ndarray):
     assert max(sure) > 0.9
 
 
+def test_silero_hears_a_little_before_each_onset_and_nothing_twice(monkeypatch: pytest.MonkeyPatch):
+    heard: list[list[int]] = []
+
+    class Silero:
+        def __call__(self, frame: np.ndarray) -> float:
+            heard[-1].append(int(frame[0]))
+            return 0.75
+
+        def reset(self) -> None:
+            heard.append([])
+
+    class Webrtc(Silero):
+        def __call__(self, frame: np.ndarray) -> float:
+            return float(frame[1])
+
+    monkeypatch.setattr("xlsr_live.streaming.vad.SileroVad", Silero)
+    monkeypatch.setattr("xlsr_live.streaming.vad.WebrtcVad", lambda mode: Webrtc())
+    cascade = CascadeVad()
+    said = "------##--#------#"
+    told = [cascade(np.float32([index, char == "#"])) for index, char in enumerate(said)]
+    assert told == [0.75 if char == "#" else 0.0 for char in said]
+    assert heard == [[2, 3, 4, 5, 6, 7], [8, 9, 10], [13, 14, 15, 16, 17]]
+
+
 def test_silero_hears_every_sample_once_in_its_own_chunks(speech: np.ndarray):
     vad, heard = SileroVad(), []
     process = vad._vad.process_samples
