@@ -1,0 +1,47 @@
+"""The training history as a picture."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from .settings import Work
+
+
+def read_history(path: Path) -> list[dict]:
+    """Evaluations in order; where a resumed run repeated one, the last counts."""
+    if not path.exists():
+        return []
+    entries = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return sorted({entry["round"]: entry for entry in entries}.values(), key=lambda entry: entry["round"])
+
+
+def draw(work: Work, out: Path) -> None:
+    """Validation WER of every corpus, offline (solid) and live (dashed), over hours of audio heard, to a PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    runs = [history for name in ("stable", "decay") if (history := read_history(work.run / f"{name}.jsonl"))]
+    figure, (above, below) = pyplot.subplots(2, 1, figsize=(8, 8), sharex=True, height_ratios=(1, 2))
+    corpora = sorted({c for history in runs for entry in history for c in entry["offline"]} - {"noise"})
+    colours = dict(zip(corpora, pyplot.get_cmap("tab10").colors, strict=False))
+    for history in runs:
+        hours = [entry["audio_hours"] for entry in history]
+        above.plot(hours, [entry["loss"] for entry in history], "k.-", linewidth=1)
+        for corpus in corpora:
+            for mode, line in (("offline", "-"), ("live", "--")):
+                values = [entry[mode].get(corpus) for entry in history]
+                first = history is runs[0] and mode == "offline"
+                below.plot(hours, values, line, color=colours[corpus], label=corpus if first else None, linewidth=1.2)
+    above.set_ylabel("training loss (nats per character)")
+    below.set_ylabel("validation WER (%), live dashed")
+    below.set_ylim(0, 105)
+    below.set_xlabel("hours of audio trained on")
+    below.legend(fontsize=8)
+    for axes in (above, below):
+        axes.grid(alpha=0.3)
+    figure.tight_layout()
+    figure.savefig(out, dpi=110)
+    pyplot.close(figure)

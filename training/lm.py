@@ -1,0 +1,75 @@
+"""The optional language model: a pruned word n-gram as a quantised KenLM binary, and the lexicon of its words.
+
+KenLM's programs come from its source distribution on PyPI, built with cmake (Debian: libboost-program-options-dev
+libboost-system-dev libboost-thread-dev libboost-test-dev zlib1g-dev). Using the result needs none of them.
+"""
+
+from __future__ import annotations
+
+import lzma
+import subprocess
+import sys
+import tarfile
+from collections import Counter
+from pathlib import Path
+
+from .prepare import read_table
+from .settings import Work
+
+KENLM = "kenlm==0.3.0"
+PROGRAMS = ("lmplz", "build_binary")
+MAX_BYTES = 15_000_000
+# How often a sentence that was recorded for training counts: commands, digits and spelled words are rare in books.
+SPOKEN_WEIGHT = 5
+
+
+def build(work: Work, order: int, prune: tuple[int, ...], words: int) -> dict[str, int]:
+    """Write WORK/lm/words.binary and WORK/lm/lexicon.txt; their sizes, for the record.
+
+    `prune` are KenLM's thresholds by order: n-grams seen at most that often are dropped. Only the `words` most frequent
+    words of the books are kept, with every word of the training transcripts.
+    """
+    programs = work.root / "kenlm" / "build" / "bin"
+    if not all((programs / name).exists() for name in PROGRAMS):
+        build_kenlm(work.root / "kenlm")
+    folder = work.root / "lm"
+    folder.mkdir(parents=True, exist_ok=True)
+    with lzma.open(work.speech / "lm" / "english.txt.xz", "rt", encoding="utf-8") as file:
+        books = file.read().splitlines()
+    spoken = spoken_texts(work)
+    counts = Counter(word for line in books for word in line.split())
+    kept = {word for word, _ in counts.most_common(words)} | {word for line in spoken for word in line.split()}
+    (folder / "text.txt").write_text("\n".join(books + spoken * SPOKEN_WEIGHT) + "\n", encoding="utf-8")
+    (folder / "vocabulary.txt").write_text("\n".join(sorted(kept)) + "\n", encoding="utf-8")
+    thresholds = [str(n) for n in prune]
+    lmplz = [programs / "lmplz", "-o", str(order), "--prune", *thresholds, "-S", "1G", "-T", folder]
+    lmplz += ["--limit_vocab_file", folder / "vocabulary.txt", "--discount_fallback"]
+    lmplz += ["--text", folder / "text.txt", "--arpa", folder / "words.arpa"]
+    subprocess.run(lmplz, check=True)
+    quantised = ["-a", "255", "-q", "8", "-b", "8", "trie", folder / "words.arpa", folder / "words.binary"]
+    subprocess.run([programs / "build_binary", *quantised], check=True)
+    # One spelling per word, in the form of flashlight's lexicon: letters, then the word delimiter.
+    lexicon = [f"{word}\t{' '.join(word)} |" for word in sorted(kept)]
+    (folder / "lexicon.txt").write_text("\n".join(lexicon) + "\n", encoding="utf-8")
+    sizes = {name: (folder / name).stat().st_size for name in ("words.binary", "lexicon.txt")} | {"words": len(kept)}
+    if sizes["words.binary"] > MAX_BYTES:
+        raise ValueError(f"words.binary has {sizes['words.binary']} bytes, more than {MAX_BYTES}: prune more")
+    return sizes
+
+
+def spoken_texts(work: Work) -> list[str]:
+    """Transcripts of the training split, for the words and phrases that books lack."""
+    rows = read_table(work.audio / "real.tsv")
+    return [row["text"] for row in rows if row["split"] == "train" and row["text"]]
+
+
+def build_kenlm(folder: Path) -> None:
+    """Fetch KenLM's source with pip and build its two programs into folder/build/bin."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pip = [sys.executable, "-m", "pip", "download", KENLM, "--no-deps", "--no-binary", "kenlm", "--dest", folder]
+    subprocess.run(pip, check=True)
+    with tarfile.open(next(folder.glob("kenlm-*.tar.gz"))) as archive:
+        archive.extractall(folder, filter="data")
+    source = next(path for path in folder.glob("kenlm-*") if path.is_dir())
+    subprocess.run(["cmake", "-S", source, "-B", folder / "build", "-DCMAKE_BUILD_TYPE=Release"], check=True)
+    subprocess.run(["cmake", "--build", folder / "build", "--target", *PROGRAMS, "-j", "2"], check=True)

@@ -1,0 +1,176 @@
+"""The forward pass used in training: the weights of a plain `Wav2Vec2ForCTC`, computed faster and with streaming masks.
+
+The weights stay where transformers puts them, so what is saved loads with `Wav2Vec2ForCTC.from_pretrained`. Two things
+differ from the library's forward. Convolutions run as matrix products over (batch, time, channels), which on a CPU is
+about twice as fast with layer norms between them. And the encoder can run as the live recognizer does (`streamed`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
+
+from .settings import FIRST_KERNEL, HOP, Model
+from .text import VOCABULARY
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One way to listen live; every length counts frames of 20 ms."""
+
+    hop: int  # frames committed per step
+    lookahead: int  # frames to the right of them that a step also sees
+    left: int  # committed frames to the left that a step attends to
+    sink: int = 0  # first frames of the utterance that every step attends to
+
+
+def build(shape: Model) -> Wav2Vec2ForCTC:
+    """A fresh model with XLS-R's geometry; dropout is what fine-tuning it further would use."""
+    config = Wav2Vec2Config(
+        vocab_size=len(VOCABULARY),
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        hidden_size=shape.hidden,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        intermediate_size=4 * shape.hidden,
+        conv_dim=shape.conv_dim,
+        conv_kernel=(FIRST_KERNEL, 3, 3, 3, 3, 2, 2),
+        conv_stride=(5, 2, 2, 2, 2, 2, 2),
+        conv_bias=True,
+        feat_extract_norm="layer",
+        do_stable_layer_norm=True,
+        num_conv_pos_embeddings=shape.position_width,
+        num_conv_pos_embedding_groups=16,
+        hidden_dropout=shape.dropout,
+        activation_dropout=0.0,
+        attention_dropout=0.0,
+        feat_proj_dropout=0.0,
+        final_dropout=0.0,
+        layerdrop=0.0,
+        mask_time_prob=0.0,
+        ctc_zero_infinity=True,
+        ctc_loss_reduction="mean",
+    )
+    return Wav2Vec2ForCTC(config)
+
+
+def frames(samples: Tensor | int) -> Tensor | int:
+    """Frames of 20 ms that `samples` samples give: (n - 400) // 320 + 1."""
+    return (samples - 400) // HOP + 1
+
+
+class Network(nn.Module):
+    """`Wav2Vec2ForCTC` seen as features -> (masked) encoder -> logits."""
+
+    def __init__(self, model: Wav2Vec2ForCTC):
+        super().__init__()
+        self.model = model
+
+    def features(self, samples: Tensor) -> Tensor:
+        """(batch, samples) -> (batch, frames, hidden): the CNN and the projection, local in time."""
+        x = samples.unsqueeze(-1)
+        for layer in self.model.wav2vec2.feature_extractor.conv_layers:
+            x = F.gelu(layer.layer_norm(_convolve(x, layer.conv)))
+        return self.model.wav2vec2.feature_projection(x)[0]
+
+    def forward(
+        self, samples: Tensor, lengths: Tensor, stream: Stream | None = None, masks: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Logits after the last layer and after the middle one, each (batch, frames, vocabulary).
+
+        samples (batch, samples) float, zero after `lengths` (batch,) samples; `masks` (batch, frames) bool, True where
+        SpecAugment hides a frame; `stream` None for full attention.
+        """
+        x = self.features(samples)
+        if masks is not None:
+            x = x.masked_fill(masks.unsqueeze(-1), 0.0)
+        valid = torch.arange(x.shape[1], device=x.device) < frames(lengths).unsqueeze(1)
+        x = x * valid.unsqueeze(-1)
+        return self.offline(x, valid) if stream is None else self.streamed(x, valid, stream)
+
+    def offline(self, x: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+        """Full attention over (batch, frames, hidden)."""
+        x = x + self.model.wav2vec2.encoder.pos_conv_embed(x)
+        return self._layers(x, valid[:, None, None, :])
+
+    def streamed(self, x: Tensor, valid: Tensor, stream: Stream) -> tuple[Tensor, Tensor]:
+        """What the cached live mode computes, for all steps at once.
+
+        Step c encodes the block of `hop` frames from c * hop on and `lookahead` more. Blocks lie side by side in one
+        sequence, and a frame attends to its own block and to the committed frames of earlier blocks that `left` and
+        `sink` keep; so a lookahead frame appears twice, once for the step that only glimpsed it. The convolutional
+        positions see nothing beyond the block either.
+        """
+        encoder = self.model.wav2vec2.encoder
+        batch, total, hidden = x.shape
+        width, reach = stream.hop + stream.lookahead, encoder.pos_conv_embed.conv.kernel_size[0] // 2
+        starts = torch.arange(0, total, stream.hop, device=x.device)
+        steps = len(starts)
+        # The convolution sees `reach` frames before the block; its outputs there are not kept.
+        padded = F.pad(x, (0, 0, reach, int(starts[-1]) + width - total))
+        index = starts[:, None] + torch.arange(reach + width, device=x.device)
+        windows = padded[:, index.flatten()].view(batch * steps, reach + width, hidden)
+        x = (windows + encoder.pos_conv_embed(windows))[:, reach:].reshape(batch, steps * width, hidden)
+        frame = (starts[:, None] + torch.arange(width, device=x.device)).flatten()
+        step = torch.arange(steps, device=x.device).repeat_interleave(width)
+        committed = torch.arange(width, device=x.device).repeat(steps) < stream.hop
+        start = starts[step]
+        kept = (frame[None, :] >= start[:, None] - stream.left) | (frame[None, :] < stream.sink)
+        earlier = committed[None, :] & (step[None, :] < step[:, None]) & kept
+        seen = earlier | (step[None, :] == step[:, None])
+        there = F.pad(valid, (0, int(starts[-1]) + width - total))[:, frame]
+        # A row without any key would give NaN: a padding frame may always see itself.
+        mask = (seen & there[:, None, :]) | torch.eye(len(frame), dtype=torch.bool, device=x.device)
+        last, middle = self._layers(x, mask[:, None])
+        return last[:, committed][:, :total], middle[:, committed][:, :total]
+
+    def _layers(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """The transformer. mask (batch, 1, queries, keys) bool, True where a query sees a key."""
+        encoder, config = self.model.wav2vec2.encoder, self.model.config
+        heads, layers = config.num_attention_heads, encoder.layers
+        x = encoder.dropout(x)
+        middle = x
+        for i, layer in enumerate(layers):
+            a, y = layer.attention, layer.layer_norm(x)
+            q, k, v = (p(y).unflatten(-1, (heads, -1)).transpose(1, 2) for p in (a.q_proj, a.k_proj, a.v_proj))
+            y = _attend(q, k, v, mask).transpose(1, 2).flatten(2)
+            x = x + layer.dropout(a.out_proj(y))
+            x = x + layer.feed_forward(layer.final_layer_norm(x))
+            if i + 1 == len(layers) // 2:
+                middle = x
+        return self._logits(x), self._logits(middle)
+
+    def _logits(self, x: Tensor) -> Tensor:
+        return self.model.lm_head(self.model.wav2vec2.encoder.layer_norm(x))
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    """(batch, heads, frames, width) each. Written out on a CPU: there the fused kernel is slower in bfloat16."""
+    if q.device.type == "cuda":
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+    bias = torch.zeros(mask.shape, dtype=scores.dtype).masked_fill_(~mask, float("-inf"))
+    return torch.softmax(scores + bias, -1) @ v
+
+
+def _convolve(x: Tensor, conv: nn.Conv1d) -> Tensor:
+    """`conv` over (batch, time, channels), as matrix products on views where kernel and stride allow it."""
+    kernel, stride = conv.kernel_size[0], conv.stride[0]
+    weight = conv.weight.permute(0, 2, 1)  # (out, kernel, in)
+    count = (x.shape[1] - kernel) // stride + 1
+    # Blocks of `stride` time steps, seen as one wide channel: the kernel covers one block and a part of the next ones.
+    need = count + (kernel - 1) // stride
+    x = F.pad(x, (0, 0, 0, max(0, need * stride - x.shape[1])))[:, : need * stride]
+    blocks = x.reshape(x.shape[0], need, stride * x.shape[2])
+    out = None
+    for first in range(0, kernel, stride):
+        taps = weight[:, first : first + stride].flatten(1)
+        part = blocks[:, first // stride : first // stride + count, : taps.shape[1]]
+        out = F.linear(part, taps, conv.bias if out is None else None) + (0 if out is None else out)
+    return out

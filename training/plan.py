@@ -1,0 +1,118 @@
+"""What a round of training consists of: a function of the seed and the round's number, so that resuming is exact."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from .prepare import Utterance
+from .settings import RATE, SHARES, Augmentation, Schedule
+
+
+@dataclass(frozen=True)
+class Item:
+    """One example: utterances with gaps around them, before augmentation."""
+
+    parts: tuple[Utterance, ...]
+    gaps: tuple[int, ...]  # samples of silence before, between and after the parts
+    speed: float
+    seed: tuple[int, ...]
+
+    @property
+    def samples(self) -> int:
+        return int((sum(u.samples for u in self.parts) + sum(self.gaps)) / self.speed)
+
+    @property
+    def text(self) -> str:
+        return " ".join(u.text for u in self.parts if u.text)
+
+
+def longest_utterance(number: int, schedule: Schedule) -> float:
+    """Seconds allowed in round `number`: the curriculum grows from short clips to everything."""
+    step = min(1.0, number / max(1, schedule.easy_rounds))
+    return schedule.easy_seconds + step * (schedule.longest - schedule.easy_seconds)
+
+
+def plan_round(
+    number: int, utterances: list[Utterance], batch_seconds: float, schedule: Schedule, how: Augmentation
+) -> list[list[Item]]:
+    """Batches of round `number`: items of similar length, at most `batch_seconds` of padded audio each."""
+    draw = np.random.default_rng((schedule.seed, number))
+    limit = longest_utterance(number, schedule) * RATE
+    corpora = defaultdict(list)
+    for u in utterances:
+        if u.split == "train" and u.samples <= limit:
+            corpora["tts" if u.corpus.startswith("tts-") else u.corpus].append(u)
+    whole = sum(SHARES[c] for c in corpora)
+    drawn: list[tuple[Utterance, ...]] = []
+    for corpus, members in sorted(corpora.items()):
+        seconds = schedule.round_hours * 3600 * SHARES[corpus] / whole
+        if corpus == "fsdd":
+            drawn += digit_strings(members, seconds, draw)
+        else:
+            mean = np.mean([u.samples for u in members]) / RATE
+            drawn += [(u,) for u in stretch_of(members, number, round(seconds / mean), schedule.seed)]
+    drawn = joined([drawn[i] for i in draw.permutation(len(drawn))], limit, schedule.joined, draw)
+    items = [dressed(parts, (schedule.seed, number, i), how, draw) for i, parts in enumerate(drawn)]
+    return batched(items, batch_seconds, draw)
+
+
+def stretch_of(members: list[Utterance], number: int, count: int, seed: int) -> list[Utterance]:
+    """The `number`-th run of `count` utterances in an endless series of shuffles: all are heard before one returns."""
+    chosen: list[Utterance] = []
+    position = number * count
+    while len(chosen) < count:
+        cycle, first = divmod(position + len(chosen), len(members))
+        order = np.random.default_rng((seed, cycle, len(members))).permutation(len(members))
+        chosen += [members[i] for i in order[first : first + count - len(chosen)]]
+    return chosen
+
+
+def digit_strings(members: list[Utterance], seconds: float, draw: np.random.Generator) -> list[tuple[Utterance, ...]]:
+    """Connected digits: two to nine recordings of one speaker, about `seconds` in all with their gaps."""
+    speakers = defaultdict(list)
+    for u in members:
+        speakers[u.speaker].append(u)
+    names, strings, total = sorted(speakers), [], 0.0
+    while total < seconds:
+        pool = speakers[names[draw.integers(len(names))]]
+        parts = tuple(pool[draw.integers(len(pool))] for _ in range(draw.integers(2, 10)))
+        strings.append(parts)
+        total += sum(u.samples for u in parts) / RATE + 0.35 * len(parts)
+    return strings
+
+
+def joined(
+    drawn: list[tuple[Utterance, ...]], limit: float, share: float, draw: np.random.Generator
+) -> list[tuple[Utterance, ...]]:
+    """Make `share` of the examples out of two or three neighbours in the list, up to `limit` samples."""
+    result, at = [], 0
+    while at < len(drawn):
+        take = draw.integers(2, 4) if draw.random() < share else 1
+        parts = sum(drawn[at : at + take], ())
+        if sum(u.samples for u in parts) + RATE * len(parts) > limit:
+            take, parts = 1, drawn[at]
+        result.append(parts)
+        at += take
+    return result
+
+
+def dressed(parts: tuple[Utterance, ...], seed: tuple[int, ...], how: Augmentation, draw: np.random.Generator) -> Item:
+    """Draw gaps and speed. Gaps inside are 0.1-0.6 s between digits, up to 1 s elsewhere; edges up to 0.4 s."""
+    inside = [draw.uniform(0.1, 0.6 if a.corpus == b.corpus == "fsdd" else 1.0) for a, b in pairwise(parts)]
+    gaps = [draw.uniform(0, 0.4), *inside, draw.uniform(0, 0.4)]
+    speed = draw.uniform(*how.speed) if draw.random() < 2 / 3 else 1.0
+    return Item(parts, tuple(int(g * RATE) for g in gaps), float(speed), seed)
+
+
+def batched(items: list[Item], batch_seconds: float, draw: np.random.Generator) -> list[list[Item]]:
+    """Pack neighbours in length into batches of at most `batch_seconds`, padding included, and shuffle the batches."""
+    batches: list[list[Item]] = [[]]
+    for item in sorted(items, key=lambda item: item.samples):
+        if batches[-1] and (len(batches[-1]) + 1) * item.samples > batch_seconds * RATE:
+            batches.append([])
+        batches[-1].append(item)
+    return [batches[i] for i in draw.permutation(len(batches))]

@@ -1,0 +1,162 @@
+"""Decode the speech once: Ogg/Opus shards -> one file of 16-bit samples and one table per source, ready to map.
+
+Every source is a folder of shards with a `train.tsv` (shard, start_sample, num_samples, corpus, speaker, text): that is
+how the real speech comes and what `synthesize.py` writes. Validation utterances are cut off here, once for all.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import random
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from .settings import RATE, Work
+
+SPLIT_SEED = 1
+# Held-out speakers, where a corpus has enough of them; otherwise held-out texts or recordings.
+VALIDATION_SPEAKERS = {"librispeech": 16, "an4": 7, "speechocean762": 12}
+VALIDATION_UTTERANCES = {"librispeech": 24, "an4": 80, "speechocean762": 80, "kathleen": 60, "wakewords": 18}
+VALIDATION_TEXTS = {"kathleen": 45}
+VALIDATION_DIGITS = 3  # recordings of every digit of every speaker
+VALIDATION_NOISE = 30
+VALIDATION_SYNTHETIC = 40
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """A piece of a source's sample file."""
+
+    source: str  # "real", "synthetic" or "noise"
+    start: int  # sample in the source's file
+    samples: int
+    corpus: str
+    speaker: str
+    split: str  # "train", "validation" or "unused": of a held-out speaker, but more than validation needs
+    text: str
+
+
+def prepare(work: Work) -> None:
+    """Decode whatever is not decoded yet."""
+    work.audio.mkdir(parents=True, exist_ok=True)
+    decode_shards(work.speech / "train", work.audio, "real", first_of_each=work.scrap)
+    decode_noise(work.speech / "noise", work.audio)
+    if (work.synthetic / "train.tsv").exists():
+        decode_shards(work.synthetic, work.audio, "synthetic")
+
+
+def decode_shards(folder: Path, out: Path, name: str, first_of_each: bool = False) -> None:
+    """Shards of `folder` -> out/name.i16 and out/name.tsv. The table is written last: with it, the source is complete.
+
+    `first_of_each` takes one shard of each corpus.
+    """
+    done, source = out / f"{name}.tsv", folder / "train.tsv"
+    if done.exists() and done.stat().st_mtime > source.stat().st_mtime:
+        return  # newer than its source: more synthetic speech is decoded when it comes
+    rows = read_table(source)
+    utterances, shards = [], defaultdict(list)
+    for row in rows:
+        if not first_of_each or "-000." in row["shard"]:
+            shards[row["shard"]].append(row)
+    position = 0
+    with open(out / f"{name}.i16", "wb") as file:
+        for shard, members in tqdm(shards.items(), desc=f"decoding {name}", unit="shard"):
+            audio = _read(folder / shard)
+            for row in members:
+                start, count = int(row["start_sample"]), int(row["num_samples"])
+                count = min(count, len(audio) - start)
+                text = " ".join(row["text"].split())
+                utterances.append(
+                    Utterance(name, position + start, count, row["corpus"], row["speaker"], "train", text)
+                )
+            audio.tofile(file)
+            position += len(audio)
+    _write(done, split(utterances))
+
+
+def decode_noise(folder: Path, out: Path) -> None:
+    """Noise clips -> out/noise.i16 and out/noise.tsv, with empty texts."""
+    if (out / "noise.tsv").exists():
+        return
+    utterances, position = [], 0
+    with open(out / "noise.i16", "wb") as file:
+        for row in tqdm(read_table(folder / "noise.tsv"), desc="decoding noise", unit="clip"):
+            audio = _read(folder / row["file"])
+            audio.tofile(file)
+            utterances.append(Utterance("noise", position, len(audio), "noise", row["class"], "train", ""))
+            position += len(audio)
+    _write(out / "noise.tsv", split(utterances))
+
+
+def split(utterances: list[Utterance]) -> list[Utterance]:
+    """Mark the validation utterances of each corpus; what else a held-out speaker or text has is not used at all."""
+    groups = defaultdict(list)
+    for utterance in utterances:
+        groups[utterance.corpus].append(utterance)
+    marked = []
+    for corpus, members in groups.items():
+        draw = random.Random(f"{SPLIT_SEED} {corpus}")
+        if corpus in VALIDATION_SPEAKERS:
+            names = sorted({u.speaker for u in members})
+            held = set(draw.sample(names, min(len(names), VALIDATION_SPEAKERS[corpus])))
+            pool = [u for u in members if u.speaker in held]
+        elif corpus in VALIDATION_TEXTS:
+            texts = set(draw.sample(sorted({u.text for u in members}), VALIDATION_TEXTS[corpus]))
+            pool = [u for u in members if u.text in texts]
+        elif corpus == "fsdd":
+            words = defaultdict(list)
+            for u in members:
+                words[u.speaker, u.text].append(u)
+            pool = [u for same in words.values() for u in draw.sample(same, min(len(same), VALIDATION_DIGITS))]
+        elif corpus == "noise":
+            pool = draw.sample(members, VALIDATION_NOISE)
+        elif corpus.startswith("tts-"):
+            pool = draw.sample(members, min(len(members) // 20, VALIDATION_SYNTHETIC))
+        else:
+            pool = draw.sample(members, min(len(members) // 20, VALIDATION_UTTERANCES.get(corpus, 0)))
+        chosen = set(draw.sample(pool, min(len(pool), VALIDATION_UTTERANCES.get(corpus, len(pool)))))
+        apart = set(pool)
+        for u in members:
+            fate = "validation" if u in chosen else "unused" if u in apart else "train"
+            marked.append(Utterance(u.source, u.start, u.samples, u.corpus, u.speaker, fate, u.text))
+    return marked
+
+
+def load(work: Work, source: str) -> tuple[np.ndarray, list[Utterance]]:
+    """The mapped samples of a source, int16, and its table; both empty when the source was not prepared."""
+    table = work.audio / f"{source}.tsv"
+    if not table.exists():
+        return np.empty(0, np.int16), []
+    utterances = [
+        Utterance(r["source"], int(r["start"]), int(r["samples"]), r["corpus"], r["speaker"], r["split"], r["text"])
+        for r in read_table(table)
+    ]
+    return np.memmap(work.audio / f"{source}.i16", np.int16, mode="r"), utterances
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """Rows of a tab-separated table with a header line and no quoting."""
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+
+
+def _write(path: Path, utterances: list[Utterance]) -> None:
+    names = list(Utterance.__dataclass_fields__)
+    lines = ["\t".join(names)] + ["\t".join(str(getattr(u, n)) for n in names) for u in utterances]
+    part = path.with_suffix(".part")
+    part.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    os.replace(part, path)
+
+
+def _read(path: Path) -> np.ndarray:
+    import soundfile  # here, because training on prepared audio needs only torch and numpy
+
+    audio, rate = soundfile.read(path, dtype="int16")
+    if rate != RATE or audio.ndim != 1:
+        raise ValueError(f"{path}: expected mono audio at {RATE} Hz, found {audio.ndim} axes at {rate} Hz")
+    return audio

@@ -1,0 +1,124 @@
+"""Everything that can be chosen, in one place. Lengths are in seconds unless a name says samples or frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+RATE = 16_000  # samples per second
+FIRST_KERNEL = 10  # samples seen by the first convolution
+HOP = 320  # samples per frame: the product of the strides 5, 2, 2, 2, 2, 2, 2
+FRAME = 400  # samples that one frame covers
+
+
+@dataclass(frozen=True)
+class Model:
+    """Widths of the network: 6.8 M parameters. The CNN on raw samples tapers, because its first layers run longest."""
+
+    hidden: int = 256
+    layers: int = 8
+    heads: int = 4
+    conv_dim: tuple[int, ...] = (32, 64, 96, 96, 128, 128, 160)
+    position_width: int = 64  # frames covered by the convolutional position embedding
+    dropout: float = 0.0  # a short training on augmented audio underfits rather than overfits
+
+
+@dataclass(frozen=True)
+class Optimiser:
+    """AdamW for vectors and embeddings, Muon for the matrices of the encoder; warm-up, constant, linear decay."""
+
+    matrices: str = "muon"  # or "adamw"
+    peak: float = 1e-3
+    matrix_peak: float = 2e-3  # of Muon, scaled to match the size of AdamW's updates
+    warmup_steps: int = 300
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    ema: float = 0.999
+    middle_loss: float = 0.3  # share of the CTC loss taken after the middle layer
+    streamed_share: float = 0.25  # batches with the live recognizer's attention
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Probabilities per utterance, and ranges to draw from."""
+
+    speed: tuple[float, float] = (0.85, 1.18)  # playing speed of two utterances in three
+    noise: float = 0.5
+    snr: tuple[float, float] = (0.0, 30.0)  # dB
+    hiss: float = 0.4
+    room: float = 0.2
+    colour: float = 0.25
+    bands: float = 0.3
+    narrow: float = 0.15  # 8 kHz, half of them with mu-law
+    clip: float = 0.03
+    gain: float = 0.15  # standard deviation of the log of a factor after normalisation
+    mask_rate: float = 0.8  # time masks per second
+    mask_frames: int = 10  # longest time mask
+
+    def scaled(self, by: float) -> Augmentation:
+        """The same with every probability multiplied by `by`, for the first rounds."""
+        names = ("noise", "hiss", "room", "colour", "bands", "narrow", "clip", "mask_rate")
+        return replace(self, **{name: getattr(self, name) * by for name in names})
+
+
+# Share of each corpus in a round of training; what is not there is left out and the rest scaled up.
+SHARES = {
+    "librispeech": 0.20,
+    "an4": 0.11,
+    "speechocean762": 0.20,
+    "kathleen": 0.13,
+    "ljspeech": 0.01,
+    "fsdd": 0.07,
+    "wakewords": 0.02,
+    "noise": 0.02,
+    "tts": 0.24,
+}
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Training goes in rounds of about `round_hours` of audio; a round is a function of its number and the seed."""
+
+    seed: int = 1
+    round_hours: float = 1.0
+    easy_rounds: int = 6  # rounds until utterances of every length take part
+    easy_seconds: float = 3.5  # longest utterance in the first round
+    longest: float = 17.0  # longest example
+    full_augmentation_round: int = 12  # augmentation grows until then
+    joined: float = 0.25  # share of examples that are made of two or three utterances
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line chooses for one run."""
+
+    rounds: int = 400  # the stable phase ends after this round
+    minutes: float = 1e9  # stop (and save) after this long
+    decay: int = 0  # rounds of falling rate; 0 for the stable phase
+    batch_seconds: float = 40.0  # padded audio per step
+    workers: int = 0  # processes that prepare batches
+    evaluate_every: int = 10  # rounds
+    warm: Path | None = None  # checkpoint to take fitting weights from
+    matrices: str = "muon"
+    schedule: Schedule = Schedule()
+
+
+@dataclass(frozen=True)
+class Work:
+    """Where things are: the speech folder (read only) and a folder for everything that is made."""
+
+    speech: Path
+    root: Path
+    scrap: bool = False  # take only a scrap of the data, to try the recipe
+
+    @property
+    def synthetic(self) -> Path:
+        return self.root / "synthetic"
+
+    @property
+    def audio(self) -> Path:
+        return self.root / "audio"
+
+    @property
+    def run(self) -> Path:
+        return self.root / "run"

@@ -1,0 +1,195 @@
+"""Training with resume: warm-up, a constant rate for as long as there is time, and a decay whenever a model is wanted.
+
+`stable.pt` is the endless run. `decay` continues from it in `decay.pt` with a rate that falls to zero, and leaves
+`stable.pt` as it was, so that a later run can go on from there with more time or a better machine.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+
+from . import checkpoint
+from .data import Batch, Rounds, Speech, loader
+from .network import Network, Stream, build, frames
+from .plan import plan_round
+from .score import LIVE, Clip, rates, transcribe, validation
+from .settings import Augmentation, Model, Optimiser, Options, Work
+from .text import BLANK
+
+SAVE_SECONDS = 300.0
+
+
+class Trainer:
+    """One run: network, optimisers, average, and the place in the plan."""
+
+    def __init__(self, work: Work, options: Options):
+        self.work, self.options = work, options
+        self.optimiser, self.schedule = Optimiser(matrices=options.matrices), options.schedule
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        work.run.mkdir(parents=True, exist_ok=True)
+        torch.manual_seed(self.schedule.seed)
+        self.network = Network(build(Model()))
+        if options.warm:
+            print(f"warm start: {checkpoint.warm_start(self.network.model, options.warm):,} weights", flush=True)
+        self.network.to(self.device)
+        self.optimisers = optimisers(self.network, self.optimiser)
+        self.average = checkpoint.Average(self.network, self.optimiser.ema)
+        self.step, self.round, self.at, self.heard, self.wall, self.decay_from = 0, 0, 0, 0.0, 0.0, 0
+        self.stop = False
+        self.path = work.run / ("decay.pt" if options.decay else "stable.pt")
+        self._resume()
+
+    def _resume(self) -> None:
+        stable = self.work.run / "stable.pt"
+        source = self.path if self.path.exists() else stable if stable.exists() else None
+        if source is None:
+            return
+        state = checkpoint.restore(source)
+        self.network.load_state_dict(state["network"])
+        self.average.load(state["average"])
+        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
+        self.step, self.round, self.at = state["step"], state["round"], state["at"]
+        self.heard, self.wall, self.decay_from = state["heard"], state["wall"], state["decay_from"]
+        if state["batch_seconds"] != self.options.batch_seconds and self.at:
+            self.round, self.at = self.round + 1, 0  # batches of another size do not line up
+        if self.options.decay and source == stable:
+            self.decay_from = self.round
+        print(f"resumed {source.name}: round {self.round}, step {self.step}", flush=True)
+
+    def save(self) -> None:
+        state = {
+            "network": self.network.state_dict(),
+            "average": self.average.state(),
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+            "batch_seconds": self.options.batch_seconds,
+        }
+        state |= {name: getattr(self, name) for name in ("step", "round", "at", "heard", "wall", "decay_from")}
+        checkpoint.save(self.path, state)
+
+    def rate(self, progress: float) -> float:
+        """Learning rate as a share of the peak, `progress` (0-1) of this round done."""
+        warm = min(1.0, (self.step + 1) / self.optimiser.warmup_steps)
+        if not self.options.decay:
+            return warm
+        return warm * max(0.0, 1 - (self.round - self.decay_from + progress) / self.options.decay)
+
+    def run(self) -> None:
+        """Rounds until the last one, until time is up, or until a signal asks to stop."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._ask_to_stop)
+        speech = Speech(self.work)
+        clips = validation(speech)[:: 20 if self.work.scrap else 1]
+        last = self.decay_from + self.options.decay if self.options.decay else self.options.rounds
+        deadline = time.monotonic() + 60 * self.options.minutes
+        saved = time.monotonic()
+        while self.round < last and not self.stop:
+            strength = min(1.0, self.round / self.schedule.full_augmentation_round)
+            how = Augmentation().scaled(strength)
+            plan = plan_round(self.round, speech.utterances, self.options.batch_seconds, self.schedule, how)
+            batches = loader(Rounds(speech, plan, how), self.at, self.options.workers)
+            losses, began, heard = [], time.monotonic(), self.heard
+            wall = self.wall - began
+            for batch in (bar := tqdm(batches, f"round {self.round}", len(plan), initial=self.at, mininterval=10)):
+                losses.append(self.train_step(batch, self.rate(self.at / len(plan))))
+                bar.set_postfix(loss=f"{torch.stack(losses[-20:]).mean().item():.2f}", refresh=False)
+                self.heard += float(batch.lengths.sum()) / 16_000
+                self.step, self.at, self.wall = self.step + 1, self.at + 1, wall + time.monotonic()
+                self.stop |= time.monotonic() > deadline
+                if time.monotonic() - saved > SAVE_SECONDS or self.stop:
+                    self.save()
+                    saved = time.monotonic()
+                if self.stop:
+                    return
+            seconds = time.monotonic() - began
+            self.round, self.at = self.round + 1, 0
+            loss = torch.stack(losses).mean().item()
+            speed = (self.heard - heard) / seconds
+            print(f"round {self.round} step {self.step} loss {loss:.3f} {speed:.0f} audio-s/s", flush=True)
+            if self.round % self.options.evaluate_every == 0 or self.round == last:
+                self.evaluate(clips, loss, speed)
+                self.save()
+                saved = time.monotonic()
+
+    def train_step(self, batch: Batch, rate: float) -> Tensor:
+        """One update; the loss in nats per character, averaged over the batch."""
+        torch.manual_seed(self.schedule.seed * 1_000_003 + self.step)
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = rate * group["peak"]
+        self.network.train()
+        lengths = batch.lengths.to(self.device, non_blocking=True)
+        samples, masks = (x.to(self.device, non_blocking=True) for x in (batch.samples, batch.masks))
+        with torch.autocast(self.device.type, torch.bfloat16):
+            last, middle = self.network(samples, lengths, self.draw_stream(), masks)
+        share = self.optimiser.middle_loss
+        loss = (1 - share) * ctc(last, lengths, batch) + share * ctc(middle, lengths, batch)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.optimiser.clip)
+        if torch.isfinite(norm):
+            for optimiser in self.optimisers:
+                optimiser.step()
+        self.network.zero_grad()
+        self.average.update(self.network)
+        return loss.detach()
+
+    def draw_stream(self) -> Stream | None:
+        """The live recognizer's attention for a share of the steps, with its lengths drawn at random."""
+        draw = np.random.default_rng((self.schedule.seed, self.step, 7))
+        if draw.random() >= self.optimiser.streamed_share:
+            return None
+        hop = int(draw.integers(10, 41))
+        ahead = int(draw.integers(4, min(hop, 25) + 1))
+        return Stream(hop, ahead, int(draw.integers(50, 301)), 16 * int(draw.integers(2)))
+
+    def evaluate(self, clips: list[Clip], loss: float, speed: float) -> None:
+        """Validation WER of the averaged weights, offline and live, printed and added to history.jsonl."""
+        self.average.swap(self.network)
+        offline = rates(clips, transcribe(self.network, clips, self.device))
+        live = rates(clips, transcribe(self.network, clips, self.device, LIVE))
+        self.average.swap(self.network)
+        entry = {"round": self.round, "step": self.step, "audio_hours": round(self.heard / 3600, 2)}
+        entry |= {"minutes": round(self.wall / 60, 1), "loss": round(loss, 4), "speed": round(speed, 1)}
+        entry |= {"rate": round(self.rate(0.0), 4), "offline": offline, "live": live}
+        checkpoint.append_history(self.path.with_name(self.path.stem + ".jsonl"), entry)
+        for name, result in (("offline", offline), ("live", live)):
+            print(f"  {name:8}" + "  ".join(f"{c} {r:.1f}" for c, r in result.items()), flush=True)
+
+    def _ask_to_stop(self, *_: object) -> None:
+        self.stop = True
+
+
+def ctc(logits: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
+    """CTC loss per utterance, over the mean number of characters in the batch; noise clips count as one character."""
+    logp = F.log_softmax(logits.float(), -1).transpose(0, 1)
+    labels, counts = batch.labels.to(logits.device), batch.label_lengths.to(logits.device)
+    total = F.ctc_loss(logp, labels, frames(lengths), counts, BLANK, reduction="sum", zero_infinity=True)
+    return total / batch.label_lengths.clamp(min=1).sum()
+
+
+def optimisers(network: Network, how: Optimiser) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the transformer layers when asked, AdamW for the rest."""
+    layers = network.model.wav2vec2.encoder.layers
+    matrices = [p for p in layers.parameters() if p.ndim == 2] if how.matrices == "muon" else []
+    chosen = {id(p) for p in matrices}
+    rest = [p for p in network.parameters() if id(p) not in chosen and p.requires_grad]
+    decayed, plain = [p for p in rest if p.ndim > 1], [p for p in rest if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": how.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    made: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=how.peak, betas=(0.9, 0.98), eps=1e-8)]
+    if matrices:
+        made.append(
+            torch.optim.Muon(
+                matrices, lr=how.matrix_peak, weight_decay=how.weight_decay, adjust_lr_fn="match_rms_adamw"
+            )
+        )
+    for optimiser in made:
+        for group in optimiser.param_groups:
+            group["peak"] = group["lr"]
+    return made
