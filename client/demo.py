@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 from typing import Final as Constant
@@ -10,7 +11,7 @@ from typing import Final as Constant
 import click
 
 from ..streaming.config import AudioFormat
-from ..streaming.events import Event, Final
+from ..streaming.events import Event, Final, Partial
 from ..streaming.frames import SAMPLE_RATE
 from .local import load_recognizer, needs
 from .output import live_output
@@ -52,7 +53,8 @@ def demo(pace: float) -> int:
     finals: list[Final] = []
     with load_recognizer() as recognizer, running_server(recognizer) as server:
         click.echo(f"A server at {server.url}, the model {recognizer.info.name} on {recognizer.info.device}.")
-        click.echo("Three people say digits, then a clock ticks. Dim words may still change.\n")
+        volatile = "Dim words" if sys.stdout.isatty() else "Words in brackets"
+        click.echo(f"Three people say digits, then a clock ticks. {volatile} may still change.\n")
         with live_output(None, None, default="text") as shown:
             interrupted = asyncio.run(_play(server.url, clips, pace, shown, finals))
     if interrupted:
@@ -68,6 +70,8 @@ async def _play(url: str, clips: list[Clip], pace: float, shown: Output, finals:
     from .websocket import connect
 
     def show(event: Event) -> None:
+        if isinstance(event, Partial) and not sys.stdout.isatty():  # in a log too, it should be seen to be live
+            click.echo(f"  ... {event.committed} ({event.volatile})")
         shown.show(event)
         if isinstance(event, Final):
             finals.append(event)

@@ -9,7 +9,6 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -326,6 +325,7 @@ def test_demo_at_once(capsys: Out):
     assert run(["demo", "--pace", "0"]) == 0
     out = capsys.readouterr().out
     assert "ws://127.0.0.1:" in out
+    assert "\n  ... ONE (TWO" in out
     for text in TEXTS.values():
         assert f"heard  {text or '(nothing)'}\n" in out
     assert "xlsr-live mic" in out
@@ -333,10 +333,8 @@ def test_demo_at_once(capsys: Out):
 
 def test_doctor(monkeypatch: pytest.MonkeyPatch, capsys: Out):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    begun = time.monotonic()
     assert run(["doctor"]) == 0
     out = capsys.readouterr().out
-    assert time.monotonic() - begun < 30
     assert TEXTS["george"] in out
     assert "http://127.0.0.1:9 cannot be reached" in out
 
