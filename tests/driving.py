@@ -27,7 +27,8 @@ from xlsr_live.streaming.events import (
 from xlsr_live.streaming.frames import FIELD, STRIDE, seconds
 from xlsr_live.streaming.front import FrontEnd
 from xlsr_live.streaming.normalize import normalize
-from xlsr_live.streaming.session import Request, Session
+from xlsr_live.streaming.session import Session
+from xlsr_live.streaming.utterance import Request
 from xlsr_live.streaming.vad import Vad, make_vad
 
 Float32 = NDArray[np.float32]

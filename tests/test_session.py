@@ -26,7 +26,9 @@ from hypothesis import strategies as st
 from xlsr_live.streaming.config import AudioFormat, SessionConfig
 from xlsr_live.streaming.errors import AudioError, BacklogFull, ConfigError, SessionClosed
 from xlsr_live.streaming.events import Error, Final, Partial, SessionEnded, SpeechEnded
+from xlsr_live.streaming.normalize import Moments, RunningNormalizer
 from xlsr_live.streaming.session import Session
+from xlsr_live.streaming.utterance import Request
 
 # ── what is said, and how it is set ──
 
@@ -222,7 +224,37 @@ def test_a_failed_second_pass_still_gives_every_word():
         assert heard.final.text == "ABC DEF GH A B C D E F"
 
 
+def test_a_second_pass_that_failed_in_a_pause_is_asked_again_for_the_whole():
+    said = [sound("..AB CD ..."), sound("EF ")]
+    session = Session(VOCABULARY, vad=LoudVad(), normalized=False)
+    encoder = FakeEncoder()
+    driver = Driver(session, encoder, fails=lambda request: request.kind == "final" and len(request.samples) < 20_000)
+    events = driver.run(said)
+    assert [event.code for event in events if isinstance(event, Error)] == ["encoder_failed"]
+    (heard,) = utterances(events)
+    assert heard.final is not None
+    assert heard.final == expected_final(heard, np.concatenate(said), encoder)
+
+
 # ── scenes ──
+
+
+def test_an_utterance_is_scaled_like_the_one_before_it():
+    audio = np.concatenate([sound("..HG HG " + "." * 10), sound("AB ", letter=20) / 4, sound("." * 10)])
+    session = Session(VOCABULARY, SessionConfig(hop_ms=200), vad=LoudVad(), normalized=True)
+    encoder = FakeEncoder(normalized=True)
+    session.receive_audio(audio, 0.0)
+    session.receive_eof(0.0)
+    seen: list[Request] = []
+    while requests := session.requests():
+        seen += requests
+        for request in requests:
+            session.receive_logprobs(request.id, encoder.rows(request.samples), 0.0)
+    first, second = utterances(session.events())
+    step = next(request for request in seen if request.utterance == 1 and request.kind == "live")
+    scale = RunningNormalizer(Moments().plus(audio[first.start : first.end]))
+    scale.extend(audio[second.start : second.start + len(step.samples)])
+    assert np.array_equal(step.samples, scale.read(0, len(step.samples)))
 
 
 def test_an_utterance_without_words_ends_without_a_final():

@@ -279,7 +279,7 @@ def test_hub_names_pinned_revisions_and_a_hub_that_cannot_be_reached(tmp_path: P
     assert done.returncode == 0, done.stderr
     letters, sub_words, pickle, nothing = done.stdout.splitlines()
     assert (letters, sub_words) == (str(len(LETTERS)), str(len(SUB_WORDS)))
-    assert pickle.startswith("ModelError me/pickled ")
+    assert pickle.startswith("ModelError me/pickled has no safetensors weights")
     assert nothing.startswith("ModelError me/nothing is not in the local cache")
 
 
