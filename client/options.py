@@ -25,7 +25,7 @@ HELP: Final = {
     "post_roll_ms": "Audio kept after the last speech.",
     "min_speech_ms": "Shorter speech does not open the gate.",
     "hangover_ms": "Silence that ends an utterance.",
-    "mode": "offline: no partials, one pass per utterance (transcribe: per file).",
+    "mode": "cached reuses past work; offline: no partials, one pass per utterance (transcribe: per file).",
     "hop_ms": "Audio between two partials.",
     "lookahead_ms": "Audio heard after a word before it is committed.",
     "left_context_ms": "Audio that a live step hears again.",
@@ -118,10 +118,11 @@ def read_token(path: Path | None) -> str | None:
 
 
 def _type(field: msgspec.structs.FieldInfo) -> Any:
-    if get_origin(field.type) is Literal:
-        return click.Choice(get_args(field.type))
-    return field.type
+    choices = [each for each in (field.type, *get_args(field.type)) if get_origin(each) is Literal]
+    return click.Choice(get_args(choices[0])) if choices else field.type
 
 
 def _shown(default: Any) -> str:
+    if default is None:
+        return "what suits the model"
     return ("yes" if default else "no") if isinstance(default, bool) else str(default)

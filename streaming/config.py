@@ -11,7 +11,7 @@ from .frames import STRIDE, ms
 
 Encoding = Literal["pcm_s16le", "pcm_f32le", "mulaw", "alaw"]
 VadName = Literal["cascade", "webrtc", "silero", "energy", "none"]
-Mode = Literal["window", "offline"]
+Mode = Literal["cached", "window", "offline"]
 
 SAMPLE_BYTES: Final[dict[Encoding, int]] = {"pcm_s16le": 2, "pcm_f32le": 4, "mulaw": 1, "alaw": 1}
 MIN_RATE, MAX_RATE, MAX_CHANNELS = 8_000, 96_000, 32
@@ -39,7 +39,7 @@ class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     post_roll_ms: int = 240  # audio kept after the last speech frame
     min_speech_ms: int = 210  # speech shorter than this does not open the gate
     hangover_ms: int = 600  # silence that ends an utterance
-    mode: Mode = "window"  # "offline": no partials, one full pass per utterance
+    mode: Mode | None = None  # None: "cached" where the checkpoint allows it, else "window"; "offline": no partials
     hop_ms: int = 480  # audio between two partials
     lookahead_ms: int = 480  # right context before a frame is committed
     left_context_ms: int = 4_000  # audio before the committed edge that a live step hears again

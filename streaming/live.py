@@ -89,6 +89,8 @@ class StreamSession:
     async def aclose(self) -> None:
         """Drop the session at once: what is not yet answered is lost, waiting senders and listeners are told."""
         self._closed = True
+        self._session.abandon()
+        self._release()
         self._changed.set()
         self._news.set()
 
@@ -108,7 +110,10 @@ class StreamSession:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.aclose()
+        """Leaving the block is the end of the audio: what was sent is finished and its events can still be read. After
+        an exception the session is dropped.
+        """
+        await (self.end() if kind is None else self.aclose())
 
     # ── how it works ──
 
@@ -127,13 +132,21 @@ class StreamSession:
         """Carry requests to the engine and events to the listener."""
         for request in self._session.requests():
             future = self._engine.submit(
-                request.samples, deadline=request.deadline, wanted=lambda id=request.id: self._wants(id)
+                request.samples,
+                deadline=request.deadline,
+                wanted=lambda id=request.id: self._wants(id),
+                reuse=request.reuse,
             )
             future.add_done_callback(lambda done, request=request: self._answered(request, done))
+        self._release()
         for event in self._session.events():
             self._add(event)
         self._changed.set()
         self._news.set()
+
+    def _release(self) -> None:
+        for memory in self._session.released():
+            self._engine.release(memory)
 
     def _wants(self, request: int) -> bool:
         return not self._closed and self._session.wants(request)

@@ -99,6 +99,15 @@ class Recognizer:
         """
         form, blocks = _open(audio)
         driver = _Driver(self._new_session(config, form, None), self.engine)
+        try:
+            yield from self._drive(driver, form, blocks, pace)
+        finally:
+            driver.abandon()
+
+    @staticmethod
+    def _drive(
+        driver: _Driver, form: AudioFormat, blocks: Iterator[NDArray[np.floating]], pace: float
+    ) -> Iterator[Event]:
         started, fed = time.monotonic(), 0
         yield from driver.events()
         for block in blocks:
@@ -168,6 +177,7 @@ class Recognizer:
             audio,
             vad=make_vad(config.vad),
             normalized=self.encoder.normalized,
+            modes=self.info.modes,
             name=name or uuid.uuid4().hex[:12],
             model=self.info.name,
         )
@@ -189,9 +199,19 @@ class _Driver:
         """Submit what the session asks for; return what happened."""
         for request in self.session.requests():
             wanted = partial(self.session.wants, request.id)
-            future = self._engine.submit(request.samples, deadline=request.deadline, wanted=wanted)
+            future = self._engine.submit(request.samples, deadline=request.deadline, wanted=wanted, reuse=request.reuse)
             self._running[future] = request.id
+        self._release()
         return self.session.events()
+
+    def abandon(self) -> None:
+        """Leave the session where it stands."""
+        self.session.abandon()
+        self._release()
+
+    def _release(self) -> None:
+        for memory in self.session.released():
+            self._engine.release(memory)
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait for an answer, at most `timeout` seconds, and hand over all that are there."""

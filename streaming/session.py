@@ -7,6 +7,9 @@
     session.receive_failure(id, why, now)     likewise
     session.events()                          what happened since the last call
 
+In cached mode live requests are to be encoded in the order in which they come; `released()` tells which of the
+encoder's memories no request will name again. `abandon()` drops the session where it stands.
+
 `now` is any clock in seconds that never goes back; it only enters `lag_ms` and deadlines. Everything else depends on
 the audio alone: packets, the order of answers and other sessions change no event. Utterances are worked on strictly
 one after the other, so the order of events is fixed too.
@@ -18,13 +21,14 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import count
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from .audio import RESAMPLER_DELAY, AudioDecoder
-from .config import AudioFormat, SessionConfig
+from .config import AudioFormat, Mode, SessionConfig
 from .decode import DecodedWord, confidence
-from .errors import BacklogFull, SessionClosed
+from .errors import BacklogFull, ConfigError, SessionClosed
 from .events import Error, Event, Final, Partial, SessionEnded, SessionStarted, SpeechEnded, SpeechStarted, Word
 from .frames import FIELD, STRIDE, seconds
 from .front import FrontEnd, Reason
@@ -32,12 +36,17 @@ from .normalize import Moments
 from .utterance import Request, Step, Utterance
 from .vad import Vad
 from .vocabulary import Vocabulary
+from .windows import Memory
 
 Float32 = NDArray[np.float32]
 
 
 class Session:
-    """`vad` is this stream's own detector, None for no gate; `normalized` as the checkpoint's extractor says."""
+    """`vad` is this stream's own detector, None for no gate; `normalized` as the checkpoint's extractor says.
+
+    `modes` are those that the encoder can serve, the best first: it is taken where the settings name none. Raises
+    `ConfigError` if they name another.
+    """
 
     def __init__(
         self,
@@ -47,17 +56,23 @@ class Session:
         *,
         vad: Vad | None,
         normalized: bool = True,
+        modes: Sequence[Mode] = ("window", "offline"),
         name: str = "",
         model: str = "",
     ) -> None:
-        self.config = config or SessionConfig()
+        config = config or SessionConfig()
+        mode = config.mode or modes[0]
+        if mode not in modes:
+            raise ConfigError(f"mode {mode!r} does not work with this checkpoint; it allows {', '.join(modes)}")
+        self.config = msgspec.structs.replace(config, mode=mode)
         self.name = name
         self._vocabulary = vocabulary
         self._normalized = normalized
         self._audio = AudioDecoder(audio or AudioFormat())
         self._front = FrontEnd(self.config, vad)
-        self._events: list[Event] = [SessionStarted(session=name, model=model, mode=self.config.mode)]
+        self._events: list[Event] = [SessionStarted(session=name, model=model, mode=mode)]
         self._requests: list[Request] = []
+        self._released: list[Memory] = []
         self._ids = count(1)
         self._utterance: Utterance | None = None  # the one being worked on
         self._begun = 0
@@ -136,6 +151,16 @@ class Session:
     def wants(self, request: int) -> bool:
         """Whether an answer to the request still matters."""
         return self._utterance is not None and self._utterance.wants(request)
+
+    def released(self) -> list[Memory]:
+        """Memories of the encoder, since the last call, that no request will name again."""
+        released, self._released = self._released, []
+        return released
+
+    def abandon(self) -> None:
+        """End the session here: nothing more is asked or told, and what the encoder remembers is released."""
+        self._eof = self._ended = True
+        self._forget()
 
     def check_audio(self, packet: bytes | NDArray[np.floating]) -> None:
         """Raise the error that `receive_audio` would raise but for room, if any; for callers that split packets."""
@@ -228,6 +253,11 @@ class Session:
         self._events.append(SpeechEnded(utterance=utterance.index, end=seconds(end), reason=why))
         # Of the utterance alone, not of what was heard beyond its cut: that depends on when the encoder answered.
         self._level = Moments().plus(self._front.ring.read(utterance.start, end))
+        self._forget()
+
+    def _forget(self) -> None:
+        if self._utterance is not None and self._utterance.memory is not None:
+            self._released.append(self._utterance.memory)
         self._utterance = None
 
     def _show(self, utterance: Utterance, step: Step) -> None:

@@ -32,16 +32,16 @@ class Stitcher:
         self._waiting: dict[int, Stitched] = {}
 
     def add(self, window: Window, rows: Rows) -> list[Stitched]:
-        """Take the rows of frames `[window.first, window.newest)`; return the steps now complete, in order.
+        """Take the rows of frames `[window.committed, window.newest)`; return the steps now complete, in order.
 
         Raises `ValueError` if the number of rows is wrong or the step was answered before.
         """
-        if len(rows) != window.newest - window.first:
-            raise ValueError(f"{len(rows)} rows for frames [{window.first}, {window.newest})")
+        if len(rows) != window.newest - window.committed:
+            raise ValueError(f"{len(rows)} rows for frames [{window.committed}, {window.newest})")
         if window.step < self._next or window.step in self._waiting:
             raise ValueError(f"step {window.step} was answered before")
-        a, b = window.committed - window.first, window.commit - window.first
-        self._waiting[window.step] = Stitched(window, rows[a:b], rows[b:])
+        complete = window.commit - window.committed
+        self._waiting[window.step] = Stitched(window, rows[:complete], rows[complete:])
         ready: list[Stitched] = []
         while self._next in self._waiting:
             ready.append(self._waiting.pop(self._next))

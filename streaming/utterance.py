@@ -23,14 +23,14 @@ from .frames import STRIDE, frames, ms, span
 from .normalize import Moments, RunningNormalizer, normalize
 from .stitch import Stitched, Stitcher
 from .vocabulary import Vocabulary
-from .windows import Window, WindowPlanner
+from .windows import Memory, Reuse, Window, WindowPlanner
 
 Float32 = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Request:
-    """Audio to encode. The answer has one row of log-probabilities for every frame of `samples`."""
+    """Audio to encode. The answer has one row of log-probabilities for every frame of `samples`, or as `reuse` says."""
 
     id: int  # within the session
     kind: Literal["live", "final"]
@@ -38,6 +38,7 @@ class Request:
     samples: Float32  # (n,), 16 kHz, normalised as the checkpoint wants
     deadline: float  # on the caller's clock; finals are due at once
     window: Window | None  # of a live step: what it extends, and what was final before
+    reuse: Reuse | None = None  # of a live step in cached mode; these are to be encoded in the order in which they come
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,8 @@ class Utterance:
         self._longest = longest
         self._audio = RunningNormalizer(seed, enabled=normalized)
         self._planner = WindowPlanner(hop=hop, lookahead=lookahead, left_context=left)
+        cached = config.live and config.mode == "cached"
+        self.memory = Memory(left, lookahead) if cached else None  # of the encoder, from step to step
         self._stitcher = Stitcher()
         self._decoder = GreedyDecoder(vocabulary)
         self._endpointer = Endpointer(
@@ -154,14 +157,23 @@ class Utterance:
             self._final_words = []
             return
         samples = self._read(self.start, end)
-        self._final = self._ask("final", normalize(samples) if self._normalized else samples, now, None)
+        self._final = self._ask("final", normalize(samples) if self._normalized else samples, now)
 
     def _ask_live(self, window: Window, now: float) -> None:
         due = now + self._config.hop_ms / 1000
-        self._live[self._ask("live", self._audio.read(*window.samples), due, window)] = window
+        reuse = None if self.memory is None else Reuse(self.memory, window)
+        span = window.samples if reuse is None else window.new_samples
+        self._live[self._ask("live", self._audio.read(*span), due, window, reuse)] = window
 
-    def _ask(self, kind: Literal["live", "final"], samples: Float32, due: float, window: Window | None) -> int:
-        request = Request(next(self._ids), kind, self.index, samples, due, window)
+    def _ask(
+        self,
+        kind: Literal["live", "final"],
+        samples: Float32,
+        due: float,
+        window: Window | None = None,
+        reuse: Reuse | None = None,
+    ) -> int:
+        request = Request(next(self._ids), kind, self.index, samples, due, window, reuse)
         self._asked.append(request)
         return request.id
 
@@ -177,7 +189,9 @@ class Utterance:
             self._final_words = decode(rows, self._vocabulary)
             return []
         steps: list[Step] = []
-        for stitched in self._stitcher.add(self._live.pop(request), rows):
+        window = self._live.pop(request)
+        known = 0 if self.memory else window.committed - window.first  # rows that were final before
+        for stitched in self._stitcher.add(window, rows[known:]):
             steps.append(step := self._advance(stitched))
             if step.cut is not None:  # what is beyond the cut is the next utterance's
                 self.cut = step.cut

@@ -7,7 +7,9 @@ audio alone, never on packets, clocks or load, so the same audio gives the same 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import count
+from typing import NamedTuple
 
 from .frames import frames, span
 
@@ -17,7 +19,8 @@ class Window:
     """One step, in frames of the utterance: `first <= committed <= commit <= newest`.
 
     Frames before `committed` were final before this step, so what was computed for them may be reused; those in
-    `[committed, commit)` become final with it; those in `[commit, newest)` are volatile.
+    `[committed, commit)` become final with it; those in `[commit, newest)` are volatile. The steps before heard the
+    frames before `heard`, which is not before `committed`.
     """
 
     step: int
@@ -25,12 +28,37 @@ class Window:
     committed: int
     commit: int
     newest: int
+    heard: int
 
     @property
     def samples(self) -> tuple[int, int]:
         """Samples `[start, end)` of the utterance that make frames `[first, newest)` and no more."""
-        start = span(self.first + 1) - span(1)
-        return start, start + span(self.newest - self.first)
+        return _samples(self.first, self.newest)
+
+    @property
+    def new_samples(self) -> tuple[int, int]:
+        """Samples of the frames `[heard, newest)`: their first 80 belong to the frame before as well."""
+        return _samples(self.heard, self.newest)
+
+
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+class Memory:
+    """Names what the encoder remembers of one utterance from step to step. Lengths in frames.
+
+    No two are equal. What is remembered lasts as long as this object, or until it is released.
+    """
+
+    left_context: int
+    lookahead: int
+    number: int = field(default_factory=count(1).__next__, init=False)  # unique in the process
+
+
+class Reuse(NamedTuple):
+    """A step that goes on from what is remembered of the steps before: it brings only the window's new samples and is
+    answered with the rows of frames `[committed, newest)`."""
+
+    memory: Memory
+    window: Window
 
 
 class WindowPlanner:
@@ -45,6 +73,7 @@ class WindowPlanner:
         self._step = 0
         self._newest = 0
         self._committed = 0
+        self._heard = 0
 
     @property
     def due(self) -> int:
@@ -66,7 +95,12 @@ class WindowPlanner:
 
     def _window(self, commit: int) -> Window:
         first = max(0, self._committed - self._left_context)
-        window = Window(self._step, first, self._committed, commit, self._newest)
+        window = Window(self._step, first, self._committed, commit, self._newest, self._heard)
         self._step += 1
-        self._committed = commit
+        self._committed, self._heard = commit, self._newest
         return window
+
+
+def _samples(first: int, newest: int) -> tuple[int, int]:
+    start = span(first + 1) - span(1)
+    return start, start + span(newest - first)

@@ -10,9 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from .cached import CachedSteps
+from .config import Mode
 from .errors import EngineError
 from .frames import frames
 from .vocabulary import Vocabulary
+from .windows import Reuse
 
 Float32 = NDArray[np.float32]
 
@@ -28,7 +31,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     dtype: str
     vocabulary: int  # tokens
     language: str | None
-    modes: tuple[str, ...] = ("window", "offline")
+    modes: tuple[Mode, ...] = ("window", "offline")  # that sessions may have; the first is the default
 
 
 class XlsrEncoder:
@@ -39,12 +42,20 @@ class XlsrEncoder:
     """
 
     def __init__(
-        self, model: Any, vocabulary: Vocabulary, info: ModelInfo, *, normalized: bool, max_batch: int
+        self,
+        model: Any,
+        vocabulary: Vocabulary,
+        info: ModelInfo,
+        *,
+        normalized: bool,
+        max_batch: int,
+        cached: CachedSteps | None = None,
     ) -> None:
         self.vocabulary = vocabulary
         self.info = info
         self.normalized = normalized
         self.max_batch = max_batch
+        self.cached = cached  # None: the checkpoint does not allow it
         self._model = model
         self._device = model.device
         self._dtype = model.dtype
@@ -72,3 +83,21 @@ class XlsrEncoder:
         if not np.isfinite(rows).all():
             raise EngineError("the model's output is not finite")
         return [r[: frames(length)] for r, length in zip(rows, lengths, strict=True)]
+
+    def fits_step(self, step: Reuse, others: Sequence[Reuse]) -> bool:
+        """See `CachedSteps.fits`."""
+        return self._steps.fits(step, others)
+
+    def advance(self, batch: Sequence[tuple[Float32, Reuse]]) -> list[Float32]:
+        """See `CachedSteps.advance`."""
+        return self._steps.advance(batch)
+
+    def release(self, memory: int) -> None:
+        """See `CachedSteps.release`."""
+        self._steps.release(memory)
+
+    @property
+    def _steps(self) -> CachedSteps:
+        if self.cached is None:
+            raise EngineError("this checkpoint does not allow cached steps")
+        return self.cached

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from torch.nn.utils import parametrize
 
 from . import hub
+from .cached import CachedSteps
 from .errors import ModelError
 from .frames import FIELD, SAMPLE_RATE, STRIDE, geometry
 from .vocabulary import Vocabulary
@@ -24,6 +25,8 @@ from .xlsr import ModelInfo, XlsrEncoder
 
 BUNDLED = Path(__file__).parent / "bundled"
 _GPU_BATCH = 32
+_CPU_MEMORY = 2 << 30  # bytes that cached steps may take at most
+_GPU_MEMORY_SHARE = 0.6  # of what is free when the model has been loaded
 
 # transformers' classes are made with decorators that hide their types.
 _Config: Any = transformers.Wav2Vec2Config
@@ -73,6 +76,7 @@ def load(
     model = model.to(device=where, dtype=kind)
     _bake_weight_norm(model)
     vocabulary = _vocabulary(tokenizer, model.config.vocab_size)
+    cached = _cached_steps(model)
     info = ModelInfo(
         name=name,
         parameters=sum(p.numel() for p in model.parameters()),
@@ -80,9 +84,10 @@ def load(
         dtype=str(kind).removeprefix("torch."),
         vocabulary=len(vocabulary),
         language=language,
+        modes=("cached", "window", "offline") if cached else ("window", "offline"),
     )
     batch = max_batch or (_GPU_BATCH if where.type == "cuda" else 1)
-    return XlsrEncoder(model, vocabulary, info, normalized=bool(extractor.do_normalize), max_batch=batch)
+    return XlsrEncoder(model, vocabulary, info, normalized=bool(extractor.do_normalize), max_batch=batch, cached=cached)
 
 
 def _source(name: str, revision: str | None) -> Source:
@@ -207,6 +212,16 @@ def _bake_weight_norm(model: Any) -> None:
     conv = model.wav2vec2.encoder.pos_conv_embed.conv
     if parametrize.is_parametrized(conv, "weight"):
         parametrize.remove_parametrizations(conv, "weight", leave_parametrized=True)
+
+
+def _cached_steps(model: Any) -> CachedSteps | None:
+    """Frames of a CNN with group norm depend on the whole input, so they cannot be made once and kept."""
+    if model.config.feat_extract_norm != "layer" or not model.config.do_stable_layer_norm:
+        return None
+    if model.device.type == "cpu":
+        return CachedSteps(model, most_bytes=_CPU_MEMORY)
+    free, _ = torch.cuda.mem_get_info(model.device)
+    return CachedSteps(model, most_bytes=int(_GPU_MEMORY_SHARE * free))
 
 
 def _vocabulary(tokenizer: Any, size: int) -> Vocabulary:

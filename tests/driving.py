@@ -30,9 +30,11 @@ from xlsr_live.streaming.normalize import normalize
 from xlsr_live.streaming.session import Session
 from xlsr_live.streaming.utterance import Request
 from xlsr_live.streaming.vad import Vad, make_vad
+from xlsr_live.streaming.windows import Memory
 
 Float32 = NDArray[np.float32]
 FLUSH = "flush"
+MODES = ("window", "cached", "offline")
 T = TypeVar("T", bytes, Float32)
 Packet = bytes | NDArray[np.floating] | str
 
@@ -48,6 +50,10 @@ class Driver:
     events: list[Event] = field(default_factory=list)
     waiting: list[Request] = field(default_factory=list)
     ring_peak: int = 0
+    steps: dict[int, Float32] = field(
+        default_factory=dict
+    )  # answers to cached steps: told in any order, made in theirs
+    memories: set[Memory] = field(default_factory=set)
 
     def run(self, packets: Iterable[Packet]) -> list[Event]:
         for packet in packets:
@@ -68,21 +74,32 @@ class Driver:
         ring = self.session._front.ring
         assert self.session.ended
         assert ring.dropped == 0
+        assert not self.memories, "the encoder remembers an utterance for ever"
         return self.events
 
     def answer(self) -> None:
         at = self.random.randrange(len(self.waiting)) if self.random else 0
         request = self.waiting.pop(at)
+        step = self.steps.pop(request.id, None)
         if self.random is None and not self.session.wants(request.id):
             return  # else the answer comes too late, and must not matter
         if self.fails(request):
             self.session.receive_failure(request.id, "it broke", 0.0)
         else:
-            self.session.receive_logprobs(request.id, self.encoder.rows(request.samples), 0.0)
+            rows = self.encoder.rows(request.samples) if step is None else step
+            self.session.receive_logprobs(request.id, rows, 0.0)
         self.collect()
 
     def collect(self) -> None:
-        self.waiting += self.session.requests()
+        asked = self.session.requests()
+        for request in asked:
+            if request.reuse is not None:
+                self.memories.add(request.reuse.memory)
+                (self.steps[request.id],) = self.encoder.advance([(request.samples, request.reuse)])
+        for memory in self.session.released():
+            self.memories.discard(memory)
+            self.encoder.release(memory.number)
+        self.waiting += asked
         assert len(self.events) < 5_000, "it goes on for ever"
         self.events += self.session.events()
         ring = self.session._front.ring
@@ -103,7 +120,9 @@ def run(
     config, encoder = config or SessionConfig(), encoder or FakeEncoder()
     detector = LoudVad() if vad == "loud" else make_vad(config.vad) if vad == "real" else vad
     assert not isinstance(detector, str)
-    session = Session(encoder.vocabulary, config, audio, vad=detector, normalized=encoder.normalized, name="s")
+    session = Session(
+        encoder.vocabulary, config, audio, vad=detector, normalized=encoder.normalized, modes=MODES, name="s"
+    )
     return Driver(session, encoder, random, fails).run(packets)
 
 

@@ -10,7 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from xlsr_live.streaming.frames import frames
 from xlsr_live.streaming.vocabulary import Vocabulary
+from xlsr_live.streaming.windows import Memory, Reuse, Window
 from xlsr_live.streaming.xlsr import ModelInfo
 
 Float32 = NDArray[np.float32]
@@ -51,6 +53,7 @@ class FakeEncoder:
         self.max_batch = max_batch
         self.normalized = normalized
         self.batches: list[list[int]] = []  # lengths in samples
+        self.remembered: dict[int, Float32] = {}  # audio of utterances, by number
         self._context = context
 
     def fits(self, samples: int, others: Sequence[int]) -> bool:
@@ -59,6 +62,29 @@ class FakeEncoder:
     def encode(self, batch: Sequence[Float32]) -> list[Float32]:
         self.batches.append([len(samples) for samples in batch])
         return [self.rows(samples) for samples in batch]
+
+    def fits_step(self, step: Reuse, others: Sequence[Reuse]) -> bool:
+        return True
+
+    def advance(self, batch: Sequence[tuple[Float32, Reuse]]) -> list[Float32]:
+        """What a request for all of the window's samples would be told: with the same words as in window mode."""
+        return [self._step(samples, *reuse) for samples, reuse in batch]
+
+    def _step(self, samples: Float32, memory: Memory, window: Window) -> Float32:
+        audio = self.remembered.get(memory.number, np.empty(0, np.float32))
+        assert frames(len(audio)) == window.heard
+        assert window.first == max(0, window.committed - memory.left_context)
+        assert window.heard - window.committed <= memory.lookahead
+        if len(samples):
+            shared = audio[320 * window.heard :]
+            assert len(shared) in (0, 80)
+            assert np.array_equal(samples[: len(shared)], shared)
+            audio = self.remembered[memory.number] = np.concatenate((audio[: 320 * window.heard], samples))
+        assert frames(len(audio)) == window.newest
+        return self.rows(audio[slice(*window.samples)])[window.committed - window.first :]
+
+    def release(self, memory: int) -> None:
+        self.remembered.pop(memory, None)
 
     def rows(self, samples: Float32) -> Float32:
         exact = np.rint(samples.astype(np.float64) * 4096).astype(np.int64)

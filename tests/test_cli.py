@@ -197,7 +197,7 @@ def test_nothing_is_heard_in_a_clock(capsys: Out):
 
 
 @pytest.mark.usefixtures("loaded")
-@pytest.mark.parametrize("mode", ["window", "offline"])
+@pytest.mark.parametrize("mode", ["cached", "window", "offline"])
 def test_json_lines_are_a_whole_session(mode: str, capsys: Out):
     assert run(["transcribe", flac("nicolas"), "--format", "jsonl", "--mode", mode]) == 0
     events = [from_json(line) for line in capsys.readouterr().out.splitlines()]

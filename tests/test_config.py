@@ -70,6 +70,7 @@ def test_a_wrong_audio_format_is_refused_by_name(name: str, value: Any):
         {"hop_ms": 20, "lookahead_ms": 0, "left_context_ms": 0},
         {"vad_threshold": 0.99},
         {"vad": "none", "mode": "offline", "finals": "append"},
+        {"mode": "cached", "left_context_ms": 0},
     ],
 )
 def test_settings_at_their_limits_are_taken(settings: dict[str, Any]):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, wait
 
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 from xlsr_live.streaming.engine import Engine
 from xlsr_live.streaming.errors import EngineError
+from xlsr_live.streaming.windows import Memory, Reuse, Window
 
 Float32 = np.ndarray
 LIMIT = 20  # seconds after which a test has failed; nothing here takes so long
@@ -25,6 +28,7 @@ class Model:
     def __init__(self, max_batch: int = 1, act: Callable[[list[int]], None] = lambda names: None) -> None:
         self.max_batch = max_batch
         self.batches: list[list[int]] = []
+        self.applied: list[tuple[int, int | str]] = []  # steps and releases, by the number of their memory
         self.busy = threading.Event()
         self.go = threading.Event()
         self._act = act
@@ -39,6 +43,19 @@ class Model:
         assert self.go.wait(LIMIT)
         self._act(names)
         return [np.float32([[name]]) for name in names]
+
+    def fits_step(self, step: Reuse, others: Sequence[Reuse]) -> bool:
+        return all(step.memory.left_context == other.memory.left_context for other in others)
+
+    def advance(self, batch: Sequence[tuple[Float32, Reuse]]) -> list[Float32]:
+        """Applies a step only if it answers, as it must; counts how often each was applied."""
+        answers = self.encode([samples for samples, _ in batch])
+        for samples, reuse in batch:
+            self.applied.append((reuse.memory.number, int(samples[0])))
+        return answers
+
+    def release(self, memory: int) -> None:
+        self.applied.append((memory, "released"))
 
 
 @pytest.fixture
@@ -219,6 +236,101 @@ def test_a_broken_question_whether_it_is_wanted_leaves_nobody_waiting(start):
     assert not left
 
 
+# ── cached steps ──
+
+
+def step(memory: Memory) -> Reuse:
+    return Reuse(memory, Window(0, 0, 0, 1, 1, 0))  # the engine does not look into it
+
+
+def done_with(engine: Engine) -> None:
+    """Wait until the worker has done all that it was told."""
+    engine.submit(audio(99), deadline=1e9).result(LIMIT)
+
+
+def test_a_batch_holds_steps_or_whole_passes_and_one_step_of_an_utterance(start):
+    model = Model(max_batch=8)
+    engine = start(model)
+    a, b, c = Memory(50, 24), Memory(50, 24), Memory(50, 24)
+    asked = [(1, a), (2, None), (3, b), (4, a), (5, None), (6, c), (7, b), (8, a)]
+    futures = [engine.submit(audio(i), deadline=i, reuse=m and step(m)) for i, m in asked]
+    model.go.set()
+    assert names(futures) == [i for i, _ in asked]
+    assert model.batches[1:] == [[1, 3, 6], [2, 5], [4, 7], [8]]
+    assert (engine.counters.requests, engine.counters.steps) == (9, 6)
+
+
+def test_a_step_never_overtakes_an_earlier_one_of_its_utterance(start):
+    """The earlier one does not fit the batch; the later one would."""
+    model = Model(max_batch=8)
+    model.fits_step = lambda step, others: step.window.newest == others[0].window.newest  # type: ignore[method-assign]
+    engine = start(model)
+    a, b = Memory(50, 24), Memory(50, 24)
+
+    def ask(name: int, memory: Memory, newest: int) -> Future:
+        return engine.submit(audio(name), deadline=0, reuse=Reuse(memory, Window(0, 0, 0, 1, newest, 0)))
+
+    futures = [ask(1, a, 10), ask(2, b, 20), ask(3, b, 10), ask(4, a, 10)]
+    model.go.set()
+    assert names(futures) == [1, 2, 3, 4]
+    assert model.batches[1:] == [[1], [2], [3, 4]]
+
+
+def test_a_step_that_fails_in_a_batch_is_applied_once_by_the_others(start):
+    def fail(batch: list[int]) -> None:
+        if 2 in batch:
+            raise EngineError("what the encoder remembered is gone")
+
+    model = Model(max_batch=4, act=fail)
+    engine = start(model)
+    memories = [Memory(50, 24) for _ in range(3)]
+    futures = [engine.submit(audio(i), deadline=i, reuse=step(m)) for i, m in enumerate(memories, start=1)]
+    model.go.set()
+    assert names([futures[0], futures[2]]) == [1, 3]
+    with pytest.raises(EngineError, match="gone"):
+        futures[1].result(LIMIT)
+    assert model.applied == [(memories[0].number, 1), (memories[2].number, 3)]
+
+
+def test_a_release_comes_after_the_step_under_way_and_withdraws_those_that_wait(start):
+    model = Model()
+    engine = start(model)
+    a, b = Memory(50, 24), Memory(50, 24)
+    first = engine.submit(audio(1), deadline=1, reuse=step(a))
+    model.busy.clear()
+    model.go.set()
+    assert names([first]) == [1]
+    model.go.clear()
+    model.busy.clear()
+    under_way = engine.submit(audio(2), deadline=2, reuse=step(a))
+    assert model.busy.wait(LIMIT)
+    waiting = engine.submit(audio(3), deadline=3, reuse=step(a))
+    other = engine.submit(audio(4), deadline=4, reuse=step(b))
+    engine.release(a)
+    engine.release(a)
+    engine.release(Memory(50, 24))  # nobody knows it
+    assert waiting.cancelled()
+    model.go.set()
+    assert names([under_way, other]) == [2, 4]
+    assert model.applied == [(a.number, 1), (a.number, 2), (a.number, "released"), (b.number, 4)]
+
+
+def test_what_is_remembered_of_an_utterance_that_vanished_is_forgotten_after_its_steps(start):
+    model = Model()
+    engine = start(model)
+    memory = Memory(50, 24)
+    number = memory.number
+    futures = [engine.submit(audio(i), deadline=i, reuse=step(memory)) for i in (1, 2)]
+    del memory
+    gc.collect()
+    model.go.set()
+    assert names(futures) == [1, 2]
+    done_with(engine)
+    done_with(engine)
+    assert model.applied == [(number, 1), (number, 2), (number, "released")]
+    assert not engine._memories
+
+
 def test_many_threads_get_their_own_answers():
     model = Model(max_batch=8)
     model.go.set()
@@ -240,9 +352,6 @@ def test_many_threads_get_their_own_answers():
 
 
 def test_an_idle_worker_keeps_no_audio_alive():
-    import gc
-    import weakref
-
     model = Model()
     model.go.set()
     engine = Engine(model)

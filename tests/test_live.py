@@ -291,3 +291,37 @@ def test_an_answer_that_comes_after_the_loop_is_gone_harms_nobody(engine: Engine
     engine.submit(np.zeros(400, np.float32), deadline=1e9).result(LIMIT)
     assert engine.alive
     assert left._closed
+
+
+def cached(engine: Engine) -> StreamSession:
+    core = Session(VOCABULARY, vad=LoudVad(), normalized=False, modes=("cached", "window"), name="s")
+    return StreamSession(core, engine, clock=lambda: 0.0)
+
+
+def test_in_cached_mode_events_are_those_of_the_core_and_nothing_stays_remembered(engine: Engine, encoder: Held):
+    async def scene() -> list[Event]:
+        async with cached(engine) as stream:
+            return await say(stream, SPEECH, 1_600)
+
+    told = lines(running(scene)).replace('"cached"', '"window"')
+    assert told == lines(run([SPEECH]))
+    assert engine.counters.steps > 2
+    engine.submit(SPEECH[:400], deadline=0.0).result(LIMIT)
+    assert not encoder.remembered
+
+
+@pytest.mark.parametrize("closes", [True, False])
+def test_a_session_that_leaves_in_mid_utterance_leaves_nothing_remembered(engine: Engine, encoder: Held, closes: bool):
+    async def scene() -> None:
+        stream = cached(engine)
+        await stream.send(SPEECH[:16_000])
+        await until(lambda: engine.counters.steps > 0)
+        assert len(encoder.remembered) == 1
+        if closes:
+            await stream.aclose()
+
+    running(scene)
+    gc.collect()
+    for _ in range(2):  # the worker may hold the last step of the session until it has the next request
+        engine.submit(SPEECH[:400], deadline=0.0).result(LIMIT)
+    assert not encoder.remembered

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -22,6 +23,7 @@ from xlsr_live.streaming.live import StreamSession
 from xlsr_live.streaming.recognizer import Recognizer
 from xlsr_live.streaming.session import Session
 from xlsr_live.streaming.vad import make_vad
+from xlsr_live.streaming.windows import Reuse
 from xlsr_live.streaming.xlsr_load import BUNDLED
 
 Clip = Callable[[str], np.ndarray]
@@ -44,6 +46,12 @@ class Rows:
         if key not in self._known:
             (self._known[key],) = self._encoder.encode([samples])
         return self._known[key]
+
+    def advance(self, batch: Sequence[tuple[np.ndarray, Reuse]]) -> list[np.ndarray]:
+        return self._encoder.advance(batch)
+
+    def release(self, memory: int) -> None:
+        self._encoder.release(memory)
 
 
 @pytest.fixture(scope="module")
@@ -83,12 +91,22 @@ def core(recognizer: Recognizer, config: SessionConfig) -> Session:
         config,
         vad=make_vad(config.vad),
         normalized=recognizer.encoder.normalized,
+        modes=recognizer.info.modes,
         name="s",
     )
 
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "as they come": {},
+    "windows": {"mode": "window"},
+    "short steps": {
+        "mode": "cached",
+        "hop_ms": 140,
+        "lookahead_ms": 200,
+        "left_context_ms": 900,
+        "max_utterance_ms": 2_500,
+    },
+    "append": {"finals": "append", "hop_ms": 200},
     "short utterances": {"vad": "energy", "max_utterance_ms": 2_000},
     "blanks": {"vad": "webrtc", "trailing_blank_ms": 300, "finals": "append"},
     "no gate": {"vad": "none", "max_utterance_ms": 3_000, "hop_ms": 200},
@@ -110,7 +128,7 @@ def test_packets_and_the_order_of_answers_change_no_event(recognizer: Recognizer
     assert lines(events(pieces(speech, sizes), random)) == lines(whole)
 
 
-@pytest.mark.parametrize("name", [name for name in SETTINGS if name != "blanks"])
+@pytest.mark.parametrize("name", [name for name in SETTINGS if SETTINGS[name].get("finals") != "append"])
 def test_every_final_is_what_transformers_says_of_the_same_samples(
     recognizer: Recognizer, speech: np.ndarray, name: str, transformers_says: Callable[[np.ndarray], str]
 ):
@@ -119,6 +137,39 @@ def test_every_final_is_what_transformers_says_of_the_same_samples(
     assert len(found) >= 2
     for heard in found:
         assert (heard.final.text if heard.final else "") == transformers_says(speech[heard.start : heard.end])
+
+
+@pytest.mark.parametrize("settings", [{}, {"vad": "none", "max_utterance_ms": 60_000}])
+def test_cached_and_window_mode_have_the_same_finals(
+    recognizer: Recognizer, speech: np.ndarray, settings: dict[str, Any]
+):
+    def finals(mode: Any) -> list[Event]:
+        events = list(recognizer.stream(speech, SessionConfig(mode=mode, **settings)))
+        assert isinstance(events[0], SessionStarted)
+        assert events[0].mode == (mode or "cached")
+        return [event for event in events if isinstance(event, Final)]
+
+    assert finals(None) == finals("cached") == finals("window") != []
+
+
+def test_no_slot_is_held_when_nobody_speaks(recognizer: Recognizer, speech: np.ndarray):
+    stream = recognizer.stream(speech)
+    while not isinstance(next(stream), Partial):
+        pass
+    places = recognizer.encoder.cached.places
+    assert len(places) == 1
+    stream.close()
+    recognizer.transcribe(speech)
+    settle(recognizer)
+    assert len(places) == 0
+
+
+def settle(recognizer: Recognizer) -> None:
+    """Wait until the engine has done what it was told."""
+    deadline = time.monotonic() + 20
+    while recognizer.engine._gone and time.monotonic() < deadline:
+        time.sleep(0.01)
+    recognizer.engine.submit(np.zeros(400, np.float32), deadline=0.0).result(20)
 
 
 @pytest.mark.parametrize("name", list(SPOKEN))

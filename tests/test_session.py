@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+from itertools import pairwise
 from random import Random
 
+import msgspec
 import numpy as np
 import pytest
 import soundfile
@@ -46,7 +48,7 @@ def configs(draw: st.DrawFn, **fixed: object) -> SessionConfig:
         "post_roll_ms": post_roll,
         "min_speech_ms": draw(st.sampled_from([0, 90, 150])),
         "hangover_ms": draw(st.sampled_from([240, 330, 600])),
-        "mode": draw(st.sampled_from(["window", "window", "window", "offline"])),
+        "mode": draw(st.sampled_from(["window", "cached", "cached", "offline"])),
         "hop_ms": draw(st.sampled_from([20, 200, 480, 1_000])),
         "lookahead_ms": draw(st.sampled_from([0, 100, 480, 1_000])),
         "left_context_ms": draw(st.sampled_from([0, 300, 4_000])),
@@ -215,6 +217,63 @@ def test_the_final_of_a_failed_second_pass_does_not_depend_on_the_order_of_answe
     assert lines(finals(pair[0])) == lines(finals(pair[1]))
 
 
+@given(sounds, configs(mode="cached"), vads, packet_sizes, seeds, st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_where_reuse_changes_no_row_cached_mode_tells_what_window_mode_tells(
+    audio, config, vad, sizes, seed, normalized
+):
+    def events(mode):
+        changed = msgspec.structs.replace(config, mode=mode)
+        encoder = FakeEncoder(normalized=normalized)
+        return run(pieces(audio, sizes * 8), changed, vad=detector(vad), encoder=encoder, random=Random(seed))
+
+    cached, window = events("cached"), events("window")
+    assert (cached[0].mode, window[0].mode) == ("cached", "window")
+    assert lines(cached[1:]) == lines(window[1:])
+
+
+def test_a_cached_step_brings_only_new_samples_and_a_final_the_whole_utterance():
+    session = Session(VOCABULARY, vad=None, normalized=False, modes=("cached", "window"))
+    audio = sound("ABC DEF " * 4)
+    session.receive_audio(audio, 0.0)
+    session.receive_eof(0.0)
+    *steps, final = session.requests()
+    hop, overlap = 480 * 16, 80
+    assert [len(step.samples) for step in steps] == [hop + overlap] * len(steps)
+    assert len(steps) >= 3
+    for before, after in pairwise(steps):
+        assert np.array_equal(before.samples[-overlap:], after.samples[:overlap])
+        assert before.reuse.memory is after.reuse.memory
+    assert (final.reuse, len(final.samples)) == (None, len(audio))
+
+
+def test_a_session_has_the_best_mode_that_the_checkpoint_allows_and_no_other():
+    def mode(asked, modes):
+        (started,) = Session(VOCABULARY, SessionConfig(mode=asked), vad=None, modes=modes).events()
+        return started.mode
+
+    every, few = ("cached", "window", "offline"), ("window", "offline")
+    assert [mode(None, every), mode(None, few)] == ["cached", "window"]
+    assert [mode(asked, every) for asked in every] == list(every)
+    with pytest.raises(ConfigError, match="'cached' does not work with this checkpoint; it allows window, offline"):
+        mode("cached", few)
+
+
+def test_a_session_that_is_abandoned_releases_what_the_encoder_remembers_and_asks_for_nothing():
+    session = Session(VOCABULARY, vad=None, normalized=False, modes=("cached", "window"))
+    session.receive_audio(sound("ABC DEF " * 4), 0.0)
+    (first, *_) = session.requests()
+    assert session.released() == []
+    session.abandon()
+    assert session.released() == [first.reuse.memory]
+    assert session.released() == []
+    session.receive_logprobs(first.id, np.zeros((24, 10), np.float32), 0.0)
+    assert session.ended
+    assert session.requests() == []
+    with pytest.raises(SessionClosed):
+        session.receive_audio(b"\0\0", 0.0)
+
+
 def test_a_failed_second_pass_still_gives_every_word():
     audio = sound("...ABC DEF GH A B C D E F" + "." * 8)
     for seed in range(10):
@@ -276,7 +335,7 @@ def test_noise_that_holds_the_gate_open_ends_the_utterance_by_trailing_blanks():
     assert first.end - last == 240 * 16  # post-roll
 
 
-@pytest.mark.parametrize("mode", ["window", "offline"])
+@pytest.mark.parametrize("mode", ["cached", "window", "offline"])
 def test_long_speech_is_cut_at_its_longest_pause(mode):
     speech = "ABCD " * 3 + "~~~" + "EFGH " * 5
     config = SessionConfig(max_utterance_ms=3_000, mode=mode, trailing_blank_ms=0, pre_roll_ms=0)
