@@ -117,6 +117,19 @@ def cost(recognizer: Recognizer) -> None:
         print(f"sessions, finals={finals}, {mode}: {cpu / seconds:.4f} core-seconds per second of audio")
 
 
+def steady(encoder: XlsrEncoder) -> None:
+    """Of utterances so long that nearly every window has its whole left context: the 5 s of a plain sliding window."""
+    audio = np.concatenate([soundfile.read(path, dtype="float32")[0] for path, _ in listed("digits")[:12]])
+    taken = {"window": 0.0, "cached": 0.0}
+    starts = range(0, len(audio) - 320_000, 320_000)
+    for at in starts:
+        steps, heard = windows(audio[at : at + 320_000], SETTINGS[0])
+        for mode in taken:
+            taken[mode] += timed(lambda mode=mode, steps=steps, heard=heard: stepped(encoder, mode, steps, heard, 200))
+    each = {mode: cpu / (20 * len(starts)) for mode, cpu in taken.items()}
+    print(f"utterances of 20 s, {SETTINGS[0]}: {each['window']:.4f} and {each['cached']:.4f} core-seconds per second")
+
+
 def timed(run: Callable[[], object]) -> float:
     begun = time.process_time()
     run()
@@ -126,6 +139,7 @@ def timed(run: Callable[[], object]) -> float:
 def main() -> None:
     torch.set_num_threads(1)
     with Recognizer.load(sys.argv[1] if len(sys.argv) > 1 else "bundled", device="cpu") as recognizer:
+        steady(recognizer.encoder)
         accuracy(recognizer.encoder)
         cost(recognizer)
 
