@@ -30,7 +30,7 @@ Examples:
   xlsr-live mic --list
   xlsr-live mic                                   Ctrl-C ends it
   xlsr-live mic --device USB --duration 60 -f srt -o minute.srt
-  xlsr-live mic --url ws://192.168.1.20:8765/v1/stream
+  xlsr-live mic --url ws://studio:8765/v1/stream
 """
 
 
