@@ -10,6 +10,7 @@ of a word is exp of the mean over its tokens, the geometric mean of their probab
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp
 
@@ -139,7 +140,7 @@ def decode(rows: Rows, vocabulary: Vocabulary) -> list[DecodedWord]:
     return decoder.words
 
 
-def confidence(words: list[DecodedWord]) -> float:
+def confidence(words: Sequence[DecodedWord]) -> float:
     """Geometric mean of the probabilities of all tokens; 0 without words."""
     tokens = sum(word.tokens for word in words)
     return exp(sum(word.score for word in words) / tokens) if tokens else 0.0

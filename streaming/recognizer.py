@@ -21,14 +21,15 @@ from numpy.typing import NDArray
 
 from .audio import AudioDecoder
 from .config import AudioFormat, SessionConfig
-from .decode import confidence, decode
+from .decode import decode
 from .engine import Engine
 from .errors import AudioError, XlsrLiveError
-from .events import Event, Final, Word
+from .events import Event, Final
 from .files import open_audio
-from .frames import FIELD, SAMPLE_RATE, STRIDE, seconds
+from .frames import FIELD, SAMPLE_RATE
 from .live import StreamSession
 from .normalize import normalize
+from .report import report_final
 from .session import Session
 from .vad import make_vad
 
@@ -143,19 +144,8 @@ class Recognizer:
         rows = self.engine.submit(
             normalize(samples) if self.encoder.normalized else samples, deadline=time.monotonic()
         ).result()
-        words = decode(rows, self.encoder.vocabulary)
-        if not words:
-            return None
-        return Final(
-            utterance=0,
-            text=self.encoder.vocabulary.join(word.text for word in words),
-            words=tuple(
-                Word(w.text, seconds(w.start * STRIDE), seconds(w.end * STRIDE), round(w.confidence, 3)) for w in words
-            ),
-            start=0.0,
-            end=seconds(len(samples)),
-            confidence=round(confidence(words), 3),
-        )
+        vocabulary = self.encoder.vocabulary
+        return report_final(decode(rows, vocabulary), vocabulary, utterance=0, start=0, end=len(samples))
 
     def close(self) -> None:
         """Stop the engine; sessions still open get errors."""

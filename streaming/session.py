@@ -27,12 +27,13 @@ from numpy.typing import NDArray
 
 from .audio import RESAMPLER_DELAY, AudioDecoder
 from .config import AudioFormat, Mode, SessionConfig
-from .decode import DecodedWord, confidence
+from .decode import DecodedWord
 from .errors import BacklogFull, ConfigError, SessionClosed
-from .events import Error, Event, Final, Partial, SessionEnded, SessionStarted, SpeechEnded, SpeechStarted, Word
-from .frames import FIELD, STRIDE, seconds
+from .events import Error, Event, Partial, SessionEnded, SessionStarted, SpeechEnded, SpeechStarted, Word
+from .frames import FIELD, seconds
 from .front import FrontEnd, Reason
 from .normalize import Moments
+from .report import report_final, report_words
 from .utterance import Request, Step, Utterance
 from .vad import Vad
 from .vocabulary import Vocabulary
@@ -238,17 +239,9 @@ class Session:
         self._begun += 1
 
     def _finish(self, utterance: Utterance, words: list[DecodedWord], end: int, reason: Reason) -> None:
-        if words:
-            self._events.append(
-                Final(
-                    utterance=utterance.index,
-                    text=self._text(words),
-                    words=self._words(utterance, words, True),
-                    start=seconds(utterance.start),
-                    end=seconds(end),
-                    confidence=round(confidence(words), 3),
-                )
-            )
+        final = report_final(words, self._vocabulary, utterance=utterance.index, start=utterance.start, end=end)
+        if final is not None:
+            self._events.append(final)
         why = reason if utterance.cut is None else utterance.cut.reason
         self._events.append(SpeechEnded(utterance=utterance.index, end=seconds(end), reason=why))
         # Of the utterance alone, not of what was heard beyond its cut: that depends on when the encoder answered.
@@ -264,7 +257,10 @@ class Session:
         """Turn a live step into a partial, if it has news."""
         if step.cut is not None or not self.config.shows_partials:
             return
-        words = (*self._words(utterance, step.committed, True), *self._words(utterance, step.volatile, False))
+        words = (
+            *report_words(step.committed, utterance.start),
+            *report_words(step.volatile, utterance.start, committed=False),
+        )
         if words == self._shown:
             return
         self._shown = words
@@ -289,12 +285,6 @@ class Session:
 
     def _text(self, words: Sequence[DecodedWord]) -> str:
         return self._vocabulary.join(word.text for word in words)
-
-    def _words(self, utterance: Utterance, words: Sequence[DecodedWord], committed: bool) -> tuple[Word, ...]:
-        def at(frame: int) -> float:
-            return seconds(utterance.start + frame * STRIDE)
-
-        return tuple(Word(w.text, at(w.start), at(w.end), round(w.confidence, 3), committed) for w in words)
 
     def _arrival(self, sample: int) -> float:
         at = bisect_left(self._arrivals, (sample, float("-inf")))

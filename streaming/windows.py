@@ -85,7 +85,7 @@ class WindowPlanner:
         windows: list[Window] = []
         while self.due <= samples:
             self._newest += self._hop
-            windows.append(self._window(max(self._committed, self._newest - self._lookahead)))
+            windows.append(self._window(max(0, self._newest - self._lookahead)))
         return windows
 
     def finish(self, samples: int) -> Window | None:

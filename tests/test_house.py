@@ -31,6 +31,7 @@ PURE = (
     "vocabulary",
     "decode",
     "endpoint",
+    "report",
     "utterance",
     "session",
 )
