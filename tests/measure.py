@@ -5,6 +5,8 @@ Word error rates need the speech collection ../shared/speech; without it only th
 
 from __future__ import annotations
 
+import csv
+import random
 import time
 from collections.abc import Callable
 
@@ -13,7 +15,8 @@ import numpy as np
 import soundfile
 from test_speech import SPEECH, listed
 from xlsr_live.streaming import Final, Recognizer, SessionConfig, SpeechStarted
-from xlsr_live.streaming.vad import FRAME, SileroVad, WebrtcVad
+from xlsr_live.streaming.front import FrontEnd
+from xlsr_live.streaming.vad import FRAME, SileroVad, WebrtcVad, make_vad
 
 
 def cost(run: Callable[[], object], times: int) -> float:
@@ -47,10 +50,43 @@ def work(recognizer: Recognizer) -> None:
         ("mode=window", SessionConfig(mode="window")),
         ("finals=append", SessionConfig(finals="append")),
         ("partials=False", SessionConfig(partials=False)),
+        ("partials=False, vad=webrtc", SessionConfig(partials=False, vad="webrtc")),
     ):
         begun = time.process_time()
         recognizer.transcribe(samples, config)
         print(f"{name}: {1e3 * (time.process_time() - begun) / 60:.0f} ms CPU per s of speech")
+
+
+def opens(samples: np.ndarray, min_speech_ms: int) -> bool:
+    """Whether the default gate, with that much speech asked for, opens anywhere in 16 kHz samples, (n,)."""
+    config = SessionConfig(min_speech_ms=min_speech_ms)
+    front = FrontEnd(config, make_vad(config.vad))
+    for at in range(0, len(samples), 16_000):
+        front.receive(samples[at : at + 16_000])
+    front.finish("end")
+    return bool(front.spans)
+
+
+def onsets() -> None:
+    """What `min_speech_ms` trades: noise that opens the gate, and short single words that do not."""
+    noises = [soundfile.read(path, dtype="float32")[0] for path in sorted((SPEECH.parent / "noise").glob("*.opus"))]
+    tests = [soundfile.read(path, dtype="float32")[0] for path, _ in listed("noise")]
+    shard = SPEECH.parent / "train" / "fsdd-000.opus"
+    with (SPEECH.parent / "train" / "train.tsv").open(encoding="utf-8", newline="") as table:
+        rows = [r for r in csv.DictReader(table, delimiter="\t", quoting=csv.QUOTE_NONE) if r["shard"] == shard.name]
+    audio = soundfile.read(shard, dtype="float32")[0]
+    hush = (3e-4 * np.random.default_rng(0).standard_normal(16_000)).astype(np.float32)
+    words = []
+    for row in random.Random(1).sample(rows, 120):
+        start = int(row["start_sample"])
+        words.append(np.concatenate((hush, audio[start : start + int(row["num_samples"])], hush)))
+    for ms in (90, 150, 210):
+        print(
+            f"min_speech_ms={ms}: opened by {sum(opens(x, ms) for x in tests)} of {len(tests)} test and "
+            f"{sum(opens(x, ms) for x in noises)} of {len(noises)} other noise clips, "
+            f"not by {sum(not opens(x, ms) for x in words)} of {len(words)} single digits",
+            flush=True,
+        )
 
 
 def digits(recognizer: Recognizer, config: SessionConfig) -> None:
@@ -77,7 +113,9 @@ def noise(recognizer: Recognizer, config: SessionConfig) -> None:
         events = list(recognizer.stream(path, config))
         opened += any(isinstance(event, SpeechStarted) for event in events)
         worded += any(isinstance(event, Final) for event in events)
-    print(f"noise, vad={config.vad}: of 60 clips {opened} open the gate, {worded} yield a word")
+    print(
+        f"noise, {config.vad}, min_speech_ms={config.min_speech_ms}: gate opened by {opened} of 60, words in {worded}"
+    )
 
 
 def main() -> None:
@@ -87,6 +125,8 @@ def main() -> None:
             print("no ../shared/speech: no error rates")
             return
         work(recognizer)
+        onsets()
+        noise(recognizer, SessionConfig(min_speech_ms=90, partials=False))
         for vad in ("cascade", "silero", "webrtc"):
             digits(recognizer, SessionConfig(vad=vad))
             noise(recognizer, SessionConfig(vad=vad, partials=False))
