@@ -168,8 +168,10 @@ def test_a_slow_listener_misses_partials_but_never_a_final(engine: Engine):
 
 def test_leaving_in_mid_word_releases_everything(engine: Engine, encoder: Held):
     encoder.go.clear()
+    held = engine.submit(np.zeros(400, np.float32), deadline=0.0)  # keeps the worker busy: all that follows has to wait
 
     async def scene() -> weakref.ref[StreamSession]:
+        await until(held.running)
         stream = session(engine)
         await stream.send(sound("..ABCDEFGH"))
         listening = asyncio.create_task(events_of(stream))
