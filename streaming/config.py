@@ -41,6 +41,7 @@ class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     hangover_ms: int = 600  # silence that ends an utterance
     mode: Mode | None = None  # None: "cached" where the checkpoint allows it, else "window"; "offline": no partials
     hop_ms: int = 480  # audio between two partials
+    max_hop_ms: int = 1_920  # what an overloaded service may widen it to
     lookahead_ms: int = 480  # right context before a frame is committed
     left_context_ms: int = 4_000  # audio before the committed edge that a live step hears again
     max_utterance_ms: int = 20_000  # longer speech is cut at its best pause
@@ -56,6 +57,7 @@ class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         _check("min_speech_ms", self.min_speech_ms, 0, 2_000, "ms")
         _check("hangover_ms", self.hangover_ms, 60, 10_000, "ms")
         _check("hop_ms", self.hop_ms, 20, 5_000, "ms")
+        _check("max_hop_ms", self.max_hop_ms, 20, 20_000, "ms")
         _check("lookahead_ms", self.lookahead_ms, 0, 5_000, "ms")
         _check("left_context_ms", self.left_context_ms, 0, 30_000, "ms")
         _check("max_utterance_ms", self.max_utterance_ms, 2_000, 60_000, "ms")

@@ -5,8 +5,9 @@ while that batch runs the next one gathers. If a batch fails its requests are tr
 takes nobody else's audio with it; every waiter gets an answer or an `EngineError`, also when the worker dies.
 
 A request is a whole pass or a step that goes on from what the encoder remembers of an utterance; a batch holds one
-kind. Steps of one utterance run in the order of the queue, never two in one batch. What is remembered is forgotten
-between batches, when it has been released or its `Memory` is gone, so that a session that vanishes leaves nothing.
+kind. Requests that name one memory stand in one lane: they run in the order in which they came, never two in one batch,
+and an urgent one hurries those before it. What is remembered is forgotten between batches, when it has been released or
+its `Memory` is gone, so that a session that vanishes leaves nothing.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import heapq
 import logging
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -26,9 +28,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import EngineError
-from .windows import Memory, Reuse
+from .ladder import Ladder, Level
+from .windows import Memory, Recall, Reuse
 
 Float32 = NDArray[np.float32]
+
+_LOOK = 64  # requests that may not fit into a batch before the worker stops looking for more that do
+_GRACE = 0.5  # seconds in which every answer is in time: finals are due at once
 
 log = logging.getLogger("xlsr_live.engine")
 
@@ -45,8 +51,9 @@ class Encoder(Protocol):
         """Whether audio of that many samples may share a batch with audio of the other lengths."""
         ...
 
-    def encode(self, batch: Sequence[Float32]) -> list[Float32]:
-        """Log-probabilities, (frames, vocabulary), for each of the sample arrays, (n,)."""
+    def encode(self, batch: Sequence[Float32], recalls: Sequence[Recall | None]) -> list[Float32]:
+        """Log-probabilities, (frames, vocabulary), for each of the sample arrays, (n,). What a recall names may be
+        used and need not be there."""
         ...
 
     def fits_step(self, step: Reuse, others: Sequence[Reuse]) -> bool:
@@ -62,14 +69,34 @@ class Encoder(Protocol):
         ...
 
 
-@dataclass(order=True, slots=True)
+@dataclass(slots=True)
 class _Job:
     deadline: float
+    asked: float  # when
     order: int
-    samples: Float32 = field(compare=False)
-    wanted: Callable[[], bool] = field(compare=False)
-    reuse: Reuse | None = field(compare=False)
-    future: Future[Float32] = field(compare=False)
+    samples: Float32
+    wanted: Callable[[], bool]
+    reuse: Reuse | Recall | None
+    future: Future[Float32]
+
+
+@dataclass(slots=True)
+class _Lane:
+    """Jobs that must run one after the other."""
+
+    jobs: deque[_Job] = field(default_factory=deque[_Job])
+    ticket: int = 0  # of its entry in a queue; older entries do not count
+
+    @property
+    def due(self) -> float:
+        return min(job.deadline for job in self.jobs)
+
+    @property
+    def stepping(self) -> bool:
+        return isinstance(self.jobs[0].reuse, Reuse)
+
+
+_Queue = list[tuple[float, int, int, _Lane]]  # heap of (due, order of the first job, ticket, lane)
 
 
 @dataclass(slots=True)
@@ -79,20 +106,27 @@ class EngineCounters:
     batches: int = 0
     requests: int = 0  # answered
     steps: int = 0  # of these, cached steps
+    late: int = 0  # of these, after their deadline
     withdrawn: int = 0  # not encoded, as nobody wanted the answer any more
     failures: int = 0  # requests that got an error
     samples: int = 0  # encoded, without padding
+    busy_s: float = 0.0  # the encoder worked
+    most_queued: int = 0
 
 
 class Engine:
     """Start it by making it; `close` it when done. All methods may be called from any thread."""
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, encoder: Encoder, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.counters = EngineCounters()
         self._encoder = encoder
-        self._heap: list[_Job] = []
+        self._clock = clock
+        self._ladder = Ladder()
+        self._queues: tuple[_Queue, _Queue] = ([], [])  # whole passes, steps
+        self._lanes: dict[int, _Lane] = {}  # that are not empty, by the number of their memory
+        self._queued = 0
         self._batch: list[_Job] = []  # in the worker's hands
-        self._order = count()
+        self._order = count(1)
         self._memories: dict[int, weakref.finalize[Any, Memory]] = {}  # by number; calling one puts it into `_gone`
         self._gone: deque[int] = deque()  # to be forgotten
         self._changed = threading.Condition()
@@ -108,7 +142,13 @@ class Engine:
     @property
     def queued(self) -> int:
         """Requests that wait for the worker."""
-        return len(self._heap)
+        return self._queued
+
+    @property
+    def level(self) -> Level:
+        """How much sessions should give up now, judged by how late answers come."""
+        with self._changed:
+            return self._ladder.level(self._clock())
 
     def submit(
         self,
@@ -116,26 +156,38 @@ class Engine:
         *,
         deadline: float,
         wanted: Callable[[], bool] = lambda: True,
-        reuse: Reuse | None = None,
+        reuse: Reuse | Recall | None = None,
     ) -> Future[Float32]:
-        """Queue audio, (n,), for encoding; `deadline` orders the queue.
+        """Queue audio, (n,), for encoding; `deadline`, on the engine's clock, orders the queue.
 
-        With `reuse` it is the next step of an utterance, whose earlier steps were queued before, with deadlines no
-        later.
+        With a `Reuse` it is the next step of an utterance, with a `Recall` a whole pass that may use what its steps
+        left; it waits for those that were queued before.
 
         The future never stays open: it gets the log-probabilities or an `EngineError`, or is cancelled because
         `wanted()` was false when its turn came.
         """
-        job = _Job(deadline, next(self._order), samples, wanted, reuse, Future())
+        job = _Job(deadline, self._clock(), next(self._order), samples, wanted, reuse, Future())
         with self._changed:
             if not self.alive:
                 job.future.set_exception(EngineError("the encoder is not running"))
                 return job.future
+            lane = _Lane()
             if reuse is not None:
                 self._watch(reuse.memory)
-            heapq.heappush(self._heap, job)
+                lane = self._lanes.setdefault(reuse.memory.number, lane)
+            lane.jobs.append(job)
+            self._queued += 1
+            self.counters.most_queued = max(self.counters.most_queued, self._queued)
+            self._queue(lane)
             self._changed.notify()
         return job.future
+
+    def _queue(self, lane: _Lane) -> None:
+        """Put the lane, unless it is empty, where its first job and its most urgent one say."""
+        if not lane.jobs:
+            return
+        lane.ticket = next(self._order)
+        heapq.heappush(self._queues[lane.stepping], (lane.due, lane.jobs[0].order, lane.ticket, lane))
 
     def _watch(self, memory: Memory) -> None:
         known = self._memories.get(memory.number)
@@ -146,14 +198,13 @@ class Engine:
             self._memories[memory.number] = goodbye
 
     def release(self, memory: Memory) -> None:
-        """Withdraw the steps of an utterance that still wait, and forget what the encoder remembers of it."""
+        """Withdraw what still waits for an utterance, and forget what the encoder remembers of it."""
         with self._changed:
             goodbye = self._memories.get(memory.number)
             if goodbye is None:
                 return
-            for job in self._heap:
-                if job.reuse is not None and job.reuse.memory is memory:
-                    job.future.cancel()
+            for job in self._lanes[memory.number].jobs if memory.number in self._lanes else ():
+                job.future.cancel()
             goodbye()
             self._changed.notify()
 
@@ -175,8 +226,10 @@ class Engine:
         finally:
             with self._changed:
                 self._closing = True
-                left = [*self._batch, *self._heap]
-                self._batch, self._heap = [], []
+                lanes = {id(lane): lane for queue in self._queues for *_, lane in queue}
+                left = [*self._batch, *(job for lane in lanes.values() for job in lane.jobs)]
+                self._batch, self._queues, self._queued = [], ([], []), 0
+                self._lanes.clear()
             for job in left:
                 if not job.future.done() and (job.future.running() or job.future.set_running_or_notify_cancel()):
                     job.future.set_exception(EngineError("the encoder was stopped before it answered this request"))
@@ -189,7 +242,8 @@ class Engine:
                 self._gather()
                 if self._batch:
                     return True
-                self._changed.wait()
+                if not self._queued:
+                    self._changed.wait()
             return False
 
     def _forget(self) -> None:
@@ -201,41 +255,63 @@ class Engine:
 
     def _gather(self) -> None:
         """Take the most urgent request, then those that fit beside it in order of urgency."""
-        passed_over: list[_Job] = []
-        seen: set[int] = set()  # utterances that have a step in the batch, or an earlier one that must come first
+        queue = self._most_urgent()
+        seen: list[_Lane] = []  # one job of a lane at a time
+        misfits = 0
         try:
-            while self._heap and len(self._batch) < self._encoder.max_batch:
-                job = self._heap[0]  # still in the queue while questions are asked that could fail
-                if not job.wanted():
-                    job.future.cancel()
-                fits = not self._batch or self._fits(job, seen)
-                heapq.heappop(self._heap)
-                if job.reuse is not None and not job.future.cancelled():
-                    seen.add(job.reuse.memory.number)
-                if not fits:
-                    passed_over.append(job)
-                elif job.future.set_running_or_notify_cancel():
-                    self._batch.append(job)
-                else:
-                    self.counters.withdrawn += 1
+            while queue and len(self._batch) < self._encoder.max_batch and misfits < _LOOK:
+                *_, ticket, lane = queue[0]
+                if ticket == lane.ticket:
+                    job = lane.jobs[0]  # still in the queue while questions are asked that could fail
+                    if not job.wanted():
+                        job.future.cancel()
+                    joins = job.future.cancelled() or not self._batch or self._fits(job)
+                    lane.ticket = 0
+                    if not joins:
+                        misfits += 1
+                        seen.append(lane)
+                    elif self._pop(lane).set_running_or_notify_cancel():
+                        self._batch.append(job)
+                        seen.append(lane)
+                    else:
+                        self.counters.withdrawn += 1
+                        self._queue(lane)
+                heapq.heappop(queue)
         finally:
-            for job in passed_over:
-                heapq.heappush(self._heap, job)
+            for lane in seen:
+                self._queue(lane)
 
-    def _fits(self, job: _Job, seen: set[int]) -> bool:
-        """Whether a job may join the batch, which has one."""
-        if job.reuse is None:
-            lengths = [len(other.samples) for other in self._batch if other.reuse is None]
-            return bool(lengths) and self._encoder.fits(len(job.samples), lengths)
-        steps = [other.reuse for other in self._batch if other.reuse is not None]
-        return bool(steps) and job.reuse.memory.number not in seen and self._encoder.fits_step(job.reuse, steps)
+    def _most_urgent(self) -> _Queue:
+        """The queue whose first entry is due first, with no outdated entry before it."""
+        for queue in self._queues:
+            while queue and queue[0][2] != queue[0][3].ticket:
+                heapq.heappop(queue)
+        passes, steps = self._queues
+        return min(passes, steps, key=lambda queue: queue[0][:2]) if passes and steps else passes or steps
+
+    def _pop(self, lane: _Lane) -> Future[Float32]:
+        job = lane.jobs.popleft()
+        self._queued -= 1
+        if not lane.jobs and job.reuse is not None:
+            del self._lanes[job.reuse.memory.number]
+        return job.future
+
+    def _fits(self, job: _Job) -> bool:
+        """Whether a job may join the batch, which has one of its kind."""
+        if isinstance(job.reuse, Reuse):
+            return self._encoder.fits_step(job.reuse, [o.reuse for o in self._batch if isinstance(o.reuse, Reuse)])
+        return self._encoder.fits(len(job.samples), [len(other.samples) for other in self._batch])
 
     def _run_batch(self, batch: list[_Job]) -> list[Float32]:
-        steps = [(job.samples, job.reuse) for job in batch if job.reuse is not None]
-        return self._encoder.advance(steps) if steps else self._encoder.encode([job.samples for job in batch])
+        steps = [(job.samples, job.reuse) for job in batch if isinstance(job.reuse, Reuse)]
+        if steps:
+            return self._encoder.advance(steps)
+        recalls = [job.reuse if isinstance(job.reuse, Recall) else None for job in batch]
+        return self._encoder.encode([job.samples for job in batch], recalls)
 
     def _encode(self, batch: list[_Job]) -> None:
         self.counters.batches += 1
+        begun = self._clock()
         try:
             answers = self._run_batch(batch)
             if len(answers) != len(batch):
@@ -250,8 +326,16 @@ class Engine:
             why = str(error) if isinstance(error, EngineError) else f"the encoder failed: {type(error).__name__}"
             batch[0].future.set_exception(EngineError(why))
             return
+        now = self._clock()
+        self.counters.busy_s += now - begun
         for job, rows in zip(batch, answers, strict=True):
-            self.counters.requests += 1
-            self.counters.steps += job.reuse is not None
-            self.counters.samples += len(job.samples)
+            self._count(job, now)
             job.future.set_result(rows)
+
+    def _count(self, job: _Job, now: float) -> None:
+        self.counters.requests += 1
+        self.counters.steps += isinstance(job.reuse, Reuse)
+        self.counters.late += now > job.deadline
+        self.counters.samples += len(job.samples)
+        with self._changed:
+            self._ladder.answered(now, waited=now - job.asked, allowed=max(job.deadline - job.asked, _GRACE))

@@ -4,6 +4,9 @@ The order within a session is fixed: `session_started`, then for every utterance
 `partial`, at most one `final`, and `speech_ended`; then `session_ended`. An utterance in which nothing was said
 (noise that opened the gate) has no `final`: its `speech_ended` says so, and a listener drops its last partial.
 `warning` and `error` may stand anywhere.
+
+Every event of a session but the first says how late it is and how much the service gives up (`ladder.Level`): `lag_ms`
+is the time from the arrival of the newest audio that the event is about to the event itself.
 """
 
 from __future__ import annotations
@@ -29,6 +32,8 @@ class SessionStarted(msgspec.Struct, frozen=True, tag="session_started", kw_only
 class SpeechStarted(msgspec.Struct, frozen=True, tag="speech_started", kw_only=True):
     utterance: int  # counted from 0
     start: float  # seconds; the pre-roll is part of the utterance
+    lag_ms: float = 0.0
+    level: int = 0
 
 
 class Partial(msgspec.Struct, frozen=True, tag="partial", kw_only=True):
@@ -37,7 +42,8 @@ class Partial(msgspec.Struct, frozen=True, tag="partial", kw_only=True):
     volatile: str  # replaces the volatile text before it
     words: tuple[Word, ...]  # committed, then volatile
     audio_s: float  # seconds of the session's audio behind this text
-    lag_ms: float  # from the arrival of that audio to this event
+    lag_ms: float
+    level: int = 0
 
 
 class Final(msgspec.Struct, frozen=True, tag="final", kw_only=True):
@@ -47,27 +53,37 @@ class Final(msgspec.Struct, frozen=True, tag="final", kw_only=True):
     start: float  # seconds, of the utterance
     end: float  # seconds, of the utterance
     confidence: float  # 0..1, geometric mean over the utterance's tokens
+    lag_ms: float = 0.0
+    level: int = 0
 
 
 class SpeechEnded(msgspec.Struct, frozen=True, tag="speech_ended", kw_only=True):
     utterance: int
     end: float  # seconds
     reason: str  # silence, blanks, length, flush, end
+    lag_ms: float = 0.0
+    level: int = 0
 
 
 class SessionEnded(msgspec.Struct, frozen=True, tag="session_ended", kw_only=True):
     audio_s: float  # seconds of audio received
     utterances: int  # utterances begun
+    lag_ms: float = 0.0
+    level: int = 0
 
 
 class Warning(msgspec.Struct, frozen=True, tag="warning", kw_only=True):
     code: str
     message: str
+    lag_ms: float = 0.0
+    level: int = 0
 
 
 class Error(msgspec.Struct, frozen=True, tag="error", kw_only=True):
     code: str
     message: str
+    lag_ms: float = 0.0
+    level: int = 0
 
 
 Event = SessionStarted | SpeechStarted | Partial | Final | SpeechEnded | SessionEnded | Warning | Error

@@ -68,6 +68,7 @@ class StreamSession:
             for at in range(0, len(audio), size):
                 piece = audio[at : at + size]
                 await self._room_for(piece)
+                self._session.receive_level(self._engine.level)
                 self._session.receive_audio(piece, self._clock())
                 self._pump()
                 await asyncio.sleep(0)  # a long packet must not keep the other sessions waiting
@@ -169,6 +170,7 @@ class StreamSession:
     def _take(self, request: Request, done: Future[NDArray[np.float32]]) -> None:
         if self._closed:
             return
+        self._session.receive_level(self._engine.level)
         try:
             rows = done.result()
         except CancelledError:

@@ -27,6 +27,7 @@ from .errors import AudioError, XlsrLiveError
 from .events import Event, Final
 from .files import open_audio
 from .frames import FIELD, SAMPLE_RATE
+from .ladder import Level
 from .live import StreamSession
 from .normalize import normalize
 from .report import report_final
@@ -119,6 +120,7 @@ class Recognizer:
             while not driver.ready(block):
                 driver.wait()
                 yield from driver.events()
+            driver.session.receive_level(driver.level)
             driver.session.receive_audio(block, time.monotonic())
             yield from driver.events()
         driver.session.receive_eof(time.monotonic())
@@ -181,6 +183,10 @@ class _Driver:
         self._engine = engine
         self._running: dict[Future[NDArray[np.float32]], int] = {}
 
+    @property
+    def level(self) -> Level:
+        return self._engine.level
+
     def ready(self, block: NDArray[np.floating]) -> bool:
         """Whether more audio should be fed now."""
         return len(self._running) < _IN_FLIGHT and self.session.can_take(block)
@@ -210,6 +216,7 @@ class _Driver:
                 raise RuntimeError("the session waits for answers to requests that were never made")
             time.sleep(timeout)
             return
+        self.session.receive_level(self.level)
         done, _ = wait(self._running, timeout=timeout, return_when=FIRST_COMPLETED)
         for future in done:
             request, now = self._running.pop(future), time.monotonic()

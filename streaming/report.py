@@ -25,7 +25,14 @@ def report_words(words: Sequence[DecodedWord], start: int, *, committed: bool = 
 
 
 def report_final(
-    words: Sequence[DecodedWord], vocabulary: Vocabulary, *, utterance: int, start: int, end: int
+    words: Sequence[DecodedWord],
+    vocabulary: Vocabulary,
+    *,
+    utterance: int,
+    start: int,
+    end: int,
+    lag_ms: float = 0.0,
+    level: int = 0,
 ) -> Final | None:
     """The final of samples `[start, end)`; None where nothing was said."""
     if not words:
@@ -37,4 +44,6 @@ def report_final(
         start=seconds(start),
         end=seconds(end),
         confidence=round(confidence(words), 3),
+        lag_ms=lag_ms,
+        level=level,
     )

@@ -12,7 +12,8 @@ encoder's memories no request will name again. `abandon()` drops the session whe
 
 `now` is any clock in seconds that never goes back; it only enters `lag_ms` and deadlines. Everything else depends on
 the audio alone: packets, the order of answers and other sessions change no event. Utterances are worked on strictly
-one after the other, so the order of events is fixed too.
+one after the other, so the order of events is fixed too. Only `receive_level` changes what is told while somebody
+speaks; what finals say it does not change.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ from .config import AudioFormat, Mode, SessionConfig
 from .decode import DecodedWord
 from .errors import BacklogFull, ConfigError, SessionClosed
 from .events import Error, Event, Partial, SessionEnded, SessionStarted, SpeechEnded, SpeechStarted, Word
-from .frames import FIELD, seconds
+from .frames import FIELD, SAMPLE_RATE, seconds
 from .front import FrontEnd, Reason
+from .ladder import Level
 from .normalize import Moments
 from .report import report_final, report_words
 from .utterance import Request, Step, Utterance
@@ -40,6 +42,8 @@ from .vocabulary import Vocabulary
 from .windows import Memory
 
 Float32 = NDArray[np.float32]
+
+_LIVE_PACE = 1.5  # audio that comes faster than this many times real time is in no hurry
 
 
 class Session:
@@ -78,8 +82,10 @@ class Session:
         self._utterance: Utterance | None = None  # the one being worked on
         self._begun = 0
         self._shown: tuple[Word, ...] = ()  # words of its last partial
-        self._level: Moments | None = None  # of the utterance before
+        self._loudness: Moments | None = None  # of the utterance before
+        self._level = Level.NORMAL
         self._now = 0.0
+        self._played = float("-inf")  # when what was received would have come at the pace of live audio
         self._arrivals: list[tuple[int, float]] = []  # (sample, when everything before it was there)
         self._eof = False
         self._ended = False
@@ -142,6 +148,10 @@ class Session:
             self._utterance.fail(request)
             self._settle()
 
+    def receive_level(self, level: Level) -> None:
+        """How much the service gives up from now on; to be told before audio and answers."""
+        self._level = level
+
     def events(self) -> list[Event]:
         """Events since the last call, in order."""
         events, self._events = self._events, []
@@ -187,6 +197,8 @@ class Session:
         self._front.receive(samples)
         if len(samples):
             self._arrivals.append((self._front.position, self._now))
+            # Who sends a recording as fast as it goes shall not come before those who speak.
+            self._played = max(self._now, self._played + len(samples) / SAMPLE_RATE / _LIVE_PACE)
 
     def _settle(self) -> None:
         """Do all that can be done now."""
@@ -212,7 +224,11 @@ class Session:
                 return True
             return False
         self._requests += utterance.plan(
-            known=known, likely_end=self._front.likely_end(first), closed=first.end, now=self._now
+            known=known,
+            likely_end=self._front.likely_end(first),
+            closed=first.end,
+            now=max(self._now, self._played),
+            level=self._level,
         )
         if utterance.end is None or (words := utterance.words) is None:
             return False
@@ -232,20 +248,27 @@ class Session:
             read=self._front.ring.read,
             ids=self._ids,
             normalized=self._normalized,
-            seed=self._level,
+            seed=self._loudness,
+            level=self._level,
         )
         self._shown = ()
-        self._events.append(SpeechStarted(utterance=self._begun, start=seconds(start)))
+        lag_ms = self._lag_ms(start)
+        self._events.append(
+            SpeechStarted(utterance=self._begun, start=seconds(start), lag_ms=lag_ms, level=self._level)
+        )
         self._begun += 1
 
     def _finish(self, utterance: Utterance, words: list[DecodedWord], end: int, reason: Reason) -> None:
-        final = report_final(words, self._vocabulary, utterance=utterance.index, start=utterance.start, end=end)
+        index, lag_ms, level = utterance.index, self._lag_ms(end), self._level
+        final = report_final(
+            words, self._vocabulary, utterance=index, start=utterance.start, end=end, lag_ms=lag_ms, level=level
+        )
         if final is not None:
             self._events.append(final)
         why = reason if utterance.cut is None else utterance.cut.reason
-        self._events.append(SpeechEnded(utterance=utterance.index, end=seconds(end), reason=why))
+        self._events.append(SpeechEnded(utterance=index, end=seconds(end), reason=why, lag_ms=lag_ms, level=level))
         # Of the utterance alone, not of what was heard beyond its cut: that depends on when the encoder answered.
-        self._level = Moments().plus(self._front.ring.read(utterance.start, end))
+        self._loudness = Moments().plus(self._front.ring.read(utterance.start, end))
         self._forget()
 
     def _forget(self) -> None:
@@ -257,9 +280,10 @@ class Session:
         """Turn a live step into a partial, if it has news."""
         if step.cut is not None or not self.config.shows_partials:
             return
+        volatile = step.volatile if self._level < Level.COMMITTED else ()
         words = (
             *report_words(step.committed, utterance.start),
-            *report_words(step.volatile, utterance.start, committed=False),
+            *report_words(volatile, utterance.start, committed=False),
         )
         if words == self._shown:
             return
@@ -268,24 +292,32 @@ class Session:
             Partial(
                 utterance=utterance.index,
                 committed=self._text(step.committed),
-                volatile=self._text(step.volatile),
+                volatile=self._text(volatile),
                 words=words,
                 audio_s=seconds(step.heard),
-                lag_ms=round((self._now - self._arrival(step.heard)) * 1000, 1),
+                lag_ms=self._lag_ms(step.heard),
+                level=self._level,
             )
         )
 
     def _end(self) -> None:
         if self._eof and not self._ended:
             self._ended = True
-            self._events.append(SessionEnded(audio_s=seconds(self._front.position), utterances=self._begun))
+            end = self._front.position
+            self._events.append(
+                SessionEnded(audio_s=seconds(end), utterances=self._begun, lag_ms=self._lag_ms(end), level=self._level)
+            )
 
     def _error(self, code: str, message: str) -> None:
-        self._events.append(Error(code=code, message=message))
+        lag_ms = self._lag_ms(self._front.position)
+        self._events.append(Error(code=code, message=message, lag_ms=lag_ms, level=self._level))
 
     def _text(self, words: Sequence[DecodedWord]) -> str:
         return self._vocabulary.join(word.text for word in words)
 
-    def _arrival(self, sample: int) -> float:
+    def _lag_ms(self, sample: int) -> float:
+        """Since the audio before `sample` was there."""
+        if not self._arrivals:
+            return 0.0
         at = bisect_left(self._arrivals, (sample, float("-inf")))
-        return self._arrivals[min(at, len(self._arrivals) - 1)][1]
+        return round((self._now - self._arrivals[min(at, len(self._arrivals) - 1)][1]) * 1000, 1)

@@ -9,7 +9,8 @@ of the session; frames are counted from the start of the utterance.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,11 +20,12 @@ from numpy.typing import NDArray
 from .config import SessionConfig
 from .decode import DecodedWord, GreedyDecoder, decode
 from .endpoint import Cut, Endpointer
-from .frames import STRIDE, frames, ms, span
+from .frames import SAMPLE_RATE, STRIDE, frames, ms, span
+from .ladder import Level
 from .normalize import Moments, RunningNormalizer, normalize
 from .stitch import Stitched, Stitcher
 from .vocabulary import Vocabulary
-from .windows import Memory, Reuse, Window, WindowPlanner
+from .windows import Memory, Recall, Reuse, Window, WindowPlanner
 
 Float32 = NDArray[np.float32]
 
@@ -38,7 +40,9 @@ class Request:
     samples: Float32  # (n,), 16 kHz, normalised as the checkpoint wants
     deadline: float  # on the caller's clock; finals are due at once
     window: Window | None  # of a live step: what it extends, and what was final before
-    reuse: Reuse | None = None  # of a live step in cached mode; these are to be encoded in the order in which they come
+    reuse: Reuse | Recall | None = (
+        None  # in cached mode; what names one memory is to be encoded in the order it comes in
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +58,8 @@ class Step:
 class Utterance:
     """Begins at sample `start` of the audio that `read(start, end)` gives; `ids` numbers its requests.
 
-    `normalized` says whether the checkpoint wants zero mean and unit variance; `seed` carries the level over from
-    utterances before.
+    `normalized` says whether the checkpoint wants zero mean and unit variance; `seed` carries the loudness over from
+    utterances before. `level` is that of the service as the utterance begins.
     """
 
     def __init__(
@@ -69,6 +73,7 @@ class Utterance:
         ids: Iterator[int],
         normalized: bool,
         seed: Moments | None = None,
+        level: Level = Level.NORMAL,
     ) -> None:
         longest = ms(config.max_utterance_ms) // STRIDE
         if config.live:
@@ -77,6 +82,8 @@ class Utterance:
             )
         else:  # one step where the utterance gets too long, only to find the pause at which to cut it
             hop, lookahead, left = longest, 0, 0
+        if level >= Level.SHORT:
+            left //= 4
         self.index = index
         self.start = start
         self.end: int | None = None  # once known for good
@@ -88,21 +95,25 @@ class Utterance:
         self._normalized = normalized
         self._longest = longest
         self._audio = RunningNormalizer(seed, enabled=normalized)
-        self._planner = WindowPlanner(hop=hop, lookahead=lookahead, left_context=left)
+        self._hop, self._lookahead = hop, lookahead
+        self._widest = max(1, ms(config.max_hop_ms) // STRIDE // hop)  # hops
+        self._planner = WindowPlanner(hop=hop, lookahead=lookahead, left_context=left, longest=longest)
         cached = config.live and config.mode == "cached"
         self.memory = Memory(left, lookahead) if cached else None  # of the encoder, from step to step
         self._stitcher = Stitcher()
         self._decoder = GreedyDecoder(vocabulary)
         self._endpointer = Endpointer(
-            longest=longest - hop + 1,  # the step that could be the last within bounds
+            longest=longest - hop + 1,  # where the last step within bounds has come
             trailing=ms(config.trailing_blank_ms) // STRIDE,
             margin=ms(config.post_roll_ms) // STRIDE,
         )
         self._asked: list[Request] = []
         self._live: dict[int, Window] = {}  # unanswered live steps, by request
+        self._edges: list[int] = []  # frames that the live steps heard, one after the other
         self._tail: list[DecodedWord] = []  # words after the committed ones, as of the last step
         self._rest: Window | None = None  # the step that commits what no step on the grid does
         self._rest_planned = False
+        self._strained = False  # the service was overloaded since it began
         self._broken = False  # a live step failed; there will be no more
         self._final: int | None = None  # request of the second pass
         self._final_end = -1  # sample up to which it hears
@@ -111,14 +122,16 @@ class Utterance:
 
     # ── what to encode ──
 
-    def plan(self, *, known: int, likely_end: int | None, closed: int | None, now: float) -> list[Request]:
+    def plan(
+        self, *, known: int, likely_end: int | None, closed: int | None, now: float, level: Level = Level.NORMAL
+    ) -> list[Request]:
         """Ask for what is due.
 
         The audio is the utterance's up to sample `known` for sure; it would end at `likely_end` if the silence lasts,
         and ends at `closed` at the latest, if the gate has closed.
         """
         if self.cut is None and not self._broken:
-            self._plan_live(known, now)
+            self._plan_live(known, now, level, over=closed is not None)
         if self._broken and self.cut is None and known - self.start >= self._longest * STRIDE:
             self.cut = Cut(self._longest, "length")
         self.end = closed if self.cut is None else self.start + self.cut.frame * STRIDE
@@ -135,18 +148,35 @@ class Utterance:
         """Whether the final is what the live steps said: by choice, or because the second pass failed."""
         return self._config.appends or (self._final_failed and self._final_end == self.end)
 
-    def _plan_live(self, known: int, now: float) -> None:
-        while self.start + self._planner.due <= known:
-            self._audio.extend(self._read(self.start + self._audio.length, self.start + self._planner.due))
-            for window in self._planner.plan(self._audio.length):
-                self._ask_live(window, now)
+    def _plan_live(self, known: int, now: float, level: Level, over: bool) -> None:
+        self._strained |= level > Level.NORMAL
+        fewest, most = self._widths(level)
+        if over and (level < Level.FINALS or self._from_live):
+            fewest = 1  # a cut in what is left must not depend on the level
+        while (hops := self._planner.ready(known - self.start)) and hops >= min(fewest, self._planner.left or 0):
+            if self._strained and self._live:
+                return  # one at a time: the next one takes all that has come in the meantime
+            self._ask_live(self._planner.step(min(hops, most)), now)
+
+    def _widths(self, level: Level) -> tuple[int, int]:
+        """Hops of a live step: at least, at most. An utterance that was held back catches up in wide ones."""
+        match level:
+            case Level.NORMAL:
+                return 1, self._widest if self._strained else 1
+            case Level.WIDE:
+                return min(2, self._widest), self._widest
+            case Level.COMMITTED | Level.SHORT:
+                return self._widest, self._widest
+            case Level.FINALS:
+                return self._longest, self._longest
 
     def _plan_rest(self, end: int, now: float) -> None:
         if self._rest_planned or self._broken or self.cut is not None:
             return
+        if not self._planner.left or self._planner.ready(end - self.start):
+            return  # the last hop's step will cut; or whole hops wait for their turn
         self._rest_planned = True
-        self._audio.extend(self._read(self.start + self._audio.length, end))
-        self._rest = self._planner.finish(self._audio.length)
+        self._rest = self._planner.finish(end - self.start)
         if self._rest is not None:
             self._ask_live(self._rest, now)
 
@@ -157,13 +187,23 @@ class Utterance:
             self._final_words = []
             return
         samples = self._read(self.start, end)
-        self._final = self._ask("final", normalize(samples) if self._normalized else samples, now)
+        if self._normalized:  # by the statistics of the whole, which no live step knew
+            self._final = self._ask("final", normalize(samples), now)
+        else:
+            self._final = self._ask("final", samples, now, reuse=self._recall(frames(end - self.start)))
+
+    def _recall(self, end: int) -> Recall | None:
+        """The last live step that heard nothing beyond frame `end`: the same whenever the pass is asked for."""
+        at = bisect_right(self._edges, end)
+        return Recall(self.memory, self._edges[at - 1]) if self.memory and at and not self._broken else None
 
     def _ask_live(self, window: Window, now: float) -> None:
-        due = now + self._config.hop_ms / 1000
+        self._audio.extend(self._read(self.start + self._audio.length, self.start + span(window.newest)))
+        self._edges.append(window.newest)
+        due = now + (window.newest - window.heard) * STRIDE / SAMPLE_RATE
         reuse = None if self.memory is None else Reuse(self.memory, window)
-        span = window.samples if reuse is None else window.new_samples
-        self._live[self._ask("live", self._audio.read(*span), due, window, reuse)] = window
+        samples = self._audio.read(*(window.samples if reuse is None else window.new_samples))
+        self._live[self._ask("live", samples, due, window, reuse)] = window
 
     def _ask(
         self,
@@ -171,7 +211,7 @@ class Utterance:
         samples: Float32,
         due: float,
         window: Window | None = None,
-        reuse: Reuse | None = None,
+        reuse: Reuse | Recall | None = None,
     ) -> int:
         request = Request(next(self._ids), kind, self.index, samples, due, window, reuse)
         self._asked.append(request)
@@ -212,13 +252,19 @@ class Utterance:
         decoder.push(step.committed)
         self._tail = decoder.tail(step.volatile)
         complete = tuple(decoder.words)
-        floor = (complete[-1].end if complete else 0) if self._config.appends else self._longest // 2
-        cut = None
-        if window != self._rest:  # which is the end anyway
-            cut = self._endpointer.cut(
-                [*complete, *self._tail], floor=floor, committed=window.commit, newest=window.newest
-            )
+        cut = None if window == self._rest else self._cut(window, complete)  # the rest is the end anyway
         return Step(self.start + span(window.newest), complete, tuple(self._tail), cut)
+
+    def _cut(self, window: Window, complete: Sequence[DecodedWord]) -> Cut | None:
+        """Judge after every hop of a step, so that a wide one cuts where narrow ones would have."""
+        floor = (complete[-1].end if complete else 0) if self._config.appends else self._longest // 2
+        words = [*complete, *self._tail]
+        for newest in range(window.heard + self._hop, window.newest + 1, self._hop):
+            heard = [word for word in words if word.start < newest]
+            committed = max(0, newest - self._lookahead)
+            if cut := self._endpointer.cut(heard, floor=floor, committed=committed, newest=newest):
+                return cut
+        return None
 
     # ── how it ended ──
 

@@ -2,7 +2,8 @@
 
 The steps of an utterance lie on a fixed grid of audio time: step `k` hears the first `(k + 1) * hop` frames, commits
 all but the last `lookahead` of them, and sees `left_context` frames before what it commits. The grid depends on the
-audio alone, never on packets, clocks or load, so the same audio gives the same steps.
+audio alone, never on packets or clocks, so the same audio gives the same steps. Under too much load one step may take
+several hops at once (see `ladder`).
 """
 
 from __future__ import annotations
@@ -61,13 +62,21 @@ class Reuse(NamedTuple):
     window: Window
 
 
-class WindowPlanner:
-    """Plans one utterance's steps; all lengths in frames."""
+class Recall(NamedTuple):
+    """A whole pass that may take the features of the utterance's first `heard` frames from what is remembered."""
 
-    def __init__(self, *, hop: int, lookahead: int, left_context: int) -> None:
+    memory: Memory
+    heard: int
+
+
+class WindowPlanner:
+    """Plans one utterance's steps; all lengths in frames. No step hears more than the whole hops within `longest`."""
+
+    def __init__(self, *, hop: int, lookahead: int, left_context: int, longest: int | None = None) -> None:
         if hop < 1 or lookahead < 0 or left_context < 0:
             raise ValueError("hop must be at least one frame, lookahead and left context not negative")
         self._hop = hop
+        self._last = None if longest is None else longest // hop * hop
         self._lookahead = lookahead
         self._left_context = left_context
         self._step = 0
@@ -77,16 +86,27 @@ class WindowPlanner:
 
     @property
     def due(self) -> int:
-        """Samples of the utterance that the next step needs."""
+        """Samples of the utterance that the next step of one hop needs."""
         return span(self._newest + self._hop)
 
+    @property
+    def left(self) -> int | None:
+        """Hops that may still be planned."""
+        return None if self._last is None else max(0, self._last - self._newest) // self._hop
+
+    def ready(self, samples: int) -> int:
+        """Hops that the utterance's first `samples` samples allow, of those not yet planned."""
+        hops = max(0, frames(samples) - self._newest) // self._hop
+        return hops if self.left is None else min(hops, self.left)
+
+    def step(self, hops: int = 1) -> Window:
+        """The next step, over that many hops."""
+        self._newest += hops * self._hop
+        return self._window(max(self._committed, self._newest - self._lookahead))
+
     def plan(self, samples: int) -> list[Window]:
-        """Steps that the utterance's first `samples` samples make due, oldest first."""
-        windows: list[Window] = []
-        while self.due <= samples:
-            self._newest += self._hop
-            windows.append(self._window(max(0, self._newest - self._lookahead)))
-        return windows
+        """Steps of one hop that the utterance's first `samples` samples make due, oldest first."""
+        return [self.step() for _ in range(self.ready(samples))]
 
     def finish(self, samples: int) -> Window | None:
         """The last step of an utterance of `samples` samples: commits all that is left; None if nothing is."""

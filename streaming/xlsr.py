@@ -15,7 +15,7 @@ from .config import Mode
 from .errors import EngineError
 from .frames import frames
 from .vocabulary import Vocabulary
-from .windows import Reuse
+from .windows import Recall, Reuse
 
 Float32 = NDArray[np.float32]
 
@@ -69,7 +69,7 @@ class XlsrEncoder:
         return longest * (len(others) + 1) - total <= _MOST_PADDING * total
 
     @torch.inference_mode()
-    def encode(self, batch: Sequence[Float32]) -> list[Float32]:
+    def encode(self, batch: Sequence[Float32], recalls: Sequence[Recall | None] = ()) -> list[Float32]:
         """Log-probabilities, (frames, vocabulary) float32, of normalised 16 kHz audio, (n,) with n of at least 400."""
         lengths = [len(samples) for samples in batch]
         audio = torch.zeros(len(batch), max(lengths))

@@ -30,7 +30,7 @@ from xlsr_live.streaming.normalize import normalize
 from xlsr_live.streaming.session import Session
 from xlsr_live.streaming.utterance import Request
 from xlsr_live.streaming.vad import Vad, make_vad
-from xlsr_live.streaming.windows import Memory
+from xlsr_live.streaming.windows import Memory, Reuse
 
 Float32 = NDArray[np.float32]
 FLUSH = "flush"
@@ -95,6 +95,7 @@ class Driver:
         for request in asked:
             if request.reuse is not None:
                 self.memories.add(request.reuse.memory)
+            if isinstance(request.reuse, Reuse):
                 (self.steps[request.id],) = self.encoder.advance([(request.samples, request.reuse)])
         for memory in self.session.released():
             self.memories.discard(memory)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from xlsr_live.streaming.frames import frames
 from xlsr_live.streaming.vocabulary import Vocabulary
-from xlsr_live.streaming.windows import Memory, Reuse, Window
+from xlsr_live.streaming.windows import Memory, Recall, Reuse, Window
 from xlsr_live.streaming.xlsr import ModelInfo
 
 Float32 = NDArray[np.float32]
@@ -59,7 +59,7 @@ class FakeEncoder:
     def fits(self, samples: int, others: Sequence[int]) -> bool:
         return True
 
-    def encode(self, batch: Sequence[Float32]) -> list[Float32]:
+    def encode(self, batch: Sequence[Float32], recalls: Sequence[Recall | None] = ()) -> list[Float32]:
         self.batches.append([len(samples) for samples in batch])
         return [self.rows(samples) for samples in batch]
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from xlsr_live.streaming.engine import Engine
 from xlsr_live.streaming.errors import EngineError
-from xlsr_live.streaming.windows import Memory, Reuse, Window
+from xlsr_live.streaming.windows import Memory, Recall, Reuse, Window
 
 Float32 = np.ndarray
 LIMIT = 20  # seconds after which a test has failed; nothing here takes so long
@@ -36,7 +36,7 @@ class Model:
     def fits(self, samples: int, others: Sequence[int]) -> bool:
         return all(samples == other for other in others)
 
-    def encode(self, batch: Sequence[Float32]) -> list[Float32]:
+    def encode(self, batch: Sequence[Float32], recalls: Sequence[Recall | None] = ()) -> list[Float32]:
         names = [int(samples[0]) for samples in batch]
         self.batches.append(names)
         self.busy.set()
@@ -178,7 +178,7 @@ def die(batch: list[int]) -> None:
 
 
 class Miscounting(Model):
-    def encode(self, batch: Sequence[Float32]) -> list[Float32]:
+    def encode(self, batch: Sequence[Float32], recalls: Sequence[Recall | None] = ()) -> list[Float32]:
         return super().encode(batch)[1:]
 
 

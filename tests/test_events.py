@@ -49,8 +49,10 @@ def test_the_json_is_the_published_one():
         "words": [{"word": "ÉTÉ", "start": 0.5, "end": 0.75, "confidence": 0.9, "committed": False}],
         "audio_s": 1.0,
         "lag_ms": 12.5,
+        "level": 0,
     }
-    assert list(json.loads(to_json(EVENTS[3]))) == ["type", "utterance", "text", "words", "start", "end", "confidence"]
+    final = ["type", "utterance", "text", "words", "start", "end", "confidence", "lag_ms", "level"]
+    assert list(json.loads(to_json(EVENTS[3]))) == final
     assert [json.loads(to_json(event))["type"] for event in EVENTS] == [
         "session_started",
         "speech_started",

@@ -19,6 +19,7 @@ from xlsr_live.streaming.errors import AudioError, SessionClosed
 from xlsr_live.streaming.events import Error, Event, Final, Partial, SessionEnded, SessionStarted
 from xlsr_live.streaming.live import StreamSession
 from xlsr_live.streaming.session import Session
+from xlsr_live.streaming.windows import Recall
 
 LIMIT = 60  # seconds after which a test has failed
 
@@ -31,7 +32,7 @@ class Held(FakeEncoder):
         self.go = threading.Event()
         self.go.set()
 
-    def encode(self, batch: Sequence[Float32]) -> list[Float32]:
+    def encode(self, batch: Sequence[Float32], recalls: Sequence[Recall | None] = ()) -> list[Float32]:
         assert self.go.wait(LIMIT)
         return super().encode(batch)
 

@@ -22,12 +22,12 @@ def arguments() -> argparse.Namespace:
     add("--rounds", type=int, default=400, help="rounds (of about an hour of audio) in the stable phase")
     add("--minutes", type=float, default=1e9, help="stop training, with a checkpoint, after this long")
     add("--decay", type=int, default=0, metavar="ROUNDS", help="leave the stable phase: let the rate fall to zero")
-    add("--batch-seconds", type=float, help="padded audio per step (default: 40 on a CPU, 320 on a CUDA GPU)")
+    add("--batch-seconds", type=float, help="padded audio per step (default: 32 on a CPU, 320 on a CUDA GPU)")
     add("--workers", type=int, help="processes that prepare batches (default: none on a CPU)")
     add("--evaluate-every", type=int, default=10, metavar="ROUNDS")
     add("--warm", type=Path, help="checkpoint folder: copy every tensor that fits before the first step")
     add("--matrices", choices=("muon", "adamw"), default="muon", help="optimiser of the transformer's matrices")
-    add("--threads", type=int, help="CPU threads for torch")
+    add("--threads", type=int, help="threads of a CPU that share a step (default: all cores; 1 with a GPU)")
     add("--lm-order", type=int, default=4)
     add("--lm-prune", type=int, nargs="+", default=[0, 0, 1, 2], metavar="N", help="drop n-grams seen at most N times")
     add("--lm-words", type=int, default=60_000, help="most frequent words of the text to keep")
@@ -50,16 +50,16 @@ def main() -> None:
 
     from .settings import Options, Schedule, Work
 
-    if args.threads:
-        torch.set_num_threads(args.threads)
     cuda = torch.cuda.is_available()
+    shards = args.threads or (1 if cuda else os.cpu_count() or 1)
     work = Work(args.speech, args.work, scrap=args.smoke)
     out = args.out or work.root / "bundled"
     options = Options(
         rounds=1 if args.smoke else args.rounds,
         minutes=args.minutes,
         decay=args.decay,
-        batch_seconds=args.batch_seconds or (20.0 if args.smoke else 320.0 if cuda else 40.0),
+        batch_seconds=args.batch_seconds or (20.0 if args.smoke else 320.0 if cuda else 32.0),
+        shards=shards,
         workers=args.workers if args.workers is not None else (12 if cuda else 0),
         evaluate_every=1 if args.smoke else args.evaluate_every,
         warm=args.warm,
@@ -79,7 +79,10 @@ def main() -> None:
     if "train" in stages:
         from .train import Trainer
 
+        # Threads that each compute a part of a step need not meet in every operation.
+        torch.set_num_threads(1)
         Trainer(work, options).run()
+        torch.set_num_threads(shards)
     if "export" in stages:
         from .export import export
 
@@ -89,9 +92,10 @@ def main() -> None:
 
         draw(work, work.root / "curves.png")
     if "evaluate" in stages:
-        from .evaluate import evaluate, report, save
+        from .evaluate import by_level, evaluate, report, save
 
-        result = evaluate(work.speech, out, limit=2 if args.smoke else None)
+        limit = 2 if args.smoke else None
+        result = evaluate(work.speech, out, limit) | {"levels": by_level(work, out, limit)}
         save(result, work.root / "test.json")
         print(report(result))
     if "lm" in stages:

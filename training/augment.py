@@ -1,4 +1,4 @@
-"""Make one training example out of recordings: join, change speed, filter, add noise, normalise.
+"""Make one training example out of recordings: join, change speed, filter, add noise, set the level.
 
 All of it is numpy on single utterances. Everything linear (room, 8 kHz line, colour, missing bands) is one product
 with the spectrum. Every draw comes from the generator that is passed in.
@@ -16,7 +16,7 @@ Samples = np.ndarray  # (samples,) float32
 def example(
     pieces: list[Samples], gaps: list[int], speed: float, noise: Samples, how: Augmentation, draw: np.random.Generator
 ) -> Samples:
-    """Pieces with `gaps` samples of silence before, between and after them -> one normalised waveform.
+    """Pieces with `gaps` samples of silence before, between and after them -> one waveform.
 
     `gaps` is one longer than `pieces`. `noise` is a clip without speech, of any length.
     """
@@ -35,8 +35,7 @@ def example(
     if draw.random() < how.clip:
         top = np.quantile(np.abs(x), draw.uniform(0.95, 0.999))
         x = np.clip(x, -top, top)
-    # Live audio is scaled by statistics of the past, which are never exactly those of the utterance.
-    return normalised(x) * np.float32(np.exp(how.gain * draw.standard_normal()))
+    return normalised(x) * np.float32(np.exp(draw.uniform(*how.gain)))
 
 
 def join(pieces: list[Samples], gaps: list[int], draw: np.random.Generator) -> Samples:
@@ -107,7 +106,7 @@ def mu_law(x: Samples) -> Samples:
 
 
 def normalised(x: Samples) -> Samples:
-    """Zero mean and unit variance: what the feature extractor's `do_normalize` does."""
+    """Zero mean and unit variance."""
     return ((x - x.mean()) / np.sqrt(x.var() + 1e-7)).astype(np.float32)
 
 

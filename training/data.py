@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from . import augment
 from .network import frames
-from .plan import Item
+from .plan import Item, Step
 from .prepare import Utterance, load
 from .settings import FRAME, Augmentation, Work
 from .text import encode
@@ -50,16 +52,13 @@ class Speech:
 
 
 class Rounds(Dataset):
-    """Batches of one round, by number."""
+    """Batches of one round, by step and part."""
 
-    def __init__(self, speech: Speech, batches: list[list[Item]], how: Augmentation):
-        self.speech, self.batches, self.how = speech, batches, how
+    def __init__(self, speech: Speech, steps: list[Step], how: Augmentation):
+        self.speech, self.steps, self.how = speech, steps, how
 
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __getitem__(self, at: int) -> Batch:
-        items = self.batches[at]
+    def __getitem__(self, at: tuple[int, int]) -> Batch:
+        items = self.steps[at[0]][at[1]]
         rows = [self.speech.example(item, self.how) for item in items]
         draw = np.random.default_rng((*items[0].seed, 1))
         return collate(rows, [item.text for item in items], self.how, draw)
@@ -84,9 +83,19 @@ def collate(rows: list[np.ndarray], texts: list[str], how: Augmentation, draw: n
     )
 
 
-def loader(rounds: Rounds, first: int, workers: int) -> DataLoader:
-    """Batches from number `first` on, in order; `workers` processes prepare them (0: this one does)."""
-    remaining = range(first, len(rounds))
-    return DataLoader(
-        rounds, batch_size=None, sampler=remaining, num_workers=workers, prefetch_factor=4 if workers else None
-    )
+def loader(rounds: Rounds, first: int, workers: int) -> Iterable[list[Callable[[], Batch]]]:
+    """The parts of each step from number `first` on, each to be made by calling it.
+
+    With `workers` other processes make them ahead; with 0 whoever calls does, which is right when that is a thread.
+    """
+    places = [[(at, part) for part in range(len(rounds.steps[at]))] for at in range(first, len(rounds.steps))]
+    if not workers:
+        yield from ([partial(rounds.__getitem__, place) for place in step] for step in places)
+        return
+    flat = [place for step in places for place in step]
+    made = iter(DataLoader(rounds, batch_size=None, sampler=flat, num_workers=workers, prefetch_factor=4))
+    yield from ([partial(_same, next(made)) for _ in step] for step in places)
+
+
+def _same(batch: Batch) -> Batch:
+    return batch

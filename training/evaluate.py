@@ -1,7 +1,8 @@
 """Figures of an exported checkpoint on the public test clips: never used to choose anything.
 
 Offline is transformers' own forward in single precision with the checkpoint's own feature extractor and tokenizer; live
-is the cached mode's arithmetic (`network.Network.streamed`) in bfloat16. Both greedy, without any voice gate.
+is the cached mode's arithmetic (`network.Network.streamed`) in bfloat16. Both greedy, without any voice gate. How the
+model takes other levels is measured on the validation cut.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ import torch
 from tqdm import tqdm
 from transformers import Wav2Vec2ForCTC, Wav2Vec2Processor
 
+from .data import Speech
 from .network import Network
 from .prepare import read_table
-from .score import LIVE, Clip, rates, transcribe
-from .settings import RATE
+from .score import LIVE, Clip, rates, transcribe, validation
+from .settings import RATE, Work
 
+LEVELS = (0.1, 0.3, 1.0, 3.0)
 FOLDERS = ("digits", "an4", "librispeech", "longform", "kathleen", "nonnative", "noise")
 
 
@@ -56,7 +59,7 @@ def evaluate(speech: Path, checkpoint: Path, limit: int | None = None) -> dict:
         spent += time.perf_counter() - began
         seconds += len(clip.samples) / RATE
         texts.append(processor.decode(labels).strip())
-    live = transcribe(Network(model), clips, torch.device("cpu"), LIVE)
+    live = transcribe(Network(model), clips, torch.device("cpu"), LIVE, scale=1.0)
     result = {
         "offline": rates(clips, texts),
         "live": rates(clips, live),
@@ -66,6 +69,20 @@ def evaluate(speech: Path, checkpoint: Path, limit: int | None = None) -> dict:
         "examples": [[c.corpus, c.text, t] for c, t in zip(clips[::20], texts[::20], strict=True)],
     }
     return result
+
+
+@torch.inference_mode()
+def by_level(work: Work, checkpoint: Path, limit: int | None = None) -> dict[str, dict[str, float]]:
+    """Offline WER on the validation cut with all samples multiplied, and clipped as a recorder would."""
+    network = Network(Wav2Vec2ForCTC.from_pretrained(checkpoint, dtype=torch.float32))
+    table = {}
+    for level in LEVELS:
+        clips = [
+            Clip(c.corpus, np.clip(c.samples * np.float32(level), -1, 1), c.text)
+            for c in validation(Speech(work))[:: 20 if limit else 1]
+        ]
+        table[str(level)] = rates(clips, transcribe(network, clips, torch.device("cpu"), scale=1.0))
+    return table
 
 
 def by_speaker(clips: list[Clip], texts: list[str]) -> dict[str, dict[str, float]]:
@@ -85,7 +102,11 @@ def report(result: dict) -> str:
     lines += [f"| {c} | {rate} | {result['live'][c]} |" for c, rate in result["offline"].items() if c != "noise"]
     if "noise" in result["offline"]:
         lines.append(f"| noise clips with any word | {result['offline']['noise']} | {result['live']['noise']} |")
-    return "\n".join([*lines, "", f"RTF {result['real_time_factor']} with {result['threads']} threads"])
+    lines += ["", f"RTF {result['real_time_factor']} with {result['threads']} threads", ""]
+    corpora = list(next(iter(result["levels"].values())))
+    lines += [f"| level, validation | {' | '.join(corpora)} |", "|---" * (len(corpora) + 1) + "|"]
+    lines += [f"| x {level} | {' | '.join(str(row[c]) for c in corpora)} |" for level, row in result["levels"].items()]
+    return "\n".join(lines)
 
 
 def save(result: dict, path: Path) -> None:

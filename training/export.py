@@ -15,7 +15,7 @@ from transformers import (
 
 from .checkpoint import restore
 from .network import Network, build
-from .settings import RATE, Model, Work
+from .settings import RATE, SCALE, Model, Work
 from .text import VOCABULARY
 
 MAX_BYTES = 25 * 2**20
@@ -43,7 +43,9 @@ def export(work: Work, folder: Path) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.json").write_text(json.dumps(VOCABULARY, indent=1) + "\n", encoding="utf-8")
     tokenizer = Wav2Vec2CTCTokenizer(str(folder / "vocab.json"))
-    extractor = Wav2Vec2FeatureExtractor(sampling_rate=RATE, do_normalize=True, return_attention_mask=True)
+    with torch.no_grad():  # samples go in as recorded: a model that knows no statistics of its input can run live
+        model.wav2vec2.feature_extractor.conv_layers[0].conv.weight *= SCALE
+    extractor = Wav2Vec2FeatureExtractor(sampling_rate=RATE, do_normalize=False, return_attention_mask=True)
     Wav2Vec2Processor(extractor, tokenizer).save_pretrained(folder)
     extractor.save_pretrained(folder)
     model.half().save_pretrained(folder)

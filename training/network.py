@@ -72,6 +72,15 @@ class Network(nn.Module):
         super().__init__()
         self.model = model
 
+    @torch.no_grad()
+    def centre(self) -> None:
+        """Make the kernels on the samples sum to zero: a constant offset of the input then goes unheard.
+
+        Together with the layer norm that follows, which takes out the level, this stands in for `do_normalize`.
+        """
+        weight = self.model.wav2vec2.feature_extractor.conv_layers[0].conv.weight
+        weight -= weight.mean(-1, keepdim=True)
+
     def features(self, samples: Tensor) -> Tensor:
         """(batch, samples) -> (batch, frames, hidden): the CNN and the projection, local in time."""
         x = samples.unsqueeze(-1)

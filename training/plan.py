@@ -30,6 +30,9 @@ class Item:
         return " ".join(u.text for u in self.parts if u.text)
 
 
+Step = tuple[list[Item], ...]  # the parts of a step; threads share them out
+
+
 def longest_utterance(number: int, schedule: Schedule) -> float:
     """Seconds allowed in round `number`: the curriculum grows from short clips to everything."""
     step = min(1.0, number / max(1, schedule.easy_rounds))
@@ -37,9 +40,9 @@ def longest_utterance(number: int, schedule: Schedule) -> float:
 
 
 def plan_round(
-    number: int, utterances: list[Utterance], batch_seconds: float, schedule: Schedule, how: Augmentation
-) -> list[list[Item]]:
-    """Batches of round `number`: items of similar length, at most `batch_seconds` of padded audio each."""
+    number: int, utterances: list[Utterance], batch_seconds: float, shards: int, schedule: Schedule, how: Augmentation
+) -> list[Step]:
+    """Steps of round `number`: at most `batch_seconds` of padded audio each, in `shards` parts of about one size."""
     draw = np.random.default_rng((schedule.seed, number))
     limit = longest_utterance(number, schedule) * RATE
     corpora = defaultdict(list)
@@ -57,7 +60,9 @@ def plan_round(
             drawn += [(u,) for u in stretch_of(members, number, round(seconds / mean), schedule.seed)]
     drawn = joined([drawn[i] for i in draw.permutation(len(drawn))], limit, schedule.joined, draw)
     items = [dressed(parts, (schedule.seed, number, i), how, draw) for i, parts in enumerate(drawn)]
-    return batched(items, batch_seconds, draw)
+    batches = batched(items, batch_seconds / shards)
+    steps = [tuple(batches[at : at + shards]) for at in range(0, len(batches), shards)]
+    return [steps[i] for i in draw.permutation(len(steps))]
 
 
 def stretch_of(members: list[Utterance], number: int, count: int, seed: int) -> list[Utterance]:
@@ -108,11 +113,11 @@ def dressed(parts: tuple[Utterance, ...], seed: tuple[int, ...], how: Augmentati
     return Item(parts, tuple(int(g * RATE) for g in gaps), float(speed), seed)
 
 
-def batched(items: list[Item], batch_seconds: float, draw: np.random.Generator) -> list[list[Item]]:
-    """Pack neighbours in length into batches of at most `batch_seconds`, padding included, and shuffle the batches."""
+def batched(items: list[Item], batch_seconds: float) -> list[list[Item]]:
+    """Pack neighbours in length into batches of at most `batch_seconds`, padding included, shortest first."""
     batches: list[list[Item]] = [[]]
     for item in sorted(items, key=lambda item: item.samples):
         if batches[-1] and (len(batches[-1]) + 1) * item.samples > batch_seconds * RATE:
             batches.append([])
         batches[-1].append(item)
-    return [batches[i] for i in draw.permutation(len(batches))]
+    return batches

@@ -9,20 +9,19 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .augment import normalised
 from .data import Speech
 from .network import Network, Stream, frames
 from .plan import digit_strings
-from .settings import RATE
+from .settings import RATE, SCALE
 from .text import greedy, word_errors
 
-LIVE = Stream(hop=16, lookahead=16, left=200)  # 320 ms steps that see 320 ms ahead
+LIVE = Stream(hop=24, lookahead=24, left=200)  # the live recognizer's own: 480 ms steps that see 480 ms ahead
 
 
 @dataclass(frozen=True)
 class Clip:
     corpus: str
-    samples: np.ndarray  # (samples,) float32, not normalised
+    samples: np.ndarray  # (samples,) float32 in [-1, 1), as recorded
     text: str
     speaker: str = "-"
 
@@ -47,17 +46,25 @@ def validation(speech: Speech) -> list[Clip]:
 
 @torch.inference_mode()
 def transcribe(
-    network: Network, clips: list[Clip], device: torch.device, stream: Stream | None = None, seconds: float = 60.0
+    network: Network,
+    clips: list[Clip],
+    device: torch.device,
+    stream: Stream | None = None,
+    scale: float = SCALE,
+    seconds: float = 60.0,
 ) -> list[str]:
-    """Greedy texts, in the order of `clips`; batches of at most `seconds` of padded audio."""
+    """Greedy texts, in the order of `clips`; batches of at most `seconds` of padded audio.
+
+    Samples are multiplied by `scale`, which is 1 for an exported checkpoint.
+    """
     network.eval()
     texts = [""] * len(clips)
     for batch in _batches(clips, seconds):
         lengths = torch.tensor([len(clips[i].samples) for i in batch])
         samples = torch.zeros(len(batch), int(lengths.max()))
         for row, i in zip(samples, batch, strict=True):
-            row[: len(clips[i].samples)] = torch.from_numpy(normalised(clips[i].samples))
-        with torch.autocast(device.type, torch.bfloat16):
+            row[: len(clips[i].samples)] = torch.from_numpy(clips[i].samples) * scale
+        with torch.autocast(device.type, torch.bfloat16, cache_enabled=False):
             labels = network(samples.to(device), lengths.to(device), stream)[0].argmax(-1).cpu().numpy()
         for i, row, count in zip(batch, labels, frames(lengths).tolist(), strict=True):
             texts[i] = greedy(row[:count])

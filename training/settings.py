@@ -9,6 +9,7 @@ RATE = 16_000  # samples per second
 FIRST_KERNEL = 10  # samples seen by the first convolution
 HOP = 320  # samples per frame: the product of the strides 5, 2, 2, 2, 2, 2, 2
 FRAME = 400  # samples that one frame covers
+SCALE = 20.0  # speech as people record it has an RMS of about 1 / SCALE (median of the training side: 0.047)
 
 
 @dataclass(frozen=True)
@@ -43,17 +44,17 @@ class Augmentation:
     """Probabilities per utterance, and ranges to draw from."""
 
     speed: tuple[float, float] = (0.85, 1.18)  # playing speed of two utterances in three
-    noise: float = 0.5
-    snr: tuple[float, float] = (0.0, 30.0)  # dB
-    hiss: float = 0.4
-    room: float = 0.2
-    colour: float = 0.25
-    bands: float = 0.3
-    narrow: float = 0.15  # 8 kHz, half of them with mu-law
+    noise: float = 0.3
+    snr: tuple[float, float] = (3.0, 30.0)  # dB
+    hiss: float = 0.3
+    room: float = 0.15
+    colour: float = 0.2
+    bands: float = 0.2
+    narrow: float = 0.12  # 8 kHz, half of them with mu-law
     clip: float = 0.03
-    gain: float = 0.15  # standard deviation of the log of a factor after normalisation
-    mask_rate: float = 0.8  # time masks per second
-    mask_frames: int = 10  # longest time mask
+    gain: tuple[float, float] = (-2.5, 1.5)  # log of the level: the network hears samples as they are recorded
+    mask_rate: float = 0.5  # time masks per second
+    mask_frames: int = 8  # longest time mask
 
     def scaled(self, by: float) -> Augmentation:
         """The same with every probability multiplied by `by`, for the first rounds."""
@@ -63,15 +64,15 @@ class Augmentation:
 
 # Share of each corpus in a round of training; what is not there is left out and the rest scaled up.
 SHARES = {
-    "librispeech": 0.20,
-    "an4": 0.11,
-    "speechocean762": 0.20,
-    "kathleen": 0.13,
+    "librispeech": 0.12,
+    "an4": 0.18,
+    "speechocean762": 0.08,
+    "kathleen": 0.26,
     "ljspeech": 0.01,
-    "fsdd": 0.07,
-    "wakewords": 0.02,
-    "noise": 0.02,
-    "tts": 0.24,
+    "fsdd": 0.10,
+    "wakewords": 0.015,
+    "noise": 0.03,
+    "tts": 0.18,
 }
 
 
@@ -95,8 +96,9 @@ class Options:
     rounds: int = 400  # the stable phase ends after this round
     minutes: float = 1e9  # stop (and save) after this long
     decay: int = 0  # rounds of falling rate; 0 for the stable phase
-    batch_seconds: float = 40.0  # padded audio per step
-    workers: int = 0  # processes that prepare batches
+    batch_seconds: float = 32.0  # padded audio per step
+    shards: int = 1  # parts of a step, each made and computed by a thread of its own
+    workers: int = 0  # processes that prepare batches, for a GPU
     evaluate_every: int = 10  # rounds
     warm: Path | None = None  # checkpoint to take fitting weights from
     matrices: str = "muon"

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -20,7 +22,7 @@ from .data import Batch, Rounds, Speech, loader
 from .network import Network, Stream, build, frames
 from .plan import plan_round
 from .score import LIVE, Clip, rates, transcribe, validation
-from .settings import Augmentation, Model, Optimiser, Options, Work
+from .settings import RATE, Augmentation, Model, Optimiser, Options, Work
 from .text import BLANK
 
 SAVE_SECONDS = 300.0
@@ -38,8 +40,10 @@ class Trainer:
         self.network = Network(build(Model()))
         if options.warm:
             print(f"warm start: {checkpoint.warm_start(self.network.model, options.warm):,} weights", flush=True)
-        self.network.to(self.device)
-        self.optimisers = optimisers(self.network, self.optimiser)
+        self.network.to(self.device).centre()
+        self.parameters = list(self.network.parameters())
+        self.optimisers = optimisers(self.network, self.optimiser, options.shards)
+        self.pool = ThreadPoolExecutor(options.shards)
         self.average = checkpoint.Average(self.network, self.optimiser.ema)
         self.step, self.round, self.at, self.heard, self.wall, self.decay_from = 0, 0, 0, 0.0, 0.0, 0
         self.stop = False
@@ -93,14 +97,15 @@ class Trainer:
         while self.round < last and not self.stop:
             strength = min(1.0, self.round / self.schedule.full_augmentation_round)
             how = Augmentation().scaled(strength)
-            plan = plan_round(self.round, speech.utterances, self.options.batch_seconds, self.schedule, how)
+            size, shards = self.options.batch_seconds, self.options.shards
+            plan = plan_round(self.round, speech.utterances, size, shards, self.schedule, how)
             batches = loader(Rounds(speech, plan, how), self.at, self.options.workers)
             losses, began, heard = [], time.monotonic(), self.heard
             wall = self.wall - began
-            for batch in (bar := tqdm(batches, f"round {self.round}", len(plan), initial=self.at, mininterval=10)):
-                losses.append(self.train_step(batch, self.rate(self.at / len(plan))))
+            for parts in (bar := tqdm(batches, f"round {self.round}", len(plan), initial=self.at, mininterval=10)):
+                characters = sum(len(item.text) for part in plan[self.at] for item in part)
+                losses.append(self.train_step(parts, characters, self.rate(self.at / len(plan))))
                 bar.set_postfix(loss=f"{torch.stack(losses[-20:]).mean().item():.2f}", refresh=False)
-                self.heard += float(batch.lengths.sum()) / 16_000
                 self.step, self.at, self.wall = self.step + 1, self.at + 1, wall + time.monotonic()
                 self.stop |= time.monotonic() > deadline
                 if time.monotonic() - saved > SAVE_SECONDS or self.stop:
@@ -118,27 +123,39 @@ class Trainer:
                 self.save()
                 saved = time.monotonic()
 
-    def train_step(self, batch: Batch, rate: float) -> Tensor:
-        """One update; the loss in nats per character, averaged over the batch."""
+    def train_step(self, parts: list[Callable[[], Batch]], characters: int, rate: float) -> Tensor:
+        """One update with the gradients of all parts, a thread each; the loss in nats per character."""
         torch.manual_seed(self.schedule.seed * 1_000_003 + self.step)
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = rate * group["peak"]
         self.network.train()
-        lengths = batch.lengths.to(self.device, non_blocking=True)
-        samples, masks = (x.to(self.device, non_blocking=True) for x in (batch.samples, batch.masks))
-        with torch.autocast(self.device.type, torch.bfloat16):
-            last, middle = self.network(samples, lengths, self.draw_stream(), masks)
-        share = self.optimiser.middle_loss
-        loss = (1 - share) * ctc(last, lengths, batch) + share * ctc(middle, lengths, batch)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.optimiser.clip)
+        stream = self.draw_stream()
+        done = list(self.pool.map(lambda make: self.gradients(make(), characters, stream), parts))
+        for _, gradients, _ in done[1:]:
+            torch._foreach_add_(done[0][1], gradients)
+        for parameter, gradient in zip(self.parameters, done[0][1], strict=True):
+            parameter.grad = gradient
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.optimiser.clip)
         if torch.isfinite(norm):
-            for optimiser in self.optimisers:
-                optimiser.step()
+            list(self.pool.map(lambda optimiser: optimiser.step(), self.optimisers))
+            self.network.centre()
         self.network.zero_grad()
         self.average.update(self.network)
-        return loss.detach()
+        self.heard += sum(seconds for *_, seconds in done)
+        return torch.stack([loss for loss, *_ in done]).sum()
+
+    def gradients(self, batch: Batch, characters: int, stream: Stream | None) -> tuple[Tensor, list[Tensor], float]:
+        """Loss, gradients of all parameters, and seconds of audio of one part of a step with so many characters."""
+        lengths = batch.lengths.to(self.device, non_blocking=True)
+        samples, masks = (x.to(self.device, non_blocking=True) for x in (batch.samples, batch.masks))
+        # No cache: it belongs to all threads, which would share a graph through it.
+        with torch.autocast(self.device.type, torch.bfloat16, cache_enabled=False):
+            last, middle = self.network(samples, lengths, stream, masks)
+        share = self.optimiser.middle_loss
+        loss = ((1 - share) * ctc(last, lengths, batch) + share * ctc(middle, lengths, batch)) / max(1, characters)
+        gradients = list(torch.autograd.grad(loss, self.parameters))
+        return loss.detach(), gradients, float(batch.lengths.sum()) / RATE
 
     def draw_stream(self) -> Stream | None:
         """The live recognizer's attention for a share of the steps, with its lengths drawn at random."""
@@ -152,8 +169,9 @@ class Trainer:
     def evaluate(self, clips: list[Clip], loss: float, speed: float) -> None:
         """Validation WER of the averaged weights, offline and live, printed and added to history.jsonl."""
         self.average.swap(self.network)
-        offline = rates(clips, transcribe(self.network, clips, self.device))
-        live = rates(clips, transcribe(self.network, clips, self.device, LIVE))
+        modes = (None, LIVE)
+        texts = self.pool.map(lambda stream: transcribe(self.network, clips, self.device, stream), modes)
+        offline, live = (rates(clips, read) for read in texts)
         self.average.swap(self.network)
         entry = {"round": self.round, "step": self.step, "audio_hours": round(self.heard / 3600, 2)}
         entry |= {"minutes": round(self.wall / 60, 1), "loss": round(loss, 4), "speed": round(speed, 1)}
@@ -167,15 +185,14 @@ class Trainer:
 
 
 def ctc(logits: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
-    """CTC loss per utterance, over the mean number of characters in the batch; noise clips count as one character."""
+    """CTC loss in nats, summed over the batch."""
     logp = F.log_softmax(logits.float(), -1).transpose(0, 1)
     labels, counts = batch.labels.to(logits.device), batch.label_lengths.to(logits.device)
-    total = F.ctc_loss(logp, labels, frames(lengths), counts, BLANK, reduction="sum", zero_infinity=True)
-    return total / batch.label_lengths.clamp(min=1).sum()
+    return F.ctc_loss(logp, labels, frames(lengths), counts, BLANK, reduction="sum", zero_infinity=True)
 
 
-def optimisers(network: Network, how: Optimiser) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of the transformer layers when asked, AdamW for the rest."""
+def optimisers(network: Network, how: Optimiser, shards: int) -> list[torch.optim.Optimizer]:
+    """AdamW, and when asked Muon for the matrices of the transformer layers: one per thread, because it is slow."""
     layers = network.model.wav2vec2.encoder.layers
     matrices = [p for p in layers.parameters() if p.ndim == 2] if how.matrices == "muon" else []
     chosen = {id(p) for p in matrices}
@@ -183,11 +200,10 @@ def optimisers(network: Network, how: Optimiser) -> list[torch.optim.Optimizer]:
     decayed, plain = [p for p in rest if p.ndim > 1], [p for p in rest if p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": how.weight_decay}, {"params": plain, "weight_decay": 0.0}]
     made: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=how.peak, betas=(0.9, 0.98), eps=1e-8)]
-    if matrices:
+    for first in range(shards if matrices else 0):
+        part = [p for layer in layers[first::shards] for p in layer.parameters() if p.ndim == 2]
         made.append(
-            torch.optim.Muon(
-                matrices, lr=how.matrix_peak, weight_decay=how.weight_decay, adjust_lr_fn="match_rms_adamw"
-            )
+            torch.optim.Muon(part, lr=how.matrix_peak, weight_decay=how.weight_decay, adjust_lr_fn="match_rms_adamw")
         )
     for optimiser in made:
         for group in optimiser.param_groups:

@@ -1,0 +1,65 @@
+"""What a service under more load than it can carry gives up, step by step, and when.
+
+Finals are never given up: they are the same at every level. A level is left upwards as soon as answers come too late,
+and downwards only after a while in which they all came early, so that it does not swing.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Final
+
+_PERIOD: Final = 1.0  # seconds that are judged together
+_FEWEST: Final = 4  # answers that a judgement needs
+_LATE: Final = 0.25  # share of late answers that leads up
+_EARLY: Final = 0.25  # of the time allowed; an answer within it is early
+_SLOW: Final = 0.05  # share of answers that may be neither while things are called calm
+_CALM: Final = 5.0  # seconds of calm that lead down
+
+
+class Level(IntEnum):
+    """How much is given up. Each level includes those before it."""
+
+    NORMAL = 0
+    WIDE = 1  # live steps at least twice as far apart, and one at a time
+    COMMITTED = 2  # as far apart as the session allows, and no volatile text
+    SHORT = 3  # utterances that begin now get a quarter of the left context
+    FINALS = 4  # no live steps, but for the one that finds the best pause in speech that is too long
+
+
+class Ladder:
+    """Told of every answer, knows the level. `now` is any clock in seconds that never goes back."""
+
+    def __init__(self) -> None:
+        self._level = Level.NORMAL
+        self._began = 0.0  # of the period
+        self._calm = 0.0  # seconds
+        self._answers = self._late = self._slow = 0  # in this period
+
+    def level(self, now: float) -> Level:
+        """The level at this moment; a service that is asked nothing recovers too."""
+        self._judge(now)
+        return self._level
+
+    def answered(self, now: float, *, waited: float, allowed: float) -> None:
+        """An answer came after `waited` seconds; after `allowed` it was late."""
+        self._judge(now)
+        self._answers += 1
+        self._late += waited > allowed
+        self._slow += waited > _EARLY * allowed
+
+    def _judge(self, now: float) -> None:
+        passed = now - self._began
+        if passed < _PERIOD or (0 < self._answers < _FEWEST and passed < _CALM):
+            return
+        late, slow = self._late > _LATE * self._answers, self._slow > _SLOW * self._answers
+        if late:
+            self._level = Level(min(self._level + 1, Level.FINALS))
+        if late or slow:
+            self._calm = -_PERIOD
+        self._calm += passed
+        down = min(int(min(self._calm, 1e6) // _CALM), self._level)
+        if down > 0:
+            self._level, self._calm = Level(self._level - down), 0.0
+        self._began = now
+        self._answers = self._late = self._slow = 0
