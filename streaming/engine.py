@@ -117,11 +117,11 @@ class EngineCounters:
 class Engine:
     """Start it by making it; `close` it when done. All methods may be called from any thread."""
 
-    def __init__(self, encoder: Encoder, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, encoder: Encoder, *, adaptive: bool = True, clock: Callable[[], float] = time.monotonic) -> None:
         self.counters = EngineCounters()
         self._encoder = encoder
         self._clock = clock
-        self._ladder = Ladder()
+        self._ladder = Ladder() if adaptive else None
         self._queues: tuple[_Queue, _Queue] = ([], [])  # whole passes, steps
         self._lanes: dict[int, _Lane] = {}  # that are not empty, by the number of their memory
         self._queued = 0
@@ -146,7 +146,9 @@ class Engine:
 
     @property
     def level(self) -> Level:
-        """How much sessions should give up now, judged by how late answers come."""
+        """How much sessions should give up now, judged by how late answers come; nothing if not `adaptive`."""
+        if self._ladder is None:
+            return Level.NORMAL
         with self._changed:
             return self._ladder.level(self._clock())
 
@@ -337,5 +339,6 @@ class Engine:
         self.counters.steps += isinstance(job.reuse, Reuse)
         self.counters.late += now > job.deadline
         self.counters.samples += len(job.samples)
-        with self._changed:
-            self._ladder.answered(now, waited=now - job.asked, allowed=max(job.deadline - job.asked, _GRACE))
+        if self._ladder is not None:
+            with self._changed:
+                self._ladder.answered(now, waited=now - job.asked, allowed=max(job.deadline - job.asked, _GRACE))

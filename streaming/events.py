@@ -6,7 +6,8 @@ The order within a session is fixed: `session_started`, then for every utterance
 `warning` and `error` may stand anywhere.
 
 Every event of a session but the first says how late it is and how much the service gives up (`ladder.Level`): `lag_ms`
-is the time from the arrival of the newest audio that the event is about to the event itself.
+is the time from the arrival of the newest audio that the event is about to the event itself. These two do not count
+when events are compared: equal events say the same.
 """
 
 from __future__ import annotations
@@ -22,6 +23,19 @@ class Word(msgspec.Struct, frozen=True):
     committed: bool = True  # False: may still change
 
 
+class _Said(msgspec.Struct, frozen=True, eq=False):
+    """Equal by what is said, not by `lag_ms` and `level`."""
+
+    def _content(self) -> tuple[object, ...]:
+        return tuple(getattr(self, name) for name in self.__struct_fields__ if name not in ("lag_ms", "level"))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Said) and type(self) is type(other) and self._content() == other._content()
+
+    def __hash__(self) -> int:
+        return hash((type(self), self._content()))
+
+
 class SessionStarted(msgspec.Struct, frozen=True, tag="session_started", kw_only=True):
     session: str
     model: str
@@ -29,14 +43,14 @@ class SessionStarted(msgspec.Struct, frozen=True, tag="session_started", kw_only
     version: int = 1  # of the protocol
 
 
-class SpeechStarted(msgspec.Struct, frozen=True, tag="speech_started", kw_only=True):
+class SpeechStarted(_Said, frozen=True, tag="speech_started", kw_only=True):
     utterance: int  # counted from 0
     start: float  # seconds; the pre-roll is part of the utterance
     lag_ms: float = 0.0
     level: int = 0
 
 
-class Partial(msgspec.Struct, frozen=True, tag="partial", kw_only=True):
+class Partial(_Said, frozen=True, tag="partial", kw_only=True):
     utterance: int
     committed: str  # append-only within the utterance
     volatile: str  # replaces the volatile text before it
@@ -46,7 +60,7 @@ class Partial(msgspec.Struct, frozen=True, tag="partial", kw_only=True):
     level: int = 0
 
 
-class Final(msgspec.Struct, frozen=True, tag="final", kw_only=True):
+class Final(_Said, frozen=True, tag="final", kw_only=True):
     utterance: int
     text: str  # never empty
     words: tuple[Word, ...]
@@ -57,7 +71,7 @@ class Final(msgspec.Struct, frozen=True, tag="final", kw_only=True):
     level: int = 0
 
 
-class SpeechEnded(msgspec.Struct, frozen=True, tag="speech_ended", kw_only=True):
+class SpeechEnded(_Said, frozen=True, tag="speech_ended", kw_only=True):
     utterance: int
     end: float  # seconds
     reason: str  # silence, blanks, length, flush, end
@@ -65,21 +79,21 @@ class SpeechEnded(msgspec.Struct, frozen=True, tag="speech_ended", kw_only=True)
     level: int = 0
 
 
-class SessionEnded(msgspec.Struct, frozen=True, tag="session_ended", kw_only=True):
+class SessionEnded(_Said, frozen=True, tag="session_ended", kw_only=True):
     audio_s: float  # seconds of audio received
     utterances: int  # utterances begun
     lag_ms: float = 0.0
     level: int = 0
 
 
-class Warning(msgspec.Struct, frozen=True, tag="warning", kw_only=True):
+class Warning(_Said, frozen=True, tag="warning", kw_only=True):
     code: str
     message: str
     lag_ms: float = 0.0
     level: int = 0
 
 
-class Error(msgspec.Struct, frozen=True, tag="error", kw_only=True):
+class Error(_Said, frozen=True, tag="error", kw_only=True):
     code: str
     message: str
     lag_ms: float = 0.0

@@ -33,7 +33,8 @@ class Ladder:
     def __init__(self) -> None:
         self._level = Level.NORMAL
         self._began = 0.0  # of the period
-        self._calm = 0.0  # seconds
+        self._answered = 0.0  # when the last answer came
+        self._trouble = 0.0  # when the last answer came of a period that was not calm
         self._answers = self._late = self._slow = 0  # in this period
 
     def level(self, now: float) -> Level:
@@ -43,23 +44,22 @@ class Ladder:
 
     def answered(self, now: float, *, waited: float, allowed: float) -> None:
         """An answer came after `waited` seconds; after `allowed` it was late."""
-        self._judge(now)
+        self._answered = now
         self._answers += 1
         self._late += waited > allowed
         self._slow += waited > _EARLY * allowed
+        self._judge(now)
 
     def _judge(self, now: float) -> None:
         passed = now - self._began
         if passed < _PERIOD or (0 < self._answers < _FEWEST and passed < _CALM):
             return
-        late, slow = self._late > _LATE * self._answers, self._slow > _SLOW * self._answers
-        if late:
+        if self._slow > _SLOW * self._answers:
+            self._trouble = self._answered
+        if self._late > _LATE * self._answers:
             self._level = Level(min(self._level + 1, Level.FINALS))
-        if late or slow:
-            self._calm = -_PERIOD
-        self._calm += passed
-        down = min(int(min(self._calm, 1e6) // _CALM), self._level)
+        down = min(int((now - self._trouble) // _CALM), self._level)
         if down > 0:
-            self._level, self._calm = Level(self._level - down), 0.0
+            self._level, self._trouble = Level(self._level - down), now
         self._began = now
         self._answers = self._late = self._slow = 0

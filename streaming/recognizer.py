@@ -49,9 +49,9 @@ class Recognizer:
     Close it when done, or use it as a context manager.
     """
 
-    def __init__(self, encoder: XlsrEncoder) -> None:
+    def __init__(self, encoder: XlsrEncoder, *, adaptive: bool = True) -> None:
         self.encoder = encoder
-        self.engine = Engine(encoder)
+        self.engine = Engine(encoder, adaptive=adaptive)
 
     @classmethod
     def load(
@@ -64,11 +64,13 @@ class Recognizer:
         dtype: str = "auto",
         threads: int | None = None,
         max_batch: int | None = None,
+        adaptive: bool = True,
     ) -> Self:
         """Load "bundled", a local directory, or a Hugging Face name (pinned by `revision`).
 
         `language` picks an adapter of a multilingual checkpoint such as MMS. `device` is auto, cpu or cuda; `dtype`
-        auto, float32, bfloat16 or float16. Raises `ModelError`.
+        auto, float32, bfloat16 or float16. `adaptive` sessions give up some of their partials, never of their finals,
+        while answers come too late (`ladder.Level`). Raises `ModelError`.
         """
         from .xlsr_load import load
 
@@ -81,7 +83,8 @@ class Recognizer:
                 dtype=dtype,
                 threads=threads,
                 max_batch=max_batch,
-            )
+            ),
+            adaptive=adaptive,
         )
 
     @property
@@ -97,7 +100,8 @@ class Recognizer:
     def stream(self, audio: Audio, config: SessionConfig | None = None, *, pace: float = 0.0) -> Iterator[Event]:
         """A file, or 16 kHz mono samples (n,), through the live path; events as they happen.
 
-        `pace` 1.0 feeds it in real time, 0 as fast as it is heard. Raises `AudioError`.
+        `pace` 1.0 feeds it in real time, 0 as fast as it is heard: then nobody waits, and nothing is given up however
+        busy the engine is. Raises `AudioError`.
         """
         form, blocks = _open(audio)
         driver = _Driver(self._new_session(config, form, None), self.engine)
@@ -120,7 +124,8 @@ class Recognizer:
             while not driver.ready(block):
                 driver.wait()
                 yield from driver.events()
-            driver.session.receive_level(driver.level)
+            if pace > 0:
+                driver.session.receive_level(driver.level)
             driver.session.receive_audio(block, time.monotonic())
             yield from driver.events()
         driver.session.receive_eof(time.monotonic())
@@ -216,7 +221,6 @@ class _Driver:
                 raise RuntimeError("the session waits for answers to requests that were never made")
             time.sleep(timeout)
             return
-        self.session.receive_level(self.level)
         done, _ = wait(self._running, timeout=timeout, return_when=FIRST_COMPLETED)
         for future in done:
             request, now = self._running.pop(future), time.monotonic()

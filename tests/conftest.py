@@ -16,7 +16,7 @@ CLIPS = Path(__file__).parents[1] / "client" / "clips"
 
 @pytest.fixture(scope="session")
 def recognizer() -> Iterator[Recognizer]:
-    recognizer = Recognizer.load("bundled", device="cpu")
+    recognizer = Recognizer.load("bundled", device="cpu", adaptive=False)  # whatever else the machine does
     yield recognizer
     recognizer.close()
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TypeVar
 
+import msgspec
 import numpy as np
 from fakes import FakeEncoder, LoudVad
 from numpy.typing import NDArray
@@ -125,6 +126,14 @@ def run(
         encoder.vocabulary, config, audio, vad=detector, normalized=encoder.normalized, modes=MODES, name="s"
     )
     return Driver(session, encoder, random, fails).run(packets)
+
+
+def timeless(events: Iterable[Event]) -> list[Event]:
+    """What was said, without how late and under what load."""
+    return [
+        event if isinstance(event, SessionStarted) else msgspec.structs.replace(event, lag_ms=0.0, level=0)
+        for event in events
+    ]
 
 
 def lines(events: list[Event]) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from xlsr_live.streaming.engine import Engine
 from xlsr_live.streaming.errors import EngineError
+from xlsr_live.streaming.ladder import Level
 from xlsr_live.streaming.windows import Memory, Recall, Reuse, Window
 
 Float32 = np.ndarray
@@ -274,6 +275,30 @@ def test_a_step_never_overtakes_an_earlier_one_of_its_utterance(start):
     model.go.set()
     assert names(futures) == [1, 2, 3, 4]
     assert model.batches[1:] == [[1], [2], [3, 4]]
+
+
+def test_an_urgent_pass_hurries_the_steps_whose_features_it_may_use_and_never_overtakes_them(start):
+    model = Model(max_batch=8)
+    engine = start(model)
+    a, b = Memory(50, 24), Memory(51, 24)
+    asked = [(1, 9.0, step(a)), (2, 5.0, step(b)), (3, 9.0, step(a)), (4, 1.0, Recall(a, 2)), (5, 2.0, None)]
+    futures = [engine.submit(audio(name), deadline=due, reuse=reuse) for name, due, reuse in asked]
+    model.go.set()
+    assert names(futures) == [1, 2, 3, 4, 5]
+    assert model.batches[1:] == [[1], [3], [4, 5], [2]]
+
+
+def test_late_answers_raise_the_level_and_an_engine_that_does_not_adapt_stays(start):
+    for adaptive, seen in ((True, Level.FINALS), (False, Level.NORMAL)):
+        now = iter(range(0, 10_000))
+        model = Model()
+        model.go.set()
+        engine = Engine(model, adaptive=adaptive, clock=lambda now=now: float(next(now)))
+        for name in range(1, 30):
+            names([engine.submit(audio(name), deadline=0.0)])
+        assert engine.level == seen
+        assert engine.counters.late == 29
+        engine.close()
 
 
 def test_a_step_that_fails_in_a_batch_is_applied_once_by_the_others(start):

@@ -81,3 +81,12 @@ def test_fields_of_a_later_version_are_ignored_and_nonsense_is_not():
 def test_events_cannot_be_changed():
     with pytest.raises(AttributeError):
         EVENTS[1].utterance = 5  # type: ignore[union-attr,misc]
+
+
+def test_events_are_equal_when_they_say_the_same():
+    one = SpeechEnded(utterance=1, end=2.0, reason="silence", lag_ms=3.0, level=1)
+    same = SpeechEnded(utterance=1, end=2.0, reason="silence", lag_ms=700.0, level=4)
+    assert one == same
+    assert hash(one) == hash(same)
+    assert one != SpeechEnded(utterance=2, end=2.0, reason="silence", lag_ms=3.0, level=1)
+    assert Warning(code="a", message="b") != Error(code="a", message="b")

@@ -27,6 +27,7 @@ PURE = (
     "gate",
     "front",
     "windows",
+    "ladder",
     "stitch",
     "vocabulary",
     "decode",

@@ -34,7 +34,7 @@ class Optimiser:
     warmup_steps: int = 300
     weight_decay: float = 0.01
     clip: float = 1.0
-    ema: float = 0.999
+    ema: float = 0.995
     middle_loss: float = 0.3  # share of the CTC loss taken after the middle layer
     streamed_share: float = 0.25  # batches with the live recognizer's attention
 

@@ -42,7 +42,7 @@ class Trainer:
             print(f"warm start: {checkpoint.warm_start(self.network.model, options.warm):,} weights", flush=True)
         self.network.to(self.device).centre()
         self.parameters = list(self.network.parameters())
-        self.optimisers = optimisers(self.network, self.optimiser, options.shards)
+        self.optimisers = optimisers(self.network, self.optimiser)
         self.pool = ThreadPoolExecutor(options.shards)
         self.average = checkpoint.Average(self.network, self.optimiser.ema)
         self.step, self.round, self.at, self.heard, self.wall, self.decay_from = 0, 0, 0, 0.0, 0.0, 0
@@ -191,8 +191,8 @@ def ctc(logits: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
     return F.ctc_loss(logp, labels, frames(lengths), counts, BLANK, reduction="sum", zero_infinity=True)
 
 
-def optimisers(network: Network, how: Optimiser, shards: int) -> list[torch.optim.Optimizer]:
-    """AdamW, and when asked Muon for the matrices of the transformer layers: one per thread, because it is slow."""
+def optimisers(network: Network, how: Optimiser) -> list[torch.optim.Optimizer]:
+    """AdamW, and when asked Muon for the matrices of the transformer layers: two, of a size, for two threads."""
     layers = network.model.wav2vec2.encoder.layers
     matrices = [p for p in layers.parameters() if p.ndim == 2] if how.matrices == "muon" else []
     chosen = {id(p) for p in matrices}
@@ -200,8 +200,8 @@ def optimisers(network: Network, how: Optimiser, shards: int) -> list[torch.opti
     decayed, plain = [p for p in rest if p.ndim > 1], [p for p in rest if p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": how.weight_decay}, {"params": plain, "weight_decay": 0.0}]
     made: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=how.peak, betas=(0.9, 0.98), eps=1e-8)]
-    for first in range(shards if matrices else 0):
-        part = [p for layer in layers[first::shards] for p in layer.parameters() if p.ndim == 2]
+    for first in (0, 1) if matrices else ():
+        part = [p for layer in layers[first::2] for p in layer.parameters() if p.ndim == 2]
         made.append(
             torch.optim.Muon(part, lr=how.matrix_peak, weight_decay=how.weight_decay, adjust_lr_fn="match_rms_adamw")
         )
