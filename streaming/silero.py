@@ -7,6 +7,7 @@ network serves all streams; a stream holds 3 KiB.
 from __future__ import annotations
 
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
@@ -17,14 +18,14 @@ from numpy.typing import NDArray
 Float32 = NDArray[np.float32]
 
 CHUNK: Final = 512  # samples; Silero takes nothing else at 16 kHz
+_OUTPUTS: Final = ["speech_probs", "hn", "cn"]
 _CONTEXT: Final = 64  # samples of the chunk before that it hears again
 
 
 @cache
 def _network() -> Any:
     """The network that takes several chunks in a row, equal to the one for single chunks."""
-    import onnxruntime
-
+    onnxruntime: Any = import_module("onnxruntime")  # without types
     spec = find_spec("silero_vad")
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError("No module named 'silero_vad'", name="silero_vad")
@@ -48,7 +49,7 @@ class Silero:
         heard = np.empty((len(chunks), _CONTEXT + CHUNK), np.float32)
         heard[:, _CONTEXT:] = chunks
         heard[0, :_CONTEXT], heard[1:, :_CONTEXT] = self._context, chunks[:-1, -_CONTEXT:]
-        told, self._hidden, self._cell = _network().run(None, {"input": heard, "h": self._hidden, "c": self._cell})
+        told, self._hidden, self._cell = _network().run(_OUTPUTS, {"input": heard, "h": self._hidden, "c": self._cell})
         self._context = chunks[-1, -_CONTEXT:].copy()
         return told.ravel().tolist()
 

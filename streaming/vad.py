@@ -47,7 +47,8 @@ class WebrtcVad:
 
     def __call__(self, frames: Frames) -> list[float]:
         pcm, size = (frames * 32767).astype("<i2").tobytes(), 2 * FRAME
-        return [float(self._vad.is_speech(pcm[at : at + size], SAMPLE_RATE)) for at in range(0, len(pcm), size)]
+        packed = (pcm[at : at + size] for at in range(0, len(pcm), size))
+        return [1.0 if self._vad.is_speech(frame, SAMPLE_RATE) else 0.0 for frame in packed]
 
     def reset(self) -> None:
         self._vad = self._new(self._mode)
