@@ -162,7 +162,6 @@ def run_server(streams: int) -> None:
                 case _:
                     heard = sum(stream._session._front.position for stream in recognizer.opened) / 16_000
                     print(json.dumps((time.process_time(), time.clock_gettime(main), heard)), flush=True)
-        signal.raise_signal(signal.SIGINT)
 
     recognizer = _Recognizer(TalkativeEncoder())
     threading.Thread(target=answer, daemon=True).start()
@@ -190,6 +189,7 @@ class _Server:
         return json.loads(self._process.stdout.readline())
 
     def close(self) -> None:
+        self._process.kill()
         self._process.communicate()
 
 
@@ -210,29 +210,30 @@ def speech() -> bytes:
 
 @dataclass
 class _Clients:
-    """What all of them have in common."""
+    """What all of them have in common. They talk until they are cancelled."""
 
     url: str
     packet: int  # samples
-    until: float  # on the event loop's clock
     counts: Counter[type] = field(default_factory=Counter)
     late: list[float] = field(default_factory=list)
 
     async def one(self, audio: bytes, number: int) -> None:
         chance = random.Random(number)
         at = 2 * chance.randrange(len(audio) // 2)
-        async with connect(self.url, compression=None, ping_interval=None) as websocket:
-            listener = asyncio.create_task(self._listen(websocket))
-            loop, size = asyncio.get_running_loop(), 2 * self.packet
-            due = loop.time() + chance.random() * self.packet / 16_000
-            while due < self.until:
-                await asyncio.sleep(due - loop.time())
-                self.late.append(loop.time() - due)
-                due += self.packet / 16_000
-                await websocket.send(audio[at : at + size] or audio[:size])
-                at = at + size if at + size < len(audio) else 0
-            await websocket.send('{"type":"end"}')
-            await listener
+        websocket = await connect(self.url, compression=None, ping_interval=None, open_timeout=None)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._listen(websocket))
+                loop, size = asyncio.get_running_loop(), 2 * self.packet
+                due = loop.time() + chance.random() * self.packet / 16_000
+                while True:
+                    await asyncio.sleep(due - loop.time())
+                    self.late.append(loop.time() - due)
+                    due += self.packet / 16_000
+                    await websocket.send(audio[at : at + size] or audio[:size])
+                    at = at + size if at + size < len(audio) else 0
+        finally:
+            websocket.transport.abort()  # a server that is behind would take its time to say goodbye
 
     async def _listen(self, websocket: ClientConnection) -> None:
         async for message in websocket:
@@ -240,24 +241,26 @@ class _Clients:
 
 
 async def _measure(server: _Server, streams: int, seconds: float, packet_ms: int) -> Profile:
-    loop, audio = asyncio.get_running_loop(), speech()
-    connecting, settling = streams / 50, 5.0
-    clients = _Clients(server.url, ms(packet_ms), until=loop.time() + connecting + settling + 2 * seconds + 1)
-    async with asyncio.TaskGroup() as group:
-        for number in range(streams):
-            group.create_task(clients.one(audio, number))
-            await asyncio.sleep(connecting / streams)
-        await asyncio.sleep(settling)
-        clients.counts.clear()
-        clients.late.clear()
-        before, begun = server.ask("cpu"), loop.time()
-        await asyncio.sleep(seconds)
-        after, taken = server.ask("cpu"), loop.time() - begun
-        partials, finals = clients.counts[Partial], clients.counts[Final]
-        late = float(np.percentile(clients.late, 99))
-        server.tell("profile")
-        await asyncio.sleep(seconds)
-        stages: dict[str, float] = server.ask("stages")
+    loop, audio, clients = asyncio.get_running_loop(), speech(), _Clients(server.url, ms(packet_ms))
+    tasks: list[asyncio.Task[None]] = []
+    for number in range(streams):
+        tasks.append(asyncio.create_task(clients.one(audio, number)))
+        await asyncio.sleep(0.02)
+    await asyncio.sleep(5)
+    clients.counts.clear()
+    clients.late.clear()
+    before, begun = server.ask("cpu"), loop.time()
+    await asyncio.sleep(seconds)
+    after, taken = server.ask("cpu"), loop.time() - begun
+    partials, finals, late = clients.counts[Partial], clients.counts[Final], float(np.percentile(clients.late, 99))
+    server.tell("profile")
+    await asyncio.sleep(seconds)
+    stages: dict[str, float] = server.ask("stages")
+    for task in tasks:
+        if task.done():
+            task.result()  # a client that gave up spoils the measurement
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
     cpu, loops = after[0] - before[0], after[1] - before[1]
     total = sum(stages.values())
     shares = {stage: spent / total * loops / cpu for stage, spent in stages.items()}
@@ -267,7 +270,7 @@ async def _measure(server: _Server, streams: int, seconds: float, packet_ms: int
 
 
 def profile(streams: int, seconds: float = 20, packet_ms: int = 100) -> Profile:
-    """Run the server and its clients for twice `seconds` and some more."""
+    """Run the server and its clients for twice `seconds` and some more. Raises what a client met with."""
     server = _Server(streams)
     try:
         return asyncio.run(_measure(server, streams, seconds, packet_ms))
