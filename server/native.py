@@ -1,8 +1,9 @@
 """The `/v1/stream` websocket: messages in, one `StreamSession`'s events out. No recognition logic.
 
 Three tasks share one client. The reader turns messages into calls of the session, the pump moves the session's events
-to the outbox, the writer sends them and, at the end, closes. Whatever ends the input (`end`, an error, a limit, the
-server's own shutdown), the rest is the same: what was accepted is finished, its finals are sent, the socket closes.
+to the outbox, the writer sends them and, at the end, closes; a fourth looks from time to time whether the client still
+says anything. Whatever ends the input (`end`, an error, a limit, the server's own shutdown), the rest is the same: what
+was accepted is finished, its finals are sent, the socket closes.
 """
 
 from __future__ import annotations
@@ -36,8 +37,10 @@ class NativeStream:
         self._settings = settings
         self._outbox = Outbox(settings.max_unread_events)
         self._session: StreamSession | None = None
-        self._helpers: list[asyncio.Task[None]] = []  # reader and pump
+        self._helpers: list[asyncio.Task[None]] = []  # all but the writer
         self._input: asyncio.Timeout | None = None  # while input is taken
+        self._waiting: float | None = None  # since when the reader does, on the loop's clock
+        self._idle = False
         self._stopping = False
         self._close = (1000, "")  # code and reason; the first reason to close stands
 
@@ -47,7 +50,7 @@ class NativeStream:
         logger.info("session %s: connected", self.name)
         try:
             async with asyncio.TaskGroup() as group:
-                self._helpers.append(group.create_task(self._read(group)))
+                self._helpers += [group.create_task(self._read(group)), group.create_task(self._watch())]
                 await self._write()
                 for helper in self._helpers:
                     helper.cancel()
@@ -69,8 +72,7 @@ class NativeStream:
         with suppress(ProtocolError):  # the outbox is full, and the pump finds that out for itself
             self._tell(Warning(code=Code.SHUTTING_DOWN, message="the server stops; what it has heard is finished"))
         self._because(Code.SHUTTING_DOWN)
-        if self._input is not None and not self._input.expired():
-            self._input.reschedule(asyncio.get_running_loop().time())
+        self._stop_input()
 
     def drop(self) -> None:
         """Close now, finished or not."""
@@ -85,7 +87,10 @@ class NativeStream:
                 finally:
                     self._input = None
         except TimeoutError:
-            if not self._stopping:
+            if self._idle:
+                limit = self._settings.idle_timeout_s
+                self._tell(Error(code=Code.IDLE_TIMEOUT, message=f"no message for {limit:g} s"))
+            elif not self._stopping:
                 limit = self._settings.max_session_s
                 self._tell(Error(code=Code.SESSION_TOO_LONG, message=f"a session may last {limit:g} s; open another"))
         except XlsrLiveError as error:
@@ -115,12 +120,9 @@ class NativeStream:
             message = await self._next()
 
     async def _next(self) -> bytes | ClientMessage:
-        limit = self._settings.idle_timeout_s
-        try:
-            async with asyncio.timeout(limit):
-                data = await self._receive()
-        except TimeoutError:
-            raise ProtocolError(Code.IDLE_TIMEOUT, f"no message for {limit:g} s") from None
+        self._waiting = asyncio.get_running_loop().time()
+        data = await self._receive()
+        self._waiting = None
         size = len(data) if isinstance(data, bytes) else len(data.encode())
         if size > self._settings.max_message_bytes:
             text = f"{size} bytes in one message; at most {self._settings.max_message_bytes} are taken"
@@ -133,6 +135,18 @@ class NativeStream:
             raise WebSocketDisconnect(message.get("code", 1006), message.get("reason"))
         data: bytes | None = message.get("bytes")
         return message["text"] if data is None else data
+
+    async def _watch(self) -> None:
+        """Stop the input of a client that has fallen silent: one look now and then, not a timeout for every message."""
+        limit, clock = self._settings.idle_timeout_s, asyncio.get_running_loop().time
+        while (left := limit if self._waiting is None else self._waiting + limit - clock()) > 0:  # noqa: ASYNC110
+            await asyncio.sleep(left)
+        self._idle = not self._stopping
+        self._stop_input()
+
+    def _stop_input(self) -> None:
+        if self._input is not None and not self._input.expired():
+            self._input.reschedule(asyncio.get_running_loop().time())
 
     async def _pump(self, session: StreamSession) -> None:
         async for event in session:

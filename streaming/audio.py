@@ -69,7 +69,7 @@ class AudioDecoder:
         return count * SAMPLE_RATE // self.format.sample_rate + 1
 
     def receive(self, packet: bytes | bytearray | memoryview | NDArray[np.floating]) -> Float32:
-        mono = self._mono(packet) if isinstance(packet, np.ndarray) else self._decode(bytes(packet))
+        mono = _sound(self._mono(packet)) if isinstance(packet, np.ndarray) else self._decode(bytes(packet))
         return self._resample(mono)
 
     def flush(self) -> Float32:
@@ -83,14 +83,16 @@ class AudioDecoder:
     def check(self, packet: bytes | bytearray | memoryview | NDArray[np.floating]) -> None:
         """Raise `AudioError` if `receive` would; the state stays as it is."""
         if isinstance(packet, np.ndarray):
-            self._mono(packet)
+            _sound(self._mono(packet))
         elif self.format.encoding == "pcm_f32le":
-            self._mono(self._samples(self._held + bytes(packet)))
+            _sound(self._mono(self._samples(self._held + bytes(packet))))
 
     def _decode(self, packet: bytes) -> Float32:
         data = self._held + packet
         samples = self._samples(data)
         mono = self._mono(samples)
+        if self.format.encoding == "pcm_f32le":  # of the others any bytes are sound
+            mono = _sound(mono)
         self._held = data[samples.size * SAMPLE_BYTES[self.format.encoding] :]
         return mono
 
@@ -100,7 +102,7 @@ class AudioDecoder:
         block = data[: len(data) - len(data) % width]
         match self.format.encoding:
             case "pcm_s16le":
-                samples = np.frombuffer(block, "<i2").astype(np.float32) / np.float32(32768)
+                samples = np.multiply(np.frombuffer(block, "<i2"), np.float32(1 / 32768), dtype=np.float32)
             case "pcm_f32le":
                 samples = np.frombuffer(block, "<f4").astype(np.float32)
             case "mulaw" | "alaw" as law:
@@ -114,13 +116,18 @@ class AudioDecoder:
         if shaped.ndim != 2 or shaped.shape[1] != self.format.channels:
             raise AudioError(f"audio of shape {samples.shape}, but {self.format.channels} channel(s) were declared")
         # In one memory order, as the order of a sum decides its last bit.
-        mono = cast(Float32, np.ascontiguousarray(shaped, np.float32).mean(axis=1, dtype=np.float32))
-        if not np.isfinite(mono).all():
-            raise AudioError("audio holds samples that are not finite (NaN or infinity); the packet was refused")
-        # Beyond full scale a float client has gone wrong or clips; either way the model has never heard it.
-        return mono.clip(-1, 1)
+        ordered = np.ascontiguousarray(shaped, np.float32)
+        return ordered[:, 0] if shaped.shape[1] == 1 else cast(Float32, ordered.mean(axis=1, dtype=np.float32))
 
     def _resample(self, mono: Float32) -> Float32:
         if self._resampler is None or not len(mono):
             return mono
         return self._resampler.resample_chunk(mono)
+
+
+def _sound(mono: Float32) -> Float32:
+    """Float samples as a client sends them, if all are finite; those beyond full scale are clipped: the model has never
+    heard such, whether the client goes wrong or too loud."""
+    if not np.isfinite(mono).all():
+        raise AudioError("audio holds samples that are not finite (NaN or infinity); the packet was refused")
+    return mono.clip(-1, 1)

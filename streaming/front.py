@@ -100,10 +100,12 @@ class FrontEnd:
 
     def _detect(self, vad: Vad) -> None:
         count = (self.position - self._seen) // FRAME
+        if not count:
+            return
         heard = self.ring.read(self._seen, self._seen + count * FRAME)
-        for frame in heard.reshape(count, FRAME):
+        for probability in vad(heard.reshape(count, FRAME)):
             start, self._seen = self._seen, self._seen + FRAME
-            match self._gate.receive(vad(frame), start, self._seen):
+            match self._gate.receive(probability, start, self._seen):
                 case Opened(start=start):
                     self.spans.append(Span(start))
                 case Closed() as closed:

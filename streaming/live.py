@@ -48,6 +48,7 @@ class StreamSession:
         self._loop = asyncio.get_running_loop()
         self._sending = asyncio.Lock()
         self._changed = asyncio.Event()  # something was answered: there may be room, or news
+        self._unbroken = 0  # bytes or samples heard since the loop had its turn
         self._events: deque[Event] = deque()
         self._news = asyncio.Event()
         self._closed = False
@@ -71,7 +72,10 @@ class StreamSession:
                 self._session.receive_level(self._engine.level)
                 self._session.receive_audio(piece, self._clock())
                 self._pump()
-                await asyncio.sleep(0)  # a long packet must not keep the other sessions waiting
+                self._unbroken += len(piece)
+                if self._unbroken >= size:  # a long packet, or many, must not keep the other sessions waiting
+                    self._unbroken = 0
+                    await asyncio.sleep(0)
 
     async def flush(self) -> None:
         """Mark the end of an utterance here: it is finished without waiting for silence."""
@@ -140,10 +144,11 @@ class StreamSession:
             )
             future.add_done_callback(lambda done, request=request: self._answered(request, done))
         self._release()
-        for event in self._session.events():
-            self._add(event)
+        if events := self._session.events():
+            for event in events:
+                self._add(event)
+            self._news.set()
         self._changed.set()
-        self._news.set()
 
     def _release(self) -> None:
         for memory in self._session.released():

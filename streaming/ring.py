@@ -59,4 +59,5 @@ class AudioRing:
         at = start % size
         first = min(len(samples), size - at)
         self._data[at : at + first] = samples[:first]
-        self._data[: len(samples) - first] = samples[first:]
+        if first < len(samples):
+            self._data[: len(samples) - first] = samples[first:]

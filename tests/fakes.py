@@ -103,8 +103,8 @@ class FakeEncoder:
 class LoudVad:
     """Speech is whatever is not silent."""
 
-    def __call__(self, frame: Float32) -> float:
-        return float(np.abs(frame).mean() > 0.03)
+    def __call__(self, frames: Float32) -> list[float]:
+        return [float(np.abs(frame).mean() > 0.03) for frame in frames]
 
     def reset(self) -> None:
         pass

@@ -19,9 +19,9 @@ class Listening(LoudVad):
     def __init__(self) -> None:
         self.frames: list[np.ndarray] = []
 
-    def __call__(self, frame: np.ndarray) -> float:
-        self.frames.append(frame)
-        return super().__call__(frame)
+    def __call__(self, frames: np.ndarray) -> list[float]:
+        self.frames += list(frames)
+        return super().__call__(frames)
 
 
 def found(front: FrontEnd) -> list[tuple[int, int | None, str]]:

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from xlsr_live.streaming.silero import CHUNK, Silero
 from xlsr_live.streaming.vad import FRAME, CascadeVad, EnergyVad, SileroVad, Vad, WebrtcVad, make_vad
 
 DETECTORS = ["cascade", "webrtc", "silero", "energy"]
 
 
 def probabilities(vad: Vad, samples: np.ndarray) -> list[float]:
-    return [vad(frame) for frame in samples[: len(samples) // FRAME * FRAME].reshape(-1, FRAME)]
+    return vad(in_frames(samples))
+
+
+def in_frames(samples: np.ndarray) -> np.ndarray:
+    return samples[: len(samples) // FRAME * FRAME].reshape(-1, FRAME)
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +48,6 @@ def test_every_stream_has_a_state_of_its_own_and_a_reset_forgets_it(name, speech
 
 def test_the_cascade_asks_silero_only_where_webrtc_fires(speech: np.ndarray):
     samples = np.concatenate((np.zeros(16_000, np.float32), speech))
-    cascade = CascadeVad(mode=1)
-    assert max(probabilities(cascade, samples[:16_000])) == 0.0
-    assert cascade._silero is None  # not even loaded
     sure = probabilities(CascadeVad(mode=1), samples)
     coarse = probabilities(WebrtcVad(mode=1), samples)
     assert all(fine == 0.0 for fine, loud in zip(sure, coarse, strict=True) if not loud)
@@ -53,58 +58,85 @@ def test_silero_hears_a_little_before_each_onset_and_nothing_twice(monkeypatch: 
     heard: list[list[int]] = []
 
     class Silero:
-        def __call__(self, frame: np.ndarray) -> float:
-            heard[-1].append(int(frame[0]))
-            return 0.75
+        def __call__(self, frames: np.ndarray) -> list[float]:
+            heard[-1] += [int(frame[0]) for frame in frames]
+            return [0.75] * len(frames)
 
         def reset(self) -> None:
             heard.append([])
 
     class Webrtc(Silero):
-        def __call__(self, frame: np.ndarray) -> float:
-            return float(frame[1])
+        def __call__(self, frames: np.ndarray) -> list[float]:
+            return [float(frame[1]) for frame in frames]
 
     monkeypatch.setattr("xlsr_live.streaming.vad.SileroVad", Silero)
     monkeypatch.setattr("xlsr_live.streaming.vad.WebrtcVad", lambda mode: Webrtc())
-    cascade = CascadeVad()
     said = "------##--#------#"
-    told = [cascade(np.float32([index, char == "#"])) for index, char in enumerate(said)]
-    assert told == [0.75 if char == "#" else 0.0 for char in said]
-    assert heard == [[2, 3, 4, 5, 6, 7], [8, 9, 10], [13, 14, 15, 16, 17]]
+    frames = np.zeros((len(said), FRAME), np.float32)
+    frames[:, 0], frames[:, 1] = np.arange(len(said)), [char == "#" for char in said]
+    for sizes in ([1] * 18, [18], [5, 2, 8, 3], [7, 1, 10]):
+        heard.clear()
+        cascade = CascadeVad()
+        told = [p for block in np.split(frames, np.cumsum(sizes)[:-1]) for p in cascade(block)]
+        assert told == [0.75 if char == "#" else 0.0 for char in said]
+        assert heard == [[2, 3, 4, 5, 6, 7], [8, 9, 10], [13, 14, 15, 16, 17]]
 
 
-def test_silero_hears_every_sample_once_in_its_own_chunks(speech: np.ndarray):
+@pytest.mark.parametrize("name", DETECTORS)
+def test_frames_that_come_together_are_judged_as_if_they_came_alone(name, speech: np.ndarray):
+    noise = 0.05 * np.random.default_rng(0).standard_normal(16_000).astype(np.float32)
+    frames = in_frames(np.concatenate((speech, np.zeros(8_000, np.float32), noise, speech)))
+    together = make_vad(name)(frames)
+    cuts = np.cumsum(np.random.default_rng(1).integers(0, 6, 60))
+    some = make_vad(name)
+    assert [p for block in np.split(frames, cuts[cuts < len(frames)]) for p in some(block)] == together
+    alone = make_vad(name)
+    assert [p for frame in frames for p in alone(frame[None])] == together
+
+
+def test_silero_hears_every_sample_once_in_its_own_chunks_of_which_a_frame_tells_the_last(speech: np.ndarray):
     vad, heard = SileroVad(), []
-    process = vad._vad.process_samples
 
     class Listening:
-        def process_samples(self, samples):
-            heard.extend(samples)
-            return process(samples)
+        def __call__(self, chunks: np.ndarray) -> list[float]:
+            heard.extend(chunks.copy())
+            return [float(len(heard) - len(chunks) + index + 1) for index in range(len(chunks))]
 
-    vad._vad = Listening()
-    probabilities(vad, speech)
-    assert len(heard) % 512 == 0
-    assert 0 <= len(speech) - len(heard) < 512 + FRAME
-    assert np.array_equal(np.float32(heard), speech[: len(heard)])
+    vad._silero = Listening()
+    frames = in_frames(speech)
+    told = [p for block in np.array_split(frames, 17) for p in vad(block)]
+    assert told == [(index + 1) * FRAME // CHUNK for index in range(len(frames))]
+    assert np.array_equal(np.concatenate(heard), speech[: len(heard) * CHUNK])
+    assert len(frames) * FRAME - len(heard) * CHUNK < CHUNK
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.load` is deprecated")
+def test_silero_is_what_its_own_package_makes_of_the_same_samples(speech: np.ndarray):
+    folder = Path(find_spec("silero_vad").origin).parent
+    theirs = torch.jit.load(folder / "data" / "silero_vad.jit")
+    chunks = speech[: len(speech) // CHUNK * CHUNK].reshape(-1, CHUNK)
+    with torch.inference_mode():
+        expected = [theirs(torch.from_numpy(chunk), 16_000).item() for chunk in chunks]
+    assert Silero()(chunks) == pytest.approx(expected, abs=1e-4)
 
 
 def level(decibels: float) -> np.ndarray:
-    return np.random.default_rng(0).standard_normal(FRAME).astype(np.float32) * 10 ** (decibels / 20)
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((1, FRAME)).astype(np.float32) * 10 ** (decibels / 20)
 
 
 def test_the_energy_detector_hears_what_stands_out_of_the_noise_and_gets_used_to_it():
     vad = EnergyVad()
-    assert [vad(level(-70)) for _ in range(50)] == [0.0] * 50
-    assert vad(level(-40)) == 1.0
-    assert vad(level(-55)) == 0.0  # below the least level
+    assert vad(np.repeat(level(-70), 50, axis=0)) == [0.0] * 50
+    assert vad(level(-40)) == [1.0]
+    assert vad(level(-55)) == [0.0]  # below the least level
     vad.reset()
-    hum = [vad(level(-30)) for _ in range(1_000)]
+    hum = vad(np.repeat(level(-30), 1_000, axis=0))
     assert hum[0] == 1.0
     assert hum[-1] == 0.0
-    assert vad(level(-10)) == 1.0
-    assert vad(np.zeros(FRAME, np.float32)) == 0.0
-    assert vad(level(-30)) == 1.0  # the floor fell at once
+    assert vad(level(-10)) == [1.0]
+    assert vad(np.zeros((1, FRAME), np.float32)) == [0.0]
+    assert vad(level(-30)) == [1.0]  # the floor fell at once
 
 
 def test_none_is_no_detector():

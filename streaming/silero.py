@@ -1,0 +1,58 @@
+"""Silero VAD (github.com/snakers4/silero-vad): the network of the `silero-vad` package, run by ONNX Runtime.
+
+The package's own Python is not imported: it would load torch and set its number of threads for the whole process. One
+network serves all streams; a stream holds 3 KiB.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float32 = NDArray[np.float32]
+
+CHUNK: Final = 512  # samples; Silero takes nothing else at 16 kHz
+_OUTPUTS: Final = ["speech_probs", "hn", "cn"]
+_CONTEXT: Final = 64  # samples of the chunk before that it hears again
+
+
+@cache
+def _network() -> Any:
+    """The network that takes several chunks in a row, equal to the one for single chunks."""
+    onnxruntime: Any = import_module("onnxruntime")  # without types
+    spec = find_spec("silero_vad")
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError("No module named 'silero_vad'", name="silero_vad")
+    options = onnxruntime.SessionOptions()
+    # A chunk is too small to share out, and threads that wait for work spin.
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    path = Path(spec.origin).with_name("data") / "silero_vad_16k_sequence.onnx"
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+class Silero:
+    """The network with one stream's state. It is loaded at the first chunk: most silent sessions never need it."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def __call__(self, chunks: Float32) -> list[float]:
+        """Speech probabilities of the next chunks, shape (n, CHUNK); however many come at once, they are the same."""
+        if not len(chunks):
+            return []
+        heard = np.empty((len(chunks), _CONTEXT + CHUNK), np.float32)
+        heard[:, _CONTEXT:] = chunks
+        heard[0, :_CONTEXT], heard[1:, :_CONTEXT] = self._context, chunks[:-1, -_CONTEXT:]
+        told, self._hidden, self._cell = _network().run(_OUTPUTS, {"input": heard, "h": self._hidden, "c": self._cell})
+        self._context = chunks[-1, -_CONTEXT:].copy()
+        return told.ravel().tolist()
+
+    def reset(self) -> None:
+        self._context = np.zeros(_CONTEXT, np.float32)
+        self._hidden = self._cell = np.zeros((1, 1, 128), np.float32)
