@@ -7,6 +7,7 @@ of one sentence.
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,20 @@ from safetensors import SafetensorError
 from torch.nn.utils import parametrize
 
 from . import hub
+from .answers import BEST
+from .body import Body, flop_per_frame
 from .cached import CachedSteps
 from .errors import ModelError
 from .frames import FIELD, SAMPLE_RATE, STRIDE, geometry
+from .pools import Places
+from .programs import Eager, Graphs
 from .vocabulary import Vocabulary
+from .whole import WholePasses
 from .xlsr import ModelInfo, XlsrEncoder
 
 BUNDLED = Path(__file__).parent / "bundled"
-_GPU_BATCH = 32
+_GPU_BATCH = 64
+_GPU_PASS_FLOP = 1e13  # of a batch of whole passes: some tens of milliseconds, where live steps wait
 _CPU_MEMORY = 2 << 30  # bytes that cached steps may take at most
 _GPU_MEMORY_SHARE = 0.6  # of what is free when the model has been loaded
 
@@ -76,7 +83,7 @@ def load(
     model = model.to(device=where, dtype=kind)
     _bake_weight_norm(model)
     vocabulary = _vocabulary(tokenizer, model.config.vocab_size)
-    cached = _cached_steps(model)
+    cached, wholes = _passes(model)
     info = ModelInfo(
         name=name,
         parameters=sum(p.numel() for p in model.parameters()),
@@ -86,8 +93,17 @@ def load(
         language=language,
         modes=("cached", "window", "offline") if cached else ("window", "offline"),
     )
-    batch = max_batch or (_GPU_BATCH if where.type == "cuda" else 1)
-    return XlsrEncoder(model, vocabulary, info, normalized=bool(extractor.do_normalize), max_batch=batch, cached=cached)
+    on_gpu = where.type == "cuda"
+    return XlsrEncoder(
+        model,
+        vocabulary,
+        info,
+        normalized=bool(extractor.do_normalize),
+        max_batch=max_batch or (_GPU_BATCH if on_gpu else 1),
+        most_samples=_GPU_PASS_FLOP / flop_per_frame(model.config) * STRIDE if on_gpu else math.inf,
+        cached=cached,
+        wholes=wholes,
+    )
 
 
 def _source(name: str, revision: str | None) -> Source:
@@ -214,14 +230,16 @@ def _bake_weight_norm(model: Any) -> None:
         parametrize.remove_parametrizations(conv, "weight", leave_parametrized=True)
 
 
-def _cached_steps(model: Any) -> CachedSteps | None:
+def _passes(model: Any) -> tuple[CachedSteps, WholePasses] | tuple[None, None]:
     """Frames of a CNN with group norm depend on the whole input, so they cannot be made once and kept."""
     if model.config.feat_extract_norm != "layer" or not model.config.do_stable_layer_norm:
-        return None
-    if model.device.type == "cpu":
-        return CachedSteps(model, most_bytes=_CPU_MEMORY)
-    free, _ = torch.cuda.mem_get_info(model.device)
-    return CachedSteps(model, most_bytes=int(_GPU_MEMORY_SHARE * free))
+        return None, None
+    body, programs, best, most = Body(model), Eager(model.device), None, _CPU_MEMORY
+    if model.device.type == "cuda":
+        programs, best = Graphs(model.device), BEST
+        most = int(_GPU_MEMORY_SHARE * torch.cuda.mem_get_info(model.device)[0])
+    places = Places(body.pool, most_bytes=most)
+    return CachedSteps(body, places, programs, best=best), WholePasses(body, places, programs, best=best)
 
 
 def _vocabulary(tokenizer: Any, size: int) -> Vocabulary:
