@@ -89,14 +89,12 @@ class CachedSteps:
         return [row[:length] for row, length in zip(rows, lengths, strict=False)]
 
     @torch.inference_mode()
-    def prepare(self, memory: Memory, *, hop: int, utterances: int) -> None:
+    def prepare(self, memory: Memory, *, hop: int, utterances: int, most_batch: int) -> None:
         """Make room for so many utterances like that one, and spend now what their first steps would cost: those in
-        the middle of an utterance, in batches of up to so many."""
-        place = self.places.take(memory.number, Geometry.of(memory))
-        self.places.release(memory.number)
-        pool = place.pool
+        the middle of an utterance, in batches of any size."""
+        pool = self.places.reserve(Geometry.of(memory), utterances)
         nobody = Place(pool, NOWHERE)
-        size = self._programs.batch(utterances)
+        size = self._programs.batch(most_batch)
         while size:  # the largest first: the others then use its memory
             shape = self._shape(size, memory.lookahead + hop, hop, hop)
             silence = np.zeros(span(shape.new), np.float32)
@@ -104,6 +102,10 @@ class CachedSteps:
             words = plan_steps(shape, [silence], [window], [nobody], self._body.reach)
             self._programs.prepare(("step", pool.version, shape), partial(self._step, pool, shape), words)
             size //= 2
+
+    def utterance_bytes(self, memory: Memory) -> int:
+        """What is remembered of one utterance takes so much."""
+        return self._body.pool(Geometry.of(memory)).slot_bytes
 
     def release(self, number: int) -> None:
         """Forget the utterance whose memory has that number; one that is not known is no error."""
@@ -137,12 +139,8 @@ class CachedSteps:
         fresh: list[Tensor] = []
 
         def context(layer: int, own: Tensor) -> Tensor:
-            """Those kept of the utterance, and then its own."""
             fresh.append(own)
-            whole = own.new_empty(shape.batch, left + shape.queries, own.shape[2])
-            torch.index_select(pool.keys_values[layer], 0, slots, out=whole[:, :left])
-            whole[:, left:] = own
-            return whole
+            return after_kept(pool.keys_values[layer], slots, own)
 
         x = body.positioned(near)
         for layer in range(len(body.layers)):
@@ -153,6 +151,15 @@ class CachedSteps:
             for ring, own in zip(pool.keys_values, fresh, strict=True):
                 ring.flatten(0, 1).index_copy_(0, cells, own[:, : shape.kept].flatten(0, 1))
         return answer
+
+
+def after_kept(ring: Tensor, slots: Tensor, own: Tensor) -> Tensor:
+    """Keys and values kept in those slots, (B, left, 2 * hidden), and then their own, (B, Q, 2 * hidden)."""
+    left = ring.shape[1]
+    whole = own.new_empty(len(own), left + own.shape[1], own.shape[2])
+    torch.index_select(ring, 0, slots, out=whole[:, :left])
+    whole[:, left:] = own
+    return whole
 
 
 def _even(lengths: Sequence[int]) -> bool:

@@ -1,8 +1,7 @@
 """Who reads and writes what in a batch, as arrays of 32-bit words: a single copy to the device.
 
 Tensors of a batch have shapes that depend on its `Shape` alone; all that differs between utterances, and between one
-time and the next, is in these words. What an utterance does not have is zero, masked, or written `NOWHERE`. No loop
-here is over utterances, but for audio of unequal lengths.
+time and the next, is in these words. What an utterance does not have is zero, masked, or written `NOWHERE`.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ def plan_steps(
     ring = slot * cells
 
     frame = heard + np.arange(shape.new, dtype=np.int32)
-    written = np.where(frame < newest, ring + frame % cells, NOWHERE)
+    written = np.where((frame < newest) & (slot > 0), ring + frame % cells, NOWHERE)
 
     frame = committed + np.arange(-reach, shape.queries, dtype=np.int32)
     around = np.where((frame >= 0) & (frame < newest) & (slot > 0), ring + frame % cells, ZERO)
@@ -66,8 +65,8 @@ def plan_steps(
     own = committed + np.arange(shape.queries, dtype=np.int32) < newest
     counts = np.concatenate((inside, own), axis=1)
 
-    blocks = _audio(shape, audio, new)
-    return [blocks, *(x.astype(np.int32, copy=False) for x in (slot, written, around, kept, counts, own & (slot > 0)))]
+    indices = slot, written, around, kept, counts, own & (slot > 0)
+    return [*_audio(shape, audio, new), *(x.astype(np.int32, copy=False).ravel() for x in indices)]
 
 
 def pass_columns(shape: Shape) -> tuple[int, ...]:
@@ -89,18 +88,19 @@ def plan_passes(
     remembered = np.where(frame < heard, start + frame, ZERO)
     fresh = np.where((frame >= heard) & own, row + frame - heard, shape.batch * shape.new)  # the last row is zero
     counts = own | (length == 0)
-    blocks = _audio(shape, audio, [n - k for n, k in zip(lengths, known, strict=True)])
-    return [blocks, *(x.astype(np.int32, copy=False) for x in (remembered, fresh, counts, own))]
+    new = [n - k for n, k in zip(lengths, known, strict=True)]
+    indices = remembered, fresh, counts, own
+    return [*_audio(shape, audio, new), *(x.astype(np.int32, copy=False).ravel() for x in indices)]
 
 
-def _audio(shape: Shape, audio: Sequence[Float32], new: Sequence[int]) -> Int32:
-    width = span(shape.new)
+def _audio(shape: Shape, audio: Sequence[Float32], new: Sequence[int]) -> list[Int32]:
+    """Samples and silence in the order of (B, samples of `shape.new` frames): they are copied only once, to where the
+    device takes them from."""
     if [len(samples) for samples in audio] != [span(count) for count in new]:
         raise ValueError(f"{[len(samples) for samples in audio]} samples for {list(new)} new frames")
-    blocks = np.zeros((shape.batch, width), np.float32)
-    if all(count == shape.new for count in new):
-        np.stack(audio, out=blocks[: len(audio)])
-    else:
-        for block, samples in zip(blocks, audio, strict=False):
-            block[: len(samples)] = samples
-    return blocks.view(np.int32)
+    width = span(shape.new)
+    blocks = [samples.view(np.int32) for samples in audio]
+    silence = np.zeros(width * max(1, shape.batch - len(audio)), np.int32)
+    if min(new) < shape.new:
+        blocks = [part for block in blocks for part in (block, silence[: width - len(block)])]
+    return [*blocks, silence[: width * (shape.batch - len(audio))]]

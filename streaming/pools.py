@@ -124,13 +124,22 @@ class Places:
 
     def take(self, number: int, geometry: Geometry) -> Place:
         """A slot for a new utterance. Raises `EngineError` where there is no room."""
-        pool = self._pools.get(geometry)
-        if pool is None:
-            pool = self._pools[geometry] = self._make(geometry)
+        pool = self._pool(geometry)
         if not pool.free:
             self._grow(pool)
         place = self._places[number] = Place(pool, pool.free.pop())
         return place
+
+    def reserve(self, geometry: Geometry, utterances: int) -> Pool:
+        """Make room in advance, as far as it goes. A pool that grows later moves, and graphs are captured again."""
+        pool = self._pool(geometry)
+        pool.grow(max(pool.slots, min(1 + utterances, self._room(pool))))
+        return pool
+
+    def _pool(self, geometry: Geometry) -> Pool:
+        if geometry not in self._pools:
+            self._pools[geometry] = self._make(geometry)
+        return self._pools[geometry]
 
     def release(self, number: int) -> None:
         """Give the slot back, if there is one. What is in it stays until it is overwritten, and nobody reads it."""

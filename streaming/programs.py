@@ -62,7 +62,7 @@ class Eager:
         return count
 
     def run(self, key: Hashable, program: Program, words: Sequence[Int32]) -> Int32:
-        return cast(Int32, program(torch.from_numpy(joined(words)).to(self._device)).cpu().numpy())
+        return cast(Int32, program(torch.from_numpy(np.concatenate(words)).to(self._device)).cpu().numpy())
 
     def prepare(self, key: Hashable, program: Program, words: Sequence[Int32]) -> None:
         self.run(key, program, words)
@@ -109,7 +109,7 @@ class Graphs:
             if graph is None:
                 return self._eager.run(key, program, words)
         self._graphs.move_to_end(key)
-        np.concatenate([part.ravel() for part in words], out=graph.staged.numpy())
+        np.concatenate(words, out=graph.staged.numpy())
         graph.words.copy_(graph.staged, non_blocking=True)
         graph.replay()
         graph.fetched.copy_(graph.answer, non_blocking=True)
@@ -167,7 +167,3 @@ def opened(words: Tensor, batch: int, samples: int, columns: Sequence[int]) -> t
     audio, rest = words[: batch * samples], words[batch * samples :]
     indices = cast("tuple[Tensor, ...]", rest.long().split([batch * count for count in columns]))
     return audio.view(torch.float32).view(batch, samples), list(indices)
-
-
-def joined(words: Sequence[Int32]) -> Int32:
-    return np.concatenate([part.ravel() for part in words])

@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 
 from .cached import CachedSteps
-from .config import Mode
+from .config import Mode, SessionConfig
 from .errors import EngineError
-from .frames import frames
+from .frames import STRIDE, frames, ms
 from .vocabulary import Vocabulary
 from .whole import WholePasses
-from .windows import Recall, Reuse
+from .windows import Memory, Recall, Reuse
 
 Float32 = NDArray[np.float32]
 
@@ -109,6 +109,16 @@ class XlsrEncoder:
         """See `CachedSteps.advance`."""
         return self._steps.advance(batch)
 
+    def prepare(self, config: SessionConfig, *, utterances: int) -> None:
+        """Spend now what the first live steps of sessions like that would cost, and make room for so many of them."""
+        self._steps.prepare(
+            _memory(config), hop=ms(config.hop_ms) // STRIDE, utterances=utterances, most_batch=self.max_batch
+        )
+
+    def utterance_bytes(self, config: SessionConfig) -> int:
+        """What an utterance of sessions like that holds of the device's memory while it is spoken."""
+        return self._steps.utterance_bytes(_memory(config))
+
     def release(self, memory: int) -> None:
         """See `CachedSteps.release`."""
         self._steps.release(memory)
@@ -118,3 +128,8 @@ class XlsrEncoder:
         if self.cached is None:
             raise EngineError("this checkpoint does not allow cached steps")
         return self.cached
+
+
+def _memory(config: SessionConfig) -> Memory:
+    lengths = config.left_context_ms, config.lookahead_ms, config.max_utterance_ms
+    return Memory(*(ms(length) // STRIDE for length in lengths))

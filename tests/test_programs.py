@@ -133,10 +133,16 @@ def test_a_step_that_fails_in_a_graph_leaves_everything_as_it_was(encoder: XlsrE
 def test_pools_may_grow_under_graphs_and_shapes_may_come_prepared(encoder: XlsrEncoder):
     graphs = Graphs(CPU, capture=again)
     model = Model(encoder, graphs)
-    model.steps.prepare(Memory(50, 12), hop=12, utterances=8)
+    model.steps.prepare(Memory(50, 12), hop=12, utterances=10, most_batch=8)
     assert graphs.replays == 4  # batches of 8, 4, 2, 1
+    room = model.places.bytes
     said = [Utterance(noise(20_000, seed), *SETTING) for seed in range(20)]  # more than there is room for at first
-    together(model, said)
+    for utterance in said[:10]:
+        utterance.take(model.steps.advance([utterance.next])[0])
+    assert model.places.bytes == room
+    together(model, said[:10])
+    together(model, said[10:])
+    assert model.places.bytes > room
     plain = Model(encoder, Eager(CPU))
     for utterance in said:
         assert difference(utterance.rows, Utterance(utterance.samples, *SETTING).run(plain.steps).rows) < 1e-4
