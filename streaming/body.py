@@ -67,7 +67,7 @@ class Body:
 
     def features(self, audio: Tensor) -> Tensor:
         """(B, samples) to projected features, (B, frames, hidden)."""
-        x = audio.to(self.dtype)[:, :, None]
+        x = audio.to(self.dtype).contiguous()[:, :, None]
         for conv in self._convolutions:
             size, length, channels = x.shape
             count = (length - conv.kernel) // conv.stride + 1

@@ -133,6 +133,8 @@ class Places:
     def reserve(self, geometry: Geometry, utterances: int) -> Pool:
         """Make room in advance, as far as it goes. A pool that grows later moves, and graphs are captured again."""
         pool = self._pool(geometry)
+        if not pool.free:
+            self._grow(pool)
         pool.grow(max(pool.slots, min(1 + utterances, self._room(pool))))
         return pool
 

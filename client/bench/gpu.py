@@ -119,9 +119,7 @@ def run(
 
     on_gpu = device.type == "cuda"
     name = torch.cuda.get_device_name(device) if on_gpu else "CPU"
-    peak = (
-        next((value for key, value in PEAK.items() if key in name.replace("-", " ").split()), None) if on_gpu else None
-    )
+    peak = next((value for key, value in PEAK.items() if key in name.replace("-", " ").split()), None)
     report = Report({"device": name, "torch": torch.__version__, "dtype": str(dtype), "peak_flop_s": peak}, tell=tell)
     tell(f"{name}, torch {torch.__version__}, {dtype}" + ("" if on_gpu else ": no GPU is used, and no graphs"))
     for size in sizes:

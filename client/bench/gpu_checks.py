@@ -53,9 +53,9 @@ def checks(size: str, device: torch.device, half: torch.dtype) -> Iterator[Check
     alone = [stepped(exact, [samples])[0][0] for samples in batch]
     whole = [exact.encode([samples])[0] for samples in batch]
     yield _near("float32: steps in a batch and alone", plain, alone, 1e-3)
-    yield _near(
-        "float32: whole passes in a padded batch and alone", exact.encode(_uneven(batch)), _singly(exact, batch), 1e-3
-    )
+    uneven = [samples[: len(samples) - 1_600 * index] for index, samples in enumerate(batch)]
+    singly = [exact.encode([samples])[0] for samples in uneven]
+    yield _near("float32: whole passes in a padded batch and alone", exact.encode(uneven), singly, 1e-3)
     yield _near("float32: a whole pass and transformers' forward", whole, _reference(size, device, batch), 1e-3)
     yield _near("float32: one step over everything and a whole pass", _one_step(exact, batch[0]), whole[:1], 1e-3)
     del exact
@@ -63,8 +63,9 @@ def checks(size: str, device: torch.device, half: torch.dtype) -> Iterator[Check
     graphs = Graphs(device, capture=None if device.type == "cuda" else _again)
     fast = random_xlsr.encoder(size, device, half, max_batch=8, programs=graphs)
     name = str(half).removeprefix("torch.")
-    for _ in range(3):  # the third is replayed
-        replayed, recalls = stepped(fast, batch)
+    for _ in range(2):  # so that each shape has come often enough
+        stepped(fast, batch)
+    replayed, recalls = stepped(fast, batch)
     eager, _ = stepped(full, batch)
     yield _near(f"{name}: replayed graphs and plain steps", replayed, eager, 0.1)
     yield Check(f"{name}: runs that were replayed", graphs.replays, 1, graphs.replays >= 1)

@@ -158,7 +158,7 @@ def stage_times(model: Any, batch: int, *, repeats: int) -> dict[str, float]:
     for name, stage in stages.items():
         run: Callable[[], Any] = CudaCapture(device)(stage)[0] if device.type == "cuda" else stage
         found[name] = _device(run, device, repeats)
-    found["copy out"] = _device(lambda: fetched.copy_(answer), device, repeats)
+    found["copy out"] = _device(lambda: fetched.copy_(answer, non_blocking=True), device, repeats)
     return found
 
 
