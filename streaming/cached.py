@@ -51,9 +51,8 @@ class CachedSteps:
         self._best = best
 
     def fits(self, step: Reuse, others: Sequence[Reuse]) -> bool:
-        """Whether a step may share a batch with others of equal geometry: little of it may be padding."""
-        geometry = Geometry.of(step.memory)
-        if any(Geometry.of(other.memory) != geometry for other in others):
+        """Whether a step may share a batch with others that do: of equal geometry, and little of it may be padding."""
+        if others and Geometry.of(step.memory) != Geometry.of(others[0].memory):
             return False
         windows = [step.window, *(other.window for other in others)]
         return _even([w.newest - w.committed for w in windows]) and _even([w.newest - w.heard for w in windows])
@@ -139,7 +138,7 @@ class CachedSteps:
         fresh: list[Tensor] = []
 
         def context(layer: int, own: Tensor) -> Tensor:
-            fresh.append(own)
+            fresh.append(own[:, : shape.kept].flatten(0, 1))
             return after_kept(pool.keys_values[layer], slots, own)
 
         x = body.positioned(near)
@@ -148,8 +147,8 @@ class CachedSteps:
         answer, finite = pack(body.log_probs(x), valid.view(shape.batch, -1) > 0, best=self._best)
         if left:
             cells = kept * finite  # a step that fails leaves what was there, so that it can be tried again
-            for ring, own in zip(pool.keys_values, fresh, strict=True):
-                ring.flatten(0, 1).index_copy_(0, cells, own[:, : shape.kept].flatten(0, 1))
+            for ring, own in zip(pool.keys_values, fresh, strict=True):  # and nothing here could fail half-way
+                ring.flatten(0, 1).index_copy_(0, cells, own)
         return answer
 
 
