@@ -1,4 +1,4 @@
-"""Room for what cached steps remember: pools of slots, one slot for each utterance, one pool for each geometry.
+"""Room for what is remembered of live utterances: pools of slots, a slot for each utterance, a pool for each geometry.
 
 A pool's tensors are made in advance and grow by doubling, so a step allocates nothing for its utterances. All pools
 together stay within a limit of bytes; an empty pool gives way to one that must grow.
@@ -6,6 +6,7 @@ together stay within a limit of bytes; an empty pool gives way to one that must 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,44 +14,54 @@ import torch
 from torch import Tensor
 
 from .errors import EngineError
+from .windows import Memory
 
 _FIRST_SLOTS = 8
-_ROUNDING = 50  # frames (1 s): settings that differ by little share a pool, and so a batch
+# Settings that differ by little share a pool, and so a batch. In frames.
+_LEFT_ROUNDING = 50
+_LONGEST_ROUNDING = 500
+
+NOWHERE = 0  # cell that takes what is to be written nowhere
+ZERO = 1  # cell of features that are always zero
 
 
 class Geometry(NamedTuple):
     """What a slot has room for, in frames."""
 
     left: int  # committed frames whose keys and values are kept
-    recent: int  # frames before and after the committed edge whose projected features are kept
+    longest: int  # frames whose projected features are kept
+
+    @classmethod
+    def of(cls, memory: Memory) -> Geometry:
+        return cls(_up(memory.left_context, _LEFT_ROUNDING), _up(max(1, memory.longest), _LONGEST_ROUNDING))
 
 
-def rounded(frames: int) -> int:
-    return -(-frames // _ROUNDING) * _ROUNDING
+def _up(frames: int, step: int) -> int:
+    return -(-frames // step) * step
 
 
 class Pool:
-    """Tensors of the slots of one geometry. Slot 0 belongs to nobody: what is to be written nowhere is written there.
+    """Tensors of the slots of one geometry. Slot 0 belongs to nobody; its first cells are `NOWHERE` and `ZERO`.
 
-    `keys_values`, for each layer (slots, left, 2 * hidden), is a ring: frame `f` lies in cell `f % left`. Attention has
-    no relative positions, so the order of keys does not matter. `projected`, (slots, recent, hidden), holds the frames
-    around the committed edge in their order.
+    Both are rings. `features`, (slots * cells, hidden), holds projected features: frame `f` of an utterance lies in
+    cell `f % cells` of its slot; there are `reach` cells more than `longest`, so that the frames before the committed
+    edge are there whatever the length. `keys_values`, for each layer (slots, left, 2 * hidden), holds frame `f` in cell
+    `f % left`. Attention has no relative positions, so the order of keys does not matter.
     """
 
     def __init__(
-        self, geometry: Geometry, *, layers: int, hidden: int, device: torch.device, dtype: torch.dtype
+        self, geometry: Geometry, *, reach: int, layers: int, hidden: int, device: torch.device, dtype: torch.dtype
     ) -> None:
         self.geometry = geometry
-        self.slot_bytes = (geometry.left * 2 * layers + geometry.recent) * hidden * dtype.itemsize
-        self.projected = torch.zeros(0, geometry.recent, hidden, device=device, dtype=dtype)
+        self.cells = geometry.longest + reach
+        self.slot_bytes = (geometry.left * 2 * layers + self.cells) * hidden * dtype.itemsize
+        self.slots = 0
+        self.features = torch.zeros(0, hidden, device=device, dtype=dtype)
         self.keys_values = [
             torch.zeros(0, geometry.left, 2 * hidden, device=device, dtype=dtype) for _ in range(layers)
         ]
         self.free: list[int] = []
-
-    @property
-    def slots(self) -> int:
-        return len(self.projected)
+        self.version = object()  # of the tensors: another one when they have moved
 
     @property
     def held(self) -> int:
@@ -58,15 +69,16 @@ class Pool:
         return max(0, self.slots - 1) - len(self.free)
 
     def grow(self, slots: int) -> None:
-        old = self.slots
-        self.projected = _grown(self.projected, slots)
+        self.features = _grown(self.features, slots * self.cells)
         for index, block in enumerate(self.keys_values):  # one after the other, so that little is there twice
             self.keys_values[index] = _grown(block, slots)
-        self.free += range(slots - 1, max(old, 1) - 1, -1)
+        self.free += range(slots - 1, max(self.slots, 1) - 1, -1)
+        self.slots = slots
+        self.version = object()
 
 
-def _grown(block: Tensor, slots: int) -> Tensor:
-    larger = block.new_zeros(slots, *block.shape[1:])
+def _grown(block: Tensor, length: int) -> Tensor:
+    larger = block.new_zeros(length, *block.shape[1:])
     larger[: len(block)] = block
     return larger
 
@@ -79,18 +91,23 @@ class Place:
     slot: int
     committed: int = 0
     heard: int = 0
+    touched: int = 0  # frames whose features a step has written or tried to
+
+    def recalls(self, frames: int) -> bool:
+        """Whether the features of the utterance's first `frames` frames are there."""
+        return frames <= self.heard and self.touched <= self.pool.cells
 
 
 class Places:
-    """Slots of all utterances, by the number of their memory. Belongs to the thread that runs the model."""
+    """Slots of all utterances, by the number of their memory. Belongs to the thread that runs the model.
 
-    def __init__(self, *, layers: int, hidden: int, device: torch.device, dtype: torch.dtype, most_bytes: int) -> None:
+    `make` makes the pool of a geometry.
+    """
+
+    def __init__(self, make: Callable[[Geometry], Pool], *, most_bytes: int) -> None:
         self._pools: dict[Geometry, Pool] = {}
         self._places: dict[int, Place] = {}
-        self._layers = layers
-        self._hidden = hidden
-        self._device = device
-        self._dtype = dtype
+        self._make = make
         self._most_bytes = most_bytes
 
     def __len__(self) -> int:
@@ -107,14 +124,24 @@ class Places:
 
     def take(self, number: int, geometry: Geometry) -> Place:
         """A slot for a new utterance. Raises `EngineError` where there is no room."""
-        pool = self._pools.get(geometry)
-        if pool is None:
-            pool = Pool(geometry, layers=self._layers, hidden=self._hidden, device=self._device, dtype=self._dtype)
-            self._pools[geometry] = pool
+        pool = self._pool(geometry)
         if not pool.free:
             self._grow(pool)
         place = self._places[number] = Place(pool, pool.free.pop())
         return place
+
+    def reserve(self, geometry: Geometry, utterances: int) -> Pool:
+        """Make room in advance, as far as it goes. A pool that grows later moves, and graphs are captured again."""
+        pool = self._pool(geometry)
+        if not pool.free:
+            self._grow(pool)
+        pool.grow(max(pool.slots, min(1 + utterances, self._room(pool))))
+        return pool
+
+    def _pool(self, geometry: Geometry) -> Pool:
+        if geometry not in self._pools:
+            self._pools[geometry] = self._make(geometry)
+        return self._pools[geometry]
 
     def release(self, number: int) -> None:
         """Give the slot back, if there is one. What is in it stays until it is overwritten, and nobody reads it."""

@@ -99,7 +99,7 @@ class Utterance:
         self._widest = max(1, ms(config.max_hop_ms) // STRIDE // hop)  # hops
         self._planner = WindowPlanner(hop=hop, lookahead=lookahead, left_context=left, longest=longest)
         cached = config.live and config.mode == "cached"
-        self.memory = Memory(left, lookahead) if cached else None  # of the encoder, from step to step
+        self.memory = Memory(left, lookahead, longest) if cached else None  # of the encoder, from step to step
         self._stitcher = Stitcher()
         self._decoder = GreedyDecoder(vocabulary)
         self._endpointer = Endpointer(

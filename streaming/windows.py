@@ -51,6 +51,7 @@ class Memory:
 
     left_context: int
     lookahead: int
+    longest: int = 1_000  # features of an utterance that gets longer are not remembered for its second pass
     number: int = field(default_factory=count(1).__next__, init=False)  # unique in the process
 
 
@@ -63,7 +64,8 @@ class Reuse(NamedTuple):
 
 
 class Recall(NamedTuple):
-    """A whole pass that may take the features of the utterance's first `heard` frames from what is remembered."""
+    """A whole pass that need not make features again: those of the utterance's first `heard` frames may be what is
+    remembered under `memory`, if it is still there. For audio whose scale is that of the live steps."""
 
     memory: Memory
     heard: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -11,11 +12,12 @@ import torch
 from numpy.typing import NDArray
 
 from .cached import CachedSteps
-from .config import Mode
+from .config import Mode, SessionConfig
 from .errors import EngineError
-from .frames import frames
+from .frames import STRIDE, frames, ms
 from .vocabulary import Vocabulary
-from .windows import Recall, Reuse
+from .whole import WholePasses
+from .windows import Memory, Recall, Reuse
 
 Float32 = NDArray[np.float32]
 
@@ -38,7 +40,8 @@ class XlsrEncoder:
     """A checkpoint ready to encode; see `engine.Encoder`.
 
     On a CPU the default is one utterance a batch: batches save no time there, and an utterance's numbers then do not
-    depend, in the last bit, on who shares its batch.
+    depend, in the last bit, on who shares its batch. `most_samples` of whole passes, padding included, share a batch,
+    so that live steps need not wait long behind it.
     """
 
     def __init__(
@@ -49,13 +52,17 @@ class XlsrEncoder:
         *,
         normalized: bool,
         max_batch: int,
+        most_samples: float = math.inf,
         cached: CachedSteps | None = None,
+        wholes: WholePasses | None = None,
     ) -> None:
         self.vocabulary = vocabulary
         self.info = info
         self.normalized = normalized
         self.max_batch = max_batch
+        self.most_samples = most_samples
         self.cached = cached  # None: the checkpoint does not allow it
+        self._wholes = wholes  # None: by transformers' own forward
         self._model = model
         self._device = model.device
         self._dtype = model.dtype
@@ -66,11 +73,21 @@ class XlsrEncoder:
         if not self._may_pad:
             return all(samples == other for other in others)
         total, longest = samples + sum(others), max(samples, *others)
-        return longest * (len(others) + 1) - total <= _MOST_PADDING * total
+        padded = longest * (len(others) + 1)
+        return padded - total <= _MOST_PADDING * total and padded <= self.most_samples
+
+    def encode(self, batch: Sequence[Float32], recalls: Sequence[Recall | None] | None = None) -> list[Float32]:
+        """Log-probabilities, (frames, vocabulary) float32, of normalised 16 kHz audio, (n,) with n of at least 400.
+
+        With a `Recall` the pass may go on from features that live steps have made. The numbers are then the same within
+        rounding, and depend on what was recalled alone.
+        """
+        if self._wholes is None:
+            return self._forward(batch)
+        return self._wholes.encode(batch, recalls or [None] * len(batch))
 
     @torch.inference_mode()
-    def encode(self, batch: Sequence[Float32], recalls: Sequence[Recall | None] = ()) -> list[Float32]:
-        """Log-probabilities, (frames, vocabulary) float32, of normalised 16 kHz audio, (n,) with n of at least 400."""
+    def _forward(self, batch: Sequence[Float32]) -> list[Float32]:
         lengths = [len(samples) for samples in batch]
         audio = torch.zeros(len(batch), max(lengths))
         for row, samples in zip(audio, batch, strict=True):
@@ -92,6 +109,16 @@ class XlsrEncoder:
         """See `CachedSteps.advance`."""
         return self._steps.advance(batch)
 
+    def prepare(self, config: SessionConfig, *, utterances: int) -> None:
+        """Spend now what the first live steps of sessions like that would cost, and make room for so many of them."""
+        self._steps.prepare(
+            _memory(config), hop=ms(config.hop_ms) // STRIDE, utterances=utterances, most_batch=self.max_batch
+        )
+
+    def utterance_bytes(self, config: SessionConfig) -> int:
+        """What an utterance of sessions like that holds of the device's memory while it is spoken."""
+        return self._steps.utterance_bytes(_memory(config))
+
     def release(self, memory: int) -> None:
         """See `CachedSteps.release`."""
         self._steps.release(memory)
@@ -101,3 +128,8 @@ class XlsrEncoder:
         if self.cached is None:
             raise EngineError("this checkpoint does not allow cached steps")
         return self.cached
+
+
+def _memory(config: SessionConfig) -> Memory:
+    lengths = config.left_context_ms, config.lookahead_ms, config.max_utterance_ms
+    return Memory(*(ms(length) // STRIDE for length in lengths))

@@ -7,6 +7,8 @@ of one sentence.
 from __future__ import annotations
 
 import logging
+import math
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,14 +19,22 @@ from safetensors import SafetensorError
 from torch.nn.utils import parametrize
 
 from . import hub
+from .answers import BEST
+from .body import Body, flop_per_frame
 from .cached import CachedSteps
+from .config import SessionConfig
 from .errors import ModelError
 from .frames import FIELD, SAMPLE_RATE, STRIDE, geometry
+from .pools import Places
+from .programs import Eager, Graphs, Programs
 from .vocabulary import Vocabulary
+from .whole import WholePasses
 from .xlsr import ModelInfo, XlsrEncoder
 
 BUNDLED = Path(__file__).parent / "bundled"
-_GPU_BATCH = 32
+_GPU_BATCH = 64
+_GPU_UTTERANCES = 256  # that speak at a time before room for them must grow
+_GPU_PASS_FLOP = 1e13  # of a batch of whole passes: some tens of milliseconds, where live steps wait
 _CPU_MEMORY = 2 << 30  # bytes that cached steps may take at most
 _GPU_MEMORY_SHARE = 0.6  # of what is free when the model has been loaded
 
@@ -74,20 +84,20 @@ def load(
     if extractor.sampling_rate != SAMPLE_RATE:
         raise ModelError(f"{name} wants audio at {extractor.sampling_rate} Hz; only {SAMPLE_RATE} Hz checkpoints work")
     model = model.to(device=where, dtype=kind)
-    _bake_weight_norm(model)
-    vocabulary = _vocabulary(tokenizer, model.config.vocab_size)
-    cached = _cached_steps(model)
-    info = ModelInfo(
+    encoder = assembled(
+        model,
+        _vocabulary(tokenizer, model.config.vocab_size),
         name=name,
-        parameters=sum(p.numel() for p in model.parameters()),
-        device=str(where),
-        dtype=str(kind).removeprefix("torch."),
-        vocabulary=len(vocabulary),
+        normalized=bool(extractor.do_normalize),
         language=language,
-        modes=("cached", "window", "offline") if cached else ("window", "offline"),
+        max_batch=max_batch,
     )
-    batch = max_batch or (_GPU_BATCH if where.type == "cuda" else 1)
-    return XlsrEncoder(model, vocabulary, info, normalized=bool(extractor.do_normalize), max_batch=batch, cached=cached)
+    if where.type == "cuda" and encoder.cached:
+        begun = time.monotonic()
+        log.info("preparing %s on %s for live steps", name, where)
+        encoder.prepare(SessionConfig(), utterances=_GPU_UTTERANCES)
+        log.info("prepared in %.1f s", time.monotonic() - begun)
+    return encoder
 
 
 def _source(name: str, revision: str | None) -> Source:
@@ -214,14 +224,49 @@ def _bake_weight_norm(model: Any) -> None:
         parametrize.remove_parametrizations(conv, "weight", leave_parametrized=True)
 
 
-def _cached_steps(model: Any) -> CachedSteps | None:
-    """Frames of a CNN with group norm depend on the whole input, so they cannot be made once and kept."""
-    if model.config.feat_extract_norm != "layer" or not model.config.do_stable_layer_norm:
-        return None
-    if model.device.type == "cpu":
-        return CachedSteps(model, most_bytes=_CPU_MEMORY)
-    free, _ = torch.cuda.mem_get_info(model.device)
-    return CachedSteps(model, most_bytes=int(_GPU_MEMORY_SHARE * free))
+def assembled(
+    model: Any,
+    vocabulary: Vocabulary,
+    *,
+    name: str,
+    normalized: bool,
+    language: str | None = None,
+    max_batch: int | None = None,
+    programs: Programs | None = None,
+) -> XlsrEncoder:
+    """The encoder of a model that is on its device; `programs` as the device wants them by default."""
+    device, config = model.device, model.config
+    on_gpu = device.type == "cuda"
+    _bake_weight_norm(model)
+    cached = wholes = None
+    # Frames of a CNN with group norm depend on the whole input, so they cannot be made once and kept.
+    if config.feat_extract_norm == "layer" and config.do_stable_layer_norm:
+        body = Body(model)
+        programs = programs or (Graphs(device) if on_gpu else Eager(device))
+        best = BEST if on_gpu else None
+        memory = int(_GPU_MEMORY_SHARE * torch.cuda.mem_get_info(device)[0]) if on_gpu else _CPU_MEMORY
+        places = Places(body.pool, most_bytes=memory)
+        cached = CachedSteps(body, places, programs, best=best)
+        wholes = WholePasses(body, places, programs, best=best)
+    info = ModelInfo(
+        name=name,
+        parameters=sum(p.numel() for p in model.parameters()),
+        device=str(device),
+        dtype=str(model.dtype).removeprefix("torch."),
+        vocabulary=len(vocabulary),
+        language=language,
+        modes=("cached", "window", "offline") if cached else ("window", "offline"),
+    )
+    return XlsrEncoder(
+        model,
+        vocabulary,
+        info,
+        normalized=normalized,
+        max_batch=max_batch or (_GPU_BATCH if on_gpu else 1),
+        most_samples=_GPU_PASS_FLOP / flop_per_frame(config) * STRIDE if on_gpu else math.inf,
+        cached=cached,
+        wholes=wholes,
+    )
 
 
 def _vocabulary(tokenizer: Any, size: int) -> Vocabulary:

@@ -1,0 +1,191 @@
+"""How long a device takes: steps by batch size, whole passes by length, and the stages of a step by themselves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ...streaming.answers import BEST, pack
+from ...streaming.body import Body, flop_per_frame
+from ...streaming.cached import after_kept
+from ...streaming.frames import frames, span
+from ...streaming.plans import Shape, plan_steps
+from ...streaming.pools import Geometry, Place
+from ...streaming.programs import CudaCapture
+from ...streaming.windows import Memory, Reuse, Window, WindowPlanner
+from ...streaming.xlsr import XlsrEncoder
+from .gpu_checks import HOP, LEFT, LOOKAHEAD, noise
+
+Float32 = NDArray[np.float32]
+
+LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16, 20)  # seconds of an utterance
+_WARM = 12  # steps until the left context is full, and every shape has come often enough
+
+
+class StepTime(NamedTuple):
+    batch: int
+    median: float  # seconds, from samples to rows on the host
+    p95: float
+    utilisation: float | None  # share of the device's peak, where that is known
+
+
+class PassTime(NamedTuple):
+    length: float  # seconds of audio
+    batch: int
+    median: float  # seconds
+    utilisation: float | None
+
+    @property
+    def rate(self) -> float:
+        """Seconds of audio in a second."""
+        return self.batch * self.length / self.median
+
+
+def step_times(encoder: XlsrEncoder, config: Any, peak: float | None, *, repeats: int) -> list[StepTime]:
+    """Steps in the middle of utterances, in batches of powers of two."""
+    found: list[StepTime] = []
+    for batch in _doubling(encoder.max_batch):
+        planner = WindowPlanner(hop=HOP, lookahead=LOOKAHEAD, left_context=LEFT)
+        windows = planner.plan(span(HOP * (_WARM + repeats)))
+        memories = [Memory(LEFT, LOOKAHEAD) for _ in range(batch)]
+        audio = noise(windows[-1].newest * 0.02 + 0.1, 0)
+        taken: list[float] = []
+        for w in windows:
+            samples = audio[slice(*w.new_samples)]
+            asked = [(samples, Reuse(memory, w)) for memory in memories]
+            begun = time.perf_counter()
+            encoder.advance(asked)
+            taken.append(time.perf_counter() - begun)
+        for memory in memories:
+            encoder.release(memory.number)
+        times = np.array(taken[_WARM:])
+        median = float(np.median(times))
+        flop = batch * (HOP + LOOKAHEAD) * flop_per_frame(config, LEFT + HOP + LOOKAHEAD)
+        found.append(StepTime(batch, median, float(np.quantile(times, 0.95)), peak and flop / median / peak))
+    return found
+
+
+def pass_times(encoder: XlsrEncoder, config: Any, peak: float | None, *, repeats: int) -> list[PassTime]:
+    """Whole passes of one utterance, and of as many as may share a batch."""
+    found: list[PassTime] = []
+    for seconds in LENGTHS:
+        samples = noise(seconds, seconds)
+        most = 1
+        while most < encoder.max_batch and encoder.fits(len(samples), [len(samples)] * (2 * most - 1)):
+            most *= 2
+        for batch in sorted({1, most}):
+            taken: list[float] = []
+            for _ in range(3 + repeats):
+                begun = time.perf_counter()
+                encoder.encode([samples] * batch)
+                taken.append(time.perf_counter() - begun)
+            median = float(np.median(taken[3:]))
+            count = frames(len(samples))
+            flop = batch * count * flop_per_frame(config, count)
+            found.append(PassTime(seconds, batch, median, peak and flop / median / peak))
+    return found
+
+
+@torch.inference_mode()
+def stage_times(model: Any, batch: int, *, repeats: int) -> dict[str, float]:
+    """Seconds that the parts of a step of so many utterances take, each measured by itself as a graph of its own."""
+    body = Body(model)
+    device, queries = model.device, HOP + LOOKAHEAD
+    pool = body.pool(Geometry.of(Memory(LEFT, LOOKAHEAD)))
+    pool.grow(batch + 1)
+    places = [Place(pool, slot + 1) for slot in range(batch)]
+    window = Window(11, 40, 240, 240 + HOP, 240 + queries, 240 + queries - HOP)
+    shape = Shape(batch, queries, HOP, HOP)
+    audio = [noise(span(HOP) / 16_000, 0)[: span(HOP)]] * batch
+
+    def plan() -> NDArray[np.int32]:
+        return np.concatenate(plan_steps(shape, audio, [window] * batch, places, body.reach))
+
+    words = torch.from_numpy(plan())
+    staged = words.pin_memory() if device.type == "cuda" else words
+    on_device = staged.to(device)
+    samples = on_device[: batch * span(HOP)].view(torch.float32).view(batch, -1)
+    near = torch.randn(batch, body.reach + queries, body.hidden, device=device, dtype=body.dtype)
+    x = body.positioned(near)
+    slots = torch.arange(1, batch + 1, device=device)
+    kept = torch.arange(batch * HOP, device=device)
+    valid = torch.ones(batch, queries, dtype=torch.bool, device=device)
+    mask = body.bias(torch.ones(batch, 1, 1, LEFT + queries, dtype=torch.bool, device=device))
+    mask = mask.expand(-1, -1, queries, -1)
+    own = torch.randn(batch, queries, 2 * body.hidden, device=device, dtype=body.dtype)
+    best = BEST if device.type == "cuda" else None
+    answer = pack(body.log_probs(x), valid, best=best)[0]
+    fetched = torch.empty_like(answer, device="cpu", pin_memory=device.type == "cuda")
+
+    def gathered(layer: int, own: Tensor) -> Tensor:
+        return after_kept(pool.keys_values[layer], slots, own)
+
+    def attention() -> Tensor:
+        y = x
+        for layer in range(len(body.layers)):
+            y = body.attend(layer, y, gathered, mask)
+        return y
+
+    def feed_forward() -> Tensor:
+        y = x
+        for layer in range(len(body.layers)):
+            y = body.feed(layer, y)
+        return y
+
+    def keep() -> Tensor:
+        for ring in pool.keys_values:
+            ring.flatten(0, 1).index_copy_(0, kept, own[:, :HOP].flatten(0, 1))
+        return kept
+
+    stages: dict[str, Callable[[], Tensor]] = {
+        "CNN": lambda: body.features(samples),
+        "positions": lambda: body.positioned(near),
+        "attention": attention,
+        "feed-forward": feed_forward,
+        "head": lambda: pack(body.log_probs(x), valid, best=best)[0],
+        "keeping": keep,
+    }
+    found = {
+        "planning (host)": _wall(plan, repeats),
+        "copy in": _device(lambda: on_device.copy_(staged), device, repeats),
+    }
+    for name, stage in stages.items():
+        run: Callable[[], Any] = CudaCapture(device)(stage)[0] if device.type == "cuda" else stage
+        found[name] = _device(run, device, repeats)
+    found["copy out"] = _device(lambda: fetched.copy_(answer, non_blocking=True), device, repeats)
+    return found
+
+
+def _wall(run: Callable[[], object], repeats: int) -> float:
+    run()
+    taken: list[float] = []
+    for _ in range(repeats):
+        begun = time.perf_counter()
+        run()
+        taken.append(time.perf_counter() - begun)
+    return float(np.median(taken))
+
+
+def _device(run: Callable[[], object], device: torch.device, repeats: int) -> float:
+    """Seconds on the device, by its own clock where it has one."""
+    if device.type != "cuda":
+        return _wall(run, repeats)
+    begun, done = (cast(Any, torch.cuda.Event)(enable_timing=True) for _ in range(2))
+    taken: list[float] = []
+    for _ in range(repeats + 1):
+        begun.record()
+        run()
+        done.record()
+        done.synchronize()
+        taken.append(begun.elapsed_time(done) / 1000)
+    return float(np.median(taken[1:]))
+
+
+def _doubling(most: int) -> Sequence[int]:
+    return [1 << power for power in range(most.bit_length()) if 1 << power <= most]
