@@ -67,7 +67,7 @@ class Recognizer:
         """Load "bundled", a local directory, or a Hugging Face name (pinned by `revision`).
 
         `language` picks an adapter of a multilingual checkpoint such as MMS. `device` is auto, cpu or cuda; `dtype`
-        auto, float32, bfloat16 or float16. Raises `ModelError`.
+        auto, float32, bfloat16, float16 or int8 (on some processors). Raises `ModelError`.
         """
         from .xlsr_load import load
 

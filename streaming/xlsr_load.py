@@ -20,6 +20,7 @@ from . import hub
 from .cached import CachedSteps
 from .errors import ModelError
 from .frames import FIELD, SAMPLE_RATE, STRIDE, geometry
+from .quantized import quantize, supported
 from .vocabulary import Vocabulary
 from .xlsr import ModelInfo, XlsrEncoder
 
@@ -75,13 +76,16 @@ def load(
         raise ModelError(f"{name} wants audio at {extractor.sampling_rate} Hz; only {SAMPLE_RATE} Hz checkpoints work")
     model = model.to(device=where, dtype=kind)
     _bake_weight_norm(model)
+    parameters = sum(p.numel() for p in model.parameters())
+    if dtype == "int8":
+        quantize(model.wav2vec2.encoder.layers)
     vocabulary = _vocabulary(tokenizer, model.config.vocab_size)
     cached = _cached_steps(model)
     info = ModelInfo(
         name=name,
-        parameters=sum(p.numel() for p in model.parameters()),
+        parameters=parameters,
         device=str(where),
-        dtype=str(kind).removeprefix("torch."),
+        dtype="int8" if dtype == "int8" else str(kind).removeprefix("torch."),
         vocabulary=len(vocabulary),
         language=language,
         modes=("cached", "window", "offline") if cached else ("window", "offline"),
@@ -197,13 +201,19 @@ def _device(device: str) -> torch.device:
 
 
 def _dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """That of the model; with "int8", of all but the products of its layers."""
     known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     if dtype == "auto":
         if device.type != "cuda":
             return torch.float32
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    if dtype == "int8":
+        if device.type != "cpu" or not supported():
+            raise ModelError("int8 needs --device cpu and a processor with AVX-512 VNNI; say bfloat16 or float32")
+        fast = torch.cpu._is_avx512_bf16_supported()  # pyright: ignore[reportPrivateUsage]
+        return torch.bfloat16 if fast else torch.float32
     if dtype not in known:
-        raise ModelError(f"{dtype!r} is not a number format; say auto, {', '.join(known)}")
+        raise ModelError(f"{dtype!r} is not a number format; say auto, {', '.join(known)} or int8")
     return known[dtype]
 
 
