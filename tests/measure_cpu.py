@@ -1,7 +1,7 @@
 """Number formats on a processor: `python tests/measure_cpu.py [ROUNDS]` (not part of the test suite; minutes).
 
-Speed, of the full size of XLS-R 300M with random weights (writes 1.3 GB to a temporary folder), and words, of the
-packaged model over the connected digits of ../shared/speech, against its own in float32. One thread; formats take turns.
+One thread; formats take turns. Speed, of the full size of XLS-R 300M with random weights (writes 1.3 GB to a temporary
+folder), and words, of the packaged model over the connected digits of ../shared/speech, against its own in float32.
 """
 
 from __future__ import annotations
