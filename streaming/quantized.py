@@ -42,7 +42,7 @@ class Int8Linear(nn.Module):
         sums: Tensor = _ops.qlinear_pointwise(
             codes, 1.0, _ZERO, self._weight, self._scale, self._zeros, None, 1.0, 0, torch.float32, "none", [], ""
         )
-        return torch.addcmul(self._bias, sums, scale).to(x.dtype).unflatten(0, x.shape[:-1])
+        return torch.addcmul(self._bias, sums, scale).to(x.dtype).view(*x.shape[:-1], -1)
 
 
 def quantize(module: nn.Module) -> None:
