@@ -38,13 +38,14 @@ def load_recognizer(
     revision: str | None = None,
     language: str | None = None,
     device: str = "auto",
+    dtype: str = "auto",
     threads: int | None = None,
 ) -> Recognizer:
     """Load a model and say so on a terminal while it takes its time. Raises `ModelError` or `MissingPackage`."""
     with needs("server", "recognising speech here"), waiting(f"loading the model ({model})"):
         from ..streaming.recognizer import Recognizer
 
-        return Recognizer.load(model, revision=revision, language=language, device=device, threads=threads)
+        return Recognizer.load(model, revision=revision, language=language, device=device, dtype=dtype, threads=threads)
 
 
 def waiting(what: str) -> AbstractContextManager[object]:

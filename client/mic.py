@@ -54,6 +54,7 @@ def mic(
     model: str,
     revision: str | None,
     language: str | None,
+    dtype: str,
     threads: int | None,
     compute: str,
     token_file: Path | None,
@@ -75,7 +76,9 @@ def mic(
             opening: Opening = partial(connect, url, config=config, audio=audio, token=token)
         else:
             recognizer = stack.enter_context(
-                load_recognizer(model, revision=revision, language=language, device=compute, threads=threads)
+                load_recognizer(
+                    model, revision=revision, language=language, device=compute, dtype=dtype, threads=threads
+                )
             )
             opening = partial(recognizer.session, config, audio)
         shown = stack.enter_context(live_output(form, output, meter=True))

@@ -59,10 +59,17 @@ def session_config(options: dict[str, Any]) -> SessionConfig:
 
 
 def model_options(command: F) -> F:
-    """--model, --revision, --language, --threads: what to load."""
+    """--model, --revision, --language, --dtype, --threads: what to load, and how."""
     command = click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads of the model.")(
         command
     )
+    command = click.option(
+        "--dtype",
+        type=click.Choice(["auto", "float32", "bfloat16", "float16", "int8"]),
+        default="auto",
+        show_default=True,
+        help="Number format; int8 is the fastest for large models, on processors that have it.",
+    )(command)
     command = click.option(
         "--language", metavar="CODE", help="For models with a vocabulary for each language (MMS): deu, fra, ..."
     )(command)

@@ -31,6 +31,7 @@ def serve(
     model: str,
     revision: str | None,
     language: str | None,
+    dtype: str,
     threads: int | None,
     compute: str,
     token_file: Path | None,
@@ -44,4 +45,9 @@ def serve(
         from ..server.settings import ServerSettings
 
     settings = ServerSettings(host=host, port=port, token=read_token(token_file))
-    run(settings, lambda: load_recognizer(model, revision=revision, language=language, device=compute, threads=threads))
+    run(
+        settings,
+        lambda: load_recognizer(
+            model, revision=revision, language=language, device=compute, dtype=dtype, threads=threads
+        ),
+    )

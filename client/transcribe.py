@@ -47,6 +47,7 @@ def transcribe(
     model: str,
     revision: str | None,
     language: str | None,
+    dtype: str,
     threads: int | None,
     compute: str,
     **settings: Any,
@@ -67,7 +68,7 @@ def transcribe(
     several, failed = len(files) > 1, len(files) - len(readable)
     with ExitStack() as stack:
         recognizer = stack.enter_context(
-            load_recognizer(model, revision=revision, language=language, device=compute, threads=threads)
+            load_recognizer(model, revision=revision, language=language, device=compute, dtype=dtype, threads=threads)
         )
         advance, out = stack.enter_context(progress(0 if pace else len(readable)))
         shared: Output | None = None

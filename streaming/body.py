@@ -12,11 +12,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import conv1d, layer_norm, linear, pad, scaled_dot_product_attention
 
 from .frames import STRIDE
 from .pools import Geometry, Pool
+from .quantized import Int8Linear, quantize
 
 # Told a layer and the keys and values of its input, (B, T, 2 * hidden), gives those to attend to, (B, K, 2 * hidden).
 Context = Callable[[int, Tensor], Tensor]
@@ -50,9 +51,17 @@ class Body:
         self._norm = base.encoder.layer_norm
         self._projection = base.feature_projection
         self._convolutions = [_convolution(layer) for layer in base.feature_extractor.conv_layers]
-        self._qkv = [_fused(layer.attention) for layer in self.layers]
+        self._qkv: list[Any] = [_fused(layer.attention) for layer in self.layers]
         head = model.lm_head
         self._head = (head.weight.detach().float(), None if head.bias is None else head.bias.detach().float())
+
+    def quantize(self) -> None:
+        """Products of the layers in 8-bit integers. transformers' own forward does not work afterwards."""
+        self._qkv = [Int8Linear(qkv.weight, qkv.bias) for qkv in self._qkv]
+        for layer in self.layers:
+            for name in ("q_proj", "k_proj", "v_proj"):
+                delattr(layer.attention, name)
+            quantize(layer)
 
     def pool(self, geometry: Geometry) -> Pool:
         """A pool for what is remembered of this model's utterances."""
@@ -94,7 +103,7 @@ class Body:
 
     def attend(self, index: int, x: Tensor, context: Context, mask: Tensor | None) -> Tensor:
         layer = self.layers[index]
-        queries = linear(layer.layer_norm(x), *self._qkv[index])
+        queries = self._qkv[index](layer.layer_norm(x))
         keys, values = self._by_head(context(index, queries[..., self.hidden :])).chunk(2, 1)
         heard = scaled_dot_product_attention(self._by_head(queries[..., : self.hidden]), keys, values, attn_mask=mask)
         return x + layer.attention.out_proj(heard.transpose(1, 2).flatten(2))
@@ -138,14 +147,17 @@ def _convolution(layer: Any) -> _Convolution:
     return _Convolution(weight, conv.bias, conv.kernel_size[0], conv.stride[0], layer.layer_norm, layer.activation)
 
 
-def _fused(attention: Any) -> tuple[Tensor, Tensor | None]:
-    """Weight and bias of queries, keys and values as one; the model's own become views of them, so that nothing is
-    there twice."""
+def _fused(attention: Any) -> nn.Linear:
+    """Queries, keys and values in one product; the model's own weights become views of its, so that nothing is there
+    twice."""
     parts = [attention.q_proj, attention.k_proj, attention.v_proj]
-    weight = torch.cat([part.weight.detach() for part in parts])
-    for part, view in zip(parts, weight.chunk(3), strict=True):
-        part.weight = torch.nn.Parameter(view, requires_grad=False)
-    if parts[0].bias is None:
-        return weight, None
-    bias = torch.cat([part.bias.detach() for part in parts])
-    return weight, bias
+    width = parts[0].weight.shape[1]
+    fused = nn.Linear(width, 3 * width, parts[0].bias is not None, device="meta").requires_grad_(False)
+    for name in ("weight", "bias"):
+        if getattr(fused, name) is None:
+            continue
+        joined = torch.cat([getattr(part, name).detach() for part in parts])
+        setattr(fused, name, nn.Parameter(joined, requires_grad=False))
+        for part, view in zip(parts, joined.chunk(3), strict=True):
+            setattr(part, name, nn.Parameter(view, requires_grad=False))
+    return fused

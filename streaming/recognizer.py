@@ -69,8 +69,9 @@ class Recognizer:
         """Load "bundled", a local directory, or a Hugging Face name (pinned by `revision`).
 
         `language` picks an adapter of a multilingual checkpoint such as MMS. `device` is auto, cpu or cuda; `dtype`
-        auto, float32, bfloat16 or float16. `adaptive` sessions give up some of their partials, never of their finals,
-        while answers come too late (`ladder.Level`). Raises `ModelError`.
+        auto, float32, bfloat16, float16 or int8 (on some processors). `threads` of torch, for the whole process: on a
+        CPU one for a small model, which gains nothing from more, else torch's own choice. `adaptive` sessions give up
+        partials, never finals, while answers come too late (`ladder.Level`). Raises `ModelError`.
         """
         from .xlsr_load import load
 

@@ -27,6 +27,7 @@ from .errors import ModelError
 from .frames import FIELD, SAMPLE_RATE, STRIDE, geometry
 from .pools import Places
 from .programs import Eager, Graphs, Programs
+from .quantized import quantize, supported
 from .vocabulary import Vocabulary
 from .whole import WholePasses
 from .xlsr import ModelInfo, XlsrEncoder
@@ -36,6 +37,7 @@ _GPU_BATCH = 64
 _GPU_UTTERANCES = 256  # that speak at a time before room for them must grow
 _GPU_PASS_FLOP = 1e13  # of a batch of whole passes: some tens of milliseconds, where live steps wait
 _CPU_MEMORY = 2 << 30  # bytes that cached steps may take at most
+_SMALL = 50e6  # parameters
 _GPU_MEMORY_SHARE = 0.6  # of what is free when the model has been loaded
 
 # transformers' classes are made with decorators that hide their types.
@@ -70,8 +72,6 @@ def load(
     source = _source(name, revision)
     where = _device(device)
     kind = _dtype(dtype, where)
-    if threads is not None:
-        torch.set_num_threads(threads)
     transformers.utils.logging.disable_progress_bar()
     try:
         config = _Config.from_pretrained(source.path, **source.options)
@@ -83,12 +83,17 @@ def load(
         raise _explained(source, language, error) from error
     if extractor.sampling_rate != SAMPLE_RATE:
         raise ModelError(f"{name} wants audio at {extractor.sampling_rate} Hz; only {SAMPLE_RATE} Hz checkpoints work")
+    if threads is None and where.type == "cpu" and model.num_parameters() < _SMALL:
+        threads = 1  # threads that wait for each other would cost more than they save
+    if threads is not None:
+        torch.set_num_threads(threads)
     model = model.to(device=where, dtype=kind)
     encoder = assembled(
         model,
         _vocabulary(tokenizer, model.config.vocab_size),
         name=name,
         normalized=bool(extractor.do_normalize),
+        int8=dtype == "int8",
         language=language,
         max_batch=max_batch,
     )
@@ -207,13 +212,19 @@ def _device(device: str) -> torch.device:
 
 
 def _dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """That of the model; with "int8", of all but the products of its layers."""
     known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     if dtype == "auto":
         if device.type != "cuda":
             return torch.float32
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    if dtype == "int8":
+        if device.type != "cpu" or not supported():
+            raise ModelError("int8 needs --device cpu and a processor with AVX-512 VNNI; say bfloat16 or float32")
+        fast = torch.cpu._is_avx512_bf16_supported()  # pyright: ignore[reportPrivateUsage]
+        return torch.bfloat16 if fast else torch.float32
     if dtype not in known:
-        raise ModelError(f"{dtype!r} is not a number format; say auto, {', '.join(known)}")
+        raise ModelError(f"{dtype!r} is not a number format; say auto, {', '.join(known)} or int8")
     return known[dtype]
 
 
@@ -232,27 +243,34 @@ def assembled(
     normalized: bool,
     language: str | None = None,
     max_batch: int | None = None,
+    int8: bool = False,
     programs: Programs | None = None,
 ) -> XlsrEncoder:
-    """The encoder of a model that is on its device; `programs` as the device wants them by default."""
+    """The encoder of a model that is on its device, with the products of its layers in 8-bit integers if so wanted;
+    `programs` as the device wants them by default."""
     device, config = model.device, model.config
     on_gpu = device.type == "cuda"
     _bake_weight_norm(model)
+    parameters = sum(p.numel() for p in model.parameters())
     cached = wholes = None
     # Frames of a CNN with group norm depend on the whole input, so they cannot be made once and kept.
     if config.feat_extract_norm == "layer" and config.do_stable_layer_norm:
         body = Body(model)
+        if int8:
+            body.quantize()
         programs = programs or (Graphs(device) if on_gpu else Eager(device))
         best = BEST if on_gpu else None
         memory = int(_GPU_MEMORY_SHARE * torch.cuda.mem_get_info(device)[0]) if on_gpu else _CPU_MEMORY
         places = Places(body.pool, most_bytes=memory)
         cached = CachedSteps(body, places, programs, best=best)
         wholes = WholePasses(body, places, programs, best=best)
+    elif int8:
+        quantize(model.wav2vec2.encoder.layers)
     info = ModelInfo(
         name=name,
-        parameters=sum(p.numel() for p in model.parameters()),
+        parameters=parameters,
         device=str(device),
-        dtype=str(model.dtype).removeprefix("torch."),
+        dtype="int8" if int8 else str(model.dtype).removeprefix("torch."),
         vocabulary=len(vocabulary),
         language=language,
         modes=("cached", "window", "offline") if cached else ("window", "offline"),

@@ -246,7 +246,7 @@ def test_cuda_where_there_is_none(small: Path):
 
 
 def test_a_number_format_that_there_is_not(small: Path):
-    refused(str(small), "bfloat16", dtype="int8")
+    refused(str(small), "bfloat16", dtype="int4")
 
 
 HUB = """
