@@ -14,7 +14,7 @@ from importlib.metadata import version
 import click
 
 from ..streaming.errors import XlsrLiveError
-from .bench import bench
+from .bench.group import bench
 from .demo import demo
 from .devices import devices
 from .doctor import doctor

@@ -52,7 +52,7 @@ def read_corpus(data: Path | None, *, where: Sequence[str] = (), limit: int | No
     elif where:
         raise CorpusError("--where picks rows of a table, and there is none")
     if not recordings:
-        raise CorpusError(f"{data}: no recordings" + (f" where {', '.join(where)}" if where else ""))
+        raise CorpusError(f"{data}: no recordings in it")
     for recording in recordings:
         if not recording.path.is_file():
             raise CorpusError(f"{data}: it names {recording.path}, which is not there")
@@ -113,7 +113,10 @@ def _table(table: Path, where: Sequence[str]) -> list[Recording]:
         name, _, value = condition.partition("=")
         if name not in header:
             raise CorpusError(f"{table}: no column {name!r} for --where (it has: {', '.join(header)})")
+        known = sorted({row[name] for row in rows})
         rows = [row for row in rows if row[name] == value]
+        if not rows:
+            raise CorpusError(f"{table}: no row where {condition} ({name} is {', '.join(known[:10])})")
     return [
         Recording(_audio(table, row[file]), row[text].strip(), row.get("speaker", ""), row.get("set", ""))
         for row in rows
