@@ -79,7 +79,7 @@ def compare(
     ) as recognizer:
         with waiting("loading it into a transformers pipeline"):
             pipe = contenders.pipeline(model, recognizer.info, revision)
-        entered = contenders.contenders(recognizer.encoder, steps, pipe, strides)
+        entered = contenders.contenders(recognizer, steps, pipe, strides)
         spelling = scoring.Spelling(recognizer.encoder.vocabulary)
         single = [(recording.text, corpus.read_samples(recording)) for recording in recordings]
         materials = {"recordings": single, f"utterances of {long:g} s": races.joined(single, long)}

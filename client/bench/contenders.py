@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from ...streaming.frames import FIELD, SAMPLE_RATE, STRIDE, ms
 from ...streaming.normalize import normalize
-from ...streaming.xlsr import ModelInfo, XlsrEncoder
+from ...streaming.recognizer import Recognizer
+from ...streaming.xlsr import ModelInfo
 from ...streaming.xlsr_load import BUNDLED
-from .steps import LiveMode, Setting, stepped, text, whole
+from .steps import LiveMode, Setting, encode, stepped, text, whole
 
 Float32 = NDArray[np.float32]
 _transformers: Any = transformers  # its decorators and overloads hide the types
@@ -31,23 +32,25 @@ class Contender(NamedTuple):
     recognize: Callable[[Float32], str]
 
 
-def contenders(encoder: XlsrEncoder, setting: Setting, pipe: Any, chunk: tuple[float, float, float]) -> list[Contender]:
+def contenders(
+    recognizer: Recognizer, setting: Setting, pipe: Any, chunk: tuple[float, float, float]
+) -> list[Contender]:
     """Those that the checkpoint allows; cached mode comes first where it does. `chunk` is the pipeline's chunk and its
     strides to the left and the right, in seconds."""
     length, left, right = chunk
 
     def live(mode: LiveMode, samples: Float32) -> str:
-        return text(encoder, stepped(encoder, mode, samples, setting).rows)
+        return text(recognizer, stepped(recognizer, mode, samples, setting).rows)
 
     def offline(samples: Float32) -> str:
-        return text(encoder, whole(encoder, samples).rows)
+        return text(recognizer, whole(recognizer, samples).rows)
 
     def cached_and_offline(samples: Float32) -> str:
         live("cached", samples)
         return offline(samples)
 
     def demo(samples: Float32) -> str:
-        return text(encoder, loop(encoder, samples))
+        return text(recognizer, loop(recognizer, samples))
 
     def piped(samples: Float32) -> str:
         audio = {"raw": samples, "sampling_rate": SAMPLE_RATE}
@@ -60,7 +63,7 @@ def contenders(encoder: XlsrEncoder, setting: Setting, pipe: Any, chunk: tuple[f
         Contender("cached, and the second pass", f"{heard}; then full context", cached_and_offline),
     ]
     return [
-        *(cached if "cached" in encoder.info.modes else ()),
+        *(cached if "cached" in recognizer.info.modes else ()),
         Contender(f"window ({sum(setting) / 1000:.2g} s every {hop} ms)", heard, partial(live, "window")),
         Contender("loop of demos (5 s every 250 ms)", "shown within 250 ms, settled after 2.5 s", demo),
         Contender(
@@ -72,7 +75,7 @@ def contenders(encoder: XlsrEncoder, setting: Setting, pipe: Any, chunk: tuple[f
     ]
 
 
-def loop(encoder: XlsrEncoder, samples: Float32) -> Float32:
+def loop(recognizer: Recognizer, samples: Float32) -> Float32:
     """The plain loop: every 250 ms the last 5 s are normalised and encoded anew.
 
     Demos show each window's text and forget the one before. To make one text of them, each window gives the frames
@@ -87,7 +90,7 @@ def loop(encoder: XlsrEncoder, samples: Float32) -> Float32:
         window = samples[start:end]
         if len(window) < FIELD:
             continue
-        (answer,) = encoder.encode([normalize(window) if encoder.normalized else window])
+        answer = encode(recognizer, normalize(window) if recognizer.encoder.normalized else window)
         until = len(samples) if end == len(samples) else end - LOOP_WINDOW // 2
         at = start + STRIDE * np.arange(len(answer))
         chosen = (at >= taken) & (at < until)

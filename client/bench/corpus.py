@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ...streaming.config import AudioFormat
 from ...streaming.errors import XlsrLiveError
 from ...streaming.files import open_audio
+from ..local import needs
 from ..packaged import load_clips
 
 FILE: Final = ("file", "path", "audio", "filename")
@@ -71,7 +72,8 @@ def spoken(recordings: Sequence[Recording]) -> list[Recording]:
 
 def read_samples(recording: Recording) -> NDArray[np.float32]:
     """16 kHz mono samples, (n,), as a session would hear them. Raises `AudioError`."""
-    from ...streaming.audio import AudioDecoder
+    with needs("bench", "reading recordings"):
+        from ...streaming.audio import AudioDecoder
 
     file = open_audio(recording.path)
     decoder = AudioDecoder(AudioFormat(sample_rate=file.sample_rate, channels=file.channels))

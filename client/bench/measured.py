@@ -143,15 +143,14 @@ def measure(
     recognizer: Recognizer, spelling: Spelling, recording: Recording, samples: NDArray[np.float32], rows: list[Measured]
 ) -> None:
     """Add a recording of 16 kHz samples, (n,), to all rows."""
-    encoder = recognizer.encoder
-    offline = timed(lambda: whole(encoder, samples))
+    offline = timed(lambda: whole(recognizer, samples))
     best = offline[0].rows.argmax(1)
     for row in rows:
         mode, setting = row.mode, row.setting
         if mode == "offline" or setting is None:
             run, *taken = offline
         else:
-            run, *taken = timed(lambda mode=mode, setting=setting: stepped(encoder, mode, samples, setting))
+            run, *taken = timed(lambda mode=mode, setting=setting: stepped(recognizer, mode, samples, setting))
         events, cpu, _ = timed(lambda row=row: list(recognizer.stream(samples, row.config)))
         row.recordings.append(recording)
         row.seconds += len(samples) / SAMPLE_RATE
@@ -161,6 +160,6 @@ def measure(
         row.encoder = row.encoder[0] + taken[0], row.encoder[1] + taken[1]
         row.session += cpu
         row.stability += stability(events)
-        row.live.add(spelling, recording.text, text(encoder, run.rows))
+        row.live.add(spelling, recording.text, text(recognizer, run.rows))
         finals = [event.text for event in events if isinstance(event, Final)]
-        row.final.add(spelling, recording.text, encoder.vocabulary.join(finals))
+        row.final.add(spelling, recording.text, recognizer.encoder.vocabulary.join(finals))

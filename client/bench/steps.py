@@ -1,4 +1,4 @@
-"""Recordings through the encoder alone, each as one utterance: no gate, no endpoint, no session.
+"""Recordings through the engine alone, each as one utterance: no gate, no endpoint, no session.
 
 The live steps are those that a session plans, with its running normalisation; what a step commits is kept. Held against
 one pass over the whole recording they show what streaming costs in accuracy, and what each mode costs in time.
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from ...streaming.decode import decode
 from ...streaming.frames import STRIDE, ms
 from ...streaming.normalize import RunningNormalizer, normalize
+from ...streaming.recognizer import Recognizer
 from ...streaming.windows import Memory, Reuse, Window, WindowPlanner
-from ...streaming.xlsr import XlsrEncoder
 
 Float32 = NDArray[np.float32]
 LiveMode = Literal["cached", "window"]
@@ -40,34 +40,39 @@ class Stepped(NamedTuple):
     encoded: int  # frames that went through the layers
 
 
-def stepped(encoder: XlsrEncoder, mode: LiveMode, samples: Float32, setting: Setting) -> Stepped:
+def stepped(recognizer: Recognizer, mode: LiveMode, samples: Float32, setting: Setting) -> Stepped:
     """All live steps of 16 kHz samples, (n,), and one more that commits the rest."""
-    windows, audio = _plan(samples, setting, normalized=encoder.normalized)
+    windows, audio = _plan(samples, setting, normalized=recognizer.encoder.normalized)
     memory = Memory(ms(setting.left) // STRIDE, ms(setting.lookahead) // STRIDE)
     rows: list[Float32] = []
     encoded = 0
     for w in windows:
         if mode == "cached":
-            (answer,) = encoder.advance([(audio.read(*w.new_samples), Reuse(memory, w))])
+            answer = encode(recognizer, audio.read(*w.new_samples), Reuse(memory, w))
             encoded += w.newest - w.committed
         else:
-            answer = encoder.encode([audio.read(*w.samples)])[0][w.committed - w.first :]
+            answer = encode(recognizer, audio.read(*w.samples))[w.committed - w.first :]
             encoded += w.newest - w.first
         rows.append(answer[: w.commit - w.committed])
-    if mode == "cached":
-        encoder.release(memory.number)
+    recognizer.engine.release(memory)
     return Stepped(np.concatenate(rows), encoded)
 
 
-def whole(encoder: XlsrEncoder, samples: Float32) -> Stepped:
+def whole(recognizer: Recognizer, samples: Float32) -> Stepped:
     """One pass over all of it, normalised as the feature extractor does."""
-    (rows,) = encoder.encode([normalize(samples) if encoder.normalized else samples])
+    rows = encode(recognizer, normalize(samples) if recognizer.encoder.normalized else samples)
     return Stepped(rows, len(rows))
 
 
-def text(encoder: XlsrEncoder, rows: Float32) -> str:
+def encode(recognizer: Recognizer, samples: Float32, reuse: Reuse | None = None) -> Float32:
+    """Log-probabilities of normalised audio, in the thread that owns the model."""
+    return recognizer.engine.submit(samples, deadline=time.monotonic(), reuse=reuse).result()
+
+
+def text(recognizer: Recognizer, rows: Float32) -> str:
     """What rows of log-probabilities say, greedily."""
-    return encoder.vocabulary.join(word.text for word in decode(rows, encoder.vocabulary))
+    vocabulary = recognizer.encoder.vocabulary
+    return vocabulary.join(word.text for word in decode(rows, vocabulary))
 
 
 def timed(run: Callable[[], T]) -> tuple[T, float, float]:
