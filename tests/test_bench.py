@@ -186,6 +186,7 @@ def test_help_teaches_and_bench_alone_shows_it(capsys: Out):
         (["compare", "--chunk", "ten"], "three numbers"),
         (["latency", "--pid", "1"], "--pid"),
         (["latency", "--url", "ws://127.0.0.1:1/v1/stream", "--seconds", "1", "--warm-up", "0"], "nothing answers"),
+        (["capacity", "--url", "ws://127.0.0.1:1/v1/stream", "--seconds", "1", "--warm-up", "0"], "nothing answers"),
         (["capacity", "--silence", "1"], "--silence"),
         (["capacity", "--hop-ms", "7"], "hop_ms"),
         (["speed"], "speed"),

@@ -43,11 +43,11 @@ def latency(streams: int, **options: Any) -> None:
     out: Path | None = options["out"]
     with trials.bench_of(options) as bench:
         outcome = bench.trial(Plan(streams, options["seconds"], options["warm_up"], options["packet_ms"]))
-        if problem := outcome.trial.problem:
-            raise XlsrLiveError(f"{streams} streams: {problem}")
         shown = [trials.detail(outcome)]
         tables.show(shown)
         if out:
             report = tables.provenance("latency") | bench.settings | {"trials": [outcome.report()]}
             for path in tables.write(out, "latency", shown, report):
                 click.echo(f"written: {path}")
+        if problem := outcome.trial.problem:
+            raise XlsrLiveError(f"{streams} streams: {problem}")

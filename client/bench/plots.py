@@ -35,6 +35,7 @@ def accuracy(folder: Path, rows: Sequence[Measured]) -> list[Path]:
     for row in rows:
         axes.plot(row.encoder_cpu, 100 * row.live.wer, "o", color=COLOURS[row.mode])
         axes.annotate(f" {row.setting or 'offline'}", (row.encoder_cpu, 100 * row.live.wer), fontsize=7)
+    axes.set_xlim(left=0)
     for mode in dict.fromkeys(row.mode for row in rows):
         axes.plot([], [], "o", color=COLOURS[mode], label=mode)
     return [first, _save(figure, axes, folder / "accuracy-cost.png")]

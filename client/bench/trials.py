@@ -16,7 +16,7 @@ from ...streaming.errors import ConfigError, XlsrLiveError
 from ..local import load_recognizer, waiting
 from ..options import read_token, session_config
 from ..output import progress
-from ..websocket import connect
+from ..websocket import connect, encode
 from . import corpus
 from .alignment import Aligned, end_of, read_alignment
 from .load import Meter
@@ -54,9 +54,11 @@ class Bench:
         self._aligned = aligned
 
     def trial(self, plan: Plan) -> Outcome:
-        """Run one. Raises `XlsrLiveError` if it came to its end and no word could be measured in it."""
+        """Run one. Raises `XlsrLiveError` if no stream began, or if all came to their end and no word was heard."""
         with progress(round(plan.warm_up + plan.seconds)) as (advance, _):
             trial = asyncio.run(run(plan, self._material, self._opening, Meter(self._pid), advance))
+        if trial.problem and not any(heard.events for heard in trial.streams):
+            raise XlsrLiveError(trial.problem)
         found = Latencies()
         for number, heard in enumerate(trial.streams):
             end = {"end_of": end_of(self._aligned, self._material, number)} if self._aligned else {}
@@ -78,7 +80,8 @@ def bench_of(options: dict[str, Any]) -> Generator[Bench]:
     recordings = corpus.spoken(corpus.read_corpus(options["data"], where=where, limit=limit))
     aligned = read_alignment(alignment, recordings) if alignment else []
     with waiting("reading the recordings"):
-        samples = [np.rint(32_767 * corpus.read_samples(one).clip(-1, 1)).astype(np.int16) for one in recordings]
+        coded = (encode(corpus.read_samples(recording), audio.encoding) for recording in recordings)
+        samples = [np.frombuffer(one, np.int16) for one in coded]
     settings = {
         "data": str(options["data"] or "packaged clips"),
         "recordings": len(samples),
