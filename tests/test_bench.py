@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+from fake_recognizer import FakeSession, Trouble
 from numpy.typing import NDArray
+from xlsr_live.client.bench import streams
 from xlsr_live.client.bench.contenders import loop
 from xlsr_live.client.bench.group import bench
 from xlsr_live.client.bench.load import Meter
 from xlsr_live.client.bench.steps import Setting, stepped, text, whole
 from xlsr_live.client.cli import run
 from xlsr_live.server.run import running_server
+from xlsr_live.server.settings import ServerSettings
 from xlsr_live.streaming.errors import ConfigError
+from xlsr_live.streaming.events import Final
 from xlsr_live.streaming.recognizer import Recognizer
 
 Out = pytest.CaptureFixture[str]
@@ -143,18 +150,22 @@ def test_latency_of_streams_in_this_process(folder: Path, capsys: Out):
 
 def test_capacity_of_a_running_server(folder: Path, capsys: Out, recognizer: Recognizer):
     arguments = ["--start", "1", "--most", "2", "--bound", "60", "--seconds", "4", "--warm-up", "0.5"]
-    with running_server(recognizer) as server:
+    with running_server(recognizer, ServerSettings(max_sessions=1)) as server:
         target = ["--url", server.url, "--pid", str(os.getpid()), "--out", str(folder)]
         assert run(["bench", "capacity", str(folder), *arguments, *target]) == 0
     out, err = capsys.readouterr()
-    assert "2 live streams with p95 of words committed under 60 s (as many as were tried)" in out
-    assert err.splitlines() == ["1 streams: held", "2 streams: held"]
+    assert "1 live streams with p95 of words committed under 60 s\n" in out
+    held, refused = err.splitlines()
+    assert held == "1 streams: held"
+    assert "HTTP 503" in refused
     files = written(out)
     assert png(files["capacity.png"])
     read = report(files, "capacity")
-    assert read["streams"] == 2
-    assert [trial["plan"]["streams"] for trial in read["trials"]] == [1, 2]
-    assert all(trial["load"]["cpu_s"] > 0 for trial in read["trials"])
+    assert read["streams"] == 1
+    one, two = read["trials"]
+    assert one["problem"] is None
+    assert one["load"]["cpu_s"] > 0
+    assert "HTTP 503" in two["problem"]
     assert "model" not in read  # only the server knows
 
 
@@ -209,7 +220,30 @@ def test_recordings_in_which_nothing_is_heard_have_no_latency(tmp_path: Path, ca
     assert "no word was heard" in capsys.readouterr().err
 
 
-# --- the parts that hold on the model
+# --- the parts
+
+
+@asynccontextmanager
+async def opened(trouble: Trouble) -> AsyncGenerator[FakeSession]:
+    yield FakeSession("fake", trouble)
+
+
+def test_streams_that_do_not_come_to_their_end_are_a_problem_and_not_a_hang(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(streams, "GRACE", 0.1)
+    plan, material = streams.Plan(3, seconds=0.2, warm_up=0.2), streams.Material([np.ones(800, np.int16)], 0.5)
+
+    def trial(trouble: Trouble) -> streams.Trial:
+        return asyncio.run(streams.run(plan, material, partial(opened, trouble), Meter(0)))
+
+    healthy = trial("none")
+    assert healthy.problem is None
+    for heard in healthy.streams:
+        said = [event.text for _, event in heard.events if isinstance(event, Final)]
+        assert int(said[0]) >= 2 * 16_000 * 0.2  # bytes: the later it starts the less, but all stop together
+        assert heard.begun > 0
+    assert "overloaded" in str(trial("stuck").problem)
+    with pytest.raises(ExceptionGroup):  # a bug is not a finding
+        trial("broken")
 
 
 def test_one_step_over_everything_is_the_offline_pass(recognizer: Recognizer, clip: Clip):
