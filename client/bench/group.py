@@ -10,7 +10,7 @@ from .compare import compare
 from .latency import latency
 
 EPILOG = """\b
-Start here:
+Examples:
   xlsr-live bench accuracy                     the packaged model on the packaged clips
   xlsr-live bench accuracy recordings/ --model DIR --out results/
   xlsr-live bench compare                      what cached steps save
