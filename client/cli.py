@@ -14,6 +14,7 @@ from importlib.metadata import version
 import click
 
 from ..streaming.errors import XlsrLiveError
+from .bench.group import bench
 from .demo import demo
 from .devices import devices
 from .doctor import doctor
@@ -30,6 +31,7 @@ Start here:
   xlsr-live transcribe talk.wav --format srt > talk.srt
   xlsr-live mic                         live from the microphone
   xlsr-live serve                       for other programs, over websockets
+  xlsr-live bench                       how good and how fast, on your own audio
   xlsr-live COMMAND --help              every option, with examples
 """
 
@@ -50,7 +52,7 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (demo, transcribe, mic, serve, stream, devices, doctor):
+for command in (demo, transcribe, mic, serve, stream, bench, devices, doctor):
     cli.add_command(command)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Callable, Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Final, Protocol
 
 from ..streaming.errors import SessionClosed, XlsrLiveError
@@ -24,10 +24,13 @@ class Session(Protocol):
     def __aiter__(self) -> AsyncIterator[Event]: ...
 
 
-async def pump(session: Session, blocks: AsyncIterator[Block], show: Callable[[Event], None]) -> bool:
+async def pump(
+    session: Session, blocks: AsyncIterator[Block], show: Callable[[Event], None], *, interruptible: bool = True
+) -> bool:
     """Send `blocks` and show the events, both at once. Return whether the user interrupted.
 
     The first Ctrl-C ends the audio, and the utterance that was open is still finished and shown; the second gives up.
+    One of many sessions at once is not `interruptible` by itself: Ctrl-C then is the caller's.
     Raises `XlsrLiveError` for what the session reports as an `error`, and when it ends before the audio does.
     """
     told: list[Error] = []
@@ -53,7 +56,7 @@ async def pump(session: Session, blocks: AsyncIterator[Block], show: Callable[[E
             raise ConnectionProblem("the session was ended before the audio was over", code="ended_early")
 
     feeder, listener = asyncio.create_task(feed()), asyncio.create_task(listen())
-    with _interrupts(feeder) as interrupted:
+    with _interrupts(feeder) if interruptible else nullcontext(asyncio.Event()) as interrupted:
         try:
             await asyncio.wait({feeder, listener}, return_when=asyncio.FIRST_COMPLETED)
             if feeder.done():

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,21 +16,16 @@ import numpy as np
 import soundfile
 import torch
 from checkpoints import XLSR_300M, publish
-from measure_modes import SETTINGS, spoken, stepped, windows
 from test_speech import listed
-from xlsr_live.streaming.normalize import normalize
+from xlsr_live.client.bench.steps import Setting, stepped, text, timed, whole
+from xlsr_live.streaming import Recognizer
 from xlsr_live.streaming.quantized import supported
 from xlsr_live.streaming.windows import Memory, Reuse, Window
 from xlsr_live.streaming.xlsr import XlsrEncoder
 from xlsr_live.streaming.xlsr_load import load
 
+SETTING = Setting(480, 480, 4_000)
 FORMATS = ("float32", "bfloat16", *(["int8"] if supported() else []))
-
-
-def timed(run: Callable[[], object]) -> float:
-    begun = time.process_time()
-    run()
-    return time.process_time() - begun
 
 
 def step(encoder: XlsrEncoder, size: int) -> float:
@@ -43,7 +37,7 @@ def step(encoder: XlsrEncoder, size: int) -> float:
         newest, commit, committed = 24 * (k + 1), 24 * k, max(24 * (k - 1), 0)
         window = Window(step=k, first=0, committed=committed, commit=commit, newest=newest, heard=24 * k)
         batch = [(audio, Reuse(memory, window)) for memory in memories]
-        taken.append(timed(lambda batch=batch: encoder.advance(batch)))
+        taken.append(timed(lambda batch=batch: encoder.advance(batch))[1])
     for memory in memories:
         encoder.release(memory.number)
     return min(taken[1:])
@@ -55,7 +49,7 @@ def speed(rounds: int) -> None:
         encoders = {name: load(folder, device="cpu", dtype=name) for name in FORMATS}
     audio = np.random.default_rng(0).standard_normal(80_000).astype(np.float32)
     works: dict[str, Callable[[XlsrEncoder], float]] = {
-        "a pass over 5 s": lambda encoder: timed(lambda: encoder.encode([audio])),
+        "a pass over 5 s": lambda encoder: timed(lambda: encoder.encode([audio]))[1],
         "a live step": lambda encoder: step(encoder, 1),
         "a live step, each of a batch of 4": lambda encoder: step(encoder, 4) / 4,
     }
@@ -69,25 +63,27 @@ def speed(rounds: int) -> None:
 
 
 def words() -> None:
-    encoders = {name: load("bundled", device="cpu", dtype=name) for name in FORMATS}
+    recognizers = {name: Recognizer.load("bundled", device="cpu", dtype=name) for name in FORMATS}
     texts: dict[tuple[str, str], list[str]] = {(form, kind): [] for form in FORMATS for kind in ("offline", "live")}
     same = dict.fromkeys(texts, 0)
     frames, cost, said = 0, dict.fromkeys(FORMATS, 0.0), []
-    for path, text in listed("digits"):
+    for path, spoken in listed("digits"):
         samples, _ = soundfile.read(path, dtype="float32")
-        steps, audio = windows(samples, SETTINGS[0])
-        said.append(text)
+        said.append(spoken)
         reference: dict[str, np.ndarray] = {}
-        for form, encoder in encoders.items():
-            begun = time.process_time()
-            rows = {"offline": encoder.encode([normalize(samples)])[0]}
-            rows["live"] = stepped(encoder, "cached", steps, audio, SETTINGS[0][2] // 20)
-            cost[form] += time.process_time() - begun
-            for kind, each in rows.items():
-                best = each.argmax(1)
+        for form, recognizer in recognizers.items():
+            runs = {
+                "offline": timed(lambda r=recognizer, x=samples: whole(r, x)),
+                "live": timed(lambda r=recognizer, x=samples: stepped(r, "cached", x, SETTING)),
+            }
+            for kind, (run, cpu, _) in runs.items():
+                cost[form] += cpu
+                best = run.rows.argmax(1)
                 same[form, kind] += int((best == reference.setdefault(kind, best)).sum())
-                texts[form, kind].append(spoken(encoder, each))
+                texts[form, kind].append(text(recognizer, run.rows))
         frames += len(reference["offline"])
+    for recognizer in recognizers.values():
+        recognizer.close()
     for (form, kind), heard in texts.items():
         equal = sum(a == b for a, b in zip(heard, texts["float32", kind], strict=True))
         print(

@@ -1,0 +1,108 @@
+"""`xlsr-live bench compare`: cached steps against windows, the loop of demos and transformers' pipeline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ...streaming.errors import ConfigError
+from ..local import load_recognizer, needs, waiting
+from ..options import device_option, model_options
+from .accuracy import parse_setting
+from .options import data_options
+
+EPILOG = """\b
+Examples:
+  xlsr-live bench compare
+  xlsr-live bench compare recordings/ --model my/xlsr --limit 20 --out results/
+  xlsr-live bench compare --set 320,320,4000 --chunk 8,3,1
+\b
+Every figure is explained in docs/benchmarks.md.
+"""
+
+
+@click.command(epilog=EPILOG, short_help="Cost and errors against windows, demo loops and the transformers pipeline.")
+@data_options
+@click.option(
+    "--set",
+    "setting",
+    default="480,480,4000",
+    show_default=True,
+    metavar="HOP,LOOKAHEAD,LEFT",
+    help="Setting of the live steps in ms.",
+)
+@click.option(
+    "--chunk",
+    default="10,4,2",
+    show_default=True,
+    metavar="LENGTH,LEFT,RIGHT",
+    help="The pipeline's chunk and its strides in seconds.",
+)
+@click.option(
+    "--long",
+    type=click.FloatRange(min=10),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Length of the utterances made of joined recordings.",
+)
+@model_options
+@device_option("--device")
+def compare(
+    data: Path | None,
+    where: tuple[str, ...],
+    limit: int | None,
+    out: Path | None,
+    setting: str,
+    chunk: str,
+    long: float,
+    model: str,
+    revision: str | None,
+    language: str | None,
+    threads: int | None,
+    compute: str,
+) -> None:
+    """Run one checkpoint in all ways that are common, in turns on the same audio: errors, CPU time, their ratio.
+
+    Twice: on the recordings, each as one utterance, and on long utterances joined of them, where every window has its
+    whole left context (the steady state). One CPU thread unless --threads says otherwise.
+    """
+    with needs("bench", "this benchmark"):
+        from . import corpus, scoring, tables
+    with needs("server", "recognising speech here"):
+        from . import contenders, races
+    steps, strides = parse_setting(setting), parse_chunk(chunk)
+    recordings = corpus.read_corpus(data, where=where, limit=limit)
+    with load_recognizer(
+        model, revision=revision, language=language, device=compute, threads=threads or 1
+    ) as recognizer:
+        with waiting("loading it into a transformers pipeline"):
+            pipe = contenders.pipeline(model, recognizer.info, revision)
+        entered = contenders.contenders(recognizer, steps, pipe, strides)
+        spelling = scoring.Spelling(recognizer.encoder.vocabulary)
+        single = [(recording.text, corpus.read_samples(recording)) for recording in recordings]
+        materials = {"recordings": single, f"utterances of {long:g} s": races.joined(single, long)}
+        results = {name: races.race(entered, material, spelling) for name, material in materials.items()}
+        shown = [races.table(name, result) for name, result in results.items()]
+        tables.show(shown)
+        if out:
+            report = tables.provenance("compare") | {
+                "model": recognizer.info,
+                "data": str(data or "packaged clips"),
+                "setting_ms": steps._asdict(),
+                "results": {name: [one.report() for one in result] for name, result in results.items()},
+            }
+            for path in tables.write(out, "compare", shown, report):
+                click.echo(f"written: {path}")
+
+
+def parse_chunk(text: str) -> tuple[float, float, float]:
+    """`length,left,right` in seconds. Raises `ConfigError`."""
+    try:
+        length, left, right = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(f"--chunk {text}: three numbers are wanted, length,left,right in seconds: 10,4,2") from None
+    if min(left, right) < 0 or length <= left + right:
+        raise ConfigError(f"--chunk {text}: the chunk must be longer than its two strides together")
+    return length, left, right

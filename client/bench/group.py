@@ -1,0 +1,34 @@
+"""`xlsr-live bench`: its commands. Each has a module of its own and imports what is heavy only when it runs."""
+
+from __future__ import annotations
+
+import click
+
+from .accuracy import accuracy
+from .capacity import capacity
+from .compare import compare
+from .gpu import gpu
+from .latency import latency
+
+EPILOG = """\b
+Examples:
+  xlsr-live bench accuracy                     the packaged model on the packaged clips
+  xlsr-live bench accuracy recordings/ --model DIR --out results/
+  xlsr-live bench compare                      what cached steps save
+  xlsr-live bench capacity                     how many live streams this machine carries
+\b
+A folder of recordings holds one table (.tsv or .csv) whose header names the columns file and text, as
+Common Voice's do; or LibriSpeech's .trans.txt files; or pairs like talk.wav and talk.txt.
+"""
+
+
+@click.group(epilog=EPILOG, invoke_without_command=True, short_help="Measure accuracy, latency, capacity and cost.")
+@click.pass_context
+def bench(context: click.Context) -> None:
+    """Measure a checkpoint on your own audio and machine: accuracy, latency, capacity, cost."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+for command in (accuracy, latency, capacity, compare, gpu):
+    bench.add_command(command)

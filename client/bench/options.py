@@ -1,0 +1,80 @@
+"""Options that the benchmarks share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def data_options(command: F) -> F:
+    """DATA, --where, --limit, --out: what to measure on, and where the results go."""
+    out = click.Path(file_okay=False, path_type=Path)
+    command = click.option(
+        "--out", type=out, metavar="DIR", help="Write the tables (Markdown), all figures (JSON) and plots (PNG) here."
+    )(command)
+    command = click.option(
+        "--limit", type=click.IntRange(min=1), metavar="N", help="Only N recordings, evenly picked from all."
+    )(command)
+    command = click.option(
+        "--where",
+        multiple=True,
+        metavar="COLUMN=VALUE",
+        help="Only these rows of the table; may be repeated.",
+    )(command)
+    return click.argument("data", type=click.Path(path_type=Path), required=False, metavar="[DIR_OR_TSV]")(command)
+
+
+def load_options(command: F) -> F:
+    """What paced streams are made of and where they go."""
+    for option in reversed(
+        (
+            click.option("--url", metavar="URL", help="Measure this server instead of a recognizer in this process."),
+            click.option(
+                "--pid", type=int, metavar="PID", help="Process of that server here, to measure its CPU time."
+            ),
+            click.option(
+                "--seconds",
+                type=click.FloatRange(min=1),
+                default=30.0,
+                show_default=True,
+                help="Measured time, after the warm-up.",
+            ),
+            click.option(
+                "--warm-up",
+                type=click.FloatRange(min=0),
+                default=8.0,
+                show_default=True,
+                metavar="SECONDS",
+                help="Time before it, not measured; streams start one after another in its first half.",
+            ),
+            click.option(
+                "--silence",
+                type=click.FloatRange(0, 0.9),
+                default=1 / 3,
+                show_default="a third",
+                metavar="SHARE",
+                help="Share of every stream that is pauses between recordings.",
+            ),
+            click.option(
+                "--packet-ms",
+                type=click.IntRange(10, 2_000),
+                default=100,
+                show_default=True,
+                metavar="MS",
+                help="Audio in one packet.",
+            ),
+            click.option(
+                "--alignment",
+                type=click.Path(path_type=Path),
+                metavar="TSV",
+                help="True ends of words: columns file, word, end (seconds). [default: the times in the finals]",
+            ),
+        )
+    ):
+        command = option(command)
+    return command

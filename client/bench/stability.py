@@ -1,0 +1,93 @@
+"""How much of what was shown stays: counted on the events of a session.
+
+A word of a partial *stays* as far as the text that replaces it can be reached without touching it: what is counted is
+the fewest insertions, deletions and substitutions of words that turn the old text into a beginning of the new one, so
+that words which are merely added cost nothing. A word that grows ("SEV", "SEVEN") is one replaced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ...streaming.events import Event, Final, Partial, SpeechEnded
+
+
+@dataclass(slots=True)
+class Stability:
+    """Counts of words over utterances; `+=` adds others."""
+
+    replaced: int = 0  # volatile words that the next partial of the utterance, or its final, replaced
+    revised: int = 0  # committed words that the final changed
+    committed: int = 0  # words that the last partial of each utterance had committed
+    final: int = 0  # words of the finals
+
+    def __iadd__(self, other: Stability) -> Stability:
+        self.replaced += other.replaced
+        self.revised += other.revised
+        self.committed += other.committed
+        self.final += other.final
+        return self
+
+    @property
+    def churn(self) -> float:
+        """Volatile words replaced for each word of the finals."""
+        return self.replaced / max(1, self.final)
+
+    @property
+    def revision(self) -> float:
+        """Share of the committed words that the finals changed."""
+        return self.revised / max(1, self.committed)
+
+
+def stability(events: Iterable[Event]) -> Stability:
+    """Of one session, to its end. An utterance without a final lost all its words."""
+    counts = Stability()
+    shown: Partial | None = None
+    for event in events:
+        match event:
+            case Partial():
+                if shown is not None:
+                    committed, volatile = parts(shown)
+                    counts.replaced += changes(volatile, texts(event)[len(committed) :])
+                shown = event
+            case Final():
+                counts.final += len(event.words)
+                _finish(counts, shown, texts(event))
+                shown = None
+            case SpeechEnded():
+                _finish(counts, shown, [])
+                shown = None
+            case _:
+                pass
+    return counts
+
+
+def _finish(counts: Stability, shown: Partial | None, final: list[str]) -> None:
+    if shown is None:
+        return
+    committed, volatile = parts(shown)
+    revised = changes(committed, final)
+    counts.committed += len(committed)
+    counts.revised += revised
+    counts.replaced += changes(committed + volatile, final) - revised
+
+
+def texts(event: Partial | Final) -> list[str]:
+    return [word.word for word in event.words]
+
+
+def parts(partial: Partial) -> tuple[list[str], list[str]]:
+    """Its committed and its volatile words."""
+    words = partial.words
+    return [w.word for w in words if w.committed], [w.word for w in words if not w.committed]
+
+
+def changes(old: Sequence[str], new: Sequence[str]) -> int:
+    """Fewest word edits that turn `old` into any beginning of `new` (Levenshtein, the end of `new` free)."""
+    row = list(range(len(new) + 1))
+    for i, word in enumerate(old, start=1):
+        above, row = row, [i]
+        for j, other in enumerate(new, start=1):
+            row.append(min(above[j] + 1, row[j - 1] + 1, above[j - 1] + (word != other)))
+    return min(row)

@@ -1,0 +1,96 @@
+"""Recordings through the engine alone, each as one utterance: no gate, no endpoint, no session.
+
+The live steps are those that a session plans, with its running normalisation; what a step commits is kept. Held against
+one pass over the whole recording they show what streaming costs in accuracy, and what each mode costs in time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Literal, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...streaming.decode import decode
+from ...streaming.frames import STRIDE, ms
+from ...streaming.normalize import RunningNormalizer, normalize
+from ...streaming.recognizer import Recognizer
+from ...streaming.windows import Memory, Reuse, Window, WindowPlanner
+
+Float32 = NDArray[np.float32]
+LiveMode = Literal["cached", "window"]
+T = TypeVar("T")
+
+
+class Setting(NamedTuple):
+    """Milliseconds, as in `SessionConfig`."""
+
+    hop: int
+    lookahead: int
+    left: int
+
+    def __str__(self) -> str:
+        return f"{self.hop}, {self.lookahead}, {self.left}"
+
+
+class Stepped(NamedTuple):
+    rows: Float32  # (frames, vocabulary), each by the step that committed it
+    encoded: int  # frames that went through the layers
+
+
+def stepped(recognizer: Recognizer, mode: LiveMode, samples: Float32, setting: Setting) -> Stepped:
+    """All live steps of 16 kHz samples, (n,), and one more that commits the rest."""
+    windows, audio = _plan(samples, setting, normalized=recognizer.encoder.normalized)
+    memory = Memory(ms(setting.left) // STRIDE, ms(setting.lookahead) // STRIDE)
+    rows: list[Float32] = []
+    encoded = 0
+    for w in windows:
+        if mode == "cached":
+            answer = encode(recognizer, audio.read(*w.new_samples), Reuse(memory, w))
+            encoded += w.newest - w.committed
+        else:
+            answer = encode(recognizer, audio.read(*w.samples))[w.committed - w.first :]
+            encoded += w.newest - w.first
+        rows.append(answer[: w.commit - w.committed])
+    recognizer.engine.release(memory)
+    return Stepped(np.concatenate(rows), encoded)
+
+
+def whole(recognizer: Recognizer, samples: Float32) -> Stepped:
+    """One pass over all of it, normalised as the feature extractor does."""
+    rows = encode(recognizer, normalize(samples) if recognizer.encoder.normalized else samples)
+    return Stepped(rows, len(rows))
+
+
+def encode(recognizer: Recognizer, samples: Float32, reuse: Reuse | None = None) -> Float32:
+    """Log-probabilities of normalised audio, in the thread that owns the model."""
+    return recognizer.engine.submit(samples, deadline=time.monotonic(), reuse=reuse).result()
+
+
+def text(recognizer: Recognizer, rows: Float32) -> str:
+    """What rows of log-probabilities say, greedily."""
+    vocabulary = recognizer.encoder.vocabulary
+    return vocabulary.join(word.text for word in decode(rows, vocabulary))
+
+
+def timed(run: Callable[[], T]) -> tuple[T, float, float]:
+    """The result of a call, the CPU seconds of this process that it took, and its wall seconds."""
+    cpu, wall = time.process_time(), time.perf_counter()
+    result = run()
+    return result, time.process_time() - cpu, time.perf_counter() - wall
+
+
+def _plan(samples: Float32, setting: Setting, *, normalized: bool) -> tuple[list[Window], RunningNormalizer]:
+    """The steps of an utterance and its audio as they hear it: the scale of a sample is that of its first step."""
+    hop, lookahead, left = (ms(x) // STRIDE for x in setting)
+    planner = WindowPlanner(hop=hop, lookahead=lookahead, left_context=left)
+    audio = RunningNormalizer(enabled=normalized)
+    steps: list[Window] = []
+    while planner.due <= len(samples):
+        audio.extend(samples[audio.length : planner.due])
+        steps += planner.plan(audio.length)
+    audio.extend(samples[audio.length :])
+    rest = planner.finish(audio.length)
+    return [*steps, rest] if rest else steps, audio

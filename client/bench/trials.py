@@ -1,0 +1,162 @@
+"""Trials of paced streams on one recognizer or server, as the options of a command say, and their tables."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+import msgspec
+import numpy as np
+
+from ...streaming.config import AudioFormat
+from ...streaming.errors import ConfigError, XlsrLiveError
+from ..local import load_recognizer, waiting
+from ..options import read_token, session_config
+from ..output import progress
+from ..websocket import connect, encode
+from . import corpus
+from .alignment import Aligned, end_of, read_alignment
+from .load import Meter
+from .streams import Material, Opening, Plan, Trial, run
+from .tables import Table
+from .timing import Latencies, latencies, summary
+
+MOST_RECORDINGS: Final = 200  # held in memory, unless --limit says otherwise
+
+
+class Outcome(NamedTuple):
+    trial: Trial
+    found: Latencies
+
+    def report(self) -> dict[str, Any]:
+        """Everything, for JSON."""
+        return {
+            "plan": self.trial.plan,
+            "problem": self.trial.problem,
+            "seconds": self.found.report(),
+            "load": self.trial.load.report(self.trial.plan.streams),
+        }
+
+
+class Bench:
+    """`settings` is what trials have in common, for the report."""
+
+    def __init__(
+        self, material: Material, opening: Opening, *, pid: int | None, aligned: Sequence[Aligned], settings: Any
+    ) -> None:
+        self.settings: dict[str, Any] = settings
+        self._material = material
+        self._opening = opening
+        self._pid = pid
+        self._aligned = aligned
+
+    def trial(self, plan: Plan) -> Outcome:
+        """Run one. Raises `XlsrLiveError` if no stream began, or if all came to their end and no word was heard."""
+        with progress(round(plan.warm_up + plan.seconds)) as (advance, _):
+            trial = asyncio.run(run(plan, self._material, self._opening, Meter(self._pid), advance))
+        if trial.problem and not any(heard.events for heard in trial.streams):
+            raise XlsrLiveError(trial.problem)
+        found = Latencies()
+        for number, heard in enumerate(trial.streams):
+            end = {"end_of": end_of(self._aligned, self._material, number)} if self._aligned else {}
+            found.extend(latencies(heard, since=trial.since, until=trial.until, **end))
+        if not found.committed and trial.problem is None:
+            raise XlsrLiveError("no word was heard in the measured time: longer --seconds, or other recordings")
+        return Outcome(trial, found)
+
+
+@contextmanager
+def bench_of(options: dict[str, Any]) -> Generator[Bench]:
+    """The bench that a command's options describe. Raises `XlsrLiveError`."""
+    url: str | None = options["url"]
+    pid: int | None = options["pid"]
+    if pid and not url:
+        raise ConfigError("--pid is for a server (--url): in this process CPU time is measured anyway")
+    config, token, audio = session_config(options), read_token(options["token_file"]), AudioFormat()
+    where, limit, alignment = options["where"], options["limit"] or MOST_RECORDINGS, options["alignment"]
+    recordings = corpus.spoken(corpus.read_corpus(options["data"], where=where, limit=limit))
+    aligned = read_alignment(alignment, recordings) if alignment else []
+    with waiting("reading the recordings"):
+        coded = (encode(corpus.read_samples(recording), audio.encoding) for recording in recordings)
+        samples = [np.frombuffer(one, np.int16) for one in coded]
+    settings = {
+        "data": str(options["data"] or "packaged clips"),
+        "recordings": len(samples),
+        "silence": options["silence"],
+        "alignment": str(alignment) if alignment else "times of the finals",
+        "config": msgspec.to_builtins(config),
+        "url": url,
+    }
+    with ExitStack() as stack:
+        if url:
+            opening: Opening = partial(connect, url, config=config, audio=audio, token=token)
+        else:
+            names = ("model", "revision", "language", "threads")
+            chosen = {name: options[name] for name in names}
+            recognizer = stack.enter_context(load_recognizer(**chosen, device=options["compute"]))
+            opening = partial(recognizer.session, config, audio)
+            settings["model"] = recognizer.info
+        material = Material(samples, options["silence"])
+        yield Bench(material, opening, pid=pid or 0 if url else None, aligned=aligned, settings=settings)
+
+
+def detail(outcome: Outcome) -> Table:
+    """One trial."""
+    trial, found = outcome
+    names = {
+        "shown": "word shown",
+        "committed": "word committed",
+        "final": "word final",
+        "final_after_word": "final after its last word",
+        "final_after_end": "final after the utterance's end",
+        "lag": "partial after its audio",
+    }
+    rows = [[label, *_cells(getattr(found, name))] for name, label in names.items()]
+    title = f"Latency, {trial.plan.streams} streams, {trial.plan.seconds:g} s"
+    return Table(title, ["seconds", "p50", "p95", "p99", "most", "count"], rows, [_used(outcome)])
+
+
+def curve(outcomes: Sequence[Outcome], bound: float, moment: str) -> Table:
+    """Trials by their number of streams."""
+    rows = [
+        [
+            str(trial.plan.streams),
+            *_cells(found.shown)[:2],
+            *_cells(found.committed)[:3],
+            *_cells(found.final_after_word)[:2],
+            *_cells(found.lag)[1:2],
+            "" if trial.load.cores is None else f"{trial.load.cores:.2f}",
+            trial.problem or ("yes" if within(Outcome(trial, found), bound, moment) else "no"),
+        ]
+        for trial, found in outcomes
+    ]
+    columns = ["streams", "shown p50", "p95", "committed p50", "p95", "p99", "final after last word p50", "p95"]
+    columns += ["lag p95", "cores", f"{moment} p95 under {bound:g} s"]
+    return Table("Capacity (latencies in seconds)", columns, rows)
+
+
+def within(outcome: Outcome, bound: float, moment: str) -> bool:
+    """Whether all streams came to their end and the moment's p95 is under the bound (seconds)."""
+    found = summary(getattr(outcome.found, moment))
+    return outcome.trial.problem is None and found["count"] > 0 and found["p95"] < bound
+
+
+def _cells(values: Sequence[float]) -> list[str]:
+    found = summary(values)
+    return [*(f"{found[name]:.2f}" if name in found else "" for name in ("p50", "p95", "p99", "max")), str(len(values))]
+
+
+def _used(outcome: Outcome) -> str:
+    load = outcome.trial.load
+    if load.cores is None:
+        used = "CPU time of the server not measured (--pid, where it runs here)"
+    else:
+        each = 1000 * load.cores / outcome.trial.plan.streams
+        used = f"{load.cores:.2f} CPU cores, {each:.1f} ms of CPU time for each second of a stream"
+    if load.gpu_bytes is not None:
+        share = f"{sum(load.gpu) / len(load.gpu):.0f} % busy, " if load.gpu else ""
+        used += f"; GPU {share}{load.gpu_bytes / 2**30:.1f} GiB in use"
+    return used + "."

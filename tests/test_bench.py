@@ -1,0 +1,280 @@
+"""`xlsr-live bench`: every command, small, on the bundled model; what it prints, writes and refuses."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from fake_recognizer import FakeSession, Trouble
+from numpy.typing import NDArray
+from xlsr_live.client.bench import streams
+from xlsr_live.client.bench.contenders import loop
+from xlsr_live.client.bench.group import bench
+from xlsr_live.client.bench.load import Meter
+from xlsr_live.client.bench.steps import Setting, stepped, text, whole
+from xlsr_live.client.cli import run
+from xlsr_live.server.run import running_server
+from xlsr_live.server.settings import ServerSettings
+from xlsr_live.streaming.errors import ConfigError
+from xlsr_live.streaming.events import Final
+from xlsr_live.streaming.recognizer import Recognizer
+
+Out = pytest.CaptureFixture[str]
+Clip = Callable[[str], NDArray[np.int16]]
+
+
+@pytest.fixture
+def loaded(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model of the whole test run instead of one for each command."""
+
+    class Shared:
+        def __enter__(self) -> Recognizer:
+            return recognizer
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    for command in ("accuracy", "compare", "trials"):
+        monkeypatch.setattr(f"xlsr_live.client.bench.{command}.load_recognizer", lambda *_, **__: Shared())
+
+
+@pytest.fixture
+def folder(tmp_path: Path, clip: Clip) -> Path:
+    """A recording of two digits: an utterance every three seconds."""
+    soundfile.write(tmp_path / "two.wav", clip("george")[:32_000], 16_000)
+    (tmp_path / "two.txt").write_text("one two")
+    return tmp_path
+
+
+def written(out: str) -> dict[str, Path]:
+    """The files that a command says it wrote, by name."""
+    paths = [Path(line.removeprefix("written: ")) for line in out.splitlines() if line.startswith("written: ")]
+    assert all(path.stat().st_size > 0 for path in paths)
+    return {path.name: path for path in paths}
+
+
+def report(files: dict[str, Path], name: str) -> Any:
+    read = json.loads(files[f"{name}.json"].read_text())
+    assert read["machine"]["cores"] >= 1
+    assert read["versions"]["xlsr-live"]
+    assert read["command"].startswith("xlsr-live")
+    markdown = files[f"{name}.md"].read_text()
+    for row in re.findall(r"^\|.*\|$", markdown, re.MULTILINE):
+        assert row.count("|") >= 7
+    return read
+
+
+def png(path: Path) -> bool:
+    return path.read_bytes().startswith(b"\x89PNG")
+
+
+# --- commands
+
+
+@pytest.mark.usefixtures("loaded")
+def test_accuracy_tells_errors_stability_and_cost(folder: Path, capsys: Out):
+    arguments = ["accuracy", str(folder), "--set", "480,480,4000", "--set", "200,0,1000", "--out", str(folder / "new")]
+    assert run(["bench", *arguments]) == 0
+    out = capsys.readouterr().out
+    files = written(out)
+    assert set(files) == {"accuracy.md", "accuracy.json", "accuracy-lookahead.png", "accuracy-cost.png"}
+    assert png(files["accuracy-lookahead.png"])
+    assert png(files["accuracy-cost.png"])
+    rows = report(files, "accuracy")["rows"]
+    assert [(row["mode"], (row["setting_ms"] or {}).get("hop")) for row in rows] == [
+        *((mode, hop) for hop in (480, 200) for mode in ("cached", "window")),
+        ("offline", None),
+    ]
+    offline = rows[-1]
+    assert offline["frames_as_offline"] == offline["passes_per_frame"] == 1
+    for row in rows:
+        assert row["final"] == offline["final"]  # the same second pass
+        assert row["recordings"][0]["final"] == "ONE TWO"
+        assert row["encoder_cpu_per_s"] > 0
+        assert row["session_cpu_per_s"] > 0
+        assert row["words"]["final"] == 2
+    cached, window, narrow, _, _ = rows
+    assert 1.5 < cached["passes_per_frame"] <= 2 < window["passes_per_frame"]
+    assert narrow["passes_per_frame"] == 1  # no lookahead: nothing is encoded twice
+    assert "ONE TWO" not in out  # texts are in the JSON
+    assert "480, 480, 4000" in out
+    assert "made upper case" in out
+
+
+@pytest.mark.usefixtures("loaded")
+def test_compare_puts_all_ways_side_by_side(folder: Path, capsys: Out):
+    assert run(["bench", "compare", str(folder), "--long", "10", "--chunk", "5,1,1", "--out", str(folder)]) == 0
+    out = capsys.readouterr().out
+    results = report(written(out), "compare")["results"]
+    for result in results.values():
+        names = [row["contender"] for row in result]
+        assert names[0] == "cached"
+        assert names[2:4] == ["window (5 s every 480 ms)", "loop of demos (5 s every 250 ms)"]
+        assert all(row["cpu_per_s"] > 0 for row in result)
+    short, long = results.values()
+    pipeline, offline = short[-2], short[-1]
+    assert pipeline["texts"] == offline["texts"] == ["ONE TWO"]  # one chunk: the pipeline is a whole pass
+    assert long[0]["seconds"] == pytest.approx(10.0)
+    assert long[-1]["wer"] < 0.2
+
+
+@pytest.mark.usefixtures("loaded")
+def test_latency_of_streams_in_this_process(folder: Path, capsys: Out):
+    arguments = ["--streams", "2", "--seconds", "5", "--warm-up", "0.5", "--out", str(folder), "--hop-ms", "240"]
+    assert run(["bench", "latency", str(folder), *arguments]) == 0
+    out = capsys.readouterr().out
+    read = report(written(out), "latency")
+    assert read["config"]["hop_ms"] == 240
+    assert read["model"]["name"] == "bundled"
+    (trial,) = read["trials"]
+    assert trial["plan"]["streams"] == 2
+    seconds, load = trial["seconds"], trial["load"]
+    assert seconds["shown"]["count"] == seconds["committed"]["count"] == seconds["final"]["count"] >= 2
+    assert seconds["final_after_word"]["count"] >= 1
+    for name in ("p50", "p95", "p99", "max"):
+        assert 0 < seconds["shown"][name] <= seconds["committed"][name] <= seconds["final"][name]
+        assert seconds["final_after_end"][name] < seconds["final_after_word"][name]
+    assert load["cpu_s"] > 0
+    assert load["cpu_s_per_stream_second"] == pytest.approx(load["cores"] / 2)
+
+
+def test_capacity_of_a_running_server(folder: Path, capsys: Out, recognizer: Recognizer):
+    arguments = ["--start", "1", "--most", "2", "--bound", "60", "--seconds", "4", "--warm-up", "0.5"]
+    with running_server(recognizer, ServerSettings(max_sessions=1)) as server:
+        target = ["--url", server.url, "--pid", str(os.getpid()), "--out", str(folder)]
+        assert run(["bench", "capacity", str(folder), *arguments, *target]) == 0
+    out, err = capsys.readouterr()
+    assert "1 live streams with p95 of words committed under 60 s\n" in out
+    held, refused = err.splitlines()
+    assert held == "1 streams: held"
+    assert "HTTP 503" in refused
+    files = written(out)
+    assert png(files["capacity.png"])
+    read = report(files, "capacity")
+    assert read["streams"] == 1
+    one, two = read["trials"]
+    assert one["problem"] is None
+    assert one["load"]["cpu_s"] > 0
+    assert "HTTP 503" in two["problem"]
+    assert "model" not in read  # only the server knows
+
+
+def test_help_teaches_and_bench_alone_shows_it(capsys: Out):
+    assert run(["bench"]) == 0
+    overview = capsys.readouterr().out
+    for name in bench.commands:
+        assert f"\n  {name} " in overview
+        assert run(["bench", name, "--help"]) == 0
+        text = capsys.readouterr().out
+        assert "Examples:" in text
+        assert f"xlsr-live bench {name}" in text
+
+
+# --- bad usage and bad input
+
+
+@pytest.mark.usefixtures("loaded")
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["accuracy", "nowhere"], "nowhere: no such file"),
+        (["accuracy", "--set", "480,480"], "three numbers"),
+        (["accuracy", "--set", "470,480,4000"], "multiple of 20 ms"),
+        (["accuracy", "--mode", "cached,cubist"], "'cubist'"),
+        (["accuracy", "--where", "set=x"], "--where"),
+        (["accuracy", "--limit", "0"], "--limit"),
+        (["compare", "--chunk", "4,2,2"], "longer than its two strides"),
+        (["compare", "--chunk", "ten"], "three numbers"),
+        (["latency", "--pid", "1"], "--pid"),
+        (["latency", "--url", "ws://127.0.0.1:1/v1/stream", "--seconds", "1", "--warm-up", "0"], "nothing answers"),
+        (["capacity", "--url", "ws://127.0.0.1:1/v1/stream", "--seconds", "1", "--warm-up", "0"], "nothing answers"),
+        (["capacity", "--silence", "1"], "--silence"),
+        (["capacity", "--hop-ms", "7"], "hop_ms"),
+        (["speed"], "speed"),
+    ],
+)
+def test_a_mistake_is_one_clear_line(arguments: list[str], words: str, capsys: Out):
+    assert run(["bench", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert err.startswith("xlsr-live: ")
+    assert words in err
+
+
+@pytest.mark.usefixtures("loaded")
+def test_recordings_in_which_nothing_is_heard_have_no_latency(tmp_path: Path, capsys: Out):
+    soundfile.write(tmp_path / "hush.wav", np.zeros(16_000, np.int16), 16_000)
+    (tmp_path / "hush.txt").write_text("what")
+    assert run(["bench", "latency", str(tmp_path), "--streams", "1", "--seconds", "1", "--warm-up", "0"]) == 2
+    assert "no word was heard" in capsys.readouterr().err
+
+
+# --- the parts
+
+
+@asynccontextmanager
+async def opened(trouble: Trouble) -> AsyncGenerator[FakeSession]:
+    yield FakeSession("fake", trouble)
+
+
+def test_streams_that_do_not_come_to_their_end_are_a_problem_and_not_a_hang(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(streams, "GRACE", 0.1)
+    plan, material = streams.Plan(3, seconds=0.2, warm_up=0.2), streams.Material([np.ones(800, np.int16)], 0.5)
+
+    def trial(trouble: Trouble) -> streams.Trial:
+        return asyncio.run(streams.run(plan, material, partial(opened, trouble), Meter(0)))
+
+    healthy = trial("none")
+    assert healthy.problem is None
+    for heard in healthy.streams:
+        said = [event.text for _, event in heard.events if isinstance(event, Final)]
+        assert int(said[0]) >= 2 * 16_000 * 0.2  # bytes: the later it starts the less, but all stop together
+        assert heard.begun > 0
+    assert "overloaded" in str(trial("stuck").problem)
+    with pytest.raises(ExceptionGroup):  # a bug is not a finding
+        trial("broken")
+
+
+def test_one_step_over_everything_is_the_offline_pass(recognizer: Recognizer, clip: Clip):
+    samples = clip("jackson").astype(np.float32) / 32_768
+    best = whole(recognizer, samples)
+    for mode in ("cached", "window"):
+        run = stepped(recognizer, mode, samples, Setting(30_000, 0, 0))
+        assert run.encoded == len(run.rows) == len(best.rows)
+        np.testing.assert_allclose(run.rows, best.rows, atol=2e-4)
+
+
+def test_the_loop_of_demos_makes_one_text_of_its_windows(recognizer: Recognizer, clip: Clip):
+    samples = np.tile(clip("george").astype(np.float32) / 32_768, 2)
+    rows = loop(recognizer, samples)
+    # Windows begin at multiples of 250 ms, half a frame off every other time: a frame more or less now and then.
+    assert abs(len(rows) - len(samples) / 320) < len(samples) / 4_000
+    assert text(recognizer, rows).split() == 2 * ["ONE", "TWO", "NINE", "FOUR", "EIGHT", "ONE"]
+
+
+def test_the_meter_reads_this_process_another_and_none():
+    with pytest.raises(ConfigError, match="cannot be read"):
+        Meter(2**30)
+    own, same, none = Meter(), Meter(os.getpid()), Meter(0)
+    for meter in (own, same, none):
+        meter.begin()
+    sum(i * i for i in range(1_000_000))
+    for meter in (own, same, none):
+        meter.look()
+    spent = own.load().cpu
+    assert spent is not None
+    assert spent > 0
+    assert none.load().cpu is None
+    assert none.load().cores is None
+    assert same.load().cpu == pytest.approx(spent, abs=0.05)
