@@ -131,8 +131,10 @@ def test_compare_puts_all_ways_side_by_side(folder: Path, capsys: Out):
 @pytest.mark.usefixtures("loaded")
 def test_latency_of_streams_in_this_process(folder: Path, capsys: Out):
     arguments = ["--streams", "2", "--seconds", "5", "--warm-up", "0.5", "--out", str(folder), "--hop-ms", "240"]
-    assert run(["bench", "latency", str(folder), *arguments]) == 0
+    assert run(["bench", "latency", str(folder), *arguments, "--verify"]) == 0
     out = capsys.readouterr().out
+    ((equal, total),) = re.findall(r"^(\d+) of (\d+) finals are those of the same audio alone$", out, re.MULTILINE)
+    assert int(equal) == int(total) >= 2
     read = report(written(out), "latency")
     assert read["config"]["hop_ms"] == 240
     assert read["model"]["name"] == "bundled"

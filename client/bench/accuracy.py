@@ -65,6 +65,7 @@ def accuracy(
     model: str,
     revision: str | None,
     language: str | None,
+    dtype: str,
     threads: int | None,
     compute: str,
 ) -> None:
@@ -81,7 +82,7 @@ def accuracy(
     settings = [parse_setting(one) for one in sets]
     recordings = corpus.read_corpus(data, where=where, limit=limit)
     with load_recognizer(
-        model, revision=revision, language=language, device=compute, threads=threads or 1
+        model, revision=revision, language=language, device=compute, dtype=dtype, threads=threads or 1
     ) as recognizer:
         chosen = parse_modes(modes, recognizer.info.modes)
         spelling = scoring.Spelling(recognizer.encoder.vocabulary)

@@ -60,6 +60,7 @@ def compare(
     model: str,
     revision: str | None,
     language: str | None,
+    dtype: str,
     threads: int | None,
     compute: str,
 ) -> None:
@@ -75,7 +76,7 @@ def compare(
     steps, strides = parse_setting(setting), parse_chunk(chunk)
     recordings = corpus.read_corpus(data, where=where, limit=limit)
     with load_recognizer(
-        model, revision=revision, language=language, device=compute, threads=threads or 1
+        model, revision=revision, language=language, device=compute, dtype=dtype, threads=threads or 1
     ) as recognizer:
         with waiting("loading it into a transformers pipeline"):
             pipe = contenders.pipeline(model, recognizer.info, revision)

@@ -24,13 +24,14 @@ Every figure is explained in docs/benchmarks.md.
 
 @click.command(epilog=EPILOG, short_help="How late words and finals come.")
 @click.option("--streams", type=click.IntRange(min=1), default=4, show_default=True, help="At once.")
+@click.option("--verify", is_flag=True, help="Then check that every final is what the same audio gives alone.")
 @data_options
 @load_options
 @model_options
 @device_option("--device")
 @token_option
 @session_options
-def latency(streams: int, **options: Any) -> None:
+def latency(streams: int, verify: bool, **options: Any) -> None:
     """Measure how late words are shown, committed and final with a number of live streams at once.
 
     Streams are paced like microphones and go through the recordings (default: the packaged clips) round and round,
@@ -45,8 +46,15 @@ def latency(streams: int, **options: Any) -> None:
         outcome = bench.trial(Plan(streams, options["seconds"], options["warm_up"], options["packet_ms"]))
         shown = [trials.detail(outcome)]
         tables.show(shown)
+        checked = bench.verify(outcome) if verify else None
+        if checked:
+            click.echo(f"{checked.equal} of {checked.total} finals are those of the same audio alone")
         if out:
-            report = tables.provenance("latency") | bench.settings | {"trials": [outcome.report()]}
+            report = (
+                tables.provenance("latency")
+                | bench.settings
+                | {"trials": [outcome.report()], "finals_as_alone": checked}
+            )
             for path in tables.write(out, "latency", shown, report):
                 click.echo(f"written: {path}")
         if problem := outcome.trial.problem:

@@ -76,6 +76,14 @@ class Plan:
     warm_up: float = 8.0
     packet_ms: int = 100
 
+    def wait(self, number: int) -> float:
+        """Seconds until stream `number` starts."""
+        return number / self.streams * self.warm_up / 2
+
+    def samples(self, number: int) -> int:
+        """How much audio it sends."""
+        return round((self.warm_up + self.seconds - self.wait(number)) * SAMPLE_RATE)
+
 
 @dataclass(slots=True)
 class Trial:
@@ -102,8 +110,7 @@ async def run(
     try:
         async with asyncio.timeout(plan.warm_up + plan.seconds + GRACE), asyncio.TaskGroup() as group:
             for number, heard in enumerate(trial.streams):
-                wait = number / plan.streams * plan.warm_up / 2
-                group.create_task(_stream(plan, material, opening, number, wait, heard))
+                group.create_task(_stream(plan, material, opening, number, heard))
     except TimeoutError:
         trial.problem = f"overloaded: not through {GRACE:.0f} s after the audio"
     except ExceptionGroup as errors:
@@ -120,10 +127,10 @@ async def run(
     return trial
 
 
-async def _stream(plan: Plan, material: Material, opening: Opening, number: int, wait: float, heard: Heard) -> None:
-    await asyncio.sleep(wait)
+async def _stream(plan: Plan, material: Material, opening: Opening, number: int, heard: Heard) -> None:
+    await asyncio.sleep(plan.wait(number))
     size = plan.packet_ms * SAMPLE_RATE // 1000
-    total = round((plan.warm_up + plan.seconds - wait) * SAMPLE_RATE)
+    total = plan.samples(number)
 
     async def packets() -> AsyncIterator[bytes]:
         heard.begun = time.monotonic()  # `paced` counts from the moment before it asks for the first one

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from ...streaming.config import AudioFormat
 from ...streaming.errors import ConfigError, XlsrLiveError
+from ...streaming.events import Final
+from ...streaming.frames import SAMPLE_RATE
 from ..local import load_recognizer, waiting
 from ..options import read_token, session_config
 from ..output import progress
@@ -24,18 +27,34 @@ from .streams import Material, Opening, Plan, Trial, run
 from .tables import Table
 from .timing import Latencies, latencies, summary
 
-MOST_RECORDINGS: Final = 200  # held in memory, unless --limit says otherwise
+MOST_RECORDINGS = 200  # held in memory, unless --limit says otherwise
+
+
+Alone = Callable[[NDArray[np.float32]], list[Final]]  # finals of 16 kHz samples, (n,)
+
+
+class Verified(NamedTuple):
+    equal: int  # finals: words, times and confidences
+    total: int
 
 
 class Outcome(NamedTuple):
     trial: Trial
     found: Latencies
 
+    @property
+    def level(self) -> int:
+        """The most that was given up in the measured time; 0 is nothing."""
+        since, until = self.trial.since, self.trial.until
+        seen = (event for heard in self.trial.streams for at, event in heard.events if since <= at < until)
+        return max((getattr(event, "level", 0) for event in seen), default=0)
+
     def report(self) -> dict[str, Any]:
         """Everything, for JSON."""
         return {
             "plan": self.trial.plan,
             "problem": self.trial.problem,
+            "level": self.level,
             "seconds": self.found.report(),
             "load": self.trial.load.report(self.trial.plan.streams),
         }
@@ -45,9 +64,17 @@ class Bench:
     """`settings` is what trials have in common, for the report."""
 
     def __init__(
-        self, material: Material, opening: Opening, *, pid: int | None, aligned: Sequence[Aligned], settings: Any
+        self,
+        material: Material,
+        opening: Opening,
+        *,
+        pid: int | None,
+        aligned: Sequence[Aligned],
+        settings: Any,
+        alone: Alone | None,
     ) -> None:
         self.settings: dict[str, Any] = settings
+        self._alone = alone
         self._material = material
         self._opening = opening
         self._pid = pid
@@ -66,6 +93,22 @@ class Bench:
         if not found.committed and trial.problem is None:
             raise XlsrLiveError("no word was heard in the measured time: longer --seconds, or other recordings")
         return Outcome(trial, found)
+
+    def verify(self, outcome: Outcome) -> Verified:
+        """Hold every final against that of the same audio with nobody beside it. Raises `ConfigError` on a server."""
+        if self._alone is None:
+            raise ConfigError("--verify needs the recognizer in this process: leave --url out")
+        plan, equal, total = outcome.trial.plan, 0, 0
+        size = plan.packet_ms * SAMPLE_RATE // 1000
+        with progress(plan.streams) as (advance, _):
+            for number, heard in enumerate(outcome.trial.streams):
+                said = [event for _, event in heard.events if isinstance(event, Final)]
+                audio = b"".join(self._material.packets(number, size, plan.samples(number)))
+                expected = self._alone(np.frombuffer(audio, "<i2").astype(np.float32) / np.float32(32_768))
+                equal += sum(one == other for one, other in zip(said, expected, strict=False))
+                total += max(len(said), len(expected))
+                advance()
+        return Verified(equal, total)
 
 
 @contextmanager
@@ -90,17 +133,19 @@ def bench_of(options: dict[str, Any]) -> Generator[Bench]:
         "config": msgspec.to_builtins(config),
         "url": url,
     }
+    alone: Alone | None = None
     with ExitStack() as stack:
         if url:
             opening: Opening = partial(connect, url, config=config, audio=audio, token=token)
         else:
-            names = ("model", "revision", "language", "threads")
+            names = ("model", "revision", "language", "dtype", "threads")
             chosen = {name: options[name] for name in names}
             recognizer = stack.enter_context(load_recognizer(**chosen, device=options["compute"]))
             opening = partial(recognizer.session, config, audio)
+            alone = partial(recognizer.transcribe, config=config)
             settings["model"] = recognizer.info
         material = Material(samples, options["silence"])
-        yield Bench(material, opening, pid=pid or 0 if url else None, aligned=aligned, settings=settings)
+        yield Bench(material, opening, pid=pid or 0 if url else None, aligned=aligned, settings=settings, alone=alone)
 
 
 def detail(outcome: Outcome) -> Table:
@@ -129,12 +174,13 @@ def curve(outcomes: Sequence[Outcome], bound: float, moment: str) -> Table:
             *_cells(found.final_after_word)[:2],
             *_cells(found.lag)[1:2],
             "" if trial.load.cores is None else f"{trial.load.cores:.2f}",
+            str(Outcome(trial, found).level),
             trial.problem or ("yes" if within(Outcome(trial, found), bound, moment) else "no"),
         ]
         for trial, found in outcomes
     ]
     columns = ["streams", "shown p50", "p95", "committed p50", "p95", "p99", "final after last word p50", "p95"]
-    columns += ["lag p95", "cores", f"{moment} p95 under {bound:g} s"]
+    columns += ["lag p95", "cores", "level", f"{moment} p95 under {bound:g} s"]
     return Table("Capacity (latencies in seconds)", columns, rows)
 
 
