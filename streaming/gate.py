@@ -46,9 +46,11 @@ class Gate:
         self._first = 0  # first sample of the bursts that lead up to it
         self._last = -hangover  # end of the last speech frame
         self._floor = 0  # end of the span before
+        self._heard = 0  # end of the last frame
 
     def receive(self, probability: float, start: int, end: int) -> Opened | Closed | None:
         """Take the speech probability of the frame `[start, end)`; frames follow each other without a gap."""
+        self._heard = end
         is_open = self.state in (State.SPEAKING, State.STOPPING)
         speech = probability >= self._threshold - (0.15 if is_open else 0.0)
         match self.state, speech:
@@ -86,8 +88,10 @@ class Gate:
 
     @property
     def likely_end(self) -> int | None:
-        """During the hangover: where the span ends unless speech resumes."""
-        return self._last + self._post_roll if self.state is State.STOPPING else None
+        """In the last third of the hangover, when most pauses between words are over: where the span ends unless speech
+        resumes."""
+        waiting = self.state is State.STOPPING and 3 * (self._heard - self._last) >= 2 * self._hangover
+        return self._last + self._post_roll if waiting else None
 
     @property
     def keep(self) -> int:

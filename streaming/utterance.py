@@ -139,7 +139,8 @@ class Utterance:
         if self.end is not None and self._from_live:
             self._plan_rest(self.end, now)
         elif end is not None and end != self._final_end and not self._config.appends:
-            self._plan_final(end, now)
+            # What is only likely has time until the hangover is over, and may turn out not to be wanted.
+            self._plan_final(end, now if self.end is not None else now + self._config.hangover_ms / 3000)
         asked, self._asked = self._asked, []
         return asked
 
@@ -180,7 +181,7 @@ class Utterance:
         if self._rest is not None:
             self._ask_live(self._rest, now)
 
-    def _plan_final(self, end: int, now: float) -> None:
+    def _plan_final(self, end: int, due: float) -> None:
         """The second pass over the whole utterance; during the hangover at a guess, so that it is there in time."""
         self._final_end, self._final_words, self._final, self._final_failed = end, None, None, False
         if frames(end - self.start) == 0:
@@ -188,9 +189,9 @@ class Utterance:
             return
         samples = self._read(self.start, end)
         if self._normalized:  # by the statistics of the whole, which no live step knew
-            self._final = self._ask("final", normalize(samples), now)
+            self._final = self._ask("final", normalize(samples), due)
         else:
-            self._final = self._ask("final", samples, now, reuse=self._recall(frames(end - self.start)))
+            self._final = self._ask("final", samples, due, reuse=self._recall(frames(end - self.start)))
 
     def _recall(self, end: int) -> Recall | None:
         """The last live step that heard nothing beyond frame `end`: the same whenever the pass is asked for."""

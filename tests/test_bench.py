@@ -156,7 +156,7 @@ def test_capacity_of_a_running_server(folder: Path, capsys: Out, recognizer: Rec
         target = ["--url", server.url, "--pid", str(os.getpid()), "--out", str(folder)]
         assert run(["bench", "capacity", str(folder), *arguments, *target]) == 0
     out, err = capsys.readouterr()
-    assert "1 live streams with p95 of words committed under 60 s\n" in out
+    assert "1 live streams with p95 of words shown under 60 s\n" in out
     held, refused = err.splitlines()
     assert held == "1 streams: held"
     assert "HTTP 503" in refused

@@ -158,7 +158,8 @@ def example(reason: str = "silence") -> Heard:
 
 def test_three_moments_of_each_word_and_two_of_the_utterance():
     found = latencies(example(), since=0, until=1_000)
-    assert found.shown == pytest.approx([0.2, 0.6])  # 101.0 - 100.8, 102.0 - 101.4
+    assert found.shown == pytest.approx([0.2, 0.1])  # 101.0 - 100.8, 101.5 - 101.4
+    assert found.right == pytest.approx([0.2, 0.6])  # TWO was TOO until 102.0
     assert found.committed == pytest.approx([0.7, 1.0])  # 101.5 - 100.8; TWO only with the final
     assert found.final == pytest.approx([1.6, 1.0])
     assert found.final_after_word == pytest.approx([1.0])

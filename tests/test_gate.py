@@ -92,13 +92,13 @@ def test_four_states():
     assert seen == [q, a, s, z, s, z, z, q]
 
 
-def test_during_the_hangover_it_tells_where_the_span_would_end():
+def test_late_in_the_hangover_it_tells_where_the_span_would_end():
     gate = Gate(**SETTINGS)
     likely = []
     for index, probability in enumerate(marks("##-#---")):
         gate.receive(probability, index * FRAME, (index + 1) * FRAME)
         likely.append(gate.likely_end)
-    assert likely == [None, None, 3 * FRAME, None, 5 * FRAME, 5 * FRAME, None]
+    assert likely == [None, None, None, None, None, 5 * FRAME, None]
 
 
 def test_a_finish_forgets_an_onset_and_holds_back_the_next_pre_roll():

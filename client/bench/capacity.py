@@ -28,8 +28,8 @@ Every figure is explained in docs/benchmarks.md.
 )
 @click.option(
     "--moment",
-    type=click.Choice(["shown", "committed", "final"]),
-    default="committed",
+    type=click.Choice(["shown", "right", "committed", "final"]),
+    default="shown",
     show_default=True,
     help="Which moment of a word the bound is for.",
 )

@@ -1,11 +1,15 @@
 """How late words come: pure functions on what a paced stream said and when.
 
 The *end of a word* is where the final says that it ends (or a given alignment), on the clock of the listener: when its
-last sample would have left a microphone. Three moments of a word of the final are told, each minus its end:
+last sample would have left a microphone. Four moments of a word of the final are told, each minus its end:
 
-    shown       the first event with this word: equal text, within 0.1 s of its place in the final
-    committed   the first in which it is committed, or the final
+    shown       the first event with a word within 0.1 s of its place in the final, whatever its text
+    right       the first with this word there
+    committed   the first in which this word is committed there, or the final
     final       the final
+
+`shown` says how fast words come, `right` also how often the second pass corrects them: a word that only the final gets
+right waits for the end of its utterance.
 
 and two of each utterance: its final minus the end of its last word (what a speaker waits, with the gate's hangover),
 and its final minus the utterance's end as `speech_ended` tells it (what of this is the recognizer's).
@@ -36,6 +40,7 @@ class Latencies:
     """Seconds, except `lag`; lists over words, utterances or partials. `extend` adds those of another stream."""
 
     shown: list[float] = field(default_factory=list[float])
+    right: list[float] = field(default_factory=list[float])
     committed: list[float] = field(default_factory=list[float])
     final: list[float] = field(default_factory=list[float])
     final_after_word: list[float] = field(default_factory=list[float])
@@ -104,14 +109,16 @@ def _utterance(
         spoken = begun + end_of(word)
         if not since <= spoken < until:
             continue
-        matching = [(when, other.committed) for when, other in seen if _same(word, other)]
-        found.shown.append(min((when for when, _ in matching), default=at) - spoken)
-        found.committed.append(min((when for when, committed in matching if committed), default=at) - spoken)
+        there = [(when, other) for when, other in seen if _overlap(word, other)]
+        same = [(when, other.committed) for when, other in there if other.word == word.word]
+        found.shown.append(min((when for when, _ in there), default=at) - spoken)
+        found.right.append(min((when for when, _ in same), default=at) - spoken)
+        found.committed.append(min((when for when, committed in same if committed), default=at) - spoken)
         found.final.append(at - spoken)
     if since <= spoken < until:
         found.final_after_word.append(at - spoken)
         found.final_after_end.append(at - (begun + end))
 
 
-def _same(word: Word, other: Word) -> bool:
-    return word.word == other.word and other.start < word.end + TOLERANCE and other.end > word.start - TOLERANCE
+def _overlap(word: Word, other: Word) -> bool:
+    return other.start < word.end + TOLERANCE and other.end > word.start - TOLERANCE

@@ -153,6 +153,7 @@ def detail(outcome: Outcome) -> Table:
     trial, found = outcome
     names = {
         "shown": "word shown",
+        "right": "word shown right",
         "committed": "word committed",
         "final": "word final",
         "final_after_word": "final after its last word",
@@ -169,8 +170,9 @@ def curve(outcomes: Sequence[Outcome], bound: float, moment: str) -> Table:
     rows = [
         [
             str(trial.plan.streams),
-            *_cells(found.shown)[:2],
-            *_cells(found.committed)[:3],
+            *_cells(found.shown)[:3],
+            *_cells(found.right)[:2],
+            *_cells(found.committed)[:2],
             *_cells(found.final_after_word)[:2],
             *_cells(found.lag)[1:2],
             "" if trial.load.cores is None else f"{trial.load.cores:.2f}",
@@ -179,7 +181,18 @@ def curve(outcomes: Sequence[Outcome], bound: float, moment: str) -> Table:
         ]
         for trial, found in outcomes
     ]
-    columns = ["streams", "shown p50", "p95", "committed p50", "p95", "p99", "final after last word p50", "p95"]
+    columns = [
+        "streams",
+        "shown p50",
+        "p95",
+        "p99",
+        "right p50",
+        "p95",
+        "committed p50",
+        "p95",
+        "final after last word p50",
+        "p95",
+    ]
     columns += ["lag p95", "cores", "level", f"{moment} p95 under {bound:g} s"]
     return Table("Capacity (latencies in seconds)", columns, rows)
 
