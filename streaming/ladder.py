@@ -35,6 +35,7 @@ class Ladder:
         self._began = 0.0  # of the period
         self._answered = 0.0  # when the last answer came
         self._trouble = 0.0  # when the last answer came of a period that was not calm
+        self._raised = float("-inf")  # when the level last went up
         self._answers = self._late = self._slow = 0  # in this period
 
     def level(self, now: float) -> Level:
@@ -45,6 +46,8 @@ class Ladder:
     def answered(self, now: float, *, waited: float, allowed: float) -> None:
         """An answer came after `waited` seconds; after `allowed` it was late."""
         self._answered = now
+        if now - waited < self._raised:  # it was asked for on the level below, and says nothing about this one
+            return
         self._answers += 1
         self._late += waited > allowed
         self._slow += waited > _EARLY * allowed
@@ -58,6 +61,7 @@ class Ladder:
             self._trouble = self._answered
         if self._late > _LATE * self._answers:
             self._level = Level(min(self._level + 1, Level.FINALS))
+            self._raised = now
         down = min(int((now - self._trouble) // _CALM), self._level)
         if down > 0:
             self._level, self._trouble = Level(self._level - down), now
