@@ -1,7 +1,8 @@
 """What a service under more load than it can carry gives up, step by step, and when.
 
-Finals are never given up: they are the same at every level. A level is left upwards as soon as answers come too late,
-and downwards only after a while in which they all came early, so that it does not swing.
+Finals are never given up: they are the same at every level. A level is left upwards soon after answers begin to come
+too late, judged by what was asked for on that level, and downwards only after a while in which they came early, so that
+it does not swing.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from typing import Final
 
 _PERIOD: Final = 1.0  # seconds that are judged together
 _FEWEST: Final = 4  # answers that a judgement needs
-_LATE: Final = 0.25  # share of late answers that leads up
-_EARLY: Final = 0.25  # of the time allowed; an answer within it is early
-_SLOW: Final = 0.05  # share of answers that may be neither while things are called calm
+_LATE: Final = 0.25  # share of late answers that leads up, in two successive periods
+_VERY_LATE: Final = 0.75  # share that does so at once
+_EARLY: Final = 0.5  # of the time allowed; an answer within it is early
+_SLOW: Final = 0.1  # share of answers that may be neither while things are called calm
 _CALM: Final = 5.0  # seconds of calm that lead down
 
 
@@ -37,6 +39,7 @@ class Ladder:
         self._trouble = 0.0  # when the last answer came of a period that was not calm
         self._raised = float("-inf")  # when the level last went up
         self._answers = self._late = self._slow = 0  # in this period
+        self._warned = False  # the period before was late
 
     def level(self, now: float) -> Level:
         """The level at this moment; a service that is asked nothing recovers too."""
@@ -59,9 +62,11 @@ class Ladder:
             return
         if self._slow > _SLOW * self._answers:
             self._trouble = self._answered
-        if self._late > _LATE * self._answers:
+        late = self._late > _LATE * self._answers
+        if self._late > _VERY_LATE * self._answers or (late and self._warned):
             self._level = Level(min(self._level + 1, Level.FINALS))
             self._raised = now
+        self._warned = late
         down = min(int((now - self._trouble) // _CALM), self._level)
         if down > 0:
             self._level, self._trouble = Level(self._level - down), now

@@ -167,6 +167,24 @@ def test_late_answers_lead_up_and_early_ones_down_again():
     assert down.count(Level.FINALS) >= 3  # not at the first sign of calm
 
 
+def test_a_hitch_changes_nothing_and_trouble_that_lasts_does():
+    for seconds, level in ((1, Level.NORMAL), (2, Level.WIDE)):
+        ladder = Ladder()
+        told(ladder, 0, 5, waited=0.1)
+        for tick in range(seconds * 10):
+            ladder.answered(5 + (tick + 1) / 10, waited=0.1 if tick % 2 else 0.6, allowed=0.5)
+        assert max(told(ladder, 5 + seconds, 1, waited=0.3)) == level
+
+
+def test_answers_asked_for_on_the_level_below_say_nothing_about_this_one():
+    ladder = Ladder()
+    told(ladder, 0, 1, waited=0.9)
+    assert ladder.level(1.0) == Level.WIDE
+    for tick in range(30):  # a backlog of five seconds
+        ladder.answered(1.1 + tick / 10, waited=5.0, allowed=0.5)
+    assert ladder.level(4.1) == Level.WIDE
+
+
 def test_one_late_answer_among_many_changes_nothing():
     ladder = Ladder()
     for second in range(60):
