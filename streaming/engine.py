@@ -34,6 +34,7 @@ from .windows import Memory, Recall, Reuse
 Float32 = NDArray[np.float32]
 
 _LOOK = 64  # requests that may not fit into a batch before the worker stops looking for more that do
+_LOOK_AGAIN = 0.25  # seconds for which a level is believed
 _GRACE = 0.5  # seconds in which every answer is in time: finals are due at once
 
 log = logging.getLogger("xlsr_live.engine")
@@ -122,6 +123,8 @@ class Engine:
         self._encoder = encoder
         self._clock = clock
         self._ladder = Ladder() if adaptive else None
+        self._level = Level.NORMAL  # as of `_judged`: it is asked for with every packet
+        self._judged = 0.0
         self._queues: tuple[_Queue, _Queue] = ([], [])  # whole passes, steps
         self._lanes: dict[int, _Lane] = {}  # that are not empty, by the number of their memory
         self._queued = 0
@@ -147,10 +150,11 @@ class Engine:
     @property
     def level(self) -> Level:
         """How much sessions should give up now, judged by how late answers come; nothing if not `adaptive`."""
-        if self._ladder is None:
-            return Level.NORMAL
-        with self._changed:
-            return self._ladder.level(self._clock())
+        now = self._clock()
+        if self._ladder is not None and now - self._judged > _LOOK_AGAIN:
+            with self._changed:
+                self._level, self._judged = self._ladder.level(now), now
+        return self._level
 
     def submit(
         self,
