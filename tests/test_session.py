@@ -288,7 +288,7 @@ def test_a_failed_second_pass_still_gives_every_word():
 
 
 def test_a_second_pass_that_failed_in_a_pause_is_asked_again_for_the_whole():
-    said = [sound("..AB CD ..."), sound("EF ")]
+    said = [sound("..AB CD ....."), sound("EF ")]
     session = Session(VOCABULARY, vad=LoudVad(), normalized=False)
     encoder = FakeEncoder()
     driver = Driver(session, encoder, fails=lambda request: request.kind == "final" and len(request.samples) < 20_000)
@@ -423,14 +423,14 @@ def test_a_partial_tells_its_lag_and_how_far_it_heard():
     assert [(partial.audio_s, partial.lag_ms) for partial in partials] == [(0.205, 3_500.0), (0.405, 1_500.0)]
 
 
-def test_the_second_pass_starts_while_the_hangover_still_runs():
+def test_the_second_pass_is_asked_for_late_in_the_hangover():
     session = Session(VOCABULARY, vad=LoudVad(), normalized=False)
     session.receive_audio(sound("..AB CD " + "."), 0.0)
     assert not [request for request in session.requests() if request.kind == "final"]
-    session.receive_audio(sound(".."), 1.0)  # 300 of 600 ms
+    session.receive_audio(sound("...."), 1.0)  # 500 of 600 ms
     (final,) = [request for request in session.requests() if request.kind == "final"]
-    assert final.deadline == 1.0
-    session.receive_audio(sound("A" + "." * 3), 2.0)
+    assert final.deadline == 1.2  # when the hangover is over at the latest
+    session.receive_audio(sound("A" + "." * 5), 2.0)
     (newer,) = [request for request in session.requests() if request.kind == "final"]
     assert not session.wants(final.id)
     assert session.wants(newer.id)
