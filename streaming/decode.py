@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from .vocabulary import Vocabulary
 
 Rows = NDArray[np.float32]
+Tokens = NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +59,15 @@ class GreedyDecoder:
         self._run: _Run | None = None
         self._open: DecodedWord | None = None  # the word that still lacks its boundary
 
-    def push(self, rows: Rows) -> None:
-        """Decode log-probabilities of the next frames, shape (frames, vocabulary)."""
+    def push(self, rows: Rows, tokens: Tokens | None = None) -> None:
+        """Decode log-probabilities of the next frames, shape (frames, vocabulary).
+
+        `tokens`, shape (frames,), are those of another path than the best one, which is then read instead.
+        """
         if not len(rows):
             return
-        tokens = rows.argmax(axis=1)
+        if tokens is None:
+            tokens = rows.argmax(axis=1)
         best = rows[np.arange(len(rows)), tokens]
         starts = np.flatnonzero(np.concatenate(([True], tokens[1:] != tokens[:-1])))
         ends = np.append(starts[1:], len(rows))
@@ -132,10 +137,10 @@ class GreedyDecoder:
             self._open = None
 
 
-def decode(rows: Rows, vocabulary: Vocabulary) -> list[DecodedWord]:
-    """Words of a whole utterance's log-probabilities, shape (frames, vocabulary)."""
+def decode(rows: Rows, vocabulary: Vocabulary, tokens: Tokens | None = None) -> list[DecodedWord]:
+    """Words of a whole utterance's log-probabilities, shape (frames, vocabulary), or of another path through them."""
     decoder = GreedyDecoder(vocabulary)
-    decoder.push(rows)
+    decoder.push(rows, tokens)
     decoder.finish()
     return decoder.words
 

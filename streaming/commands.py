@@ -1,0 +1,209 @@
+"""Voice commands: the best path through a grammar, held against the free path, taken or rejected.
+
+The grammar's path is paid for in nats: what it lacks, in each frame, to the best token of that frame. Speech that is not
+in the grammar makes every path through it dear, so it is rejected, and the score says how far it was. The score of a
+path is exp(-cost / letters), 1 where the grammar's path is the free path; the score of a word is the same over the
+frames around it, up to the middle of the gaps to its neighbours, so that speech which a gap would cover counts too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
+from math import exp, inf, log
+from typing import Final
+
+import numpy as np
+
+from .automaton import Automaton, TooLarge, from_network
+from .decode import DecodedWord, decode
+from .errors import ConfigError, GrammarError
+from .grammar import Grammar, parse_grammar
+from .meaning import Filled, Meaning, Network
+from .nbest import alternatives
+from .spelling import Speller
+from .viterbi import NEVER, Ints, Path, Rows, Viterbi, relative
+from .vocabulary import Vocabulary
+
+BEAM: Final = 60.0  # nats; a dearer command is never accepted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Strictness:
+    """When a command counts as said. Raises `ConfigError` for what is out of range."""
+
+    score: float = 0.3  # least score of the command, 0..1
+    word_score: float = 0.1  # least score of each of its words, 0..1
+    settle: int = 10  # frames without a token before an early decision
+
+    def __post_init__(self) -> None:
+        if not (0 < self.score <= 1 and 0 <= self.word_score <= 1 and self.settle >= 0):
+            raise ConfigError("score and word_score are between 0 and 1, settle is not negative")
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """A command that may have been said. Words have frames, and confidences as in transcripts."""
+
+    meaning: Meaning
+    words: tuple[DecodedWord, ...]
+    text: str
+    score: float  # 0..1
+    word_score: float  # 0..1, of the worst word
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """`best` is what came nearest, None if nothing came near; `accepted` says whether it counts as said."""
+
+    accepted: bool
+    best: Hypothesis | None
+    frame: int  # up to which the utterance had been heard
+    early: bool = False
+    others: tuple[Hypothesis, ...] = ()  # with other meanings, the best first
+
+    @property
+    def score(self) -> float:
+        return self.best.score if self.best else 0.0
+
+
+class Commands:
+    """A grammar compiled for a vocabulary; shared by all who listen for it. Raises `GrammarError`."""
+
+    def __init__(self, grammar: Grammar | str, vocabulary: Vocabulary) -> None:
+        self.grammar = parse_grammar(grammar) if isinstance(grammar, str) else grammar
+        self.vocabulary = vocabulary
+        self._speller = Speller(vocabulary)
+        self.network = Network(self.grammar, self._speller)
+        try:
+            self.automaton = Automaton.build(from_network(self.network), vocabulary)
+        except TooLarge as error:
+            raise GrammarError(f"the grammar is too large: {error}", 1, 1) from error
+
+    def interpret(self, texts: Iterable[str]) -> Meaning | None:
+        """What words that were heard mean."""
+        return self.network.interpret([unit for text in texts for unit in self._speller.units(text)])
+
+    @cached_property
+    def longest(self) -> Ints:
+        """Letters of the longest command through each cell; very many where there is no longest."""
+        return self.automaton.longest(self.vocabulary)[self.automaton.owner]
+
+
+class Listener:
+    """One utterance: `push` its rows as they come, then `finish`. An early decision stands."""
+
+    def __init__(self, commands: Commands, strictness: Strictness | None = None) -> None:
+        self.decision: Decision | None = None
+        self._commands = commands
+        self._strictness = strictness or Strictness()
+        self._viterbi = Viterbi(commands.automaton)
+        self._rows: list[Rows] = []
+        self._quiet = 0  # frames since the free path had a token that writes
+        self._silent = np.array([not text.strip() for text in commands.vocabulary.texts])
+
+    def push(self, rows: Rows) -> Decision | None:
+        """Take log-probabilities of the next frames, (frames, vocabulary); return the decision when it is made early."""
+        self._rows.append(rows)
+        made = self.decision
+        silent = self._silent[rows.argmax(axis=1)] if len(rows) else ()
+        for index, row in enumerate(relative(rows) if len(rows) else ()):
+            begin = 0.0 if self._viterbi.frame == 0 else -inf
+            self._viterbi.step(row, enter=begin, slip=-inf, floor=np.float32(-BEAM))
+            self._quiet = self._quiet + 1 if silent[index] else 0
+            if self.decision is None and self._quiet == self._strictness.settle:
+                self.decision = self._early()
+        return self.decision if made is None else None
+
+    def finish(self, others: int = 0) -> Decision:
+        """The utterance is over. Also tells up to so many `others` that it might have been."""
+        if self.decision is not None:
+            return self.decision
+        self.decision = self.judge()
+        if others and self.decision.best is not None:
+            self.decision = replace(self.decision, others=tuple(self._others(others, self.decision.best)))
+        return self.decision
+
+    def judge(self) -> Decision:
+        """What the decision would be if the utterance ended here; an early one does not change it."""
+        ends = [c for c in np.flatnonzero(self._viterbi.scores > NEVER) if self._ends(int(c))]
+        best = max(ends, key=lambda cell: self._viterbi.scores[cell], default=None)
+        if best is None:
+            return Decision(False, None, self._viterbi.frame)
+        hypothesis = self._hypothesis(self._viterbi.trace(int(best)))
+        return Decision(self._accepts(hypothesis), hypothesis, self._viterbi.frame)
+
+    def _ends(self, cell: int) -> bool:
+        automaton = self._commands.automaton
+        return automaton.ends[automaton.owner[cell]] >= 0
+
+    def _accepts(self, heard: Hypothesis) -> bool:
+        return heard.score >= self._strictness.score and heard.word_score >= self._strictness.word_score
+
+    # ── early decisions ──
+
+    def _early(self) -> Decision | None:
+        """Accept what nothing else in the grammar can still overtake.
+
+        Costs only grow and at most `-log(score)` for each letter is forgiven, so a path that costs more than the
+        longest command through its cell may is out for good. If every command that the other paths can still become
+        means what the best one means, then whatever follows, the end would find this command or none.
+        """
+        decision = self.judge()
+        if not decision.accepted or decision.best is None:
+            return None
+        alive = np.flatnonzero(
+            self._viterbi.scores >= np.maximum(-BEAM, log(self._strictness.score) * self._commands.longest)
+        )
+        for cell in alive:
+            for meaning in self._meanings(int(cell)):
+                if meaning is None or not _same(meaning, decision.best.meaning):
+                    return None
+        return replace(decision, early=True)
+
+    def _meanings(self, cell: int) -> Iterator[Meaning | None]:
+        """What the path in a cell can still become to mean; None where that is too much to tell."""
+        commands = self._commands
+        tokens = self._viterbi.trace(cell).tokens
+        changes = np.concatenate(([True], tokens[1:] != tokens[:-1]))
+        so_far = "".join(commands.vocabulary.texts[token] for token in tokens[changes])
+        for rest in commands.automaton.completions(int(commands.automaton.owner[cell]), commands.vocabulary):
+            yield None if rest is None else commands.interpret((so_far + rest).split())
+
+    # ── what a path says ──
+
+    def _hypothesis(self, path: Path) -> Hypothesis:
+        rows = np.concatenate(self._rows)[: len(path.tokens)]
+        words = decode(rows, self._commands.vocabulary, path.tokens)
+        meaning = self._commands.interpret([word.text for word in words])
+        assert meaning is not None  # a path through the automaton is in the grammar
+        middles = [(a.end + b.start) // 2 for a, b in pairwise(words)]
+        costs = np.add.reduceat(path.costs, [0, *middles])
+        worst = max(float(cost) / word.tokens for cost, word in zip(costs, words, strict=True))
+        mean = float(path.costs.sum()) / sum(word.tokens for word in words)
+        text = self._commands.vocabulary.join(word.text for word in words)
+        return Hypothesis(meaning, tuple(words), text, exp(-mean), exp(-worst))
+
+    def _others(self, count: int, best: Hypothesis) -> Iterator[Hypothesis]:
+        told = [best.meaning]
+        for path in alternatives(self._viterbi, relative(np.concatenate(self._rows)), self._commands.vocabulary):
+            heard = self._hypothesis(path)
+            if not any(_same(heard.meaning, meaning) for meaning in told):
+                told.append(heard.meaning)
+                yield heard
+                if len(told) > count:
+                    return
+
+
+def _same(one: Meaning, other: Meaning) -> bool:
+    """Whether two commands would be carried out alike, whatever words they were said in."""
+
+    def gist(meaning: Meaning) -> tuple[str, list[tuple[str, object]]]:
+        return meaning.command, [(slot.name, slot.value) for slot in meaning.slots]
+
+    return gist(one) == gist(other)
+
+
+__all__ = ["Commands", "Decision", "Filled", "Hypothesis", "Listener", "Strictness"]
