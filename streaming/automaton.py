@@ -26,6 +26,7 @@ ENDLESS: Final = 1_000_000  # letters
 
 Label = TypeVar("Label", bound=Hashable)
 Ints = NDArray[np.intp]
+_Arc = tuple[int, int]  # target, letters
 Bools = NDArray[np.bool_]
 
 
@@ -179,7 +180,6 @@ class Automaton:
     other_first: Ints  # (doubled arcs,)
     other_cells: Ints
     starting: Ints  # arcs that leave state 0
-    opening: Ints  # those of them that do so with a boundary
     ends: Ints  # (states,) class of ends, or -1
     bounded: Bools  # (states,) entered by a boundary only: no word is open there
 
@@ -208,7 +208,6 @@ class Automaton:
             [cell[arcs[at][0], t] for t in (vocabulary.blank, *into[arcs[at][0]]) if t != arcs[at][2]] for at in doubled
         ]
         entered, arc_first = np.unique(targets, return_index=True)
-        starts = np.array([text[:1] == BOUNDARY for text in vocabulary.texts])
         finishes = [all(vocabulary.texts[t][-1:] == BOUNDARY for t in entries) for entries in into]
         return cls(
             machine=machine,
@@ -222,7 +221,6 @@ class Automaton:
             other_first=np.cumsum([0, *map(len, others)], dtype=np.intp)[: len(doubled)],
             other_cells=np.array([c for cells in others for c in cells], np.intp),
             starting=np.array([at for at, (s, _, _) in enumerate(arcs) if s == 0], np.intp),
-            opening=np.array([at for at, (s, _, t) in enumerate(arcs) if s == 0 and starts[t]], np.intp),
             ends=np.array(machine.ends, np.intp),
             bounded=np.array(finishes) | (not vocabulary.separator),
         )
@@ -248,35 +246,53 @@ class Automaton:
             ]
         yield None
 
-    def longest(self, vocabulary: Vocabulary) -> Ints:
-        """Letters of the longest way through each state from start to end; `ENDLESS` where there is none."""
-        forward = [[(target, token) for token, target in arcs.items()] for arcs in self.machine.arcs]
-        backward: list[list[tuple[int, int]]] = [[] for _ in forward]
-        for state, arcs in enumerate(forward):
-            for target, token in arcs:
-                backward[target].append((state, token))
-        writes = [bool(text.strip()) for text in vocabulary.texts]
-        return np.minimum(_longest(forward, writes) + _longest(backward, writes), ENDLESS)
+    def best_ahead(self, worth: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The most that an end which a state leads to is worth; `worth`, (states,), is -inf for what is none."""
+        best = worth.copy()
+        while True:
+            before = best.copy()
+            for state, arcs in enumerate(self.machine.arcs):
+                if arcs:
+                    best[state] = max(best[state], *(best[target] for target in arcs.values()))
+            if np.array_equal(before, best):
+                return best
+
+    def longest(self, vocabulary: Vocabulary, *, words: bool = False) -> Ints:
+        """Letters of the longest way through each state from start to end; `ENDLESS` where there is none.
+
+        With `words`, of the longest word that is open in each state or may follow it.
+        """
+        texts = vocabulary.texts
+        forward: list[list[_Arc]] = [[] for _ in self.machine.arcs]
+        backward: list[list[_Arc]] = [[] for _ in self.machine.arcs]
+        behind, ahead = np.zeros((2, len(forward)), np.intp)
+        for state, arcs in enumerate(self.machine.arcs):
+            for token, target in arcs.items():
+                writes = int(bool(texts[token].strip()))
+                if words and (
+                    texts[token] != texts[token].strip() or not vocabulary.separator
+                ):  # a word ends or begins
+                    behind[target] = max(behind[target], writes)
+                    ahead[state] = max(ahead[state], writes)
+                elif state != target:
+                    forward[state].append((target, writes))
+                    backward[target].append((state, writes))
+        return np.minimum(_longest(forward, behind) + _longest(backward, ahead), ENDLESS)
 
 
-def _longest(arcs: list[list[tuple[int, int]]], writes: list[bool]) -> Ints:
-    """Letters of the longest way that leads to each state, in topological order; on and after cycles `ENDLESS`."""
+def _longest(arcs: list[list[_Arc]], first: Ints) -> Ints:
+    """Letters of the longest way to each state, `first` at its beginning; `ENDLESS` on cycles and after them."""
     waits = [0] * len(arcs)
-    for state, leaving in enumerate(arcs):
+    for leaving in arcs:
         for target, _ in leaving:
-            waits[target] += target != state
-    longest = np.full(len(arcs), ENDLESS, np.intp)
+            waits[target] += 1
+    longest = first.copy()
     ready = [state for state, count in enumerate(waits) if not count]
-    longest[ready] = 0
-    for state in ready:  # grows on the way
-        for target, token in arcs[state]:
-            if target != state:
-                far = longest[state] + writes[token]
-                longest[target] = far if longest[target] == ENDLESS else max(longest[target], far)
-                waits[target] -= 1
-                if not waits[target]:
-                    ready.append(target)
-    for state, count in enumerate(waits):
-        if count:
-            longest[state] = ENDLESS
+    for state in ready:  # grows on the way, in topological order
+        for target, letters in arcs[state]:
+            longest[target] = max(longest[target], longest[state] + letters)
+            waits[target] -= 1
+            if not waits[target]:
+                ready.append(target)
+    longest[np.flatnonzero(waits)] = ENDLESS
     return longest

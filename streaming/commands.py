@@ -1,9 +1,11 @@
 """Voice commands: the best path through a grammar, held against the free path, taken or rejected.
 
-The grammar's path is paid for in nats: what it lacks, in each frame, to the best token of that frame. Speech that is not
-in the grammar makes every path through it dear, so it is rejected, and the score says how far it was. The score of a
-path is exp(-cost / letters), 1 where the grammar's path is the free path; the score of a word is the same over the
-frames around it, up to the middle of the gaps to its neighbours, so that speech which a gap would cover counts too.
+A path is paid for in nats: what it lacks, in each frame, to the best token of that frame. Speech that is not in the
+grammar makes every path through it dear, so it is rejected, and the score says how far off it was. The closeness of a
+path is exp(-cost / letters), 1 where the grammar's path is the free path. Its score is the geometric mean of that and
+of its confidence as a transcript: noise, in which nothing is likely, is close to anything. The score of a word is its
+closeness alone, over the frames since the word before it, for the last word to the end, so that speech which lies in a
+gap counts too.
 """
 
 from __future__ import annotations
@@ -11,14 +13,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import pairwise
+from itertools import groupby, pairwise
 from math import exp, inf, log
 from typing import Final
 
 import numpy as np
 
 from .automaton import Automaton, TooLarge, from_network
-from .decode import DecodedWord, decode
+from .decode import DecodedWord, confidence, decode
 from .errors import ConfigError, GrammarError
 from .grammar import Grammar, parse_grammar
 from .meaning import Filled, Meaning, Network
@@ -34,8 +36,8 @@ BEAM: Final = 60.0  # nats; a dearer command is never accepted
 class Strictness:
     """When a command counts as said. Raises `ConfigError` for what is out of range."""
 
-    score: float = 0.3  # least score of the command, 0..1
-    word_score: float = 0.1  # least score of each of its words, 0..1
+    score: float = 0.5  # least score of the command, 0..1
+    word_score: float = 0.05  # least score of each of its words, 0..1
     settle: int = 10  # frames without a token before an early decision
 
     def __post_init__(self) -> None:
@@ -86,10 +88,20 @@ class Commands:
         """What words that were heard mean."""
         return self.network.interpret([unit for text in texts for unit in self._speller.units(text)])
 
+    def text(self, path: Path) -> str:
+        """What a path writes so far."""
+        tokens: list[int] = path.tokens.tolist()
+        return "".join(self.vocabulary.texts[token] for token, _ in groupby(tokens))
+
     @cached_property
     def longest(self) -> Ints:
         """Letters of the longest command through each cell; very many where there is no longest."""
         return self.automaton.longest(self.vocabulary)[self.automaton.owner]
+
+    @cached_property
+    def longest_word(self) -> Ints:
+        """Letters of the longest word through, or after, each state."""
+        return self.automaton.longest(self.vocabulary, words=True)
 
 
 class Listener:
@@ -105,13 +117,13 @@ class Listener:
         self._silent = np.array([not text.strip() for text in commands.vocabulary.texts])
 
     def push(self, rows: Rows) -> Decision | None:
-        """Take log-probabilities of the next frames, (frames, vocabulary); return the decision when it is made early."""
+        """Take log-probabilities of the next frames, (frames, vocabulary); return a decision that is made early."""
         self._rows.append(rows)
         made = self.decision
         silent = self._silent[rows.argmax(axis=1)] if len(rows) else ()
         for index, row in enumerate(relative(rows) if len(rows) else ()):
             begin = 0.0 if self._viterbi.frame == 0 else -inf
-            self._viterbi.step(row, enter=begin, slip=-inf, floor=np.float32(-BEAM))
+            self._viterbi.step(row, enter=begin, floor=np.float32(-BEAM))
             self._quiet = self._quiet + 1 if silent[index] else 0
             if self.decision is None and self._quiet == self._strictness.settle:
                 self.decision = self._early()
@@ -137,7 +149,7 @@ class Listener:
 
     def _ends(self, cell: int) -> bool:
         automaton = self._commands.automaton
-        return automaton.ends[automaton.owner[cell]] >= 0
+        return bool(automaton.ends[automaton.owner[cell]] >= 0)
 
     def _accepts(self, heard: Hypothesis) -> bool:
         return heard.score >= self._strictness.score and heard.word_score >= self._strictness.word_score
@@ -147,44 +159,63 @@ class Listener:
     def _early(self) -> Decision | None:
         """Accept what nothing else in the grammar can still overtake.
 
-        Costs only grow and at most `-log(score)` for each letter is forgiven, so a path that costs more than the
-        longest command through its cell may is out for good. If every command that the other paths can still become
-        means what the best one means, then whatever follows, the end would find this command or none.
+        Costs only grow, so a path that costs more than the longest command through its cell may (its closeness must be
+        the square of the least score) is out for good, and so is one with a word that costs more than it may. If every
+        command that the other paths can still become means what the best one means, then whatever follows, the end
+        would find this command or none.
         """
         decision = self.judge()
         if not decision.accepted or decision.best is None:
             return None
-        alive = np.flatnonzero(
-            self._viterbi.scores >= np.maximum(-BEAM, log(self._strictness.score) * self._commands.longest)
-        )
-        for cell in alive:
-            for meaning in self._meanings(int(cell)):
-                if meaning is None or not _same(meaning, decision.best.meaning):
-                    return None
+        allowed = 2 * log(self._strictness.score) * self._commands.longest
+        for cell in np.flatnonzero(self._viterbi.scores >= np.maximum(allowed, -BEAM)):
+            path = self._viterbi.trace(int(cell))
+            if self._can_be_accepted(path):
+                for meaning in self._meanings(path):
+                    if meaning is None or not _same(meaning, decision.best.meaning):
+                        return None
         return replace(decision, early=True)
 
-    def _meanings(self, cell: int) -> Iterator[Meaning | None]:
-        """What the path in a cell can still become to mean; None where that is too much to tell."""
+    def _can_be_accepted(self, path: Path) -> bool:
+        """Whether all words of an unfinished path may still turn out good enough."""
+        automaton = self._commands.automaton
+        state = int(automaton.owner[path.cell])
+        allowed = -log(max(self._strictness.word_score, 1e-9))  # for each letter
+        ahead = allowed * int(self._commands.longest_word[state])
+        words, costs = self._words(path)
+        if not words:
+            return float(path.costs.sum()) <= ahead
+        *costs, last = costs
+        if not automaton.bounded[state]:  # the last word is open
+            return last <= ahead and _within(costs, words, allowed)
+        since = float(path.costs[words[-1].end :].sum())  # the next word's, or the last one's if it is the last
+        ended = bool(automaton.ends[state] >= 0) and last <= allowed * words[-1].tokens
+        return (ended or since <= ahead) and _within([*costs, last - since], words, allowed)
+
+    def _meanings(self, path: Path) -> Iterator[Meaning | None]:
+        """What a path can still become to mean; None where that is too much to tell."""
         commands = self._commands
-        tokens = self._viterbi.trace(cell).tokens
-        changes = np.concatenate(([True], tokens[1:] != tokens[:-1]))
-        so_far = "".join(commands.vocabulary.texts[token] for token in tokens[changes])
-        for rest in commands.automaton.completions(int(commands.automaton.owner[cell]), commands.vocabulary):
+        so_far = commands.text(path)
+        for rest in commands.automaton.completions(int(commands.automaton.owner[path.cell]), commands.vocabulary):
             yield None if rest is None else commands.interpret((so_far + rest).split())
 
     # ── what a path says ──
 
-    def _hypothesis(self, path: Path) -> Hypothesis:
+    def _words(self, path: Path) -> tuple[list[DecodedWord], list[float]]:
+        """Words of a path from the first frame on, and the cost of each."""
         rows = np.concatenate(self._rows)[: len(path.tokens)]
         words = decode(rows, self._commands.vocabulary, path.tokens)
+        bounds = [0, *(word.end for word in words[:-1]), len(rows)]
+        return words, [float(path.costs[start:end].sum()) for start, end in pairwise(bounds)]
+
+    def _hypothesis(self, path: Path) -> Hypothesis:
+        words, costs = self._words(path)
         meaning = self._commands.interpret([word.text for word in words])
         assert meaning is not None  # a path through the automaton is in the grammar
-        middles = [(a.end + b.start) // 2 for a, b in pairwise(words)]
-        costs = np.add.reduceat(path.costs, [0, *middles])
-        worst = max(float(cost) / word.tokens for cost, word in zip(costs, words, strict=True))
-        mean = float(path.costs.sum()) / sum(word.tokens for word in words)
+        worst = max(cost / word.tokens for cost, word in zip(costs, words, strict=True))
+        closeness = exp(-sum(costs) / sum(word.tokens for word in words))
         text = self._commands.vocabulary.join(word.text for word in words)
-        return Hypothesis(meaning, tuple(words), text, exp(-mean), exp(-worst))
+        return Hypothesis(meaning, tuple(words), text, (closeness * confidence(words)) ** 0.5, exp(-worst))
 
     def _others(self, count: int, best: Hypothesis) -> Iterator[Hypothesis]:
         told = [best.meaning]
@@ -195,6 +226,11 @@ class Listener:
                 yield heard
                 if len(told) > count:
                     return
+
+
+def _within(costs: list[float], words: list[DecodedWord], allowed: float) -> bool:
+    """Whether each of the costs, which are those of the first words, is at most `allowed` for each token."""
+    return all(cost <= allowed * word.tokens for cost, word in zip(costs, words, strict=False))
 
 
 def _same(one: Meaning, other: Meaning) -> bool:

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, NoReturn
 
 from .errors import GrammarError
-from .grammar import Choice, Expression, Grammar, Position, Repeat, Slot, Use, Value, Word, Worth
+from .grammar import NOWHERE, Choice, Expression, Grammar, Position, Repeat, Slot, Use, Value, Word, Worth
 from .grammar import Sequence as Row
 from .numbers import BUILT_IN, LARGEST, number
 from .spelling import Speller
 
-LARGEST_NETWORK: Final = 200_000  # nodes
+LARGEST_NETWORK: Final = 30_000  # nodes
 
 
 class Filled(NamedTuple):
@@ -66,12 +66,15 @@ class Network:
         self._speller = speller
         self._nodes: list[_Node] = []
         self._within: list[str] = []  # rules being unfolded
+        self._at = NOWHERE  # the last rule that was used
+        for body in (*grammar.commands.values(), *grammar.rules.values()):
+            self._check_words(body)
         ends: list[int] = []
         for name, body in grammar.commands.items():
             after = self._add(_Node(mark=_Mark(name)))
             ends.append(self._build(body, after))
             if self.ends(self.closure([ends[-1]])):
-                _fail(f"{name} could be said without a word", grammar.at.get(name, Position(1, 1)))
+                _fail(f"{name} could be said without a word", grammar.at.get(name, NOWHERE))
         for name in grammar.rules:
             self._expand(Use(name), None)  # what no command uses must be right too
         self.start = self._add(_Node(next=tuple(ends)))
@@ -150,7 +153,7 @@ class Network:
                 elif isinstance(each.of, Slot):
                     slots.append(Filled(each.of.name, self._value(said), first, count))
                 open_[-1][1].extend(said)
-        return tuple(sorted(slots, key=lambda slot: slot.first))
+        return tuple(sorted(slots, key=lambda slot: (slot.first, -slot.last)))
 
     def _value(self, said: list[str | Worth]) -> Value | list[Value]:
         """One value as it is, texts worth something as one text, numbers as a list, anything else as words."""
@@ -183,19 +186,28 @@ class Network:
                 return self._add(_Node(mark=_Mark(expression, begins=True), next=(self._build(body, close),)))
 
     def _word(self, word: Word, after: int) -> int:
-        spelled = self._speller.spell(word.text)
-        if spelled is None:
-            self._cannot_write(word)
+        spelled = self._speller.spell(word.text) or ""
         if self._speller.separator:
-            return self._add(_Node(spelled, word.text, next=(after,)), word.at)
+            return self._add(_Node(spelled, word.text, next=(after,)))
         for index in reversed(range(len(spelled))):  # without boundaries every character is a unit of its own
-            after = self._add(_Node(spelled[index], "" if index else word.text, next=(after,)), word.at)
+            after = self._add(_Node(spelled[index], "" if index else word.text, next=(after,)))
         return after
 
-    def _cannot_write(self, word: Word) -> NoReturn:
-        unknown = self._speller.unknown(word.text)
-        why = f"no {' '.join(unknown)}" if unknown else "not these letters in this order"
-        _fail(f"the model cannot write {word.text}: its vocabulary has {why} (write words as they are said)", word.at)
+    def _check_words(self, expression: Expression) -> None:
+        """Refuse the first word that cannot be written."""
+        match expression:
+            case Word(text, at):
+                if self._speller.spell(text) is None:
+                    unknown = " ".join(self._speller.unknown(text))
+                    why = f"no {unknown}" if unknown else "not these letters in this order"
+                    _fail(f"the model cannot write {text}: its vocabulary has {why} (write words as they are said)", at)
+            case Use():
+                pass
+            case Row(parts) | Choice(parts):
+                for part in parts:
+                    self._check_words(part)
+            case Repeat(body) | Slot(_, body) | Worth(body):
+                self._check_words(body)
 
     def _repeat(self, body: Expression, least: int, most: int | None, after: int) -> int:
         if most is None:
@@ -211,6 +223,8 @@ class Network:
 
     def _expand(self, use: Use, after: int | None) -> int:
         """The nodes of a rule; without `after` it is only looked at."""
+        if use.at != NOWHERE:
+            self._at = use.at
         body = self._grammar.rules.get(use.name, BUILT_IN.get(use.name))
         if use.bounds and use.name == "number":
             low, high = use.bounds
@@ -222,15 +236,14 @@ class Network:
         if use.name in self._within:
             _fail(f"the rule <{use.name}> uses itself", use.at)
         self._within.append(use.name)
-        start = self._build(body, self._add(_Node(), use.at) if after is None else after)
+        start = self._build(body, self._add(_Node()) if after is None else after)
         self._within.pop()
         return start
 
-    def _add(self, node: _Node, at: Position | None = None) -> int:
+    def _add(self, node: _Node) -> int:
         self._nodes.append(node)
         if len(self._nodes) > LARGEST_NETWORK:
-            line, column = at or Position(1, 1)
-            raise GrammarError(f"the grammar unfolds to more than {LARGEST_NETWORK} nodes", line, column)
+            _fail(f"the grammar unfolds to more than {LARGEST_NETWORK} nodes", self._at)
         return len(self._nodes) - 1
 
 

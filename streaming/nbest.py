@@ -74,9 +74,9 @@ def alternatives(viterbi: Viterbi, rows: Floats, vocabulary: Vocabulary) -> Iter
         if state == 0 and tokens and rested[0] > NEVER:
             heapq.heappush(queue, (-float(rested[0]), next(order), tokens))
         for token, source in into[state]:
-            after = rested
+            after: Scores = rested
             if tokens and token == tokens[0]:  # a blank must stand between
-                after = np.append(rows[:, blank] + rested[1:], NEVER)
+                after = np.append(np.diff(total[:, blank]) + rested[1:], -inf)
             add(_Hypothesis(source, (token, *tokens), _spoken(after, total[:, token])))
 
 
@@ -96,5 +96,5 @@ def _align(tokens: tuple[int, ...], rows: Floats, vocabulary: Vocabulary) -> Pat
     automaton = Automaton.lay_out(line, vocabulary)
     viterbi = Viterbi(automaton)
     for frame, row in enumerate(rows):
-        viterbi.step(row, enter=-inf if frame else 0.0, slip=-inf, floor=NEVER)
+        viterbi.step(row, enter=-inf if frame else 0.0, floor=NEVER)
     return viterbi.trace(max(viterbi.cells(len(tokens)), key=lambda cell: viterbi.scores[cell]))

@@ -13,7 +13,7 @@ ONES: Final = (
 )
 TENS: Final = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 # fmt: on
-LARGEST: Final = 9_999
+LARGEST: Final = 999
 
 DIGIT: Final = Choice(
     (
@@ -37,10 +37,8 @@ def spoken(value: int) -> list[Expression]:
     if value < 100:
         tens, rest = divmod(value, 10)
         return [Word(TENS[tens - 2]), *(spoken(rest) if rest else [])]
-    size, name = (100, "hundred") if value < 1_000 else (1_000, "thousand")
-    count, rest = divmod(value, size)
-    link = [Repeat(Word("and"), 0, 1)] if 0 < rest < 100 else []
-    return [*spoken(count), Word(name), *link, *(spoken(rest) if rest else [])]
+    hundreds, rest = divmod(value, 100)
+    return [Word(ONES[hundreds]), Word("hundred"), *([Repeat(Word("and"), 0, 1), *spoken(rest)] if rest else [])]
 
 
 def _worth(parts: list[Expression], value: Value) -> Worth:

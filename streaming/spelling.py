@@ -10,8 +10,8 @@ class Speller:
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.separator = vocabulary.separator
-        self._pieces = {piece for text in vocabulary.texts if (piece := text.strip())}
-        self._alphabet = set("".join(self._pieces))
+        self._texts = {text for text in vocabulary.texts if text.strip()}
+        self._alphabet = set("".join(text.strip() for text in self._texts))
 
     def units(self, phrase: str) -> list[str]:
         """The words of a phrase, or its characters where the vocabulary has no boundaries."""
@@ -33,9 +33,13 @@ class Speller:
                 return form
         return None
 
-    def _can_write(self, text: str) -> bool:
-        """Whether tokens, one after the other, make the text."""
-        reached = [True] + [False] * len(text)
-        for end in range(1, len(text) + 1):
-            reached[end] = any(reached[start] and text[start:end] in self._pieces for start in range(end))
+    def _can_write(self, word: str) -> bool:
+        """Whether tokens, one after the other, make the word; none with a boundary inside it."""
+        reached = [True] + [False] * len(word)
+        for end in range(1, len(word) + 1):
+            after = {"", self.separator} if end == len(word) else {""}
+            for start in range(end):
+                before = {"", self.separator} if start == 0 else {""}
+                forms = {left + word[start:end] + right for left in before for right in after}
+                reached[end] |= reached[start] and not forms.isdisjoint(self._texts)
         return reached[-1]

@@ -51,7 +51,7 @@ class Viterbi:
         self.begun = frame  # the first frame
         self.scores = np.full(automaton.size, NEVER, np.float32)
         self._history: list[tuple[Ints, Floats]] = []  # cells alive after each frame, with their scores
-        self._entries: list[tuple[float, float]] = []  # what `step` was told, for each frame
+        self._entries: list[float] = []  # what `step` was told, for each frame
 
     @property
     def frame(self) -> int:
@@ -65,15 +65,15 @@ class Viterbi:
         fork._history, fork._entries = list(self._history), list(self._entries)
         return fork
 
-    def step(self, row: Floats, *, enter: float, slip: float, floor: Floats | np.float32) -> None:
+    def step(self, row: Floats, *, enter: float, floor: Floats | np.float32) -> None:
         """Take the next frame: relative log-probabilities, (vocabulary,).
 
-        Paths may begin with `enter` as their score, -inf for none; with `slip` those whose first token is a boundary.
-        Cells below `floor`, one for all or (cells,), are dropped.
+        Paths may begin with `enter` as their score, -inf for none. Cells below `floor`, one for all or (cells,), are
+        dropped.
         """
         automaton = self.automaton
-        self._entries.append((enter, slip))
-        if enter == slip == NEVER and not (len(self._history) and len(self._history[-1][0])):
+        self._entries.append(enter)
+        if enter == NEVER and not (len(self._history) and len(self._history[-1][0])):
             self._history.append((np.empty(0, np.intp), np.empty(0, np.float32)))
             return
         leaving = np.maximum.reduceat(self.scores, automaton.first)  # best cell of each state
@@ -84,8 +84,6 @@ class Viterbi:
             arcs[automaton.doubled] = others
             if enter > NEVER:
                 arcs[automaton.starting] = np.maximum(arcs[automaton.starting], np.float32(enter))
-        if slip > NEVER:
-            arcs[automaton.opening] = np.maximum(arcs[automaton.opening], np.float32(slip))
         scores = np.empty_like(self.scores)
         scores[automaton.first] = leaving
         entered = automaton.entered
@@ -131,7 +129,7 @@ class Viterbi:
     def _before(self, cell: int, at: int, scores: Floats) -> tuple[int, float]:
         """The cell before `cell`, -1 where the path begins, and its score."""
         automaton = self.automaton
-        enter, slip = self._entries[at]
+        enter = self._entries[at]
         state = int(automaton.owner[cell])
         candidates: list[int] = []
         begin = float(NEVER)
@@ -146,7 +144,7 @@ class Viterbi:
                 source = int(automaton.arc_source[arc])
                 candidates += [c for c in self.cells(source) if automaton.token[c] != token]
                 if source == 0:
-                    begin = max(begin, enter, slip if arc in automaton.opening else begin)
+                    begin = enter
         best = max(candidates, key=lambda c: scores[c])
         return (-1, begin) if begin >= scores[best] else (best, float(scores[best]))
 
