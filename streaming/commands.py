@@ -23,7 +23,7 @@ from .automaton import Automaton, TooLarge, from_network
 from .decode import DecodedWord, confidence, decode
 from .errors import ConfigError, GrammarError
 from .grammar import Grammar, parse_grammar
-from .meaning import Filled, Meaning, Network
+from .meaning import Meaning, Network
 from .nbest import alternatives
 from .spelling import Speller
 from .viterbi import NEVER, Ints, Path, Rows, Viterbi, relative
@@ -88,6 +88,11 @@ class Commands:
         """What words that were heard mean."""
         return self.network.interpret([unit for text in texts for unit in self._speller.units(text)])
 
+    def understand(self, typed: str) -> Meaning | None:
+        """What typed words mean."""
+        units = [self._speller.spell(unit) for unit in self._speller.units(typed)]
+        return self.network.interpret([unit or "" for unit in units])
+
     def text(self, path: Path) -> str:
         """What a path writes so far."""
         tokens: list[int] = path.tokens.tolist()
@@ -105,10 +110,11 @@ class Commands:
 
 
 class Listener:
-    """One utterance: `push` its rows as they come, then `finish`. An early decision stands."""
+    """One utterance: `push` its rows as they come, then `finish`. A decision that is made `early` stands."""
 
-    def __init__(self, commands: Commands, strictness: Strictness | None = None) -> None:
+    def __init__(self, commands: Commands, strictness: Strictness | None = None, *, early: bool = True) -> None:
         self.decision: Decision | None = None
+        self._may_be_early = early
         self._commands = commands
         self._strictness = strictness or Strictness()
         self._viterbi = Viterbi(commands.automaton)
@@ -125,7 +131,7 @@ class Listener:
             begin = 0.0 if self._viterbi.frame == 0 else -inf
             self._viterbi.step(row, enter=begin, floor=np.float32(-BEAM))
             self._quiet = self._quiet + 1 if silent[index] else 0
-            if self.decision is None and self._quiet == self._strictness.settle:
+            if self._may_be_early and self.decision is None and self._quiet == self._strictness.settle:
                 self.decision = self._early()
         return self.decision if made is None else None
 
@@ -240,6 +246,3 @@ def _same(one: Meaning, other: Meaning) -> bool:
         return meaning.command, [(slot.name, slot.value) for slot in meaning.slots]
 
     return gist(one) == gist(other)
-
-
-__all__ = ["Commands", "Decision", "Filled", "Hypothesis", "Listener", "Strictness"]

@@ -34,6 +34,13 @@ class Meaning(NamedTuple):
     command: str
     slots: tuple[Filled, ...]
 
+    def values(self) -> dict[str, object]:
+        """What each slot holds; a list where it was filled more than once."""
+        values: dict[str, list[object]] = {}
+        for slot in self.slots:
+            values.setdefault(slot.name, []).append(slot.value)
+        return {name: held[0] if len(held) == 1 else held for name, held in values.items()}
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Mark:
