@@ -5,7 +5,7 @@ grammar makes every path through it dear, so it is rejected, and the score says 
 path is exp(-cost / letters), 1 where the grammar's path is the free path. Its score is the geometric mean of that and
 of its confidence as a transcript: noise, in which nothing is likely, is close to anything. The score of a word is its
 closeness alone, over the frames since the word before it, for the last word to the end, so that speech which lies in a
-gap counts too.
+gap counts too; and so for single letters: two that were clearly heard and are not in the command are too much.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class Strictness:
 
     score: float = 0.5  # least score of the command, 0..1
     word_score: float = 0.05  # least score of each of its words, 0..1
+    letter_cost: float = 12.0  # nats, the most for each of its letters with what was heard since the one before
     settle: int = 10  # frames without a token before an early decision
 
     def __post_init__(self) -> None:
@@ -54,6 +55,7 @@ class Hypothesis:
     text: str
     score: float  # 0..1
     word_score: float  # 0..1, of the worst word
+    letter_cost: float  # nats, of the dearest letter
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +160,12 @@ class Listener:
         return bool(automaton.ends[automaton.owner[cell]] >= 0)
 
     def _accepts(self, heard: Hypothesis) -> bool:
-        return heard.score >= self._strictness.score and heard.word_score >= self._strictness.word_score
+        least = self._strictness
+        return (
+            heard.score >= least.score
+            and heard.word_score >= least.word_score
+            and heard.letter_cost <= least.letter_cost
+        )
 
     # ── early decisions ──
 
@@ -166,9 +173,9 @@ class Listener:
         """Accept what nothing else in the grammar can still overtake.
 
         Costs only grow, so a path that costs more than the longest command through its cell may (its closeness must be
-        the square of the least score) is out for good, and so is one with a word that costs more than it may. If every
-        command that the other paths can still become means what the best one means, then whatever follows, the end
-        would find this command or none.
+        the square of the least score) is out for good, and so is one with a word or a letter that costs more than it
+        may. If every command that the other paths can still become means what the best one means, then whatever
+        follows, the end would find this command or none.
         """
         decision = self.judge()
         if not decision.accepted or decision.best is None:
@@ -176,7 +183,7 @@ class Listener:
         allowed = 2 * log(self._strictness.score) * self._commands.longest
         for cell in np.flatnonzero(self._viterbi.scores >= np.maximum(allowed, -BEAM)):
             path = self._viterbi.trace(int(cell))
-            if self._can_be_accepted(path):
+            if self._letter_cost(path) <= self._strictness.letter_cost and self._can_be_accepted(path):
                 for meaning in self._meanings(path):
                     if meaning is None or not _same(meaning, decision.best.meaning):
                         return None
@@ -214,6 +221,11 @@ class Listener:
         bounds = [0, *(word.end for word in words[:-1]), len(rows)]
         return words, [float(path.costs[start:end].sum()) for start, end in pairwise(bounds)]
 
+    def _letter_cost(self, path: Path) -> float:
+        """Of the dearest letter, from the end of the letter before; what follows the last counts as one more."""
+        ends = np.flatnonzero(~self._silent[path.tokens] & np.append(path.tokens[1:] != path.tokens[:-1], True)) + 1
+        return float(np.add.reduceat(path.costs, [0, *ends[ends < len(path.costs)].tolist()]).max())
+
     def _hypothesis(self, path: Path) -> Hypothesis:
         words, costs = self._words(path)
         meaning = self._commands.interpret([word.text for word in words])
@@ -221,7 +233,8 @@ class Listener:
         worst = max(cost / word.tokens for cost, word in zip(costs, words, strict=True))
         closeness = exp(-sum(costs) / sum(word.tokens for word in words))
         text = self._commands.vocabulary.join(word.text for word in words)
-        return Hypothesis(meaning, tuple(words), text, (closeness * confidence(words)) ** 0.5, exp(-worst))
+        letter = self._letter_cost(path)
+        return Hypothesis(meaning, tuple(words), text, (closeness * confidence(words)) ** 0.5, exp(-worst), letter)
 
     def _others(self, count: int, best: Hypothesis) -> Iterator[Hypothesis]:
         told = [best.meaning]

@@ -202,7 +202,7 @@ def early(commands: Commands, clips: list[Clip], threshold: float) -> None:
             if decision.early and end.accepted:
                 contradicted += decision.best.meaning != end.best.meaning
         print(
-            f"settle {20 * settle} ms: of {accepted} accepted {made} decided early, {soon} within 100 ms after the last "
+            f"settle {20 * settle} ms: of {accepted} accepted {made} decided early, {soon} within 100 ms of the last "
             f"token; {contradicted} contradicted by the end; {false} accepted outside the grammar"
         )
 
