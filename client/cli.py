@@ -15,6 +15,7 @@ import click
 
 from ..streaming.errors import XlsrLiveError
 from .bench.group import bench
+from .commands import commands
 from .demo import demo
 from .devices import devices
 from .doctor import doctor
@@ -52,7 +53,7 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (demo, transcribe, mic, serve, stream, bench, devices, doctor):
+for command in (demo, transcribe, mic, commands, serve, stream, bench, devices, doctor):
     cli.add_command(command)
 
 

@@ -3,6 +3,7 @@
     XlsrLiveError
       AudioError      the audio is not what was declared (yours)
       ConfigError     a setting is unknown or out of range (yours)
+        GrammarError  a grammar of commands, at a line and a column (yours)
       ModelError      the checkpoint cannot be loaded or does not fit (yours)
       BacklogFull     more audio than the session may hold; wait and send it again (yours)
       SessionClosed   the session has ended (yours)
@@ -30,6 +31,17 @@ class AudioError(XlsrLiveError):
 
 class ConfigError(XlsrLiveError):
     code = "bad_config"
+
+
+class GrammarError(ConfigError):
+    """`line` and `column` are counted from 1; the message begins with them."""
+
+    code = "bad_grammar"
+
+    def __init__(self, message: str, line: int, column: int) -> None:
+        super().__init__(f"line {line}, column {column}: {message}")
+        self.line = line
+        self.column = column
 
 
 class ModelError(XlsrLiveError):

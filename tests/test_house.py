@@ -36,6 +36,17 @@ PURE = (
     "report",
     "utterance",
     "session",
+    "grammar",
+    "numbers",
+    "spelling",
+    "meaning",
+    "automaton",
+    "viterbi",
+    "nbest",
+    "commands",
+    "spotting",
+    "hotwords",
+    "listening",
 )
 IMPURE = {"time", "asyncio", "threading", "socket", "torch", "transformers", "logging", "soundfile"}
 
