@@ -58,11 +58,11 @@ class GreedyDecoder:
         self._run: _Run | None = None
         self._open: DecodedWord | None = None  # the word that still lacks its boundary
 
-    def push(self, rows: Rows) -> None:
-        """Decode log-probabilities of the next frames, shape (frames, vocabulary)."""
+    def push(self, rows: Rows, path: NDArray[np.intp] | None = None) -> None:
+        """Decode log-probabilities of the next frames, (frames, vocabulary), along their best tokens or `path`."""
         if not len(rows):
             return
-        tokens = rows.argmax(axis=1)
+        tokens = rows.argmax(axis=1) if path is None else path
         best = rows[np.arange(len(rows)), tokens]
         starts = np.flatnonzero(np.concatenate(([True], tokens[1:] != tokens[:-1])))
         ends = np.append(starts[1:], len(rows))

@@ -4,6 +4,7 @@
       AudioError      the audio is not what was declared (yours)
       ConfigError     a setting is unknown or out of range (yours)
       ModelError      the checkpoint cannot be loaded or does not fit (yours)
+      LanguageModelError  the language model or its lexicon is broken or does not fit (yours)
       BacklogFull     more audio than the session may hold; wait and send it again (yours)
       SessionClosed   the session has ended (yours)
       EngineError     the encoder failed or was stopped (ours)
@@ -34,6 +35,10 @@ class ConfigError(XlsrLiveError):
 
 class ModelError(XlsrLiveError):
     code = "bad_model"
+
+
+class LanguageModelError(XlsrLiveError):
+    code = "bad_lm"
 
 
 class BacklogFull(XlsrLiveError):
