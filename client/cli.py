@@ -14,6 +14,7 @@ from importlib.metadata import version
 import click
 
 from ..streaming.errors import XlsrLiveError
+from .calibrate import calibrate
 from .demo import demo
 from .devices import devices
 from .doctor import doctor
@@ -50,7 +51,7 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (demo, transcribe, mic, serve, stream, devices, doctor):
+for command in (demo, transcribe, mic, serve, stream, calibrate, devices, doctor):
     cli.add_command(command)
 
 

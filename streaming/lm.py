@@ -39,11 +39,11 @@ class Weights:
     `beam`, `tokens` and `threshold` bound the search: hypotheses kept, tokens tried at a frame, distance from the best.
     """
 
-    lm: float = 2.0
-    word: float = 0.0
+    lm: float = 1.2
+    word: float = 1.5
     beam: int = 100
     tokens: int = 16
-    threshold: float = 25.0
+    threshold: float = 15.0
     unknown: float = 0.5  # confidence from which a word that the lexicon lacks takes part as the model heard it
 
     def __post_init__(self) -> None:

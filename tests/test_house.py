@@ -12,6 +12,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import click
 import pytest
 from xlsr_live import streaming
 from xlsr_live.client.cli import cli
@@ -19,7 +20,7 @@ from xlsr_live.client.cli import cli
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("streaming", "server", "client")
 MAY_IMPORT = {"streaming": {"streaming"}, "server": {"server", "streaming"}, "client": set(PACKAGES)}
-MODULES = [path for package in PACKAGES for path in sorted((ROOT / package).glob("*.py"))]
+MODULES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 # The core takes time, audio and log-probabilities as arguments; only its edges do anything else.
 PURE = (
     "audio",
@@ -47,12 +48,14 @@ def names(node: ast.Import | ast.ImportFrom) -> list[str]:
     return [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: f"{path.parent.name}/{path.name}")
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_packages_import_each_other_by_relative_names_and_downwards_only(path: Path):
+    package, *folders = path.relative_to(ROOT).parent.parts
     for node in imports(path):
         if isinstance(node, ast.ImportFrom) and node.level:
-            if node.level == 2:
-                assert (node.module or "").split(".")[0] in MAY_IMPORT[path.parent.name], ast.unparse(node)
+            if node.level == len(folders) + 2:  # out of the package
+                assert (node.module or "").split(".")[0] in MAY_IMPORT[package], ast.unparse(node)
+            assert node.level <= len(folders) + 2, ast.unparse(node)
         else:
             # An absolute import of a folder would make a second copy of every class in it.
             assert not {name.split(".")[0] for name in names(node)} & {*PACKAGES, "xlsr_live"}, ast.unparse(node)
@@ -119,6 +122,8 @@ def test_commands_and_options_in_the_documents_exist(path: Path):
     for line in re.findall(r"^\s*(?:\$ )?(xlsr-live [^\n]*)", path.read_text(encoding="utf-8"), re.MULTILINE):
         words = line.split("#")[0].split()[1:]
         command = cli.commands.get(words[0])
+        if isinstance(command, click.Group) and words[1:] and not words[1].startswith("-"):
+            command = command.commands.get(words[1])
         assert command is not None or words[0].startswith("-"), line
         known = {
             option for parameter in (command or cli).params for option in parameter.opts + parameter.secondary_opts

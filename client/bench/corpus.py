@@ -1,0 +1,157 @@
+"""Recordings and what is said in them: a table, LibriSpeech's folders, or pairs of files."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...streaming.config import AudioFormat
+from ...streaming.errors import XlsrLiveError
+from ...streaming.files import open_audio
+from ..packaged import load_clips
+
+FILE: Final = ("file", "path", "audio", "filename")
+TEXT: Final = ("text", "transcript", "sentence", "transcription")
+AUDIO: Final = (".wav", ".flac", ".ogg", ".opus", ".mp3")
+
+
+class CorpusError(XlsrLiveError):
+    """The recordings or their texts are not as they should be; the sentence says what to do."""
+
+    code = "bad_corpus"
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    path: Path
+    text: str  # what is said; empty: nobody speaks
+    speaker: str = ""
+    set: str = ""
+
+
+def read_corpus(data: Path | None, *, where: Sequence[str] = (), limit: int | None = None) -> list[Recording]:
+    """The recordings of a table, of a folder, or (None) those in the package. `where` picks rows of a table by
+    `COLUMN=VALUE`, `limit` so many recordings, evenly from all. Raises `CorpusError`.
+    """
+    if data is None:
+        recordings = [Recording(clip.path, clip.text) for clip in load_clips()]
+    elif not data.exists():
+        raise CorpusError(f"{data}: no such file or folder")
+    elif data.is_dir():
+        data, recordings = _folder(data)
+    else:
+        recordings = None
+    if recordings is None and data is not None:
+        recordings = _table(data, where)
+    elif where:
+        raise CorpusError("--where picks rows of a table, and there is none")
+    if not recordings:
+        raise CorpusError(f"{data}: no recordings in it")
+    for recording in recordings:
+        if not recording.path.is_file():
+            raise CorpusError(f"{data}: it names {recording.path}, which is not there")
+    if limit is None or limit >= len(recordings):
+        return recordings
+    return [recordings[place * len(recordings) // limit] for place in range(limit)]
+
+
+def spoken(recordings: Sequence[Recording]) -> list[Recording]:
+    """Those in which somebody speaks. Raises `CorpusError` if there are none."""
+    found = [recording for recording in recordings if recording.text]
+    if not found:
+        raise CorpusError("nobody speaks in these recordings")
+    return found
+
+
+def read_samples(recording: Recording) -> NDArray[np.float32]:
+    """16 kHz mono samples, (n,), as a session would hear them. Raises `AudioError`."""
+    from ...streaming.audio import AudioDecoder
+
+    file = open_audio(recording.path)
+    decoder = AudioDecoder(AudioFormat(sample_rate=file.sample_rate, channels=file.channels))
+    return np.concatenate([*(decoder.receive(block) for block in file.blocks(1.0)), decoder.flush()])
+
+
+def read_rows(table: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Header and rows of a .tsv (without quoting) or .csv file. Raises `CorpusError`."""
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as lines:
+            tabs = table.suffix.lower() != ".csv"
+            reader = csv.DictReader(
+                lines,
+                delimiter="\t" if tabs else ",",
+                quoting=csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL,
+                restval="",
+            )
+            rows = list(reader)
+            return list(reader.fieldnames or ()), rows
+    except UnicodeDecodeError as error:
+        raise CorpusError(f"{table}: not a table in UTF-8") from error
+    except csv.Error as error:
+        raise CorpusError(f"{table}: not a table: {error}") from error
+
+
+def column(table: Path, header: Sequence[str], names: Sequence[str]) -> str:
+    """Which of `names` the table has. Raises `CorpusError`."""
+    for name in names:
+        if name in header:
+            return name
+    found = ", ".join(header) or "nothing"
+    raise CorpusError(f"{table}: no column {' or '.join(names)} in its first line (it has: {found})")
+
+
+def _table(table: Path, where: Sequence[str]) -> list[Recording]:
+    header, rows = read_rows(table)
+    file, text = column(table, header, FILE), column(table, header, TEXT)
+    for condition in where:
+        name, _, value = condition.partition("=")
+        if name not in header:
+            raise CorpusError(f"{table}: no column {name!r} for --where (it has: {', '.join(header)})")
+        known = sorted({row[name] for row in rows})
+        rows = [row for row in rows if row[name] == value]
+        if not rows:
+            raise CorpusError(f"{table}: no row where {condition} ({name} is {', '.join(known[:10])})")
+    return [
+        Recording(_audio(table, row[file]), row[text].strip(), row.get("speaker", ""), row.get("set", ""))
+        for row in rows
+    ]
+
+
+def _audio(table: Path, name: str) -> Path:
+    """A file beside the table, or in the folder `clips` beside it, where Common Voice has them."""
+    beside = table.parent / name
+    inside = table.parent / "clips" / name
+    return inside if inside.is_file() and not beside.is_file() else beside
+
+
+def _folder(folder: Path) -> tuple[Path, list[Recording] | None]:
+    """The folder's only table, still to be read; or its recordings where it has none."""
+    tables = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".tsv", ".csv"))
+    if len(tables) > 1:
+        raise CorpusError(f"{folder}: several tables ({', '.join(path.name for path in tables)}): name one of them")
+    if tables:
+        return tables[0], None
+    recordings = list(_librispeech(folder)) or list(_pairs(folder))
+    if not recordings:
+        raise CorpusError(f"{folder}: no table (.tsv, .csv), no *.trans.txt, no pairs like talk.wav and talk.txt")
+    return folder, recordings
+
+
+def _librispeech(folder: Path) -> Iterator[Recording]:
+    for listing in sorted(folder.rglob("*.trans.txt")):
+        for line in listing.read_text(encoding="utf-8").splitlines():
+            name, _, text = line.partition(" ")
+            yield Recording(listing.parent / f"{name}.flac", text.strip(), speaker=name.split("-")[0])
+
+
+def _pairs(folder: Path) -> Iterator[Recording]:
+    for path in sorted(folder.rglob("*")):
+        text = path.with_suffix(".txt")
+        if path.suffix.lower() in AUDIO and text.is_file():
+            yield Recording(path, " ".join(text.read_text(encoding="utf-8").split()))
