@@ -5,13 +5,17 @@ So what the beam has heard depends on the rows alone, not on how they were split
 take part in the very frames in which it was heard: spelled as the greedy path has it, if that is confident enough, and
 scored by the language model as its rarest word.
 
-Words on which all hypotheses agree, ending at the same frame, are complete and are forgotten by the search; memory is
-bounded by how long hypotheses disagree. Words, times and confidences are those of the best hypothesis' own path.
+Without a look-back all hypotheses live until the utterance ends, as a final wants it. With one, words of the best
+hypothesis that ended so long ago become complete: the search begins anew after them, led to the same place by rows that
+allow the last words only, so that nothing which contradicts them stays. (flashlight's own `prune` forgets the past but
+keeps the hypotheses that had another one.) Memory and the cost of a tail are then bounded.
+
+Words, times and confidences are those of the best hypothesis' own path.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -26,14 +30,19 @@ if TYPE_CHECKING:
 
 Rows = NDArray[np.float32]
 
-_SETTLE: Final = 50  # frames between two looks at what all hypotheses agree on
+LIVE_LOOK_BACK: Final = 100  # frames after which words of partials become complete
+
+_SETTLE: Final = 100  # frames between two looks at what is complete
 _CONTEXT: Final = 5  # words that the n-gram may look back on: KenLM's highest order, less one
 _NEVER: Final = -1e4  # log-probability that keeps every hypothesis away
 
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """`score` is what the search maximises: `acoustic` + LM weight x `language` (log10) + word score x words."""
+    """`score` is what the search maximises: `acoustic` + LM weight x `language` (log10) + word score x words.
+
+    With a look-back the scores tell hypotheses from each other and no more.
+    """
 
     words: tuple[DecodedWord, ...]
     score: float
@@ -42,21 +51,24 @@ class Hypothesis:
 
 
 class BeamDecoder:
-    """Words of one utterance. `push` what is committed; ask `tail` what volatile rows would add."""
+    """Words of one utterance. `push` what is committed; ask `tail` what volatile rows would add.
 
-    def __init__(self, model: LanguageModel) -> None:
+    `look_back` is in frames; None: words are complete when the utterance is.
+    """
+
+    def __init__(self, model: LanguageModel, *, look_back: int | None = None) -> None:
         self.words: list[DecodedWord] = []  # complete and final
         self.hypotheses: list[Hypothesis] = []  # of the whole utterance, the best first; known once it is finished
         self._model = model
-        self._search = model.search()
+        self._look_back = look_back
         self._greedy = GreedyDecoder(model.vocabulary)
         self._heard = 0  # words of the greedy path that were searched
         self._strangers: list[Spelling] = []
         self._context: list[Spelling] = []  # spellings of the last complete words
-        self._first = -1  # frame of the first place of the search's traces
-        self._searched = 0  # frames that the search has heard
-        self._rows = np.empty((0, len(model.vocabulary)), np.float32)  # from the first place on
-        self._score = 0.0  # of what the search has forgotten
+        self._start = 0  # first frame that is not complete
+        self._rows = np.empty((0, len(model.vocabulary)), np.float32)  # from there on
+        self._searched = 0  # rows that the search has heard
+        self._search, self._skip = self._begin()
 
     @property
     def frame(self) -> int:
@@ -66,6 +78,11 @@ class BeamDecoder:
     @property
     def last_token_end(self) -> int:
         return self._greedy.last_token_end
+
+    @property
+    def greedy(self) -> list[DecodedWord]:
+        """Complete words of the greedy path: how well the utterance is heard, see `calibration`."""
+        return self._greedy.words
 
     def push(self, rows: Rows) -> None:
         """Decode log-probabilities of the next frames, shape (frames, vocabulary)."""
@@ -77,13 +94,12 @@ class BeamDecoder:
         """The utterance is over: all words are complete."""
         self._greedy.finish()
         self._follow()
-        self._advance(self.frame)
-        traces = self._end(self._search)
+        self._advance(len(self._rows))
         complete = tuple(self.words)
         found: dict[tuple[str, ...], Hypothesis] = {}
-        for trace in traces:
-            words = (*complete, *self._read(trace.tokens[self._start - self._first :], self._rows, self._start))
-            heard = Hypothesis(words, self._score + trace.score, trace.acoustic, trace.language)
+        for trace in self._end(self._search):
+            words = (*complete, *self._read(trace.tokens[self._skip :], self._rows))
+            heard = Hypothesis(words, trace.score, trace.acoustic, trace.language)
             found.setdefault(tuple(word.text for word in words), heard)
         self.hypotheses = list(found.values())
         self.words = list(self.hypotheses[0].words)
@@ -93,26 +109,21 @@ class BeamDecoder:
         return self.tail(self._rows[:0])
 
     def tail(self, rows: Rows) -> list[DecodedWord]:
-        """Words after the complete ones if `rows` came next and the utterance ended there; changes nothing.
-
-        A second search goes over what is not complete, led to the same place by rows that allow the last words only.
-        """
+        """Words after the complete ones if `rows` came next and the utterance ended there; changes nothing."""
         rest = np.concatenate((self._rows, rows))
         if not len(rest):
             return []
         volatile = [*self._greedy.words[self._heard :], *self._greedy.tail(rows)]
-        strangers = [spelling for word in volatile if (spelling := self._stranger(word))]
+        search, skip = self._begin(spelling for word in volatile if (spelling := self._stranger(word)))
+        search.step(rest)
+        return self._read(self._end(search)[0].tokens[skip:], rest)
+
+    def _begin(self, strangers: Iterable[Spelling] = ()) -> tuple[Search, int]:
+        """A search that stands where the complete words end, and how many places its traces have before that."""
         search = self._model.search([*self._strangers, *strangers])
         pinned = self._pinned()
         search.step(pinned)
-        search.step(rest)
-        best = self._end(search)[0]
-        return self._read(best.tokens[len(pinned) + 1 :], rest, self._start)
-
-    @property
-    def _start(self) -> int:
-        """Frame of the first of the rows. Before the first cut the traces begin one place earlier."""
-        return max(self._first, 0)
+        return search, len(pinned) + 1
 
     def _follow(self) -> None:
         """Search what the greedy path has made words of."""
@@ -120,10 +131,10 @@ class BeamDecoder:
             if (spelling := self._stranger(word)) and spelling not in self._strangers:
                 self._strangers.append(spelling)
                 self._search.add(spelling)
-            self._advance(word.end)
+            self._advance(word.end - self._start)
             self._heard += 1
-            if self._searched - self._first > _SETTLE:
-                self._settle()
+            if self._look_back is not None and self._searched >= self._look_back + _SETTLE:
+                self._settle(self._searched - self._look_back)
 
     def _stranger(self, word: DecodedWord) -> Spelling | None:
         """Its spelling, if the lexicon lacks the word and it was heard well."""
@@ -132,9 +143,10 @@ class BeamDecoder:
         spelling = self._model.spell(word.text)
         return spelling if spelling and self._model.lacks(spelling) else None
 
-    def _advance(self, frame: int) -> None:
-        self._search.step(self._rows[self._searched - self._start : frame - self._start])
-        self._searched = frame
+    def _advance(self, end: int) -> None:
+        """Search the rows up to `end`."""
+        self._search.step(self._rows[self._searched : end])
+        self._searched = end
 
     def _end(self, search: Search) -> list[Trace]:
         """End the last word and the sentence; the traces without the two places which that adds."""
@@ -144,31 +156,26 @@ class BeamDecoder:
         search.end()
         return [trace._replace(tokens=trace.tokens[:-2], words=trace.words[:-2]) for trace in search.traces()]
 
-    def _settle(self) -> None:
-        """Complete the words on which all hypotheses agree."""
-        traces = self._search.traces()
-        words = np.stack([trace.words for trace in traces])
-        tokens = np.stack([trace.tokens for trace in traces])
-        agreed = _leading(words)
-        # All words that the lexicon lacks have one label: they agree where their tokens do.
-        strangers = np.flatnonzero(words[0, :agreed] == self._model.stranger)
-        if len(strangers) and strangers[-1] >= (same := _leading(tokens)):
-            agreed = int(strangers[strangers >= same][0])
-        ends = np.flatnonzero(words[0, : min(agreed, words.shape[1] - 1)] >= 0)
+    def _settle(self, end: int) -> None:
+        """Complete the best hypothesis' words that end before row `end`."""
+        best = self._search.traces()[0]
+        ends = np.flatnonzero(best.words[self._skip : self._skip + end] >= 0)
         if not len(ends):
             return
-        cut = int(ends[-1]) + 1  # the first place that stays
-        self.words += self._read(tokens[0, self._start - self._first : cut], self._rows, self._start)
-        self._context = [*self._context, *self._spellings(tokens[0, :cut])][-_CONTEXT:]
-        self._search.prune(words.shape[1] - cut)
-        self._score += traces[0].score
-        self._rows = self._rows[self._first + cut - self._start :]
-        self._first += cut
+        cut = int(ends[-1]) + 1
+        tokens = best.tokens[self._skip : self._skip + cut]
+        self.words += self._read(tokens, self._rows)
+        self._context = [*self._context, *self._spellings(tokens)][-_CONTEXT:]
+        self._rows = self._rows[cut:]
+        self._start += cut
+        self._search, self._skip = self._begin()
+        self._searched, searched = 0, self._searched - cut
+        self._advance(searched)
 
-    def _read(self, tokens: NDArray[np.intp], rows: Rows, frame: int) -> list[DecodedWord]:
-        """Words of a path, (frames,), over the first of the rows, which are those from `frame` on."""
+    def _read(self, tokens: NDArray[np.intp], rows: Rows) -> list[DecodedWord]:
+        """Words of a path, (frames,), over the first of the rows that are not complete."""
         decoder = GreedyDecoder(self._model.vocabulary)
-        decoder.frame = frame
+        decoder.frame = self._start
         decoder.push(rows[: len(tokens)], tokens)
         decoder.finish()
         return decoder.words
@@ -202,9 +209,3 @@ def decode_beam(rows: Rows, model: LanguageModel) -> Sequence[Hypothesis]:
     decoder.push(rows)
     decoder.finish()
     return decoder.hypotheses
-
-
-def _leading(table: NDArray[np.intp]) -> int:
-    """Leading columns in which all rows are the same."""
-    same = (table == table[0]).all(axis=0)
-    return len(same) if same.all() else int(same.argmin())

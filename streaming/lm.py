@@ -64,13 +64,20 @@ class Files:
 
 
 class Trace(NamedTuple):
-    """A hypothesis. Place `i` of its arrays is frame `i - 1` of what was stepped over since the start or the cut."""
+    """A hypothesis. Place `i` of its arrays is the row `i - 1` of what was stepped over."""
 
     tokens: NDArray[np.intp]
-    words: NDArray[np.intp]  # label of the word that ends at the frame; -1: none does
-    score: float  # since the cut; of two hypotheses the higher one is better
-    acoustic: float  # log-probability of the tokens, of all frames
-    language: float  # log10 of the words, of all frames
+    words: NDArray[np.intp]  # label of the word that ends there; -1: none does
+    score: float
+    acoustic: float  # log-probability of the tokens
+    language: float  # log10 probability of the words
+
+
+class _Stranger(NamedTuple):
+    """The known word that stands for all that the lexicon lacks."""
+
+    label: int
+    score: float  # log10, at the start of a sentence
 
 
 class LanguageModel:
@@ -88,11 +95,11 @@ class LanguageModel:
         for word in ("<unk>", *spellings):
             labels.add_entry(word)
         self._ngram = _load(files.ngram, kenlm, labels)
-        self._trie, self.stranger = self._plant(spellings)
+        self._trie, self._stranger = self._plant(spellings)
 
-    def _plant(self, spellings: dict[str, list[Spelling]]) -> tuple[Any, int]:
-        """The words as a tree, each node knowing the best word behind it; and the label of the rarest known word, as
-        which a word that the lexicon lacks is scored."""
+    def _plant(self, spellings: dict[str, list[Spelling]]) -> tuple[Any, _Stranger]:
+        """The words as a tree, each node knowing the best word behind it; and the rarest known word, as which a word
+        that the lexicon lacks is scored."""
         start = self._ngram.start(False)
         unknown = self._ngram.score(start, _UNKNOWN)[1]
         trie = self._flashlight.Trie(len(self.vocabulary), self.boundary)
@@ -108,7 +115,7 @@ class LanguageModel:
                 f"none of the {len(spellings)} words of the lexicon is in the language model; do both write upper case?"
             )
         trie.smear(self._flashlight.SmearingMode.MAX)
-        return trie, rarest
+        return trie, _Stranger(rarest, least)
 
     def lacks(self, spelling: Spelling) -> bool:
         """Whether the lexicon has no word that is spelled so."""
@@ -135,7 +142,7 @@ class LanguageModel:
         decoder = flashlight.LexiconDecoder(
             options, trie, self._ngram, self.boundary, self.vocabulary.blank, _UNKNOWN, [], False
         )
-        search = Search(decoder, flashlight.TrieNode, root, self.boundary, self.stranger)
+        search = Search(decoder, flashlight.TrieNode, root, self.boundary, self._stranger)
         for spelling in strangers:
             search.add(spelling)
         return search
@@ -144,7 +151,7 @@ class LanguageModel:
 class Search:
     """One beam over one utterance."""
 
-    def __init__(self, decoder: Any, node: Any, root: Any, boundary: int, stranger: int) -> None:
+    def __init__(self, decoder: Any, node: Any, root: Any, boundary: int, stranger: _Stranger) -> None:
         self._decoder = decoder
         self._node = node
         self._root = root
@@ -160,13 +167,13 @@ class Search:
             if (own := self._own.get(word[:depth])) is None:
                 children = node.children
                 own = self._own[word[:depth]] = self._node(token)
-                own.max_score = -inf
+                own.max_score = self._stranger.score
                 if (shared := children.get(token)) is not None:
                     own.children, own.labels, own.scores = shared.children, shared.labels, shared.scores
-                    own.max_score = shared.max_score
+                    own.max_score = max(shared.max_score, own.max_score)
                 node.children = children | {token: own}
             node = own
-        node.labels, node.scores = [self._stranger], [0.0]
+        node.labels, node.scores = [self._stranger.label], [self._stranger.score]
 
     def step(self, rows: Rows) -> None:
         """Go on over log-probabilities, (frames, vocabulary)."""
@@ -185,10 +192,6 @@ class Search:
             for found in self._decoder.get_all_final_hypothesis()
         ]
         return sorted(traces, key=lambda trace: (-trace.score, trace.tokens.tobytes()))
-
-    def prune(self, places: int) -> None:
-        """Forget all but the last `places` places of the traces. Just before them the best must have ended a word."""
-        self._decoder.prune(places - 1)
 
 
 def find(path: Path) -> Files:
