@@ -39,7 +39,7 @@ class Weights:
     `beam`, `tokens` and `threshold` bound the search: hypotheses kept, tokens tried at a frame, distance from the best.
     """
 
-    lm: float = 1.2
+    lm: float = 1.6
     word: float = 1.5
     beam: int = 100
     tokens: int = 16
