@@ -1,11 +1,11 @@
 """Confidence that means what it says: of the words with confidence 0.8, four in five are right.
 
-The raw measure of a word is the product of its tokens' probabilities at their best frames. It tells right words from
-wrong ones better than their mean does, and better than Tsallis' and Renyi's entropies of the frames (Laptev and
-Ginsburg, arXiv 2212.08703), as `tests/measure_confidence.py` finds. It is not a probability, and how far off it is
-depends on how well the utterance as a whole is heard. A `Curve` corrects both: Platt's logistic map (1999) of the
-measure, with a temperature, and of the utterance's level, the mean log-probability of its tokens on the greedy path.
-It is fitted for a checkpoint and kept beside it.
+The raw measure of a word is the product of its tokens' probabilities at their best frames. It is not a probability, and
+how far off it is depends on how well the utterance as a whole is heard. A `Curve` corrects both: Platt's logistic map
+(1999) of the measure, with a temperature, and of the utterance's level, the mean log-probability of its tokens on the
+greedy path. It is fitted for a checkpoint and kept beside it. So corrected, the product does better than mean or
+minimum and as well as the best of Tsallis' and Renyi's entropies (Laptev and Ginsburg, arXiv 2212.08703), which would
+cost a pass over every frame: see `tests/measure_confidence.py`.
 """
 
 from __future__ import annotations

@@ -276,6 +276,8 @@ def _modules() -> tuple[Any, Any, Any]:
 def _load(path: Path, kenlm: Any, labels: Any) -> Any:
     """KenLM checks what it reads, and says what is wrong as a developer would want to know it."""
     binary = is_binary(path)
+    if binary:
+        read_words(path)  # KenLM does not miss them where they are cut off
     try:
         with nullcontext() if binary else _silence():
             return kenlm.KenLM(str(path), labels)

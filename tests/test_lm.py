@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import struct
 import sys
 from collections.abc import Callable
 from math import log
@@ -74,6 +75,25 @@ def test_every_file_that_is_cut_off_is_refused_in_one_sentence(path: Path, capfd
             LanguageModel(Files(path, None, None, Weights()), VOCABULARY)
         assert "\n" not in str(raised.value)
     assert capfd.readouterr().err == ""  # KenLM's progress bar
+
+
+def binary(words: bytes, count: int, has_words: int = 1) -> bytes:
+    """As KenLM writes it: the header up to the number of words, something that is the model, and the words."""
+    head = b"mmap lm http://kheafield.com/code format version 5\n\0".ljust(88, b"\0")
+    return head + struct.pack("<B11xB7xQ", 2, has_words, count) + b"\0model <unk>\0" * 9 + words
+
+
+def test_words_of_a_binary_are_read_from_its_end(tmp_path: Path):
+    file = tmp_path / "lm.binary"
+    words = "<unk>\0<s>\0</s>\0A\0ÄB\0".encode()
+    file.write_bytes(binary(words, 5))
+    assert read_words(file) == ["A", "ÄB"]
+    file.write_bytes(binary(words, 5, has_words=0))
+    assert read_words(file) is None
+    for end in range(len(binary(b"", 5)), len(binary(words, 5))):
+        file.write_bytes(binary(words, 5)[:end])
+        with pytest.raises(LanguageModelError, match="cut off"):
+            read_words(file)
 
 
 @pytest.mark.parametrize(
