@@ -66,6 +66,7 @@ def commands(
     model: str,
     revision: str | None,
     language: str | None,
+    dtype: str,
     threads: int | None,
     compute: str,
     **settings: Any,
@@ -92,7 +93,9 @@ def commands(
         raise ConfigError(f"{grammar} is not UTF-8 text") from error
     except GrammarError as error:
         raise ConfigError(f"{grammar}, {error}") from error
-    with load_recognizer(model, revision=revision, language=language, device=compute, threads=threads) as recognizer:
+    with load_recognizer(
+        model, revision=revision, language=language, device=compute, dtype=dtype, threads=threads
+    ) as recognizer:
         try:
             compiled = Commands(parsed, recognizer.encoder.vocabulary)
         except GrammarError as error:

@@ -5,6 +5,7 @@
       ConfigError     a setting is unknown or out of range (yours)
         GrammarError  a grammar of commands, at a line and a column (yours)
       ModelError      the checkpoint cannot be loaded or does not fit (yours)
+      LanguageModelError  the language model or its lexicon is broken or does not fit (yours)
       BacklogFull     more audio than the session may hold; wait and send it again (yours)
       SessionClosed   the session has ended (yours)
       EngineError     the encoder failed or was stopped (ours)
@@ -46,6 +47,10 @@ class GrammarError(ConfigError):
 
 class ModelError(XlsrLiveError):
     code = "bad_model"
+
+
+class LanguageModelError(XlsrLiveError):
+    code = "bad_lm"
 
 
 class BacklogFull(XlsrLiveError):
