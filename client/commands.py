@@ -180,7 +180,7 @@ def _heard(decision: Decision, start: int) -> Heard:
     if best is not None:
         words = [
             {"word": w.word, "start": w.start, "end": w.end, "confidence": w.confidence}
-            for w in report_words(best.words, start)
+            for w in report_words(best.words, [word.confidence for word in best.words], start)
         ]
         heard |= _meaning(best) | {"words": words}
     if decision.others:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from .local import load_recognizer, needs
-from .options import TOKEN_VARIABLE, device_option, model_options, read_token, token_option
+from .options import TOKEN_VARIABLE, device_option, lm_option, model_options, read_token, token_option
 
 EPILOG = f"""\b
 Examples:
@@ -23,6 +23,7 @@ Then, in another terminal:
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all.")
 @click.option("--port", type=click.IntRange(0, 65_535), default=8765, show_default=True, help="0: any free port.")
 @model_options
+@lm_option
 @device_option("--device")
 @token_option
 def serve(
@@ -33,6 +34,7 @@ def serve(
     language: str | None,
     dtype: str,
     threads: int | None,
+    lm: str | None,
     compute: str,
     token_file: Path | None,
 ) -> None:
@@ -48,6 +50,6 @@ def serve(
     run(
         settings,
         lambda: load_recognizer(
-            model, revision=revision, language=language, device=compute, dtype=dtype, threads=threads
+            model, revision=revision, language=language, device=compute, dtype=dtype, threads=threads, lm=lm
         ),
     )

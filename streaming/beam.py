@@ -15,7 +15,7 @@ Words, times and confidences are those of the best hypothesis' own path.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -53,14 +53,16 @@ class Hypothesis:
 class BeamDecoder:
     """Words of one utterance. `push` what is committed; ask `tail` what volatile rows would add.
 
-    `look_back` is in frames; None: words are complete when the utterance is.
+    `look_back` is in frames; None: words are complete when the utterance is. `certain` words take part however badly
+    they were heard.
     """
 
-    def __init__(self, model: LanguageModel, *, look_back: int | None = None) -> None:
+    def __init__(self, model: LanguageModel, *, look_back: int | None = None, certain: Collection[str] = ()) -> None:
         self.words: list[DecodedWord] = []  # complete and final
         self.hypotheses: list[Hypothesis] = []  # of the whole utterance, the best first; known once it is finished
         self._model = model
         self._look_back = look_back
+        self._certain = certain
         self._greedy = GreedyDecoder(model.vocabulary)
         self._heard = 0  # words of the greedy path that were searched
         self._strangers: list[Spelling] = []
@@ -137,8 +139,8 @@ class BeamDecoder:
                 self._settle(self._searched - self._look_back)
 
     def _stranger(self, word: DecodedWord) -> Spelling | None:
-        """Its spelling, if the lexicon lacks the word and it was heard well."""
-        if word.confidence < self._model.weights.unknown:
+        """Its spelling, if the lexicon lacks the word and it was heard well, or is certain."""
+        if word.confidence < self._model.weights.unknown and word.text not in self._certain:
             return None
         spelling = self._model.spell(word.text)
         return spelling if spelling and self._model.lacks(spelling) else None

@@ -58,9 +58,9 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     partial: Curve
     beam: Curve | None = None
 
-    def of_final(self, words: Sequence[DecodedWord]) -> list[float]:
-        """Confidences of a greedy final's words."""
-        return confidences(self.final, words, [level(words)] * len(words))
+    def of_final(self, words: Sequence[DecodedWord], greedy: Sequence[DecodedWord] | None = None) -> list[float]:
+        """Confidences of a greedy final's words; with hotwords in it, given those of the greedy path without."""
+        return confidences(self.final, words, [level(words if greedy is None else greedy)] * len(words))
 
     def of_partial(self, words: Sequence[DecodedWord]) -> list[float]:
         """Confidences of a greedy partial's words. What comes after a word does not change its confidence."""

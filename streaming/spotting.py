@@ -41,6 +41,7 @@ class Phrases:
         speller = Speller(vocabulary)
         entries: list[tuple[list[str], int]] = []
         self.letters: list[int] = []
+        self.words: set[str] = set()  # as the vocabulary writes them
         self.phrases = list(self.boosts)
         for phrase, boost in self.boosts.items():
             if not 0 < boost <= LARGEST_BOOST:
@@ -53,6 +54,7 @@ class Phrases:
                     f"the model cannot write {phrase!r}{f': its vocabulary has no {unknown}' * bool(unknown)}"
                 )
             entries.append((spelled, len(self.letters)))
+            self.words.update(spelled)
             self.letters.append(sum(map(len, spelled)))
         try:
             self.automaton = Automaton.build(from_phrases(entries), vocabulary)

@@ -50,9 +50,9 @@ def score(words: list[str]) -> float:
     return total
 
 
-def language_model(folder: Path, weights: Weights) -> LanguageModel:
+def language_model(folder: Path, weights: Weights, vocabulary: Vocabulary = VOCABULARY) -> LanguageModel:
     """Skips the test where flashlight-text is not installed."""
     pytest.importorskip("flashlight.lib.text", reason="flashlight-text is not installed: pip install 'xlsr-live[lm]'")
     path = folder / "tiny.arpa"
     path.write_text(arpa())
-    return LanguageModel(Files(path, None, None, weights), VOCABULARY)
+    return LanguageModel(Files(path, None, None, weights), vocabulary)

@@ -46,6 +46,10 @@ PURE = (
     "commands",
     "spotting",
     "hotwords",
+    "decoding",
+    "beam",
+    "calibration",
+    "lexicon",
     "listening",
 )
 IMPURE = {"time", "asyncio", "threading", "socket", "torch", "transformers", "logging", "soundfile"}
