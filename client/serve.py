@@ -24,6 +24,7 @@ Then, in another terminal:
 @click.option("--port", type=click.IntRange(0, 65_535), default=8765, show_default=True, help="0: any free port.")
 @model_options
 @lm_option
+@click.option("--lm-partials", is_flag=True, help="Let clients have it in partials; that costs much time.")
 @device_option("--device")
 @token_option
 def serve(
@@ -35,6 +36,7 @@ def serve(
     dtype: str,
     threads: int | None,
     lm: str | None,
+    lm_partials: bool,
     compute: str,
     token_file: Path | None,
 ) -> None:
@@ -46,7 +48,7 @@ def serve(
         from ..server.run import serve as run
         from ..server.settings import ServerSettings
 
-    settings = ServerSettings(host=host, port=port, token=read_token(token_file))
+    settings = ServerSettings(host=host, port=port, token=read_token(token_file), lm_partials=lm_partials)
     run(
         settings,
         lambda: load_recognizer(

@@ -105,6 +105,10 @@ class NativeStream:
     async def _take_input(self, group: asyncio.TaskGroup) -> None:
         message = await self._next()
         start = message if isinstance(message, Start) else Start()
+        if start.config.lm_for == "all" and not self._settings.lm_partials:
+            raise ProtocolError(
+                Code.BAD_CONFIG, "this server has no language model in partials; leave lm_for at 'finals'"
+            )
         session = self._session = self._recognizer.session(start.config, start.audio, name=self.name)
         self._helpers.append(group.create_task(self._pump(session)))
         if message is start:

@@ -16,7 +16,7 @@ Mode = Literal["cached", "window", "offline"]
 
 SAMPLE_BYTES: Final[dict[Encoding, int]] = {"pcm_s16le": 2, "pcm_f32le": 4, "mulaw": 1, "alaw": 1}
 BOOST: Final = 2.0  # of hotwords, in nats for each letter
-MOST_HOTWORDS, LONGEST_HOTWORD = 100, 100  # phrases, characters of one
+MOST_HOTWORDS, LONGEST_HOTWORD, MOST_CHARACTERS = 100, 100, 2_000  # others must not wait long while they are compiled
 MIN_RATE, MAX_RATE, MAX_CHANNELS = 8_000, 96_000, 32
 
 
@@ -100,6 +100,8 @@ def read_hotwords(hotwords: Sequence[str]) -> dict[str, float]:
     """Phrases and their boosts, in nats for each letter. Raises `ConfigError`."""
     if len(hotwords) > MOST_HOTWORDS:
         raise ConfigError(f"hotwords: {len(hotwords)} phrases; at most {MOST_HOTWORDS} are taken")
+    if (characters := sum(map(len, hotwords))) > MOST_CHARACTERS:
+        raise ConfigError(f"hotwords: {characters} characters; at most {MOST_CHARACTERS} are taken")
     boosts: dict[str, float] = {}
     for each in hotwords:
         if len(each) > LONGEST_HOTWORD:

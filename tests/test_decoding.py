@@ -26,7 +26,7 @@ from xlsr_live.streaming.errors import ConfigError, LanguageModelError, ModelErr
 from xlsr_live.streaming.events import Event, Final, Partial, from_json, to_json
 from xlsr_live.streaming.lm import LanguageModel, Weights
 from xlsr_live.streaming.spotting import Phrases
-from xlsr_live.streaming.xlsr_load import find_source
+from xlsr_live.streaming.xlsr_load import Source, find_source
 
 CALIBRATION = Calibration(
     final=Curve(temperature=2.0, level=0.5, offset=-1.0),
@@ -129,7 +129,8 @@ def test_hotwords_in_any_packets_and_any_order_of_answers_give_the_same_events(
         (["AB:much"], "after the colon"),
         ([" "], "cannot write"),
         (["AB"] * 101, "101 phrases"),
-        (["A" * 101], "101 characters"),
+        (["A" * 101], "phrase of 101 characters"),
+        (["A" * 100] * 21, "2100 characters"),
     ],
 )
 def test_bad_hotwords_are_refused_and_those_before_stay(hotwords: list[str], why: str):
@@ -275,6 +276,28 @@ def test_a_language_model_is_that_of_the_checkpoint_or_another_or_none(tmp_path:
         load_assets(source, VOCABULARY)
     with pytest.raises(LanguageModelError, match="no such file"):
         load_assets(source, VOCABULARY, tmp_path / "nothing.arpa")
+
+
+def test_what_lies_beside_a_checkpoint_of_the_hub_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    asked: list[dict[str, Any]] = []
+
+    def fetch(name: str, **options: Any) -> str:
+        asked.append({"name": name, **options})
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
+    save_calibration(tmp_path, CALIBRATION)
+    source = Source("owner/model", "owner/model", {"local_files_only": True, "revision": "abc"})
+    assert load_assets(source, VOCABULARY, "none") == Assets(calibration=CALIBRATION)
+    assert asked == [
+        {"name": "owner/model", **source.options, "allow_patterns": [FILE]}
+    ]  # no language model for nothing
+
+    def fail(name: str, **options: Any) -> str:
+        raise OSError("no route")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
+    assert load_assets(source, VOCABULARY) == Assets()
 
 
 # ── the command line ──

@@ -11,7 +11,7 @@ from wire import END, Heard, Message, census, dial, listen, packets, settles, ta
 from xlsr_live.server.run import RunningServer, running_server
 from xlsr_live.server.settings import ServerSettings
 from xlsr_live.streaming.config import AudioFormat, SessionConfig
-from xlsr_live.streaming.events import Event, Final, Partial, SessionEnded, SessionStarted, Warning, from_json
+from xlsr_live.streaming.events import Error, Event, Final, Partial, SessionEnded, SessionStarted, Warning, from_json
 from xlsr_live.streaming.recognizer import Recognizer
 
 Clip = Callable[[str], NDArray[np.int16]]
@@ -228,3 +228,15 @@ def test_hotwords_change_in_mid_stream_and_bad_ones_harm_nothing(server: Running
     assert (heard.code, heard.errors) == (1000, [])
     refused = asyncio.run(talk(server.url, [start(config={"hotwords": ["17"]}), data, END]))
     assert (refused.code, refused.errors) == (1008, ["bad_config"])
+
+
+@pytest.mark.usefixtures("unharmed")
+def test_a_language_model_in_partials_is_for_the_server_to_allow(
+    server: RunningServer, recognizer: Recognizer, clip: Clip
+):
+    said = [start(config={"lm_for": "all"}), clip("george").tobytes(), END]
+    refused = asyncio.run(talk(server.url, said))
+    assert (refused.code, refused.errors, refused.finals) == (1008, ["bad_config"], [])
+    with running_server(recognizer, ServerSettings(lm_partials=True)) as other:  # which has no language model
+        heard = asyncio.run(talk(other.url, said))
+    assert ["needs a language model" in event.message for event in heard.events if isinstance(event, Error)] == [True]
