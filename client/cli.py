@@ -15,6 +15,8 @@ import click
 
 from ..streaming.errors import XlsrLiveError
 from .bench.group import bench
+from .calibrate import calibrate
+from .commands import commands
 from .demo import demo
 from .devices import devices
 from .doctor import doctor
@@ -52,7 +54,7 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (demo, transcribe, mic, serve, stream, bench, devices, doctor):
+for command in (demo, transcribe, mic, commands, serve, stream, bench, calibrate, devices, doctor):
     cli.add_command(command)
 
 

@@ -40,12 +40,17 @@ def load_recognizer(
     device: str = "auto",
     dtype: str = "auto",
     threads: int | None = None,
+    lm: str | None = "none",
 ) -> Recognizer:
-    """Load a model and say so on a terminal while it takes its time. Raises `ModelError` or `MissingPackage`."""
+    """Load a model and say so on a terminal while it takes its time; `lm` as `Recognizer.load` has it, none unless a
+    command offers it. Raises `ModelError`, `LanguageModelError` or `MissingPackage`.
+    """
     with needs("server", "recognising speech here"), waiting(f"loading the model ({model})"):
         from ..streaming.recognizer import Recognizer
 
-        return Recognizer.load(model, revision=revision, language=language, device=device, dtype=dtype, threads=threads)
+        return Recognizer.load(
+            model, revision=revision, language=language, device=device, dtype=dtype, threads=threads, lm=lm
+        )
 
 
 def waiting(what: str) -> AbstractContextManager[object]:

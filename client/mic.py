@@ -13,7 +13,7 @@ import click
 
 from .devices import list_devices
 from .local import load_recognizer
-from .options import device_option, model_options, read_token, session_config, session_options, token_option
+from .options import device_option, lm_option, model_options, read_token, session_config, session_options, token_option
 from .output import complain, live_output, output_options
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ Examples:
 @click.option("--url", metavar="URL", help="Recognise on this server instead of here.")
 @output_options("live text on a terminal, else jsonl")
 @model_options
+@lm_option
 @device_option("--compute")
 @token_option
 @session_options
@@ -56,6 +57,7 @@ def mic(
     language: str | None,
     dtype: str,
     threads: int | None,
+    lm: str | None,
     compute: str,
     token_file: Path | None,
     **settings: Any,
@@ -77,7 +79,7 @@ def mic(
         else:
             recognizer = stack.enter_context(
                 load_recognizer(
-                    model, revision=revision, language=language, device=compute, dtype=dtype, threads=threads
+                    model, revision=revision, language=language, device=compute, dtype=dtype, threads=threads, lm=lm
                 )
             )
             opening = partial(recognizer.session, config, audio)

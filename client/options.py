@@ -33,12 +33,21 @@ HELP: Final = {
     "trailing_blank_ms": "After words, this long without any ends an utterance; 0: never.",
     "finals": "append: a final never revises committed text.",
     "partials": "Text while it is spoken.",
+    "hotwords": "A phrase to be written where it nearly was; may be repeated.",
+    "lm_for": "What a language model takes part in.",
+    "nbest": "Hypotheses that a final tells (jsonl), with a language model.",
 }
 
 
 def session_options(command: F) -> F:
     """Give `command` every setting of `SessionConfig` as an option, collected in its parameter `settings`."""
     for field in reversed(msgspec.structs.fields(SessionConfig)):
+        if field.name == "hotwords":
+            option = click.option(
+                "--hotword", "hotwords", multiple=True, metavar="PHRASE[:BOOST]", help=HELP["hotwords"]
+            )
+            command = option(command)
+            continue
         flag = "--" + field.name.replace("_", "-")
         if field.type is bool:
             flag = f"{flag}/--no-{flag[2:]}"
@@ -80,6 +89,15 @@ def model_options(command: F) -> F:
         show_default=True,
         metavar="NAME_OR_DIR",
         help="The packaged model (English digits), a Hugging Face name or a folder with a Wav2Vec2ForCTC checkpoint.",
+    )(command)
+
+
+def lm_option(command: F) -> F:
+    """--lm: the language model."""
+    return click.option(
+        "--lm",
+        metavar="PATH|none",
+        help="An n-gram (ARPA or KenLM binary), or a folder with one. [default: the model's own, if it has one]",
     )(command)
 
 

@@ -21,10 +21,10 @@ async def live(recognizer: Recognizer, file: Path, config: SessionConfig, pace: 
         return await pump(session, paced(file_blocks(recorded), audio, pace), shown.show)
 
 
-def offline(recognizer: Recognizer, file: Path, shown: Output) -> None:
+def offline(recognizer: Recognizer, file: Path, config: SessionConfig, shown: Output) -> None:
     """One pass over a whole recording, told as a session of one utterance."""
     seconds = open_audio(file).seconds
-    final = recognizer.offline(file)
+    final = recognizer.offline(file, config)
     shown.show(SessionStarted(session=file.name, model=recognizer.info.name, mode="offline"))
     if final:
         shown.show(final)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from .local import load_recognizer, needs
-from .options import TOKEN_VARIABLE, device_option, model_options, read_token, token_option
+from .options import TOKEN_VARIABLE, device_option, lm_option, model_options, read_token, token_option
 
 EPILOG = f"""\b
 Examples:
@@ -23,6 +23,8 @@ Then, in another terminal:
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all.")
 @click.option("--port", type=click.IntRange(0, 65_535), default=8765, show_default=True, help="0: any free port.")
 @model_options
+@lm_option
+@click.option("--lm-partials", is_flag=True, help="Let clients have it in partials; that costs much time.")
 @device_option("--device")
 @token_option
 def serve(
@@ -33,6 +35,8 @@ def serve(
     language: str | None,
     dtype: str,
     threads: int | None,
+    lm: str | None,
+    lm_partials: bool,
     compute: str,
     token_file: Path | None,
 ) -> None:
@@ -44,10 +48,10 @@ def serve(
         from ..server.run import serve as run
         from ..server.settings import ServerSettings
 
-    settings = ServerSettings(host=host, port=port, token=read_token(token_file))
+    settings = ServerSettings(host=host, port=port, token=read_token(token_file), lm_partials=lm_partials)
     run(
         settings,
         lambda: load_recognizer(
-            model, revision=revision, language=language, device=compute, dtype=dtype, threads=threads
+            model, revision=revision, language=language, device=compute, dtype=dtype, threads=threads, lm=lm
         ),
     )

@@ -12,7 +12,7 @@ import click
 from ..streaming.errors import AudioError, XlsrLiveError
 from .formats import Output
 from .local import load_recognizer, needs
-from .options import device_option, model_options, session_config, session_options
+from .options import device_option, lm_option, model_options, session_config, session_options
 from .output import complain, live_output, output_options, places, progress, written
 
 EPILOG = """\b
@@ -37,6 +37,7 @@ Examples:
 )
 @output_options("text", folder=True)
 @model_options
+@lm_option
 @device_option("--device")
 @session_options
 def transcribe(
@@ -49,6 +50,7 @@ def transcribe(
     language: str | None,
     dtype: str,
     threads: int | None,
+    lm: str | None,
     compute: str,
     **settings: Any,
 ) -> int:
@@ -68,7 +70,9 @@ def transcribe(
     several, failed = len(files) > 1, len(files) - len(readable)
     with ExitStack() as stack:
         recognizer = stack.enter_context(
-            load_recognizer(model, revision=revision, language=language, device=compute, dtype=dtype, threads=threads)
+            load_recognizer(
+                model, revision=revision, language=language, device=compute, dtype=dtype, threads=threads, lm=lm
+            )
         )
         advance, out = stack.enter_context(progress(0 if pace else len(readable)))
         shared: Output | None = None
@@ -80,7 +84,7 @@ def transcribe(
                 shown.begin(str(file))
                 try:
                     if config.mode == "offline":
-                        recordings.offline(recognizer, file, shown)
+                        recordings.offline(recognizer, file, config, shown)
                     elif asyncio.run(recordings.live(recognizer, file, config, pace, shown)):
                         return 130
                 except XlsrLiveError as error:

@@ -13,7 +13,7 @@ held until they are iterated, so a sender that is not listening yet loses nothin
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -58,6 +58,10 @@ class Stream:
     async def flush(self) -> None:
         """End the utterance here; the session goes on."""
         await self._send('{"type":"flush"}')
+
+    async def set_hotwords(self, hotwords: Sequence[str]) -> None:
+        """Listen for these ("PHRASE" or "PHRASE:BOOST") from here on; what cannot be done comes as a `warning`."""
+        await self._send(msgspec.json.encode({"type": "hotwords", "phrases": tuple(hotwords)}).decode())
 
     async def end(self) -> None:
         """No more audio: the server finishes what is open and ends the session."""

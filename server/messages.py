@@ -31,11 +31,17 @@ class Flush(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="flush"
     """The utterance ends here, whatever the gate thinks."""
 
 
+class Hotwords(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="hotwords"):
+    """From here on these phrases, as in `config.hotwords`, instead of those before."""
+
+    phrases: tuple[str, ...]
+
+
 class End(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="end"):
     """No more audio: send the last final and `session_ended`, then close."""
 
 
-ClientMessage = Start | Flush | End
+ClientMessage = Start | Flush | Hotwords | End
 
 
 class Code(StrEnum):
@@ -107,7 +113,7 @@ class _Head(msgspec.Struct):
 
 _head = msgspec.json.Decoder(_Head)
 _message: msgspec.json.Decoder[ClientMessage] = msgspec.json.Decoder(ClientMessage)
-_TYPES: Final = ("start", "flush", "end")
+_TYPES: Final = ("start", "flush", "hotwords", "end")
 
 
 def parse(text: str) -> ClientMessage:

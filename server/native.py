@@ -15,11 +15,11 @@ from typing import Final
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from ..streaming.errors import XlsrLiveError
+from ..streaming.errors import ConfigError, XlsrLiveError
 from ..streaming.events import Error, Event, SessionEnded, Warning, to_json
 from ..streaming.live import StreamSession
 from ..streaming.recognizer import Recognizer
-from .messages import CLOSE, ClientMessage, Code, End, Flush, ProtocolError, Start, parse
+from .messages import CLOSE, ClientMessage, Code, End, Flush, Hotwords, ProtocolError, Start, parse
 from .outbox import Outbox
 from .settings import ServerSettings
 
@@ -105,6 +105,10 @@ class NativeStream:
     async def _take_input(self, group: asyncio.TaskGroup) -> None:
         message = await self._next()
         start = message if isinstance(message, Start) else Start()
+        if start.config.lm_for == "all" and not self._settings.lm_partials:
+            raise ProtocolError(
+                Code.BAD_CONFIG, "this server has no language model in partials; leave lm_for at 'finals'"
+            )
         session = self._session = self._recognizer.session(start.config, start.audio, name=self.name)
         self._helpers.append(group.create_task(self._pump(session)))
         if message is start:
@@ -115,6 +119,11 @@ class NativeStream:
                     raise ProtocolError(Code.UNEXPECTED_MESSAGE, "`start` must be the first message")
                 case Flush():
                     await session.flush()
+                case Hotwords(phrases=phrases):
+                    try:
+                        await session.set_hotwords(phrases)
+                    except ConfigError as error:  # the stream is as good as before
+                        self._tell(Warning(code=error.code, message=str(error)))
                 case _:
                     await session.send(message)  # waits while the backlog is full, and so in the end does the client
             message = await self._next()

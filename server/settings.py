@@ -26,6 +26,7 @@ class ServerSettings:
     max_session_s: float = 6 * 3600
     max_unread_events: int = 1_000  # events a client may leave unread before it is dropped
     idle_timeout_s: float = 60  # without any message from the client
+    lm_partials: bool = False  # clients may have the language model in partials: each step holds up the others
     grace_s: float = 30  # for open utterances when the server stops
 
     def __post_init__(self) -> None:

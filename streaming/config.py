@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, Literal
 
 import msgspec
@@ -14,6 +15,8 @@ VadName = Literal["cascade", "webrtc", "silero", "energy", "none"]
 Mode = Literal["cached", "window", "offline"]
 
 SAMPLE_BYTES: Final[dict[Encoding, int]] = {"pcm_s16le": 2, "pcm_f32le": 4, "mulaw": 1, "alaw": 1}
+BOOST: Final = 2.0  # of hotwords, in nats for each letter
+MOST_HOTWORDS, LONGEST_HOTWORD, MOST_CHARACTERS = 100, 100, 2_000  # others must not wait long while they are compiled
 MIN_RATE, MAX_RATE, MAX_CHANNELS = 8_000, 96_000, 32
 
 
@@ -48,6 +51,9 @@ class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     trailing_blank_ms: int = 1_600  # after words, so much without any token ends an utterance; 0: never
     finals: Literal["full", "append"] = "full"  # "append": the final never revises committed text
     partials: bool = True  # False: nothing is encoded before the end of an utterance, and blanks end none
+    hotwords: tuple[str, ...] = ()  # phrases to be written where they nearly were: "PHRASE" or "PHRASE:BOOST"
+    lm_for: Literal["finals", "all", "none"] = "finals"  # what a language model, where there is one, takes part in
+    nbest: int = 0  # hypotheses that a final tells, with a language model
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -61,6 +67,10 @@ class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         _check("lookahead_ms", self.lookahead_ms, 0, 5_000, "ms")
         _check("left_context_ms", self.left_context_ms, 0, 30_000, "ms")
         _check("max_utterance_ms", self.max_utterance_ms, 2_000, 60_000, "ms")
+        _check("nbest", self.nbest, 0, 50, "")
+        read_hotwords(self.hotwords)
+        if self.nbest and self.appends:
+            raise ConfigError("nbest needs finals 'full'")
         if self.post_roll_ms > self.hangover_ms:
             raise ConfigError("post_roll_ms must not be longer than hangover_ms")
         if self.trailing_blank_ms:
@@ -84,6 +94,24 @@ class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     def appends(self) -> bool:
         """Whether the final is made of the live steps, without a second pass."""
         return self.live and self.finals == "append"
+
+
+def read_hotwords(hotwords: Sequence[str]) -> dict[str, float]:
+    """Phrases and their boosts, in nats for each letter. Raises `ConfigError`."""
+    if len(hotwords) > MOST_HOTWORDS:
+        raise ConfigError(f"hotwords: {len(hotwords)} phrases; at most {MOST_HOTWORDS} are taken")
+    if (characters := sum(map(len, hotwords))) > MOST_CHARACTERS:
+        raise ConfigError(f"hotwords: {characters} characters; at most {MOST_CHARACTERS} are taken")
+    boosts: dict[str, float] = {}
+    for each in hotwords:
+        if len(each) > LONGEST_HOTWORD:
+            raise ConfigError(f"hotwords: a phrase of {len(each)} characters; at most {LONGEST_HOTWORD} are taken")
+        phrase, colon, boost = each.rpartition(":")
+        try:
+            boosts[phrase if colon else each] = float(boost) if colon else BOOST
+        except ValueError:
+            raise ConfigError(f"hotwords: {each!r}: after the colon comes a number, the boost") from None
+    return boosts
 
 
 def _check_types(settings: msgspec.Struct) -> None:

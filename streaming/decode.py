@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from .vocabulary import Vocabulary
 
 Rows = NDArray[np.float32]
+Tokens = NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +59,20 @@ class GreedyDecoder:
         self._run: _Run | None = None
         self._open: DecodedWord | None = None  # the word that still lacks its boundary
 
-    def push(self, rows: Rows) -> None:
-        """Decode log-probabilities of the next frames, shape (frames, vocabulary)."""
+    def push(self, rows: Rows, tokens: Tokens | None = None) -> None:
+        """Decode log-probabilities of the next frames, shape (frames, vocabulary).
+
+        `tokens`, shape (frames,), are those of another path than the best one, which is then read instead.
+        """
         if not len(rows):
             return
-        tokens = rows.argmax(axis=1)
-        best = rows[np.arange(len(rows)), tokens]
-        starts = np.flatnonzero(np.concatenate(([True], tokens[1:] != tokens[:-1])))
+        path: Tokens = rows.argmax(axis=1) if tokens is None else tokens
+        best = rows[np.arange(len(rows)), path]
+        starts = np.flatnonzero(np.concatenate(([True], path[1:] != path[:-1])))
         ends = np.append(starts[1:], len(rows))
         peaks = np.maximum.reduceat(best, starts)
         for start, end, token, peak in zip(
-            starts.tolist(), ends.tolist(), tokens[starts].tolist(), peaks.tolist(), strict=True
+            starts.tolist(), ends.tolist(), path[starts].tolist(), peaks.tolist(), strict=True
         ):
             self._extend(token, self.frame + start, self.frame + end, peak)
         self.frame += len(rows)
@@ -80,18 +84,19 @@ class GreedyDecoder:
 
     def pending(self) -> list[DecodedWord]:
         """The word that has begun but is not complete, as far as it is known: none or one."""
-        fork = self._fork()
+        fork = self.fork()
         fork.finish()
         return fork.words
 
     def tail(self, rows: Rows) -> list[DecodedWord]:
         """Words after the complete ones if `rows` came next and the utterance ended there; changes nothing."""
-        fork = self._fork()
+        fork = self.fork()
         fork.push(rows)
         fork.finish()
         return fork.words
 
-    def _fork(self) -> GreedyDecoder:
+    def fork(self) -> GreedyDecoder:
+        """A copy without the complete words, which goes its own way."""
         fork = GreedyDecoder(self._vocabulary)
         fork.frame, fork._open = self.frame, self._open
         fork._run = _Run(self._run.token, self._run.start, self._run.end, self._run.best) if self._run else None
@@ -132,10 +137,10 @@ class GreedyDecoder:
             self._open = None
 
 
-def decode(rows: Rows, vocabulary: Vocabulary) -> list[DecodedWord]:
-    """Words of a whole utterance's log-probabilities, shape (frames, vocabulary)."""
+def decode(rows: Rows, vocabulary: Vocabulary, tokens: Tokens | None = None) -> list[DecodedWord]:
+    """Words of a whole utterance's log-probabilities, shape (frames, vocabulary), or of another path through them."""
     decoder = GreedyDecoder(vocabulary)
-    decoder.push(rows)
+    decoder.push(rows, tokens)
     decoder.finish()
     return decoder.words
 

@@ -3,7 +3,9 @@
     XlsrLiveError
       AudioError      the audio is not what was declared (yours)
       ConfigError     a setting is unknown or out of range (yours)
+        GrammarError  a grammar of commands, at a line and a column (yours)
       ModelError      the checkpoint cannot be loaded or does not fit (yours)
+      LanguageModelError  the language model or its lexicon is broken or does not fit (yours)
       BacklogFull     more audio than the session may hold; wait and send it again (yours)
       SessionClosed   the session has ended (yours)
       EngineError     the encoder failed or was stopped (ours)
@@ -32,8 +34,23 @@ class ConfigError(XlsrLiveError):
     code = "bad_config"
 
 
+class GrammarError(ConfigError):
+    """`line` and `column` are counted from 1; the message begins with them."""
+
+    code = "bad_grammar"
+
+    def __init__(self, message: str, line: int, column: int) -> None:
+        super().__init__(f"line {line}, column {column}: {message}")
+        self.line = line
+        self.column = column
+
+
 class ModelError(XlsrLiveError):
     code = "bad_model"
+
+
+class LanguageModelError(XlsrLiveError):
+    code = "bad_lm"
 
 
 class BacklogFull(XlsrLiveError):

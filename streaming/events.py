@@ -19,8 +19,13 @@ class Word(msgspec.Struct, frozen=True):
     word: str
     start: float  # seconds from the start of the session
     end: float  # seconds from the start of the session
-    confidence: float  # 0..1, exp of the mean log-probability of the word's tokens at their best frames
+    confidence: float  # 0..1; without a calibration exp of the mean log-probability of its tokens at their best frames
     committed: bool = True  # False: may still change
+
+
+class Alternative(msgspec.Struct, frozen=True):
+    text: str
+    score: float  # nats, higher is better; to be compared within one final
 
 
 class _Said(msgspec.Struct, frozen=True, eq=False):
@@ -66,7 +71,8 @@ class Final(_Said, frozen=True, tag="final", kw_only=True):
     words: tuple[Word, ...]
     start: float  # seconds, of the utterance
     end: float  # seconds, of the utterance
-    confidence: float  # 0..1, geometric mean over the utterance's tokens
+    confidence: float  # 0..1, mean of the words'; without a calibration the geometric mean over all tokens
+    nbest: tuple[Alternative, ...] | msgspec.UnsetType = msgspec.UNSET  # if asked for: the best first
     lag_ms: float = 0.0
     level: int = 0
 

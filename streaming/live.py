@@ -16,14 +16,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import CancelledError, Future
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import CancelledError, Executor, Future
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .decoding import Search, Transcript
 from .engine import Engine
 from .errors import SessionClosed, XlsrLiveError
 from .events import Event, Partial
@@ -40,10 +41,13 @@ Clock = Callable[[], float]
 class StreamSession:
     """Made by `Recognizer.session()`; belongs to the event loop that runs when it is made."""
 
-    def __init__(self, session: Session, engine: Engine, *, clock: Clock = time.monotonic) -> None:
+    def __init__(
+        self, session: Session, engine: Engine, *, searcher: Executor | None = None, clock: Clock = time.monotonic
+    ) -> None:
         self.coalesced = 0  # partials that a slow listener did not see
         self._session = session
         self._engine = engine
+        self._searcher = searcher  # None: the loop's own threads
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._sending = asyncio.Lock()
@@ -76,6 +80,15 @@ class StreamSession:
                 if self._unbroken >= size:  # a long packet, or many, must not keep the other sessions waiting
                     self._unbroken = 0
                     await asyncio.sleep(0)
+
+    async def set_hotwords(self, hotwords: Sequence[str]) -> None:
+        """Listen for these ("PHRASE" or "PHRASE:BOOST") from here on, instead of those before.
+
+        Raises `ConfigError`; then those before stay.
+        """
+        async with self._sending:
+            self._check_open()
+            self._session.receive_hotwords(hotwords)
 
     async def flush(self) -> None:
         """Mark the end of an utterance here: it is finished without waiting for silence."""
@@ -183,5 +196,31 @@ class StreamSession:
         except XlsrLiveError as error:
             self._session.receive_failure(request.id, str(error), self._clock())
         else:
+            if (search := self._session.search(request.id)) is not None:
+                self._search(request, search, rows)
+                return
             self._session.receive_logprobs(request.id, rows, self._clock())
+        self._pump()
+
+    def _search(self, request: Request, search: Search, rows: NDArray[np.float32]) -> None:
+        """Decode beside the loop what would hold it up."""
+
+        def decode() -> Transcript | None:
+            return search(rows) if self._wants(request.id) else None
+
+        try:
+            searching = self._loop.run_in_executor(self._searcher, decode)
+        except RuntimeError:  # the recognizer was closed
+            self._session.receive_failure(request.id, "the recognizer was closed", self._clock())
+            self._pump()
+        else:
+            searching.add_done_callback(lambda done: self._decoded(request, done))
+
+    def _decoded(self, request: Request, done: asyncio.Future[Transcript | None]) -> None:
+        if done.cancelled() or self._closed:
+            return
+        if (error := done.exception()) is not None:
+            self._session.receive_failure(request.id, f"the search failed: {error}", self._clock())
+        elif (heard := done.result()) is not None:
+            self._session.receive_final(request.id, heard, self._clock())
         self._pump()

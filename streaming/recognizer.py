@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from .audio import AudioDecoder
 from .config import AudioFormat, SessionConfig
-from .decode import decode
+from .decoding import Assets, Decoding
 from .engine import Engine
 from .errors import AudioError, XlsrLiveError
 from .events import Event, Final
@@ -49,9 +49,11 @@ class Recognizer:
     Close it when done, or use it as a context manager.
     """
 
-    def __init__(self, encoder: XlsrEncoder, *, adaptive: bool = True) -> None:
+    def __init__(self, encoder: XlsrEncoder, assets: Assets | None = None, *, adaptive: bool = True) -> None:
         self.encoder = encoder
+        self.assets = assets or Assets()
         self.engine = Engine(encoder, adaptive=adaptive)
+        self._searcher = ThreadPoolExecutor(1, "search")  # for decoding that would keep event loops waiting
 
     @classmethod
     def load(
@@ -65,28 +67,22 @@ class Recognizer:
         threads: int | None = None,
         max_batch: int | None = None,
         adaptive: bool = True,
+        lm: Path | str | None = None,
     ) -> Self:
         """Load "bundled", a local directory, or a Hugging Face name (pinned by `revision`).
 
         `language` picks an adapter of a multilingual checkpoint such as MMS. `device` is auto, cpu or cuda; `dtype`
         auto, float32, bfloat16, float16 or int8 (on some processors). `threads` of torch, for the whole process: on a
         CPU one for a small model, which gains nothing from more, else torch's own choice. `adaptive` sessions give up
-        partials, never finals, while answers come too late (`ladder.Level`). Raises `ModelError`.
+        partials, never finals, while answers come too late (`ladder.Level`). `lm` is the file or folder of a language
+        model, or "none"; None: the checkpoint's own, if it has one. Raises `ModelError` and `LanguageModelError`.
         """
-        from .xlsr_load import load
+        from .beside import load_assets
+        from .xlsr_load import find_source, load
 
-        return cls(
-            load(
-                model,
-                revision=revision,
-                language=language,
-                device=device,
-                dtype=dtype,
-                threads=threads,
-                max_batch=max_batch,
-            ),
-            adaptive=adaptive,
-        )
+        source = find_source(model, revision)
+        encoder = load(source, language=language, device=device, dtype=dtype, threads=threads, max_batch=max_batch)
+        return cls(encoder, load_assets(source, encoder.vocabulary, lm), adaptive=adaptive)
 
     @property
     def info(self) -> ModelInfo:
@@ -96,7 +92,7 @@ class Recognizer:
         self, config: SessionConfig | None = None, audio: AudioFormat | None = None, *, name: str | None = None
     ) -> StreamSession:
         """Open a stream. Must be called in a running event loop."""
-        return StreamSession(self._new_session(config, audio, name), self.engine)
+        return StreamSession(self._new_session(config, audio, name), self.engine, searcher=self._searcher)
 
     def stream(self, audio: Audio, config: SessionConfig | None = None, *, pace: float = 0.0) -> Iterator[Event]:
         """A file, or 16 kHz mono samples (n,), through the live path; events as they happen.
@@ -139,11 +135,13 @@ class Recognizer:
         """Finals of a file, or of 16 kHz mono samples (n,), by the live path. Raises `AudioError`."""
         return [event for event in self.stream(audio, config) if isinstance(event, Final)]
 
-    def offline(self, audio: Audio) -> Final | None:
+    def offline(self, audio: Audio, config: SessionConfig | None = None) -> Final | None:
         """One pass over all of the audio with full context and no gate; None if no word was heard.
 
         Memory grows with the square of the length: for minutes, not hours. Raises `AudioError`.
         """
+        vocabulary = self.encoder.vocabulary
+        decoding = Decoding(vocabulary, config or SessionConfig(), self.assets)
         form, blocks = _open(audio)
         decoder = AudioDecoder(form)
         samples = np.concatenate([*(decoder.receive(block) for block in blocks), decoder.flush()])
@@ -152,12 +150,13 @@ class Recognizer:
         rows = self.engine.submit(
             normalize(samples) if self.encoder.normalized else samples, deadline=time.monotonic()
         ).result()
-        vocabulary = self.encoder.vocabulary
-        return report_final(decode(rows, vocabulary), vocabulary, utterance=0, start=0, end=len(samples))
+        heard = decoding.final(len(samples))(rows)
+        return report_final(heard, vocabulary, utterance=0, start=0, end=len(samples))
 
     def close(self) -> None:
         """Stop the engine; sessions still open get errors."""
         self.engine.close()
+        self._searcher.shutdown(wait=False)
 
     def __enter__(self) -> Self:
         return self
@@ -178,6 +177,7 @@ class Recognizer:
             modes=self.info.modes,
             name=name or uuid.uuid4().hex[:12],
             model=self.info.name,
+            assets=self.assets,
         )
 
 

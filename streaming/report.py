@@ -4,28 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .decode import DecodedWord, confidence
-from .events import Final, Word
+import msgspec
+
+from .decode import DecodedWord
+from .decoding import Transcript
+from .events import Alternative, Final, Word
 from .frames import STRIDE, seconds
 from .vocabulary import Vocabulary
 
 
-def report_words(words: Sequence[DecodedWord], start: int, *, committed: bool = True) -> tuple[Word, ...]:
+def report_words(
+    words: Sequence[DecodedWord], confidences: Sequence[float], start: int, *, committed: bool = True
+) -> tuple[Word, ...]:
     """Words whose frames are counted from sample `start`."""
     return tuple(
         Word(
             word.text,
             seconds(start + word.start * STRIDE),
             seconds(start + word.end * STRIDE),
-            round(word.confidence, 3),
+            round(sure, 3),
             committed,
         )
-        for word in words
+        for word, sure in zip(words, confidences, strict=True)
     )
 
 
 def report_final(
-    words: Sequence[DecodedWord],
+    heard: Transcript,
     vocabulary: Vocabulary,
     *,
     utterance: int,
@@ -35,15 +40,21 @@ def report_final(
     level: int = 0,
 ) -> Final | None:
     """The final of samples `[start, end)`; None where nothing was said."""
-    if not words:
+    if not heard.words:
         return None
+
+    def text(words: Sequence[DecodedWord]) -> str:
+        return vocabulary.join(word.text for word in words)
+
+    found = tuple(Alternative(text(each.words), round(each.score, 3)) for each in heard.hypotheses)
     return Final(
         utterance=utterance,
-        text=vocabulary.join(word.text for word in words),
-        words=report_words(words, start),
+        text=text(heard.words),
+        words=report_words(heard.words, heard.confidences, start),
         start=seconds(start),
         end=seconds(end),
-        confidence=round(confidence(words), 3),
+        confidence=round(heard.confidence, 3),
+        nbest=found or msgspec.UNSET,
         lag_ms=lag_ms,
         level=level,
     )

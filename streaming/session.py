@@ -4,6 +4,7 @@
     session.receive_eof(now)                  likewise; the last event will be SessionEnded
     session.requests()                        what to encode now; answer each, in any order, with one of
     session.receive_logprobs(id, rows, now)   then ask for requests() and events() again
+    session.receive_final(id, heard, now)     likewise: where search(id) names a decoding that takes long
     session.receive_failure(id, why, now)     likewise
     session.events()                          what happened since the last call
 
@@ -29,6 +30,7 @@ from numpy.typing import NDArray
 from .audio import RESAMPLER_DELAY, AudioDecoder
 from .config import AudioFormat, Mode, SessionConfig
 from .decode import DecodedWord
+from .decoding import Assets, Decoding, Search, Transcript
 from .errors import BacklogFull, ConfigError, SessionClosed
 from .events import Error, Event, Partial, SessionEnded, SessionStarted, SpeechEnded, SpeechStarted, Word
 from .frames import FIELD, SAMPLE_RATE, seconds
@@ -50,7 +52,7 @@ class Session:
     """`vad` is this stream's own detector, None for no gate; `normalized` as the checkpoint's extractor says.
 
     `modes` are those that the encoder can serve, the best first: it is taken where the settings name none. Raises
-    `ConfigError` if they name another.
+    `ConfigError` if they name another. `assets` is what decoding may use, see `Decoding`.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Session:
         modes: Sequence[Mode] = ("window", "offline"),
         name: str = "",
         model: str = "",
+        assets: Assets | None = None,
     ) -> None:
         config = config or SessionConfig()
         mode = config.mode or modes[0]
@@ -72,6 +75,7 @@ class Session:
         self.config = msgspec.structs.replace(config, mode=mode)
         self.name = name
         self._vocabulary = vocabulary
+        self._decoding = Decoding(vocabulary, self.config, assets)
         self._normalized = normalized
         self._audio = AudioDecoder(audio or AudioFormat())
         self._front = FrontEnd(self.config, vad)
@@ -140,6 +144,13 @@ class Session:
                 self._show(self._utterance, step)
             self._settle()
 
+    def receive_final(self, request: int, heard: Transcript, now: float) -> None:
+        """The encoder's answer as the request's `search` has decoded it."""
+        self._now = now
+        if self._utterance is not None and self._utterance.wants(request):
+            self._utterance.told(request, heard)
+            self._settle()
+
     def receive_failure(self, request: int, why: str, now: float) -> None:
         """The encoder could not answer. The utterance goes on with what is known: its final is never lost."""
         self._now = now
@@ -147,6 +158,13 @@ class Session:
             self._error("encoder_failed", why)
             self._utterance.fail(request)
             self._settle()
+
+    def receive_hotwords(self, hotwords: Sequence[str]) -> None:
+        """Listen for these instead of those before: in live steps that hear more than has come so far, and in finals of
+        utterances that do not end before. Raises `ConfigError`; then those before stay.
+        """
+        self._check_open()
+        self._decoding.set_hotwords(hotwords, self._front.position)
 
     def receive_level(self, level: Level) -> None:
         """How much the service gives up from now on; to be told before audio and answers."""
@@ -162,6 +180,12 @@ class Session:
     def wants(self, request: int) -> bool:
         """Whether an answer to the request still matters."""
         return self._utterance is not None and self._utterance.wants(request)
+
+    def search(self, request: int) -> Search | None:
+        """How to decode the answer to a request where that takes long: in any thread. None where `receive_logprobs`
+        need not be spared it.
+        """
+        return self._utterance.search(request) if self._utterance is not None else None
 
     def released(self) -> list[Memory]:
         """Memories of the encoder, since the last call, that no request will name again."""
@@ -230,9 +254,9 @@ class Session:
             now=max(self._now, self._played),
             level=self._level,
         )
-        if utterance.end is None or (words := utterance.words) is None:
+        if utterance.end is None or (heard := utterance.heard) is None:
             return False
-        self._finish(utterance, words, utterance.end, first.reason)
+        self._finish(utterance, heard, utterance.end, first.reason)
         if utterance.cut is None:
             spans.popleft()
         else:
@@ -244,7 +268,7 @@ class Session:
             self._begun,
             start,
             self.config,
-            self._vocabulary,
+            self._decoding,
             read=self._front.ring.read,
             ids=self._ids,
             normalized=self._normalized,
@@ -258,10 +282,10 @@ class Session:
         )
         self._begun += 1
 
-    def _finish(self, utterance: Utterance, words: list[DecodedWord], end: int, reason: Reason) -> None:
+    def _finish(self, utterance: Utterance, heard: Transcript, end: int, reason: Reason) -> None:
         index, lag_ms, level = utterance.index, self._lag_ms(end), self._level
         final = report_final(
-            words, self._vocabulary, utterance=index, start=utterance.start, end=end, lag_ms=lag_ms, level=level
+            heard, self._vocabulary, utterance=index, start=utterance.start, end=end, lag_ms=lag_ms, level=level
         )
         if final is not None:
             self._events.append(final)
@@ -281,9 +305,10 @@ class Session:
         if step.cut is not None or not self.config.shows_partials:
             return
         volatile = step.volatile if self._level < Level.COMMITTED else ()
+        count, sure = len(step.committed), self._decoding.live((*step.committed, *volatile)).confidences
         words = (
-            *report_words(step.committed, utterance.start),
-            *report_words(volatile, utterance.start, committed=False),
+            *report_words(step.committed, sure[:count], utterance.start),
+            *report_words(volatile, sure[count:], utterance.start, committed=False),
         )
         if words == self._shown:
             return

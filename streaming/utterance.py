@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .config import SessionConfig
-from .decode import DecodedWord, GreedyDecoder, decode
+from .decode import DecodedWord
+from .decoding import Decoding, Search, Transcript
 from .endpoint import Cut, Endpointer
 from .frames import SAMPLE_RATE, STRIDE, frames, ms, span
 from .ladder import Level
 from .normalize import Moments, RunningNormalizer, normalize
 from .stitch import Stitched, Stitcher
-from .vocabulary import Vocabulary
 from .windows import Memory, Recall, Reuse, Window, WindowPlanner
 
 Float32 = NDArray[np.float32]
@@ -67,7 +67,7 @@ class Utterance:
         index: int,
         start: int,
         config: SessionConfig,
-        vocabulary: Vocabulary,
+        decoding: Decoding,
         *,
         read: Callable[[int, int], Float32],
         ids: Iterator[int],
@@ -89,7 +89,7 @@ class Utterance:
         self.end: int | None = None  # once known for good
         self.cut: Cut | None = None  # if it ended though the gate was open
         self._config = config
-        self._vocabulary = vocabulary
+        self._decoding = decoding
         self._read = read
         self._ids = ids
         self._normalized = normalized
@@ -101,7 +101,7 @@ class Utterance:
         cached = config.live and config.mode == "cached"
         self.memory = Memory(left, lookahead, longest) if cached else None  # of the encoder, from step to step
         self._stitcher = Stitcher()
-        self._decoder = GreedyDecoder(vocabulary)
+        self._decoder = decoding.begin(start)
         self._endpointer = Endpointer(
             longest=longest - hop + 1,  # where the last step within bounds has come
             trailing=ms(config.trailing_blank_ms) // STRIDE,
@@ -117,7 +117,7 @@ class Utterance:
         self._broken = False  # a live step failed; there will be no more
         self._final: int | None = None  # request of the second pass
         self._final_end = -1  # sample up to which it hears
-        self._final_words: list[DecodedWord] | None = None
+        self._final_heard: Transcript | None = None
         self._final_failed = False
 
     # ── what to encode ──
@@ -183,9 +183,9 @@ class Utterance:
 
     def _plan_final(self, end: int, due: float) -> None:
         """The second pass over the whole utterance; during the hangover at a guess, so that it is there in time."""
-        self._final_end, self._final_words, self._final, self._final_failed = end, None, None, False
+        self._final_end, self._final_heard, self._final, self._final_failed = end, None, None, False
         if frames(end - self.start) == 0:
-            self._final_words = []
+            self._final_heard = self._decoding.live(())
             return
         samples = self._read(self.start, end)
         if self._normalized:  # by the statistics of the whole, which no live step knew
@@ -222,12 +222,12 @@ class Utterance:
 
     def wants(self, request: int) -> bool:
         """Whether an answer to the request still matters."""
-        return request in self._live or (request == self._final and self._final_words is None)
+        return request in self._live or (request == self._final and self._final_heard is None)
 
     def receive(self, request: int, rows: Float32) -> list[Step]:
         """Take log-probabilities, (frames, vocabulary), in any order; return the live steps now complete, in order."""
         if request == self._final:
-            self._final_words = decode(rows, self._vocabulary)
+            self._final_heard = self._decoding.final(self._final_end)(rows)
             return []
         steps: list[Step] = []
         window = self._live.pop(request)
@@ -240,6 +240,16 @@ class Utterance:
                 break
         return steps
 
+    def search(self, request: int) -> Search | None:
+        """How to decode the answer to a request, where that takes long: `told` takes what it returns."""
+        slow = request == self._final and self._decoding.slow(self._final_end)
+        return self._decoding.final(self._final_end) if slow else None
+
+    def told(self, request: int, heard: Transcript) -> None:
+        """Take the second pass as it was decoded."""
+        if request == self._final:
+            self._final_heard = heard
+
     def fail(self, request: int) -> None:
         """The encoder could not answer: the utterance goes on with what is known."""
         if request == self._final:
@@ -250,6 +260,7 @@ class Utterance:
 
     def _advance(self, step: Stitched) -> Step:
         window, decoder = step.window, self._decoder
+        self._decoding.follow(decoder, self.start + span(window.newest))
         decoder.push(step.committed)
         self._tail = decoder.tail(step.volatile)
         complete = tuple(decoder.words)
@@ -270,18 +281,19 @@ class Utterance:
     # ── how it ended ──
 
     @property
-    def words(self) -> list[DecodedWord] | None:
-        """The final's words; None until the end is known and all is answered."""
+    def heard(self) -> Transcript | None:
+        """What the final tells; None until the end is known and all is answered."""
         if self.end is None or self._live:
             return None
         if self._from_live:
-            return self._live_words(frames(self.end - self.start) + 1)
-        return self._final_words if self._final_end == self.end else None
+            return self._decoding.live(self._live_words(frames(self.end - self.start) + 1))
+        return self._final_heard if self._final_end == self.end else None
 
     def _live_words(self, end: int) -> list[DecodedWord]:
         """Words of the live steps before frame `end`. A word that a cut without a pause goes through is told as far as
         it was committed: the rest of it is the next utterance's."""
         words = [word for word in (*self._decoder.words, *self._tail) if word.end <= end]
         if any(word.start < end < word.end for word in self._tail):
-            words += self._decoder.pending()
+            told = words[-1].end if words else 0
+            words += [word for word in self._decoder.pending() if told <= word.start < end]
         return words

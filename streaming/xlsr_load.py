@@ -59,7 +59,7 @@ class Source:
 
 
 def load(
-    name: str,
+    name: str | Source,
     *,
     revision: str | None = None,
     language: str | None = None,
@@ -68,8 +68,8 @@ def load(
     threads: int | None = None,
     max_batch: int | None = None,
 ) -> XlsrEncoder:
-    """Load a checkpoint: "bundled", a directory, or a Hugging Face name. Raises `ModelError`."""
-    source = _source(name, revision)
+    """Load a checkpoint: "bundled", a directory, a Hugging Face name, or where it was found. Raises `ModelError`."""
+    source = find_source(name, revision) if isinstance(name, str) else name
     where = _device(device)
     kind = _dtype(dtype, where)
     transformers.utils.logging.disable_progress_bar()
@@ -82,7 +82,9 @@ def load(
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise _explained(source, language, error) from error
     if extractor.sampling_rate != SAMPLE_RATE:
-        raise ModelError(f"{name} wants audio at {extractor.sampling_rate} Hz; only {SAMPLE_RATE} Hz checkpoints work")
+        raise ModelError(
+            f"{source.name} wants audio at {extractor.sampling_rate} Hz; only {SAMPLE_RATE} Hz checkpoints work"
+        )
     if threads is None and where.type == "cpu" and model.num_parameters() < _SMALL:
         threads = 1  # threads that wait for each other would cost more than they save
     if threads is not None:
@@ -91,7 +93,7 @@ def load(
     encoder = assembled(
         model,
         _vocabulary(tokenizer, model.config.vocab_size),
-        name=name,
+        name=source.name,
         normalized=bool(extractor.do_normalize),
         int8=dtype == "int8",
         language=language,
@@ -99,13 +101,14 @@ def load(
     )
     if where.type == "cuda" and encoder.cached:
         begun = time.monotonic()
-        log.info("preparing %s on %s for live steps", name, where)
+        log.info("preparing %s on %s for live steps", source.name, where)
         encoder.prepare(SessionConfig(), utterances=_GPU_UTTERANCES)
         log.info("prepared in %.1f s", time.monotonic() - begun)
     return encoder
 
 
-def _source(name: str, revision: str | None) -> Source:
+def find_source(name: str, revision: str | None = None) -> Source:
+    """Where a checkpoint of that name lies. Raises `ModelError`."""
     if name == "bundled":
         return Source(name, str(BUNDLED), {})
     path = Path(name).expanduser()

@@ -13,6 +13,7 @@ from fakes import FakeEncoder, LoudVad
 from numpy.typing import NDArray
 from xlsr_live.streaming.config import AudioFormat, SessionConfig
 from xlsr_live.streaming.decode import confidence, decode
+from xlsr_live.streaming.decoding import Assets
 from xlsr_live.streaming.events import (
     Error,
     Event,
@@ -37,7 +38,7 @@ Float32 = NDArray[np.float32]
 FLUSH = "flush"
 MODES = ("window", "cached", "offline")
 T = TypeVar("T", bytes, Float32)
-Packet = bytes | NDArray[np.floating] | str
+Packet = bytes | NDArray[np.floating] | str | tuple[str, ...]  # audio, FLUSH or hotwords
 
 
 @dataclass
@@ -60,6 +61,8 @@ class Driver:
         for packet in packets:
             if isinstance(packet, str):
                 self.session.receive_flush(0.0)
+            elif isinstance(packet, tuple):
+                self.session.receive_hotwords(packet)
             else:
                 while not self.session.can_take(packet):
                     assert self.waiting, "a full session waits for nothing"
@@ -117,13 +120,21 @@ def run(
     encoder: FakeEncoder | None = None,
     random: Random | None = None,
     fails: Callable[[Request], bool] = lambda request: False,
+    assets: Assets | None = None,
 ) -> list[Event]:
     """Events of a session. `vad` "loud" is the fake one, "real" the one that the settings name."""
     config, encoder = config or SessionConfig(), encoder or FakeEncoder()
     detector = LoudVad() if vad == "loud" else make_vad(config.vad) if vad == "real" else vad
     assert not isinstance(detector, str)
     session = Session(
-        encoder.vocabulary, config, audio, vad=detector, normalized=encoder.normalized, modes=MODES, name="s"
+        encoder.vocabulary,
+        config,
+        audio,
+        vad=detector,
+        normalized=encoder.normalized,
+        modes=MODES,
+        name="s",
+        assets=assets,
     )
     return Driver(session, encoder, random, fails).run(packets)
 

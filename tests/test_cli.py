@@ -236,11 +236,10 @@ def test_output_to_a_file(tmp_path: Path):
 
 def test_options_of_the_model_and_the_session_arrive(loaded: list[dict[str, object]], capsys: Out):
     arguments = ["--model", "some/model", "--language", "deu", "--revision", "abc", "--threads", "1", "--device", "cpu"]
-    arguments += ["--dtype", "int8"]
+    arguments += ["--dtype", "int8", "--lm", "some.arpa"]
     assert run(["transcribe", flac("george"), *arguments, "--no-partials", "-f", "jsonl"]) == 0
-    assert loaded == [
-        {"model": "some/model", "language": "deu", "revision": "abc", "threads": 1, "device": "cpu", "dtype": "int8"}
-    ]
+    model = {"model": "some/model", "language": "deu", "revision": "abc", "lm": "some.arpa"}
+    assert loaded == [{**model, "threads": 1, "device": "cpu", "dtype": "int8"}]
     assert "partial" not in capsys.readouterr().out
 
 

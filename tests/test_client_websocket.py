@@ -69,6 +69,22 @@ def test_arrays_at_another_rate_with_settings(server: RunningServer, clip):
     assert " ".join(final.text for final in finals(events)) == "THREE EIGHT FOUR FIVE FIVE FOUR"
 
 
+def test_hotwords_of_the_start_and_others_in_mid_stream(server: RunningServer, clip):
+    async def run() -> list[Event]:
+        config = SessionConfig(hotwords=("two nines:3",))
+        async with connect(server.url, config=config, token="open sesame") as stream:
+            await stream.send(clip("george").tobytes())
+            await stream.flush()
+            await stream.set_hotwords(["nines:3", "fours:3"])
+            await stream.set_hotwords([])
+            await stream.send(clip("george").tobytes())
+            await stream.end()
+            return [event async for event in stream]
+
+    heard = [final.text for final in finals(asyncio.run(run()))]
+    assert heard == ["ONE TWO NINES FOUR EIGHT ONE", "ONE TWO NINE FOUR EIGHT ONE"]
+
+
 def test_without_the_token(server: RunningServer, clip):
     with pytest.raises(ConnectionProblem, match="wants a token") as problem:
         asyncio.run(heard(server.url, clip("george"), token="open barley"))

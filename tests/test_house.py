@@ -36,6 +36,21 @@ PURE = (
     "report",
     "utterance",
     "session",
+    "grammar",
+    "numbers",
+    "spelling",
+    "meaning",
+    "automaton",
+    "viterbi",
+    "nbest",
+    "commands",
+    "spotting",
+    "hotwords",
+    "decoding",
+    "beam",
+    "calibration",
+    "lexicon",
+    "listening",
 )
 IMPURE = {"time", "asyncio", "threading", "socket", "torch", "transformers", "logging", "soundfile"}
 

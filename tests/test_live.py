@@ -7,17 +7,21 @@ import gc
 import threading
 import weakref
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from driving import Float32, lines, run, utterances
 from fakes import VOCABULARY, FakeEncoder, LoudVad, sound
+from ngrams import language_model
 from xlsr_live.streaming.config import SessionConfig
+from xlsr_live.streaming.decoding import Assets, Search, Transcript
 from xlsr_live.streaming.engine import Engine
-from xlsr_live.streaming.errors import AudioError, SessionClosed
+from xlsr_live.streaming.errors import AudioError, ConfigError, SessionClosed
 from xlsr_live.streaming.events import Error, Event, Final, Partial, SessionEnded, SessionStarted
 from xlsr_live.streaming.live import StreamSession
+from xlsr_live.streaming.lm import Weights
 from xlsr_live.streaming.session import Session
 from xlsr_live.streaming.windows import Recall
 
@@ -328,3 +332,45 @@ def test_a_session_that_leaves_in_mid_utterance_leaves_nothing_remembered(engine
     for _ in range(2):  # the worker may hold the last step of the session until it has the next request
         engine.submit(SPEECH[:400], deadline=0.0).result(LIMIT)
     assert not encoder.remembered
+
+
+def test_hotwords_and_searches_are_those_of_the_core(engine: Engine, tmp_path: Path):
+    """Finals are then decoded beside the loop."""
+    lm = language_model(tmp_path, Weights(lm=1.5, word=0.5, beam=20, tokens=5), VOCABULARY)
+    audio = sound("..ABCD AB " + "." * 10 + "ABCD GH " + "." * 10, letter=1, gap=3)
+    here = 320 * 60
+    for assets in (Assets(), Assets(language_model=lm)):
+
+        async def scene(assets: Assets = assets) -> list[Event]:
+            core = Session(VOCABULARY, vad=LoudVad(), normalized=False, modes=("window",), name="s", assets=assets)
+            async with StreamSession(core, engine, clock=lambda: 0.0) as stream:
+                await stream.send(audio[:here])
+                await stream.set_hotwords(["abce:1.5"])
+                with pytest.raises(ConfigError, match="has no x"):
+                    await stream.set_hotwords(["x"])
+                return await say(stream, audio[here:])
+
+        events = running(scene)
+        assert lines(events) == lines(run([audio[:here], ("abce:1.5",), audio[here:]], assets=assets))
+        assert [event.text for event in events if isinstance(event, Final)] == ["ABCD AB", "ABCE GH"]
+
+
+def test_a_search_that_fails_leaves_what_was_heard_live(engine: Engine):
+    async def scene() -> list[Event]:
+        core = Session(VOCABULARY, vad=LoudVad(), normalized=False, name="s")
+
+        def broken(request: int) -> Search | None:
+            def search(rows: Float32) -> Transcript:
+                raise RuntimeError("no memory")
+
+            return search if utterance_of(core)._final == request else None
+
+        core.search = broken
+        return await say(StreamSession(core, engine, clock=lambda: 0.0), SPEECH)
+
+    def utterance_of(core: Session) -> Any:
+        return core._utterance
+
+    events = running(scene)
+    assert {event.code for event in events if isinstance(event, Error)} == {"encoder_failed"}
+    assert [event.text for event in events if isinstance(event, Final)] == ["AB CD", "EF GH"]

@@ -11,7 +11,7 @@ from wire import END, Heard, Message, census, dial, listen, packets, settles, ta
 from xlsr_live.server.run import RunningServer, running_server
 from xlsr_live.server.settings import ServerSettings
 from xlsr_live.streaming.config import AudioFormat, SessionConfig
-from xlsr_live.streaming.events import Event, Final, Partial, SessionEnded, SessionStarted, from_json
+from xlsr_live.streaming.events import Error, Event, Final, Partial, SessionEnded, SessionStarted, Warning, from_json
 from xlsr_live.streaming.recognizer import Recognizer
 
 Clip = Callable[[str], NDArray[np.int16]]
@@ -211,3 +211,32 @@ def test_a_client_that_sends_all_before_it_reads_gets_all(server: RunningServer,
 
     events = asyncio.run(scene())
     assert [event.text for event in finals(events)] == ["ONE TWO NINE FOUR EIGHT ONE"] * 4
+
+
+@pytest.mark.usefixtures("unharmed")
+def test_hotwords_change_in_mid_stream_and_bad_ones_harm_nothing(server: RunningServer, clip: Clip):
+    data = clip("george").tobytes()
+    told = [
+        json.dumps({"type": "hotwords", "phrases": phrases})
+        for phrases in (["TWO NINES:3"], ["17"], ["TWO:99"], ["TWO"] * 101)
+    ]
+    heard = asyncio.run(talk(server.url, [start(), data[:32_000], *told, data[32_000:], END]))
+    warnings = [event for event in heard.events if isinstance(event, Warning)]
+    assert [event.code for event in warnings] == ["bad_config"] * 3
+    assert "has no 1 7" in warnings[0].message
+    assert heard.finals == ["ONE TWO NINES FOUR EIGHT ONE"]
+    assert (heard.code, heard.errors) == (1000, [])
+    refused = asyncio.run(talk(server.url, [start(config={"hotwords": ["17"]}), data, END]))
+    assert (refused.code, refused.errors) == (1008, ["bad_config"])
+
+
+@pytest.mark.usefixtures("unharmed")
+def test_a_language_model_in_partials_is_for_the_server_to_allow(
+    server: RunningServer, recognizer: Recognizer, clip: Clip
+):
+    said = [start(config={"lm_for": "all"}), clip("george").tobytes(), END]
+    refused = asyncio.run(talk(server.url, said))
+    assert (refused.code, refused.errors, refused.finals) == (1008, ["bad_config"], [])
+    with running_server(recognizer, ServerSettings(lm_partials=True)) as other:  # which has no language model
+        heard = asyncio.run(talk(other.url, said))
+    assert ["needs a language model" in event.message for event in heard.events if isinstance(event, Error)] == [True]

@@ -1,0 +1,111 @@
+"""`xlsr-live calibrate`: confidences of a checkpoint that mean what they say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ..streaming.errors import ConfigError
+from .local import load_recognizer, needs
+from .options import device_option
+from .output import progress
+
+if TYPE_CHECKING:
+    from .judged import Ear, Judged
+
+EPILOG = """\b
+Examples:
+  xlsr-live calibrate my/xlsr-german recordings/
+  xlsr-live calibrate my/xlsr-german dev.tsv --plot reliability.png
+  xlsr-live calibrate facebook/wav2vec2-base-960h dev.tsv --out calibration/
+"""
+
+
+@click.command(epilog=EPILOG, short_help="Confidences that mean what they say.")
+@click.argument("model", metavar="NAME_OR_DIR")
+@click.argument("data", type=click.Path(path_type=Path), metavar="DIR_OR_TSV")
+@click.option("--where", multiple=True, metavar="COLUMN=VALUE", help="Only these rows of the table; may be repeated.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only N recordings, evenly picked from all.")
+@click.option("--lm", type=click.Path(path_type=Path), metavar="PATH", help="Calibrate its words too.")
+@click.option("--test", is_flag=True, help="Fit nothing: say how good the calibration is that the checkpoint has.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Folder for calibration.json. [default: the checkpoint's]",
+)
+@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), metavar="PNG", help="Draw the reliability.")
+@click.option("--revision", metavar="REV", help="Commit, tag or branch of a Hugging Face model.")
+@click.option("--language", metavar="CODE", help="For models with a vocabulary for each language.")
+@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads of the model.")
+@device_option("--device")
+def calibrate(
+    model: str,
+    data: Path,
+    where: tuple[str, ...],
+    limit: int | None,
+    lm: Path | None,
+    test: bool,
+    out: Path | None,
+    plot: Path | None,
+    revision: str | None,
+    language: str | None,
+    threads: int | None,
+    compute: str,
+) -> None:
+    """Fit the confidences of a checkpoint to recordings and what is said in them, which it was not trained on.
+
+    DIR_OR_TSV is a table with columns file and text, or a folder with talk.wav beside talk.txt. The result lies beside
+    the checkpoint as calibration.json and is used from then on.
+    """
+    with needs("server", "recognising speech here"), needs("bench", "calibrating"):
+        from ..streaming.calibration import Calibration, load_calibration, save_calibration
+        from ..streaming.xlsr_load import BUNDLED
+        from .bench.corpus import read_corpus, read_samples, spoken
+        from .bench.scoring import Spelling
+        from .judged import Ear
+
+    folder = out or (BUNDLED if model == "bundled" else Path(model).expanduser())
+    if not out and not folder.is_dir():
+        raise ConfigError(f"{model} is not a folder here: say with --out where calibration.json belongs")
+    recordings = spoken(read_corpus(data, where=where, limit=limit))
+    with (
+        load_recognizer(model, revision=revision, language=language, device=compute, threads=threads) as recognizer,
+        progress(len(recordings)) as (advance, _),
+    ):
+        spelling = Spelling(recognizer.encoder.vocabulary)
+        ear = Ear(recognizer.encoder)
+        if lm:
+            from ..streaming.lm import LanguageModel, find
+
+            ear.lm = LanguageModel(find(lm), recognizer.encoder.vocabulary)
+        for number, recording in enumerate(recordings):
+            ear.hear(number, spelling.words(recording.text), read_samples(recording))
+            advance()
+    if test:
+        found = load_calibration(folder)
+        if found is None:
+            raise ConfigError(f"{folder} holds no calibration.json to test")
+        curves = {"finals": found.final, "partials": found.partial, "language model": found.beam or found.final}
+        shown = {name: judged.test(curves[name]) for name, judged in _kinds(ear).items()}
+    else:
+        fitted = Calibration(final=ear.final.fit(), partial=ear.partial.fit(), beam=ear.beam.fit() if ear.lm else None)
+        shown = {name: judged.cross() for name, judged in _kinds(ear).items()}
+        folder.mkdir(parents=True, exist_ok=True)
+        click.echo(f"written: {save_calibration(folder, fitted)}")
+    for name, judged in _kinds(ear).items():
+        right = sum(judged.right) / len(judged.right)
+        click.echo(
+            f"{name}: {len(judged.right)} words, {100 * right:.1f} % right, "
+            f"expected calibration error {shown[name].error:.3f}"
+        )
+    if plot:
+        from .reliability import draw
+
+        click.echo(f"written: {draw(plot, shown)}")
+
+
+def _kinds(ear: Ear) -> dict[str, Judged]:
+    return {"finals": ear.final, "partials": ear.partial} | ({"language model": ear.beam} if ear.lm else {})

@@ -1,0 +1,148 @@
+"""How a session turns log-probabilities into words and confidences.
+
+Made once for each session, of what lies beside the checkpoint and what the session asks for. With nothing of either it
+is the greedy decoder alone. What it does depends on rows and samples, never on packets or on when answers come:
+hotwords that are set in mid-stream hold for the live steps that hear audio from there on, and for finals of utterances
+that end later.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .beam import LIVE_LOOK_BACK, BeamDecoder, Hypothesis
+from .calibration import Calibration
+from .config import SessionConfig, read_hotwords
+from .decode import DecodedWord, confidence, decode
+from .errors import ConfigError
+from .hotwords import HotwordDecoder, favour
+from .spotting import Phrases
+from .vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from .lm import LanguageModel
+
+Rows = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Assets:
+    """What lies beside a checkpoint; shared by all sessions."""
+
+    calibration: Calibration | None = None
+    language_model: LanguageModel | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """The words of an utterance, and how sure they are, 0..1."""
+
+    words: tuple[DecodedWord, ...]
+    confidences: tuple[float, ...]  # of each word
+    confidence: float  # of all
+    hypotheses: tuple[Hypothesis, ...] = ()  # the best first, if they were asked for
+
+
+Search = Callable[[Rows], Transcript]
+
+
+class LiveDecoder(Protocol):
+    """See `GreedyDecoder`, which is one."""
+
+    @property
+    def words(self) -> list[DecodedWord]: ...
+    def push(self, rows: Rows) -> None: ...
+    def tail(self, rows: Rows) -> list[DecodedWord]: ...
+    def pending(self) -> list[DecodedWord]: ...
+
+
+class Decoding:
+    """One session's. Raises `ConfigError` for what cannot be done with these assets, or written in this vocabulary."""
+
+    def __init__(self, vocabulary: Vocabulary, config: SessionConfig, assets: Assets | None = None) -> None:
+        assets = assets or Assets()
+        model = assets.language_model if config.lm_for != "none" else None
+        for wanted, name in ((config.lm_for == "all", "lm_for 'all'"), (config.nbest > 0, "nbest")):
+            if wanted and model is None:
+                raise ConfigError(f"{name} needs a language model, and none is in use here")
+        self._vocabulary = vocabulary
+        self._calibration = assets.calibration
+        self._final_model = model
+        self._live_model = model if config.lm_for == "all" else None
+        self._nbest = config.nbest
+        self._hotwords: list[tuple[int, Phrases | None]] = []  # with the sample after which they hold, in order
+        self.set_hotwords(config.hotwords, -1)
+
+    def set_hotwords(self, hotwords: Sequence[str], at: int) -> None:
+        """Listen for these after sample `at`. Raises `ConfigError`; those before stay as they are."""
+        boosts = read_hotwords(hotwords)
+        if boosts and self._live_model:
+            raise ConfigError("hotwords do not go together with a language model in partials; leave lm_for at 'finals'")
+        phrases = Phrases(boosts, self._vocabulary) if boosts else None
+        if self._hotwords and self._hotwords[-1][0] == at:
+            self._hotwords.pop()
+        self._hotwords.append((at, phrases))
+
+    def begin(self, start: int) -> LiveDecoder:
+        """The decoder of live steps of an utterance that begins at a sample; no other begins before it any more."""
+        del self._hotwords[: self._place(start)]
+        if self._live_model:
+            return BeamDecoder(self._live_model, look_back=LIVE_LOOK_BACK)
+        return HotwordDecoder(self._vocabulary, self._phrases(start))
+
+    def follow(self, decoder: LiveDecoder, heard: int) -> None:
+        """The next rows are of a step that hears up to sample `heard`."""
+        phrases = self._phrases(heard)
+        if isinstance(decoder, HotwordDecoder) and phrases is not decoder.phrases:
+            decoder.change(phrases)
+
+    def final(self, end: int) -> Search:
+        """How to decode the rows of a whole utterance that ends at a sample. May be called in any thread."""
+        return partial(self._search, self._phrases(end))
+
+    def slow(self, end: int) -> bool:
+        """Whether `final` takes long enough for others to notice."""
+        return self._final_model is not None or self._phrases(end) is not None
+
+    def live(self, words: Sequence[DecodedWord]) -> Transcript:
+        """Words of live steps: what comes after a word does not change its confidence."""
+        return self._transcript(words, self._calibration and self._calibration.of_partial(words))
+
+    def _search(self, phrases: Phrases | None, rows: Rows) -> Transcript:
+        greedy = words = decode(rows, self._vocabulary)
+        if self._final_model:
+            beam = BeamDecoder(self._final_model, certain=phrases.words if phrases else ())
+            beam.push(favour(rows, phrases) if phrases else rows)
+            beam.finish()
+            known = self._calibration and self._calibration.of_beam(beam.words, greedy)
+            return self._transcript(beam.words, known, beam.hypotheses[: self._nbest])
+        if phrases:
+            decoder = HotwordDecoder(self._vocabulary, phrases)
+            decoder.push(rows)
+            decoder.finish()
+            words = decoder.words
+        return self._transcript(words, self._calibration and self._calibration.of_final(words, greedy))
+
+    def _transcript(
+        self, words: Sequence[DecodedWord], calibrated: list[float] | None, hypotheses: Sequence[Hypothesis] = ()
+    ) -> Transcript:
+        """`calibrated` confidences of the words, whose mean is that of all; None without a calibration."""
+        if calibrated is None:
+            raw = tuple(word.confidence for word in words)
+            return Transcript(tuple(words), raw, confidence(words), tuple(hypotheses))
+        mean = sum(calibrated) / len(calibrated) if calibrated else 0.0
+        return Transcript(tuple(words), tuple(calibrated), mean, tuple(hypotheses))
+
+    def _phrases(self, sample: int) -> Phrases | None:
+        return self._hotwords[self._place(sample)][1]
+
+    def _place(self, sample: int) -> int:
+        """Of the last hotwords that were set before a sample."""
+        return max(0, bisect_left(self._hotwords, sample, key=lambda each: each[0]) - 1)

@@ -1,0 +1,155 @@
+"""Viterbi over an automaton of token sequences, one frame after the other, against the free path of the same frames.
+
+Scores are relative: in each frame the log-probability of the best token is taken off. The free path (best path; every
+frame its best token) has score 0, and the score of any other path can only fall. So a path that has fallen below
+`floor` can be dropped without changing what is found above it, and what is left is usually little.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .automaton import Automaton
+
+Rows = NDArray[np.float32]
+Floats = NDArray[np.float32]
+Ints = NDArray[np.intp]
+
+NEVER = np.float32(-np.inf)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Path:
+    """Frames `[start, start + len(tokens))`; `tokens`, (frames,), one for each; `costs`, (frames,), never below 0."""
+
+    start: int
+    tokens: Ints
+    costs: Floats
+    cell: int  # the last
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.tokens)
+
+
+def relative(rows: Rows) -> Floats:
+    """Log-probabilities, (frames, vocabulary), less the best of each frame."""
+    return rows - rows.max(axis=1, keepdims=True)
+
+
+class Viterbi:
+    """Scores of the cells of an automaton after each frame.
+
+    Paths begin in state 0, before the first frame or wherever `step` is told so.
+    """
+
+    def __init__(self, automaton: Automaton, frame: int = 0) -> None:
+        self.automaton = automaton
+        self.begun = frame  # the first frame
+        self.scores = np.full(automaton.size, NEVER, np.float32)
+        self._history: list[tuple[Ints, Floats]] = []  # cells alive after each frame, with their scores
+        self._entries: list[float] = []  # what `step` was told, for each frame
+
+    @property
+    def frame(self) -> int:
+        """The next frame."""
+        return self.begun + len(self._history)
+
+    def fork(self) -> Viterbi:
+        """A copy that goes its own way."""
+        fork = Viterbi(self.automaton, self.begun)
+        fork.scores = self.scores
+        fork._history, fork._entries = list(self._history), list(self._entries)
+        return fork
+
+    def step(self, row: Floats, *, enter: float, floor: Floats | np.float32) -> None:
+        """Take the next frame: relative log-probabilities, (vocabulary,).
+
+        Paths may begin with `enter` as their score, -inf for none. Cells below `floor`, one for all or (cells,), are
+        dropped.
+        """
+        automaton = self.automaton
+        self._entries.append(enter)
+        if enter == NEVER and not (len(self._history) and len(self._history[-1][0])):
+            self._history.append((np.empty(0, np.intp), np.empty(0, np.float32)))
+            return
+        leaving = np.maximum.reduceat(self.scores, automaton.first)  # best cell of each state
+        leaving[0] = max(leaving[0], enter)
+        arcs = leaving[automaton.arc_source]
+        if len(automaton.doubled):
+            others = np.maximum.reduceat(self.scores[automaton.other_cells], automaton.other_first)
+            arcs[automaton.doubled] = others
+            if enter > NEVER:
+                arcs[automaton.starting] = np.maximum(arcs[automaton.starting], np.float32(enter))
+        scores = np.empty_like(self.scores)
+        scores[automaton.first] = leaving
+        entered = automaton.entered
+        scores[entered] = np.maximum(self.scores[entered], np.maximum.reduceat(arcs, automaton.arc_first))
+        scores += row[automaton.token]
+        scores[scores < floor] = NEVER
+        self.scores = scores
+        alive = np.flatnonzero(scores > NEVER)
+        self._history.append((alive, scores[alive]))
+
+    def trace(self, cell: int, frame: int | None = None) -> Path:
+        """The best path that is in `cell` after the frame before `frame`, by default after the last."""
+        at = (self.frame if frame is None else frame) - self.begun - 1
+        cells, scores = [cell], [self._scored(at)[cell]]
+        while True:
+            before = self._scored(at - 1)
+            cell, score = self._before(cell, at, before)
+            scores.append(score)
+            if cell < 0:
+                break
+            cells.append(cell)
+            at -= 1
+        tokens = self.automaton.token[np.array(cells[::-1])]
+        costs = -np.diff(np.array(scores[::-1], np.float32))
+        return Path(self.begun + at, tokens, costs, cells[0])
+
+    def all_scores(self) -> Floats:
+        """Scores of each cell after each number of frames, (cells, frames + 1)."""
+        return np.array([self._scored(at) for at in range(-1, len(self._history))]).T
+
+    def cells(self, state: int) -> range:
+        """The cells of a state."""
+        first = self.automaton.first
+        return range(int(first[state]), int(first[state + 1]) if state + 1 < len(first) else self.automaton.size)
+
+    def _scored(self, at: int) -> Floats:
+        scores = np.full(self.automaton.size, NEVER, np.float32)
+        if at >= 0:
+            alive, kept = self._history[at]
+            scores[alive] = kept
+        return scores
+
+    def _before(self, cell: int, at: int, scores: Floats) -> tuple[int, float]:
+        """The cell before `cell`, -1 where the path begins, and its score."""
+        automaton = self.automaton
+        enter = self._entries[at]
+        state = int(automaton.owner[cell])
+        candidates: list[int] = []
+        begin = float(NEVER)
+        if cell == automaton.first[state]:
+            candidates += self.cells(state)
+            if state == 0:
+                begin = enter
+        else:
+            candidates.append(cell)
+            token = automaton.token[cell]
+            for arc in self._arcs(cell):
+                source = int(automaton.arc_source[arc])
+                candidates += [c for c in self.cells(source) if automaton.token[c] != token]
+                if source == 0:
+                    begin = enter
+        best = max(candidates, key=lambda c: scores[c])
+        return (-1, begin) if begin >= scores[best] else (best, float(scores[best]))
+
+    def _arcs(self, cell: int) -> range:
+        automaton = self.automaton
+        at = int(np.searchsorted(automaton.entered, cell))
+        first = automaton.arc_first
+        return range(int(first[at]), int(first[at + 1]) if at + 1 < len(first) else len(automaton.arc_source))
