@@ -22,6 +22,9 @@ Then, in another terminal:
 @click.command(epilog=EPILOG, short_help="A websocket server for other programs.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all.")
 @click.option("--port", type=click.IntRange(0, 65_535), default=8765, show_default=True, help="0: any free port.")
+@click.option(
+    "--max-sessions", type=click.IntRange(min=1), default=32, show_default=True, metavar="N", help="More are refused."
+)
 @model_options
 @lm_option
 @click.option("--lm-partials", is_flag=True, help="Let clients have it in partials; that costs much time.")
@@ -30,6 +33,7 @@ Then, in another terminal:
 def serve(
     host: str,
     port: int,
+    max_sessions: int,
     model: str,
     revision: str | None,
     language: str | None,
@@ -48,7 +52,9 @@ def serve(
         from ..server.run import serve as run
         from ..server.settings import ServerSettings
 
-    settings = ServerSettings(host=host, port=port, token=read_token(token_file), lm_partials=lm_partials)
+    settings = ServerSettings(
+        host=host, port=port, max_sessions=max_sessions, token=read_token(token_file), lm_partials=lm_partials
+    )
     run(
         settings,
         lambda: load_recognizer(

@@ -16,6 +16,7 @@ _LATE: Final = 0.25  # share of late answers that leads up, in two successive pe
 _VERY_LATE: Final = 0.75  # share that does so at once
 _EARLY: Final = 0.5  # of the time allowed; an answer within it is early
 _SLOW: Final = 0.1  # share of answers that may be neither while things are called calm
+_SETTLE: Final = 3.0  # seconds that a level has to show what it helps
 _CALM: Final = 5.0  # seconds of calm that lead down
 
 
@@ -63,7 +64,8 @@ class Ladder:
         if self._slow > _SLOW * self._answers:
             self._trouble = self._answered
         late = self._late > _LATE * self._answers
-        if self._late > _VERY_LATE * self._answers or (late and self._warned):
+        enough = self._late > _VERY_LATE * self._answers or (late and self._warned)
+        if enough and now - self._raised >= _SETTLE:
             self._level = Level(min(self._level + 1, Level.FINALS))
             self._raised = now
         self._warned = late

@@ -157,11 +157,11 @@ def told(ladder: Ladder, start: float, seconds: float, *, waited: float, allowed
 def test_late_answers_lead_up_and_early_ones_down_again():
     ladder = Ladder()
     assert told(ladder, 0, 20, waited=0.1) == [Level.NORMAL] * 20
-    up = told(ladder, 20, 8, waited=0.9)
+    up = told(ladder, 20, 16, waited=0.9)
     assert up[-1] == Level.FINALS
     assert up == sorted(up)
-    assert set(told(ladder, 28, 30, waited=0.3)) == {Level.FINALS}  # in time, but not at ease
-    down = told(ladder, 58, 40, waited=0.05)
+    assert set(told(ladder, 36, 30, waited=0.3)) == {Level.FINALS}  # in time, but not at ease
+    down = told(ladder, 66, 40, waited=0.05)
     assert down[-1] == Level.NORMAL
     assert down == sorted(down, reverse=True)
     assert down.count(Level.FINALS) >= 3  # not at the first sign of calm
@@ -195,6 +195,6 @@ def test_one_late_answer_among_many_changes_nothing():
 
 def test_a_service_that_is_asked_nothing_recovers():
     ladder = Ladder()
-    told(ladder, 0, 10, waited=2.0)
-    assert ladder.level(10.0) == Level.FINALS
+    told(ladder, 0, 16, waited=0.9)
+    assert ladder.level(16.0) == Level.FINALS
     assert ladder.level(1_000.0) == Level.NORMAL

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -72,8 +73,10 @@ class Bench:
         aligned: Sequence[Aligned],
         settings: Any,
         alone: Alone | None,
+        level: Callable[[], int],
     ) -> None:
         self.settings: dict[str, Any] = settings
+        self._level = level
         self._alone = alone
         self._material = material
         self._opening = opening
@@ -82,6 +85,8 @@ class Bench:
 
     def trial(self, plan: Plan) -> Outcome:
         """Run one. Raises `XlsrLiveError` if no stream began, or if all came to their end and no word was heard."""
+        while self._level():  # what the trial before led to is not this one's doing
+            time.sleep(0.5)
         with progress(round(plan.warm_up + plan.seconds)) as (advance, _):
             trial = asyncio.run(run(plan, self._material, self._opening, Meter(self._pid), advance))
         if trial.problem and not any(heard.events for heard in trial.streams):
@@ -134,6 +139,7 @@ def bench_of(options: dict[str, Any]) -> Generator[Bench]:
         "url": url,
     }
     alone: Alone | None = None
+    level: Callable[[], int] = int  # a server's is not known before it speaks
     with ExitStack() as stack:
         if url:
             opening: Opening = partial(connect, url, config=config, audio=audio, token=token)
@@ -143,9 +149,18 @@ def bench_of(options: dict[str, Any]) -> Generator[Bench]:
             recognizer = stack.enter_context(load_recognizer(**chosen, device=options["compute"]))
             opening = partial(recognizer.session, config, audio)
             alone = partial(recognizer.transcribe, config=config)
+            level = partial(getattr, recognizer.engine, "level")
             settings["model"] = recognizer.info
         material = Material(samples, options["silence"])
-        yield Bench(material, opening, pid=pid or 0 if url else None, aligned=aligned, settings=settings, alone=alone)
+        yield Bench(
+            material,
+            opening,
+            pid=pid or 0 if url else None,
+            aligned=aligned,
+            settings=settings,
+            alone=alone,
+            level=level,
+        )
 
 
 def detail(outcome: Outcome) -> Table:
