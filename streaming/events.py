@@ -5,7 +5,7 @@ The order within a session is fixed: `session_started`, then for every utterance
 (noise that opened the gate) has no `final`: its `speech_ended` says so, and a listener drops its last partial.
 `warning` and `error` may stand anywhere.
 
-Every event of a session but the first says how late it is and how much the service gives up (`ladder.Level`): `lag_ms`
+Every event of a session says how late it is and how much the service gives up (`ladder.Level`): `lag_ms`
 is the time from the arrival of the newest audio that the event is about to the event itself. These two do not count
 when events are compared: equal events say the same.
 """
@@ -41,11 +41,13 @@ class _Said(msgspec.Struct, frozen=True, eq=False):
         return hash((type(self), self._content()))
 
 
-class SessionStarted(msgspec.Struct, frozen=True, tag="session_started", kw_only=True):
+class SessionStarted(_Said, frozen=True, tag="session_started", kw_only=True):
     session: str
     model: str
     mode: str
     version: int = 1  # of the protocol
+    lag_ms: float = 0.0
+    level: int = 0
 
 
 class SpeechStarted(_Said, frozen=True, tag="speech_started", kw_only=True):

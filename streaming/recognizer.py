@@ -92,7 +92,8 @@ class Recognizer:
         self, config: SessionConfig | None = None, audio: AudioFormat | None = None, *, name: str | None = None
     ) -> StreamSession:
         """Open a stream. Must be called in a running event loop."""
-        return StreamSession(self._new_session(config, audio, name), self.engine, searcher=self._searcher)
+        session = self._new_session(config, audio, name, self.engine.level)
+        return StreamSession(session, self.engine, searcher=self._searcher)
 
     def stream(self, audio: Audio, config: SessionConfig | None = None, *, pace: float = 0.0) -> Iterator[Event]:
         """A file, or 16 kHz mono samples (n,), through the live path; events as they happen.
@@ -166,7 +167,9 @@ class Recognizer:
     ) -> None:
         self.close()
 
-    def _new_session(self, config: SessionConfig | None, audio: AudioFormat | None, name: str | None) -> Session:
+    def _new_session(
+        self, config: SessionConfig | None, audio: AudioFormat | None, name: str | None, level: Level = Level.NORMAL
+    ) -> Session:
         config = config or SessionConfig()
         return Session(
             self.encoder.vocabulary,
@@ -178,6 +181,7 @@ class Recognizer:
             name=name or uuid.uuid4().hex[:12],
             model=self.info.name,
             assets=self.assets,
+            level=level,
         )
 
 

@@ -52,7 +52,8 @@ class Session:
     """`vad` is this stream's own detector, None for no gate; `normalized` as the checkpoint's extractor says.
 
     `modes` are those that the encoder can serve, the best first: it is taken where the settings name none. Raises
-    `ConfigError` if they name another. `assets` is what decoding may use, see `Decoding`.
+    `ConfigError` if they name another. `assets` is what decoding may use, see `Decoding`; `level` as in
+    `receive_level`.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Session:
         name: str = "",
         model: str = "",
         assets: Assets | None = None,
+        level: Level = Level.NORMAL,
     ) -> None:
         config = config or SessionConfig()
         mode = config.mode or modes[0]
@@ -79,7 +81,7 @@ class Session:
         self._normalized = normalized
         self._audio = AudioDecoder(audio or AudioFormat())
         self._front = FrontEnd(self.config, vad)
-        self._events: list[Event] = [SessionStarted(session=name, model=model, mode=mode)]
+        self._events: list[Event] = [SessionStarted(session=name, model=model, mode=mode, level=level)]
         self._requests: list[Request] = []
         self._released: list[Memory] = []
         self._ids = count(1)
@@ -87,7 +89,7 @@ class Session:
         self._begun = 0
         self._shown: tuple[Word, ...] = ()  # words of its last partial
         self._loudness: Moments | None = None  # of the utterance before
-        self._level = Level.NORMAL
+        self._level = level
         self._now = 0.0
         self._played = float("-inf")  # when what was received would have come at the pace of live audio
         self._arrivals: list[tuple[int, float]] = []  # (sample, when everything before it was there)
