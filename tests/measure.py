@@ -13,6 +13,7 @@ from collections.abc import Callable
 import jiwer
 import numpy as np
 import soundfile
+from soak import resident_mib
 from test_speech import SPEECH, listed
 from xlsr_live.streaming import Final, Recognizer, SessionConfig, SpeechStarted
 from xlsr_live.streaming.front import FrontEnd
@@ -36,6 +37,10 @@ def costs(recognizer: Recognizer) -> None:
         for name, vad in ("webrtcvad", WebrtcVad(1)), ("Silero", SileroVad()):
             taken = cost(lambda vad=vad, frames=frames: [vad(frames) for _ in range(16)], 20) / 16 / count
             print(f"{name:10} {1e6 * taken:8.1f} us CPU per 30 ms frame, {count} at once")
+    for name in ("silero", "cascade"):
+        before = resident_mib()
+        detectors = [vad for vad in (make_vad(name) for _ in range(1_000)) if vad is not None and vad(frames)]
+        print(f"{name:10} {1024 * (resident_mib() - before) / len(detectors):8.1f} KiB of memory per stream")
     window = rng.standard_normal(80_000).astype(np.float32)
     for size in (1, 2, 4, 8):
         taken = cost(lambda size=size: recognizer.encoder.encode([window] * size), 5) / size
