@@ -5,14 +5,13 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import click
 
 from ..streaming.errors import XlsrLiveError
+from ..streaming.quiet import quiet
 from .local import needs
 
 EPILOG = """\b
@@ -115,17 +114,3 @@ def portaudio() -> Any:
             raise MicrophoneError(
                 "the PortAudio library is missing: install it (Debian and Ubuntu: apt install libportaudio2)"
             ) from error
-
-
-@contextmanager
-def quiet() -> Generator[None]:
-    """Keep the sound libraries' own chatter (ALSA lists every device it does not have) off the terminal."""
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)

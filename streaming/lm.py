@@ -7,10 +7,9 @@ hands over a quarter of a second at a time.
 from __future__ import annotations
 
 import json
-import os
 import sys
-from collections.abc import Generator, Iterable
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from importlib import import_module
 from math import inf, isfinite, log
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from .errors import LanguageModelError
 from .lexicon import Speller, Spelling
 from .ngram import SPECIAL, find_fault, is_binary, read_words
+from .quiet import quiet
 from .vocabulary import Vocabulary
 
 Rows = NDArray[np.float32]
@@ -279,23 +279,9 @@ def _load(path: Path, kenlm: Any, labels: Any) -> Any:
     if binary:
         read_words(path)  # KenLM does not miss them where they are cut off
     try:
-        with nullcontext() if binary else _silence():
+        with nullcontext() if binary else quiet():  # it draws a progress bar while it reads an ARPA file
             return kenlm.KenLM(str(path), labels)
     except (RuntimeError, ValueError, MemoryError) as error:
         first = None if isinstance(error, UnicodeDecodeError) else str(error).strip().splitlines()[-1]
         fault = first if binary else find_fault(path) or first
         raise LanguageModelError(f"{path} is no n-gram that KenLM can load: {fault}") from error
-
-
-@contextmanager
-def _silence() -> Generator[None]:
-    """KenLM draws a progress bar on the process's stderr while it reads an ARPA file."""
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)

@@ -40,9 +40,7 @@ class Request:
     samples: Float32  # (n,), 16 kHz, normalised as the checkpoint wants
     deadline: float  # on the caller's clock; finals are due at once
     window: Window | None  # of a live step: what it extends, and what was final before
-    reuse: Reuse | Recall | None = (
-        None  # in cached mode; what names one memory is to be encoded in the order it comes in
-    )
+    reuse: Reuse | Recall | None = None  # in cached mode; requests that name one memory are encoded in their order
 
 
 @dataclass(frozen=True, slots=True)
