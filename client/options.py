@@ -88,7 +88,7 @@ def model_options(command: F) -> F:
         default="bundled",
         show_default=True,
         metavar="NAME_OR_DIR",
-        help="The packaged model (English digits), a Hugging Face name or a folder with a Wav2Vec2ForCTC checkpoint.",
+        help="The packaged model (English, small), a Hugging Face name or a folder with a Wav2Vec2ForCTC checkpoint.",
     )(command)
 
 

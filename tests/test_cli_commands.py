@@ -14,7 +14,7 @@ from xlsr_live.streaming.recognizer import Recognizer
 ROOT = Path(__file__).parents[1]
 GRAMMARS = sorted((ROOT / "client" / "grammars").glob("*.txt"))
 NUMBERS = str(ROOT / "client" / "grammars" / "numbers.txt")
-CLIP = str(ROOT / "client" / "clips" / "george.flac")
+CLIP = str(ROOT / "tests" / "clips" / "george.flac")
 
 
 @pytest.fixture(autouse=True)

@@ -22,7 +22,7 @@ from xlsr_live.streaming.config import AudioFormat, SessionConfig
 from xlsr_live.streaming.events import Error, Event, Final, SessionEnded, SessionStarted, to_json
 from xlsr_live.streaming.recognizer import Recognizer
 
-CLIPS = Path(__file__).parents[1] / "client" / "clips"
+CLIPS = Path(__file__).parent / "clips"
 Handler = Callable[[ServerConnection], Awaitable[None]]
 
 

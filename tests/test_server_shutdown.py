@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from checkpoints import DIGITS
 from numpy.typing import NDArray
 from wire import dial, listen, packets
 from xlsr_live.server.run import serve
@@ -27,7 +28,7 @@ from xlsr_live.server.settings import ServerSettings
 from xlsr_live.streaming.recognizer import Recognizer
 serve(ServerSettings({settings}), lambda: {recognizer})
 """
-BUNDLED = 'Recognizer.load("bundled", device="cpu")'
+DIGITS_MODEL = f'Recognizer.load("{DIGITS.as_posix()}", device="cpu")'
 STUCK = 'FakeRecognizer("stuck")'
 
 
@@ -58,8 +59,8 @@ def test_sigterm_finishes_open_utterances(clip: Callable[[str], NDArray[np.int16
             process.send_signal(signal.SIGTERM)
             return await listen(websocket), websocket.close_code
 
-    with serving(BUNDLED) as (process, ready, url):
-        assert "bundled" in ready
+    with serving(DIGITS_MODEL) as (process, ready, url):
+        assert "digits" in ready
         assert "cpu" in ready
         events, code = asyncio.run(scene(process, url))
         output, log = process.communicate(timeout=30)

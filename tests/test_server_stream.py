@@ -1,4 +1,4 @@
-"""The native websocket over a real server with the bundled model."""
+"""The native websocket over a real server with a real model."""
 
 import asyncio
 import json
@@ -58,10 +58,10 @@ def finals(events: list[Event]) -> list[Final]:
 
 
 @pytest.mark.usefixtures("unharmed")
-def test_a_conversation(server: RunningServer, clip: Clip):
+def test_a_conversation(server: RunningServer, recognizer: Recognizer, clip: Clip):
     heard = asyncio.run(talk(server.url, [start(), *packets(clip("george").tobytes()), END]))
     assert isinstance(heard.events[0], SessionStarted)
-    assert heard.events[0].model == "bundled"
+    assert heard.events[0].model == recognizer.info.name
     assert isinstance(heard.events[-1], SessionEnded)
     assert any(isinstance(event, Partial) for event in heard.events)
     assert " ".join(heard.finals) == "ONE TWO NINE FOUR EIGHT ONE"
