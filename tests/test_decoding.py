@@ -173,7 +173,7 @@ def test_a_language_model_that_is_not_wanted_changes_nothing(lm: LanguageModel):
 
 
 @pytest.mark.parametrize("how", ["full", "append"])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(6))
 def test_a_language_model_in_partials_tells_the_same_in_any_packets(lm: LanguageModel, how: Any, seed: int):
     config = SessionConfig(lm_for="all", finals=how, max_utterance_ms=2_000, **HOP)
     random, assets = Random(seed), Assets(language_model=lm)
