@@ -87,9 +87,9 @@ def test_accuracy_tells_errors_stability_and_cost(folder: Path, capsys: Out):
     assert run(["bench", *arguments]) == 0
     out = capsys.readouterr().out
     files = written(out)
-    assert set(files) == {"accuracy.md", "accuracy.json", "accuracy-lookahead.png", "accuracy-cost.png"}
-    assert png(files["accuracy-lookahead.png"])
-    assert png(files["accuracy-cost.png"])
+    plots = {f"accuracy-{name}.png" for name in ("lookahead", "cost", "reliability")}
+    assert set(files) == {"accuracy.md", "accuracy.json"} | plots
+    assert all(png(files[name]) for name in plots)
     rows = report(files, "accuracy")["rows"]
     assert [(row["mode"], (row["setting_ms"] or {}).get("hop")) for row in rows] == [
         *((mode, hop) for hop in (480, 200) for mode in ("cached", "window")),
@@ -102,7 +102,9 @@ def test_accuracy_tells_errors_stability_and_cost(folder: Path, capsys: Out):
         assert row["recordings"][0]["final"] == "ONE TWO"
         assert row["encoder_cpu_per_s"] > 0
         assert row["session_cpu_per_s"] > 0
-        assert row["words"]["final"] == 2
+        assert row["words"]["final"] == sum(row["calibration"]["finals"]["words"]) == 2
+        assert 0 < row["calibration"]["finals"]["expected_error"] < 0.3  # both are right
+        assert ("partials" in row["calibration"]) == (row is not offline)
     cached, window, narrow, _, _ = rows
     assert 1.5 < cached["passes_per_frame"] <= 2 < window["passes_per_frame"]
     assert narrow["passes_per_frame"] == 1  # no lookahead: nothing is encoded twice
