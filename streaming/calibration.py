@@ -114,12 +114,20 @@ def fit(scores: Float64, levels: Float64, right: NDArray[np.bool_]) -> Curve:
         )
     features = np.column_stack((_logit(scores), levels, np.ones(len(right))))
     prior = np.array([1.0, 0.0, 0.0])
+    signed = features * np.where(right, 1, -1)[:, None]
+
+    def unlikely(weights: Float64) -> float:
+        return float(np.logaddexp(0, -signed @ weights).sum() + _PRIOR / 2 * np.square(weights - prior).sum())
+
     weights = prior
     for _ in range(_ROUNDS):
         likely = _sigmoid(features @ weights)
         slope = features.T @ (likely - right) + _PRIOR * (weights - prior)
         bend = (features.T * (likely * (1 - likely))) @ features + _PRIOR * np.eye(3)
         step = np.linalg.solve(bend, slope)
+        before = unlikely(weights)
+        while np.abs(step).max() > 1e-9 and unlikely(weights - step) > before:
+            step = step / 2  # where the map is steep, a whole step goes too far
         weights = weights - step
         if np.abs(step).max() < 1e-9:
             break

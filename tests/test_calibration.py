@@ -76,6 +76,12 @@ def test_the_error_is_the_distance_between_confidence_and_truth():
     assert reliability(np.array([0.5]), np.array([True])).error == 0.5
 
 
+def test_scores_on_another_scale_are_fitted_too():
+    scores, levels, right = sample(5_000)
+    sure = np.log1p(-1e-5 * np.exp(-scores))  # far off in logits, where whole steps of Newton's method go too far
+    assert reliability(fit(sure, levels, right)(sure, levels), right).error < 0.05
+
+
 @pytest.mark.parametrize("right", [np.ones(500, bool), np.zeros(500, bool), np.arange(20) > 9])
 def test_too_little_to_fit_is_refused(right: np.ndarray):
     with pytest.raises(ModelError, match=f"^{len(right)} words"):
