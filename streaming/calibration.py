@@ -116,7 +116,7 @@ def fit(scores: Float64, levels: Float64, right: NDArray[np.bool_]) -> Curve:
     prior = np.array([1.0, 0.0, 0.0])
     signed = features * np.where(right, 1, -1)[:, None]
 
-    def unlikely(weights: Float64) -> float:
+    def unlikely(weights: NDArray[np.floating]) -> float:
         return float(np.logaddexp(0, -signed @ weights).sum() + _PRIOR / 2 * np.square(weights - prior).sum())
 
     weights = prior

@@ -74,7 +74,8 @@ class Recognizer:
         auto, float32, bfloat16, float16 or int8 (on some processors). `threads` of torch, for the whole process: on a
         CPU one for a small model, which gains nothing from more, else torch's own choice. `adaptive` sessions give up
         partials, never finals, while answers come too late (`ladder.Level`). `lm` is the file or folder of a language
-        model, or "none"; None: the checkpoint's own, if it has one. Raises `ModelError` and `LanguageModelError`.
+        model, "bundled" or "none"; None: the checkpoint's own, if it has one. Raises `ModelError` and
+        `LanguageModelError`.
         """
         from .beside import load_assets
         from .xlsr_load import find_source, load

@@ -27,6 +27,7 @@ from xlsr_live.streaming.calibration import (
     save_calibration,
 )
 from xlsr_live.streaming.decode import DecodedWord
+from xlsr_live.streaming.decoding import Assets
 from xlsr_live.streaming.errors import ModelError
 
 TRUE = Curve(temperature=1.8, level=2.5, offset=0.4)
@@ -163,7 +164,7 @@ class Doubtful(FakeEncoder):
 
 def test_calibrate_says_where_it_wrote_and_test_how_good_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def load(*_: object, **__: object) -> nullcontext[SimpleNamespace]:
-        return nullcontext(SimpleNamespace(encoder=Doubtful()))
+        return nullcontext(SimpleNamespace(encoder=Doubtful(), assets=Assets()))
 
     monkeypatch.setattr("xlsr_live.client.calibrate.load_recognizer", load)
     lines = ["file\ttext"]

@@ -278,6 +278,19 @@ def test_a_language_model_is_that_of_the_checkpoint_or_another_or_none(tmp_path:
         load_assets(source, VOCABULARY, tmp_path / "nothing.arpa")
 
 
+def test_the_packaged_language_model_goes_by_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("flashlight.lib.text", reason="flashlight-text is not installed: pip install 'xlsr-live[lm]'")
+    monkeypatch.setattr("xlsr_live.streaming.beside.BUNDLED", tmp_path / "bundled")
+    (another := tmp_path / "another").mkdir()
+    source = find_source(str(checkpoint(another)))
+    with pytest.raises(LanguageModelError, match="without a language model"):
+        load_assets(source, VOCABULARY, "bundled")
+    (inside := tmp_path / "bundled" / "language_model").mkdir(parents=True)
+    (inside / "tiny.arpa").write_text(arpa())
+    assert load_assets(source, VOCABULARY, "bundled").language_model is not None
+    assert load_assets(source, VOCABULARY).language_model is None
+
+
 def test_what_lies_beside_a_checkpoint_of_the_hub_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     asked: list[dict[str, Any]] = []
 
