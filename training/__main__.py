@@ -110,7 +110,7 @@ def main() -> None:
 
         result = tune(work, out, write(work, work.root / "validation"))
         (work.root / "tune.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-        print(result["best"])
+        print(f"n-gram {result['lm']}, word {result['word']}")
     if "calibrate" in stages:
         from xlsr_live.client.cli import run
 

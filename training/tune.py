@@ -1,8 +1,9 @@
 """How much the language model counts: the weights with the lowest word error rate on the validation cut.
 
-Every pair of the grid decodes the same log-probabilities (one pass over each clip, as a final has it), and the mean of
-the corpora's rates decides, so that no corpus counts for its length. What is chosen lies beside the n-gram as
-`attrs.json`, in the form of pyctcdecode: alpha is of natural logarithms, where KenLM's are decimal.
+Every pair of weights decodes the same log-probabilities (one pass over each clip, as a final has it), and the mean of
+the corpora's rates decides, so that no corpus counts for its length. From the default the search goes from neighbour to
+best neighbour on a grid until none is better. What is chosen lies beside the n-gram as `attrs.json`, in the form of
+pyctcdecode: alpha is of natural logarithms, where KenLM's are decimal.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from dataclasses import replace
-from itertools import product
 from math import log
 from pathlib import Path
 
@@ -21,9 +21,9 @@ from .prepare import read_table
 from .settings import Work
 from .text import word_errors
 
-LM_WEIGHTS = (0.8, 1.2, 1.6, 2.0, 2.4, 2.8)
-WORD_SCORES = (-1.0, 0.0, 1.0, 2.0, 3.0)
+LM_STEP, WORD_STEP = 0.3, 0.75  # of the weight of the n-gram, and of the score for each word
 
+Pair = tuple[float, float]  # weight of the n-gram, score for each word
 Heard = dict[str, list[tuple[str, np.ndarray]]]  # by corpus: what is said, and log-probabilities (frames, vocabulary)
 
 
@@ -38,14 +38,25 @@ def tune(work: Work, checkpoint: Path, validation: Path) -> dict:
         heard = listen(recognizer.encoder, validation)
         vocabulary = recognizer.encoder.vocabulary
     model = LanguageModel(find(work.root / "lm" / "words.binary"), vocabulary)
-    weights, table = model.weights, []
-    for lm, word in tqdm(list(product(LM_WEIGHTS, WORD_SCORES)), "weights", unit="pair"):
-        model.weights = replace(weights, lm=lm, word=word)
-        found = rates(model, heard)
-        table.append({"lm": lm, "word": word, "mean": round(sum(found.values()) / len(found), 2), **found})
-    best = min(table, key=lambda row: (row["mean"], row["lm"]))
-    attributes.write_text(json.dumps({"alpha": best["lm"] / log(10), "beta": best["word"]}) + "\n", encoding="utf-8")
-    return {"best": best, "table": table}
+    table: dict[Pair, dict[str, float]] = {}
+    here, before = (model.weights.lm, model.weights.word), None
+    while here != before:
+        before = here
+        for pair in neighbours(here):
+            if pair not in table:
+                model.weights = replace(model.weights, lm=pair[0], word=pair[1])
+                table[pair] = rates(model, heard)
+                print(*pair, table[pair], flush=True)
+        here = min(table, key=lambda pair: (table[pair]["mean"], pair))
+    attributes.write_text(json.dumps({"alpha": here[0] / log(10), "beta": here[1]}) + "\n", encoding="utf-8")
+    return {"lm": here[0], "word": here[1], "tried": [[*pair, found] for pair, found in table.items()]}
+
+
+def neighbours(pair: Pair) -> list[Pair]:
+    """A pair of weights and those one step to each side."""
+    steps = ((0, 0), (LM_STEP, 0), (-LM_STEP, 0), (0, WORD_STEP), (0, -WORD_STEP))
+    moved = ((round(pair[0] + lm, 3), round(pair[1] + word, 3)) for lm, word in steps)
+    return [(lm, word) for lm, word in moved if lm >= 0]
 
 
 def listen(encoder, validation: Path) -> Heard:
@@ -62,7 +73,7 @@ def listen(encoder, validation: Path) -> Heard:
 
 
 def rates(model, heard: Heard) -> dict[str, float]:
-    """Word error rate of each corpus, in percent."""
+    """Word error rate of each corpus, in percent, and their mean."""
     from xlsr_live.streaming.beam import decode_beam
 
     found = {}
@@ -70,4 +81,4 @@ def rates(model, heard: Heard) -> dict[str, float]:
         texts = [" ".join(word.text for word in decode_beam(rows, model)[0].words) for _, rows in clips]
         wrong = sum(word_errors(said, text) for (said, _), text in zip(clips, texts, strict=True))
         found[corpus] = round(100 * wrong / sum(len(said.split()) for said, _ in clips), 2)
-    return found
+    return found | {"mean": round(sum(found.values()) / len(found), 2)}
