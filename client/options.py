@@ -96,8 +96,9 @@ def lm_option(command: F) -> F:
     """--lm: the language model."""
     return click.option(
         "--lm",
-        metavar="PATH|none",
-        help="An n-gram (ARPA or KenLM binary), or a folder with one. [default: the model's own, if it has one]",
+        metavar="PATH|bundled|none",
+        help="An n-gram (ARPA or KenLM binary), a folder with one, or the packaged English one. "
+        "[default: the model's own, if it has one]",
     )(command)
 
 

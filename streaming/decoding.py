@@ -111,6 +111,11 @@ class Decoding:
         """Whether `final` takes long enough for others to notice."""
         return self._final_model is not None or self._phrases(end) is not None
 
+    @property
+    def slow_live(self) -> bool:
+        """Whether live steps take so long."""
+        return self._live_model is not None
+
     def live(self, words: Sequence[DecodedWord]) -> Transcript:
         """Words of live steps: what comes after a word does not change its confidence."""
         return self._transcript(words, self._calibration and self._calibration.of_partial(words))

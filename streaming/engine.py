@@ -8,6 +8,8 @@ A request is a whole pass or a step that goes on from what the encoder remembers
 kind. Requests that name one memory stand in one lane: they run in the order in which they came, never two in one batch,
 and an urgent one hurries those before it. What is remembered is forgotten between batches, when it has been released or
 its `Memory` is gone, so that a session that vanishes leaves nothing.
+
+A second thread searches answers, where decoding them takes long: one after the other, in the order of the answers.
 """
 
 from __future__ import annotations
@@ -19,10 +21,10 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +34,7 @@ from .ladder import Ladder, Level
 from .windows import Memory, Recall, Reuse
 
 Float32 = NDArray[np.float32]
+T = TypeVar("T")
 
 _LOOK = 64  # requests that may not fit into a batch before the worker stops looking for more that do
 _LOOK_AGAIN = 0.25  # seconds for which a level is believed
@@ -110,6 +113,8 @@ class EngineCounters:
     late: int = 0  # of these, after their deadline
     withdrawn: int = 0  # not encoded, as nobody wanted the answer any more
     failures: int = 0  # requests that got an error
+    searches: int = 0  # of answers
+    late_searches: int = 0  # of these, after the deadline of their request
     samples: int = 0  # encoded, without padding
     busy_s: float = 0.0  # the encoder worked
     most_queued: int = 0
@@ -134,6 +139,7 @@ class Engine:
         self._gone: deque[int] = deque()  # to be forgotten
         self._changed = threading.Condition()
         self._closing = False
+        self._searcher = ThreadPoolExecutor(1, "xlsr-search")
         self._thread = threading.Thread(target=self._run, name="xlsr-engine", daemon=True)
         self._thread.start()
 
@@ -149,7 +155,8 @@ class Engine:
 
     @property
     def level(self) -> Level:
-        """How much sessions should give up now, judged by how late answers come; nothing if not `adaptive`."""
+        """How much sessions should give up now, judged by how late answers and searches come; nothing if not
+        `adaptive`."""
         now = self._clock()
         if self._ladder is not None and now - self._judged > _LOOK_AGAIN:
             with self._changed:
@@ -203,6 +210,29 @@ class Engine:
             goodbye.atexit = False
             self._memories[memory.number] = goodbye
 
+    def search(
+        self, run: Callable[[], T], *, deadline: float, wanted: Callable[[], bool] = lambda: True
+    ) -> Future[T | None]:
+        """Decode an answer whose request had that deadline: beside the event loops and the encoder, in the order of
+        these calls. None if `wanted()` was false when its turn came. Raises `EngineError` if the engine is closed.
+        """
+        asked = self._clock()
+
+        def search() -> T | None:
+            if not wanted():
+                return None
+            found = run()
+            now = self._clock()
+            self.counters.searches += 1
+            self.counters.late_searches += now > deadline
+            self._judge(now, asked, deadline)
+            return found
+
+        try:
+            return self._searcher.submit(search)
+        except RuntimeError as error:
+            raise EngineError("the engine is closed") from error
+
     def release(self, memory: Memory) -> None:
         """Withdraw what still waits for an utterance, and forget what the encoder remembers of it."""
         with self._changed:
@@ -215,10 +245,11 @@ class Engine:
             self._changed.notify()
 
     def close(self) -> None:
-        """Finish the batch under way, fail what still waits, stop the thread."""
+        """Finish the batch under way and the searches, fail what still waits, stop the threads."""
         with self._changed:
             self._closing = True
             self._changed.notify()
+        self._searcher.shutdown(wait=False)
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
@@ -343,6 +374,9 @@ class Engine:
         self.counters.steps += isinstance(job.reuse, Reuse)
         self.counters.late += now > job.deadline
         self.counters.samples += len(job.samples)
+        self._judge(now, job.asked, job.deadline)
+
+    def _judge(self, now: float, asked: float, deadline: float) -> None:
         if self._ladder is not None:
             with self._changed:
-                self._ladder.answered(now, waited=now - job.asked, allowed=max(job.deadline - job.asked, _GRACE))
+                self._ladder.answered(now, waited=now - asked, allowed=max(deadline - asked, _GRACE))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -53,7 +53,6 @@ class Recognizer:
         self.encoder = encoder
         self.assets = assets or Assets()
         self.engine = Engine(encoder, adaptive=adaptive)
-        self._searcher = ThreadPoolExecutor(1, "search")  # for decoding that would keep event loops waiting
 
     @classmethod
     def load(
@@ -75,7 +74,8 @@ class Recognizer:
         auto, float32, bfloat16, float16 or int8 (on some processors). `threads` of torch, for the whole process: on a
         CPU one for a small model, which gains nothing from more, else torch's own choice. `adaptive` sessions give up
         partials, never finals, while answers come too late (`ladder.Level`). `lm` is the file or folder of a language
-        model, or "none"; None: the checkpoint's own, if it has one. Raises `ModelError` and `LanguageModelError`.
+        model, "bundled" or "none"; None: the checkpoint's own, if it has one. Raises `ModelError` and
+        `LanguageModelError`.
         """
         from .beside import load_assets
         from .xlsr_load import find_source, load
@@ -93,7 +93,7 @@ class Recognizer:
     ) -> StreamSession:
         """Open a stream. Must be called in a running event loop."""
         session = self._new_session(config, audio, name, self.engine.level)
-        return StreamSession(session, self.engine, searcher=self._searcher)
+        return StreamSession(session, self.engine)
 
     def stream(self, audio: Audio, config: SessionConfig | None = None, *, pace: float = 0.0) -> Iterator[Event]:
         """A file, or 16 kHz mono samples (n,), through the live path; events as they happen.
@@ -157,7 +157,6 @@ class Recognizer:
     def close(self) -> None:
         """Stop the engine; sessions still open get errors."""
         self.engine.close()
-        self._searcher.shutdown(wait=False)
 
     def __enter__(self) -> Self:
         return self

@@ -4,7 +4,7 @@
     session.receive_eof(now)                  likewise; the last event will be SessionEnded
     session.requests()                        what to encode now; answer each, in any order, with one of
     session.receive_logprobs(id, rows, now)   then ask for requests() and events() again
-    session.receive_final(id, heard, now)     likewise: where search(id) names a decoding that takes long
+    session.receive_found(id, found, now)     likewise: where search(id) names a decoding that takes long
     session.receive_failure(id, why, now)     likewise
     session.events()                          what happened since the last call
 
@@ -20,7 +20,7 @@ speaks; what finals say it does not change.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 
 import msgspec
@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from .audio import RESAMPLER_DELAY, AudioDecoder
 from .config import AudioFormat, Mode, SessionConfig
 from .decode import DecodedWord
-from .decoding import Assets, Decoding, Search, Transcript
+from .decoding import Assets, Decoding, Transcript
 from .errors import BacklogFull, ConfigError, SessionClosed
 from .events import Error, Event, Partial, SessionEnded, SessionStarted, SpeechEnded, SpeechStarted, Word
 from .frames import FIELD, SAMPLE_RATE, seconds
@@ -38,7 +38,7 @@ from .front import FrontEnd, Reason
 from .ladder import Level
 from .normalize import Moments
 from .report import report_final, report_words
-from .utterance import Request, Step, Utterance
+from .utterance import Found, Request, Step, Utterance
 from .vad import Vad
 from .vocabulary import Vocabulary
 from .windows import Memory
@@ -142,16 +142,13 @@ class Session:
         """The encoder's answer: log-probabilities, shape (frames of the request, vocabulary)."""
         self._now = now
         if self._utterance is not None and self._utterance.wants(request):
-            for step in self._utterance.receive(request, rows):
-                self._show(self._utterance, step)
-            self._settle()
+            self._take(self._utterance, self._utterance.receive(request, rows))
 
-    def receive_final(self, request: int, heard: Transcript, now: float) -> None:
+    def receive_found(self, request: int, found: Found, now: float) -> None:
         """The encoder's answer as the request's `search` has decoded it."""
         self._now = now
         if self._utterance is not None and self._utterance.wants(request):
-            self._utterance.told(request, heard)
-            self._settle()
+            self._take(self._utterance, self._utterance.told(request, found))
 
     def receive_failure(self, request: int, why: str, now: float) -> None:
         """The encoder could not answer. The utterance goes on with what is known: its final is never lost."""
@@ -183,9 +180,9 @@ class Session:
         """Whether an answer to the request still matters."""
         return self._utterance is not None and self._utterance.wants(request)
 
-    def search(self, request: int) -> Search | None:
-        """How to decode the answer to a request where that takes long: in any thread. None where `receive_logprobs`
-        need not be spared it.
+    def search(self, request: int) -> Callable[[Float32], Found] | None:
+        """How to decode the answer to a request where that takes long: in any thread, but one after the other, and to
+        be told in that order. None where `receive_logprobs` need not be spared it.
         """
         return self._utterance.search(request) if self._utterance is not None else None
 
@@ -225,6 +222,11 @@ class Session:
             self._arrivals.append((self._front.position, self._now))
             # Who sends a recording as fast as it goes shall not come before those who speak.
             self._played = max(self._now, self._played + len(samples) / SAMPLE_RATE / _LIVE_PACE)
+
+    def _take(self, utterance: Utterance, steps: Sequence[Step]) -> None:
+        for step in steps:
+            self._show(utterance, step)
+        self._settle()
 
     def _settle(self) -> None:
         """Do all that can be done now."""

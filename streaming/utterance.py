@@ -12,6 +12,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from .config import SessionConfig
 from .decode import DecodedWord
-from .decoding import Decoding, Search, Transcript
+from .decoding import Decoding, Transcript
 from .endpoint import Cut, Endpointer
 from .frames import SAMPLE_RATE, STRIDE, frames, ms, span
 from .ladder import Level
@@ -51,6 +52,10 @@ class Step:
     committed: tuple[DecodedWord, ...]  # complete words, for good
     volatile: tuple[DecodedWord, ...]  # words after them, for now
     cut: Cut | None
+    open: tuple[DecodedWord, ...] = ()  # where the cut goes through a volatile word: as far as it is committed
+
+
+Found = Transcript | list[Step]  # what decoding makes of an answer: of the second pass, of a live step
 
 
 class Utterance:
@@ -108,7 +113,7 @@ class Utterance:
         self._asked: list[Request] = []
         self._live: dict[int, Window] = {}  # unanswered live steps, by request
         self._edges: list[int] = []  # frames that the live steps heard, one after the other
-        self._tail: list[DecodedWord] = []  # words after the committed ones, as of the last step
+        self._step: Step | None = None  # the last one that was told
         self._rest: Window | None = None  # the step that commits what no step on the grid does
         self._rest_planned = False
         self._strained = False  # the service was overloaded since it began
@@ -224,29 +229,26 @@ class Utterance:
 
     def receive(self, request: int, rows: Float32) -> list[Step]:
         """Take log-probabilities, (frames, vocabulary), in any order; return the live steps now complete, in order."""
-        if request == self._final:
-            self._final_heard = self._decoding.final(self._final_end)(rows)
+        return self.told(request, self._decode(request)(rows))
+
+    def search(self, request: int) -> Callable[[Float32], Found] | None:
+        """How to decode the answer to a request, where that takes long: `told` takes what it returns."""
+        slow = self._decoding.slow(self._final_end) if request == self._final else self._decoding.slow_live
+        return self._decode(request) if slow and self.wants(request) else None
+
+    def told(self, request: int, found: Found) -> list[Step]:
+        """Take what was decoded, in the order in which it was; return the live steps."""
+        if isinstance(found, Transcript):
+            if request == self._final:
+                self._final_heard = found
             return []
-        steps: list[Step] = []
-        window = self._live.pop(request)
-        known = 0 if self.memory else window.committed - window.first  # rows that were final before
-        for stitched in self._stitcher.add(window, rows[known:]):
-            steps.append(step := self._advance(stitched))
-            if step.cut is not None:  # what is beyond the cut is the next utterance's
+        self._live.pop(request)
+        for step in found:
+            self._step = step
+            if step.cut is not None:
                 self.cut = step.cut
                 self._live.clear()
-                break
-        return steps
-
-    def search(self, request: int) -> Search | None:
-        """How to decode the answer to a request, where that takes long: `told` takes what it returns."""
-        slow = request == self._final and self._decoding.slow(self._final_end)
-        return self._decoding.final(self._final_end) if slow else None
-
-    def told(self, request: int, heard: Transcript) -> None:
-        """Take the second pass as it was decoded."""
-        if request == self._final:
-            self._final_heard = heard
+        return found
 
     def fail(self, request: int) -> None:
         """The encoder could not answer: the utterance goes on with what is known."""
@@ -256,19 +258,36 @@ class Utterance:
             self._broken = True
             self._live.clear()
 
+    # ── decoding: one answer at a time, in whatever thread; it touches stitcher and decoder, which nothing else does ──
+
+    def _decode(self, request: int) -> Callable[[Float32], Found]:
+        if request == self._final:
+            return self._decoding.final(self._final_end)
+        return partial(self._hear, self._live[request])
+
+    def _hear(self, window: Window, rows: Float32) -> list[Step]:
+        steps: list[Step] = []
+        known = 0 if self.memory else window.committed - window.first  # rows that were final before
+        for stitched in self._stitcher.add(window, rows[known:]):
+            steps.append(step := self._advance(stitched))
+            if step.cut is not None:  # what is beyond the cut is the next utterance's
+                break
+        return steps
+
     def _advance(self, step: Stitched) -> Step:
         window, decoder = step.window, self._decoder
-        self._decoding.follow(decoder, self.start + span(window.newest))
+        heard = self.start + span(window.newest)
+        self._decoding.follow(decoder, heard)
         decoder.push(step.committed)
-        self._tail = decoder.tail(step.volatile)
-        complete = tuple(decoder.words)
-        cut = None if window == self._rest else self._cut(window, complete)  # the rest is the end anyway
-        return Step(self.start + span(window.newest), complete, tuple(self._tail), cut)
+        complete, tail = tuple(decoder.words), tuple(decoder.tail(step.volatile))
+        cut = None if window == self._rest else self._cut(window, complete, tail)  # the rest is the end anyway
+        through = cut is not None and any(word.start < cut.frame < word.end for word in tail)
+        return Step(heard, complete, tail, cut, tuple(decoder.pending()) if through else ())
 
-    def _cut(self, window: Window, complete: Sequence[DecodedWord]) -> Cut | None:
+    def _cut(self, window: Window, complete: Sequence[DecodedWord], tail: Sequence[DecodedWord]) -> Cut | None:
         """Judge after every hop of a step, so that a wide one cuts where narrow ones would have."""
         floor = (complete[-1].end if complete else 0) if self._config.appends else self._longest // 2
-        words = [*complete, *self._tail]
+        words = [*complete, *tail]
         for newest in range(window.heard + self._hop, window.newest + 1, self._hop):
             heard = [word for word in words if word.start < newest]
             committed = max(0, newest - self._lookahead)
@@ -290,8 +309,8 @@ class Utterance:
     def _live_words(self, end: int) -> list[DecodedWord]:
         """Words of the live steps before frame `end`. A word that a cut without a pause goes through is told as far as
         it was committed: the rest of it is the next utterance's."""
-        words = [word for word in (*self._decoder.words, *self._tail) if word.end <= end]
-        if any(word.start < end < word.end for word in self._tail):
-            told = words[-1].end if words else 0
-            words += [word for word in self._decoder.pending() if told <= word.start < end]
-        return words
+        if self._step is None:
+            return []
+        words = [word for word in (*self._step.committed, *self._step.volatile) if word.end <= end]
+        told = words[-1].end if words else 0
+        return words + [word for word in self._step.open if told <= word.start < end]

@@ -7,7 +7,8 @@ import json
 import os
 import re
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
+from copy import copy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,10 @@ from xlsr_live.client.bench.steps import Setting, stepped, text, whole
 from xlsr_live.client.cli import run
 from xlsr_live.server.run import running_server
 from xlsr_live.server.settings import ServerSettings
+from xlsr_live.streaming.decoding import Assets
 from xlsr_live.streaming.errors import ConfigError
 from xlsr_live.streaming.events import Final
+from xlsr_live.streaming.lm import LanguageModel, find
 from xlsr_live.streaming.recognizer import Recognizer
 
 Out = pytest.CaptureFixture[str]
@@ -87,9 +90,9 @@ def test_accuracy_tells_errors_stability_and_cost(folder: Path, capsys: Out):
     assert run(["bench", *arguments]) == 0
     out = capsys.readouterr().out
     files = written(out)
-    assert set(files) == {"accuracy.md", "accuracy.json", "accuracy-lookahead.png", "accuracy-cost.png"}
-    assert png(files["accuracy-lookahead.png"])
-    assert png(files["accuracy-cost.png"])
+    plots = {f"accuracy-{name}.png" for name in ("lookahead", "cost", "reliability")}
+    assert set(files) == {"accuracy.md", "accuracy.json"} | plots
+    assert all(png(files[name]) for name in plots)
     rows = report(files, "accuracy")["rows"]
     assert [(row["mode"], (row["setting_ms"] or {}).get("hop")) for row in rows] == [
         *((mode, hop) for hop in (480, 200) for mode in ("cached", "window")),
@@ -102,13 +105,51 @@ def test_accuracy_tells_errors_stability_and_cost(folder: Path, capsys: Out):
         assert row["recordings"][0]["final"] == "ONE TWO"
         assert row["encoder_cpu_per_s"] > 0
         assert row["session_cpu_per_s"] > 0
-        assert row["words"]["final"] == 2
+        assert row["words"]["final"] == sum(row["calibration"]["finals"]["words"]) == 2
+        assert 0 < row["calibration"]["finals"]["expected_error"] < 0.3  # both are right
+        assert ("partials" in row["calibration"]) == (row is not offline)
     cached, window, narrow, _, _ = rows
     assert 1.5 < cached["passes_per_frame"] <= 2 < window["passes_per_frame"]
     assert narrow["passes_per_frame"] == 1  # no lookahead: nothing is encoded twice
     assert "ONE TWO" not in out  # texts are in the JSON
     assert "480, 480, 4000" in out
     assert "made upper case" in out
+
+
+DIGITS = {"ONE": -0.6, "TWO": -0.8, "SIX": -0.7, "NINE": -2.0}  # log10 probabilities
+
+
+@pytest.fixture
+def searching(recognizer: Recognizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model of the whole test run with a language model of four words."""
+    pytest.importorskip("flashlight.lib.text", reason="flashlight-text is not installed: pip install 'xlsr-live[lm]'")
+    lines = ["\\data\\", f"ngram 1={len(DIGITS) + 3}", "ngram 2=1", "", "\\1-grams:", "-3\t<unk>", "-99\t<s>\t0"]
+    lines += ["-1\t</s>", *(f"{score}\t{word}\t0" for word, score in DIGITS.items())]
+    path = tmp_path / "digits.arpa"
+    path.write_text("\n".join([*lines, "", "\\2-grams:", "-0.5\t<s> ONE", "", "\\end\\", ""]))
+    searching = copy(recognizer)
+    searching.assets = Assets(language_model=LanguageModel(find(path), recognizer.encoder.vocabulary))
+    monkeypatch.setattr("xlsr_live.client.bench.decoding.load_recognizer", lambda *_, **__: nullcontext(searching))
+
+
+@pytest.mark.usefixtures("searching")
+def test_decoding_tells_what_a_language_model_and_hotwords_change(folder: Path, clip: Clip, capsys: Out):
+    soundfile.write(folder / "noise.wav", np.zeros(32_000, np.int16), 16_000)
+    (folder / "test.tsv").write_text("file\ttext\tset\ntwo.wav\tone two\ta\ntwo.wav\tsix nine\ta\nnoise.wav\t\tb\n")
+    assert run(["bench", "decoding", str(folder / "test.tsv"), "--hotwords", "1", "--out", str(folder)]) == 0
+    read = report(written(capsys.readouterr().out), "decoding")
+    assert [(row["said"], row["not_said"]) for row in read["hotwords"]] == [
+        (["TWO"], ["NINE"]),
+        (["NINE"], ["TWO"]),
+        ([], ["TWO"]),
+    ]
+    assert len(read["sets"]["a"]) == len(read["sets"]["b"]) == 6
+    for way in read["sets"]["a"]:
+        assert way["texts"] == ["ONE TWO", "ONE TWO"]
+        assert (way["wer"], way["rare_words_missed"], way["rare_words"], way["wer_elsewhere"]) == (0.5, 1, 2, 0.5)
+        # what is not said of the second recording is heard there: its text is wrong
+        assert way["hotwords_not_said"] == way["way"].endswith("not said")
+    assert "| b | greedy | words in 0 of 1 |  |" in (folder / "decoding.md").read_text()
 
 
 @pytest.mark.usefixtures("loaded")
