@@ -70,6 +70,8 @@ class Decision:
     frame: int  # up to which the utterance had been heard
     early: bool = False
     others: tuple[Hypothesis, ...] = ()  # with other meanings, the best first
+    woken: int | None = None  # the frame after the wake phrase, if it was said in this utterance
+    asleep: bool = False  # nothing counts before the wake phrase is said
 
     @property
     def score(self) -> float:

@@ -37,12 +37,12 @@ class Meaning(NamedTuple):
     command: str
     slots: tuple[Filled, ...]
 
-    def values(self) -> dict[str, object]:
+    def values(self) -> dict[str, Value | list[Value | list[Value]]]:
         """What each slot holds; a list where it was filled more than once."""
-        values: dict[str, list[object]] = {}
+        values: dict[str, list[Value | list[Value]]] = {}
         for slot in self.slots:
             values.setdefault(slot.name, []).append(slot.value)
-        return {name: held[0] if len(held) == 1 else held for name, held in values.items()}
+        return {name: _only(held) for name, held in values.items()}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -296,6 +296,12 @@ class Network:
             self._work.take()
         except TooLarge:
             _fail("the grammar is too large when its rules and repetitions are written out", self._at)
+
+
+def _only(held: list[Value | list[Value]]) -> Value | list[Value | list[Value]]:
+    if len(held) > 1:
+        return held
+    return [*held[0]] if isinstance(held[0], list) else held[0]
 
 
 def _fail(message: str, at: Position) -> NoReturn:

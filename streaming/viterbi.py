@@ -2,8 +2,8 @@
 
 Scores are relative: in each frame the log-probability of the best token is taken off. The free path (best path; every
 frame its best token) has score 0, and the score of any other path can only fall. So a path that has fallen below
-`floor` can be dropped without changing what is found above it, and what is left is usually little. Where it is more than
-`MOST_ALIVE` cells, the best of them go on.
+`floor` can be dropped without changing what is found above it, and what is left is usually little. Where it is more
+than `MOST_ALIVE` cells, the best of them go on.
 """
 
 from __future__ import annotations
