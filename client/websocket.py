@@ -63,6 +63,12 @@ class Stream:
         """Listen for these ("PHRASE" or "PHRASE:BOOST") from here on; what cannot be done comes as a `warning`."""
         await self._send(msgspec.json.encode({"type": "hotwords", "phrases": tuple(hotwords)}).decode())
 
+    async def set_grammar(self, grammar: str) -> None:
+        """Listen for the commands of this grammar from here on, for none if it is empty; a mistake in it comes as a
+        `warning` with its line and column.
+        """
+        await self._send(msgspec.json.encode({"type": "grammar", "text": grammar}).decode())
+
     async def end(self) -> None:
         """No more audio: the server finishes what is open and ends the session."""
         await self._send('{"type":"end"}')

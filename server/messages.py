@@ -37,11 +37,17 @@ class Hotwords(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="hot
     phrases: tuple[str, ...]
 
 
+class Grammar(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="grammar"):
+    """From here on the commands of this grammar, as `config.grammar`, instead of those before."""
+
+    text: str
+
+
 class End(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="end"):
     """No more audio: send the last final and `session_ended`, then close."""
 
 
-ClientMessage = Start | Flush | Hotwords | End
+ClientMessage = Start | Flush | Hotwords | Grammar | End
 
 
 class Code(StrEnum):
@@ -52,6 +58,7 @@ class Code(StrEnum):
     BAD_MESSAGE = "bad_message"
     BAD_VERSION = "bad_version"
     BAD_CONFIG = "bad_config"
+    BAD_GRAMMAR = "bad_grammar"
     UNEXPECTED_MESSAGE = "unexpected_message"
     MESSAGE_TOO_LARGE = "message_too_large"
     BAD_AUDIO = "bad_audio"
@@ -75,6 +82,7 @@ CLOSE: Final[dict[str, int]] = {  # the websocket's close code after an error (R
     Code.BAD_MESSAGE: 1007,
     Code.BAD_VERSION: 1003,
     Code.BAD_CONFIG: 1008,
+    Code.BAD_GRAMMAR: 1008,
     Code.UNEXPECTED_MESSAGE: 1008,
     Code.MESSAGE_TOO_LARGE: 1009,
     Code.BAD_AUDIO: 1007,
@@ -113,7 +121,7 @@ class _Head(msgspec.Struct):
 
 _head = msgspec.json.Decoder(_Head)
 _message: msgspec.json.Decoder[ClientMessage] = msgspec.json.Decoder(ClientMessage)
-_TYPES: Final = ("start", "flush", "hotwords", "end")
+_TYPES: Final = ("start", "flush", "hotwords", "grammar", "end")
 
 
 def parse(text: str) -> ClientMessage:

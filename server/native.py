@@ -19,7 +19,7 @@ from ..streaming.errors import ConfigError, XlsrLiveError
 from ..streaming.events import Error, Event, SessionEnded, Warning, to_json
 from ..streaming.live import StreamSession
 from ..streaming.recognizer import Recognizer
-from .messages import CLOSE, ClientMessage, Code, End, Flush, Hotwords, ProtocolError, Start, parse
+from .messages import CLOSE, ClientMessage, Code, End, Flush, Grammar, Hotwords, ProtocolError, Start, parse
 from .outbox import Outbox
 from .settings import ServerSettings
 
@@ -109,6 +109,7 @@ class NativeStream:
             raise ProtocolError(
                 Code.BAD_CONFIG, "this server has no language model in partials; leave lm_for at 'finals'"
             )
+        await self._recognizer.prepare(start.config.grammar)
         session = self._session = self._recognizer.session(start.config, start.audio, name=self.name)
         self._helpers.append(group.create_task(self._pump(session)))
         if message is start:
@@ -119,9 +120,12 @@ class NativeStream:
                     raise ProtocolError(Code.UNEXPECTED_MESSAGE, "`start` must be the first message")
                 case Flush():
                     await session.flush()
-                case Hotwords(phrases=phrases):
+                case Hotwords() | Grammar():
                     try:
-                        await session.set_hotwords(phrases)
+                        if isinstance(message, Hotwords):
+                            await session.set_hotwords(message.phrases)
+                        else:
+                            await session.set_grammar(message.text)
                     except ConfigError as error:  # the stream is as good as before
                         self._tell(Warning(code=error.code, message=str(error)))
                 case _:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from functools import partial
 from types import TracebackType
@@ -42,10 +42,18 @@ T = TypeVar("T")
 class StreamSession:
     """Made by `Recognizer.session()`; belongs to the event loop that runs when it is made."""
 
-    def __init__(self, session: Session, engine: Engine, *, clock: Clock = time.monotonic) -> None:
+    def __init__(
+        self,
+        session: Session,
+        engine: Engine,
+        *,
+        prepare: Callable[[str], Awaitable[None]] | None = None,
+        clock: Clock = time.monotonic,
+    ) -> None:
         self.coalesced = 0  # partials that a slow listener did not see
         self._session = session
         self._engine = engine
+        self._prepare = prepare  # compiles a grammar beside the loop
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._sending = asyncio.Lock()
@@ -87,6 +95,18 @@ class StreamSession:
         async with self._sending:
             self._check_open()
             self._session.receive_hotwords(hotwords)
+
+    async def set_grammar(self, grammar: str) -> None:
+        """Listen for the commands of this grammar from here on, instead of those before; for none if it is empty.
+
+        Raises `GrammarError`; then the grammar before stays.
+        """
+        async with self._sending:
+            self._check_open()
+            if self._prepare is not None:
+                await self._prepare(grammar)
+                self._check_open()
+            self._session.receive_grammar(grammar)
 
     async def flush(self) -> None:
         """Mark the end of an utterance here: it is finished without waiting for silence."""

@@ -7,10 +7,12 @@ for final in recognizer.transcribe("talk.wav"):
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .audio import AudioDecoder
+from .commands import compiled
 from .config import AudioFormat, SessionConfig
 from .decoding import Assets, Decoding
 from .engine import Engine
@@ -53,6 +56,7 @@ class Recognizer:
         self.encoder = encoder
         self.assets = assets or Assets()
         self.engine = Engine(encoder, adaptive=adaptive)
+        self._compiler = ThreadPoolExecutor(1, "compile")  # for grammars
 
     @classmethod
     def load(
@@ -91,9 +95,27 @@ class Recognizer:
     def session(
         self, config: SessionConfig | None = None, audio: AudioFormat | None = None, *, name: str | None = None
     ) -> StreamSession:
-        """Open a stream. Must be called in a running event loop."""
+        """Open a stream. Must be called in a running event loop, which waits while a new grammar is compiled: up to a
+        second, where `prepare` has not done it.
+        """
         session = self._new_session(config, audio, name, self.engine.level)
-        return StreamSession(session, self.engine)
+        return StreamSession(session, self.engine, prepare=self.prepare)
+
+    async def prepare(self, grammar: str) -> None:
+        """Compile a grammar of commands in a thread, so that it is there when a session asks for it.
+
+        Raises `GrammarError`.
+        """
+        if grammar.strip():
+            await asyncio.get_running_loop().run_in_executor(self._compiler, self._compile, grammar)
+
+    def _compile(self, grammar: str) -> None:
+        begun = time.thread_time()
+        try:
+            compiled(grammar, self.encoder.vocabulary)
+        finally:  # whatever clients send, grammars take a third of a core at most
+            with suppress(RuntimeError):  # the recognizer was closed
+                self._compiler.submit(time.sleep, 2 * (time.thread_time() - begun))
 
     def stream(self, audio: Audio, config: SessionConfig | None = None, *, pace: float = 0.0) -> Iterator[Event]:
         """A file, or 16 kHz mono samples (n,), through the live path; events as they happen.
@@ -157,6 +179,7 @@ class Recognizer:
     def close(self) -> None:
         """Stop the engine; sessions still open get errors."""
         self.engine.close()
+        self._compiler.shutdown(wait=False, cancel_futures=True)
 
     def __enter__(self) -> Self:
         return self

@@ -28,16 +28,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .audio import RESAMPLER_DELAY, AudioDecoder
+from .commands import Decision
 from .config import AudioFormat, Mode, SessionConfig
 from .decode import DecodedWord
 from .decoding import Assets, Decoding, Transcript
 from .errors import BacklogFull, ConfigError, SessionClosed
 from .events import Error, Event, Partial, SessionEnded, SessionStarted, SpeechEnded, SpeechStarted, Word
-from .frames import FIELD, SAMPLE_RATE, seconds
+from .frames import FIELD, SAMPLE_RATE, STRIDE, ms, seconds
 from .front import FrontEnd, Reason
 from .ladder import Level
 from .normalize import Moments
-from .report import report_final, report_words
+from .report import report_decision, report_final, report_words
 from .utterance import Found, Request, Step, Utterance
 from .vad import Vad
 from .vocabulary import Vocabulary
@@ -89,6 +90,7 @@ class Session:
         self._begun = 0
         self._shown: tuple[Word, ...] = ()  # words of its last partial
         self._loudness: Moments | None = None  # of the utterance before
+        self._woken: int | None = None  # sample after the wake phrase, if no command has followed
         self._level = level
         self._now = 0.0
         self._played = float("-inf")  # when what was received would have come at the pace of live audio
@@ -165,6 +167,13 @@ class Session:
         self._check_open()
         self._decoding.set_hotwords(hotwords, self._front.position)
 
+    def receive_grammar(self, grammar: str) -> None:
+        """Listen for the commands of this one, none if it is empty, instead of the one before: as `receive_hotwords`
+        says it. It is compiled here, unless that was done before (`commands.compiled`). Raises `GrammarError`.
+        """
+        self._check_open()
+        self._decoding.set_grammar(grammar, self._front.position)
+
     def receive_level(self, level: Level) -> None:
         """How much the service gives up from now on; to be told before audio and answers."""
         self._level = level
@@ -226,6 +235,8 @@ class Session:
     def _take(self, utterance: Utterance, steps: Sequence[Step]) -> None:
         for step in steps:
             self._show(utterance, step)
+            if step.decision is not None:
+                self._decide(utterance, step.decision, step.heard)
         self._settle()
 
     def _settle(self) -> None:
@@ -278,6 +289,7 @@ class Session:
             normalized=self._normalized,
             seed=self._loudness,
             level=self._level,
+            awake=self._woken is not None and start - self._woken <= ms(self.config.wake_ms),
         )
         self._shown = ()
         lag_ms = self._lag_ms(start)
@@ -293,6 +305,11 @@ class Session:
         )
         if final is not None:
             self._events.append(final)
+        self._woken = None
+        if (decision := utterance.decision(heard)) is not None:
+            self._decide(utterance, decision, end)
+            if not decision.accepted and decision.woken is not None:
+                self._woken = utterance.start + decision.woken * STRIDE
         why = reason if utterance.cut is None else utterance.cut.reason
         self._events.append(SpeechEnded(utterance=index, end=seconds(end), reason=why, lag_ms=lag_ms, level=level))
         # Of the utterance alone, not of what was heard beyond its cut: that depends on when the encoder answered.
@@ -303,6 +320,18 @@ class Session:
         if self._utterance is not None and self._utterance.memory is not None:
             self._released.append(self._utterance.memory)
         self._utterance = None
+
+    def _decide(self, utterance: Utterance, decision: Decision, heard: int) -> None:
+        """Tell what command it was, if any, as known from audio up to a sample."""
+        event = report_decision(
+            decision,
+            utterance=utterance.index,
+            start=utterance.start,
+            heard=heard,
+            lag_ms=self._lag_ms(heard),
+            level=self._level,
+        )
+        self._events.append(event)
 
     def _show(self, utterance: Utterance, step: Step) -> None:
         """Turn a live step into a partial, if it has news."""

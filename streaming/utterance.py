@@ -11,13 +11,15 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .attention import Attention, Hearing
+from .commands import Decision
 from .config import SessionConfig
 from .decode import DecodedWord
 from .decoding import Decoding, Transcript
@@ -53,6 +55,7 @@ class Step:
     volatile: tuple[DecodedWord, ...]  # words after them, for now
     cut: Cut | None
     open: tuple[DecodedWord, ...] = ()  # where the cut goes through a volatile word: as far as it is committed
+    decision: Decision | None = None  # a command that is known early
 
 
 Found = Transcript | list[Step]  # what decoding makes of an answer: of the second pass, of a live step
@@ -62,7 +65,8 @@ class Utterance:
     """Begins at sample `start` of the audio that `read(start, end)` gives; `ids` numbers its requests.
 
     `normalized` says whether the checkpoint wants zero mean and unit variance; `seed` carries the loudness over from
-    utterances before. `level` is that of the service as the utterance begins.
+    utterances before. `level` is that of the service as the utterance begins. `awake` is whether the wake phrase, if
+    there is one, was said before.
     """
 
     def __init__(
@@ -77,6 +81,7 @@ class Utterance:
         normalized: bool,
         seed: Moments | None = None,
         level: Level = Level.NORMAL,
+        awake: bool = False,
     ) -> None:
         longest = ms(config.max_utterance_ms) // STRIDE
         if config.live:
@@ -105,6 +110,12 @@ class Utterance:
         self.memory = Memory(left, lookahead, longest) if cached else None  # of the encoder, from step to step
         self._stitcher = Stitcher()
         self._decoder = decoding.begin(start)
+        self._awake = awake
+        self._attention: Attention | None = None  # of the first live step
+        self._hearing: Hearing | None = None  # of the live steps, while an early decision may come
+        self._rows: list[Float32] = []  # what the live steps committed, if that is listened to
+        self._rows_after: Float32 | None = None  # the volatile ones of the last step
+        self._early: Decision | None = None  # stands, whatever the second pass says
         self._endpointer = Endpointer(
             longest=longest - hop + 1,  # where the last step within bounds has come
             trailing=ms(config.trailing_blank_ms) // STRIDE,
@@ -262,7 +273,7 @@ class Utterance:
 
     def _decode(self, request: int) -> Callable[[Float32], Found]:
         if request == self._final:
-            return self._decoding.final(self._final_end)
+            return self._decoding.final(self._final_end, awake=None if self._early else self._awake)
         return partial(self._hear, self._live[request])
 
     def _hear(self, window: Window, rows: Float32) -> list[Step]:
@@ -282,7 +293,25 @@ class Utterance:
         complete, tail = tuple(decoder.words), tuple(decoder.tail(step.volatile))
         cut = None if window == self._rest else self._cut(window, complete, tail)  # the rest is the end anyway
         through = cut is not None and any(word.start < cut.frame < word.end for word in tail)
-        return Step(heard, complete, tail, cut, tuple(decoder.pending()) if through else ())
+        open_ = tuple(decoder.pending()) if through else ()
+        return Step(heard, complete, tail, cut, open_, self._listen(step, heard, cut))
+
+    def _listen(self, step: Stitched, heard: int, cut: Cut | None) -> Decision | None:
+        """Find a command that no longer can become another: in the committed rows, or in them and the volatile ones.
+
+        A grammar that comes in the middle of an utterance finds its commands in the final alone.
+        """
+        attention = self._decoding.attention(heard)
+        if step.window.step == 0 and attention:
+            self._attention, self._hearing = attention, attention.hear(awake=self._awake, early=True)
+        if self._attention:  # a final may have to be made of them
+            self._rows.append(step.committed)
+            self._rows_after = step.volatile
+        if self._early or cut or not self._hearing or attention is not self._attention:
+            self._hearing = None
+            return None
+        self._early = self._hearing.push(step.committed) or self._hearing.fork().push(step.volatile)
+        return self._early
 
     def _cut(self, window: Window, complete: Sequence[DecodedWord], tail: Sequence[DecodedWord]) -> Cut | None:
         """Judge after every hop of a step, so that a wide one cuts where narrow ones would have."""
@@ -303,8 +332,23 @@ class Utterance:
         if self.end is None or self._live:
             return None
         if self._from_live:
-            return self._decoding.live(self._live_words(frames(self.end - self.start) + 1))
+            end = frames(self.end - self.start)
+            words = self._decoding.live(self._live_words(end + 1))
+            return replace(words, decision=self._live_decision(self.end, end))
         return self._final_heard if self._final_end == self.end else None
+
+    def decision(self, heard: Transcript) -> Decision | None:
+        """What the end decides where there is a grammar; None if that was done before."""
+        if self._early or self.end is None or not self._decoding.attention(self.end):
+            return None
+        return heard.decision or Decision(False, None, 0)
+
+    def _live_decision(self, sample: int, end: int) -> Decision | None:
+        attention = self._decoding.attention(sample)
+        if self._early or attention is None or self._rows_after is None:
+            return None
+        rows = np.concatenate((*self._rows, self._rows_after))[:end]
+        return attention.decide(rows, awake=self._awake)
 
     def _live_words(self, end: int) -> list[DecodedWord]:
         """Words of the live steps before frame `end`. A word that a cut without a pause goes through is told as far as

@@ -16,10 +16,12 @@ from xlsr_live.streaming.config import AudioFormat, SessionConfig
 from xlsr_live.streaming.decode import confidence, decode
 from xlsr_live.streaming.decoding import Assets
 from xlsr_live.streaming.events import (
+    Command,
     Error,
     Event,
     Final,
     Partial,
+    Rejected,
     SessionEnded,
     SessionStarted,
     SpeechEnded,
@@ -39,7 +41,7 @@ Float32 = NDArray[np.float32]
 FLUSH = "flush"
 MODES = ("window", "cached", "offline")
 T = TypeVar("T", bytes, Float32)
-Packet = bytes | NDArray[np.floating] | str | tuple[str, ...]  # audio, FLUSH or hotwords
+Packet = bytes | NDArray[np.floating] | str | tuple[str, ...]  # audio, FLUSH, a grammar or hotwords
 
 
 @dataclass
@@ -67,7 +69,10 @@ class Driver:
     def run(self, packets: Iterable[Packet]) -> list[Event]:
         for packet in packets:
             if isinstance(packet, str):
-                self.session.receive_flush(0.0)
+                if packet == FLUSH:
+                    self.session.receive_flush(0.0)
+                else:
+                    self.session.receive_grammar(packet)
             elif isinstance(packet, tuple):
                 self.session.receive_hotwords(packet)
             else:
@@ -203,6 +208,7 @@ class Heard:
     reason: str = ""
     partials: list[Partial] = field(default_factory=list)
     final: Final | None = None
+    decision: Command | Rejected | None = None
 
 
 def utterances(events: list[Event]) -> list[Heard]:
@@ -228,8 +234,18 @@ def utterances(events: list[Event]) -> list[Heard]:
                 assert now is not None
                 assert now.index == event.utterance
                 assert now.final is None
+                assert now.decision is None or getattr(now.decision, "early", False)
                 assert event.text
                 now.final = event
+            case Command() | Rejected():
+                assert now is not None
+                assert now.index == event.utterance
+                assert now.decision is None
+                now.decision = event
+                if isinstance(event, Command):
+                    assert now.final is None or not event.early
+                    assert event.text == " ".join(word.word for word in event.words)
+                    _check_words(event.words, now.start / 16_000, event.audio_s)
             case SpeechEnded():
                 assert now is not None
                 assert now.index == event.utterance

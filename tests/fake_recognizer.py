@@ -38,6 +38,9 @@ class FakeRecognizer:
         self.opened.append(FakeSession(name or "", self.trouble))
         return self.opened[-1]
 
+    async def prepare(self, grammar: str) -> None:
+        pass
+
     def close(self) -> None:
         self.engine.alive = False
 

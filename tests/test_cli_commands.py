@@ -81,7 +81,7 @@ def test_words_can_be_tried_without_audio(capsys: pytest.CaptureFixture[str]):
             [],
             "g.txt, line 2, column 8: the model cannot write all: its vocabulary has no a l",
         ),
-        ("a: one", ["--score", "2"], "between 0 and 1"),
+        ("a: one", ["--score", "2"], "command_score is 2.0; it must be 0.01 to 1"),
         ("a: one", ["--call", "nowhere:f"], "--call nowhere:f: No module named 'nowhere'"),
         ("a: one", ["--exec", "'"], "--exec"),
     ],

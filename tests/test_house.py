@@ -53,7 +53,8 @@ PURE = (
     "beam",
     "calibration",
     "lexicon",
-    "listening",
+    "attention",
+    "work",
 )
 IMPURE = {"time", "asyncio", "threading", "socket", "torch", "transformers", "logging", "soundfile"}
 

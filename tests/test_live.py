@@ -18,8 +18,8 @@ from ngrams import language_model
 from xlsr_live.streaming.config import SessionConfig
 from xlsr_live.streaming.decoding import Assets
 from xlsr_live.streaming.engine import Engine
-from xlsr_live.streaming.errors import AudioError, ConfigError, SessionClosed
-from xlsr_live.streaming.events import Error, Event, Final, Partial, SessionEnded, SessionStarted
+from xlsr_live.streaming.errors import AudioError, ConfigError, GrammarError, SessionClosed
+from xlsr_live.streaming.events import Command, Error, Event, Final, Partial, SessionEnded, SessionStarted
 from xlsr_live.streaming.live import StreamSession
 from xlsr_live.streaming.lm import Weights
 from xlsr_live.streaming.session import Session
@@ -386,6 +386,30 @@ def test_live_steps_are_searched_beside_the_loop_and_tell_what_the_core_does(eng
     assert len(utterances(events)) > 1
     assert len(threads) == 1
     assert engine.counters.searches > len(utterances(events))
+
+
+def test_commands_are_those_of_the_core_and_grammars_are_compiled_beside_the_loop(engine: Engine):
+    audio = sound("..DAD ~~ " + "." * 10 + "CAB ~~ " + "." * 10)
+    here = 320 * 60
+    prepared: list[str] = []
+
+    async def prepare(grammar: str) -> None:
+        prepared.append(grammar)
+
+    async def scene() -> list[Event]:
+        config = SessionConfig(grammar="dad: dad")
+        core = Session(VOCABULARY, config, vad=LoudVad(), normalized=False, modes=("window",), name="s")
+        async with StreamSession(core, engine, prepare=prepare, clock=lambda: 0.0) as stream:
+            await stream.send(audio[:here])
+            await stream.set_grammar("cab: cab")
+            with pytest.raises(GrammarError, match="line 1, column 4"):
+                await stream.set_grammar("x: x")
+            return await say(stream, audio[here:])
+
+    events = running(scene)
+    assert lines(events) == lines(run([audio[:here], "cab: cab", audio[here:]], SessionConfig(grammar="dad: dad")))
+    assert [event.text for event in events if isinstance(event, Command)] == ["DAD", "CAB"]
+    assert prepared == ["cab: cab", "x: x"]
 
 
 def test_a_search_that_fails_leaves_what_was_heard_live(engine: Engine):
