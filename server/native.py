@@ -18,6 +18,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from ..streaming.config import SAMPLE_BYTES, AudioFormat
 from ..streaming.errors import ConfigError, XlsrLiveError
 from ..streaming.events import Error, Event, SessionEnded, Warning, to_json
+from ..streaming.ladder import Level
 from ..streaming.live import StreamSession
 from ..streaming.recognizer import Recognizer
 from .clients import Account
@@ -129,6 +130,8 @@ class NativeStream:
             raise ProtocolError(
                 Code.BAD_CONFIG, "this server has no language model in partials; leave lm_for at 'finals'"
             )
+        if self._recognizer.engine.level >= Level.FINALS:
+            raise ProtocolError(Code.OVERLOADED, "the server has more to do than it can; try again later")
         session = self._session = self._recognizer.session(start.config, start.audio, name=self.name)
         self._helpers.append(group.create_task(self._pump(session)))
         if message is start:
