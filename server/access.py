@@ -1,35 +1,88 @@
-"""Who may connect: the bearer token, and the origin of web pages."""
+"""Who may connect, and as whom: bearer tokens, tickets, and the origin of web pages."""
 
 from __future__ import annotations
 
-import hmac
+import ipaddress
+from typing import Final
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
 
 from .settings import ServerSettings, is_loopback
+from .tickets import Tickets
+from .tokens import Client, load_tokens
+
+SUBPROTOCOL: Final = "xlsr-live"  # what is agreed on with pages that show their ticket as another subprotocol
+TICKET: Final = "xlsr-live.ticket."
 
 
-def authorized(headers: Headers, settings: ServerSettings) -> bool:
-    """Whether `Authorization: Bearer` holds the token, compared in constant time.
+class Access:
+    """Raises `ConfigError` if the files with tokens cannot be read."""
 
-    Not taken from the query string: addresses end up in logs, histories and `Referer` headers.
-    """
-    if settings.token is None:
-        return True
-    scheme, _, token = headers.get("authorization", "").partition(" ")
-    return scheme.lower() == "bearer" and hmac.compare_digest(token.strip().encode(), settings.token.encode())
+    def __init__(self, settings: ServerSettings) -> None:
+        self.tokens = load_tokens(settings)
+        self.tickets = Tickets(settings.ticket_s)
+        self._settings = settings
+
+    def bearer(self, connection: HTTPConnection) -> Client | None:
+        """Whom `Authorization: Bearer` lets in; where there are no tokens that is everybody, by address.
+
+        Tokens are not taken from the query string: addresses end up in logs, histories and `Referer` headers.
+        """
+        if not self.tokens.required:
+            limits = self._settings.max_client_sessions, self._settings.client_audio_s_per_minute
+            return Client(network(connection.client.host if connection.client else ""), *limits)
+        scheme, _, token = connection.headers.get("authorization", "").partition(" ")
+        return self.tokens.owner(token.strip()) if scheme.lower() == "bearer" else None
+
+    def client(self, websocket: HTTPConnection) -> Client | None:
+        """The same for a websocket, which may also show a ticket."""
+        if (found := self.bearer(websocket)) is None and (ticket := _ticket(websocket)) is not None:
+            return self.tickets.holder(ticket)
+        return found
+
+    def spend(self, websocket: HTTPConnection) -> None:
+        """The websocket has been let in: its ticket is used up."""
+        if (ticket := _ticket(websocket)) is not None:
+            self.tickets.spend(ticket)
+
+    def origin_allowed(self, headers: Headers) -> bool:
+        """Whether the page behind a connection may use this server. Browsers ask for no permission before they open a
+        websocket across origins, so the server must look; programs send no `Origin`.
+        """
+        origin = headers.get("origin")
+        if origin is None or origin in self._settings.origins:
+            return True
+        try:
+            page = urlsplit(origin)
+            return is_loopback(page.hostname or "") or (bool(page.netloc) and page.netloc == headers.get("host"))
+        except ValueError:
+            return False
 
 
-def origin_allowed(headers: Headers, settings: ServerSettings) -> bool:
-    """Whether the page behind a connection may use this server. Browsers ask for no permission before they open a
-    websocket across origins, so the server must look; programs send no `Origin`.
-    """
-    origin = headers.get("origin")
-    if origin is None or origin in settings.origins:
-        return True
+def subprotocol(websocket: HTTPConnection) -> str | None:
+    """What to agree on: browsers hang up if none of those that they offer is taken."""
+    return SUBPROTOCOL if SUBPROTOCOL in _offered(websocket) else None
+
+
+def network(address: str) -> str:
+    """What counts as one client: an IPv4 address, or the /64 that every subscriber of IPv6 has."""
     try:
-        page = urlsplit(origin)
-        return is_loopback(page.hostname or "") or (bool(page.netloc) and page.netloc == headers.get("host"))
+        parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
-        return False
+        return address
+    if isinstance(parsed, ipaddress.IPv6Address):
+        return str(parsed.ipv4_mapped or ipaddress.ip_network((parsed, 64), strict=False))
+    return str(parsed)
+
+
+def _ticket(websocket: HTTPConnection) -> str | None:
+    for offered in _offered(websocket):
+        if offered.startswith(TICKET):
+            return offered.removeprefix(TICKET)
+    return websocket.query_params.get("ticket")
+
+
+def _offered(websocket: HTTPConnection) -> list[str]:
+    return websocket.scope.get("subprotocols", [])

@@ -12,32 +12,45 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from ..streaming.events import Error, to_json
+from ..streaming.ladder import Level
 from ..streaming.recognizer import Recognizer
-from .access import authorized, origin_allowed
-from .messages import REFUSED, Code
+from . import logs
+from .access import Access, subprotocol
+from .clients import Clients
+from .exporter import CONTENT_TYPE, Exporter
+from .health import troubles
+from .messages import Code
 from .native import NativeStream
+from .refusals import refusal
 from .sessions import Sessions
 from .settings import ServerSettings
+from .stats import Stats
+from .tokens import Client
 
 INDEX: Final = """xlsr-live: real-time speech recognition
 
 websocket  /v1/stream   audio in, transcripts out (the protocol: docs/protocol.md)
 GET        /v1/models   the model in use
+POST       /v1/ticket   lets a web page open one websocket, soon
+GET        /metrics     numbers for Prometheus
 GET        /healthz     the process answers
 GET        /readyz      new sessions are served
 """
 
 
-def create_app(recognizer: Recognizer, settings: ServerSettings, sessions: Sessions | None = None) -> Starlette:
-    """Make the app. `sessions` lets whoever runs the server see and drain the open streams."""
-    service = _Service(recognizer, settings, sessions or Sessions(settings.max_sessions))
+def create_app(recognizer: Recognizer, settings: ServerSettings, sessions: Sessions) -> Starlette:
+    """Make the app. `sessions` lets whoever runs the server see and drain the open streams. Raises `ConfigError` if
+    the files with tokens cannot be read.
+    """
+    service = _Service(recognizer, settings, sessions)
     return Starlette(
         routes=[
             Route("/", service.index),
             Route("/healthz", service.health),
             Route("/readyz", service.ready),
+            Route("/metrics", service.metrics),
             Route("/v1/models", service.models),
+            Route("/v1/ticket", service.ticket, methods=["POST"]),
             WebSocketRoute("/v1/stream", service.stream),
             WebSocketRoute("/{path:path}", service.nowhere),
         ]
@@ -49,6 +62,10 @@ class _Service:
         self._recognizer = recognizer
         self._settings = settings
         self._sessions = sessions
+        self._access = Access(settings)
+        self._clients = Clients()
+        self._stats = Stats()
+        self._exporter = Exporter(recognizer, sessions, self._stats, settings)
 
     async def index(self, request: Request) -> Response:
         return PlainTextResponse(INDEX)
@@ -57,53 +74,73 @@ class _Service:
         return JSONResponse({"status": "ok"})
 
     async def ready(self, request: Request) -> Response:
-        """200 while a new session would be served by a living engine; a full server is ready, only busy."""
+        """200 while a new session would be served; else 503, and why."""
         engine = self._recognizer.engine
-        ready = engine.alive and not self._sessions.draining
-        state = {"ready": ready, "sessions": self._sessions.count, "queued": engine.queued}
-        return JSONResponse(state, status_code=200 if ready else 503)
+        why = troubles(engine, self._sessions, self._settings)
+        state = {
+            "ready": not why,
+            "why": why,
+            "sessions": self._sessions.count,
+            "limit": self._sessions.limit,
+            "queued": engine.queued,
+            "level": int(engine.level),
+        }
+        return JSONResponse(state, status_code=503 if why else 200)
+
+    async def metrics(self, request: Request) -> Response:
+        if self._access.bearer(request) is None:
+            return refusal(Code.UNAUTHORIZED)
+        return Response(self._exporter.render(), media_type=CONTENT_TYPE)
 
     async def models(self, request: Request) -> Response:
-        if not authorized(request.headers, self._settings):
-            return _refusal(Code.UNAUTHORIZED)
+        if self._access.bearer(request) is None:
+            return refusal(Code.UNAUTHORIZED)
         info = msgspec.to_builtins(self._recognizer.info)
         model = {"id": info.pop("name"), "object": "model", "owned_by": "xlsr-live", **info}
         return JSONResponse({"object": "list", "data": [model]})
 
+    async def ticket(self, request: Request) -> Response:
+        """A ticket for a page of the one who has the token."""
+        if (client := self._access.bearer(request)) is None:
+            return refusal(Code.UNAUTHORIZED)
+        if (ticket := self._access.tickets.issue(client)) is None:
+            return refusal(Code.TOO_MANY_TICKETS)
+        answer = {"ticket": ticket, "expires_in": self._settings.ticket_s}
+        return JSONResponse(answer, headers={"cache-control": "no-store"})
+
     async def stream(self, websocket: WebSocket) -> None:
-        if (code := self._closed_to(websocket)) is not None:
-            await websocket.send_denial_response(_refusal(code))
+        client = self._admitted(websocket)
+        if isinstance(client, Code):
+            await self._refuse(websocket, client)
             return
-        stream = NativeStream(secrets.token_hex(4), websocket, self._recognizer, self._settings)
-        with self._sessions.entered(stream):
-            await stream.run()
+        self._access.spend(websocket)
+        name = secrets.token_hex(4)
+        logs.session.set(name)
+        with self._clients.entered(client) as account:
+            stream = NativeStream(name, websocket, self._recognizer, self._settings, account, self._stats)
+            with self._sessions.entered(stream):
+                await stream.run(subprotocol(websocket))
 
     async def nowhere(self, websocket: WebSocket) -> None:
-        await websocket.send_denial_response(_refusal(Code.NOT_FOUND))
+        await self._refuse(websocket, Code.NOT_FOUND)
 
-    def _closed_to(self, websocket: WebSocket) -> Code | None:
-        if not origin_allowed(websocket.headers, self._settings):
+    async def _refuse(self, websocket: WebSocket, code: Code) -> None:
+        self._stats.refused[code] += 1
+        await websocket.send_denial_response(refusal(code))
+
+    def _admitted(self, websocket: WebSocket) -> Client | Code:
+        """Who opens a session, or why nobody does."""
+        if not self._access.origin_allowed(websocket.headers):
             return Code.FORBIDDEN_ORIGIN
-        if not authorized(websocket.headers, self._settings):
+        client = self._access.client(websocket)
+        if client is None:
             return Code.UNAUTHORIZED
-        if self._sessions.draining:
-            return Code.SHUTTING_DOWN
-        if not self._recognizer.engine.alive:
-            return Code.ENCODER_FAILED
-        return Code.SERVER_FULL if self._sessions.full else None
-
-
-_WHY: Final = {
-    Code.UNAUTHORIZED: "send the server's token as `Authorization: Bearer <token>`",
-    Code.FORBIDDEN_ORIGIN: "pages of this origin may not use the server; it must be started with the origin allowed",
-    Code.NOT_FOUND: "there is no websocket at this path; the native protocol is at /v1/stream",
-    Code.SERVER_FULL: "all sessions are taken; try again later",
-    Code.SHUTTING_DOWN: "the server is stopping; try again later",
-    Code.ENCODER_FAILED: "the model has failed; the server must be started again",
-}
-
-
-def _refusal(code: Code) -> Response:
-    headers = {Code.UNAUTHORIZED: {"www-authenticate": "Bearer"}, Code.SERVER_FULL: {"retry-after": "5"}}.get(code)
-    body = to_json(Error(code=code, message=_WHY[code]))
-    return Response(body, status_code=REFUSED[code], headers=headers, media_type="application/json")
+        engine = self._recognizer.engine
+        refused = {
+            Code.SHUTTING_DOWN: self._sessions.draining,
+            Code.ENCODER_FAILED: not (engine.alive and engine.sound),
+            Code.CLIENT_FULL: self._clients.full(client),
+            Code.SERVER_FULL: self._sessions.full,
+            Code.OVERLOADED: engine.level >= Level.FINALS,
+        }
+        return next((code for code, so in refused.items() if so), client)

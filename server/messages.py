@@ -72,7 +72,10 @@ class Code(StrEnum):
     UNAUTHORIZED = "unauthorized"
     FORBIDDEN_ORIGIN = "forbidden_origin"
     NOT_FOUND = "not_found"
+    CLIENT_FULL = "client_full"
+    TOO_MANY_TICKETS = "too_many_tickets"
     SERVER_FULL = "server_full"
+    OVERLOADED = "overloaded"
     SHUTTING_DOWN = "shutting_down"
 
 
@@ -94,12 +97,16 @@ CLOSE: Final[dict[str, int]] = {  # the websocket's close code after an error (R
     Code.ENCODER_FAILED: 1011,
     Code.INTERNAL_ERROR: 1011,
     Code.SHUTTING_DOWN: 1001,
+    Code.OVERLOADED: 1013,  # "try again later"
 }
 REFUSED: Final[dict[str, int]] = {  # the HTTP status when there is no websocket yet
     Code.UNAUTHORIZED: 401,
     Code.FORBIDDEN_ORIGIN: 403,
     Code.NOT_FOUND: 404,
+    Code.CLIENT_FULL: 429,
+    Code.TOO_MANY_TICKETS: 429,
     Code.SERVER_FULL: 503,
+    Code.OVERLOADED: 503,
     Code.SHUTTING_DOWN: 503,
     Code.ENCODER_FAILED: 503,
 }

@@ -15,13 +15,18 @@ from typing import Final
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from ..streaming.config import SAMPLE_BYTES, AudioFormat
 from ..streaming.errors import ConfigError, XlsrLiveError
 from ..streaming.events import Error, Event, SessionEnded, Warning, to_json
+from ..streaming.ladder import Level
 from ..streaming.live import StreamSession
 from ..streaming.recognizer import Recognizer
+from .clients import Account
+from .logs import fields
 from .messages import CLOSE, ClientMessage, Code, End, Flush, Grammar, Hotwords, ProtocolError, Start, parse
 from .outbox import Outbox
 from .settings import ServerSettings
+from .stats import Stats, Tally
 
 logger = logging.getLogger("xlsr_live.server")
 LAST_WORD_S: Final = 5.0  # for the close frame to a client that may no longer be reading
@@ -30,8 +35,20 @@ LAST_WORD_S: Final = 5.0  # for the close frame to a client that may no longer b
 class NativeStream:
     """One client of `/v1/stream`. `run` once; `shut_down` and `drop` at any time, from the same event loop."""
 
-    def __init__(self, name: str, websocket: WebSocket, recognizer: Recognizer, settings: ServerSettings) -> None:
+    def __init__(
+        self,
+        name: str,
+        websocket: WebSocket,
+        recognizer: Recognizer,
+        settings: ServerSettings,
+        account: Account,
+        stats: Stats,
+    ) -> None:
         self.name = name
+        self._account = account
+        self._stats = stats
+        self._tally = Tally(stats)
+        self._bytes = 0  # of audio
         self._websocket = websocket
         self._recognizer = recognizer
         self._settings = settings
@@ -44,10 +61,11 @@ class NativeStream:
         self._stopping = False
         self._close = (1000, "")  # code and reason; the first reason to close stands
 
-    async def run(self) -> None:
+    async def run(self, subprotocol: str | None = None) -> None:
         """Serve the client until it or the session ends. Releases everything, whichever way that happens."""
-        await self._websocket.accept()
-        logger.info("session %s: connected", self.name)
+        await self._websocket.accept(subprotocol)
+        logger.info("connected", extra=fields(client=self._account.client.name))
+        self._stats.sessions += 1
         try:
             async with asyncio.TaskGroup() as group:
                 self._helpers += [group.create_task(self._read(group)), group.create_task(self._watch())]
@@ -55,16 +73,19 @@ class NativeStream:
                 for helper in self._helpers:
                     helper.cancel()
         except* WebSocketDisconnect:
-            logger.info("session %s: client left", self.name)
+            logger.info("client left")
         except* XlsrLiveError as errors:  # the outbox is full, or the engine is gone: nothing more can be finished
             error = errors.exceptions[0]
             await self._last_word(getattr(error, "code", Code.INTERNAL_ERROR), str(error))
         except* Exception as bugs:
-            logger.error("session %s: failed", self.name, exc_info=bugs)
+            logger.error("failed", exc_info=bugs)
             await self._last_word(Code.INTERNAL_ERROR, "the server failed; its log says more")
         finally:
+            self._stats.coalesced += self._outbox.replaced
             if self._session is not None:
                 await self._session.aclose()
+                self._stats.coalesced += self._session.coalesced
+                self._stats.dropped += self._session.dropped
 
     def shut_down(self) -> None:
         """Take no more audio, finish what was accepted, then close with 1001."""
@@ -109,6 +130,8 @@ class NativeStream:
             raise ProtocolError(
                 Code.BAD_CONFIG, "this server has no language model in partials; leave lm_for at 'finals'"
             )
+        if self._recognizer.engine.level >= Level.FINALS:
+            raise ProtocolError(Code.OVERLOADED, "the server has more to do than it can; try again later")
         await self._recognizer.prepare(start.config.grammar)
         session = self._session = self._recognizer.session(start.config, start.audio, name=self.name)
         self._helpers.append(group.create_task(self._pump(session)))
@@ -130,7 +153,19 @@ class NativeStream:
                         self._tell(Warning(code=error.code, message=str(error)))
                 case _:
                     await session.send(message)  # waits while the backlog is full, and so in the end does the client
+                    await self._count(len(message), start.audio)
             message = await self._next()
+
+    async def _count(self, size: int, audio: AudioFormat) -> None:
+        """So many bytes have been heard; wait if the client has had its share of the minute."""
+        self._bytes += size
+        if self._bytes > self._settings.max_session_bytes:
+            limit = self._settings.max_session_bytes
+            raise ProtocolError(Code.SESSION_TOO_LONG, f"a session may have {limit} bytes of audio; open another")
+        seconds = size / (SAMPLE_BYTES[audio.encoding] * audio.channels * audio.sample_rate)
+        self._stats.audio_s += seconds
+        if (wait := self._account.pay(seconds, asyncio.get_running_loop().time())) > 0:
+            await asyncio.sleep(wait)
 
     async def _next(self) -> bytes | ClientMessage:
         self._waiting = asyncio.get_running_loop().time()
@@ -170,11 +205,12 @@ class NativeStream:
         async for event in self._outbox:
             await self._websocket.send_text(to_json(event))
             if isinstance(event, SessionEnded):
-                heard = (event.audio_s, event.utterances, self._outbox.replaced)
-                logger.info("session %s: %.1f s of audio, %d utterances, %d partials unread", self.name, *heard)
+                heard = fields(audio_s=event.audio_s, utterances=event.utterances, unread=self._outbox.replaced)
+                logger.info("ended", extra=heard)
         await self._websocket.close(*self._close)
 
     def _tell(self, event: Event) -> None:
+        self._tally.event(event)
         self._outbox.put(event)
         if isinstance(event, Error):
             self._because(event.code)
@@ -182,7 +218,7 @@ class NativeStream:
     def _because(self, code: str) -> None:
         if self._close[0] == 1000:
             self._close = CLOSE.get(code, 1011), str(code)
-            logger.info("session %s: %s", self.name, code)
+            logger.info("closing", extra=fields(code=str(code)))
 
     async def _last_word(self, code: str, message: str) -> None:
         """Try to tell a client why it is dropped; one that does not read will not hear it."""
@@ -192,4 +228,4 @@ class NativeStream:
                 await self._websocket.send_text(to_json(Error(code=code, message=message)))
                 await self._websocket.close(*self._close)
         except (TimeoutError, WebSocketDisconnect, RuntimeError):  # RuntimeError: it was closed already
-            logger.info("session %s: could not be told", self.name)
+            logger.info("could not be told")

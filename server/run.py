@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
-import sys
 import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from types import FrameType
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final
 
-import uvicorn
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from msgspec.structs import replace
 
-from ..streaming.errors import ConfigError
+from ..streaming.errors import EngineError
 from ..streaming.recognizer import Recognizer
-from .app import create_app
+from .capacity import capacity
+from .logs import set_up
 from .sessions import Sessions
 from .settings import ServerSettings
+from .sockets import address, listen, tls_context
+from .tokens import load_tokens
+from .web import Server
 
 logger = logging.getLogger("xlsr_live.server")
-CLOSING_S: Final = 3.0  # for the clients' half of the closing handshake
+UNMEASURED: Final = 32  # sessions, where nobody waits for a measurement
 
 
 @dataclass(frozen=True)
@@ -40,32 +40,46 @@ class RunningServer:
 def serve(settings: ServerSettings, recognizer_factory: Callable[[], Recognizer]) -> None:
     """Serve until SIGINT or SIGTERM, then finish open utterances; a second signal stops at once.
 
-    The port is taken before the model is loaded, so that the mistake that costs least to find is found first.
-    Raises `ConfigError` when the address cannot be had, and what `recognizer_factory` raises.
+    The port is taken before the model is loaded, so that the mistake that costs least to find is found first. Raises
+    `ConfigError` when the address cannot be had or a file not be read, what `recognizer_factory` raises, and
+    `EngineError` when the model has failed for good.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    with _listen(settings) as listener:
-        if not settings.loopback and settings.token is None:
+    set_up(settings)
+    with listen(settings) as listener:
+        tls = tls_context(settings)
+        if not load_tokens(settings).required and not settings.loopback:
             logger.warning("listening on %s without a token: anyone who can reach it can use it", settings.host)
         recognizer = recognizer_factory()
         try:
-            info, url = recognizer.info, _url(settings.host, listener)
+            info, url = recognizer.info, address(settings, listener)
+            limit = capacity(recognizer) if settings.max_sessions == "auto" else settings.max_sessions
 
             def ready() -> None:
                 print(f"xlsr-live is ready: {url} (model {info.name} on {info.device}, {info.dtype})", flush=True)
 
-            _Server(recognizer, settings, ready).run(sockets=[listener])
+            server = Server(recognizer, settings, ready, limit=limit, tls=tls, stop_when_dead=True)
+            server.run(sockets=[listener])
+            if not recognizer.engine.alive:
+                raise EngineError("the model has failed for good; the log says why")
         finally:
-            recognizer.close()
+            recognizer.close(timeout=settings.stall_s)
 
 
 @contextmanager
 def running_server(recognizer: Recognizer, settings: ServerSettings | None = None) -> Generator[RunningServer]:
-    """Run the app on a free port in a background thread for the length of the block. The recognizer stays open."""
+    """Run the app on a free port in a background thread for the length of the block. The recognizer stays open.
+
+    `max_sessions` "auto" means `UNMEASURED` here.
+    """
     settings = replace(settings or ServerSettings(), port=0)
+    limit = UNMEASURED if settings.max_sessions == "auto" else settings.max_sessions
     started: Future[asyncio.AbstractEventLoop] = Future()
-    with _listen(settings) as listener:
-        server = _Server(recognizer, settings, lambda: started.set_result(asyncio.get_running_loop()))
+    with listen(settings) as listener:
+
+        def ready() -> None:
+            started.set_result(asyncio.get_running_loop())
+
+        server = Server(recognizer, settings, ready, limit=limit, tls=tls_context(settings))
 
         def run() -> None:
             try:
@@ -79,94 +93,7 @@ def running_server(recognizer: Recognizer, settings: ServerSettings | None = Non
         thread.start()
         try:
             loop = started.result()
-            url = _url(settings.host, listener)
-            yield RunningServer(listener.getsockname()[1], url, server.sessions, loop)
+            yield RunningServer(listener.getsockname()[1], address(settings, listener), server.sessions, loop)
         finally:
             server.should_exit = True
             thread.join()
-
-
-class _Server(uvicorn.Server):
-    """uvicorn, with three habits changed: open streams end in peace, any second signal is final, and a signal that
-    was obeyed is not raised again afterwards (the exit status is 0).
-    """
-
-    def __init__(self, recognizer: Recognizer, settings: ServerSettings, on_ready: Callable[[], None]) -> None:
-        self.sessions = Sessions(settings.max_sessions)
-        self._grace_s = settings.grace_s
-        self._on_ready = on_ready
-        self._loop: asyncio.AbstractEventLoop | None = None
-        logging.getLogger("uvicorn.error").addFilter(_not_a_refusal)
-        config = uvicorn.Config(
-            create_app(recognizer, settings, self.sessions),
-            loop="asyncio",
-            http="h11",
-            ws="websockets-sansio",
-            lifespan="off",
-            log_config=None,
-            log_level=logging.WARNING,  # its INFO lines hold addresses and query strings
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            ws_max_size=settings.hard_limit_bytes,
-            ws_per_message_deflate=False,  # audio does not deflate
-            ws_ping_interval=20,
-            # No deadline for the pong: it queues behind audio that a full backlog keeps from being read, and a client
-            # that sends faster than real time must not die of it. Lost clients are found by the idle timeout.
-            ws_ping_timeout=None,
-            timeout_graceful_shutdown=5,
-        )
-        super().__init__(config)
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._loop = asyncio.get_running_loop()
-        self._on_ready()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for server in self.servers:
-            server.close()
-        await self.sessions.drain(self._grace_s)
-        if not self.force_exit:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(CLOSING_S):
-                    await self._closed()
-        await super().shutdown(sockets)
-
-    async def _closed(self) -> None:
-        """Wait for the clients' close frames: to cut off one that is still sending would cost it what it has not yet
-        read, the last final first of all.
-        """
-        connections = self.server_state.connections
-        while any(isinstance(one, WebSocketsSansIOProtocol) for one in connections):  # noqa: ASYNC110  it has no event
-            await asyncio.sleep(0.02)
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self.should_exit and self._loop is not None:
-            self.force_exit = True
-            self._loop.call_soon_threadsafe(self.sessions.hurry)
-        self.should_exit = True
-
-
-def _not_a_refusal(record: logging.LogRecord) -> bool:
-    """uvicorn takes every websocket that is refused with a status of the app's own for a fault of the app."""
-    return record.msg != "ASGI callable returned without completing handshake."
-
-
-def _listen(settings: ServerSettings) -> socket.socket:
-    try:
-        family, _, _, _, address = socket.getaddrinfo(
-            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.create_server(address[:2], family=family, backlog=128)
-    except OSError as error:
-        raise ConfigError(f"cannot listen on {settings.host} port {settings.port}: {error.strerror}") from None
-    if sys.platform == "linux":
-        # Inherited by the connections. Data that a client never reads would otherwise hold its socket for ever.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(settings.idle_timeout_s * 1000))
-    return listener
-
-
-def _url(host: str, listener: socket.socket) -> str:
-    port = listener.getsockname()[1]
-    return f"ws://[{host}]:{port}/v1/stream" if ":" in host else f"ws://{host}:{port}/v1/stream"

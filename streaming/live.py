@@ -68,6 +68,11 @@ class StreamSession:
     def name(self) -> str:
         return self._session.name
 
+    @property
+    def dropped(self) -> int:
+        """Samples that were accepted and lost before they were heard: 0, or there is a fault."""
+        return self._session.dropped
+
     async def send(self, audio: bytes | NDArray[np.floating]) -> None:
         """Send a packet: bytes in the declared format, or float samples (n,) or (n, channels) in [-1, 1].
 

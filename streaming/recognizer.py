@@ -176,9 +176,9 @@ class Recognizer:
         heard = decoding.final(len(samples))(rows)
         return report_final(heard, vocabulary, utterance=0, start=0, end=len(samples))
 
-    def close(self) -> None:
-        """Stop the engine; sessions still open get errors."""
-        self.engine.close()
+    def close(self, timeout: float | None = None) -> None:
+        """Stop the engine; sessions still open get errors. Waits for what it is at, at most `timeout` seconds."""
+        self.engine.close(timeout)
         self._compiler.shutdown(wait=False, cancel_futures=True)
 
     def __enter__(self) -> Self:

@@ -219,6 +219,11 @@ class Session:
         """Whether SessionEnded has happened."""
         return self._ended
 
+    @property
+    def dropped(self) -> int:
+        """Samples that were accepted and lost before they were heard."""
+        return self._front.ring.dropped
+
     # ── how it works ──
 
     def _check_open(self) -> None:

@@ -65,4 +65,4 @@ def test_a_setting_out_of_range_is_named(text: str, names: str):
 
 def test_every_code_has_its_answer():
     assert set(CLOSE) | set(REFUSED) == set(Code)
-    assert set(CLOSE) & set(REFUSED) == {Code.SHUTTING_DOWN, Code.ENCODER_FAILED}
+    assert set(CLOSE) & set(REFUSED) == {Code.SHUTTING_DOWN, Code.ENCODER_FAILED, Code.OVERLOADED}
