@@ -37,8 +37,8 @@ _ROUNDS: Final = 50  # of Newton's method, which needs about ten
 class Curve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """logit(confidence) = logit(product of the tokens' probabilities) / temperature + `level` x logit(level) + offset.
 
-    A level in logits, not in logarithms, because a search writes words also where little is heard: the expected
-    calibration error of its words was halved, and that of greedy words stayed below 0.03.
+    The level in logits, not in logarithms, because a search writes words also where little is heard: there logarithms
+    tell too much apart, and near certainty too little.
     """
 
     temperature: float = 1.0
