@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from checkpoints import DIGITS
 from fake_recognizer import FakeSession, Trouble
 from numpy.typing import NDArray
 from xlsr_live.client.bench import streams
@@ -113,7 +114,8 @@ def test_accuracy_tells_errors_stability_and_cost(folder: Path, capsys: Out):
 
 @pytest.mark.usefixtures("loaded")
 def test_compare_puts_all_ways_side_by_side(folder: Path, capsys: Out):
-    assert run(["bench", "compare", str(folder), "--long", "10", "--chunk", "5,1,1", "--out", str(folder)]) == 0
+    arguments = ["--model", str(DIGITS), "--long", "10", "--chunk", "5,1,1", "--out", str(folder)]
+    assert run(["bench", "compare", str(folder), *arguments]) == 0
     out = capsys.readouterr().out
     results = report(written(out), "compare")["results"]
     for result in results.values():
