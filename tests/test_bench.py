@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from checkpoints import DIGITS
 from fake_recognizer import FakeSession, Trouble
 from numpy.typing import NDArray
 from xlsr_live.client.bench import streams
@@ -154,7 +155,8 @@ def test_decoding_tells_what_a_language_model_and_hotwords_change(folder: Path, 
 
 @pytest.mark.usefixtures("loaded")
 def test_compare_puts_all_ways_side_by_side(folder: Path, capsys: Out):
-    assert run(["bench", "compare", str(folder), "--long", "10", "--chunk", "5,1,1", "--out", str(folder)]) == 0
+    arguments = ["--model", str(DIGITS), "--long", "10", "--chunk", "5,1,1", "--out", str(folder)]
+    assert run(["bench", "compare", str(folder), *arguments]) == 0
     out = capsys.readouterr().out
     results = report(written(out), "compare")["results"]
     for result in results.values():
