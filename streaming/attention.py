@@ -53,7 +53,7 @@ class Hearing:
         self._spotter = Spotter(attention.wake, eager=True) if attention.wake else None
         self._listener = self._listen(0) if awake or self._spotter is None else None
         self._woken: int | None = None  # frame in which the last wake phrase ended
-        self._rows = np.empty((0, len(attention.commands.vocabulary)), np.float32)  # kept for a wake phrase to come
+        self._rows: list[Rows] = []  # of one frame each, kept for a wake phrase to come
         self._frame = 0
 
     def _listen(self, frame: int) -> Listener:
@@ -67,7 +67,7 @@ class Hearing:
         made: Decision | None = None
         for at in range(len(rows)):  # one by one, so that it does not matter how they come
             row = rows[at : at + 1]
-            self._rows = np.concatenate((self._rows, row))
+            self._rows.append(row)
             if self._listener:
                 made = made or self._listener.push(row)
             if found := self._spotter.push(row):
@@ -80,7 +80,7 @@ class Hearing:
         fork._attention, fork._early = self._attention, self._early
         fork._spotter = self._spotter.fork() if self._spotter else None
         fork._listener = self._listener.fork() if self._listener else None
-        fork._woken, fork._rows, fork._frame = self._woken, self._rows, self._frame
+        fork._woken, fork._rows, fork._frame = self._woken, list(self._rows), self._frame
         return fork
 
     def finish(self) -> Decision:
@@ -96,4 +96,4 @@ class Hearing:
         if self._listener and self._listener.decision:
             return None
         self._woken, self._listener = frame, self._listen(frame)
-        return self._listener.push(self._rows[frame:])
+        return self._listener.push(np.concatenate(self._rows[frame:])) if self._rows[frame:] else None

@@ -23,7 +23,7 @@ from .automaton import Automaton, from_network
 from .decode import DecodedWord, confidence, decode
 from .errors import ConfigError, GrammarError
 from .grammar import Grammar, parse_grammar
-from .meaning import MOST_READING, Meaning, Network
+from .meaning import Meaning, Network
 from .nbest import alternatives
 from .spelling import Speller
 from .viterbi import NEVER, Path, Rows, Viterbi, relative
@@ -33,6 +33,7 @@ from .work import TooLarge, Work
 BEAM: Final = 60.0  # nats; a dearer command is never accepted
 MOST_FRAMES: Final = 1_500  # 30 s; what takes longer is no command
 MOST_RIVALS: Final = 32  # paths that an early decision looks at; where more are left it is too early
+EARLY_READING: Final = 30_000  # as `MOST_READING`, for all that they can still mean
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,7 +203,7 @@ class Listener:
         rivals = np.flatnonzero(self._viterbi.scores >= np.maximum(allowed, -BEAM))
         if len(rivals) > MOST_RIVALS:
             return None
-        work = Work(MOST_READING)
+        work = Work(EARLY_READING)
         try:
             for cell in rivals:
                 path = self._viterbi.trace(int(cell))
@@ -235,6 +236,7 @@ class Listener:
         commands = self._commands
         so_far = commands.text(path)
         for rest in commands.automaton.completions(int(commands.automaton.owner[path.cell]), commands.vocabulary):
+            work.take(len(so_far) + len(rest or ""))
             yield None if rest is None else commands.interpret((so_far + rest).split(), work)
 
     # ── what a path says ──
