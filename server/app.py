@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from typing import Final
 
@@ -10,8 +11,9 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from ..streaming.events import Error, to_json
 from ..streaming.ladder import Level
 from ..streaming.recognizer import Recognizer
 from . import logs
@@ -19,13 +21,16 @@ from .access import Access, subprotocol
 from .clients import Clients
 from .exporter import CONTENT_TYPE, Exporter
 from .health import troubles
-from .messages import Code
+from .kept import Kept
+from .messages import CLOSE, Code, Start
 from .native import NativeStream
 from .refusals import refusal
 from .sessions import Sessions
 from .settings import ServerSettings
 from .stats import Stats
 from .tokens import Client
+
+logger = logging.getLogger("xlsr_live.server")
 
 INDEX: Final = """xlsr-live: real-time speech recognition
 
@@ -65,6 +70,7 @@ class _Service:
         self._access = Access(settings)
         self._clients = Clients()
         self._stats = Stats()
+        self._kept = Kept(settings.resume_grace_s)
         self._exporter = Exporter(recognizer, sessions, self._stats, settings)
 
     async def index(self, request: Request) -> Response:
@@ -117,9 +123,36 @@ class _Service:
         name = secrets.token_hex(4)
         logs.session.set(name)
         with self._clients.entered(client) as account:
-            stream = NativeStream(name, websocket, self._recognizer, self._settings, account, self._stats)
+
+            def late_refusal() -> Code | None:
+                return self._busy(client, sessions=0)
+
+            parts = self._recognizer, self._settings, account, self._stats, self._kept, late_refusal
+            stream = NativeStream(name, websocket, *parts)
             with self._sessions.entered(stream):
-                await stream.run(subprotocol(websocket))
+                start = await stream.run(subprotocol(websocket))
+        if start is not None:
+            await self._resume(websocket, client, start)
+
+    async def _resume(self, websocket: WebSocket, client: Client, start: Start) -> None:
+        """Give the websocket to the session that it belongs to."""
+        stream = self._kept.find(start.resume or "", client, named=self._access.tokens.required)
+        try:
+            if stream is not None:
+                logs.session.set(stream.name)
+                logger.info("client comes back", extra=logs.fields(events=start.events))
+                if stream.finished and await stream.fetched(websocket, start.events):
+                    return
+                if (served := stream.come_back(websocket, start.events)) is not None:
+                    self._stats.resumed += 1
+                    await served
+                    return
+            lost = Error(code=Code.RESUME_LOST, message="that session is not kept any more; start another")
+            self._stats.errors[Code.RESUME_LOST] += 1
+            await websocket.send_text(to_json(lost))
+            await websocket.close(CLOSE[Code.RESUME_LOST], Code.RESUME_LOST)
+        except WebSocketDisconnect:
+            pass
 
     async def nowhere(self, websocket: WebSocket) -> None:
         await self._refuse(websocket, Code.NOT_FOUND)
@@ -135,12 +168,18 @@ class _Service:
         client = self._access.client(websocket)
         if client is None:
             return Code.UNAUTHORIZED
-        engine = self._recognizer.engine
-        refused = {
-            Code.SHUTTING_DOWN: self._sessions.draining,
-            Code.ENCODER_FAILED: not (engine.alive and engine.sound),
-            Code.CLIENT_FULL: self._clients.full(client),
-            Code.SERVER_FULL: self._sessions.full,
-            Code.OVERLOADED: engine.level >= Level.FINALS,
-        }
-        return next((code for code, so in refused.items() if so), client)
+        if self._sessions.draining:
+            return Code.SHUTTING_DOWN
+        if not (self._recognizer.engine.alive and self._recognizer.engine.sound):
+            return Code.ENCODER_FAILED
+        code = self._busy(client, sessions=1)
+        # Somebody who comes back has a place already, and says so in the first message only.
+        return client if code is None or self._kept.awaited else code
+
+    def _busy(self, client: Client, sessions: int) -> Code | None:
+        """Why so many more sessions of the client cannot be served now."""
+        if self._clients.full(client, sessions):
+            return Code.CLIENT_FULL
+        if self._sessions.count + sessions > self._sessions.limit:
+            return Code.SERVER_FULL
+        return Code.OVERLOADED if self._recognizer.engine.level >= Level.FINALS else None

@@ -45,10 +45,10 @@ class Clients:
     def __len__(self) -> int:
         return len(self._accounts)
 
-    def full(self, client: Client) -> bool:
-        """Whether the client has all the sessions it may have."""
+    def full(self, client: Client, more: int = 1) -> bool:
+        """Whether so many more sessions would be more than the client may have."""
         account = self._accounts.get(client.name)
-        return account is not None and 0 < client.max_sessions <= account.sessions
+        return account is not None and 0 < client.max_sessions < account.sessions + more
 
     @contextmanager
     def entered(self, client: Client) -> Generator[Account]:

@@ -6,7 +6,7 @@ The other direction needs no types of its own: the server sends the session's ev
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -21,6 +21,9 @@ class Start(AudioFormat, frozen=True, kw_only=True, forbid_unknown_fields=True, 
 
     version: int = VERSION
     config: SessionConfig = SessionConfig()
+    resumable: bool = True  # the session waits a while for a client whose connection has broken
+    resume: str | None = None  # the token of such a session, to go on with it; nothing else counts then but `events`
+    events: Annotated[int, msgspec.Meta(ge=0)] = 0  # of it that the client has seen
 
     @property
     def audio(self) -> AudioFormat:
@@ -77,6 +80,7 @@ class Code(StrEnum):
     SERVER_FULL = "server_full"
     OVERLOADED = "overloaded"
     SHUTTING_DOWN = "shutting_down"
+    RESUME_LOST = "resume_lost"
 
 
 CLOSE: Final[dict[str, int]] = {  # the websocket's close code after an error (RFC 6455, section 7.4.1)
@@ -98,6 +102,9 @@ CLOSE: Final[dict[str, int]] = {  # the websocket's close code after an error (R
     Code.INTERNAL_ERROR: 1011,
     Code.SHUTTING_DOWN: 1001,
     Code.OVERLOADED: 1013,  # "try again later"
+    Code.CLIENT_FULL: 1013,
+    Code.SERVER_FULL: 1013,
+    Code.RESUME_LOST: 1008,
 }
 REFUSED: Final[dict[str, int]] = {  # the HTTP status when there is no websocket yet
     Code.UNAUTHORIZED: 401,

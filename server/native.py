@@ -10,25 +10,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
+from msgspec.structs import replace
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ..streaming.config import SAMPLE_BYTES, AudioFormat
 from ..streaming.errors import ConfigError, XlsrLiveError
-from ..streaming.events import Error, Event, SessionEnded, Warning, to_json
-from ..streaming.ladder import Level
+from ..streaming.events import Error, Event, SessionEnded, SessionStarted, Warning, to_json
 from ..streaming.live import StreamSession
 from ..streaming.recognizer import Recognizer
 from .clients import Account
+from .kept import Kept
+from .link import Link
 from .logs import fields
 from .messages import CLOSE, ClientMessage, Code, End, Flush, Grammar, Hotwords, ProtocolError, Start, parse
 from .outbox import Outbox
+from .refusals import WHY
 from .settings import ServerSettings
 from .stats import Stats, Tally
 
 logger = logging.getLogger("xlsr_live.server")
+ACK_EVERY_S: Final = 1.0
 LAST_WORD_S: Final = 5.0  # for the close frame to a client that may no longer be reading
 
 
@@ -43,8 +48,16 @@ class NativeStream:
         settings: ServerSettings,
         account: Account,
         stats: Stats,
+        kept: Kept,
+        late_refusal: Callable[[], Code | None],
     ) -> None:
         self.name = name
+        self._kept = kept
+        self._late_refusal = late_refusal  # asked at the first message: why the session cannot begin after all
+        self._link = Link(websocket, grace_s=kept.grace_s, keeps=settings.max_unread_events)
+        self._resume: Start | None = None  # this connection goes on with another session
+        self._token: str | None = None  # for coming back
+        self._acking: asyncio.TimerHandle | None = None  # until audio is acknowledged that has been received
         self._account = account
         self._stats = stats
         self._tally = Tally(stats)
@@ -61,17 +74,20 @@ class NativeStream:
         self._stopping = False
         self._close = (1000, "")  # code and reason; the first reason to close stands
 
-    async def run(self, subprotocol: str | None = None) -> None:
-        """Serve the client until it or the session ends. Releases everything, whichever way that happens."""
+    async def run(self, subprotocol: str | None = None) -> Start | None:
+        """Serve the client until it or the session ends. Releases everything, whichever way that happens.
+
+        Returns what the client said if it wants to go on with another session, on this websocket.
+        """
         await self._websocket.accept(subprotocol)
         logger.info("connected", extra=fields(client=self._account.client.name))
-        self._stats.sessions += 1
         try:
             async with asyncio.TaskGroup() as group:
                 self._helpers += [group.create_task(self._read(group)), group.create_task(self._watch())]
                 await self._write()
                 for helper in self._helpers:
                     helper.cancel()
+            return self._resume
         except* WebSocketDisconnect:
             logger.info("client left")
         except* XlsrLiveError as errors:  # the outbox is full, or the engine is gone: nothing more can be finished
@@ -82,14 +98,20 @@ class NativeStream:
             await self._last_word(Code.INTERNAL_ERROR, "the server failed; its log says more")
         finally:
             self._stats.coalesced += self._outbox.replaced
+            if self._acking is not None:
+                self._acking.cancel()
+            if self._token is not None:
+                self._kept.end(self._token)
             if self._session is not None:
                 await self._session.aclose()
                 self._stats.coalesced += self._session.coalesced
                 self._stats.dropped += self._session.dropped
+                self._session = None  # this may be kept for a while
 
     def shut_down(self) -> None:
         """Take no more audio, finish what was accepted, then close with 1001."""
         self._stopping = True
+        self._link.give_up()
         with suppress(ProtocolError):  # the outbox is full, and the pump finds that out for itself
             self._tell(Warning(code=Code.SHUTTING_DOWN, message="the server stops; what it has heard is finished"))
         self._because(Code.SHUTTING_DOWN)
@@ -98,7 +120,28 @@ class NativeStream:
     def drop(self) -> None:
         """Close now, finished or not."""
         self._because(Code.SHUTTING_DOWN)
+        self._link.give_up()
         self._outbox.finish()
+
+    @property
+    def away(self) -> bool:
+        """Whether the client's connection has broken, and it may come back."""
+        return self._link.away
+
+    @property
+    def finished(self) -> bool:
+        """Whether all has been said."""
+        return self._link.finished
+
+    async def fetched(self, websocket: WebSocket, events: int) -> bool:
+        """All has been said: say again what the client has not seen. False if that is not kept any more."""
+        return await self._link.again(websocket, events, self.name, self._close)
+
+    def come_back(self, websocket: WebSocket, events: int) -> asyncio.Future[None] | None:
+        """See `Link.attach`."""
+        served = self._link.attach(websocket, events, self.name)
+        self._outbox.wake()
+        return served
 
     async def _read(self, group: asyncio.TaskGroup) -> None:
         try:
@@ -120,20 +163,32 @@ class NativeStream:
             self._outbox.finish()
         else:
             await self._session.end()
+        if self._resume is not None:  # what comes now is for another session
+            return
         while True:  # to see the client leave; and one that sends first and reads later must not get stuck
-            await self._receive()
+            await self._link.receive()
 
     async def _take_input(self, group: asyncio.TaskGroup) -> None:
         message = await self._next()
         start = message if isinstance(message, Start) else Start()
+        if start.resume is not None:
+            self._resume = start
+            self._outbox.finish()
+            return
+        self._stats.sessions += 1
+        if (code := self._late_refusal()) is not None:
+            raise ProtocolError(code, WHY[code])
         if start.config.lm_for == "all" and not self._settings.lm_partials:
             raise ProtocolError(
                 Code.BAD_CONFIG, "this server has no language model in partials; leave lm_for at 'finals'"
             )
-        if self._recognizer.engine.level >= Level.FINALS:
-            raise ProtocolError(Code.OVERLOADED, "the server has more to do than it can; try again later")
         await self._recognizer.prepare(start.config.grammar)
+        self._link.sample_bytes = SAMPLE_BYTES[start.encoding] * start.channels
         session = self._session = self._recognizer.session(start.config, start.audio, name=self.name)
+        if start.resumable and self._kept.grace_s:
+            self._token = self._kept.keep(self._account.client, self)
+        else:
+            self._link.give_up()
         self._helpers.append(group.create_task(self._pump(session)))
         if message is start:
             message = await self._next()
@@ -169,20 +224,20 @@ class NativeStream:
 
     async def _next(self) -> bytes | ClientMessage:
         self._waiting = asyncio.get_running_loop().time()
-        data = await self._receive()
+        data = await self._link.receive()
         self._waiting = None
+        if self._token is not None and self._acking is None:
+            self._acking = asyncio.get_running_loop().call_later(ACK_EVERY_S, self._acknowledge)
         size = len(data) if isinstance(data, bytes) else len(data.encode())
         if size > self._settings.max_message_bytes:
             text = f"{size} bytes in one message; at most {self._settings.max_message_bytes} are taken"
             raise ProtocolError(Code.MESSAGE_TOO_LARGE, text)
         return data if isinstance(data, bytes) else parse(data)
 
-    async def _receive(self) -> bytes | str:
-        message = await self._websocket.receive()
-        if message["type"] == "websocket.disconnect":
-            raise WebSocketDisconnect(message.get("code", 1006), message.get("reason"))
-        data: bytes | None = message.get("bytes")
-        return message["text"] if data is None else data
+    def _acknowledge(self) -> None:
+        self._acking = None
+        self._link.ack()
+        self._outbox.wake()
 
     async def _watch(self) -> None:
         """Stop the input of a client that has fallen silent: one look now and then, not a timeout for every message."""
@@ -203,13 +258,18 @@ class NativeStream:
 
     async def _write(self) -> None:
         async for event in self._outbox:
-            await self._websocket.send_text(to_json(event))
+            if event is not None:
+                self._link.add(to_json(event))
+            await self._link.flush()
             if isinstance(event, SessionEnded):
                 heard = fields(audio_s=event.audio_s, utterances=event.utterances, unread=self._outbox.replaced)
                 logger.info("ended", extra=heard)
-        await self._websocket.close(*self._close)
+        if self._resume is None:
+            await self._link.close(*self._close)
 
     def _tell(self, event: Event) -> None:
+        if isinstance(event, SessionStarted) and self._token is not None:
+            event = replace(event, resume=self._token)
         self._tally.event(event)
         self._outbox.put(event)
         if isinstance(event, Error):
@@ -223,9 +283,11 @@ class NativeStream:
     async def _last_word(self, code: str, message: str) -> None:
         """Try to tell a client why it is dropped; one that does not read will not hear it."""
         self._because(code)
+        self._link.give_up()
+        self._link.add(to_json(Error(code=code, message=message)))
         try:
             async with asyncio.timeout(LAST_WORD_S):
-                await self._websocket.send_text(to_json(Error(code=code, message=message)))
-                await self._websocket.close(*self._close)
+                await self._link.flush()
+                await self._link.close(*self._close)
         except (TimeoutError, WebSocketDisconnect, RuntimeError):  # RuntimeError: it was closed already
             logger.info("could not be told")

@@ -24,7 +24,7 @@ class Outbox:
         self.replaced = 0
         self._limit = limit
         self._events: deque[Event] = deque()
-        self._finished = False
+        self._finished = self._woken = False
         self._changed = asyncio.Event()
 
     def put(self, event: Event) -> None:
@@ -41,15 +41,24 @@ class Outbox:
         self._events.append(event)
         self._changed.set()
 
+    def wake(self) -> None:
+        """Let the reader of this box look around: it gets None."""
+        self._woken = True
+        self._changed.set()
+
     def finish(self) -> None:
         """End the iteration after what is queued now."""
         self._finished = True
         self._changed.set()
 
-    async def __aiter__(self) -> AsyncIterator[Event]:
+    async def __aiter__(self) -> AsyncIterator[Event | None]:
         while True:
             while self._events:
                 yield self._events.popleft()
+            if self._woken:
+                self._woken = False
+                yield None
+                continue
             if self._finished:
                 return
             self._changed.clear()

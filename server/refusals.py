@@ -9,7 +9,7 @@ from starlette.responses import Response
 from ..streaming.events import Error, to_json
 from .messages import REFUSED, Code
 
-_WHY: Final = {
+WHY: Final = {
     Code.UNAUTHORIZED: "send a token of the server as `Authorization: Bearer <token>`, or a ticket that is still good",
     Code.FORBIDDEN_ORIGIN: "pages of this origin may not use the server; it must be started with the origin allowed",
     Code.NOT_FOUND: "there is no websocket at this path; the native protocol is at /v1/stream",
@@ -34,5 +34,5 @@ def refusal(code: Code) -> Response:
     headers = {"retry-after": str(_RETRY_AFTER_S[code])} if code in _RETRY_AFTER_S else {}
     if code is Code.UNAUTHORIZED:
         headers["www-authenticate"] = "Bearer"
-    body = to_json(Error(code=code, message=_WHY[code]))
+    body = to_json(Error(code=code, message=WHY[code]))
     return Response(body, status_code=REFUSED[code], headers=headers, media_type="application/json")

@@ -74,6 +74,9 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     idle_timeout_s: Annotated[float, Meta(gt=0, description="Without any message from the client.")] = 60.0
     request_timeout_s: Annotated[float, Meta(gt=0, description="For a whole HTTP request or handshake.")] = 10.0
     grace_s: Annotated[float, Meta(ge=0, description="For open utterances when the server stops.")] = 30.0
+    resume_grace_s: Annotated[
+        float, Meta(ge=0, le=600, description="For a client whose connection broke to come back; 0: it cannot.")
+    ] = 30.0
     stall_s: Annotated[
         float, Meta(gt=0, description="A call of the model that takes longer has failed; its worker is replaced.")
     ] = 60.0

@@ -63,6 +63,7 @@ class SessionStarted(_Said, frozen=True, tag="session_started", kw_only=True):
     model: str
     mode: str
     version: int = 1  # of the protocol
+    resume: str | msgspec.UnsetType = msgspec.UNSET  # what lets a client come back to a server's session
     lag_ms: float = 0.0
     level: int = 0
 
@@ -156,8 +157,37 @@ class Error(_Said, frozen=True, tag="error", kw_only=True):
     level: int = 0
 
 
+class SessionResumed(_Said, frozen=True, tag="session_resumed", kw_only=True):
+    """The client is back, over another connection."""
+
+    session: str
+    received: int  # samples of each channel, at the client's own rate: audio goes on there
+    event: int  # number of the event that follows, counted from 0; acknowledgements and this do not count
+    lag_ms: float = 0.0
+    level: int = 0
+
+
+class Ack(_Said, frozen=True, tag="ack", kw_only=True):
+    """From a server: so much audio has been received."""
+
+    received: int  # samples of each channel, at the client's own rate
+    lag_ms: float = 0.0
+    level: int = 0
+
+
 Event = (
-    SessionStarted | SpeechStarted | Partial | Final | Command | Rejected | SpeechEnded | SessionEnded | Warning | Error
+    SessionStarted
+    | SpeechStarted
+    | Partial
+    | Final
+    | Command
+    | Rejected
+    | SpeechEnded
+    | SessionEnded
+    | Warning
+    | Error
+    | SessionResumed
+    | Ack
 )
 
 _encoder = msgspec.json.Encoder()

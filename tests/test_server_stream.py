@@ -30,7 +30,7 @@ Clip = Callable[[str], NDArray[np.int16]]
 
 @pytest.fixture(scope="module")
 def server(recognizer: Recognizer, clip: Clip) -> Iterator[RunningServer]:
-    with running_server(recognizer, ServerSettings()) as server:
+    with running_server(recognizer, ServerSettings(resume_grace_s=0)) as server:
         asyncio.run(talk(server.url, [clip("george").tobytes(), END]))  # what is made on first use is made now
         settles(lambda: server.sessions.count, 0)
         yield server
