@@ -42,9 +42,12 @@ def clock() -> Clock:
 
 @pytest.fixture
 def model() -> Iterator[Hanging]:
+    before = set(threading.enumerate())
     model = Hanging(1, max_batch=8)
     yield model
     model.freed.set()
+    for thread in set(threading.enumerate()) - before:  # they log that they have come back
+        thread.join(LIMIT)
 
 
 def test_those_who_wait_for_a_worker_that_hangs_are_told_and_the_others_are_served(model: Hanging, clock: Clock):
