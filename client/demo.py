@@ -107,7 +107,9 @@ def _compare(clips: list[Clip], finals: list[Final]) -> None:
         errors, words = errors + wrong, words + said
         click.echo(f"{clip.path.stem:8} said   {clip.text or NOTHING}")
         click.echo(f"{'':8} heard  {heard or NOTHING}   ({_rate(wrong, said)})")
-    click.echo(f"\nAltogether: {_rate(errors, words)}.")
+    click.echo(
+        f"\nAltogether: {_rate(errors, words)}. Sentences of voices that it was not trained on are far harder for it."
+    )
 
 
 def word_errors(said: Sequence[str], heard: Sequence[str]) -> int:

@@ -13,7 +13,7 @@ from xlsr_live.client.demo import PAUSE_SECONDS
 from xlsr_live.client.display import LiveDisplay
 from xlsr_live.streaming import Final, Partial, Recognizer
 
-FINALS, PARTIALS = 4, 3  # the moment: after so many finals, and then so many partials
+FINALS, PARTIALS = 3, 3  # the moment: after so many finals, and then so many partials
 
 
 def main() -> None:
