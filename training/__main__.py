@@ -27,6 +27,7 @@ def arguments() -> argparse.Namespace:
     add("--evaluate-every", type=int, default=10, metavar="ROUNDS")
     add("--warm", type=Path, help="checkpoint folder: copy every tensor that fits before the first step")
     add("--matrices", choices=("muon", "adamw"), default="muon", help="optimiser of the transformer's matrices")
+    add("--streamed-share", type=float, default=0.25, help="share of the steps that hear as live steps do")
     add("--threads", type=int, help="threads of a CPU that share a step (default: all cores; 1 with a GPU)")
     add("--lm-order", type=int, default=4)
     add("--lm-prune", type=int, nargs="+", default=[0, 0, 1, 2], metavar="N", help="drop n-grams seen at most N times")
@@ -64,6 +65,7 @@ def main() -> None:
         evaluate_every=1 if args.smoke else args.evaluate_every,
         warm=args.warm,
         matrices=args.matrices,
+        streamed_share=args.streamed_share,
         schedule=Schedule(round_hours=0.02) if args.smoke else Schedule(),
     )
     stages = args.stages or DEFAULT_STAGES

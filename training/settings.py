@@ -102,6 +102,7 @@ class Options:
     evaluate_every: int = 10  # rounds
     warm: Path | None = None  # checkpoint to take fitting weights from
     matrices: str = "muon"
+    streamed_share: float = Optimiser.streamed_share
     schedule: Schedule = Schedule()
 
 
