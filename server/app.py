@@ -19,6 +19,7 @@ from .messages import REFUSED, Code
 from .native import NativeStream
 from .sessions import Sessions
 from .settings import ServerSettings
+from .transport import WebSocketTransport
 
 INDEX: Final = """xlsr-live: real-time speech recognition
 
@@ -74,7 +75,8 @@ class _Service:
         if (code := self._closed_to(websocket)) is not None:
             await websocket.send_denial_response(_refusal(code))
             return
-        stream = NativeStream(secrets.token_hex(4), websocket, self._recognizer, self._settings)
+        transport = WebSocketTransport(websocket, self._settings.max_message_bytes)
+        stream = NativeStream(secrets.token_hex(4), transport, self._recognizer, self._settings)
         with self._sessions.entered(stream):
             await stream.run()
 

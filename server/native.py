@@ -1,118 +1,20 @@
-"""The `/v1/stream` websocket: messages in, one `StreamSession`'s events out. No recognition logic.
-
-Three tasks share one client. The reader turns messages into calls of the session, the pump moves the session's events
-to the outbox, the writer sends them and, at the end, closes; a fourth looks from time to time whether the client still
-says anything. Whatever ends the input (`end`, an error, a limit, the server's own shutdown), the rest is the same: what
-was accepted is finished, its finals are sent, the socket closes.
-"""
+"""The native protocol at `/v1/stream`: messages in, one session's events out as they are."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from contextlib import suppress
-from typing import Final
-
-from starlette.websockets import WebSocket, WebSocketDisconnect
-
-from ..streaming.errors import ConfigError, XlsrLiveError
-from ..streaming.events import Error, Event, SessionEnded, Warning, to_json
-from ..streaming.live import StreamSession
-from ..streaming.recognizer import Recognizer
-from .messages import CLOSE, ClientMessage, Code, End, Flush, Hotwords, ProtocolError, Start, parse
-from .outbox import Outbox
-from .settings import ServerSettings
-
-logger = logging.getLogger("xlsr_live.server")
-LAST_WORD_S: Final = 5.0  # for the close frame to a client that may no longer be reading
+from ..streaming.errors import ConfigError
+from ..streaming.events import Error, Event, Partial, Warning, to_json
+from .messages import ClientMessage, Code, End, Flush, Hotwords, ProtocolError, Start, parse
+from .stream import ClientStream
 
 
-class NativeStream:
-    """One client of `/v1/stream`. `run` once; `shut_down` and `drop` at any time, from the same event loop."""
-
-    def __init__(self, name: str, websocket: WebSocket, recognizer: Recognizer, settings: ServerSettings) -> None:
-        self.name = name
-        self._websocket = websocket
-        self._recognizer = recognizer
-        self._settings = settings
-        self._outbox = Outbox(settings.max_unread_events)
-        self._session: StreamSession | None = None
-        self._helpers: list[asyncio.Task[None]] = []  # all but the writer
-        self._input: asyncio.Timeout | None = None  # while input is taken
-        self._waiting: float | None = None  # since when the reader does, on the loop's clock
-        self._idle = False
-        self._stopping = False
-        self._close = (1000, "")  # code and reason; the first reason to close stands
-
-    async def run(self) -> None:
-        """Serve the client until it or the session ends. Releases everything, whichever way that happens."""
-        await self._websocket.accept()
-        logger.info("session %s: connected", self.name)
-        try:
-            async with asyncio.TaskGroup() as group:
-                self._helpers += [group.create_task(self._read(group)), group.create_task(self._watch())]
-                await self._write()
-                for helper in self._helpers:
-                    helper.cancel()
-        except* WebSocketDisconnect:
-            logger.info("session %s: client left", self.name)
-        except* XlsrLiveError as errors:  # the outbox is full, or the engine is gone: nothing more can be finished
-            error = errors.exceptions[0]
-            await self._last_word(getattr(error, "code", Code.INTERNAL_ERROR), str(error))
-        except* Exception as bugs:
-            logger.error("session %s: failed", self.name, exc_info=bugs)
-            await self._last_word(Code.INTERNAL_ERROR, "the server failed; its log says more")
-        finally:
-            if self._session is not None:
-                await self._session.aclose()
-
-    def shut_down(self) -> None:
-        """Take no more audio, finish what was accepted, then close with 1001."""
-        self._stopping = True
-        with suppress(ProtocolError):  # the outbox is full, and the pump finds that out for itself
-            self._tell(Warning(code=Code.SHUTTING_DOWN, message="the server stops; what it has heard is finished"))
-        self._because(Code.SHUTTING_DOWN)
-        self._stop_input()
-
-    def drop(self) -> None:
-        """Close now, finished or not."""
-        self._because(Code.SHUTTING_DOWN)
-        self._outbox.finish()
-
-    async def _read(self, group: asyncio.TaskGroup) -> None:
-        try:
-            async with asyncio.timeout(0 if self._stopping else self._settings.max_session_s) as self._input:
-                try:
-                    await self._take_input(group)
-                finally:
-                    self._input = None
-        except TimeoutError:
-            if self._idle:
-                limit = self._settings.idle_timeout_s
-                self._tell(Error(code=Code.IDLE_TIMEOUT, message=f"no message for {limit:g} s"))
-            elif not self._stopping:
-                limit = self._settings.max_session_s
-                self._tell(Error(code=Code.SESSION_TOO_LONG, message=f"a session may last {limit:g} s; open another"))
-        except XlsrLiveError as error:
-            self._tell(Error(code=error.code, message=str(error)))
-        if self._session is None:
-            self._outbox.finish()
-        else:
-            await self._session.end()
-        while True:  # to see the client leave; and one that sends first and reads later must not get stuck
-            await self._receive()
-
-    async def _take_input(self, group: asyncio.TaskGroup) -> None:
-        message = await self._next()
+class NativeStream(ClientStream[str | bytes]):
+    async def converse(self) -> None:
+        message = await self._message()
         start = message if isinstance(message, Start) else Start()
-        if start.config.lm_for == "all" and not self._settings.lm_partials:
-            raise ProtocolError(
-                Code.BAD_CONFIG, "this server has no language model in partials; leave lm_for at 'finals'"
-            )
-        session = self._session = self._recognizer.session(start.config, start.audio, name=self.name)
-        self._helpers.append(group.create_task(self._pump(session)))
+        session = self.begin(start.config, start.audio)
         if message is start:
-            message = await self._next()
+            message = await self._message()
         while not isinstance(message, End):
             match message:
                 case Start():
@@ -123,69 +25,17 @@ class NativeStream:
                     try:
                         await session.set_hotwords(phrases)
                     except ConfigError as error:  # the stream is as good as before
-                        self._tell(Warning(code=error.code, message=str(error)))
+                        self.told(Warning(code=error.code, message=str(error)))
                 case _:
                     await session.send(message)  # waits while the backlog is full, and so in the end does the client
-            message = await self._next()
+            message = await self._message()
 
-    async def _next(self) -> bytes | ClientMessage:
-        self._waiting = asyncio.get_running_loop().time()
-        data = await self._receive()
-        self._waiting = None
-        size = len(data) if isinstance(data, bytes) else len(data.encode())
-        if size > self._settings.max_message_bytes:
-            text = f"{size} bytes in one message; at most {self._settings.max_message_bytes} are taken"
-            raise ProtocolError(Code.MESSAGE_TOO_LARGE, text)
+    async def _message(self) -> bytes | ClientMessage:
+        data = await self.next()
         return data if isinstance(data, bytes) else parse(data)
 
-    async def _receive(self) -> bytes | str:
-        message = await self._websocket.receive()
-        if message["type"] == "websocket.disconnect":
-            raise WebSocketDisconnect(message.get("code", 1006), message.get("reason"))
-        data: bytes | None = message.get("bytes")
-        return message["text"] if data is None else data
+    def told(self, event: Event) -> None:
+        self.say(to_json(event), event.utterance if isinstance(event, Partial) else None)
 
-    async def _watch(self) -> None:
-        """Stop the input of a client that has fallen silent: one look now and then, not a timeout for every message."""
-        limit, clock = self._settings.idle_timeout_s, asyncio.get_running_loop().time
-        while (left := limit if self._waiting is None else self._waiting + limit - clock()) > 0:  # noqa: ASYNC110
-            await asyncio.sleep(left)
-        self._idle = not self._stopping
-        self._stop_input()
-
-    def _stop_input(self) -> None:
-        if self._input is not None and not self._input.expired():
-            self._input.reschedule(asyncio.get_running_loop().time())
-
-    async def _pump(self, session: StreamSession) -> None:
-        async for event in session:
-            self._tell(event)
-        self._outbox.finish()
-
-    async def _write(self) -> None:
-        async for event in self._outbox:
-            await self._websocket.send_text(to_json(event))
-            if isinstance(event, SessionEnded):
-                heard = (event.audio_s, event.utterances, self._outbox.replaced)
-                logger.info("session %s: %.1f s of audio, %d utterances, %d partials unread", self.name, *heard)
-        await self._websocket.close(*self._close)
-
-    def _tell(self, event: Event) -> None:
-        self._outbox.put(event)
-        if isinstance(event, Error):
-            self._because(event.code)
-
-    def _because(self, code: str) -> None:
-        if self._close[0] == 1000:
-            self._close = CLOSE.get(code, 1011), str(code)
-            logger.info("session %s: %s", self.name, code)
-
-    async def _last_word(self, code: str, message: str) -> None:
-        """Try to tell a client why it is dropped; one that does not read will not hear it."""
-        self._because(code)
-        try:
-            async with asyncio.timeout(LAST_WORD_S):
-                await self._websocket.send_text(to_json(Error(code=code, message=message)))
-                await self._websocket.close(*self._close)
-        except (TimeoutError, WebSocketDisconnect, RuntimeError):  # RuntimeError: it was closed already
-            logger.info("session %s: could not be told", self.name)
+    def complaint(self, error: Error) -> str:
+        return to_json(error)

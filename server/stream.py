@@ -1,0 +1,229 @@
+"""One client, whatever dialect it speaks: what all adapters share. No recognition logic, and no words of any dialect.
+
+Tasks share the client. The reader lets the dialect converse: it turns messages into calls of a session. A pump for each
+session hands its events to the dialect, which puts what it makes of them into the outbox; the writer sends that and, at
+the end, closes; another task looks from time to time whether the client still says anything. Whatever ends the input
+(the client, an error, a limit, the server's own shutdown), the rest is the same: what was accepted is finished, its
+finals are sent, the connection closes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Hashable
+from contextlib import suppress
+from typing import ClassVar, Final, Generic, TypeVar
+
+from ..streaming.config import AudioFormat, SessionConfig
+from ..streaming.errors import XlsrLiveError
+from ..streaming.events import Error, Event, SessionEnded, Warning
+from ..streaming.live import StreamSession
+from ..streaming.recognizer import Recognizer
+from .messages import CLOSE, Code, ProtocolError
+from .outbox import Outbox
+from .settings import ServerSettings
+from .transport import ClientLeft, Data, Transport
+
+logger = logging.getLogger("xlsr_live.server")
+LAST_WORD_S: Final = 5.0  # for the goodbye to a client that may no longer be reading
+
+Received = TypeVar("Received")
+
+
+class ClientStream(ABC, Generic[Received]):
+    """A dialect says what follows from messages (`converse`) and from events (`told`, `complaint`).
+
+    `run` once; `shut_down` and `drop` at any time, from the same event loop.
+    """
+
+    forgives: ClassVar[frozenset[str]] = frozenset()  # errors of a session that the dialect has no place for
+
+    def __init__(
+        self, name: str, transport: Transport[Received], recognizer: Recognizer, settings: ServerSettings
+    ) -> None:
+        self.name = name
+        self.recognizer = recognizer
+        self.settings = settings
+        self.idle_timeout_s = settings.idle_timeout_s
+        self.outbox = Outbox(settings.max_unread_events)
+        self._transport = transport
+        self._session: StreamSession | None = None
+        self._pumping: asyncio.Task[None] | None = None  # what `_session` says
+        self._group = asyncio.TaskGroup()
+        self._helpers: list[asyncio.Task[None]] = []  # all but the writer
+        self._input: asyncio.Timeout | None = None  # while input is taken
+        self._waiting: float | None = None  # since when the reader does, on the loop's clock
+        self._idle = False
+        self._stopping = False
+        self._last = False  # no session follows this one
+        self._close = (1000, "")  # code and reason; the first reason to close stands
+
+    # ── what a dialect is ──
+
+    @abstractmethod
+    async def converse(self) -> None:
+        """Take messages (`next`) until the client wants no more. Raises `ProtocolError` and other `XlsrLiveError`."""
+
+    @abstractmethod
+    def told(self, event: Event) -> None:
+        """Say what a session's event is in this dialect; errors go to `complaint`."""
+
+    @abstractmethod
+    def complaint(self, error: Error) -> Data | None:
+        """An error in this dialect; None where it knows only the close code."""
+
+    def closing(self, code: str) -> tuple[int, str]:
+        """Code and reason of the goodbye after this error."""
+        return CLOSE.get(code, 1011), code
+
+    def goodbye(self) -> None:
+        """Say what comes last, after all that the sessions had to say."""
+
+    # ── what a dialect can do ──
+
+    async def next(self) -> Received:
+        """The client's next message."""
+        self._waiting = asyncio.get_running_loop().time()
+        message = await self._transport.receive()
+        self._waiting = None
+        return message
+
+    def say(self, data: Data, topic: Hashable = None) -> None:
+        """Send one message, soon. With a `topic` it may take the place of an unsent one with the same."""
+        self.outbox.put(data, topic)
+
+    def begin(self, config: SessionConfig, audio: AudioFormat) -> StreamSession:
+        """Open a session; one that was open must be finished. Its events go to `told`. Raises `ConfigError`."""
+        if config.lm_for == "all" and not self.settings.lm_partials:
+            raise ProtocolError(
+                Code.BAD_CONFIG, "this server has no language model in partials; leave lm_for at 'finals'"
+            )
+        session = self._session = self.recognizer.session(config, audio, name=self.name)
+        self._pumping = self._group.create_task(self._pump(session))
+        self._helpers.append(self._pumping)
+        return session
+
+    async def finish(self) -> None:
+        """End the open session, if there is one, and wait until all of its events were told."""
+        if self._session is not None and self._pumping is not None:
+            await self._session.end()
+            await asyncio.wait([self._pumping])  # which, unlike the pump itself, may be interrupted
+            self._helpers.remove(self._pumping)
+            self._session = self._pumping = None
+
+    # ── what the server does ──
+
+    async def run(self) -> None:
+        """Serve the client until it or the session ends. Releases everything, whichever way that happens."""
+        await self._transport.open()
+        logger.info("session %s: connected", self.name)
+        try:
+            async with self._group as group:
+                self._helpers += [group.create_task(self._read()), group.create_task(self._watch())]
+                await self._write()
+                for helper in self._helpers:
+                    helper.cancel()
+        except* ClientLeft:
+            logger.info("session %s: client left", self.name)
+        except* XlsrLiveError as errors:  # the outbox is full, or the engine is gone: nothing more can be finished
+            error = errors.exceptions[0]
+            await self._last_word(getattr(error, "code", Code.INTERNAL_ERROR), str(error))
+        except* Exception as bugs:
+            logger.error("session %s: failed", self.name, exc_info=bugs)
+            await self._last_word(Code.INTERNAL_ERROR, "the server failed; its log says more")
+        finally:
+            if self._session is not None:
+                await self._session.aclose()
+
+    def shut_down(self) -> None:
+        """Take no more audio, finish what was accepted, then close with 1001."""
+        self._stopping = True
+        with suppress(ProtocolError):  # the outbox is full, and the pump finds that out for itself
+            self.told(Warning(code=Code.SHUTTING_DOWN, message="the server stops; what it has heard is finished"))
+        self._because(Code.SHUTTING_DOWN)
+        self._stop_input()
+
+    def drop(self) -> None:
+        """Close now, finished or not."""
+        self._because(Code.SHUTTING_DOWN)
+        self.outbox.finish()
+
+    async def _read(self) -> None:
+        try:
+            async with asyncio.timeout(0 if self._stopping else self.settings.max_session_s) as self._input:
+                try:
+                    await self.converse()
+                finally:
+                    self._input = None
+        except TimeoutError:
+            if self._idle:
+                self._complain(Code.IDLE_TIMEOUT, f"no message for {self.idle_timeout_s:g} s")
+            elif not self._stopping:
+                limit = self.settings.max_session_s
+                self._complain(Code.SESSION_TOO_LONG, f"a session may last {limit:g} s; open another")
+        except XlsrLiveError as error:
+            self._complain(error.code, str(error))
+        self._last = True
+        if self._session is None or self._pumping is None or self._pumping.done():
+            self._part()
+        else:
+            await self._session.end()
+        while True:  # to see the client leave; and one that sends first and reads later must not get stuck
+            with suppress(ProtocolError):
+                await self._transport.receive()
+
+    async def _watch(self) -> None:
+        """Stop the input of a client that has fallen silent: one look now and then, not a timeout for every message."""
+        limit, clock = self.idle_timeout_s, asyncio.get_running_loop().time
+        while (left := limit if self._waiting is None else self._waiting + limit - clock()) > 0:  # noqa: ASYNC110
+            await asyncio.sleep(left)
+        self._idle = not self._stopping
+        self._stop_input()
+
+    def _stop_input(self) -> None:
+        if self._input is not None and not self._input.expired():
+            self._input.reschedule(asyncio.get_running_loop().time())
+
+    async def _pump(self, session: StreamSession) -> None:
+        async for event in session:
+            if not isinstance(event, Error):
+                self.told(event)
+            elif event.code not in self.forgives:
+                self._complain(event.code, event.message, event)
+            if isinstance(event, SessionEnded):
+                heard = (event.audio_s, event.utterances, self.outbox.replaced)
+                logger.info("session %s: %.1f s of audio, %d utterances, %d partials unread", self.name, *heard)
+        if self._last:
+            self._part()
+
+    def _part(self) -> None:
+        self.goodbye()
+        self.outbox.finish()
+
+    async def _write(self) -> None:
+        async for data in self.outbox:
+            await self._transport.send(data)
+        await self._transport.close(*self._close)
+
+    def _complain(self, code: str, message: str, error: Error | None = None) -> None:
+        if (data := self.complaint(error or Error(code=code, message=message))) is not None:
+            self.say(data)
+        self._because(code)
+
+    def _because(self, code: str) -> None:
+        if self._close[0] == 1000:
+            self._close = self.closing(code)
+            logger.info("session %s: %s", self.name, code)
+
+    async def _last_word(self, code: str, message: str) -> None:
+        """Try to tell a client why it is dropped; one that does not read will not hear it."""
+        self._because(code)
+        try:
+            async with asyncio.timeout(LAST_WORD_S):
+                if (data := self.complaint(Error(code=code, message=message))) is not None:
+                    await self._transport.send(data)
+                await self._transport.close(*self._close)
+        except (TimeoutError, ClientLeft):
+            logger.info("session %s: could not be told", self.name)
