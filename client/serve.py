@@ -25,6 +25,8 @@ Then, in another terminal:
 @click.option(
     "--max-sessions", type=click.IntRange(min=1), default=32, show_default=True, metavar="N", help="More are refused."
 )
+@click.option("--vosk-port", type=click.IntRange(0, 65_535), help="Another port, for clients of Vosk's protocol.")
+@click.option("--vosk-rate", type=int, default=8_000, show_default=True, metavar="HZ", help="If they name none.")
 @model_options
 @lm_option
 @click.option("--lm-partials", is_flag=True, help="Let clients have it in partials; that costs much time.")
@@ -34,6 +36,8 @@ def serve(
     host: str,
     port: int,
     max_sessions: int,
+    vosk_port: int | None,
+    vosk_rate: int,
     model: str,
     revision: str | None,
     language: str | None,
@@ -53,7 +57,13 @@ def serve(
         from ..server.settings import ServerSettings
 
     settings = ServerSettings(
-        host=host, port=port, max_sessions=max_sessions, token=read_token(token_file), lm_partials=lm_partials
+        host=host,
+        port=port,
+        max_sessions=max_sessions,
+        token=read_token(token_file),
+        lm_partials=lm_partials,
+        vosk_port=vosk_port,
+        vosk_rate=vosk_rate,
     )
     run(
         settings,

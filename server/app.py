@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import msgspec
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from ..streaming.events import Error, to_json
 from ..streaming.recognizer import Recognizer
 from .access import authorized, origin_allowed
-from .messages import REFUSED, Code
+from .messages import Code
 from .native import NativeStream
+from .refusals import refusal
 from .sessions import Sessions
 from .settings import ServerSettings
-from .transport import WebSocketTransport
+from .vosk import VoskStream
+from .websocket import WebSocketStream
 
 INDEX: Final = """xlsr-live: real-time speech recognition
 
 websocket  /v1/stream   audio in, transcripts out (the protocol: docs/protocol.md)
+websocket  /            the same in Vosk's protocol (this and those below: docs/clients.md)
 GET        /v1/models   the model in use
 GET        /healthz     the process answers
 GET        /readyz      new sessions are served
@@ -39,8 +42,9 @@ def create_app(recognizer: Recognizer, settings: ServerSettings, sessions: Sessi
             Route("/healthz", service.health),
             Route("/readyz", service.ready),
             Route("/v1/models", service.models),
-            WebSocketRoute("/v1/stream", service.stream),
-            WebSocketRoute("/{path:path}", service.nowhere),
+            WebSocketRoute("/v1/stream", service.speaking(NativeStream)),
+            WebSocketRoute("/", service.speaking(VoskStream)),
+            WebSocketRoute("/{path:path}", service.elsewhere),
         ]
     )
 
@@ -66,46 +70,37 @@ class _Service:
 
     async def models(self, request: Request) -> Response:
         if not authorized(request.headers, self._settings):
-            return _refusal(Code.UNAUTHORIZED)
+            return refusal(Code.UNAUTHORIZED)
         info = msgspec.to_builtins(self._recognizer.info)
         model = {"id": info.pop("name"), "object": "model", "owned_by": "xlsr-live", **info}
         return JSONResponse({"object": "list", "data": [model]})
 
-    async def stream(self, websocket: WebSocket) -> None:
-        if (code := self._closed_to(websocket)) is not None:
-            await websocket.send_denial_response(_refusal(code))
-            return
-        transport = WebSocketTransport(websocket, self._settings.max_message_bytes)
-        stream = NativeStream(secrets.token_hex(4), transport, self._recognizer, self._settings)
-        with self._sessions.entered(stream):
-            await stream.run()
+    def speaking(self, dialect: type[WebSocketStream]) -> Callable[[WebSocket], Awaitable[None]]:
+        """The endpoint of a dialect."""
 
-    async def nowhere(self, websocket: WebSocket) -> None:
-        await websocket.send_denial_response(_refusal(Code.NOT_FOUND))
+        async def endpoint(websocket: WebSocket) -> None:
+            if (code := self._closed_to(websocket)) is not None:
+                await websocket.send_denial_response(dialect.refused(code))
+                return
+            stream = dialect(secrets.token_hex(4), websocket, self._recognizer, self._settings)
+            with self._sessions.entered(stream):
+                await stream.run()
 
-    def _closed_to(self, websocket: WebSocket) -> Code | None:
-        if not origin_allowed(websocket.headers, self._settings):
+        return endpoint
+
+    async def elsewhere(self, websocket: WebSocket) -> None:
+        """Any other path; Vosk's clients, on a port of their own, may name any."""
+        if (
+            self._settings.vosk_port is not None
+            and (websocket.scope["server"] or ("", 0))[1] == self._settings.vosk_port
+        ):
+            await self.speaking(VoskStream)(websocket)
+        else:
+            await websocket.send_denial_response(refusal(Code.NOT_FOUND))
+
+    def _closed_to(self, connection: HTTPConnection) -> Code | None:
+        if not origin_allowed(connection.headers, self._settings):
             return Code.FORBIDDEN_ORIGIN
-        if not authorized(websocket.headers, self._settings):
+        if not authorized(connection.headers, self._settings):
             return Code.UNAUTHORIZED
-        if self._sessions.draining:
-            return Code.SHUTTING_DOWN
-        if not self._recognizer.engine.alive:
-            return Code.ENCODER_FAILED
-        return Code.SERVER_FULL if self._sessions.full else None
-
-
-_WHY: Final = {
-    Code.UNAUTHORIZED: "send the server's token as `Authorization: Bearer <token>`",
-    Code.FORBIDDEN_ORIGIN: "pages of this origin may not use the server; it must be started with the origin allowed",
-    Code.NOT_FOUND: "there is no websocket at this path; the native protocol is at /v1/stream",
-    Code.SERVER_FULL: "all sessions are taken; try again later",
-    Code.SHUTTING_DOWN: "the server is stopping; try again later",
-    Code.ENCODER_FAILED: "the model has failed; the server must be started again",
-}
-
-
-def _refusal(code: Code) -> Response:
-    headers = {Code.UNAUTHORIZED: {"www-authenticate": "Bearer"}, Code.SERVER_FULL: {"retry-after": "5"}}.get(code)
-    body = to_json(Error(code=code, message=_WHY[code]))
-    return Response(body, status_code=REFUSED[code], headers=headers, media_type="application/json")
+        return self._sessions.closed(alive=self._recognizer.engine.alive)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from ..streaming.errors import ConfigError
 from ..streaming.events import Error, Event, Partial, Warning, to_json
 from .messages import ClientMessage, Code, End, Flush, Hotwords, ProtocolError, Start, parse
-from .stream import ClientStream
+from .websocket import WebSocketStream
 
 
-class NativeStream(ClientStream[str | bytes]):
+class NativeStream(WebSocketStream):
     async def converse(self) -> None:
         message = await self._message()
         start = message if isinstance(message, Start) else Start()

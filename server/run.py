@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Final
@@ -35,6 +35,7 @@ class RunningServer:
     url: str  # ws://127.0.0.1:PORT/v1/stream
     sessions: Sessions
     loop: asyncio.AbstractEventLoop  # the server's
+    vosk_port: int | None = None
 
 
 def serve(settings: ServerSettings, recognizer_factory: Callable[[], Recognizer]) -> None:
@@ -44,17 +45,17 @@ def serve(settings: ServerSettings, recognizer_factory: Callable[[], Recognizer]
     Raises `ConfigError` when the address cannot be had, and what `recognizer_factory` raises.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    with _listen(settings) as listener:
+    with _listen(settings) as (settings, listeners):
         if not settings.loopback and settings.token is None:
             logger.warning("listening on %s without a token: anyone who can reach it can use it", settings.host)
         recognizer = recognizer_factory()
         try:
-            info, url = recognizer.info, _url(settings.host, listener)
+            info, url = recognizer.info, _url(settings)
 
             def ready() -> None:
                 print(f"xlsr-live is ready: {url} (model {info.name} on {info.device}, {info.dtype})", flush=True)
 
-            _Server(recognizer, settings, ready).run(sockets=[listener])
+            _Server(recognizer, settings, ready).run(sockets=listeners)
         finally:
             recognizer.close()
 
@@ -62,14 +63,13 @@ def serve(settings: ServerSettings, recognizer_factory: Callable[[], Recognizer]
 @contextmanager
 def running_server(recognizer: Recognizer, settings: ServerSettings | None = None) -> Generator[RunningServer]:
     """Run the app on a free port in a background thread for the length of the block. The recognizer stays open."""
-    settings = replace(settings or ServerSettings(), port=0)
     started: Future[asyncio.AbstractEventLoop] = Future()
-    with _listen(settings) as listener:
+    with _listen(replace(settings or ServerSettings(), port=0)) as (settings, listeners):
         server = _Server(recognizer, settings, lambda: started.set_result(asyncio.get_running_loop()))
 
         def run() -> None:
             try:
-                server.run(sockets=[listener])
+                server.run(sockets=listeners)
             except BaseException as error:
                 if started.done():
                     raise
@@ -79,8 +79,7 @@ def running_server(recognizer: Recognizer, settings: ServerSettings | None = Non
         thread.start()
         try:
             loop = started.result()
-            url = _url(settings.host, listener)
-            yield RunningServer(listener.getsockname()[1], url, server.sessions, loop)
+            yield RunningServer(settings.port, _url(settings), server.sessions, loop, settings.vosk_port)
         finally:
             server.should_exit = True
             thread.join()
@@ -153,20 +152,32 @@ def _not_a_refusal(record: logging.LogRecord) -> bool:
     return record.msg != "ASGI callable returned without completing handshake."
 
 
-def _listen(settings: ServerSettings) -> socket.socket:
+@contextmanager
+def _listen(settings: ServerSettings) -> Generator[tuple[ServerSettings, list[socket.socket]]]:
+    """Take the ports; also return the settings with those that were found free. Raises `ConfigError`."""
+    wanted = {name: getattr(settings, name) for name in ("port", "vosk_port")}
+    with ExitStack() as stack:
+        taken = {
+            name: stack.enter_context(_listener(settings, port)) for name, port in wanted.items() if port is not None
+        }
+        ports: dict[str, int] = {name: listener.getsockname()[1] for name, listener in taken.items()}
+        yield replace(settings, **ports), list(taken.values())
+
+
+def _listener(settings: ServerSettings, port: int) -> socket.socket:
     try:
         family, _, _, _, address = socket.getaddrinfo(
-            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            settings.host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         listener = socket.create_server(address[:2], family=family, backlog=128)
     except OSError as error:
-        raise ConfigError(f"cannot listen on {settings.host} port {settings.port}: {error.strerror}") from None
+        raise ConfigError(f"cannot listen on {settings.host} port {port}: {error.strerror}") from None
     if sys.platform == "linux":
         # Inherited by the connections. Data that a client never reads would otherwise hold its socket for ever.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(settings.idle_timeout_s * 1000))
     return listener
 
 
-def _url(host: str, listener: socket.socket) -> str:
-    port = listener.getsockname()[1]
-    return f"ws://[{host}]:{port}/v1/stream" if ":" in host else f"ws://{host}:{port}/v1/stream"
+def _url(settings: ServerSettings) -> str:
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return f"ws://{host}:{settings.port}/v1/stream"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass, field
 
+from ..streaming.config import MAX_RATE, MIN_RATE
 from ..streaming.errors import ConfigError
 
 
@@ -28,10 +29,15 @@ class ServerSettings:
     idle_timeout_s: float = 60  # without any message from the client
     lm_partials: bool = False  # clients may have the language model in partials: each step holds up the others
     grace_s: float = 30  # for open utterances when the server stops
+    vosk_port: int | None = None  # for clients of Vosk's protocol alone, at any path; 0: any free port
+    vosk_rate: int = 8_000  # Hz, of their audio if they name no rate
 
     def __post_init__(self) -> None:
-        if not 0 <= self.port <= 65_535:
-            raise ConfigError(f"port is {self.port}; it must be 0 to 65535")
+        for name in ("port", "vosk_port"):
+            if not 0 <= (getattr(self, name) or 0) <= 65_535:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be 0 to 65535")
+        if not MIN_RATE <= self.vosk_rate <= MAX_RATE:
+            raise ConfigError(f"vosk_rate is {self.vosk_rate}; it must be {MIN_RATE} to {MAX_RATE} Hz")
         for name, low in (("max_sessions", 1), ("max_message_bytes", 1_024), ("max_unread_events", 100)):
             if getattr(self, name) < low:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least {low}")

@@ -38,7 +38,9 @@ class ClientStream(ABC, Generic[Received]):
     `run` once; `shut_down` and `drop` at any time, from the same event loop.
     """
 
-    forgives: ClassVar[frozenset[str]] = frozenset()  # errors of a session that the dialect has no place for
+    forgives: ClassVar[frozenset[str]] = (
+        frozenset()
+    )  # errors after which a session goes on, and that the dialect has no place for
 
     def __init__(
         self, name: str, transport: Transport[Received], recognizer: Recognizer, settings: ServerSettings
@@ -93,6 +95,10 @@ class ClientStream(ABC, Generic[Received]):
     def say(self, data: Data, topic: Hashable = None) -> None:
         """Send one message, soon. With a `topic` it may take the place of an unsent one with the same."""
         self.outbox.put(data, topic)
+
+    def join(self, *texts: str) -> str:
+        """Texts one after the other, as the model's vocabulary separates words."""
+        return self.recognizer.encoder.vocabulary.join(text for text in texts if text)
 
     def begin(self, config: SessionConfig, audio: AudioFormat) -> StreamSession:
         """Open a session; one that was open must be finished. Its events go to `told`. Raises `ConfigError`."""
@@ -190,7 +196,7 @@ class ClientStream(ABC, Generic[Received]):
         async for event in session:
             if not isinstance(event, Error):
                 self.told(event)
-            elif event.code not in self.forgives:
+            elif event.code not in self.forgives or not self.recognizer.engine.alive:
                 self._complain(event.code, event.message, event)
             if isinstance(event, SessionEnded):
                 heard = (event.audio_s, event.utterances, self.outbox.replaced)

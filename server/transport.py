@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from typing import Protocol, TypeVar
 
-from starlette.websockets import WebSocket, WebSocketDisconnect
-
-from .messages import Code, ProtocolError
-
 Received = TypeVar("Received", covariant=True)
 Data = str | bytes
 
@@ -34,39 +30,3 @@ class Transport(Protocol[Received]):
     async def close(self, code: int, reason: str) -> None:
         """End the connection."""
         ...
-
-
-class WebSocketTransport:
-    """Text messages are str, binary ones bytes. `subprotocol`: the one to choose of those that the client offers."""
-
-    def __init__(self, websocket: WebSocket, limit: int, subprotocol: str | None = None) -> None:
-        self._websocket = websocket
-        self._limit = limit
-        self._subprotocol = subprotocol
-
-    async def open(self) -> None:
-        await self._websocket.accept(self._subprotocol)
-
-    async def receive(self) -> str | bytes:
-        message = await self._websocket.receive()
-        if message["type"] == "websocket.disconnect":
-            raise ClientLeft
-        binary: bytes | None = message.get("bytes")
-        data: str | bytes = message["text"] if binary is None else binary
-        size = len(data) if isinstance(data, bytes) else len(data.encode())
-        if size > self._limit:
-            text = f"{size} bytes in one message; at most {self._limit} are taken"
-            raise ProtocolError(Code.MESSAGE_TOO_LARGE, text)
-        return data
-
-    async def send(self, data: Data) -> None:
-        try:
-            await (self._websocket.send_text(data) if isinstance(data, str) else self._websocket.send_bytes(data))
-        except (WebSocketDisconnect, RuntimeError) as error:  # RuntimeError: it was closed already
-            raise ClientLeft from error
-
-    async def close(self, code: int, reason: str) -> None:
-        try:
-            await self._websocket.close(code, reason)
-        except (WebSocketDisconnect, RuntimeError) as error:
-            raise ClientLeft from error

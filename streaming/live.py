@@ -53,6 +53,7 @@ class StreamSession:
         self._sending = asyncio.Lock()
         self._changed = asyncio.Event()  # something was answered: there may be room, or news
         self._unbroken = 0  # bytes or samples heard since the loop had its turn
+        self._unanswered = 0  # requests
         self._events: deque[Event] = deque()
         self._news = asyncio.Event()
         self._closed = False
@@ -96,6 +97,13 @@ class StreamSession:
             self._check_open()
             self._session.receive_flush(self._clock())
             self._pump()
+
+    async def settle(self) -> None:
+        """Wait until all that was sent is answered, and whoever iterates has seen the events."""
+        await asyncio.sleep(0)
+        while self._unanswered and not self._closed:
+            self._changed.clear()
+            await self._changed.wait()
 
     async def end(self) -> None:
         """No more audio: finishes the open utterance. Events go on to `SessionEnded`. May be called again."""
@@ -155,6 +163,7 @@ class StreamSession:
                 wanted=lambda id=request.id: self._wants(id),
                 reuse=request.reuse,
             )
+            self._unanswered += 1
             future.add_done_callback(lambda done, request=request: self._answered(request, done))
         self._release()
         if events := self._session.events():
@@ -192,7 +201,7 @@ class StreamSession:
         try:
             rows = done.result()
         except CancelledError:
-            return
+            pass
         except XlsrLiveError as error:
             self._session.receive_failure(request.id, str(error), self._clock())
         else:
@@ -200,6 +209,7 @@ class StreamSession:
                 self._search(request, search, rows)
                 return
             self._session.receive_logprobs(request.id, rows, self._clock())
+        self._unanswered -= 1
         self._pump()
 
     def _search(self, request: Request, search: Search, rows: NDArray[np.float32]) -> None:
@@ -212,6 +222,7 @@ class StreamSession:
             searching = self._loop.run_in_executor(self._searcher, decode)
         except RuntimeError:  # the recognizer was closed
             self._session.receive_failure(request.id, "the recognizer was closed", self._clock())
+            self._unanswered -= 1
             self._pump()
         else:
             searching.add_done_callback(lambda done: self._decoded(request, done))
@@ -223,4 +234,5 @@ class StreamSession:
             self._session.receive_failure(request.id, f"the search failed: {error}", self._clock())
         elif (heard := done.result()) is not None:
             self._session.receive_final(request.id, heard, self._clock())
+        self._unanswered -= 1
         self._pump()
