@@ -13,8 +13,10 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
+from ..streaming.errors import ConfigError
 from ..streaming.recognizer import Recognizer
 from .access import authorized, origin_allowed
+from .deepgram import DeepgramStream
 from .messages import Code
 from .native import NativeStream
 from .refusals import refusal
@@ -27,6 +29,7 @@ INDEX: Final = """xlsr-live: real-time speech recognition
 
 websocket  /v1/stream   audio in, transcripts out (the protocol: docs/protocol.md)
 websocket  /            the same in Vosk's protocol (this and those below: docs/clients.md)
+websocket  /v1/listen   in Deepgram's
 GET        /v1/models   the model in use
 GET        /healthz     the process answers
 GET        /readyz      new sessions are served
@@ -44,6 +47,7 @@ def create_app(recognizer: Recognizer, settings: ServerSettings, sessions: Sessi
             Route("/v1/models", service.models),
             WebSocketRoute("/v1/stream", service.speaking(NativeStream)),
             WebSocketRoute("/", service.speaking(VoskStream)),
+            WebSocketRoute("/v1/listen", service.speaking(DeepgramStream)),
             WebSocketRoute("/{path:path}", service.elsewhere),
         ]
     )
@@ -82,7 +86,11 @@ class _Service:
             if (code := self._closed_to(websocket)) is not None:
                 await websocket.send_denial_response(dialect.refused(code))
                 return
-            stream = dialect(secrets.token_hex(4), websocket, self._recognizer, self._settings)
+            try:
+                stream = dialect(secrets.token_hex(4), websocket, self._recognizer, self._settings)
+            except ConfigError as error:
+                await websocket.send_denial_response(dialect.refused(Code.BAD_CONFIG, str(error)))
+                return
             with self._sessions.entered(stream):
                 await stream.run()
 

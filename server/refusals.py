@@ -30,6 +30,6 @@ def headers(code: str) -> dict[str, str]:
             return {}
 
 
-def refusal(code: Code) -> Response:
-    body = to_json(Error(code=code, message=WHY[code]))
-    return Response(body, status_code=REFUSED[code], headers=headers(code), media_type="application/json")
+def refusal(code: Code, why: str | None = None) -> Response:
+    body = to_json(Error(code=code, message=why or WHY[code]))
+    return Response(body, status_code=REFUSED.get(code, 400), headers=headers(code), media_type="application/json")

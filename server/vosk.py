@@ -12,10 +12,12 @@ import msgspec
 from starlette.websockets import WebSocket
 
 from ..streaming import events
-from ..streaming.config import LONGEST_HOTWORD, MAX_RATE, MIN_RATE, MOST_HOTWORDS, AudioFormat, SessionConfig
+from ..streaming.config import MAX_RATE, MIN_RATE, AudioFormat, SessionConfig
 from ..streaming.errors import ConfigError
 from ..streaming.live import StreamSession
 from ..streaming.recognizer import Recognizer
+from ..streaming.vocabulary import Vocabulary
+from .mapping import writable
 from .messages import Code, ProtocolError
 from .settings import ServerSettings
 from .wav import WavStream
@@ -114,7 +116,7 @@ class VoskStream(WebSocketStream):
     def _settings(self) -> SessionConfig:
         model = self.recognizer.assets.language_model
         nbest = min(max(0, self._config.max_alternatives), 50) if model is not None else 0
-        return SessionConfig(nbest=nbest, **_listening(self._config.phrase_list))
+        return SessionConfig(nbest=nbest, **_listening(self._config.phrase_list, self.recognizer.encoder.vocabulary))
 
     def _result(self) -> str:
         """What was said since the last result. Finals that came together, as in a long message, are told as one."""
@@ -143,13 +145,12 @@ class VoskStream(WebSocketStream):
         return [heard, *({"confidence": other.score, "text": other.text} for other in others[1:])]
 
 
-def _listening(phrases: list[str]) -> dict[str, Any]:
+def _listening(phrases: list[str], vocabulary: Vocabulary) -> dict[str, Any]:
     """A phrase list as settings of a session: phrases that are favoured over what they resemble, and all else is still
     written. (The place to ask for a grammar of the phrases instead, which would reject all else unless `[unk]` is in
     the list.)
     """
-    plain = [phrase.replace(":", " ").strip() for phrase in phrases if phrase != UNKNOWN]
-    return {"hotwords": tuple(phrase for phrase in plain if 0 < len(phrase) <= LONGEST_HOTWORD)[:MOST_HOTWORDS]}
+    return {"hotwords": writable((phrase for phrase in phrases if phrase != UNKNOWN), vocabulary)}
 
 
 def _parse(text: str) -> _Command:

@@ -63,6 +63,6 @@ class WebSocketStream(ClientStream[str | bytes]):
         super().__init__(name, transport, recognizer, settings)
 
     @staticmethod
-    def refused(code: Code) -> Response:
+    def refused(code: Code, why: str | None = None) -> Response:
         """The HTTP answer to a client that is not let in."""
-        return refusal(code)
+        return refusal(code, why)

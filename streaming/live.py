@@ -63,6 +63,11 @@ class StreamSession:
     def name(self) -> str:
         return self._session.name
 
+    @property
+    def received_s(self) -> float:
+        """Seconds of audio received."""
+        return self._session.received_s
+
     async def send(self, audio: bytes | NDArray[np.floating]) -> None:
         """Send a packet: bytes in the declared format, or float samples (n,) or (n, channels) in [-1, 1].
 

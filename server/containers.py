@@ -1,0 +1,117 @@
+"""Audio in a container (Ogg, or WebM as a browser's MediaRecorder sends it), decoded as its bytes come."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from typing import Final, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..streaming.config import AudioFormat
+from ..streaming.errors import AudioError, ConfigError
+
+Float32 = NDArray[np.float32]
+
+MAGIC: Final = {b"OggS": "ogg", b"\x1a\x45\xdf\xa3": "matroska"}  # how containers begin, and their names in libav
+
+
+def available() -> bool:
+    """Whether containers can be decoded here."""
+    try:
+        import av  # noqa: F401  # pyright: ignore[reportUnusedImport]
+    except ImportError:
+        return False
+    return True
+
+
+class ContainerDecoder:
+    """libav reads its input by itself and waits for it, so it has a thread here that is told to go on with each packet.
+
+    `receive` and `end` return the audio that became known, as arrays (n, channels) in [-1, 1] at the rate of `format`,
+    which is there with the first. Both raise `AudioError`. `close` ends the thread.
+    """
+
+    def __init__(self, container: str) -> None:
+        self.format: AudioFormat | None = None
+        self._container = container
+        self._loop = asyncio.get_running_loop()
+        self._bytes: queue.SimpleQueue[bytes] = queue.SimpleQueue()  # an empty one is the end
+        self._paused = asyncio.Event()  # the thread wants more, or is done
+        self._blocks: list[Float32] = []
+        self._problem: str | None = None
+        self._thread = threading.Thread(target=self._decode, name="container", daemon=True)
+        self._thread.start()
+
+    async def receive(self, data: bytes) -> list[Float32]:
+        if not data:
+            return []
+        return await self._go_on(data)
+
+    async def end(self) -> list[Float32]:
+        return await self._go_on(b"")
+
+    def close(self) -> None:
+        self._bytes.put(b"")
+
+    async def _go_on(self, data: bytes) -> list[Float32]:
+        self._paused.clear()
+        self._bytes.put(data)
+        while self._thread.is_alive() and not self._paused.is_set():
+            await self._paused.wait()
+        if self._problem is not None:
+            raise AudioError(f"the audio is damaged or its coding is unknown: {self._problem}")
+        blocks, self._blocks = self._blocks, []
+        return blocks
+
+    # ── in the thread ──
+
+    def _decode(self) -> None:
+        import av
+        from av.audio.resampler import AudioResampler
+        from av.error import FFmpegError
+
+        try:
+            with av.open(_Pipe(self), "r", format=self._container) as container:
+                stream = container.streams.audio[0]
+                plain = AudioResampler(format="fltp")  # another way to write samples; rate and channels stay
+                for frame in container.decode(stream):
+                    for each in plain.resample(frame):
+                        if self.format is None:
+                            self.format = AudioFormat(
+                                encoding="pcm_f32le", sample_rate=each.sample_rate, channels=each.layout.nb_channels
+                            )
+                        self._blocks.append(cast(Float32, each.to_ndarray()).T)
+        except (FFmpegError, IndexError, ConfigError) as error:  # no stream of audio; one of 200 kHz
+            self._problem = str(error)
+        self.pause()
+
+    def pause(self) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._paused.set)
+        except RuntimeError:  # the loop was closed
+            self.close()
+
+    def more(self) -> bytes:
+        return self._bytes.get()
+
+
+class _Pipe:
+    """The file that libav reads."""
+
+    def __init__(self, decoder: ContainerDecoder) -> None:
+        self._decoder = decoder
+        self._buffer = b""
+        self._begun = self._ended = False
+
+    def read(self, size: int) -> bytes:
+        if not self._buffer and not self._ended:
+            if self._begun:
+                self._decoder.pause()
+            self._begun = True
+            self._buffer = self._decoder.more()
+            self._ended = not self._buffer
+        data, self._buffer = self._buffer[:size], self._buffer[size:]
+        return data
