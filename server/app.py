@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -15,10 +16,13 @@ from starlette.websockets import WebSocket
 
 from ..streaming.errors import ConfigError
 from ..streaming.recognizer import Recognizer
+from . import openai_shapes
 from .access import authorized, origin_allowed
 from .deepgram import DeepgramStream
 from .messages import Code
 from .native import NativeStream
+from .openai_http import Transcription
+from .openai_realtime import RealtimeStream
 from .refusals import refusal
 from .sessions import Sessions
 from .settings import ServerSettings
@@ -30,6 +34,8 @@ INDEX: Final = """xlsr-live: real-time speech recognition
 websocket  /v1/stream   audio in, transcripts out (the protocol: docs/protocol.md)
 websocket  /            the same in Vosk's protocol (this and those below: docs/clients.md)
 websocket  /v1/listen   in Deepgram's
+websocket  /v1/realtime in OpenAI's
+POST       /v1/audio/transcriptions   a file, as OpenAI's
 GET        /v1/models   the model in use
 GET        /healthz     the process answers
 GET        /readyz      new sessions are served
@@ -45,9 +51,11 @@ def create_app(recognizer: Recognizer, settings: ServerSettings, sessions: Sessi
             Route("/healthz", service.health),
             Route("/readyz", service.ready),
             Route("/v1/models", service.models),
+            Route("/v1/audio/transcriptions", service.transcribe, methods=["POST"]),
             WebSocketRoute("/v1/stream", service.speaking(NativeStream)),
             WebSocketRoute("/", service.speaking(VoskStream)),
             WebSocketRoute("/v1/listen", service.speaking(DeepgramStream)),
+            WebSocketRoute("/v1/realtime", service.speaking(RealtimeStream)),
             WebSocketRoute("/{path:path}", service.elsewhere),
         ]
     )
@@ -58,6 +66,7 @@ class _Service:
         self._recognizer = recognizer
         self._settings = settings
         self._sessions = sessions
+        self._started = round(time.time())
 
     async def index(self, request: Request) -> Response:
         return PlainTextResponse(INDEX)
@@ -76,8 +85,14 @@ class _Service:
         if not authorized(request.headers, self._settings):
             return refusal(Code.UNAUTHORIZED)
         info = msgspec.to_builtins(self._recognizer.info)
-        model = {"id": info.pop("name"), "object": "model", "owned_by": "xlsr-live", **info}
+        model = {"id": info.pop("name"), "object": "model", "created": self._started, "owned_by": "xlsr-live", **info}
         return JSONResponse({"object": "list", "data": [model]})
+
+    async def transcribe(self, request: Request) -> Response:
+        if (code := self._closed_to(request)) is not None:
+            return openai_shapes.refusal(code)
+        name = secrets.token_hex(4)
+        return await Transcription(name, request, self._recognizer, self._settings).answer(self._sessions)
 
     def speaking(self, dialect: type[WebSocketStream]) -> Callable[[WebSocket], Awaitable[None]]:
         """The endpoint of a dialect."""

@@ -5,13 +5,20 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from typing import Final, cast
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..streaming.config import AudioFormat
 from ..streaming.errors import AudioError, ConfigError
+from ..streaming.files import open_audio
+
+if TYPE_CHECKING:
+    from av import AudioFrame
 
 Float32 = NDArray[np.float32]
 
@@ -25,6 +32,44 @@ def available() -> bool:
     except ImportError:
         return False
     return True
+
+
+def open_media(path: Path) -> tuple[AudioFormat, Iterator[Float32]]:
+    """A whole file: by libsndfile (WAV, FLAC, Ogg, MP3), else by libav, if that is here (WebM, MP4, AAC and more).
+    The blocks are (n, channels). Raises `AudioError`, also while they are read.
+    """
+    try:
+        file = open_audio(path)
+    except AudioError:
+        if not available():
+            raise
+    else:
+        return AudioFormat(sample_rate=file.sample_rate, channels=file.channels), file.blocks()
+    blocks = _media(path)
+    try:
+        audio, first = next(blocks)
+    except StopIteration:
+        raise AudioError("the file holds no audio") from None
+    return audio, chain([first], (block for _, block in blocks))
+
+
+def _media(path: Path) -> Iterator[tuple[AudioFormat, Float32]]:
+    import av
+    from av.audio.resampler import AudioResampler
+    from av.error import FFmpegError
+
+    try:
+        with av.open(str(path), "r") as container:
+            plain = AudioResampler(format="fltp")
+            for frame in container.decode(container.streams.audio[0]):
+                for each in plain.resample(frame):
+                    yield _declared(each), cast(Float32, each.to_ndarray()).T
+    except (FFmpegError, IndexError, ConfigError) as error:
+        raise AudioError(f"not an audio file that can be read: {error}") from None
+
+
+def _declared(frame: AudioFrame) -> AudioFormat:
+    return AudioFormat(encoding="pcm_f32le", sample_rate=frame.sample_rate, channels=frame.layout.nb_channels)
 
 
 class ContainerDecoder:
@@ -79,10 +124,7 @@ class ContainerDecoder:
                 plain = AudioResampler(format="fltp")  # another way to write samples; rate and channels stay
                 for frame in container.decode(stream):
                     for each in plain.resample(frame):
-                        if self.format is None:
-                            self.format = AudioFormat(
-                                encoding="pcm_f32le", sample_rate=each.sample_rate, channels=each.layout.nb_channels
-                            )
+                        self.format = self.format or _declared(each)
                         self._blocks.append(cast(Float32, each.to_ndarray()).T)
         except (FFmpegError, IndexError, ConfigError) as error:  # no stream of audio; one of 200 kHz
             self._problem = str(error)

@@ -24,6 +24,7 @@ class ServerSettings:
     origins: tuple[str, ...] = ()  # web origins allowed besides the server's own and localhost, "https://example.org"
     max_sessions: int = 32  # more are refused with 503
     max_message_bytes: int = 1 << 20  # 32 s of 16 kHz 16-bit mono
+    max_upload_bytes: int = 25 << 20  # of one request with a file
     max_session_s: float = 6 * 3600
     max_unread_events: int = 1_000  # events a client may leave unread before it is dropped
     idle_timeout_s: float = 60  # without any message from the client
@@ -38,7 +39,12 @@ class ServerSettings:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be 0 to 65535")
         if not MIN_RATE <= self.vosk_rate <= MAX_RATE:
             raise ConfigError(f"vosk_rate is {self.vosk_rate}; it must be {MIN_RATE} to {MAX_RATE} Hz")
-        for name, low in (("max_sessions", 1), ("max_message_bytes", 1_024), ("max_unread_events", 100)):
+        for name, low in (
+            ("max_sessions", 1),
+            ("max_message_bytes", 1_024),
+            ("max_upload_bytes", 1_024),
+            ("max_unread_events", 100),
+        ):
             if getattr(self, name) < low:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least {low}")
         for name in ("max_session_s", "idle_timeout_s"):

@@ -76,6 +76,10 @@ class ClientStream(ABC, Generic[Received]):
     def complaint(self, error: Error) -> Data | None:
         """An error in this dialect; None where it knows only the close code."""
 
+    def forgives_error(self, problem: Error) -> bool:
+        """Whether the client need not know of an error after which the session goes on."""
+        return problem.code in self.forgives
+
     def closing(self, code: str) -> tuple[int, str]:
         """Code and reason of the goodbye after this error."""
         return CLOSE.get(code, 1011), code
@@ -115,9 +119,18 @@ class ClientStream(ABC, Generic[Received]):
         """End the open session, if there is one, and wait until all of its events were told."""
         if self._session is not None and self._pumping is not None:
             await self._session.end()
-            await asyncio.wait([self._pumping])  # which, unlike the pump itself, may be interrupted
-            self._helpers.remove(self._pumping)
-            self._session = self._pumping = None
+            await self._settled(self._pumping)
+
+    async def discard(self) -> None:
+        """Drop the open session, if there is one, with all that it has not yet told."""
+        if self._session is not None and self._pumping is not None:
+            await self._session.aclose()
+            await self._settled(self._pumping)
+
+    async def _settled(self, pumping: asyncio.Task[None]) -> None:
+        await asyncio.wait([pumping])  # which, unlike the pump itself, may be interrupted
+        self._helpers.remove(pumping)
+        self._session = self._pumping = None
 
     # ── what the server does ──
 
@@ -196,7 +209,7 @@ class ClientStream(ABC, Generic[Received]):
         async for event in session:
             if not isinstance(event, Error):
                 self.told(event)
-            elif event.code not in self.forgives or not self.recognizer.engine.alive:
+            elif not self.forgives_error(event) or not self.recognizer.engine.alive:
                 self._complain(event.code, event.message, event)
             if isinstance(event, SessionEnded):
                 heard = (event.audio_s, event.utterances, self.outbox.replaced)

@@ -148,7 +148,7 @@ def test_only_finals_unless_more_is_asked_for(open_server: RunningServer, two: S
 
 def test_endpointing_is_the_silence_that_ends_an_utterance(open_server: RunningServer, clip: Callable[[str], Samples]):
     samples = np.concatenate([clip("george"), pause(1.2), clip("jackson")])
-    heard = said(open_server, [samples.tobytes(), CLOSE], **RAW, endpointing=2_000)
+    heard = said(open_server, [samples.tobytes(), CLOSE], **RAW, endpointing=4_000)
     assert len(results(heard)) == 1
     heard = said(open_server, [samples.tobytes(), CLOSE], **RAW, endpointing="false")
     assert [each["speech_final"] for each in results(heard)] == [False, True]
