@@ -27,6 +27,8 @@ Then, in another terminal:
 )
 @click.option("--vosk-port", type=click.IntRange(0, 65_535), help="Another port, for clients of Vosk's protocol.")
 @click.option("--vosk-rate", type=int, default=8_000, show_default=True, metavar="HZ", help="If they name none.")
+@click.option("--wyoming-port", type=click.IntRange(0, 65_535), help="TCP port for Wyoming (Home Assistant); no token.")
+@click.option("--wyoming-open", is_flag=True, help="Serve it to other machines although there is a token.")
 @model_options
 @lm_option
 @click.option("--lm-partials", is_flag=True, help="Let clients have it in partials; that costs much time.")
@@ -38,6 +40,8 @@ def serve(
     max_sessions: int,
     vosk_port: int | None,
     vosk_rate: int,
+    wyoming_port: int | None,
+    wyoming_open: bool,
     model: str,
     revision: str | None,
     language: str | None,
@@ -64,6 +68,8 @@ def serve(
         lm_partials=lm_partials,
         vosk_port=vosk_port,
         vosk_rate=vosk_rate,
+        wyoming_port=wyoming_port,
+        wyoming_open=wyoming_open,
     )
     run(
         settings,

@@ -9,7 +9,7 @@ import asyncio
 import math
 import tempfile
 import zlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +23,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.types import Message
 
 from ..streaming import cues, events
-from ..streaming.errors import AudioError, ConfigError
+from ..streaming.errors import AudioError, ConfigError, XlsrLiveError
 from ..streaming.live import StreamSession
 from ..streaming.recognizer import Recognizer
 from .containers import open_media
@@ -38,7 +38,7 @@ _PIECE: Final = 1 << 20
 
 
 class Transcription:
-    """One request. It has its place among the sessions as a stream has; what a stopping server has taken it finishes."""
+    """One request. It has its place among the sessions as a stream has; a server that stops lets it finish."""
 
     def __init__(self, name: str, request: Request, recognizer: Recognizer, settings: ServerSettings) -> None:
         self.name = name
@@ -129,7 +129,7 @@ class Transcription:
             text = asked.separator.join(final.text for final in said)
             yield _event("transcript.text.done", text=text, **asked.sure(said))
 
-    async def _finals(self, asked: _Asked) -> AsyncIterator[events.Final]:
+    async def _finals(self, asked: _Asked) -> AsyncGenerator[events.Final]:
         """Raises `AudioError`."""
         with tempfile.NamedTemporaryFile() as file:
             while data := await asked.file.read(_PIECE):
@@ -153,7 +153,7 @@ class Transcription:
             finally:
                 feeding.cancel()
                 await session.aclose()
-                with suppress(asyncio.CancelledError, AudioError):
+                with suppress(asyncio.CancelledError, XlsrLiveError):
                     await feeding
 
 

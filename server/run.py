@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from types import FrameType
 from typing import Final
 
@@ -22,6 +23,7 @@ from ..streaming.recognizer import Recognizer
 from .app import create_app
 from .sessions import Sessions
 from .settings import ServerSettings
+from .wyoming import listen as listen_wyoming
 
 logger = logging.getLogger("xlsr_live.server")
 CLOSING_S: Final = 3.0  # for the clients' half of the closing handshake
@@ -36,6 +38,7 @@ class RunningServer:
     sessions: Sessions
     loop: asyncio.AbstractEventLoop  # the server's
     vosk_port: int | None = None
+    wyoming_port: int | None = None
 
 
 def serve(settings: ServerSettings, recognizer_factory: Callable[[], Recognizer]) -> None:
@@ -55,7 +58,7 @@ def serve(settings: ServerSettings, recognizer_factory: Callable[[], Recognizer]
             def ready() -> None:
                 print(f"xlsr-live is ready: {url} (model {info.name} on {info.device}, {info.dtype})", flush=True)
 
-            _Server(recognizer, settings, ready).run(sockets=listeners)
+            _Server(recognizer, settings, ready, listeners.pop("wyoming_port", None)).run([*listeners.values()])
         finally:
             recognizer.close()
 
@@ -65,11 +68,12 @@ def running_server(recognizer: Recognizer, settings: ServerSettings | None = Non
     """Run the app on a free port in a background thread for the length of the block. The recognizer stays open."""
     started: Future[asyncio.AbstractEventLoop] = Future()
     with _listen(replace(settings or ServerSettings(), port=0)) as (settings, listeners):
-        server = _Server(recognizer, settings, lambda: started.set_result(asyncio.get_running_loop()))
+        wyoming = listeners.pop("wyoming_port", None)
+        server = _Server(recognizer, settings, lambda: started.set_result(asyncio.get_running_loop()), wyoming)
 
         def run() -> None:
             try:
-                server.run(sockets=listeners)
+                server.run([*listeners.values()])
             except BaseException as error:
                 if started.done():
                     raise
@@ -79,7 +83,8 @@ def running_server(recognizer: Recognizer, settings: ServerSettings | None = Non
         thread.start()
         try:
             loop = started.result()
-            yield RunningServer(settings.port, _url(settings), server.sessions, loop, settings.vosk_port)
+            ports = settings.vosk_port, settings.wyoming_port
+            yield RunningServer(settings.port, _url(settings), server.sessions, loop, *ports)
         finally:
             server.should_exit = True
             thread.join()
@@ -90,8 +95,16 @@ class _Server(uvicorn.Server):
     was obeyed is not raised again afterwards (the exit status is 0).
     """
 
-    def __init__(self, recognizer: Recognizer, settings: ServerSettings, on_ready: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        recognizer: Recognizer,
+        settings: ServerSettings,
+        on_ready: Callable[[], None],
+        wyoming: socket.socket | None,
+    ) -> None:
         self.sessions = Sessions(settings.max_sessions)
+        self._listen = partial(listen_wyoming, wyoming, recognizer, settings, self.sessions) if wyoming else None
+        self._wyoming: asyncio.Server | None = None
         self._grace_s = settings.grace_s
         self._on_ready = on_ready
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -120,10 +133,12 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._loop = asyncio.get_running_loop()
+        if self._listen is not None:
+            self._wyoming = await self._listen()
         self._on_ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for server in self.servers:
+        for server in (*self.servers, *filter(None, [self._wyoming])):
             server.close()
         await self.sessions.drain(self._grace_s)
         if not self.force_exit:
@@ -153,15 +168,15 @@ def _not_a_refusal(record: logging.LogRecord) -> bool:
 
 
 @contextmanager
-def _listen(settings: ServerSettings) -> Generator[tuple[ServerSettings, list[socket.socket]]]:
+def _listen(settings: ServerSettings) -> Generator[tuple[ServerSettings, dict[str, socket.socket]]]:
     """Take the ports; also return the settings with those that were found free. Raises `ConfigError`."""
-    wanted = {name: getattr(settings, name) for name in ("port", "vosk_port")}
+    wanted = {name: getattr(settings, name) for name in ("port", "vosk_port", "wyoming_port")}
     with ExitStack() as stack:
         taken = {
             name: stack.enter_context(_listener(settings, port)) for name, port in wanted.items() if port is not None
         }
         ports: dict[str, int] = {name: listener.getsockname()[1] for name, listener in taken.items()}
-        yield replace(settings, **ports), list(taken.values())
+        yield replace(settings, **ports), taken
 
 
 def _listener(settings: ServerSettings, port: int) -> socket.socket:

@@ -32,9 +32,11 @@ class ServerSettings:
     grace_s: float = 30  # for open utterances when the server stops
     vosk_port: int | None = None  # for clients of Vosk's protocol alone, at any path; 0: any free port
     vosk_rate: int = 8_000  # Hz, of their audio if they name no rate
+    wyoming_port: int | None = None  # for Wyoming's clients, over TCP; 0: any free port
+    wyoming_open: bool = False  # also where others can reach it although there is a token, which Wyoming cannot ask for
 
     def __post_init__(self) -> None:
-        for name in ("port", "vosk_port"):
+        for name in ("port", "vosk_port", "wyoming_port"):
             if not 0 <= (getattr(self, name) or 0) <= 65_535:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be 0 to 65535")
         if not MIN_RATE <= self.vosk_rate <= MAX_RATE:
@@ -54,6 +56,11 @@ class ServerSettings:
             raise ConfigError(f"grace_s is {self.grace_s}; it must not be negative")
         if self.token is not None and not (self.token.isascii() and self.token.isprintable() and self.token.strip()):
             raise ConfigError("token must be printable ASCII and not empty")
+        if self.wyoming_port is not None and self.token is not None and not self.loopback and not self.wyoming_open:
+            raise ConfigError(
+                f"Wyoming's protocol knows no token, so on {self.host} anyone could use the server without; "
+                "set wyoming_open if that is meant"
+            )
         for origin in self.origins:
             if not origin.startswith(("http://", "https://")) or origin.count("/") != 2:
                 raise ConfigError(f"origin {origin!r} must look like https://example.org, without a path")
