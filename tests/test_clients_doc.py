@@ -22,7 +22,7 @@ EXAMPLES = [
 
 @pytest.fixture(scope="module")
 def server(recognizer: Recognizer) -> Iterator[RunningServer]:
-    with running_server(recognizer, ServerSettings(vosk_port=0)) as server:
+    with running_server(recognizer, ServerSettings(vosk_port=0, wyoming_port=0)) as server:
         yield server
 
 
@@ -41,6 +41,7 @@ def test_the_example_prints_what_is_said(
     Path("talk.wav").write_bytes(as_file(clip("george")))
     for documented, port in ((8765, server.port), (2700, server.vosk_port)):
         example = example.replace(f"127.0.0.1:{documented}", f"127.0.0.1:{port}")
+    example = example.replace("10300", str(server.wyoming_port))
     exec(compile(example, "example", "exec"), {"__name__": "__main__"})
     printed = " ".join(capsys.readouterr().out.split())
     assert " ".join(final.text for final in natively(server, clip("george").tobytes())) in printed

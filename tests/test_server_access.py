@@ -74,6 +74,8 @@ def test_origin(origin: str | None, allowed: bool):
         ({"port": 70_000}, "port"),
         ({"vosk_port": -1}, "vosk_port"),
         ({"vosk_rate": 4_000}, "vosk_rate"),
+        ({"wyoming_port": 70_000}, "wyoming_port"),
+        ({"max_upload_bytes": 0}, "max_upload_bytes"),
         ({"max_sessions": 0}, "max_sessions"),
         ({"max_message_bytes": 10}, "max_message_bytes"),
         ({"idle_timeout_s": 0}, "idle_timeout_s"),
