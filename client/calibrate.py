@@ -9,7 +9,7 @@ import click
 
 from ..streaming.errors import ConfigError
 from .local import load_recognizer, needs
-from .options import device_option
+from .options import device_option, lm_option
 from .output import progress
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 EPILOG = """\b
 Examples:
-  xlsr-live calibrate my/xlsr-german recordings/
+  xlsr-live calibrate my/xlsr-german recordings/ --lm german.arpa
   xlsr-live calibrate my/xlsr-german dev.tsv --plot reliability.png
   xlsr-live calibrate facebook/wav2vec2-base-960h dev.tsv --out calibration/
 """
@@ -28,7 +28,7 @@ Examples:
 @click.argument("data", type=click.Path(path_type=Path), metavar="DIR_OR_TSV")
 @click.option("--where", multiple=True, metavar="COLUMN=VALUE", help="Only these rows of the table; may be repeated.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only N recordings, evenly picked from all.")
-@click.option("--lm", type=click.Path(path_type=Path), metavar="PATH", help="Calibrate its words too.")
+@lm_option
 @click.option("--test", is_flag=True, help="Fit nothing: say how good the calibration is that the checkpoint has.")
 @click.option(
     "--out",
@@ -46,7 +46,7 @@ def calibrate(
     data: Path,
     where: tuple[str, ...],
     limit: int | None,
-    lm: Path | None,
+    lm: str | None,
     test: bool,
     out: Path | None,
     plot: Path | None,
@@ -72,15 +72,13 @@ def calibrate(
         raise ConfigError(f"{model} is not a folder here: say with --out where calibration.json belongs")
     recordings = spoken(read_corpus(data, where=where, limit=limit))
     with (
-        load_recognizer(model, revision=revision, language=language, device=compute, threads=threads) as recognizer,
+        load_recognizer(
+            model, revision=revision, language=language, device=compute, threads=threads, lm=lm
+        ) as recognizer,
         progress(len(recordings)) as (advance, _),
     ):
         spelling = Spelling(recognizer.encoder.vocabulary)
-        ear = Ear(recognizer.encoder)
-        if lm:
-            from ..streaming.lm import LanguageModel, find
-
-            ear.lm = LanguageModel(find(lm), recognizer.encoder.vocabulary)
+        ear = Ear(recognizer.encoder, recognizer.assets.language_model)
         for number, recording in enumerate(recordings):
             ear.hear(number, spelling.words(recording.text), read_samples(recording))
             advance()

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import closing
+from collections.abc import AsyncIterator, Callable, Generator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
+import msgspec
 
-from ..streaming.errors import ConfigError, GrammarError
+from ..streaming.errors import ConfigError, GrammarError, XlsrLiveError
+from ..streaming.events import Command, Event, Rejected, Warning
 from .actions import Action, Heard, function, program, show
-from .local import load_recognizer, needs
-from .options import device_option, model_options, session_config, session_options
+from .local import load_recognizer
+from .options import device_option, lm_option, model_options, read_token, session_config, session_options, token_option
+from .output import complain
 
 if TYPE_CHECKING:
-    from ..streaming.commands import Commands, Decision, Hypothesis, Strictness
-    from ..streaming.config import AudioFormat, SessionConfig
-    from ..streaming.recognizer import Recognizer
+    from ..streaming.config import AudioFormat
+    from ..streaming.vocabulary import Vocabulary
+    from .pump import Session
     from .sources import Block
+
+    Opening = Callable[[], AbstractAsyncContextManager[Session]]
+
+OWN: Final = ("grammar", "command_score", "command_word_score", "command_alternatives", "nbest")  # or of no use here
 
 EPILOG = """\b
 A grammar is a text file:
@@ -35,6 +44,8 @@ Examples:
   xlsr-live commands house.txt --say "turn on the kitchen light"
   xlsr-live commands house.txt --exec ./lights.sh              runs  ./lights.sh light state=on room=kitchen
   xlsr-live commands house.txt --call home:heard               calls heard({"command": "light", ...}) of home.py
+  xlsr-live commands house.txt --wake "hey computer"
+  xlsr-live commands house.txt --url ws://127.0.0.1:8765/v1/stream
 """
 
 
@@ -44,31 +55,36 @@ Examples:
 @click.option("--exec", "line", metavar="PROGRAM", help="Run this for each command; no shell is involved.")
 @click.option("--call", "name", metavar="MODULE:FUNCTION", help="Call this Python function with each command.")
 @click.option("--say", metavar="WORDS", help="Only tell what these words mean.")
-@click.option("--score", type=float, metavar="0..1", help="Least score of a command. [default: 0.5]")
-@click.option("--word-score", type=float, metavar="0..1", help="Least score of each of its words. [default: 0.05]")
-@click.option("--alternatives", type=click.IntRange(0, 20), default=0, metavar="N", help="Tell N others it might be.")
+@click.option("--score", "command_score", type=float, metavar="0..1", help="Least score of a command. [default: 0.5]")
+@click.option(
+    "--word-score", "command_word_score", type=float, metavar="0..1", help="Least score of its words. [default: 0.05]"
+)
+@click.option("--alternatives", "command_alternatives", type=int, metavar="N", help="Tell N others it might be.")
 @click.option("--rejected", is_flag=True, help="Print what was not accepted, too.")
 @click.option("--device", metavar="NAME|NUMBER", help="Which microphone. [default: the system's]")
+@click.option("--url", metavar="URL", help="Recognise on this server instead of here.")
 @model_options
+@lm_option
 @device_option("--compute")
-@session_options
+@token_option
+@partial(session_options, leave=OWN)
 def commands(
     grammar: Path,
     source: str,
     line: str | None,
     name: str | None,
     say: str | None,
-    score: float | None,
-    word_score: float | None,
-    alternatives: int,
     rejected: bool,
     device: str | None,
+    url: str | None,
     model: str,
     revision: str | None,
     language: str | None,
     dtype: str,
     threads: int | None,
+    lm: str | None,
     compute: str,
+    token_file: Path | None,
     **settings: Any,
 ) -> int:
     """Listen for the commands of GRAMMAR and print each as a line of JSON, or hand it to a program.
@@ -76,117 +92,83 @@ def commands(
     Other speech is rejected. Every command has a score: 1 where the model heard just its words, near 0 where it heard
     something else.
     """
-    with needs("server", "recognising speech here"):
-        from ..streaming.commands import Commands, Strictness
-        from ..streaming.grammar import parse_grammar
-
-    usual = Strictness()
-    strictness = Strictness(
-        score=usual.score if score is None else score,
-        word_score=usual.word_score if word_score is None else word_score,
-    )
     actions = [make(text) for make, text in ((program, line), (function, name)) if text]
-    config = session_config(settings)
+    config, token = session_config({**settings, "grammar": grammar}), read_token(token_file)
+    load = partial(
+        load_recognizer,
+        model,
+        revision=revision,
+        language=language,
+        device=compute,
+        dtype=dtype,
+        threads=threads,
+        lm=lm or "none",
+    )
     try:
-        parsed = parse_grammar(grammar.read_text(encoding="utf-8"))
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{grammar} is not UTF-8 text") from error
-    except GrammarError as error:
-        raise ConfigError(f"{grammar}, {error}") from error
-    with load_recognizer(
-        model, revision=revision, language=language, device=compute, dtype=dtype, threads=threads
-    ) as recognizer:
-        try:
-            compiled = Commands(parsed, recognizer.encoder.vocabulary)
-        except GrammarError as error:
-            raise ConfigError(f"{grammar}, {error}") from error
         if say is not None:
-            return _say(compiled, say)
-        listening = _Listening(recognizer, compiled, strictness, actions, alternatives, rejected)
-        if source != "mic":
-            from ..streaming.config import AudioFormat
-            from ..streaming.files import open_audio
-            from .sources import file_blocks
+            with load() as recognizer:
+                return _say(config.grammar, recognizer.encoder.vocabulary, say)
+        with ExitStack() as stack:
+            audio, blocks = stack.enter_context(_listening(source, device))
+            if url:
+                from .websocket import connect
 
-            file = open_audio(source)
-            audio = AudioFormat(sample_rate=file.sample_rate, channels=file.channels)
-            asyncio.run(listening.hear(file_blocks(file), audio, config))
-            return 0
-        from .microphone import Microphone
+                opening: Opening = partial(connect, url, config=config, audio=audio, token=token)
+            else:
+                opening = partial(stack.enter_context(load()).session, config, audio)
+            hands = stack.enter_context(ThreadPoolExecutor(1, "actions"))  # waits for them at the end
+            return 130 if asyncio.run(_hear(opening, blocks, partial(_act, hands, actions, rejected))) else 0
+    except XlsrLiveError as error:
+        if error.code == GrammarError.code:
+            raise ConfigError(f"{grammar}, {error}") from error
+        raise
 
-        with closing(Microphone(device)) as microphone:
-            blocks = microphone.blocks(None, lambda _: None)
-            asyncio.run(listening.hear(blocks, microphone.audio, config))
-        return 0
 
+def _say(grammar: str, vocabulary: Vocabulary, words: str) -> int:
+    from ..streaming.commands import compiled
 
-def _say(commands: Commands, words: str) -> int:
-    meaning = commands.understand(words)
+    meaning = compiled(grammar, vocabulary).understand(words)
     if meaning is None:
         raise ConfigError(f"not in the grammar: {words}")
     show({"command": meaning.command, "slots": meaning.values()})
     return 0
 
 
-class _Listening:
-    """Audio in, actions out; one utterance after the other."""
+@contextmanager
+def _listening(source: str, device: str | None) -> Generator[tuple[AudioFormat, AsyncIterator[Block]]]:
+    """The microphone or a recording. Raises `AudioError` and `DeviceError`."""
+    if source != "mic":
+        from ..streaming.config import AudioFormat
+        from ..streaming.files import open_audio
+        from .sources import file_blocks
 
-    def __init__(
-        self,
-        recognizer: Recognizer,
-        commands: Commands,
-        strictness: Strictness,
-        actions: list[Action],
-        alternatives: int,
-        rejected: bool,
-    ) -> None:
-        self._recognizer = recognizer
-        self._commands = commands
-        self._strictness = strictness
-        self._actions = actions
-        self._alternatives = alternatives
-        self._rejected = rejected
+        file = open_audio(source)
+        yield AudioFormat(sample_rate=file.sample_rate, channels=file.channels), file_blocks(file)
+        return
+    from .microphone import Microphone
 
-    async def hear(self, blocks: AsyncIterator[Block], audio: AudioFormat, config: SessionConfig) -> None:
-        from ..streaming.listening import Ears
-        from ..streaming.vad import make_vad
+    with closing(Microphone(device)) as microphone:
+        yield microphone.audio, microphone.blocks(None, lambda _: None)
 
-        ears = Ears(config, audio, vad=make_vad(config.vad), normalized=self._recognizer.encoder.normalized)
-        async for block in blocks:
-            for speech in ears.receive(block):
-                await self._decide(speech.start, speech.samples)
-        for speech in ears.finish():
-            await self._decide(speech.start, speech.samples)
 
-    async def _decide(self, start: int, samples: Any) -> None:
-        from ..streaming.commands import Listener
+async def _hear(opening: Opening, blocks: AsyncIterator[Block], act: Callable[[Event], None]) -> bool:
+    from .pump import pump
 
-        rows = await asyncio.wrap_future(self._recognizer.engine.submit(samples, deadline=0.0))
-        listener = Listener(self._commands, self._strictness, early=False)
-        listener.push(rows)
-        decision = listener.finish(self._alternatives)
-        if decision.accepted or self._rejected:
-            heard = _heard(decision, start)
+    async with opening() as session:
+        return await pump(session, blocks, act)
+
+
+def _act(hands: Executor, actions: list[Action], rejected: bool, event: Event) -> None:
+    """Print what was heard; actions take their time in another thread, one after the other."""
+    match event:
+        case Command():
+            heard: Heard = msgspec.to_builtins(event)
             show(heard)
-            for action in self._actions if decision.accepted else ():
-                await asyncio.to_thread(action, heard)
-
-
-def _heard(decision: Decision, start: int) -> Heard:
-    from ..streaming.report import report_words
-
-    best = decision.best
-    heard: Heard = {"type": "command" if decision.accepted else "rejected", "score": round(decision.score, 3)}
-    if best is not None:
-        words = [
-            {"word": w.word, "start": w.start, "end": w.end, "confidence": w.confidence}
-            for w in report_words(best.words, [word.confidence for word in best.words], start)
-        ]
-        heard |= _meaning(best) | {"words": words}
-    if decision.others:
-        heard["alternatives"] = [{**_meaning(other), "score": round(other.score, 3)} for other in decision.others]
-    return heard
-
-
-def _meaning(heard: Hypothesis) -> Heard:
-    return {"command": heard.meaning.command, "slots": heard.meaning.values(), "text": heard.text}
+            for action in actions:
+                hands.submit(action, heard)
+        case Rejected() if rejected:
+            show(msgspec.to_builtins(event))
+        case Warning():
+            complain(f"{event.code}: {event.message}")
+        case _:
+            pass

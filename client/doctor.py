@@ -106,10 +106,10 @@ def _model() -> Check:
         heard = " ".join(event.text for event in recognizer.stream(clip.path) if isinstance(event, FinalEvent))
         took = time.monotonic() - loaded
         detail = f"{recognizer.info.name} on {recognizer.info.device} loads in {loaded - begun:.1f} s"
-    if heard.upper() != clip.text:
-        return Check("bad", "model", f"{detail}, but hears {heard!r} where {clip.text!r} is said")
+    if not heard:
+        return Check("bad", "model", f"{detail} and hears nothing where {clip.text!r} is said")
     speed = open_audio(clip.path).seconds / took
-    return Check("ok", "model", f"{detail} and hears {heard!r}, {speed:.0f} times as fast as it is said")
+    return Check("ok", "model", f"{detail} and hears {heard!r} ({clip.text!r} is said), at {speed:.0f} times its pace")
 
 
 def _microphone() -> Check:

@@ -1,4 +1,7 @@
-"""Words that a checkpoint hears in recordings, each with whether it was said."""
+"""Words that a checkpoint hears in recordings, each with whether it was said.
+
+A word is right if the alignment of all words with the reference that has the fewest errors pairs it with an equal one.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from numpy.typing import NDArray
 from ..streaming.calibration import Curve, Reliability, fit, level, levels, reliability
 from ..streaming.config import SessionConfig
 from ..streaming.decode import DecodedWord, GreedyDecoder, decode
+from ..streaming.events import Word
 from ..streaming.frames import STRIDE, ms
 from ..streaming.normalize import RunningNormalizer, normalize
 from ..streaming.windows import Memory, Reuse, Window, WindowPlanner
@@ -60,6 +64,22 @@ class Judged:
 
     def _arrays(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
         return np.array(self.scores), np.array(self.levels), np.array(self.right, bool)
+
+
+@dataclass(slots=True)
+class Told:
+    """Words as sessions tell them, with their confidences; one entry for each."""
+
+    confidences: list[float] = field(default_factory=list[float])
+    right: list[bool] = field(default_factory=list[bool])
+
+    def add(self, said: Sequence[str], words: Sequence[Word], before: Sequence[Word] = ()) -> None:
+        """Words that come after those `before` in the same recording, which are told already."""
+        self.right += judge(said, [word.word for word in (*before, *words)])[len(before) :]
+        self.confidences += [word.confidence for word in words]
+
+    def reliability(self) -> Reliability | None:
+        return reliability(np.array(self.confidences), np.array(self.right)) if self.right else None
 
 
 def _fit(arrays: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]], of: NDArray[np.bool_]) -> Curve:

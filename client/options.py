@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar, get_args, get_origin
 
@@ -11,7 +11,8 @@ import click
 import msgspec
 
 from ..streaming.config import Encoding, SessionConfig
-from ..streaming.errors import ConfigError
+from ..streaming.errors import ConfigError, GrammarError
+from ..streaming.grammar import parse_grammar
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -36,12 +37,28 @@ HELP: Final = {
     "hotwords": "A phrase to be written where it nearly was; may be repeated.",
     "lm_for": "What a language model takes part in.",
     "nbest": "Hypotheses that a final tells (jsonl), with a language model.",
+    "grammar": "Voice commands, which jsonl tells as they are said (docs/commands.md).",
+    "command_score": "Least score of a command.",
+    "command_word_score": "Least score of each of its words.",
+    "command_alternatives": "Others that a command might have been.",
+    "wake": "Commands count only after this phrase.",
+    "wake_score": "Least score of it.",
+    "wake_ms": "So long after it a command may begin that is said by itself.",
 }
 
 
-def session_options(command: F) -> F:
-    """Give `command` every setting of `SessionConfig` as an option, collected in its parameter `settings`."""
+def session_options(command: F, *, leave: Collection[str] = ()) -> F:
+    """Give `command` every setting of `SessionConfig` as an option, collected in its parameter `settings`.
+
+    Those to `leave` it has itself.
+    """
     for field in reversed(msgspec.structs.fields(SessionConfig)):
+        if field.name in leave:
+            continue
+        if field.name == "grammar":
+            path = click.Path(path_type=Path)
+            command = click.option("--grammar", type=path, metavar="FILE", help=HELP["grammar"])(command)
+            continue
         if field.name == "hotwords":
             option = click.option(
                 "--hotword", "hotwords", multiple=True, metavar="PHRASE[:BOOST]", help=HELP["hotwords"]
@@ -61,10 +78,26 @@ def session_config(options: dict[str, Any]) -> SessionConfig:
     """Take the settings of the session out of a command's options. Raises `ConfigError`."""
     names = {field.name for field in msgspec.structs.fields(SessionConfig)}
     given = {name: options.pop(name) for name in names & options.keys()}
+    if given.get("grammar"):
+        given["grammar"] = _read_grammar(given["grammar"])
     try:
         return SessionConfig(**{name: value for name, value in given.items() if value is not None})
     except TypeError as error:
         raise ConfigError(str(error)) from error
+
+
+def _read_grammar(path: Path) -> str:
+    """Raises `ConfigError` for what is no grammar in any vocabulary."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        parse_grammar(text)
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 text") from error
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except GrammarError as error:
+        raise ConfigError(f"{path}, {error}") from error
+    return text
 
 
 def model_options(command: F) -> F:
@@ -88,7 +121,7 @@ def model_options(command: F) -> F:
         default="bundled",
         show_default=True,
         metavar="NAME_OR_DIR",
-        help="The packaged model (English digits), a Hugging Face name or a folder with a Wav2Vec2ForCTC checkpoint.",
+        help="The packaged model (English, small), a Hugging Face name or a folder with a Wav2Vec2ForCTC checkpoint.",
     )(command)
 
 
@@ -96,8 +129,9 @@ def lm_option(command: F) -> F:
     """--lm: the language model."""
     return click.option(
         "--lm",
-        metavar="PATH|none",
-        help="An n-gram (ARPA or KenLM binary), or a folder with one. [default: the model's own, if it has one]",
+        metavar="PATH|bundled|none",
+        help="An n-gram (ARPA or KenLM binary), a folder with one, or the packaged English one. "
+        "[default: the model's own, if it has one]",
     )(command)
 
 

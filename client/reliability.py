@@ -19,6 +19,6 @@ def draw(path: Path, kinds: Mapping[str, Reliability]) -> Path:
         axes.plot(found.confidence, found.right, "o-", label=f"{name}: expected calibration error {found.error:.3f}")
     axes.set(xlabel="confidence", ylabel="share of right words", xlim=(0, 1), ylim=(0, 1), aspect="equal")
     axes.grid(alpha=0.3)
-    axes.legend(loc="upper left")
+    axes.legend(loc="lower right")
     figure.savefig(path, dpi=120)
     return path

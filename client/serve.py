@@ -2,78 +2,103 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import click
+from msgspec import inspect
 
+from ..server.configuration import FIELDS, configure, flag, several
+from ..server.settings import SECRET
 from .local import load_recognizer, needs
-from .options import TOKEN_VARIABLE, device_option, lm_option, model_options, read_token, token_option
 
-EPILOG = f"""\b
+F = TypeVar("F", bound=Callable[..., Any])
+
+EPILOG = """\b
 Examples:
   xlsr-live serve
   xlsr-live serve --model facebook/wav2vec2-large-960h-lv60-self --device cuda
-  {TOKEN_VARIABLE}=... xlsr-live serve --host 0.0.0.0
+  XLSR_LIVE_TOKEN=... xlsr-live serve --host 0.0.0.0
+  xlsr-live serve --config server.toml --print-config
 Then, in another terminal:
   xlsr-live stream talk.wav
 """
 
 
-@click.command(epilog=EPILOG, short_help="A websocket server for other programs.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all.")
-@click.option("--port", type=click.IntRange(0, 65_535), default=8765, show_default=True, help="0: any free port.")
-@click.option(
-    "--max-sessions", type=click.IntRange(min=1), default=32, show_default=True, metavar="N", help="More are refused."
-)
-@click.option("--vosk-port", type=click.IntRange(0, 65_535), help="Another port, for clients of Vosk's protocol.")
-@click.option("--vosk-rate", type=int, default=8_000, show_default=True, metavar="HZ", help="If they name none.")
-@click.option("--wyoming-port", type=click.IntRange(0, 65_535), help="TCP port for Wyoming (Home Assistant); no token.")
-@click.option("--wyoming-open", is_flag=True, help="Serve it to other machines although there is a token.")
-@model_options
-@lm_option
-@click.option("--lm-partials", is_flag=True, help="Let clients have it in partials; that costs much time.")
-@device_option("--device")
-@token_option
-def serve(
-    host: str,
-    port: int,
-    max_sessions: int,
-    vosk_port: int | None,
-    vosk_rate: int,
-    wyoming_port: int | None,
-    wyoming_open: bool,
-    model: str,
-    revision: str | None,
-    language: str | None,
-    dtype: str,
-    threads: int | None,
-    lm: str | None,
-    lm_partials: bool,
-    compute: str,
-    token_file: Path | None,
-) -> None:
-    """Serve live recognition over websockets (docs/protocol.md). Ctrl-C finishes what is being said, then stops.
+def server_options(command: F) -> F:
+    """Give `command` every setting of `ServerSettings` as an option."""
+    for name, field in reversed(FIELDS.items()):
+        if name in SECRET:
+            continue
+        kind, text = _described(field.type)
+        if field.default is not None and field.default != ():
+            text += f" [default: {'no' if field.default is False else field.default}]"
+        if kind == [bool]:
+            option = click.option(f"{flag(name)}/--no-{flag(name)[2:]}", name, default=None, help=text)
+        else:
+            metavar = "N" if int in kind else "X" if float in kind else "TEXT"
+            choices = [each for each in kind if isinstance(each, str)]
+            metavar = "|".join([*(["N"] if int in kind else []), *choices]) if choices else metavar
+            option = click.option(flag(name), name, metavar=metavar, multiple=several(name), help=text)
+        command = option(command)
+    return command
 
-    With a token (--token-file, or the environment) only clients that send it are let in.
+
+def _described(annotation: Any) -> tuple[list[Any], str]:
+    """What kinds of value a setting takes (choices as themselves), and its sentence."""
+    kinds: list[Any] = []
+    text = ""
+    waiting: list[inspect.Type] = [inspect.type_info(annotation)]
+    while waiting:
+        match waiting.pop(0):
+            case inspect.Metadata(type=inner) as metadata:
+                text = cast(dict[str, str], metadata.extra_json_schema or {}).get("description", text)
+                waiting.insert(0, inner)
+            case inspect.UnionType(types=types):
+                waiting += types
+            case inspect.LiteralType(values=values):
+                kinds += values
+            case inspect.BoolType():
+                kinds.append(bool)
+            case inspect.IntType():
+                kinds.append(int)
+            case inspect.FloatType():
+                kinds.append(float)
+            case _:
+                pass
+    return kinds, text
+
+
+@click.command(epilog=EPILOG, short_help="A websocket server for other programs.")
+@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="Settings as TOML.")
+@click.option("--print-config", is_flag=True, help="Show the settings and where each comes from, and stop.")
+@server_options
+def serve(config: Path | None, print_config: bool, **flags: Any) -> None:
+    """Serve live recognition over websockets (docs/server.md). Ctrl-C finishes what is being said, then stops.
+
+    Every option is also a key of the configuration file (max_sessions = 8) and a variable (XLSR_LIVE_MAX_SESSIONS=8);
+    flags count more than variables, variables more than the file. The token itself is no option: it is given in a file
+    or as XLSR_LIVE_TOKEN.
     """
+    configured = configure(config, os.environ, flags)
+    if print_config:
+        click.echo(str(configured), nl=False)
+        return
     with needs("server", "the server"):
         from ..server.run import serve as run
-        from ..server.settings import ServerSettings
 
-    settings = ServerSettings(
-        host=host,
-        port=port,
-        max_sessions=max_sessions,
-        token=read_token(token_file),
-        lm_partials=lm_partials,
-        vosk_port=vosk_port,
-        vosk_rate=vosk_rate,
-        wyoming_port=wyoming_port,
-        wyoming_open=wyoming_open,
-    )
+    settings = configured.settings
     run(
         settings,
         lambda: load_recognizer(
-            model, revision=revision, language=language, device=compute, dtype=dtype, threads=threads, lm=lm
+            settings.model,
+            revision=settings.revision,
+            language=settings.language,
+            device=settings.device,
+            dtype=settings.dtype,
+            threads=settings.threads,
+            lm=settings.lm,
         ),
     )

@@ -8,29 +8,40 @@
 
 Sending and receiving are independent: run them as two tasks for live audio. Events are read in the background and
 held until they are iterated, so a sender that is not listening yet loses nothing.
+
+A connection that breaks is made again, if the server keeps the session: audio that it has not heard is sent again, and
+the events go on where they stopped.
 """
 
 from __future__ import annotations
 
+import asyncio
+import random
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 import msgspec
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as open_websocket
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 
-from ..streaming.config import AudioFormat, SessionConfig
+from ..streaming.config import SAMPLE_BYTES, AudioFormat, SessionConfig
 from ..streaming.errors import XlsrLiveError
-from ..streaming.events import Error, Event, SessionEnded, from_json
+from ..streaming.events import Ack, Error, Event, SessionEnded, SessionResumed, SessionStarted, from_json
+from .replay import Replay
 
 VERSION: Final = 1  # of the protocol
 EVENTS_HELD: Final = 4_096  # unread events; beyond them the server has to wait
 OPEN_TIMEOUT: Final = 10.0  # seconds for the connection and the handshake
+COME_BACK_S: Final = 30.0  # as long as a server waits unless told otherwise
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0  # between attempts
+
+Dial = Callable[[], Awaitable[ClientConnection]]
 
 
 class ConnectionProblem(XlsrLiveError):
@@ -42,16 +53,29 @@ class ConnectionProblem(XlsrLiveError):
 class Stream:
     """One session on a server. Made by `connect`."""
 
-    def __init__(self, connection: ClientConnection, audio: AudioFormat) -> None:
+    def __init__(self, connection: ClientConnection, audio: AudioFormat, dial: Dial, *, resume: bool) -> None:
+        self.resumed = 0  # times that the connection was made again
         self._connection = connection
         self._audio = audio
+        self._dial = dial
+        self._token: str | None = None  # for coming back
+        self._seen = 0  # events
+        self._replay = Replay(SAMPLE_BYTES[audio.encoding] * audio.channels)
+        self._room = asyncio.Event()  # in the replay
+        self._room.set()
+        self._order = asyncio.Lock()  # of what is sent
         self._told: Error | None = None  # the last error that the server reported
+        self._problem: ConnectionProblem | None = None  # that ended it
+        self._events: asyncio.Queue[Event | None] = asyncio.Queue(EVENTS_HELD)  # None: there are no more
+        if not resume:
+            self._replay.stop()
+        self._listener = asyncio.create_task(self._listen())
 
     async def send(self, audio: bytes | NDArray[np.float32]) -> None:
         """Send audio in the format given to `connect`; an array (interleaved, -1..1) is coded first.
 
-        Waits while the server is slower than the sender. Raises `ConnectionProblem` once the connection is closed:
-        the events still to be read say why.
+        Waits while the server is slower than the sender. Raises `ConnectionProblem` once the connection is closed for
+        good: the events still to be read say why.
         """
         await self._send(audio if isinstance(audio, bytes) else encode(audio, self._audio.encoding))
 
@@ -63,33 +87,141 @@ class Stream:
         """Listen for these ("PHRASE" or "PHRASE:BOOST") from here on; what cannot be done comes as a `warning`."""
         await self._send(msgspec.json.encode({"type": "hotwords", "phrases": tuple(hotwords)}).decode())
 
+    async def set_grammar(self, grammar: str) -> None:
+        """Listen for the commands of this grammar from here on, for none if it is empty; a mistake in it comes as a
+        `warning` with its line and column.
+        """
+        await self._send(msgspec.json.encode({"type": "grammar", "text": grammar}).decode())
+
     async def end(self) -> None:
         """No more audio: the server finishes what is open and ends the session."""
         await self._send('{"type":"end"}')
 
     async def aclose(self) -> None:
         """Leave at once, without the rest of the events."""
+        self._listener.cancel()
+        await asyncio.gather(self._listener, return_exceptions=True)
         await self._connection.close()
+        self._over()
 
     async def __aiter__(self) -> AsyncIterator[Event]:
         """The session's events, to `session_ended`. Raises `ConnectionProblem` if the connection ends before it."""
-        try:
-            async for message in self._connection:
-                event = _event(message)
-                if isinstance(event, Error):
-                    self._told = event
+        while not (self._events.empty() and self._listener.done()):
+            if (event := await self._events.get()) is not None:
                 yield event
-                if isinstance(event, SessionEnded):
-                    return
-        except ConnectionClosed:
-            pass
-        raise self._closed()
+            if isinstance(event, SessionEnded):
+                return
+        raise self._problem or self._closed()
+
+    # ── how it works ──
 
     async def _send(self, message: str | bytes) -> None:
+        while True:
+            await self._room.wait()
+            async with self._order:
+                if self._replay.full and not self._listener.done():
+                    self._room.clear()
+                    continue
+                self._replay.add(message)
+                connection = self._connection
+                try:
+                    await connection.send(message)
+                except ConnectionClosed:
+                    if self._listener.done() or not self._broken(connection):
+                        raise self._problem or self._closed() from None
+                return  # what could not be sent is sent by whoever makes the connection again
+
+    async def _start(self, message: str) -> None:
         try:
             await self._connection.send(message)
         except ConnectionClosed:
             raise self._closed() from None
+
+    async def _listen(self) -> None:
+        """Read events for as long as there are any, over one connection after the other."""
+        try:
+            while True:
+                try:
+                    async for message in self._connection:
+                        if await self._hear(_event(message)):
+                            return
+                except ConnectionClosed:
+                    pass
+                if not self._broken(self._connection):
+                    return
+                await self._come_back()
+        except ConnectionProblem as problem:
+            self._problem = problem
+        finally:
+            self._over()
+
+    def _over(self) -> None:
+        self._replay.stop()
+        self._room.set()
+        with suppress(asyncio.QueueFull):  # then nobody waits for it
+            self._events.put_nowait(None)
+
+    async def _hear(self, event: Event) -> bool:
+        """Whether that was the last one."""
+        match event:
+            case Ack(received=received):
+                self._replay.acknowledge(received)
+                self._room.set()
+                return False
+            case SessionStarted(resume=token):
+                self._token = token or None
+                if not token:
+                    self._replay.stop()
+                    self._room.set()
+                event = replace(event, resume=msgspec.UNSET)
+            case Error():
+                self._told = event
+            case _:
+                pass
+        self._seen += 1
+        await self._events.put(event)
+        return isinstance(event, SessionEnded)
+
+    def _broken(self, connection: ClientConnection) -> bool:
+        """Whether the connection went away without a word, from a session that is kept."""
+        return self._token is not None and connection.protocol.close_rcvd is None
+
+    async def _come_back(self) -> None:
+        """Connect again and go on. Raises `ConnectionProblem` if that cannot be done in time."""
+        loop = asyncio.get_running_loop()
+        until, pause = loop.time() + COME_BACK_S, FIRST_PAUSE_S
+        while True:
+            try:
+                return await self._resume(await self._dial())
+            except ConnectionProblem as problem:
+                final = problem.code in ("http_401", "http_403", "http_404", "resume_lost", "not_our_protocol")
+                if final or loop.time() + pause > until:
+                    raise
+            except ConnectionClosed:  # again
+                if loop.time() + pause > until:
+                    raise self._closed() from None
+            await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # not all clients of a server at once
+            pause = min(2 * pause, LONGEST_PAUSE_S)
+
+    async def _resume(self, connection: ClientConnection) -> None:
+        try:
+            start = {"type": "start", "version": VERSION, "resume": self._token, "events": self._seen}
+            await connection.send(msgspec.json.encode(start).decode())
+            event = _event(await connection.recv())
+            if not isinstance(event, SessionResumed):
+                code, why = (
+                    (event.code, event.message) if isinstance(event, Error) else ("not_our_protocol", str(event))
+                )
+                raise ConnectionProblem(f"the session cannot go on after the connection broke: {why}", code=code)
+            async with self._order:
+                for message in self._replay.since(event.received):
+                    await connection.send(message)
+                self._connection = connection
+        except BaseException:
+            await connection.close()
+            raise
+        self.resumed += 1
+        self._room.set()
 
     def _closed(self) -> ConnectionProblem:
         if self._told:
@@ -106,45 +238,47 @@ async def connect(
     config: SessionConfig | None = None,
     audio: AudioFormat | None = None,
     token: str | None = None,
+    resume: bool = True,
 ) -> AsyncGenerator[Stream]:
     """Open a session at `url` (`ws://host:port/v1/stream`, or `wss://`) and start it.
 
-    `token` goes into the `Authorization` header. Raises `ConnectionProblem`.
+    `token` goes into the `Authorization` header. Without `resume` a connection that breaks is the end, for the server
+    too. Raises `ConnectionProblem`.
     """
     audio = audio or AudioFormat()
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    try:
-        connection = await open_websocket(
-            url,
-            additional_headers=headers,
-            open_timeout=OPEN_TIMEOUT,
-            max_queue=EVENTS_HELD,
-            compression=None,  # audio does not deflate
-            # No deadline for the answer to a ping: it queues behind audio that the server has not taken yet, and a
-            # file sent faster than it can be recognised must not break its own connection.
-            ping_timeout=None,
-        )
-    except (OSError, InvalidHandshake, InvalidURI, ConnectionClosed) as error:
-        raise _problem(url, error) from error
-    try:
-        stream = Stream(connection, audio)
+
+    async def dial() -> ClientConnection:
         try:
-            await connection.send(start_message(config or SessionConfig(), audio))
-        except ConnectionClosed:
-            raise stream._closed() from None  # pyright: ignore[reportPrivateUsage]
+            return await open_websocket(
+                url,
+                additional_headers=headers,
+                open_timeout=OPEN_TIMEOUT,
+                max_queue=EVENTS_HELD,
+                compression=None,  # audio does not deflate
+                # No deadline for the answer to a ping: it queues behind audio that the server has not taken yet, and a
+                # file sent faster than it can be recognised must not break its own connection.
+                ping_timeout=None,
+            )
+        except (OSError, InvalidHandshake, InvalidURI, ConnectionClosed) as error:
+            raise _problem(url, error) from error
+
+    stream = Stream(await dial(), audio, dial, resume=resume)
+    try:
+        await stream._start(start_message(config or SessionConfig(), audio, resume=resume))  # pyright: ignore[reportPrivateUsage]
         yield stream
     finally:
-        await connection.close()
+        await stream.aclose()
 
 
-def start_message(config: SessionConfig, audio: AudioFormat) -> str:
+def start_message(config: SessionConfig, audio: AudioFormat, *, resume: bool = True) -> str:
     """The first message of a session. Settings at their defaults are left out: there the server's own apply."""
     defaults = msgspec.to_builtins(SessionConfig())
     settings: dict[str, Any] = {
         name: value for name, value in msgspec.to_builtins(config).items() if value != defaults[name]
     }
     message = {"type": "start", "version": VERSION, **msgspec.to_builtins(audio), "config": settings}
-    return msgspec.json.encode(message).decode()
+    return msgspec.json.encode(message if resume else message | {"resumable": False}).decode()
 
 
 def encode(audio: NDArray[np.float32], encoding: str) -> bytes:

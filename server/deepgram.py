@@ -17,12 +17,11 @@ from ..streaming import events
 from ..streaming.config import AudioFormat, Encoding, SessionConfig
 from ..streaming.errors import ConfigError
 from ..streaming.live import StreamSession
-from ..streaming.recognizer import Recognizer
+from .admission import Seat
 from .intake import Intake
 from .mapping import patient, writable
 from .messages import REFUSED, Code
 from .refusals import WHY, headers
-from .settings import ServerSettings
 from .websocket import WebSocketStream
 
 SILENCE_S: Final = 10.0  # without audio or KeepAlive
@@ -102,13 +101,14 @@ class _Command(msgspec.Struct):
 
 
 class DeepgramStream(WebSocketStream):
+    dialect = "deepgram"
     subprotocols = ("token", "bearer")
     forgives = frozenset({Code.TRUNCATED_SAMPLE, Code.AUDIO_TOO_SHORT, Code.ENCODER_FAILED})
 
-    def __init__(self, name: str, websocket: WebSocket, recognizer: Recognizer, settings: ServerSettings) -> None:
+    def __init__(self, name: str, websocket: WebSocket, seat: Seat) -> None:
         self._query = _Query(websocket)
-        super().__init__(name, websocket, recognizer, settings)
-        self.idle_timeout_s = min(SILENCE_S, settings.idle_timeout_s)
+        super().__init__(name, websocket, seat)
+        self.idle_timeout_s = min(SILENCE_S, seat.settings.idle_timeout_s)
         self._id = str(uuid.uuid4())
         self._stream: StreamSession | None = None
         self._phrases = self._query.phrases
@@ -157,7 +157,7 @@ class DeepgramStream(WebSocketStream):
                 self._channels = intake.format.channels
                 self._stream = self.begin(self._settings(), intake.format)
             if self._stream is not None:
-                await self._stream.send(piece)
+                await self.hear(piece)
         if self._stream is not None:
             self._audio_s = self._stream.received_s
             self._look_for_utterance_end()

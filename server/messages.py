@@ -6,7 +6,7 @@ The other direction needs no types of its own: the server sends the session's ev
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -21,6 +21,9 @@ class Start(AudioFormat, frozen=True, kw_only=True, forbid_unknown_fields=True, 
 
     version: int = VERSION
     config: SessionConfig = SessionConfig()
+    resumable: bool = True  # the session waits a while for a client whose connection has broken
+    resume: str | None = None  # the token of such a session, to go on with it; nothing else counts then but `events`
+    events: Annotated[int, msgspec.Meta(ge=0)] = 0  # of it that the client has seen
 
     @property
     def audio(self) -> AudioFormat:
@@ -37,11 +40,17 @@ class Hotwords(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="hot
     phrases: tuple[str, ...]
 
 
+class Grammar(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="grammar"):
+    """From here on the commands of this grammar, as `config.grammar`, instead of those before."""
+
+    text: str
+
+
 class End(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="end"):
     """No more audio: send the last final and `session_ended`, then close."""
 
 
-ClientMessage = Start | Flush | Hotwords | End
+ClientMessage = Start | Flush | Hotwords | Grammar | End
 
 
 class Code(StrEnum):
@@ -52,6 +61,7 @@ class Code(StrEnum):
     BAD_MESSAGE = "bad_message"
     BAD_VERSION = "bad_version"
     BAD_CONFIG = "bad_config"
+    BAD_GRAMMAR = "bad_grammar"
     UNEXPECTED_MESSAGE = "unexpected_message"
     MESSAGE_TOO_LARGE = "message_too_large"
     BAD_AUDIO = "bad_audio"
@@ -65,8 +75,12 @@ class Code(StrEnum):
     UNAUTHORIZED = "unauthorized"
     FORBIDDEN_ORIGIN = "forbidden_origin"
     NOT_FOUND = "not_found"
+    CLIENT_FULL = "client_full"
+    TOO_MANY_TICKETS = "too_many_tickets"
     SERVER_FULL = "server_full"
+    OVERLOADED = "overloaded"
     SHUTTING_DOWN = "shutting_down"
+    RESUME_LOST = "resume_lost"
 
 
 CLOSE: Final[dict[str, int]] = {  # the websocket's close code after an error (RFC 6455, section 7.4.1)
@@ -75,6 +89,7 @@ CLOSE: Final[dict[str, int]] = {  # the websocket's close code after an error (R
     Code.BAD_MESSAGE: 1007,
     Code.BAD_VERSION: 1003,
     Code.BAD_CONFIG: 1008,
+    Code.BAD_GRAMMAR: 1008,
     Code.UNEXPECTED_MESSAGE: 1008,
     Code.MESSAGE_TOO_LARGE: 1009,
     Code.BAD_AUDIO: 1007,
@@ -86,12 +101,19 @@ CLOSE: Final[dict[str, int]] = {  # the websocket's close code after an error (R
     Code.ENCODER_FAILED: 1011,
     Code.INTERNAL_ERROR: 1011,
     Code.SHUTTING_DOWN: 1001,
+    Code.OVERLOADED: 1013,  # "try again later"
+    Code.CLIENT_FULL: 1013,
+    Code.SERVER_FULL: 1013,
+    Code.RESUME_LOST: 1008,
 }
 REFUSED: Final[dict[str, int]] = {  # the HTTP status when there is no websocket yet
     Code.UNAUTHORIZED: 401,
     Code.FORBIDDEN_ORIGIN: 403,
     Code.NOT_FOUND: 404,
+    Code.CLIENT_FULL: 429,
+    Code.TOO_MANY_TICKETS: 429,
     Code.SERVER_FULL: 503,
+    Code.OVERLOADED: 503,
     Code.SHUTTING_DOWN: 503,
     Code.ENCODER_FAILED: 503,
 }
@@ -113,7 +135,7 @@ class _Head(msgspec.Struct):
 
 _head = msgspec.json.Decoder(_Head)
 _message: msgspec.json.Decoder[ClientMessage] = msgspec.json.Decoder(ClientMessage)
-_TYPES: Final = ("start", "flush", "hotwords", "end")
+_TYPES: Final = ("start", "flush", "hotwords", "grammar", "end")
 
 
 def parse(text: str) -> ClientMessage:

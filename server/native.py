@@ -1,18 +1,55 @@
-"""The native protocol at `/v1/stream`: messages in, one session's events out as they are."""
+"""The native protocol at `/v1/stream`: messages in, one session's events out as they are. Its clients may come back
+after their connection has broken.
+"""
 
 from __future__ import annotations
 
+import asyncio
+from typing import Final
+
+from msgspec.structs import replace
+from starlette.websockets import WebSocket
+
+from ..streaming.config import SAMPLE_BYTES
 from ..streaming.errors import ConfigError
-from ..streaming.events import Error, Event, Partial, Warning, to_json
-from .messages import ClientMessage, Code, End, Flush, Hotwords, ProtocolError, Start, parse
-from .websocket import WebSocketStream
+from ..streaming.events import Error, Event, Partial, SessionStarted, Warning, to_json
+from .access import subprotocol
+from .admission import Seat
+from .link import Link
+from .messages import ClientMessage, Code, End, Flush, Grammar, Hotwords, ProtocolError, Start, parse
+from .websocket import WebSocketStream, within
+
+ACK_EVERY_S: Final = 1.0
 
 
 class NativeStream(WebSocketStream):
+    dialect = "native"
+
+    def __init__(self, name: str, websocket: WebSocket, seat: Seat) -> None:
+        super().__init__(name, websocket, seat)
+        self.resume: Start | None = None  # what the client said, if it wants to go on with another session
+        self._token: str | None = None  # for coming back
+        self._acking: asyncio.TimerHandle | None = None  # until audio is acknowledged that has been received
+
+    def transport(self, websocket: WebSocket, seat: Seat) -> Link:
+        keeps = seat.settings.max_unread_events
+        self._link = Link(websocket, subprotocol(websocket), grace_s=seat.kept.grace_s, keeps=keeps)
+        return self._link
+
     async def converse(self) -> None:
         message = await self._message()
         start = message if isinstance(message, Start) else Start()
+        if start.resume is not None:
+            self.resume, self.handed_over = start, True
+            return
+        self.seat.begin(self.dialect)
+        await self.recognizer.prepare(start.config.grammar)
+        self._link.sample_bytes = SAMPLE_BYTES[start.encoding] * start.channels
         session = self.begin(start.config, start.audio)
+        if start.resumable and self.seat.kept.grace_s:
+            self._token = self.seat.kept.keep(self.seat.account.client, self)
+        else:
+            self._link.give_up()
         if message is start:
             message = await self._message()
         while not isinstance(message, End):
@@ -21,21 +58,77 @@ class NativeStream(WebSocketStream):
                     raise ProtocolError(Code.UNEXPECTED_MESSAGE, "`start` must be the first message")
                 case Flush():
                     await session.flush()
-                case Hotwords(phrases=phrases):
+                case Hotwords() | Grammar():
                     try:
-                        await session.set_hotwords(phrases)
+                        if isinstance(message, Hotwords):
+                            await session.set_hotwords(message.phrases)
+                        else:
+                            await session.set_grammar(message.text)
                     except ConfigError as error:  # the stream is as good as before
                         self.told(Warning(code=error.code, message=str(error)))
                 case _:
-                    await session.send(message)  # waits while the backlog is full, and so in the end does the client
+                    await self.hear(message)
             message = await self._message()
 
     async def _message(self) -> bytes | ClientMessage:
         data = await self.next()
+        if self._token is not None and self._acking is None:
+            self._acking = asyncio.get_running_loop().call_later(ACK_EVERY_S, self._acknowledge)
+        data = within(self.settings.max_message_bytes, data)
         return data if isinstance(data, bytes) else parse(data)
 
     def told(self, event: Event) -> None:
+        if isinstance(event, SessionStarted) and self._token is not None:
+            event = replace(event, resume=self._token)
         self.say(to_json(event), event.utterance if isinstance(event, Partial) else None)
 
     def complaint(self, error: Error) -> str:
         return to_json(error)
+
+    # ── clients that come back ──
+
+    @property
+    def away(self) -> bool:
+        """Whether the client's connection has broken, and it may come back."""
+        return self._link.away
+
+    @property
+    def finished(self) -> bool:
+        """Whether all has been said."""
+        return self._link.finished
+
+    async def fetched(self, websocket: WebSocket, events: int) -> bool:
+        """All has been said: say again what the client has not seen. False if that is not kept any more."""
+        return await self._link.again(websocket, events, self.name, self._close)
+
+    def come_back(self, websocket: WebSocket, events: int) -> asyncio.Future[None] | None:
+        """See `Link.attach`."""
+        served = self._link.attach(websocket, events, self.name)
+        self.outbox.wake()
+        return served
+
+    def shut_down(self) -> None:
+        self._link.give_up()
+        super().shut_down()
+
+    def drop(self) -> None:
+        self._link.give_up()
+        super().drop()
+
+    async def last_word(self, code: str, message: str) -> None:
+        self._link.give_up()
+        await super().last_word(code, message)
+
+    async def woken(self) -> None:
+        await self._link.flush()
+
+    def left(self) -> None:
+        if self._acking is not None:
+            self._acking.cancel()
+        if self._token is not None:
+            self.seat.kept.end(self._token)
+
+    def _acknowledge(self) -> None:
+        self._acking = None
+        self._link.ack()
+        self.outbox.wake()

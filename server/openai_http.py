@@ -9,8 +9,8 @@ import asyncio
 import math
 import tempfile
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
+from contextlib import aclosing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,13 +26,16 @@ from ..streaming import cues, events
 from ..streaming.errors import AudioError, ConfigError, XlsrLiveError
 from ..streaming.live import StreamSession
 from ..streaming.recognizer import Recognizer
+from .admission import Admission, Seat
 from .containers import open_media
 from .mapping import writable
 from .messages import Code, ProtocolError
 from .openai_shapes import log_probabilities, refusal, turns
-from .sessions import Sessions
-from .settings import ServerSettings
+from .refusals import WHY
+from .stats import Tally
+from .tokens import Client
 
+UPLOADS: Final = "/v1/audio/transcriptions"
 FORMATS: Final = ("json", "text", "srt", "vtt", "verbose_json", "diarized_json")
 _PIECE: Final = 1 << 20
 
@@ -40,11 +43,13 @@ _PIECE: Final = 1 << 20
 class Transcription:
     """One request. It has its place among the sessions as a stream has; a server that stops lets it finish."""
 
-    def __init__(self, name: str, request: Request, recognizer: Recognizer, settings: ServerSettings) -> None:
+    def __init__(self, name: str, request: Request, admission: Admission, client: Client) -> None:
         self.name = name
         self._request = request
-        self._recognizer = recognizer
-        self._settings = settings
+        self._admission = admission
+        self._client = client
+        self._recognizer = admission.recognizer
+        self._settings = admission.settings
         self._task: asyncio.Task[Response] | None = None
         self._audio_s = 0.0
 
@@ -55,17 +60,19 @@ class Transcription:
         if self._task is not None:
             self._task.cancel()
 
-    async def answer(self, sessions: Sessions) -> Response:
+    async def answer(self) -> Response:
         """Never raises: what goes wrong is said in the answer."""
         try:
             form = await self._form()
             asked = _Asked(form, self._recognizer)
+            if (code := self._admission.refusal(self._client)) is not None:  # uploads take their time
+                raise ProtocolError(code, WHY[code])
         except (ProtocolError, ConfigError, TimeoutError) as error:
             return refusal(getattr(error, "code", Code.IDLE_TIMEOUT), str(error) or "the upload stood still")
         if asked.stream:
-            return StreamingResponse(self._entered_stream(asked, sessions), media_type="text/event-stream")
-        with sessions.entered(self):
-            self._task = asyncio.create_task(self._whole(asked))
+            return StreamingResponse(self._entered_stream(asked), media_type="text/event-stream")
+        with self._entered() as seat:
+            self._task = asyncio.create_task(self._whole(asked, seat))
             leaving = asyncio.create_task(self._left())
             try:
                 await asyncio.wait({self._task, leaving}, return_when=asyncio.FIRST_COMPLETED)
@@ -76,6 +83,12 @@ class Transcription:
                 return refusal(Code.SHUTTING_DOWN)
             finally:
                 leaving.cancel()
+
+    @contextmanager
+    def _entered(self) -> Generator[Seat]:
+        with self._admission.seated(self._client) as seat, self._admission.sessions.entered(self):
+            seat.stats.sessions["openai_http"] += 1
+            yield seat
 
     async def _form(self) -> FormData:
         """Raises `ProtocolError` for a file that is too large or no form, `TimeoutError` for a client that stalls."""
@@ -106,19 +119,19 @@ class Transcription:
         while (await self._request.receive())["type"] != "http.disconnect":
             pass
 
-    async def _whole(self, asked: _Asked) -> Response:
+    async def _whole(self, asked: _Asked, seat: Seat) -> Response:
         try:
-            finals = [final async for final in self._finals(asked)]
+            finals = [final async for final in self._finals(asked, seat)]
         except AudioError:
             return refusal(Code.BAD_AUDIO, "Audio file might be corrupted or unsupported", "file")
         return asked.response(finals, self._audio_s)
 
-    async def _entered_stream(self, asked: _Asked, sessions: Sessions) -> AsyncIterator[str]:
+    async def _entered_stream(self, asked: _Asked) -> AsyncIterator[str]:
         """A delta is the text of an utterance, so that deltas joined are the text."""
-        with sessions.entered(self):
+        with self._entered() as seat:
             said: list[events.Final] = []
             try:
-                async with aclosing(self._finals(asked)) as finals:
+                async with aclosing(self._finals(asked, seat)) as finals:
                     async for final in finals:
                         separator = asked.separator if said else ""
                         said.append(final)
@@ -129,7 +142,7 @@ class Transcription:
             text = asked.separator.join(final.text for final in said)
             yield _event("transcript.text.done", text=text, **asked.sure(said))
 
-    async def _finals(self, asked: _Asked) -> AsyncGenerator[events.Final]:
+    async def _finals(self, asked: _Asked, seat: Seat) -> AsyncGenerator[events.Final]:
         """Raises `AudioError`."""
         with tempfile.NamedTemporaryFile() as file:
             while data := await asked.file.read(_PIECE):
@@ -137,9 +150,11 @@ class Transcription:
             file.flush()
             audio, blocks = open_media(Path(file.name))
             session = self._recognizer.session(asked.config, audio, name=self.name)
-            feeding = asyncio.create_task(_feed(session, blocks))
+            tally = Tally(seat.stats)
+            feeding = asyncio.create_task(_feed(session, audio.sample_rate, blocks, seat))
             try:
                 async for event in session:
+                    tally.event(event)
                     match event:
                         case events.Final():
                             yield event
@@ -153,14 +168,16 @@ class Transcription:
             finally:
                 feeding.cancel()
                 await session.aclose()
+                seat.stats.dropped += session.dropped
                 with suppress(asyncio.CancelledError, XlsrLiveError):
                     await feeding
 
 
-async def _feed(session: StreamSession, blocks: Iterator[NDArray[np.float32]]) -> None:
+async def _feed(session: StreamSession, rate: int, blocks: Iterator[NDArray[np.float32]], seat: Seat) -> None:
     try:
         for block in blocks:
             await session.send(block)
+            await seat.take(block.nbytes, len(block) / rate)
     finally:
         await session.end()
 

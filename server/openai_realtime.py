@@ -20,12 +20,11 @@ from ..streaming import events
 from ..streaming.config import AudioFormat, SessionConfig
 from ..streaming.errors import ConfigError
 from ..streaming.live import StreamSession
-from ..streaming.recognizer import Recognizer
+from .admission import Seat
 from .deltas import Deltas
 from .mapping import writable
 from .messages import Code
 from .openai_shapes import error, log_probabilities, refusal, turns
-from .settings import ServerSettings
 from .websocket import WebSocketStream
 
 BETA: Final = "openai-beta.realtime-v1"
@@ -54,12 +53,13 @@ class _Item:
 
 
 class RealtimeStream(WebSocketStream):
+    dialect = "openai_realtime"
     subprotocols = ("realtime",)
 
-    def __init__(self, name: str, websocket: WebSocket, recognizer: Recognizer, settings: ServerSettings) -> None:
-        super().__init__(name, websocket, recognizer, settings)
+    def __init__(self, name: str, websocket: WebSocket, seat: Seat) -> None:
+        super().__init__(name, websocket, seat)
         self._beta = websocket.headers.get("openai-beta") == "realtime=v1" or BETA in websocket.scope["subprotocols"]
-        self._expires = round(time.time() + settings.max_session_s)
+        self._expires = round(time.time() + seat.settings.max_session_s)
         self._count = 0  # of what has been named
         usual = SessionConfig()
         self._setup: dict[str, Any] = {
@@ -111,7 +111,7 @@ class RealtimeStream(WebSocketStream):
         if data:
             if self._stream is None:
                 self._stream = self.begin(self._config, self._audio)
-            await self._stream.send(data)
+            await self.hear(data)
 
     async def _commit(self) -> None:
         if self._stream is not None:

@@ -24,7 +24,7 @@ class Outbox:
         self.replaced = 0
         self._limit = limit
         self._waiting: deque[tuple[Data, Hashable]] = deque()
-        self._finished = False
+        self._finished = self._woken = False
         self._changed = asyncio.Event()
         self._taken = asyncio.Event()
 
@@ -47,18 +47,27 @@ class Outbox:
             self._taken.clear()
             await self._taken.wait()
 
+    def wake(self) -> None:
+        """Let the reader of this box look around: it gets None."""
+        self._woken = True
+        self._changed.set()
+
     def finish(self) -> None:
         """End the iteration after what is queued now."""
         self._finished = True
         self._changed.set()
         self._taken.set()
 
-    async def __aiter__(self) -> AsyncIterator[Data]:
+    async def __aiter__(self) -> AsyncIterator[Data | None]:
         while True:
             while self._waiting:
                 data, _ = self._waiting.popleft()
                 self._taken.set()
                 yield data
+            if self._woken:
+                self._woken = False
+                yield None
+                continue
             if self._finished:
                 return
             self._changed.clear()

@@ -7,8 +7,6 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from typing import Final, Protocol
 
-from .messages import Code
-
 DROP_S: Final = 1.0
 
 
@@ -44,14 +42,6 @@ class Sessions:
     @property
     def full(self) -> bool:
         return len(self._open) >= self.limit
-
-    def closed(self, *, alive: bool) -> Code | None:
-        """Why no stream is let in now, if so; `alive`: whether the engine is."""
-        if self.draining:
-            return Code.SHUTTING_DOWN
-        if not alive:
-            return Code.ENCODER_FAILED
-        return Code.SERVER_FULL if self.full else None
 
     @contextmanager
     def entered(self, stream: Stream) -> Generator[None]:

@@ -16,14 +16,18 @@ from collections.abc import Hashable
 from contextlib import suppress
 from typing import ClassVar, Final, Generic, TypeVar
 
-from ..streaming.config import AudioFormat, SessionConfig
+import numpy as np
+from numpy.typing import NDArray
+
+from ..streaming.config import SAMPLE_BYTES, AudioFormat, SessionConfig
 from ..streaming.errors import XlsrLiveError
 from ..streaming.events import Error, Event, SessionEnded, Warning
 from ..streaming.live import StreamSession
-from ..streaming.recognizer import Recognizer
+from .admission import Seat
+from .logs import fields
 from .messages import CLOSE, Code, ProtocolError
 from .outbox import Outbox
-from .settings import ServerSettings
+from .stats import Tally
 from .transport import ClientLeft, Data, Transport
 
 logger = logging.getLogger("xlsr_live.server")
@@ -38,18 +42,21 @@ class ClientStream(ABC, Generic[Received]):
     `run` once; `shut_down` and `drop` at any time, from the same event loop.
     """
 
+    dialect: ClassVar[str]  # its name in the numbers
     forgives: ClassVar[frozenset[str]] = (
         frozenset()
     )  # errors after which a session goes on, and that the dialect has no place for
 
-    def __init__(
-        self, name: str, transport: Transport[Received], recognizer: Recognizer, settings: ServerSettings
-    ) -> None:
+    def __init__(self, name: str, transport: Transport[Received], seat: Seat) -> None:
         self.name = name
-        self.recognizer = recognizer
-        self.settings = settings
-        self.idle_timeout_s = settings.idle_timeout_s
-        self.outbox = Outbox(settings.max_unread_events)
+        self.seat = seat
+        self.recognizer = seat.recognizer
+        self.settings = seat.settings
+        self.idle_timeout_s = seat.settings.idle_timeout_s
+        self.outbox = Outbox(seat.settings.max_unread_events)
+        self.handed_over = False  # the connection goes on with another stream
+        self._tally = Tally(seat.stats)
+        self._audio = AudioFormat()  # of the open session
         self._transport = transport
         self._session: StreamSession | None = None
         self._pumping: asyncio.Task[None] | None = None  # what `_session` says
@@ -87,6 +94,12 @@ class ClientStream(ABC, Generic[Received]):
     def goodbye(self) -> None:
         """Say what comes last, after all that the sessions had to say."""
 
+    async def woken(self) -> None:
+        """In the writer, after `outbox.wake`."""
+
+    def left(self) -> None:
+        """The client has gone, or all has been said."""
+
     # ── what a dialect can do ──
 
     async def next(self) -> Received:
@@ -105,15 +118,32 @@ class ClientStream(ABC, Generic[Received]):
         return self.recognizer.encoder.vocabulary.join(text for text in texts if text)
 
     def begin(self, config: SessionConfig, audio: AudioFormat) -> StreamSession:
-        """Open a session; one that was open must be finished. Its events go to `told`. Raises `ConfigError`."""
+        """Open a session; one that was open must be finished. Its events go to `told`. Raises `ConfigError`, and
+        `ProtocolError` if the server cannot serve it.
+        """
+        self.seat.begin(self.dialect)
         if config.lm_for == "all" and not self.settings.lm_partials:
             raise ProtocolError(
                 Code.BAD_CONFIG, "this server has no language model in partials; leave lm_for at 'finals'"
             )
         session = self._session = self.recognizer.session(config, audio, name=self.name)
+        self._audio = audio
         self._pumping = self._group.create_task(self._pump(session))
         self._helpers.append(self._pumping)
         return session
+
+    async def hear(self, audio: bytes | NDArray[np.floating]) -> None:
+        """Audio for the open session, as `StreamSession.send` takes it. Waits while the backlog is full or the client
+        has had its share of the minute, and so in the end does the client.
+        """
+        assert self._session is not None
+        await self._session.send(audio)
+        form = self._audio
+        if isinstance(audio, bytes):
+            frames = len(audio) / (SAMPLE_BYTES[form.encoding] * form.channels)
+            await self.seat.take(len(audio), frames / form.sample_rate)
+        else:
+            await self.seat.take(audio.nbytes, len(audio) / form.sample_rate)
 
     async def finish(self) -> None:
         """End the open session, if there is one, and wait until all of its events were told."""
@@ -130,6 +160,13 @@ class ClientStream(ABC, Generic[Received]):
     async def _settled(self, pumping: asyncio.Task[None]) -> None:
         await asyncio.wait([pumping])  # which, unlike the pump itself, may be interrupted
         self._helpers.remove(pumping)
+        await self._release()
+
+    async def _release(self) -> None:
+        if self._session is not None:
+            await self._session.aclose()
+            self.seat.stats.coalesced += self._session.coalesced
+            self.seat.stats.dropped += self._session.dropped
         self._session = self._pumping = None
 
     # ── what the server does ──
@@ -137,7 +174,7 @@ class ClientStream(ABC, Generic[Received]):
     async def run(self) -> None:
         """Serve the client until it or the session ends. Releases everything, whichever way that happens."""
         await self._transport.open()
-        logger.info("session %s: connected", self.name)
+        logger.info("connected", extra=fields(client=self.seat.account.client.name, dialect=self.dialect))
         try:
             async with self._group as group:
                 self._helpers += [group.create_task(self._read()), group.create_task(self._watch())]
@@ -145,16 +182,17 @@ class ClientStream(ABC, Generic[Received]):
                 for helper in self._helpers:
                     helper.cancel()
         except* ClientLeft:
-            logger.info("session %s: client left", self.name)
+            logger.info("client left")
         except* XlsrLiveError as errors:  # the outbox is full, or the engine is gone: nothing more can be finished
             error = errors.exceptions[0]
-            await self._last_word(getattr(error, "code", Code.INTERNAL_ERROR), str(error))
+            await self.last_word(getattr(error, "code", Code.INTERNAL_ERROR), str(error))
         except* Exception as bugs:
-            logger.error("session %s: failed", self.name, exc_info=bugs)
-            await self._last_word(Code.INTERNAL_ERROR, "the server failed; its log says more")
+            logger.error("failed", exc_info=bugs)
+            await self.last_word(Code.INTERNAL_ERROR, "the server failed; its log says more")
         finally:
-            if self._session is not None:
-                await self._session.aclose()
+            self.seat.stats.coalesced += self.outbox.replaced
+            self.left()
+            await self._release()
 
     def shut_down(self) -> None:
         """Take no more audio, finish what was accepted, then close with 1001."""
@@ -189,7 +227,9 @@ class ClientStream(ABC, Generic[Received]):
             self._part()
         else:
             await self._session.end()
-        while True:  # to see the client leave; and one that sends first and reads later must not get stuck
+        while (
+            not self.handed_over
+        ):  # to see the client leave; and one that sends first and reads later must not get stuck
             with suppress(ProtocolError):
                 await self._transport.receive()
 
@@ -208,12 +248,13 @@ class ClientStream(ABC, Generic[Received]):
     async def _pump(self, session: StreamSession) -> None:
         async for event in session:
             if not isinstance(event, Error):
+                self._tally.event(event)
                 self.told(event)
             elif not self.forgives_error(event) or not self.recognizer.engine.alive:
                 self._complain(event.code, event.message, event)
             if isinstance(event, SessionEnded):
-                heard = (event.audio_s, event.utterances, self.outbox.replaced)
-                logger.info("session %s: %.1f s of audio, %d utterances, %d partials unread", self.name, *heard)
+                heard = fields(audio_s=event.audio_s, utterances=event.utterances, unread=self.outbox.replaced)
+                logger.info("ended", extra=heard)
         if self._last:
             self._part()
 
@@ -223,20 +264,26 @@ class ClientStream(ABC, Generic[Received]):
 
     async def _write(self) -> None:
         async for data in self.outbox:
-            await self._transport.send(data)
-        await self._transport.close(*self._close)
+            if data is None:
+                await self.woken()
+            else:
+                await self._transport.send(data)
+        if not self.handed_over:
+            await self._transport.close(*self._close)
 
     def _complain(self, code: str, message: str, error: Error | None = None) -> None:
-        if (data := self.complaint(error or Error(code=code, message=message))) is not None:
+        error = error or Error(code=code, message=message)
+        self._tally.event(error)
+        if (data := self.complaint(error)) is not None:
             self.say(data)
         self._because(code)
 
     def _because(self, code: str) -> None:
         if self._close[0] == 1000:
             self._close = self.closing(code)
-            logger.info("session %s: %s", self.name, code)
+            logger.info("closing", extra=fields(code=str(code)))
 
-    async def _last_word(self, code: str, message: str) -> None:
+    async def last_word(self, code: str, message: str) -> None:
         """Try to tell a client why it is dropped; one that does not read will not hear it."""
         self._because(code)
         try:
@@ -245,4 +292,4 @@ class ClientStream(ABC, Generic[Received]):
                     await self._transport.send(data)
                 await self._transport.close(*self._close)
         except (TimeoutError, ClientLeft):
-            logger.info("session %s: could not be told", self.name)
+            logger.info("could not be told")

@@ -15,11 +15,10 @@ from ..streaming import events
 from ..streaming.config import MAX_RATE, MIN_RATE, AudioFormat, SessionConfig
 from ..streaming.errors import ConfigError
 from ..streaming.live import StreamSession
-from ..streaming.recognizer import Recognizer
 from ..streaming.vocabulary import Vocabulary
+from .admission import Seat
 from .mapping import writable
 from .messages import Code, ProtocolError
-from .settings import ServerSettings
 from .wav import WavStream
 from .websocket import WebSocketStream
 
@@ -42,10 +41,11 @@ class _Command(msgspec.Struct):
 
 
 class VoskStream(WebSocketStream):
+    dialect = "vosk"
     forgives = frozenset({Code.TRUNCATED_SAMPLE, Code.AUDIO_TOO_SHORT, Code.ENCODER_FAILED})
 
-    def __init__(self, name: str, websocket: WebSocket, recognizer: Recognizer, settings: ServerSettings) -> None:
-        super().__init__(name, websocket, recognizer, settings)
+    def __init__(self, name: str, websocket: WebSocket, seat: Seat) -> None:
+        super().__init__(name, websocket, seat)
         self._options: dict[str, Any] = {}
         self._config = Config()
         self._wav = WavStream()
@@ -104,7 +104,7 @@ class VoskStream(WebSocketStream):
             return
         if self._stream is None:
             self._stream = self.begin(self._settings(), self._wav.format or self._declared())
-        await self._stream.send(samples)
+        await self.hear(samples)
         await self._stream.settle()
 
     def _declared(self) -> AudioFormat:

@@ -7,12 +7,20 @@ from typing import ClassVar
 from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from ..streaming.recognizer import Recognizer
+from .access import subprotocol
+from .admission import Seat
 from .messages import Code, ProtocolError
 from .refusals import refusal
-from .settings import ServerSettings
 from .stream import ClientStream
-from .transport import ClientLeft, Data
+from .transport import ClientLeft, Data, Transport
+
+
+def within(limit: int, data: Data) -> Data:
+    """A message that is not too large. Raises `ProtocolError` for others."""
+    size = len(data) if isinstance(data, bytes) else len(data.encode())
+    if size > limit:
+        raise ProtocolError(Code.MESSAGE_TOO_LARGE, f"{size} bytes in one message; at most {limit} are taken")
+    return data
 
 
 class WebSocketTransport:
@@ -32,11 +40,7 @@ class WebSocketTransport:
             raise ClientLeft
         binary: bytes | None = message.get("bytes")
         data: str | bytes = message["text"] if binary is None else binary
-        size = len(data) if isinstance(data, bytes) else len(data.encode())
-        if size > self._limit:
-            text = f"{size} bytes in one message; at most {self._limit} are taken"
-            raise ProtocolError(Code.MESSAGE_TOO_LARGE, text)
-        return data
+        return within(self._limit, data)
 
     async def send(self, data: Data) -> None:
         try:
@@ -51,16 +55,17 @@ class WebSocketTransport:
             raise ClientLeft from error
 
 
-class WebSocketStream(ClientStream[str | bytes]):
+class WebSocketStream(ClientStream[Data]):
     """May raise `ConfigError` when it is made: the address asks for what cannot be."""
 
-    subprotocols: ClassVar[tuple[str, ...]] = ()  # one of them is agreed on if it is offered: browsers insist
+    subprotocols: ClassVar[tuple[str, ...]] = ()  # one of them is agreed on if it is offered
 
-    def __init__(self, name: str, websocket: WebSocket, recognizer: Recognizer, settings: ServerSettings) -> None:
-        offered: list[str] = websocket.scope.get("subprotocols", [])
-        chosen = next((each for each in offered if each in self.subprotocols), None)
-        transport = WebSocketTransport(websocket, settings.max_message_bytes, chosen)
-        super().__init__(name, transport, recognizer, settings)
+    def __init__(self, name: str, websocket: WebSocket, seat: Seat) -> None:
+        super().__init__(name, self.transport(websocket, seat), seat)
+
+    def transport(self, websocket: WebSocket, seat: Seat) -> Transport[Data]:
+        chosen = subprotocol(websocket, self.subprotocols)
+        return WebSocketTransport(websocket, seat.settings.max_message_bytes, chosen)
 
     @staticmethod
     def refused(code: Code, why: str | None = None) -> Response:

@@ -17,12 +17,11 @@ from ..streaming.config import AudioFormat, SessionConfig
 from ..streaming.errors import ConfigError
 from ..streaming.live import StreamSession
 from ..streaming.recognizer import Recognizer
+from . import logs
+from .admission import Admission, Seat
 from .deltas import Deltas
 from .mapping import patient, writable
 from .messages import Code, ProtocolError
-from .refusals import WHY
-from .sessions import Sessions
-from .settings import ServerSettings
 from .stream import ClientStream
 from .transport import ClientLeft, Data
 
@@ -107,18 +106,16 @@ class WyomingTransport:
 
 
 class WyomingStream(ClientStream[Packet]):
+    dialect = "wyoming"
     forgives = frozenset({Code.TRUNCATED_SAMPLE, Code.AUDIO_TOO_SHORT, Code.ENCODER_FAILED})
 
     def __init__(
         self,
         name: str,
         transport: WyomingTransport,
-        recognizer: Recognizer,
-        settings: ServerSettings,
-        busy: Callable[[], Code | None],
+        seat: Seat,
     ) -> None:
-        super().__init__(name, transport, recognizer, settings)
-        self._busy = busy
+        super().__init__(name, transport, seat)
         self._wishes = _Wishes()
         self._sound = _Sound()
         self._stream: StreamSession | None = None
@@ -156,13 +153,12 @@ class WyomingStream(ClientStream[Packet]):
     async def _hear(self, packet: Packet) -> None:
         if self._stream is None:
             self._sound = _convert(packet.data or msgspec.to_builtins(self._sound), _Sound)
-            if (code := self._busy()) is not None:
-                raise ProtocolError(code, WHY[code])
+            self.seat.begin(self.dialect)
             self._begin_text()
             audio = AudioFormat(sample_rate=self._sound.rate, channels=self._sound.channels)
             self._stream = self.begin(self._settings(), audio)
         width = self._sound.width
-        await self._stream.send(packet.payload if width == 2 else _floats(packet.payload, width, self._sound.channels))
+        await self.hear(packet.payload if width == 2 else _floats(packet.payload, width, self._sound.channels))
 
     async def _stop(self) -> None:
         """The client waits for one transcript, whatever was heard."""
@@ -210,21 +206,22 @@ class WyomingStream(ClientStream[Packet]):
         self.say(_message(kind, data or {}))
 
 
-async def listen(listener: Any, recognizer: Recognizer, settings: ServerSettings, sessions: Sessions) -> asyncio.Server:
-    """Serve Wyoming's clients on a listening socket."""
-
-    def busy() -> Code | None:
-        """A client has its place from the beginning, so that describing costs none; it counts once it sends audio."""
-        code = sessions.closed(alive=recognizer.engine.alive)
-        return None if code == Code.SERVER_FULL and sessions.count <= sessions.limit else code
+async def listen(listener: Any, admission: Admission) -> asyncio.Server:
+    """Serve Wyoming's clients on a listening socket. A client has its place from the beginning, and more than there are
+    may describe the server; it counts, and may be refused, once it sends audio.
+    """
+    settings, sessions = admission.settings, admission.sessions
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        logs.session.set(name := secrets.token_hex(4))
         transport = WyomingTransport(reader, writer, settings.max_message_bytes)
-        stream = WyomingStream(secrets.token_hex(4), transport, recognizer, settings, busy)
+        client = admission.access.stranger(writer.get_extra_info("peername")[0])
         try:
-            if not sessions.draining:
-                with sessions.entered(stream):
-                    await stream.run()
+            if not sessions.draining and sessions.count < settings.max_connections:
+                with admission.seated(client) as seat:
+                    stream = WyomingStream(name, transport, seat)
+                    with sessions.entered(stream):
+                        await stream.run()
         finally:
             writer.close()
 

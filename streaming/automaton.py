@@ -11,7 +11,8 @@ a blank.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import chain
 from typing import Final, Generic, TypeVar
 
 import numpy as np
@@ -19,8 +20,11 @@ from numpy.typing import NDArray
 
 from .meaning import Network
 from .vocabulary import BOUNDARY, Vocabulary
+from .work import TooLarge, Work
 
-LARGEST: Final = 60_000  # states
+LARGEST: Final = 30_000  # states, or arcs, of each machine on the way
+MOST_PAIRS: Final = 300_000  # of a token into a state and another one out of it, where one must not follow itself
+MOST_VISITS: Final = 1_000_000  # of nodes, while states are found that sequences of words lead to
 MOST_COMPLETIONS: Final = 500  # steps
 ENDLESS: Final = 1_000_000  # letters
 
@@ -28,10 +32,6 @@ Label = TypeVar("Label", bound=Hashable)
 Ints = NDArray[np.intp]
 _Arc = tuple[int, int]  # target, letters
 Bools = NDArray[np.bool_]
-
-
-class TooLarge(ValueError):
-    """The automaton has more than `LARGEST` states."""
 
 
 @dataclass(slots=True)
@@ -44,20 +44,38 @@ class Machine(Generic[Label]):
 
 def from_network(network: Network) -> Machine[str]:
     """The word sequences of a grammar (subset construction)."""
-    first = network.closure([network.start])
+    work = Work(MOST_VISITS)
+    single: dict[int, tuple[int, ...]] = {}  # closures of single nodes
+    reached: dict[tuple[int, ...], int] = {}  # states by the nodes that their words lead to
+
+    def closure_of(nodes: tuple[int, ...]) -> tuple[int, ...]:
+        for node in nodes:
+            if node not in single:
+                single[node] = network.closure(node, work)
+        if len(nodes) == 1:
+            return single[nodes[0]]
+        work.take(1 + sum(len(single[node]) for node in nodes) // 8)
+        return tuple(dict.fromkeys(chain.from_iterable(single[node] for node in nodes)))
+
+    first = closure_of((network.start,))
     index, closures = {first: 0}, [first]
     machine = Machine[str]([], [])
+    count = 0
     for closure in closures:  # grows on the way
         arcs: dict[str, int] = {}
         for word, nodes in network.steps(closure).items():
-            reached = network.closure(nodes)
-            if reached not in index:
-                index[reached] = len(closures)
-                closures.append(reached)
-            arcs[word] = index[reached]
+            work.take(len(nodes))
+            if nodes not in reached:
+                found = closure_of(nodes)
+                if found not in index:
+                    index[found] = len(closures)
+                    closures.append(found)
+                reached[nodes] = index[found]
+            arcs[word] = reached[nodes]
         machine.arcs.append(arcs)
         machine.ends.append(0 if network.ends(closure) else -1)
-        _check(len(closures))
+        count += len(arcs)
+        _check(max(count, len(closures)))
     return machine
 
 
@@ -82,23 +100,45 @@ def _child(machine: Machine[str], at: int, label: str) -> int:
 
 
 def minimal(machine: Machine[Label]) -> Machine[Label]:
-    """The smallest machine of the same language: states are told apart by what can follow (Moore 1956)."""
+    """The smallest machine of the same language (Hopcroft 1971): groups of states are split until all of a group lead
+    to the same groups. What was split is looked at again by its smaller half alone, so no chain of states is too long.
+    """
+    into: list[dict[Label, list[int]]] = [{} for _ in machine.arcs]
+    for state, arcs in enumerate(machine.arcs):
+        for label, target in arcs.items():
+            into[target].setdefault(label, []).append(state)
     group = _numbered(machine.ends)
-    while True:
-        finer = _numbered(
-            (group[s], frozenset((label, group[to]) for label, to in arcs.items()))
-            for s, arcs in enumerate(machine.arcs)
-        )
-        if max(finer) == max(group):
-            break
-        group = finer
+    members: list[set[int]] = [set() for _ in range(max(group) + 1)]
+    for state, number in enumerate(group):
+        members[number].add(state)
+    waiting = list(range(len(members)))
+    while waiting:
+        leading: dict[Label, list[int]] = {}  # states that lead into the group
+        for state in members[waiting.pop()]:
+            for label, sources in into[state].items():
+                leading.setdefault(label, []).extend(sources)
+        for sources in leading.values():
+            parts: dict[int, list[int]] = {}
+            for state in sources:
+                parts.setdefault(group[state], []).append(state)
+            for number, part in parts.items():
+                whole = members[number]
+                if len(part) == len(whole):
+                    continue
+                smaller = set(part) if 2 * len(part) <= len(whole) else whole.difference(part)
+                whole -= smaller
+                for state in smaller:
+                    group[state] = len(members)
+                waiting.append(len(members))  # if the whole still waits, so does the rest of it
+                members.append(smaller)
+    group = _numbered(group)
     size = max(group) + 1
-    arcs: list[dict[Label, int]] = [{} for _ in range(size)]
+    merged: list[dict[Label, int]] = [{} for _ in range(size)]
     ends = [-1] * size
     for state, target in enumerate(group):
-        arcs[target] = {label: group[to] for label, to in machine.arcs[state].items()}
+        merged[target] = {label: group[to] for label, to in machine.arcs[state].items()}
         ends[target] = machine.ends[state]
-    return Machine(arcs, ends)
+    return Machine(merged, ends)
 
 
 def _numbered(keys: Iterable[Hashable]) -> list[int]:
@@ -125,40 +165,48 @@ def letters(words: Machine[str], separator: str) -> Machine[str]:
     return machine
 
 
+@dataclass(slots=True)
+class _Spelling:
+    """Tokens by their letters, as a tree."""
+
+    tokens: list[int] = field(default_factory=list[int])  # that are written so far and no further
+    longer: dict[str, _Spelling] = field(default_factory=dict[str, "_Spelling"])
+
+
 def tokens(machine: Machine[str], vocabulary: Vocabulary) -> Machine[int]:
     """The same texts, in every way in which tokens can write them."""
-    texts = {token: text for token, text in enumerate(vocabulary.texts) if text and token != vocabulary.blank}
-    by_letter: dict[str, list[int]] = {}
-    for token, text in texts.items():
-        by_letter.setdefault(text[0], []).append(token)
+    root = _Spelling()
+    for token, text in enumerate(vocabulary.texts):
+        if text and token != vocabulary.blank:
+            spelling = root
+            for letter in text:
+                spelling = spelling.longer.setdefault(letter, _Spelling())
+            spelling.tokens.append(token)
     result = Machine[int]([], [])
     index, states = {0: 0}, [0]
+    count = 0
     for state in states:  # grows on the way
         arcs: dict[int, int] = {}
-        for letter in machine.arcs[state]:
-            for token in by_letter.get(letter, ()):
-                target = _read(machine, state, texts[token])
-                if target is not None:
-                    if target not in index:
+        read = [(state, root)]
+        for at, spelling in read:  # grows on the way
+            for letter, target in machine.arcs[at].items():
+                if (longer := spelling.longer.get(letter)) is not None:
+                    if longer.longer:
+                        read.append((target, longer))
+                    if longer.tokens and target not in index:
                         index[target] = len(states)
                         states.append(target)
-                    arcs[token] = index[target]
+                    arcs.update((token, index[target]) for token in longer.tokens)
+        count += len(arcs)
+        _check(count)
         result.arcs.append(arcs)
         result.ends.append(machine.ends[state])
     return result
 
 
-def _read(machine: Machine[str], state: int, text: str) -> int | None:
-    for letter in text:
-        if letter not in machine.arcs[state]:
-            return None
-        state = machine.arcs[state][letter]
-    return state
-
-
-def _check(states: int) -> None:
-    if states > LARGEST:
-        raise TooLarge(f"more than {LARGEST} states")
+def _check(count: int, most: int = LARGEST) -> None:
+    if count > most:
+        raise TooLarge(f"more than {most} states")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -204,6 +252,7 @@ class Automaton:
         targets = np.array([target for _, target, _ in arcs], np.intp)
         first = np.flatnonzero(token == vocabulary.blank)
         doubled = [at for at, (source, _, t) in enumerate(arcs) if (source, t) in cell]
+        _check(sum(len(into[arcs[at][0]]) for at in doubled), MOST_PAIRS)
         others = [
             [cell[arcs[at][0], t] for t in (vocabulary.blank, *into[arcs[at][0]]) if t != arcs[at][2]] for at in doubled
         ]

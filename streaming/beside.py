@@ -5,34 +5,38 @@ from __future__ import annotations
 import logging
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import huggingface_hub
 from huggingface_hub.errors import HfHubHTTPError
 
 from .calibration import FILE, load_calibration
 from .decoding import Assets
-from .lm import LanguageModel, find, find_in_checkpoint
+from .errors import LanguageModelError
+from .lm import Files, LanguageModel, find, find_in_checkpoint
 from .vocabulary import Vocabulary
-
-if TYPE_CHECKING:
-    from .xlsr_load import Source
+from .xlsr_load import BUNDLED, Source
 
 log = logging.getLogger("xlsr_live.model")
 
 
 def load_assets(source: Source, vocabulary: Vocabulary, lm: Path | str | None = None) -> Assets:
-    """`lm` is the file or folder of a language model, "none", or None: the checkpoint's own, if it has one and
-    flashlight-text is installed. Raises `ModelError` and `LanguageModelError`.
+    """`lm` is the file or folder of a language model; "bundled", the one in the package; "none"; or None: the
+    checkpoint's own, if it has one and flashlight-text is installed. Raises `ModelError` and `LanguageModelError`.
     """
     own = lm is None and find_spec("flashlight") is not None
     folder = _folder(source, [FILE, "language_model/*"] if own else [FILE])
-    if lm is not None:
-        files = find(Path(lm).expanduser()) if str(lm) != "none" else None
-    else:
-        files = find_in_checkpoint(folder) if own and folder else None
-        if not own and folder and (folder / "language_model").is_dir():
+    files: Files | None = None
+    if own:
+        files = find_in_checkpoint(folder) if folder else None
+    elif lm is None:
+        if folder and source.name != "bundled" and (folder / "language_model").is_dir():
             log.warning("%s has a language model, which needs: pip install 'xlsr-live[lm]'", source.name)
+    elif str(lm) == "bundled":
+        if (files := find_in_checkpoint(BUNDLED)) is None:
+            raise LanguageModelError("this package was built without a language model: name one with --lm PATH")
+    elif str(lm) != "none":
+        files = find(Path(lm).expanduser())
     return Assets(
         calibration=load_calibration(folder) if folder else None,
         language_model=LanguageModel(files, vocabulary) if files else None,

@@ -2,10 +2,10 @@
 
 The raw measure of a word is the product of its tokens' probabilities at their best frames. It is not a probability, and
 how far off it is depends on how well the utterance as a whole is heard. A `Curve` corrects both: Platt's logistic map
-(1999) of the measure, with a temperature, and of the utterance's level, the mean log-probability of its tokens on the
-greedy path. It is fitted for a checkpoint and kept beside it. So corrected, the product does better than mean or
-minimum and as well as the best of Tsallis' and Renyi's entropies (Laptev and Ginsburg, arXiv 2212.08703), which would
-cost a pass over every frame: see `tests/measure_confidence.py`.
+(1999) of the measure, with a temperature, and of the utterance's level, the geometric mean of the probabilities of its
+tokens on the greedy path, both in logits. It is fitted for a checkpoint and kept beside it. So corrected, the product
+does better than mean or minimum and as well as the best of Tsallis' and Renyi's entropies (Laptev and Ginsburg, arXiv
+2212.08703), which would cost a pass over every frame: see `tests/measure_confidence.py`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,11 @@ _ROUNDS: Final = 50  # of Newton's method, which needs about ten
 
 
 class Curve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """logit(confidence) = logit(product of the tokens' probabilities) / temperature + level x `level` + offset."""
+    """logit(confidence) = logit(product of the tokens' probabilities) / temperature + `level` x logit(level) + offset.
+
+    The level in logits, not in logarithms, because a search writes words also where little is heard: there logarithms
+    tell too much apart, and near certainty too little.
+    """
 
     temperature: float = 1.0
     level: float = 0.0
@@ -47,7 +51,7 @@ class Curve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     def __call__(self, scores: Float64, levels: Float64) -> Float64:
         """Confidences of words, from their log-probabilities and the levels of their utterances."""
-        return _sigmoid(_logit(scores) / self.temperature + self.level * levels + self.offset)
+        return _sigmoid(_logit(scores) / self.temperature + self.level * _logit(levels) + self.offset)
 
 
 class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -86,7 +90,7 @@ class Reliability:
 
 
 def level(words: Sequence[DecodedWord]) -> float:
-    """Mean log-probability of all tokens of the words; 0 without words."""
+    """Mean log-probability of all tokens of the words, that of their geometric mean; 0 without words."""
     tokens = sum(word.tokens for word in words)
     return sum(word.score for word in words) / tokens if tokens else 0.0
 
@@ -112,14 +116,22 @@ def fit(scores: Float64, levels: Float64, right: NDArray[np.bool_]) -> Curve:
             f"{len(right)} words, {int(right.sum())} of them right: "
             f"at least {MIN_WORDS} are needed to calibrate, some of them right and some wrong"
         )
-    features = np.column_stack((_logit(scores), levels, np.ones(len(right))))
+    features = np.column_stack((_logit(scores), _logit(levels), np.ones(len(right))))
     prior = np.array([1.0, 0.0, 0.0])
+    signed = features * np.where(right, 1, -1)[:, None]
+
+    def unlikely(weights: NDArray[np.floating]) -> float:
+        return float(np.logaddexp(0, -signed @ weights).sum() + _PRIOR / 2 * np.square(weights - prior).sum())
+
     weights = prior
     for _ in range(_ROUNDS):
         likely = _sigmoid(features @ weights)
         slope = features.T @ (likely - right) + _PRIOR * (weights - prior)
         bend = (features.T * (likely * (1 - likely))) @ features + _PRIOR * np.eye(3)
         step = np.linalg.solve(bend, slope)
+        before = unlikely(weights)
+        while np.abs(step).max() > 1e-9 and unlikely(weights - step) > before:
+            step = step / 2  # where the map is steep, a whole step goes too far
         weights = weights - step
         if np.abs(step).max() < 1e-9:
             break

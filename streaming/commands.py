@@ -12,24 +12,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import lru_cache
 from itertools import groupby, pairwise
 from math import exp, inf, log
 from typing import Final
 
 import numpy as np
 
-from .automaton import Automaton, TooLarge, from_network
+from .automaton import Automaton, from_network
 from .decode import DecodedWord, confidence, decode
 from .errors import ConfigError, GrammarError
 from .grammar import Grammar, parse_grammar
 from .meaning import Meaning, Network
 from .nbest import alternatives
 from .spelling import Speller
-from .viterbi import NEVER, Ints, Path, Rows, Viterbi, relative
+from .viterbi import NEVER, Path, Rows, Viterbi, relative
 from .vocabulary import Vocabulary
+from .work import TooLarge, Work
 
 BEAM: Final = 60.0  # nats; a dearer command is never accepted
+MOST_FRAMES: Final = 1_500  # 30 s; what takes longer is no command
+MOST_RIVALS: Final = 32  # paths that an early decision looks at; where more are left it is too early
+EARLY_READING: Final = 30_000  # as `MOST_READING`, for all that they can still mean
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +71,8 @@ class Decision:
     frame: int  # up to which the utterance had been heard
     early: bool = False
     others: tuple[Hypothesis, ...] = ()  # with other meanings, the best first
+    woken: int | None = None  # the frame after the wake phrase, if it was said in this utterance
+    asleep: bool = False  # nothing counts before the wake phrase is said
 
     @property
     def score(self) -> float:
@@ -85,10 +91,16 @@ class Commands:
             self.automaton = Automaton.build(from_network(self.network), vocabulary)
         except TooLarge as error:
             raise GrammarError(f"the grammar is too large: {error}", 1, 1) from error
+        automaton = self.automaton
+        self.finished = np.flatnonzero(automaton.ends[automaton.owner] >= 0)  # cells in which a command may end
+        # Letters of the longest command through each cell, very many where there is no longest; and of the longest
+        # word through, or after, each state.
+        self.longest = automaton.longest(vocabulary)[automaton.owner]
+        self.longest_word = automaton.longest(vocabulary, words=True)
 
-    def interpret(self, texts: Iterable[str]) -> Meaning | None:
-        """What words that were heard mean."""
-        return self.network.interpret([unit for text in texts for unit in self._speller.units(text)])
+    def interpret(self, texts: Iterable[str], work: Work | None = None) -> Meaning | None:
+        """What words that were heard mean; as `Network.interpret`."""
+        return self.network.interpret([unit for text in texts for unit in self._speller.units(text)], work)
 
     def understand(self, typed: str) -> Meaning | None:
         """What typed words mean."""
@@ -100,42 +112,50 @@ class Commands:
         tokens: list[int] = path.tokens.tolist()
         return "".join(self.vocabulary.texts[token] for token, _ in groupby(tokens))
 
-    @cached_property
-    def longest(self) -> Ints:
-        """Letters of the longest command through each cell; very many where there is no longest."""
-        return self.automaton.longest(self.vocabulary)[self.automaton.owner]
 
-    @cached_property
-    def longest_word(self) -> Ints:
-        """Letters of the longest word through, or after, each state."""
-        return self.automaton.longest(self.vocabulary, words=True)
+@lru_cache(maxsize=16)
+def compiled(grammar: str, vocabulary: Vocabulary) -> Commands:
+    """The commands of a grammar, compiled once for all who use it. Takes up to a second. Raises `GrammarError`."""
+    return Commands(grammar, vocabulary)
 
 
 class Listener:
     """One utterance: `push` its rows as they come, then `finish`. A decision that is made `early` stands."""
 
-    def __init__(self, commands: Commands, strictness: Strictness | None = None, *, early: bool = True) -> None:
+    def __init__(
+        self, commands: Commands, strictness: Strictness | None = None, *, early: bool = True, frame: int = 0
+    ) -> None:
         self.decision: Decision | None = None
         self._may_be_early = early
         self._commands = commands
         self._strictness = strictness or Strictness()
-        self._viterbi = Viterbi(commands.automaton)
+        self._viterbi = Viterbi(commands.automaton, frame)
         self._rows: list[Rows] = []
         self._quiet = 0  # frames since the free path had a token that writes
         self._silent = np.array([not text.strip() for text in commands.vocabulary.texts])
 
     def push(self, rows: Rows) -> Decision | None:
         """Take log-probabilities of the next frames, (frames, vocabulary); return a decision that is made early."""
+        rows = rows[: self._viterbi.begun + MOST_FRAMES + 1 - self._viterbi.frame]
+        if not len(rows):
+            return None
         self._rows.append(rows)
         made = self.decision
-        silent = self._silent[rows.argmax(axis=1)] if len(rows) else ()
-        for index, row in enumerate(relative(rows) if len(rows) else ()):
-            begin = 0.0 if self._viterbi.frame == 0 else -inf
+        silent = self._silent[rows.argmax(axis=1)]
+        for index, row in enumerate(relative(rows)):
+            begin = 0.0 if self._viterbi.frame == self._viterbi.begun else -inf
             self._viterbi.step(row, enter=begin, floor=np.float32(-BEAM))
             self._quiet = self._quiet + 1 if silent[index] else 0
             if self._may_be_early and self.decision is None and self._quiet == self._strictness.settle:
                 self.decision = self._early()
         return self.decision if made is None else None
+
+    def fork(self) -> Listener:
+        """A copy that goes its own way."""
+        fork = Listener(self._commands, self._strictness, early=self._may_be_early)
+        fork.decision, fork._quiet = self.decision, self._quiet
+        fork._viterbi, fork._rows = self._viterbi.fork(), list(self._rows)
+        return fork
 
     def finish(self, others: int = 0) -> Decision:
         """The utterance is over. Also tells up to so many `others` that it might have been."""
@@ -148,16 +168,15 @@ class Listener:
 
     def judge(self) -> Decision:
         """What the decision would be if the utterance ended here; an early one does not change it."""
-        ends = [c for c in np.flatnonzero(self._viterbi.scores > NEVER) if self._ends(int(c))]
-        best = max(ends, key=lambda cell: self._viterbi.scores[cell], default=None)
-        if best is None:
-            return Decision(False, None, self._viterbi.frame)
-        hypothesis = self._hypothesis(self._viterbi.trace(int(best)))
-        return Decision(self._accepts(hypothesis), hypothesis, self._viterbi.frame)
-
-    def _ends(self, cell: int) -> bool:
-        automaton = self._commands.automaton
-        return bool(automaton.ends[automaton.owner[cell]] >= 0)
+        frame, ends = self._viterbi.frame, self._commands.finished
+        nothing = Decision(False, None, frame)
+        if frame == self._viterbi.begun or frame > self._viterbi.begun + MOST_FRAMES:
+            return nothing
+        best = int(ends[self._viterbi.scores[ends].argmax()])
+        if self._viterbi.scores[best] == NEVER:
+            return nothing
+        hypothesis = self._hypothesis(self._viterbi.trace(best))
+        return Decision(self._accepts(hypothesis), hypothesis, frame) if hypothesis else nothing
 
     def _accepts(self, heard: Hypothesis) -> bool:
         least = self._strictness
@@ -181,12 +200,19 @@ class Listener:
         if not decision.accepted or decision.best is None:
             return None
         allowed = 2 * log(self._strictness.score) * self._commands.longest
-        for cell in np.flatnonzero(self._viterbi.scores >= np.maximum(allowed, -BEAM)):
-            path = self._viterbi.trace(int(cell))
-            if self._letter_cost(path) <= self._strictness.letter_cost and self._can_be_accepted(path):
-                for meaning in self._meanings(path):
-                    if meaning is None or not _same(meaning, decision.best.meaning):
-                        return None
+        rivals = np.flatnonzero(self._viterbi.scores >= np.maximum(allowed, -BEAM))
+        if len(rivals) > MOST_RIVALS:
+            return None
+        work = Work(EARLY_READING)
+        try:
+            for cell in rivals:
+                path = self._viterbi.trace(int(cell))
+                if self._letter_cost(path) <= self._strictness.letter_cost and self._can_be_accepted(path):
+                    for meaning in self._meanings(path, work):
+                        if meaning is None or not _same(meaning, decision.best.meaning):
+                            return None
+        except TooLarge:
+            return None
         return replace(decision, early=True)
 
     def _can_be_accepted(self, path: Path) -> bool:
@@ -205,12 +231,13 @@ class Listener:
         ended = bool(automaton.ends[state] >= 0) and last <= allowed * words[-1].tokens
         return (ended or since <= ahead) and _within([*costs, last - since], words, allowed)
 
-    def _meanings(self, path: Path) -> Iterator[Meaning | None]:
+    def _meanings(self, path: Path, work: Work) -> Iterator[Meaning | None]:
         """What a path can still become to mean; None where that is too much to tell."""
         commands = self._commands
         so_far = commands.text(path)
         for rest in commands.automaton.completions(int(commands.automaton.owner[path.cell]), commands.vocabulary):
-            yield None if rest is None else commands.interpret((so_far + rest).split())
+            work.take(len(so_far) + len(rest or ""))
+            yield None if rest is None else commands.interpret((so_far + rest).split(), work)
 
     # ── what a path says ──
 
@@ -226,21 +253,24 @@ class Listener:
         ends = np.flatnonzero(~self._silent[path.tokens] & np.append(path.tokens[1:] != path.tokens[:-1], True)) + 1
         return float(np.add.reduceat(path.costs, [0, *ends[ends < len(path.costs)].tolist()]).max())
 
-    def _hypothesis(self, path: Path) -> Hypothesis:
+    def _hypothesis(self, path: Path) -> Hypothesis | None:
+        """None where it would take too long to tell what it means."""
         words, costs = self._words(path)
         meaning = self._commands.interpret([word.text for word in words])
-        assert meaning is not None  # a path through the automaton is in the grammar
+        if meaning is None:
+            return None
         worst = max(cost / word.tokens for cost, word in zip(costs, words, strict=True))
         closeness = exp(-sum(costs) / sum(word.tokens for word in words))
         text = self._commands.vocabulary.join(word.text for word in words)
-        letter = self._letter_cost(path)
-        return Hypothesis(meaning, tuple(words), text, (closeness * confidence(words)) ** 0.5, exp(-worst), letter)
+        score = (closeness * confidence(words)) ** 0.5
+        at = tuple(replace(word, start=path.start + word.start, end=path.start + word.end) for word in words)
+        return Hypothesis(meaning, at, text, score, exp(-worst), self._letter_cost(path))
 
     def _others(self, count: int, best: Hypothesis) -> Iterator[Hypothesis]:
         told = [best.meaning]
         for path in alternatives(self._viterbi, relative(np.concatenate(self._rows)), self._commands.vocabulary):
             heard = self._hypothesis(path)
-            if not any(_same(heard.meaning, meaning) for meaning in told):
+            if heard and not any(_same(heard.meaning, meaning) for meaning in told):
                 told.append(heard.meaning)
                 yield heard
                 if len(told) > count:

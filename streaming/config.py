@@ -54,6 +54,13 @@ class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     hotwords: tuple[str, ...] = ()  # phrases to be written where they nearly were: "PHRASE" or "PHRASE:BOOST"
     lm_for: Literal["finals", "all", "none"] = "finals"  # what a language model, where there is one, takes part in
     nbest: int = 0  # hypotheses that a final tells, with a language model
+    grammar: str = ""  # of voice commands: its text; each utterance is then told as a command or as rejected
+    command_score: float = 0.5  # least score of a command
+    command_word_score: float = 0.05  # least score of each of its words
+    command_alternatives: int = 0  # others that a command might have been, to be told
+    wake: str = ""  # a phrase that must be said before a command
+    wake_score: float = 0.5  # least score of it
+    wake_ms: int = 5_000  # so long after it a command may begin that is an utterance of its own
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -68,6 +75,12 @@ class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         _check("left_context_ms", self.left_context_ms, 0, 30_000, "ms")
         _check("max_utterance_ms", self.max_utterance_ms, 2_000, 60_000, "ms")
         _check("nbest", self.nbest, 0, 50, "")
+        _check("command_score", self.command_score, 0.01, 1, "")
+        _check("command_word_score", self.command_word_score, 0, 1, "")
+        _check("command_alternatives", self.command_alternatives, 0, 20, "")
+        _check("wake", len(self.wake), 0, LONGEST_HOTWORD, "characters")
+        _check("wake_score", self.wake_score, 0.01, 0.99, "")
+        _check("wake_ms", self.wake_ms, 0, 60_000, "ms")
         read_hotwords(self.hotwords)
         if self.nbest and self.appends:
             raise ConfigError("nbest needs finals 'full'")

@@ -4,10 +4,16 @@ The worker never idles while something waits: it takes the most urgent request, 
 while that batch runs the next one gathers. If a batch fails its requests are tried one by one, so that one bad request
 takes nobody else's audio with it; every waiter gets an answer or an `EngineError`, also when the worker dies.
 
+A thread that hangs in the encoder cannot be stopped. `rescue` fails what it was to answer and puts another in its
+place; when it comes back it finds that it has been replaced and ends. What the encoder remembers of the utterances it
+was at stays as it is until then, since it may still write there.
+
 A request is a whole pass or a step that goes on from what the encoder remembers of an utterance; a batch holds one
 kind. Requests that name one memory stand in one lane: they run in the order in which they came, never two in one batch,
 and an urgent one hurries those before it. What is remembered is forgotten between batches, when it has been released or
 its `Memory` is gone, so that a session that vanishes leaves nothing.
+
+A second thread searches answers, where decoding them takes long: one after the other, in the order of the answers.
 """
 
 from __future__ import annotations
@@ -19,23 +25,27 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .counters import EngineCounters
 from .errors import EngineError
 from .ladder import Ladder, Level
 from .windows import Memory, Recall, Reuse
 
 Float32 = NDArray[np.float32]
+T = TypeVar("T")
 
 _LOOK = 64  # requests that may not fit into a batch before the worker stops looking for more that do
 _LOOK_AGAIN = 0.25  # seconds for which a level is believed
 _GRACE = 0.5  # seconds in which every answer is in time: finals are due at once
+_MOST_HUNG = 3  # workers that never came back, before the engine gives up
+_FAILING = 3  # failures in a row that make it unsound
 
 log = logging.getLogger("xlsr_live.engine")
 
@@ -70,7 +80,7 @@ class Encoder(Protocol):
         ...
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Job:
     deadline: float
     asked: float  # when
@@ -97,22 +107,11 @@ class _Lane:
         return isinstance(self.jobs[0].reuse, Reuse)
 
 
+class _Replaced(Exception):
+    """This thread has been given up while it was in the encoder."""
+
+
 _Queue = list[tuple[float, int, int, _Lane]]  # heap of (due, order of the first job, ticket, lane)
-
-
-@dataclass(slots=True)
-class EngineCounters:
-    """Since the start of the engine."""
-
-    batches: int = 0
-    requests: int = 0  # answered
-    steps: int = 0  # of these, cached steps
-    late: int = 0  # of these, after their deadline
-    withdrawn: int = 0  # not encoded, as nobody wanted the answer any more
-    failures: int = 0  # requests that got an error
-    samples: int = 0  # encoded, without padding
-    busy_s: float = 0.0  # the encoder worked
-    most_queued: int = 0
 
 
 class Engine:
@@ -128,19 +127,34 @@ class Engine:
         self._queues: tuple[_Queue, _Queue] = ([], [])  # whole passes, steps
         self._lanes: dict[int, _Lane] = {}  # that are not empty, by the number of their memory
         self._queued = 0
-        self._batch: list[_Job] = []  # in the worker's hands
+        self._batch: list[_Job] = []  # in the worker's hands, not answered yet
+        self._begun: float | None = None  # when it last called the encoder, while it is there
+        self._turn = 0  # of the worker; another has been replaced
+        self._hung: dict[int, set[int]] = {}  # by turn: memories that a replaced worker may still write to
+        self._failed = 0  # requests in a row
         self._order = count(1)
         self._memories: dict[int, weakref.finalize[Any, Memory]] = {}  # by number; calling one puts it into `_gone`
         self._gone: deque[int] = deque()  # to be forgotten
         self._changed = threading.Condition()
         self._closing = False
-        self._thread = threading.Thread(target=self._run, name="xlsr-engine", daemon=True)
-        self._thread.start()
+        self._searcher = ThreadPoolExecutor(1, "xlsr-search")
+        self._thread = self._start()
 
     @property
     def alive(self) -> bool:
         """Whether requests will be answered."""
         return self._thread.is_alive() and not self._closing
+
+    @property
+    def sound(self) -> bool:
+        """Whether the encoder's last answers were answers: not since a worker was replaced, or failures in a row."""
+        return self._failed < _FAILING
+
+    @property
+    def working_s(self) -> float:
+        """How long the encoder has been at its present call, in seconds; 0 while it has none."""
+        begun = self._begun
+        return 0.0 if begun is None else self._clock() - begun
 
     @property
     def queued(self) -> int:
@@ -149,7 +163,8 @@ class Engine:
 
     @property
     def level(self) -> Level:
-        """How much sessions should give up now, judged by how late answers come; nothing if not `adaptive`."""
+        """How much sessions should give up now, judged by how late answers and searches come; nothing if not
+        `adaptive`."""
         now = self._clock()
         if self._ladder is not None and now - self._judged > _LOOK_AGAIN:
             with self._changed:
@@ -178,6 +193,11 @@ class Engine:
                 job.future.set_exception(EngineError("the encoder is not running"))
                 return job.future
             lane = _Lane()
+            if reuse is not None and self._untouchable(reuse.memory.number):
+                if isinstance(reuse, Reuse):
+                    job.future.set_exception(EngineError("the encoder hangs in an earlier step of this utterance"))
+                    return job.future
+                job.reuse = reuse = None
             if reuse is not None:
                 self._watch(reuse.memory)
                 lane = self._lanes.setdefault(reuse.memory.number, lane)
@@ -203,6 +223,29 @@ class Engine:
             goodbye.atexit = False
             self._memories[memory.number] = goodbye
 
+    def search(
+        self, run: Callable[[], T], *, deadline: float, wanted: Callable[[], bool] = lambda: True
+    ) -> Future[T | None]:
+        """Decode an answer whose request had that deadline: beside the event loops and the encoder, in the order of
+        these calls. None if `wanted()` was false when its turn came. Raises `EngineError` if the engine is closed.
+        """
+        asked = self._clock()
+
+        def search() -> T | None:
+            if not wanted():
+                return None
+            found = run()
+            now = self._clock()
+            self.counters.searches += 1
+            self.counters.late_searches += now > deadline
+            self._judge(now, asked, deadline)
+            return found
+
+        try:
+            return self._searcher.submit(search)
+        except RuntimeError as error:
+            raise EngineError("the engine is closed") from error
+
     def release(self, memory: Memory) -> None:
         """Withdraw what still waits for an utterance, and forget what the encoder remembers of it."""
         with self._changed:
@@ -214,31 +257,89 @@ class Engine:
             goodbye()
             self._changed.notify()
 
-    def close(self) -> None:
-        """Finish the batch under way, fail what still waits, stop the thread."""
+    def rescue(self, patience_s: float) -> bool:
+        """Replace the worker if the encoder has been at one call for longer than that; True if it was.
+
+        Its waiters get an `EngineError`. Once several have been replaced and not one of them came back, the engine
+        closes instead.
+        """
+        with self._changed:
+            if self._closing or self.working_s <= patience_s:
+                return False
+            memories = {job.reuse.memory.number for job in self._batch if job.reuse is not None}
+            self._hung[self._turn] = memories
+            stuck, self._batch, self._begun = self._batch, [], None
+            for number in memories & self._lanes.keys():
+                stuck += self._split(self._lanes.pop(number))
+            self._turn += 1
+            self._failed = _FAILING
+            self.counters.restarts += 1
+            self.counters.failures += len(stuck)
+            given_up = len(self._hung) > _MOST_HUNG
+            if not given_up:
+                self._thread = self._start()
+        log.error(
+            "the encoder has not answered for %g s; %s", patience_s, "giving up" if given_up else "worker replaced"
+        )
+        _fail(stuck, f"the encoder did not answer within {patience_s:g} s")
+        if given_up:
+            self._fail_all()
+        return True
+
+    def _split(self, lane: _Lane) -> list[_Job]:
+        """Take a lane apart whose memory is not to be touched: its passes do without, its steps are returned."""
+        steps = [job for job in lane.jobs if isinstance(job.reuse, Reuse)]
+        for job in lane.jobs:
+            if not isinstance(job.reuse, Reuse):
+                job.reuse = None
+                self._queue(_Lane(deque([job])))
+        lane.jobs, lane.ticket = deque(), 0
+        self._queued -= len(steps)
+        return steps
+
+    def _untouchable(self, number: int) -> bool:
+        return any(number in memories for memories in self._hung.values())
+
+    def close(self, timeout: float | None = None) -> None:
+        """Finish the batch under way and the searches, fail what still waits, stop the threads; wait for them at most
+        `timeout` seconds.
+        """
         with self._changed:
             self._closing = True
             self._changed.notify()
+        self._searcher.shutdown(wait=False)
         if threading.current_thread() is not self._thread:
-            self._thread.join()
+            self._thread.join(timeout)
 
-    def _run(self) -> None:
+    def _start(self) -> threading.Thread:
+        thread = threading.Thread(target=self._run, args=(self._turn,), name="xlsr-engine", daemon=True)
+        thread.start()
+        return thread
+
+    def _run(self, turn: int) -> None:
         try:
             while self._next_batch():
-                self._encode(self._batch)
-                self._batch = []  # a waiting worker must not keep the last sessions and their audio alive
+                self._encode(self._batch.copy(), turn)
+        except _Replaced:
+            log.warning("a worker that was replaced has come back; its answers are dropped")
         except BaseException:
             log.exception("the encoder's worker died")
-        finally:
-            with self._changed:
-                self._closing = True
-                lanes = {id(lane): lane for queue in self._queues for *_, lane in queue}
-                left = [*self._batch, *(job for lane in lanes.values() for job in lane.jobs)]
-                self._batch, self._queues, self._queued = [], ([], []), 0
-                self._lanes.clear()
-            for job in left:
-                if not job.future.done() and (job.future.running() or job.future.set_running_or_notify_cancel()):
-                    job.future.set_exception(EngineError("the encoder was stopped before it answered this request"))
+        with self._changed:
+            memories = self._hung.pop(turn, None)
+            if memories is not None:
+                self._gone += memories
+                self._changed.notify()
+                return
+        self._fail_all()
+
+    def _fail_all(self) -> None:
+        with self._changed:
+            self._closing = True
+            lanes = {id(lane): lane for queue in self._queues for *_, lane in queue}
+            left = [*self._batch, *(job for lane in lanes.values() for job in lane.jobs)]
+            self._batch, self._queues, self._queued = [], ([], []), 0
+            self._lanes.clear()
+        _fail(left, "the encoder was stopped before it answered this request")
 
     def _next_batch(self) -> bool:
         """Wait for work; False on close."""
@@ -255,6 +356,8 @@ class Engine:
     def _forget(self) -> None:
         while self._gone:
             number = self._gone.popleft()
+            if self._untouchable(number):  # it comes again
+                continue
             if number in self._memories and not self._memories[number].alive:
                 del self._memories[number]
             self._encoder.release(number)
@@ -315,9 +418,9 @@ class Engine:
         recalls = [job.reuse if isinstance(job.reuse, Recall) else None for job in batch]
         return self._encoder.encode([job.samples for job in batch], recalls)
 
-    def _encode(self, batch: list[_Job]) -> None:
-        self.counters.batches += 1
+    def _encode(self, batch: list[_Job], turn: int) -> None:
         begun = self._clock()
+        self._enter(turn, begun)
         try:
             answers = self._run_batch(batch)
             if len(answers) != len(batch):
@@ -325,24 +428,57 @@ class Engine:
         except Exception as error:
             if len(batch) > 1:
                 for job in batch:
-                    self._encode([job])
+                    self._encode([job], turn)
                 return
+            self._leave(turn, batch)
             log.exception("a request of %d samples failed", len(batch[0].samples))
+            self._failed += 1
             self.counters.failures += 1
-            why = str(error) if isinstance(error, EngineError) else f"the encoder failed: {type(error).__name__}"
-            batch[0].future.set_exception(EngineError(why))
+            _fail(
+                batch, str(error) if isinstance(error, EngineError) else f"the encoder failed: {type(error).__name__}"
+            )
             return
+        self._leave(turn, batch)
+        self._failed = 0
         now = self._clock()
         self.counters.busy_s += now - begun
+        self.counters.batch_sizes.observe(len(batch))
         for job, rows in zip(batch, answers, strict=True):
             self._count(job, now)
             job.future.set_result(rows)
 
+    def _enter(self, turn: int, now: float) -> None:
+        with self._changed:
+            if turn != self._turn:
+                raise _Replaced
+            self._begun = now
+            self.counters.batches += 1
+
+    def _leave(self, turn: int, batch: list[_Job]) -> None:
+        """The answers of the batch are the caller's to give from here on. Keeps no job: a waiting worker must not keep
+        the last sessions and their audio alive."""
+        with self._changed:
+            if turn != self._turn:
+                raise _Replaced
+            self._begun = None
+            self._batch = [job for job in self._batch if job not in batch]
+
     def _count(self, job: _Job, now: float) -> None:
+        stepping = isinstance(job.reuse, Reuse)
+        (self.counters.step_waits if stepping else self.counters.pass_waits).observe(now - job.asked)
         self.counters.requests += 1
-        self.counters.steps += isinstance(job.reuse, Reuse)
+        self.counters.steps += stepping
         self.counters.late += now > job.deadline
         self.counters.samples += len(job.samples)
+        self._judge(now, job.asked, job.deadline)
+
+    def _judge(self, now: float, asked: float, deadline: float) -> None:
         if self._ladder is not None:
             with self._changed:
-                self._ladder.answered(now, waited=now - job.asked, allowed=max(job.deadline - job.asked, _GRACE))
+                self._ladder.answered(now, waited=now - asked, allowed=max(deadline - asked, _GRACE))
+
+
+def _fail(jobs: list[_Job], why: str) -> None:
+    for job in jobs:
+        if not job.future.done() and (job.future.running() or job.future.set_running_or_notify_cancel()):
+            job.future.set_exception(EngineError(why))

@@ -92,6 +92,8 @@ class Grammar:
 
 def parse_grammar(text: str) -> Grammar:
     """Read a grammar. Raises `GrammarError`; which rules exist is looked at when the grammar is compiled."""
+    if len(text) > LONGEST:
+        _fail(f"the grammar has {len(text)} characters; at most {LONGEST} are taken", NOWHERE)
     return _Parser(text).grammar()
 
 
@@ -129,12 +131,15 @@ _TOKEN: Final = re.compile(
       | (?P<word>[^\s\#<>+*{}"()\[\]|:=]+)""",
     re.VERBOSE,
 )
-_USE: Final = re.compile(r"<\s*([^\s<>]+)(?:\s+(\d+)\s*\.\.\s*(\d+))?\s*>")
-_COUNT: Final = re.compile(r"\{\s*(\d+)\s*(,?)\s*(\d*)\s*\}")
+_USE: Final = re.compile(r"<\s*([^\s<>]+)(?:\s+(\d{1,9})\s*\.\.\s*(\d{1,9}))?\s*>")
+_COUNT: Final = re.compile(r"\{\s*(\d{1,9})\s*(,?)\s*(\d{0,9})\s*\}")
 _NAME: Final = re.compile(r"[^\W\d][\w-]*")
-_INTEGER: Final = re.compile(r"-?\d+")
+_INTEGER: Final = re.compile(r"-?\d{1,18}")
+LONGEST: Final = 20_000  # characters of a grammar
+_LONGEST_WORD: Final = 100  # characters
 _MOST_REPEATS: Final = 1_000
-_DEEPEST: Final = 100  # brackets within brackets
+_MOST_SUFFIXES: Final = 3  # of one word, rule or group
+_DEEPEST: Final = 30  # brackets within brackets
 
 
 class _Token(NamedTuple):
@@ -196,7 +201,9 @@ class _Parser:
 
     def _suffixed(self) -> Expression:
         body = self._atom()
-        while self._is("=") or self._look().kind == "count":
+        for _ in range(_MOST_SUFFIXES):
+            if not self._is("=") and self._look().kind != "count":
+                break
             token = self._take()
             body = Worth(body, self._value()) if token.text == "=" else Repeat(body, *self._counted(token))
         return body
@@ -204,6 +211,8 @@ class _Parser:
     def _atom(self) -> Expression:
         token = self._take()
         if token.kind == "word":
+            if len(token.text) > _LONGEST_WORD:
+                _fail(f"a word of more than {_LONGEST_WORD} characters", token.at)
             return Word(token.text, token.at)
         if token.kind == "use":
             return Use(*self._used(token), token.at)

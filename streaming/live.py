@@ -16,38 +16,44 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import CancelledError, Executor, Future
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import CancelledError, Future
+from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .decoding import Search, Transcript
 from .engine import Engine
 from .errors import SessionClosed, XlsrLiveError
 from .events import Event, Partial
 from .session import Session
-from .utterance import Request
+from .utterance import Found, Request
 
 _PIECE_BYTES = 32_768  # so that one large packet cannot ask for more room than a session has
 _PIECE_SAMPLES = 8_192
 _EVENT_LIMIT = 256  # unread events before partials are coalesced
 
 Clock = Callable[[], float]
+T = TypeVar("T")
 
 
 class StreamSession:
     """Made by `Recognizer.session()`; belongs to the event loop that runs when it is made."""
 
     def __init__(
-        self, session: Session, engine: Engine, *, searcher: Executor | None = None, clock: Clock = time.monotonic
+        self,
+        session: Session,
+        engine: Engine,
+        *,
+        prepare: Callable[[str], Awaitable[None]] | None = None,
+        clock: Clock = time.monotonic,
     ) -> None:
         self.coalesced = 0  # partials that a slow listener did not see
         self._session = session
         self._engine = engine
-        self._searcher = searcher  # None: the loop's own threads
+        self._prepare = prepare  # compiles a grammar beside the loop
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._sending = asyncio.Lock()
@@ -67,6 +73,11 @@ class StreamSession:
     def received_s(self) -> float:
         """Seconds of audio received."""
         return self._session.received_s
+
+    @property
+    def dropped(self) -> int:
+        """Samples that were accepted and lost before they were heard: 0, or there is a fault."""
+        return self._session.dropped
 
     async def send(self, audio: bytes | NDArray[np.floating]) -> None:
         """Send a packet: bytes in the declared format, or float samples (n,) or (n, channels) in [-1, 1].
@@ -95,6 +106,18 @@ class StreamSession:
         async with self._sending:
             self._check_open()
             self._session.receive_hotwords(hotwords)
+
+    async def set_grammar(self, grammar: str) -> None:
+        """Listen for the commands of this grammar from here on, instead of those before; for none if it is empty.
+
+        Raises `GrammarError`; then the grammar before stays.
+        """
+        async with self._sending:
+            self._check_open()
+            if self._prepare is not None:
+                await self._prepare(grammar)
+                self._check_open()
+            self._session.receive_grammar(grammar)
 
     async def flush(self) -> None:
         """Mark the end of an utterance here: it is finished without waiting for silence."""
@@ -169,7 +192,7 @@ class StreamSession:
                 reuse=request.reuse,
             )
             self._unanswered += 1
-            future.add_done_callback(lambda done, request=request: self._answered(request, done))
+            future.add_done_callback(partial(self._hand_over, self._take, request))
         self._release()
         if events := self._session.events():
             for event in events:
@@ -192,10 +215,10 @@ class StreamSession:
                 self.coalesced += 1
         self._events.append(event)
 
-    def _answered(self, request: Request, done: Future[NDArray[np.float32]]) -> None:
-        """In the engine's thread: hand over to the loop, unless that is gone."""
+    def _hand_over(self, take: Callable[[Request, Future[T]], None], request: Request, done: Future[T]) -> None:
+        """In a thread of the engine: hand over to the loop, unless that is gone."""
         try:
-            self._loop.call_soon_threadsafe(self._take, request, done)
+            self._loop.call_soon_threadsafe(take, request, done)
         except RuntimeError:  # the loop was closed with the session still open
             self._closed = True
 
@@ -205,39 +228,30 @@ class StreamSession:
         self._session.receive_level(self._engine.level)
         try:
             rows = done.result()
+            if (search := self._session.search(request.id)) is not None:
+                self._search(request, partial(search, rows))
+                return
+            self._session.receive_logprobs(request.id, rows, self._clock())
         except CancelledError:
             pass
         except XlsrLiveError as error:
             self._session.receive_failure(request.id, str(error), self._clock())
-        else:
-            if (search := self._session.search(request.id)) is not None:
-                self._search(request, search, rows)
-                return
-            self._session.receive_logprobs(request.id, rows, self._clock())
         self._unanswered -= 1
         self._pump()
 
-    def _search(self, request: Request, search: Search, rows: NDArray[np.float32]) -> None:
+    def _search(self, request: Request, search: Callable[[], Found]) -> None:
         """Decode beside the loop what would hold it up."""
+        wanted = partial(self._wants, request.id)
+        searching = self._engine.search(search, deadline=request.deadline, wanted=wanted)
+        searching.add_done_callback(partial(self._hand_over, self._decoded, request))
 
-        def decode() -> Transcript | None:
-            return search(rows) if self._wants(request.id) else None
-
-        try:
-            searching = self._loop.run_in_executor(self._searcher, decode)
-        except RuntimeError:  # the recognizer was closed
-            self._session.receive_failure(request.id, "the recognizer was closed", self._clock())
-            self._unanswered -= 1
-            self._pump()
-        else:
-            searching.add_done_callback(lambda done: self._decoded(request, done))
-
-    def _decoded(self, request: Request, done: asyncio.Future[Transcript | None]) -> None:
-        if done.cancelled() or self._closed:
+    def _decoded(self, request: Request, done: Future[Found | None]) -> None:
+        if self._closed:
             return
+        self._session.receive_level(self._engine.level)
         if (error := done.exception()) is not None:
             self._session.receive_failure(request.id, f"the search failed: {error}", self._clock())
-        elif (heard := done.result()) is not None:
-            self._session.receive_final(request.id, heard, self._clock())
+        elif (found := done.result()) is not None:
+            self._session.receive_found(request.id, found, self._clock())
         self._unanswered -= 1
         self._pump()

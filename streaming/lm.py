@@ -122,6 +122,13 @@ class LanguageModel:
         node = self._trie.search([*spelling, self.boundary])
         return node is None or not node.labels
 
+    def unigram(self, word: str) -> float:
+        """log10 probability of a word whatever comes before it; minus infinity if the lexicon lacks it."""
+        spelling = self.spell(word)
+        node = self._trie.search([*spelling, self.boundary]) if spelling else None
+        nothing = self._ngram.start(True)
+        return max((self._ngram.score(nothing, label)[1] for label in (node.labels if node else ())), default=-inf)
+
     def search(self, strangers: Iterable[Spelling] = ()) -> Search:
         """A new search, in which words that the lexicon lacks take part as `strangers`."""
         weights, flashlight = self.weights, self._flashlight

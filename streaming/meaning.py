@@ -17,8 +17,11 @@ from .grammar import NOWHERE, Choice, Expression, Grammar, Position, Repeat, Slo
 from .grammar import Sequence as Row
 from .numbers import BUILT_IN, LARGEST, number
 from .spelling import Speller
+from .work import TooLarge, Work
 
-LARGEST_NETWORK: Final = 30_000  # nodes
+LARGEST_NETWORK: Final = 60_000  # nodes, and steps to find them
+DEEPEST: Final = 150  # groups, repetitions and rules within each other
+MOST_READING: Final = 200_000  # nodes that are looked at to tell what words mean
 
 
 class Filled(NamedTuple):
@@ -34,12 +37,12 @@ class Meaning(NamedTuple):
     command: str
     slots: tuple[Filled, ...]
 
-    def values(self) -> dict[str, object]:
+    def values(self) -> dict[str, Value | list[Value | list[Value]]]:
         """What each slot holds; a list where it was filled more than once."""
-        values: dict[str, list[object]] = {}
+        values: dict[str, list[Value | list[Value]]] = {}
         for slot in self.slots:
             values.setdefault(slot.name, []).append(slot.value)
-        return {name: held[0] if len(held) == 1 else held for name, held in values.items()}
+        return {name: _only(held) for name, held in values.items()}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,6 +75,9 @@ class Network:
         self._grammar = grammar
         self._speller = speller
         self._nodes: list[_Node] = []
+        self._spelled: dict[str, str | None] = {}
+        self._work = Work(LARGEST_NETWORK)
+        self._depth = 0
         self._within: list[str] = []  # rules being unfolded
         self._at = NOWHERE  # the last rule that was used
         for body in (*grammar.commands.values(), *grammar.rules.values()):
@@ -80,46 +86,64 @@ class Network:
         for name, body in grammar.commands.items():
             after = self._add(_Node(mark=_Mark(name)))
             ends.append(self._build(body, after))
-            if self.ends(self.closure([ends[-1]])):
+            if self.ends(self.closure(ends[-1], Work(LARGEST_NETWORK))):
                 _fail(f"{name} could be said without a word", grammar.at.get(name, NOWHERE))
         for name in grammar.rules:
             self._expand(Use(name), None)  # what no command uses must be right too
         self.start = self._add(_Node(next=tuple(ends)))
 
-    def closure(self, nodes: Iterable[int]) -> tuple[int, ...]:
+    def closure(self, node: int, work: Work) -> tuple[int, ...]:
         """Nodes that demand a word or end a command and are reached without one, in order of preference."""
-        return tuple(node for node, _ in self._follow([(node, None) for node in nodes]))
+        return tuple(reached for reached, _ in self._follow([(node, None)], work))
 
     def ends(self, closure: Iterable[int]) -> bool:
         """Whether a command may end at one of these."""
         return any(self._nodes[node].mark for node in closure)
 
-    def steps(self, closure: Iterable[int]) -> dict[str, list[int]]:
+    def steps(self, closure: Iterable[int]) -> dict[str, tuple[int, ...]]:
         """The words that may come next and where they lead."""
-        steps: dict[str, list[int]] = {}
+        steps: dict[str, dict[int, None]] = {}
         for at in closure:
             node = self._nodes[at]
             if node.word is not None:
-                steps.setdefault(node.word, []).append(node.next[0])
-        return steps
+                steps.setdefault(node.word, {})[self._rest(node.next[0])] = None
+        return {word: tuple(nodes) for word, nodes in steps.items()}
 
-    def interpret(self, words: Sequence[str]) -> Meaning | None:
-        """What the words, in the vocabulary's spelling, mean; None if they are no command."""
-        threads = self._follow([(self.start, None)])
+    def _rest(self, at: int) -> int:
+        """The first node from here on at which there is a choice, a word or an end."""
+        while (node := self._nodes[at]).word is None and len(node.next) == 1:
+            at = node.next[0]
+        return at
+
+    def interpret(self, words: Sequence[str], work: Work | None = None) -> Meaning | None:
+        """What the words, in the vocabulary's spelling, mean; None if they are no command, or far too many.
+
+        Raises `TooLarge` where more `work` than is allowed for would be needed.
+        """
+        try:
+            return self._interpret(words, work or Work(MOST_READING))
+        except TooLarge:
+            if work:
+                raise
+            return None
+
+    def _interpret(self, words: Sequence[str], work: Work) -> Meaning | None:
+        threads = self._follow([(self.start, None)], work)
         for word in words:
+            work.take(len(threads))
             reached: list[tuple[int, _History]] = []
             for at, history in threads:
                 node = self._nodes[at]
                 if node.word == word:
                     reached.append((node.next[0], (history, node.said)))
-            threads = self._follow(reached)
+            threads = self._follow(reached, work)
         for at, history in threads:
             mark = self._nodes[at].mark
             if mark is not None and isinstance(mark.of, str):
                 return Meaning(mark.of, self._slots(history))
         return None
 
-    def _follow(self, threads: list[tuple[int, _History]]) -> list[tuple[int, _History]]:
+    def _follow(self, threads: list[tuple[int, _History]], work: Work) -> list[tuple[int, _History]]:
         """The threads after all the arcs that need no word; of those that meet, the first stays."""
         seen: set[int] = set()
         ready: list[tuple[int, _History]] = []
@@ -136,6 +160,7 @@ class Network:
             if node.mark is not None:
                 history = (history, node.mark)
             stack += [(target, history) for target in reversed(node.next)]
+        work.take(len(seen))
         return ready
 
     def _slots(self, history: _History) -> tuple[Filled, ...]:
@@ -175,6 +200,15 @@ class Network:
     # ── from expressions to nodes, backwards: each is given the node after it ──
 
     def _build(self, expression: Expression, after: int) -> int:
+        self._count()
+        self._depth += 1
+        if self._depth > DEEPEST:
+            _fail(f"more than {DEEPEST} groups, repetitions and rules within each other", self._at)
+        start = self._unfold(expression, after)
+        self._depth -= 1
+        return start
+
+    def _unfold(self, expression: Expression, after: int) -> int:
         match expression:
             case Word():
                 return self._word(expression, after)
@@ -193,7 +227,7 @@ class Network:
                 return self._add(_Node(mark=_Mark(expression, begins=True), next=(self._build(body, close),)))
 
     def _word(self, word: Word, after: int) -> int:
-        spelled = self._speller.spell(word.text) or ""
+        spelled = self._spell(word.text) or ""
         if self._speller.separator:
             return self._add(_Node(spelled, word.text, next=(after,)))
         for index in reversed(range(len(spelled))):  # without boundaries every character is a unit of its own
@@ -204,7 +238,7 @@ class Network:
         """Refuse the first word that cannot be written."""
         match expression:
             case Word(text, at):
-                if self._speller.spell(text) is None:
+                if self._spell(text) is None:
                     unknown = " ".join(self._speller.unknown(text))
                     why = f"no {unknown}" if unknown else "not these letters in this order"
                     _fail(f"the model cannot write {text}: its vocabulary has {why} (write words as they are said)", at)
@@ -247,11 +281,27 @@ class Network:
         self._within.pop()
         return start
 
+    def _spell(self, word: str) -> str | None:
+        if word not in self._spelled:
+            self._spelled[word] = self._speller.spell(word)
+        return self._spelled[word]
+
     def _add(self, node: _Node) -> int:
+        self._count()
         self._nodes.append(node)
-        if len(self._nodes) > LARGEST_NETWORK:
-            _fail(f"the grammar unfolds to more than {LARGEST_NETWORK} nodes", self._at)
         return len(self._nodes) - 1
+
+    def _count(self) -> None:
+        try:
+            self._work.take()
+        except TooLarge:
+            _fail("the grammar is too large when its rules and repetitions are written out", self._at)
+
+
+def _only(held: list[Value | list[Value]]) -> Value | list[Value | list[Value]]:
+    if len(held) > 1:
+        return held
+    return [*held[0]] if isinstance(held[0], list) else held[0]
 
 
 def _fail(message: str, at: Position) -> NoReturn:

@@ -21,7 +21,7 @@ from .automaton import Automaton, Machine
 from .viterbi import NEVER, Floats, Path, Viterbi
 from .vocabulary import Vocabulary
 
-MOST_STEPS: Final = 5_000  # hypotheses looked at
+MOST_STEPS: Final = 5_000  # hypotheses made
 
 Scores = NDArray[np.float64]
 
@@ -38,20 +38,24 @@ def alternatives(viterbi: Viterbi, rows: Floats, vocabulary: Vocabulary) -> Iter
     `rows`, (frames, vocabulary), are the relative log-probabilities that `viterbi` was given.
     """
     automaton, frames = viterbi.automaton, len(rows)
-    scores = viterbi.all_scores()
+    alive, scores = viterbi.ever_alive()
+    place = {cell: at for at, cell in enumerate(alive.tolist())}
     total = np.concatenate((np.zeros((1, rows.shape[1])), np.cumsum(rows, axis=0, dtype=np.float64)))
     blank = vocabulary.blank
     into: list[list[tuple[int, int]]] = [[] for _ in automaton.machine.arcs]
-    for source, arcs in enumerate(automaton.machine.arcs):
+    for source in {0, *automaton.owner[alive].tolist()}:
+        arcs = automaton.machine.arcs[source]
         for token, target in arcs.items():
             into[target].append((token, source))
     order = count()
     queue: list[tuple[float, int, _Hypothesis | tuple[int, ...]]] = []
 
     def add(hypothesis: _Hypothesis) -> None:
-        cells = viterbi.cells(hypothesis.state)
         first = hypothesis.tokens[0] if hypothesis.tokens else -1
-        left = scores[[cell for cell in cells if automaton.token[cell] != first]].max(axis=0)
+        cells = viterbi.cells(hypothesis.state)
+        left = scores[[place[c] for c in cells if c in place and automaton.token[c] != first]].max(
+            axis=0, initial=NEVER
+        )
         if hypothesis.state == 0:
             left[0] = 0.0
         best = float((left + hypothesis.begun).max())
@@ -62,9 +66,8 @@ def alternatives(viterbi: Viterbi, rows: Floats, vocabulary: Vocabulary) -> Iter
     end[frames] = 0.0
     for state in np.flatnonzero(automaton.ends >= 0):
         add(_Hypothesis(int(state), (), end))
-    for _ in range(MOST_STEPS):
-        if not queue:
-            return
+    steps = 0
+    while queue and steps < MOST_STEPS:
         _, _, hypothesis = heapq.heappop(queue)
         if not isinstance(hypothesis, _Hypothesis):
             yield _align(hypothesis, rows, vocabulary)
@@ -73,6 +76,7 @@ def alternatives(viterbi: Viterbi, rows: Floats, vocabulary: Vocabulary) -> Iter
         rested = _rested(begun, total[:, blank])  # blanks first, or none
         if state == 0 and tokens and rested[0] > NEVER:
             heapq.heappush(queue, (-float(rested[0]), next(order), tokens))
+        steps += 1 + len(into[state])
         for token, source in into[state]:
             after: Scores = rested
             if tokens and token == tokens[0]:  # a blank must stand between

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 from .grammar import Choice, Expression, Repeat, Sequence, Value, Word, Worth
@@ -24,6 +25,7 @@ DIGIT: Final = Choice(
 BUILT_IN: Final[dict[str, Expression]] = {"digit": DIGIT, "digits": Repeat(DIGIT, 1, None)}
 
 
+@lru_cache(maxsize=8)
 def number(low: int, high: int) -> Expression:
     """`<number low..high>`: each number of the range, worth itself. `0 <= low <= high <= LARGEST`."""
     numbers = tuple(_worth(spoken(value), value) for value in range(low, high + 1))

@@ -7,10 +7,12 @@ for final in recognizer.transcribe("talk.wav"):
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .audio import AudioDecoder
+from .commands import compiled
 from .config import AudioFormat, SessionConfig
 from .decoding import Assets, Decoding
 from .engine import Engine
@@ -53,7 +56,7 @@ class Recognizer:
         self.encoder = encoder
         self.assets = assets or Assets()
         self.engine = Engine(encoder, adaptive=adaptive)
-        self._searcher = ThreadPoolExecutor(1, "search")  # for decoding that would keep event loops waiting
+        self._compiler = ThreadPoolExecutor(1, "compile")  # for grammars
 
     @classmethod
     def load(
@@ -75,7 +78,8 @@ class Recognizer:
         auto, float32, bfloat16, float16 or int8 (on some processors). `threads` of torch, for the whole process: on a
         CPU one for a small model, which gains nothing from more, else torch's own choice. `adaptive` sessions give up
         partials, never finals, while answers come too late (`ladder.Level`). `lm` is the file or folder of a language
-        model, or "none"; None: the checkpoint's own, if it has one. Raises `ModelError` and `LanguageModelError`.
+        model, "bundled" or "none"; None: the checkpoint's own, if it has one. Raises `ModelError` and
+        `LanguageModelError`.
         """
         from .beside import load_assets
         from .xlsr_load import find_source, load
@@ -91,9 +95,27 @@ class Recognizer:
     def session(
         self, config: SessionConfig | None = None, audio: AudioFormat | None = None, *, name: str | None = None
     ) -> StreamSession:
-        """Open a stream. Must be called in a running event loop."""
+        """Open a stream. Must be called in a running event loop, which waits while a new grammar is compiled: up to a
+        second, where `prepare` has not done it.
+        """
         session = self._new_session(config, audio, name, self.engine.level)
-        return StreamSession(session, self.engine, searcher=self._searcher)
+        return StreamSession(session, self.engine, prepare=self.prepare)
+
+    async def prepare(self, grammar: str) -> None:
+        """Compile a grammar of commands in a thread, so that it is there when a session asks for it.
+
+        Raises `GrammarError`.
+        """
+        if grammar.strip():
+            await asyncio.get_running_loop().run_in_executor(self._compiler, self._compile, grammar)
+
+    def _compile(self, grammar: str) -> None:
+        begun = time.thread_time()
+        try:
+            compiled(grammar, self.encoder.vocabulary)
+        finally:  # whatever clients send, grammars take a third of a core at most
+            with suppress(RuntimeError):  # the recognizer was closed
+                self._compiler.submit(time.sleep, 2 * (time.thread_time() - begun))
 
     def stream(self, audio: Audio, config: SessionConfig | None = None, *, pace: float = 0.0) -> Iterator[Event]:
         """A file, or 16 kHz mono samples (n,), through the live path; events as they happen.
@@ -154,10 +176,10 @@ class Recognizer:
         heard = decoding.final(len(samples))(rows)
         return report_final(heard, vocabulary, utterance=0, start=0, end=len(samples))
 
-    def close(self) -> None:
-        """Stop the engine; sessions still open get errors."""
-        self.engine.close()
-        self._searcher.shutdown(wait=False)
+    def close(self, timeout: float | None = None) -> None:
+        """Stop the engine; sessions still open get errors. Waits for what it is at, at most `timeout` seconds."""
+        self.engine.close(timeout)
+        self._compiler.shutdown(wait=False, cancel_futures=True)
 
     def __enter__(self) -> Self:
         return self

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import msgspec
 
+from .commands import Decision, Hypothesis
 from .decode import DecodedWord
 from .decoding import Transcript
-from .events import Alternative, Final, Word
+from .events import Alternative, Command, Final, Guess, Rejected, Word
 from .frames import STRIDE, seconds
 from .vocabulary import Vocabulary
 
@@ -58,3 +59,43 @@ def report_final(
         lag_ms=lag_ms,
         level=level,
     )
+
+
+def report_decision(
+    decision: Decision, *, utterance: int, start: int, heard: int, lag_ms: float = 0.0, level: int = 0
+) -> Command | Rejected:
+    """Of an utterance that begins at sample `start` and was heard up to sample `heard`."""
+    best = decision.best
+    others = tuple(map(_guess, decision.others)) or msgspec.UNSET
+    if best is None or not decision.accepted:
+        return Rejected(
+            utterance=utterance,
+            reason="asleep" if decision.asleep else "unmatched" if decision.woken is None else "woken",
+            score=round(decision.score, 3),
+            best=best and _guess(best),
+            alternatives=others,
+            audio_s=seconds(heard),
+            lag_ms=lag_ms,
+            level=level,
+        )
+    words = report_words(best.words, [word.confidence for word in best.words], start)
+    guess = _guess(best)
+    return Command(
+        utterance=utterance,
+        command=guess.command,
+        slots=guess.slots,
+        text=guess.text,
+        score=guess.score,
+        words=words,
+        start=words[0].start,
+        end=words[-1].end,
+        early=decision.early,
+        alternatives=others,
+        audio_s=seconds(heard),
+        lag_ms=lag_ms,
+        level=level,
+    )
+
+
+def _guess(heard: Hypothesis) -> Guess:
+    return Guess(heard.meaning.command, heard.meaning.values(), heard.text, round(heard.score, 3))

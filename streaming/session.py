@@ -4,7 +4,7 @@
     session.receive_eof(now)                  likewise; the last event will be SessionEnded
     session.requests()                        what to encode now; answer each, in any order, with one of
     session.receive_logprobs(id, rows, now)   then ask for requests() and events() again
-    session.receive_final(id, heard, now)     likewise: where search(id) names a decoding that takes long
+    session.receive_found(id, found, now)     likewise: where search(id) names a decoding that takes long
     session.receive_failure(id, why, now)     likewise
     session.events()                          what happened since the last call
 
@@ -20,7 +20,7 @@ speaks; what finals say it does not change.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 
 import msgspec
@@ -28,17 +28,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .audio import RESAMPLER_DELAY, AudioDecoder
+from .commands import Decision
 from .config import AudioFormat, Mode, SessionConfig
 from .decode import DecodedWord
-from .decoding import Assets, Decoding, Search, Transcript
+from .decoding import Assets, Decoding, Transcript
 from .errors import BacklogFull, ConfigError, SessionClosed
 from .events import Error, Event, Partial, SessionEnded, SessionStarted, SpeechEnded, SpeechStarted, Word
-from .frames import FIELD, SAMPLE_RATE, seconds
+from .frames import FIELD, SAMPLE_RATE, STRIDE, ms, seconds
 from .front import FrontEnd, Reason
 from .ladder import Level
 from .normalize import Moments
-from .report import report_final, report_words
-from .utterance import Request, Step, Utterance
+from .report import report_decision, report_final, report_words
+from .utterance import Found, Request, Step, Utterance
 from .vad import Vad
 from .vocabulary import Vocabulary
 from .windows import Memory
@@ -89,6 +90,7 @@ class Session:
         self._begun = 0
         self._shown: tuple[Word, ...] = ()  # words of its last partial
         self._loudness: Moments | None = None  # of the utterance before
+        self._woken: int | None = None  # sample after the wake phrase, if no command has followed
         self._level = level
         self._now = 0.0
         self._played = float("-inf")  # when what was received would have come at the pace of live audio
@@ -142,16 +144,13 @@ class Session:
         """The encoder's answer: log-probabilities, shape (frames of the request, vocabulary)."""
         self._now = now
         if self._utterance is not None and self._utterance.wants(request):
-            for step in self._utterance.receive(request, rows):
-                self._show(self._utterance, step)
-            self._settle()
+            self._take(self._utterance, self._utterance.receive(request, rows))
 
-    def receive_final(self, request: int, heard: Transcript, now: float) -> None:
+    def receive_found(self, request: int, found: Found, now: float) -> None:
         """The encoder's answer as the request's `search` has decoded it."""
         self._now = now
         if self._utterance is not None and self._utterance.wants(request):
-            self._utterance.told(request, heard)
-            self._settle()
+            self._take(self._utterance, self._utterance.told(request, found))
 
     def receive_failure(self, request: int, why: str, now: float) -> None:
         """The encoder could not answer. The utterance goes on with what is known: its final is never lost."""
@@ -168,6 +167,13 @@ class Session:
         self._check_open()
         self._decoding.set_hotwords(hotwords, self._front.position)
 
+    def receive_grammar(self, grammar: str) -> None:
+        """Listen for the commands of this one, none if it is empty, instead of the one before: as `receive_hotwords`
+        says it. It is compiled here, unless that was done before (`commands.compiled`). Raises `GrammarError`.
+        """
+        self._check_open()
+        self._decoding.set_grammar(grammar, self._front.position)
+
     def receive_level(self, level: Level) -> None:
         """How much the service gives up from now on; to be told before audio and answers."""
         self._level = level
@@ -183,9 +189,9 @@ class Session:
         """Whether an answer to the request still matters."""
         return self._utterance is not None and self._utterance.wants(request)
 
-    def search(self, request: int) -> Search | None:
-        """How to decode the answer to a request where that takes long: in any thread. None where `receive_logprobs`
-        need not be spared it.
+    def search(self, request: int) -> Callable[[Float32], Found] | None:
+        """How to decode the answer to a request where that takes long: in any thread, but one after the other, and to
+        be told in that order. None where `receive_logprobs` need not be spared it.
         """
         return self._utterance.search(request) if self._utterance is not None else None
 
@@ -218,6 +224,11 @@ class Session:
         """Whether SessionEnded has happened."""
         return self._ended
 
+    @property
+    def dropped(self) -> int:
+        """Samples that were accepted and lost before they were heard."""
+        return self._front.ring.dropped
+
     # ── how it works ──
 
     def _check_open(self) -> None:
@@ -230,6 +241,13 @@ class Session:
             self._arrivals.append((self._front.position, self._now))
             # Who sends a recording as fast as it goes shall not come before those who speak.
             self._played = max(self._now, self._played + len(samples) / SAMPLE_RATE / _LIVE_PACE)
+
+    def _take(self, utterance: Utterance, steps: Sequence[Step]) -> None:
+        for step in steps:
+            self._show(utterance, step)
+            if step.decision is not None:
+                self._decide(utterance, step.decision, step.heard)
+        self._settle()
 
     def _settle(self) -> None:
         """Do all that can be done now."""
@@ -281,6 +299,7 @@ class Session:
             normalized=self._normalized,
             seed=self._loudness,
             level=self._level,
+            awake=self._woken is not None and start - self._woken <= ms(self.config.wake_ms),
         )
         self._shown = ()
         lag_ms = self._lag_ms(start)
@@ -296,6 +315,11 @@ class Session:
         )
         if final is not None:
             self._events.append(final)
+        self._woken = None
+        if (decision := utterance.decision(heard)) is not None:
+            self._decide(utterance, decision, end)
+            if not decision.accepted and decision.woken is not None:
+                self._woken = utterance.start + decision.woken * STRIDE
         why = reason if utterance.cut is None else utterance.cut.reason
         self._events.append(SpeechEnded(utterance=index, end=seconds(end), reason=why, lag_ms=lag_ms, level=level))
         # Of the utterance alone, not of what was heard beyond its cut: that depends on when the encoder answered.
@@ -306,6 +330,18 @@ class Session:
         if self._utterance is not None and self._utterance.memory is not None:
             self._released.append(self._utterance.memory)
         self._utterance = None
+
+    def _decide(self, utterance: Utterance, decision: Decision, heard: int) -> None:
+        """Tell what command it was, if any, as known from audio up to a sample."""
+        event = report_decision(
+            decision,
+            utterance=utterance.index,
+            start=utterance.start,
+            heard=heard,
+            lag_ms=self._lag_ms(heard),
+            level=self._level,
+        )
+        self._events.append(event)
 
     def _show(self, utterance: Utterance, step: Step) -> None:
         """Turn a live step into a partial, if it has news."""

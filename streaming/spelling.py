@@ -12,6 +12,7 @@ class Speller:
         self.separator = vocabulary.separator
         self._texts = {text for text in vocabulary.texts if text.strip()}
         self._alphabet = set("".join(text.strip() for text in self._texts))
+        self._longest = max(map(len, self._texts), default=0)
 
     def units(self, phrase: str) -> list[str]:
         """The words of a phrase, or its characters where the vocabulary has no boundaries."""
@@ -38,7 +39,7 @@ class Speller:
         reached = [True] + [False] * len(word)
         for end in range(1, len(word) + 1):
             after = {"", self.separator} if end == len(word) else {""}
-            for start in range(end):
+            for start in range(max(0, end - self._longest), end):
                 before = {"", self.separator} if start == 0 else {""}
                 forms = {left + word[start:end] + right for left in before for right in after}
                 reached[end] |= reached[start] and not forms.isdisjoint(self._texts)

@@ -11,15 +11,18 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .attention import Attention, Hearing
+from .commands import Decision
 from .config import SessionConfig
 from .decode import DecodedWord
-from .decoding import Decoding, Search, Transcript
+from .decoding import Decoding, Transcript
 from .endpoint import Cut, Endpointer
 from .frames import SAMPLE_RATE, STRIDE, frames, ms, span
 from .ladder import Level
@@ -51,13 +54,19 @@ class Step:
     committed: tuple[DecodedWord, ...]  # complete words, for good
     volatile: tuple[DecodedWord, ...]  # words after them, for now
     cut: Cut | None
+    open: tuple[DecodedWord, ...] = ()  # where the cut goes through a volatile word: as far as it is committed
+    decision: Decision | None = None  # a command that is known early
+
+
+Found = Transcript | list[Step]  # what decoding makes of an answer: of the second pass, of a live step
 
 
 class Utterance:
     """Begins at sample `start` of the audio that `read(start, end)` gives; `ids` numbers its requests.
 
     `normalized` says whether the checkpoint wants zero mean and unit variance; `seed` carries the loudness over from
-    utterances before. `level` is that of the service as the utterance begins.
+    utterances before. `level` is that of the service as the utterance begins. `awake` is whether the wake phrase, if
+    there is one, was said before.
     """
 
     def __init__(
@@ -72,6 +81,7 @@ class Utterance:
         normalized: bool,
         seed: Moments | None = None,
         level: Level = Level.NORMAL,
+        awake: bool = False,
     ) -> None:
         longest = ms(config.max_utterance_ms) // STRIDE
         if config.live:
@@ -100,6 +110,12 @@ class Utterance:
         self.memory = Memory(left, lookahead, longest) if cached else None  # of the encoder, from step to step
         self._stitcher = Stitcher()
         self._decoder = decoding.begin(start)
+        self._awake = awake
+        self._attention: Attention | None = None  # of the first live step
+        self._hearing: Hearing | None = None  # of the live steps, while an early decision may come
+        self._rows: list[Float32] = []  # what the live steps committed, if that is listened to
+        self._rows_after: Float32 | None = None  # the volatile ones of the last step
+        self._early: Decision | None = None  # stands, whatever the second pass says
         self._endpointer = Endpointer(
             longest=longest - hop + 1,  # where the last step within bounds has come
             trailing=ms(config.trailing_blank_ms) // STRIDE,
@@ -108,7 +124,7 @@ class Utterance:
         self._asked: list[Request] = []
         self._live: dict[int, Window] = {}  # unanswered live steps, by request
         self._edges: list[int] = []  # frames that the live steps heard, one after the other
-        self._tail: list[DecodedWord] = []  # words after the committed ones, as of the last step
+        self._step: Step | None = None  # the last one that was told
         self._rest: Window | None = None  # the step that commits what no step on the grid does
         self._rest_planned = False
         self._strained = False  # the service was overloaded since it began
@@ -224,29 +240,26 @@ class Utterance:
 
     def receive(self, request: int, rows: Float32) -> list[Step]:
         """Take log-probabilities, (frames, vocabulary), in any order; return the live steps now complete, in order."""
-        if request == self._final:
-            self._final_heard = self._decoding.final(self._final_end)(rows)
+        return self.told(request, self._decode(request)(rows))
+
+    def search(self, request: int) -> Callable[[Float32], Found] | None:
+        """How to decode the answer to a request, where that takes long: `told` takes what it returns."""
+        slow = self._decoding.slow(self._final_end) if request == self._final else self._decoding.slow_live
+        return self._decode(request) if slow and self.wants(request) else None
+
+    def told(self, request: int, found: Found) -> list[Step]:
+        """Take what was decoded, in the order in which it was; return the live steps."""
+        if isinstance(found, Transcript):
+            if request == self._final:
+                self._final_heard = found
             return []
-        steps: list[Step] = []
-        window = self._live.pop(request)
-        known = 0 if self.memory else window.committed - window.first  # rows that were final before
-        for stitched in self._stitcher.add(window, rows[known:]):
-            steps.append(step := self._advance(stitched))
-            if step.cut is not None:  # what is beyond the cut is the next utterance's
+        self._live.pop(request)
+        for step in found:
+            self._step = step
+            if step.cut is not None:
                 self.cut = step.cut
                 self._live.clear()
-                break
-        return steps
-
-    def search(self, request: int) -> Search | None:
-        """How to decode the answer to a request, where that takes long: `told` takes what it returns."""
-        slow = request == self._final and self._decoding.slow(self._final_end)
-        return self._decoding.final(self._final_end) if slow else None
-
-    def told(self, request: int, heard: Transcript) -> None:
-        """Take the second pass as it was decoded."""
-        if request == self._final:
-            self._final_heard = heard
+        return found
 
     def fail(self, request: int) -> None:
         """The encoder could not answer: the utterance goes on with what is known."""
@@ -256,19 +269,54 @@ class Utterance:
             self._broken = True
             self._live.clear()
 
+    # ── decoding: one answer at a time, in whatever thread; it touches stitcher and decoder, which nothing else does ──
+
+    def _decode(self, request: int) -> Callable[[Float32], Found]:
+        if request == self._final:
+            return self._decoding.final(self._final_end, awake=None if self._early else self._awake)
+        return partial(self._hear, self._live[request])
+
+    def _hear(self, window: Window, rows: Float32) -> list[Step]:
+        steps: list[Step] = []
+        known = 0 if self.memory else window.committed - window.first  # rows that were final before
+        for stitched in self._stitcher.add(window, rows[known:]):
+            steps.append(step := self._advance(stitched))
+            if step.cut is not None:  # what is beyond the cut is the next utterance's
+                break
+        return steps
+
     def _advance(self, step: Stitched) -> Step:
         window, decoder = step.window, self._decoder
-        self._decoding.follow(decoder, self.start + span(window.newest))
+        heard = self.start + span(window.newest)
+        self._decoding.follow(decoder, heard)
         decoder.push(step.committed)
-        self._tail = decoder.tail(step.volatile)
-        complete = tuple(decoder.words)
-        cut = None if window == self._rest else self._cut(window, complete)  # the rest is the end anyway
-        return Step(self.start + span(window.newest), complete, tuple(self._tail), cut)
+        complete, tail = tuple(decoder.words), tuple(decoder.tail(step.volatile))
+        cut = None if window == self._rest else self._cut(window, complete, tail)  # the rest is the end anyway
+        through = cut is not None and any(word.start < cut.frame < word.end for word in tail)
+        open_ = tuple(decoder.pending()) if through else ()
+        return Step(heard, complete, tail, cut, open_, self._listen(step, heard, cut))
 
-    def _cut(self, window: Window, complete: Sequence[DecodedWord]) -> Cut | None:
+    def _listen(self, step: Stitched, heard: int, cut: Cut | None) -> Decision | None:
+        """Find a command that no longer can become another: in the committed rows, or in them and the volatile ones.
+
+        A grammar that comes in the middle of an utterance finds its commands in the final alone.
+        """
+        attention = self._decoding.attention(heard)
+        if step.window.step == 0 and attention:
+            self._attention, self._hearing = attention, attention.hear(awake=self._awake, early=True)
+        if self._attention:  # a final may have to be made of them
+            self._rows.append(step.committed)
+            self._rows_after = step.volatile
+        if self._early or cut or not self._hearing or attention is not self._attention:
+            self._hearing = None
+            return None
+        self._early = self._hearing.push(step.committed) or self._hearing.fork().push(step.volatile)
+        return self._early
+
+    def _cut(self, window: Window, complete: Sequence[DecodedWord], tail: Sequence[DecodedWord]) -> Cut | None:
         """Judge after every hop of a step, so that a wide one cuts where narrow ones would have."""
         floor = (complete[-1].end if complete else 0) if self._config.appends else self._longest // 2
-        words = [*complete, *self._tail]
+        words = [*complete, *tail]
         for newest in range(window.heard + self._hop, window.newest + 1, self._hop):
             heard = [word for word in words if word.start < newest]
             committed = max(0, newest - self._lookahead)
@@ -284,14 +332,29 @@ class Utterance:
         if self.end is None or self._live:
             return None
         if self._from_live:
-            return self._decoding.live(self._live_words(frames(self.end - self.start) + 1))
+            end = frames(self.end - self.start)
+            words = self._decoding.live(self._live_words(end + 1))
+            return replace(words, decision=self._live_decision(self.end, end))
         return self._final_heard if self._final_end == self.end else None
+
+    def decision(self, heard: Transcript) -> Decision | None:
+        """What the end decides where there is a grammar; None if that was done before."""
+        if self._early or self.end is None or not self._decoding.attention(self.end):
+            return None
+        return heard.decision or Decision(False, None, 0)
+
+    def _live_decision(self, sample: int, end: int) -> Decision | None:
+        attention = self._decoding.attention(sample)
+        if self._early or attention is None or self._rows_after is None:
+            return None
+        rows = np.concatenate((*self._rows, self._rows_after))[:end]
+        return attention.decide(rows, awake=self._awake)
 
     def _live_words(self, end: int) -> list[DecodedWord]:
         """Words of the live steps before frame `end`. A word that a cut without a pause goes through is told as far as
         it was committed: the rest of it is the next utterance's."""
-        words = [word for word in (*self._decoder.words, *self._tail) if word.end <= end]
-        if any(word.start < end < word.end for word in self._tail):
-            told = words[-1].end if words else 0
-            words += [word for word in self._decoder.pending() if told <= word.start < end]
-        return words
+        if self._step is None:
+            return []
+        words = [word for word in (*self._step.committed, *self._step.volatile) if word.end <= end]
+        told = words[-1].end if words else 0
+        return words + [word for word in self._step.open if told <= word.start < end]

@@ -2,12 +2,14 @@
 
 Scores are relative: in each frame the log-probability of the best token is taken off. The free path (best path; every
 frame its best token) has score 0, and the score of any other path can only fall. So a path that has fallen below
-`floor` can be dropped without changing what is found above it, and what is left is usually little.
+`floor` can be dropped without changing what is found above it, and what is left is usually little. Where it is more
+than `MOST_ALIVE` cells, the best of them go on.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +21,7 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.intp]
 
 NEVER = np.float32(-np.inf)
+MOST_ALIVE: Final = 2_000  # cells, of each frame
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,6 +55,7 @@ class Viterbi:
         self.scores = np.full(automaton.size, NEVER, np.float32)
         self._history: list[tuple[Ints, Floats]] = []  # cells alive after each frame, with their scores
         self._entries: list[float] = []  # what `step` was told, for each frame
+        self._found: dict[tuple[int, int], tuple[int, float]] = {}  # what `_before` returned: many paths begin alike
 
     @property
     def frame(self) -> int:
@@ -63,6 +67,7 @@ class Viterbi:
         fork = Viterbi(self.automaton, self.begun)
         fork.scores = self.scores
         fork._history, fork._entries = list(self._history), list(self._entries)
+        fork._found = dict(self._found)
         return fork
 
     def step(self, row: Floats, *, enter: float, floor: Floats | np.float32) -> None:
@@ -90,17 +95,22 @@ class Viterbi:
         scores[entered] = np.maximum(self.scores[entered], np.maximum.reduceat(arcs, automaton.arc_first))
         scores += row[automaton.token]
         scores[scores < floor] = NEVER
-        self.scores = scores
         alive = np.flatnonzero(scores > NEVER)
+        if len(alive) > MOST_ALIVE:
+            dropped = np.argpartition(scores[alive], -MOST_ALIVE)[:-MOST_ALIVE]
+            scores[alive[dropped]] = NEVER
+            alive = np.delete(alive, dropped)
+        self.scores = scores
         self._history.append((alive, scores[alive]))
 
     def trace(self, cell: int, frame: int | None = None) -> Path:
         """The best path that is in `cell` after the frame before `frame`, by default after the last."""
         at = (self.frame if frame is None else frame) - self.begun - 1
-        cells, scores = [cell], [self._scored(at)[cell]]
+        cells, scores = [cell], [self._score(at, cell)]
         while True:
-            before = self._scored(at - 1)
-            cell, score = self._before(cell, at, before)
+            if (link := self._found.get((at, cell))) is None:
+                link = self._found[at, cell] = self._before(cell, at)
+            cell, score = link
             scores.append(score)
             if cell < 0:
                 break
@@ -110,46 +120,45 @@ class Viterbi:
         costs = -np.diff(np.array(scores[::-1], np.float32))
         return Path(self.begun + at, tokens, costs, cells[0])
 
-    def all_scores(self) -> Floats:
-        """Scores of each cell after each number of frames, (cells, frames + 1)."""
-        return np.array([self._scored(at) for at in range(-1, len(self._history))]).T
+    def ever_alive(self) -> tuple[Ints, Floats]:
+        """The cells that were in use, and the scores of each after each number of frames, (cells, frames + 1)."""
+        cells = np.unique(np.concatenate([np.empty(0, np.intp), *(alive for alive, _ in self._history)]))
+        scores = np.full((len(cells), len(self._history) + 1), NEVER, np.float32)
+        for at, (alive, kept) in enumerate(self._history, 1):
+            scores[np.searchsorted(cells, alive), at] = kept
+        return cells, scores
 
     def cells(self, state: int) -> range:
         """The cells of a state."""
         first = self.automaton.first
         return range(int(first[state]), int(first[state + 1]) if state + 1 < len(first) else self.automaton.size)
 
-    def _scored(self, at: int) -> Floats:
-        scores = np.full(self.automaton.size, NEVER, np.float32)
-        if at >= 0:
-            alive, kept = self._history[at]
-            scores[alive] = kept
-        return scores
+    def _score(self, at: int, cell: int) -> float:
+        alive, kept = self._history[at]
+        return float(kept[np.searchsorted(alive, cell)])
 
-    def _before(self, cell: int, at: int, scores: Floats) -> tuple[int, float]:
+    def _before(self, cell: int, at: int) -> tuple[int, float]:
         """The cell before `cell`, -1 where the path begins, and its score."""
         automaton = self.automaton
-        enter = self._entries[at]
+        alive, kept = self._history[at - 1] if at else (np.empty(0, np.intp), np.empty(0, np.float32))
         state = int(automaton.owner[cell])
-        candidates: list[int] = []
-        begin = float(NEVER)
         if cell == automaton.first[state]:
-            candidates += self.cells(state)
-            if state == 0:
-                begin = enter
+            begins = state == 0
+            fits = automaton.owner[alive] == state
         else:
-            candidates.append(cell)
-            token = automaton.token[cell]
-            for arc in self._arcs(cell):
-                source = int(automaton.arc_source[arc])
-                candidates += [c for c in self.cells(source) if automaton.token[c] != token]
-                if source == 0:
-                    begin = enter
-        best = max(candidates, key=lambda c: scores[c])
-        return (-1, begin) if begin >= scores[best] else (best, float(scores[best]))
+            sources = automaton.arc_source[self._arcs(cell)]
+            begins = bool((sources == 0).any())
+            fits = np.isin(automaton.owner[alive], sources) & (automaton.token[alive] != automaton.token[cell])
+            fits |= alive == cell
+        begin = self._entries[at] if begins else float(NEVER)
+        candidates = np.flatnonzero(fits)
+        best = int(candidates[kept[candidates].argmax()]) if len(candidates) else -1
+        if best < 0 or begin >= kept[best]:
+            return -1, begin
+        return int(alive[best]), float(kept[best])
 
-    def _arcs(self, cell: int) -> range:
+    def _arcs(self, cell: int) -> slice:
         automaton = self.automaton
         at = int(np.searchsorted(automaton.entered, cell))
         first = automaton.arc_first
-        return range(int(first[at]), int(first[at + 1]) if at + 1 < len(first) else len(automaton.arc_source))
+        return slice(int(first[at]), int(first[at + 1]) if at + 1 < len(first) else None)

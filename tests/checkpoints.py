@@ -1,4 +1,4 @@
-"""Checkpoints in the layout in which they are published on the Hugging Face hub, with random weights.
+"""The digits model, and checkpoints with random weights in the layout in which they are published on the hub.
 
 The sizes are those of XLS-R (arXiv 2111.09296, table 1) as published in the checkpoints' `config.json`; the small ones
 have the same parts and far fewer of each.
@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import Wav2Vec2Config, Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor, Wav2Vec2ForCTC
 
+DIGITS = Path(__file__).parent / "models" / "digits"  # trained; see the licence beside it
 XLSR: dict[str, Any] = {
     "conv_dim": (512,) * 7,
     "conv_bias": True,

@@ -1,4 +1,4 @@
-"""What several test modules share: the bundled model, loaded once, and the clips in the package."""
+"""What several test modules share: two models, loaded once, and recordings of which every word is known."""
 
 from __future__ import annotations
 
@@ -8,22 +8,30 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from checkpoints import DIGITS
 from numpy.typing import NDArray
 from xlsr_live.streaming.recognizer import Recognizer
 
-CLIPS = Path(__file__).parents[1] / "client" / "clips"
+CLIPS = Path(__file__).parent / "clips"
 
 
 @pytest.fixture(scope="session")
 def recognizer() -> Iterator[Recognizer]:
-    recognizer = Recognizer.load("bundled", device="cpu", adaptive=False)  # whatever else the machine does
-    yield recognizer
-    recognizer.close()
+    """The digits model: it hears every word of the clips."""
+    with Recognizer.load(str(DIGITS), device="cpu", adaptive=False) as recognizer:  # whatever else the machine does
+        yield recognizer
+
+
+@pytest.fixture(scope="session")
+def packaged() -> Iterator[Recognizer]:
+    """The packaged model without its language model. Which words it hears is no test's business."""
+    with Recognizer.load(device="cpu", adaptive=False, lm="none") as recognizer:
+        yield recognizer
 
 
 @pytest.fixture(scope="session")
 def clip() -> Callable[[str], NDArray[np.int16]]:
-    """A clip of the package by its name: 16 kHz mono samples."""
+    """A clip of the tests by its name: 16 kHz mono samples."""
 
     def read(name: str) -> NDArray[np.int16]:
         samples, rate = soundfile.read(CLIPS / f"{name}.flac", dtype="int16")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from random import Random
@@ -15,10 +16,12 @@ from xlsr_live.streaming.config import AudioFormat, SessionConfig
 from xlsr_live.streaming.decode import confidence, decode
 from xlsr_live.streaming.decoding import Assets
 from xlsr_live.streaming.events import (
+    Command,
     Error,
     Event,
     Final,
     Partial,
+    Rejected,
     SessionEnded,
     SessionStarted,
     SpeechEnded,
@@ -30,7 +33,7 @@ from xlsr_live.streaming.frames import FIELD, STRIDE, seconds
 from xlsr_live.streaming.front import FrontEnd
 from xlsr_live.streaming.normalize import normalize
 from xlsr_live.streaming.session import Session
-from xlsr_live.streaming.utterance import Request
+from xlsr_live.streaming.utterance import Found, Request
 from xlsr_live.streaming.vad import Vad, make_vad
 from xlsr_live.streaming.windows import Memory, Reuse
 
@@ -38,12 +41,16 @@ Float32 = NDArray[np.float32]
 FLUSH = "flush"
 MODES = ("window", "cached", "offline")
 T = TypeVar("T", bytes, Float32)
-Packet = bytes | NDArray[np.floating] | str | tuple[str, ...]  # audio, FLUSH or hotwords
+Packet = bytes | NDArray[np.floating] | str | tuple[str, ...]  # audio, FLUSH, a grammar or hotwords
 
 
 @dataclass
 class Driver:
-    """Feeds packets and answers requests: at once and in order or, with `random`, whenever it likes."""
+    """Feeds packets and answers requests: at once and in order or, with `random`, whenever it likes.
+
+    With `random`, answers that take long to decode are decoded in their order, and what comes of it is told in that
+    order, both whenever it likes.
+    """
 
     session: Session
     encoder: FakeEncoder
@@ -51,6 +58,8 @@ class Driver:
     fails: Callable[[Request], bool] = lambda request: False
     events: list[Event] = field(default_factory=list)
     waiting: list[Request] = field(default_factory=list)
+    searching: deque[tuple[int, Callable[[], Found]]] = field(default_factory=deque)
+    searched: deque[tuple[int, Found]] = field(default_factory=deque)
     ring_peak: int = 0
     steps: dict[int, Float32] = field(
         default_factory=dict
@@ -60,26 +69,50 @@ class Driver:
     def run(self, packets: Iterable[Packet]) -> list[Event]:
         for packet in packets:
             if isinstance(packet, str):
-                self.session.receive_flush(0.0)
+                if packet == FLUSH:
+                    self.session.receive_flush(0.0)
+                else:
+                    self.session.receive_grammar(packet)
             elif isinstance(packet, tuple):
                 self.session.receive_hotwords(packet)
             else:
                 while not self.session.can_take(packet):
-                    assert self.waiting, "a full session waits for nothing"
-                    self.answer()
+                    self.work()
                 self.session.receive_audio(packet, 0.0)
             self.collect()
-            while self.waiting and (self.random is None or self.random.random() < 0.3):
-                self.answer()
+            while self.busy and (self.random is None or self.random.random() < 0.3):
+                self.work()
         self.session.receive_eof(0.0)
         self.collect()
-        while self.waiting:
-            self.answer()
+        while self.busy:
+            self.work()
         ring = self.session._front.ring
         assert self.session.ended
         assert ring.dropped == 0
         assert not self.memories, "the encoder remembers an utterance for ever"
         return self.events
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.waiting or self.searching or self.searched)
+
+    def work(self) -> None:
+        """Answer a request, decode an answer, or tell what was decoded."""
+        ways = (
+            [self.answer] * bool(self.waiting)
+            + [self.search] * bool(self.searching)
+            + [self.tell] * bool(self.searched)
+        )
+        assert ways, "a full session waits for nothing"
+        (self.random.choice(ways) if self.random else ways[0])()
+
+    def search(self) -> None:
+        request, search = self.searching.popleft()
+        self.searched.append((request, search()))
+
+    def tell(self) -> None:
+        self.session.receive_found(*self.searched.popleft(), 0.0)
+        self.collect()
 
     def answer(self) -> None:
         at = self.random.randrange(len(self.waiting)) if self.random else 0
@@ -91,7 +124,10 @@ class Driver:
             self.session.receive_failure(request.id, "it broke", 0.0)
         else:
             rows = self.encoder.rows(request.samples) if step is None else step
-            self.session.receive_logprobs(request.id, rows, 0.0)
+            if self.random and (search := self.session.search(request.id)):
+                self.searching.append((request.id, lambda: search(rows)))
+            else:
+                self.session.receive_logprobs(request.id, rows, 0.0)
         self.collect()
 
     def collect(self) -> None:
@@ -172,6 +208,7 @@ class Heard:
     reason: str = ""
     partials: list[Partial] = field(default_factory=list)
     final: Final | None = None
+    decision: Command | Rejected | None = None
 
 
 def utterances(events: list[Event]) -> list[Heard]:
@@ -197,8 +234,18 @@ def utterances(events: list[Event]) -> list[Heard]:
                 assert now is not None
                 assert now.index == event.utterance
                 assert now.final is None
+                assert now.decision is None or getattr(now.decision, "early", False)
                 assert event.text
                 now.final = event
+            case Command() | Rejected():
+                assert now is not None
+                assert now.index == event.utterance
+                assert now.decision is None
+                now.decision = event
+                if isinstance(event, Command):
+                    assert now.final is None or not event.early
+                    assert event.text == " ".join(word.word for word in event.words)
+                    _check_words(event.words, now.start / 16_000, event.audio_s)
             case SpeechEnded():
                 assert now is not None
                 assert now.index == event.utterance

@@ -6,11 +6,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import msgspec
+from xlsr_live.streaming.counters import EngineCounters
 from xlsr_live.streaming.events import Event, Final, SessionEnded, SessionStarted
+from xlsr_live.streaming.ladder import Level
 
 Trouble = Literal["none", "deaf", "stuck", "broken", "endless"]
 
@@ -24,7 +27,17 @@ class Info(msgspec.Struct, frozen=True):
 @dataclass
 class FakeEngine:
     alive: bool = True
+    sound: bool = True
     queued: int = 0
+    level: Level = Level.NORMAL
+    working_s: float = 0.0
+    counters: EngineCounters = field(default_factory=EngineCounters)
+
+    def rescue(self, patience_s: float) -> bool:
+        return False
+
+    def submit(self, samples: Any, *, deadline: float) -> Future[Any]:
+        return Future()
 
 
 @dataclass
@@ -38,11 +51,16 @@ class FakeRecognizer:
         self.opened.append(FakeSession(name or "", self.trouble))
         return self.opened[-1]
 
-    def close(self) -> None:
+    async def prepare(self, grammar: str) -> None:
+        pass
+
+    def close(self, timeout: float | None = None) -> None:
         self.engine.alive = False
 
 
 class FakeSession:
+    coalesced = dropped = 0
+
     def __init__(self, name: str, trouble: Trouble) -> None:
         self.name = name
         self.closed = False

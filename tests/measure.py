@@ -13,6 +13,7 @@ from collections.abc import Callable
 import jiwer
 import numpy as np
 import soundfile
+from checkpoints import DIGITS
 from soak import resident_mib
 from test_speech import SPEECH, listed
 from xlsr_live.streaming import Final, Recognizer, SessionConfig, SpeechStarted
@@ -125,7 +126,7 @@ def noise(recognizer: Recognizer, config: SessionConfig) -> None:
 
 
 def main() -> None:
-    with Recognizer.load(device="cpu", threads=1) as recognizer:
+    with Recognizer.load(str(DIGITS), device="cpu", threads=1) as recognizer:
         costs(recognizer)
         if not SPEECH.is_dir():
             print("no ../shared/speech: no error rates")

@@ -12,7 +12,6 @@ import random
 import sys
 import time
 from collections import defaultdict
-from math import log
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,12 +21,12 @@ import soundfile
 from test_speech import SPEECH, listed
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from xlsr_live.streaming import Recognizer
+from xlsr_live.streaming import Command, Recognizer, Rejected, SessionConfig
 from xlsr_live.streaming.commands import Commands, Decision, Listener, Strictness
 from xlsr_live.streaming.decode import decode
 from xlsr_live.streaming.hotwords import HotwordDecoder
 from xlsr_live.streaming.normalize import normalize
-from xlsr_live.streaming.spotting import Phrases, Spotter
+from xlsr_live.streaming.spotting import Phrases
 from xlsr_live.streaming.vocabulary import Vocabulary
 
 from training.prepare import Utterance, read_table, split
@@ -219,19 +218,51 @@ def early(commands: Commands, clips: list[Clip], threshold: float) -> None:
         )
 
 
-def wake(vocabulary: Vocabulary, clips: list[Clip]) -> None:
-    speech = [clip.rows for clip in clips if clip.side == "test" and clip.corpus in (*OUTSIDE, "longform", "kathleen")]
-    hours = sum(map(len, speech)) * 0.02 / 3600
+def sessions(recognizer: Recognizer) -> None:
+    """Commands of whole sessions: how often and how soon they are told early, and whether the final would agree."""
+    said = [(name, *each) for name in ("an4", "digits", "kathleen") for each in listed(name)]
+    texts = sorted({text for _, _, text in said if len(text.split()) <= 6})
+    grammar = "\n".join(f"c{at}: {text.lower()}" for at, text in enumerate(texts))
+    clips = said + [(name, *each) for name in (*OUTSIDE, "longform") for each in listed(name)]
+    early: list[float] = []
+    told = contradicted = wrong = false = 0
+    for name, path, text in clips:
+        audio = np.append(soundfile.read(path, dtype="float32")[0], np.zeros(24_000, np.float32))
+        settings = {"grammar": grammar, "trailing_blank_ms": 0}
+        live, patient = (decisions(recognizer, audio, SessionConfig(partials=p, **settings)) for p in (True, False))
+        if len(live) != len(patient):
+            print(f"{path.name}: {len(live)} utterances, {len(patient)} without partials")
+        for one, other in zip(live, patient, strict=False):
+            told += isinstance(one, Command)
+            false += isinstance(one, Command) and name not in ("an4", "digits", "kathleen")
+            wrong += isinstance(one, Command) and name in ("an4", "digits", "kathleen") and one.text != text
+            if isinstance(one, Command) and one.early:
+                early.append(one.audio_s - one.end)
+                if not isinstance(other, Command) or other.command != one.command:
+                    contradicted += 1
+                    print(f"{path.name}, {text!r}: early {one.text!r} ({one.score}), at the end {other}")
+    print(
+        f"sessions, {len(texts)} commands: {told} told, {wrong} not as transcribed, {false} outside the grammar; "
+        f"{len(early)} early, {contradicted} of them not what the final would say; audio heard after the last word: "
+        f"{', '.join(f'{np.quantile(early, q):.2f} s ({q:.0%})' for q in (0.1, 0.5, 0.9))}"
+    )
+
+
+def decisions(recognizer: Recognizer, audio: np.ndarray, config: SessionConfig) -> list[Command | Rejected]:
+    return [event for event in recognizer.stream(audio, config) if isinstance(event, Command | Rejected)]
+
+
+def wake(recognizer: Recognizer) -> None:
+    """False alarms in sessions: the wake phrase heard where nobody said it."""
+    clips = [path for name in ("longform", *OUTSIDE) for path, _ in listed(name)]
+    audio = [soundfile.read(path, dtype="float32")[0] for path in clips]
+    hours = sum(map(len, audio)) / 16_000 / 3600
     for phrase in WAKE:
         for score in (0.3, 0.5, 0.7):
-            phrases = Phrases({phrase: -log(score)}, vocabulary)
-            alarms = sum(len(spotted(phrases, rows)) for rows in speech)
+            config = SessionConfig(grammar="stop: stop", wake=phrase, wake_score=score, partials=False)
+            heard = [event for each in audio for event in decisions(recognizer, each, config)]
+            alarms = sum(isinstance(event, Command) or event.reason == "woken" for event in heard)
             print(f"wake {phrase!r} at {score}: {alarms} false alarms in {hours:.2f} h, {alarms / hours:.1f} per hour")
-
-
-def spotted(phrases: Phrases, rows: np.ndarray) -> list:
-    spotter = Spotter(phrases, eager=True)
-    return [*spotter.push(rows), *spotter.finish()]
 
 
 def hotwords(vocabulary: Vocabulary, clips: list[Clip]) -> None:
@@ -297,9 +328,11 @@ def main() -> None:
     threshold = curve(commands, clips, options.plot)
     if letters.issuperset("ABCDEFGHIJKLMNOPQRSTUVWXYZ"):
         early(Commands(BOUNDED, vocabulary), clips, threshold)
-        wake(vocabulary, clips)
         hotwords(vocabulary, clips)
         speed(vocabulary, clips)
+        with Recognizer.load(options.model, device="cpu", threads=1) as recognizer:
+            sessions(recognizer)
+            wake(recognizer)
 
 
 if __name__ == "__main__":

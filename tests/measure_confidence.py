@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import argparse
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from xlsr_live.client.bench.corpus import read_corpus, read_samples, spoken
 from xlsr_live.client.bench.scoring import Spelling
-from xlsr_live.client.judged import judge
+from xlsr_live.client.judged import Judged
 from xlsr_live.streaming import Recognizer
-from xlsr_live.streaming.calibration import fit, level, reliability
+from xlsr_live.streaming.calibration import level
 from xlsr_live.streaming.decode import decode
 from xlsr_live.streaming.normalize import normalize
 from xlsr_live.streaming.vocabulary import Vocabulary
@@ -50,19 +51,18 @@ def measures(rows: np.ndarray, vocabulary: Vocabulary) -> dict[str, list[float]]
     return found
 
 
-def collect(recognizer: Recognizer, table: Path, limit: int | None) -> dict[str, np.ndarray]:
-    encoder, found = recognizer.encoder, defaultdict(list)
+def collect(recognizer: Recognizer, table: Path, limit: int | None) -> dict[str, Judged]:
+    """Greedy words of whole recordings, as `calibrate` judges them; for each measure, with it as their score."""
+    encoder, found = recognizer.encoder, defaultdict(Judged)
     spelling = Spelling(encoder.vocabulary)
-    for recording in spoken(read_corpus(table, limit=limit)):
+    for number, recording in enumerate(spoken(read_corpus(table, limit=limit))):
         samples = read_samples(recording)
         (rows,) = encoder.encode([normalize(samples) if encoder.normalized else samples])
         words = decode(rows, encoder.vocabulary)
-        if words:
-            found["right"] += judge(spelling.words(recording.text), [word.text for word in words])
-            found["level"] += [level(words)] * len(words)
-            for name, values in measures(rows, encoder.vocabulary).items():
-                found[name] += values
-    return {name: np.array(values) for name, values in found.items()}
+        for name, values in measures(rows, encoder.vocabulary).items():
+            scored = [replace(word, score=value) for word, value in zip(words, values, strict=True)]
+            found[name].add(number, spelling.words(recording.text), scored, [level(words)] * len(words))
+    return found
 
 
 def main() -> None:
@@ -71,18 +71,22 @@ def main() -> None:
     parser.add_argument("tables", nargs=2, type=Path)
     parser.add_argument("--limit", type=int)
     given = parser.parse_args()
-    with Recognizer.load(given.model, device="cpu", threads=1) as recognizer:
+    with Recognizer.load(given.model, device="cpu", threads=1, lm="none") as recognizer:
         train, test = (collect(recognizer, table, given.limit) for table in given.tables)
-    right = test["right"]
-    for name in sorted(train.keys() - {"right", "level"}):
-        order = test[name].argsort().argsort() + 1
+    for name in sorted(train):
+        right = np.array(test[name].right)
+        order = np.argsort(np.argsort(test[name].scores)) + 1
         pairs = right.sum() * (~right).sum()
         area = (order[right].sum() - right.sum() * (right.sum() + 1) / 2) / pairs
         line = f"{name:24} area {area:.3f}"
         for kind, use in (("alone", 0), ("with the level", 1)):
-            found = fit(train[name], use * train["level"], train["right"])(test[name], use * test["level"])
+            fitted, tested = (
+                replace(judged, levels=[use * each for each in judged.levels]) for judged in (train[name], test[name])
+            )
+            curve = fitted.fit()
+            found = curve(np.array(tested.scores), np.array(tested.levels))
             loss = -np.log(np.clip(np.where(right, found, 1 - found), 1e-4, 1)).mean()
-            line += f"; {kind}: loss {loss:.3f}, calibration error {reliability(found, right).error:.3f}"
+            line += f"; {kind}: loss {loss:.3f}, calibration error {tested.test(curve).error:.3f}"
         print(line)
 
 

@@ -1,7 +1,7 @@
 """Number formats on a processor: `python tests/measure_cpu.py [ROUNDS]` (not part of the test suite; minutes).
 
 One thread; formats take turns. Speed, of the full size of XLS-R 300M with random weights (writes 1.3 GB to a temporary
-folder), and words, of the packaged model over the connected digits of ../shared/speech, against its own in float32.
+folder), and words, of the digits model over the connected digits of ../shared/speech, against its own in float32.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import jiwer
 import numpy as np
 import soundfile
 import torch
-from checkpoints import XLSR_300M, publish
+from checkpoints import DIGITS, XLSR_300M, publish
 from test_speech import listed
 from xlsr_live.client.bench.steps import Setting, stepped, text, timed, whole
 from xlsr_live.streaming import Recognizer
@@ -63,7 +63,7 @@ def speed(rounds: int) -> None:
 
 
 def words() -> None:
-    recognizers = {name: Recognizer.load("bundled", device="cpu", dtype=name) for name in FORMATS}
+    recognizers = {name: Recognizer.load(str(DIGITS), device="cpu", dtype=name) for name in FORMATS}
     texts: dict[tuple[str, str], list[str]] = {(form, kind): [] for form in FORMATS for kind in ("offline", "live")}
     same = dict.fromkeys(texts, 0)
     frames, cost, said = 0, dict.fromkeys(FORMATS, 0.0), []
@@ -87,10 +87,10 @@ def words() -> None:
     for (form, kind), heard in texts.items():
         equal = sum(a == b for a, b in zip(heard, texts["float32", kind], strict=True))
         print(
-            f"packaged model, {form}, {kind}: {equal} of {len(said)} texts and {100 * same[form, kind] / frames:.2f} %"
+            f"digits model, {form}, {kind}: {equal} of {len(said)} texts and {100 * same[form, kind] / frames:.2f} %"
             f" of frames as float32, WER {100 * jiwer.wer(said, heard):.2f} %"
         )
-    print("packaged model, passes and steps: " + ", ".join(f"{form} {taken:.1f} s" for form, taken in cost.items()))
+    print("digits model, passes and steps: " + ", ".join(f"{form} {taken:.1f} s" for form, taken in cost.items()))
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """A long session, watched: memory and drift of times. `python tests/soak.py --minutes 30` (not part of the test suite).
 
-Streams the packaged clips with pauses, over and over, through one session of the bundled model as fast as it goes.
+Streams the clips of the tests with pauses, over and over, through one session of the digits model as fast as it goes.
 Every round must give the same words at the same places in the round: any difference is drift.
 """
 
@@ -13,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+from checkpoints import DIGITS
 from xlsr_live.streaming import Final, Recognizer
 
-CLIPS = Path(__file__).parents[1] / "client" / "clips"
+CLIPS = Path(__file__).parent / "clips"
 PAUSE = 2 * 16_000  # samples between two clips
 
 
@@ -37,7 +38,7 @@ async def soak(minutes: float) -> int:
     length = len(audio) / 16_000
     heard: list[list[tuple[str, float, float]]] = [[] for _ in range(rounds)]
     begun = time.monotonic()
-    with Recognizer.load() as recognizer:
+    with Recognizer.load(str(DIGITS)) as recognizer:
         async with recognizer.session() as session:
 
             async def feed() -> None:

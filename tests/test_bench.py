@@ -1,4 +1,4 @@
-"""`xlsr-live bench`: every command, small, on the bundled model; what it prints, writes and refuses."""
+"""`xlsr-live bench`: every command, small; what it prints, writes and refuses."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import json
 import os
 import re
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
+from copy import copy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from checkpoints import DIGITS
 from fake_recognizer import FakeSession, Trouble
 from numpy.typing import NDArray
 from xlsr_live.client.bench import streams
@@ -25,8 +27,10 @@ from xlsr_live.client.bench.steps import Setting, stepped, text, whole
 from xlsr_live.client.cli import run
 from xlsr_live.server.run import running_server
 from xlsr_live.server.settings import ServerSettings
+from xlsr_live.streaming.decoding import Assets
 from xlsr_live.streaming.errors import ConfigError
 from xlsr_live.streaming.events import Final
+from xlsr_live.streaming.lm import LanguageModel, find
 from xlsr_live.streaming.recognizer import Recognizer
 
 Out = pytest.CaptureFixture[str]
@@ -87,9 +91,9 @@ def test_accuracy_tells_errors_stability_and_cost(folder: Path, capsys: Out):
     assert run(["bench", *arguments]) == 0
     out = capsys.readouterr().out
     files = written(out)
-    assert set(files) == {"accuracy.md", "accuracy.json", "accuracy-lookahead.png", "accuracy-cost.png"}
-    assert png(files["accuracy-lookahead.png"])
-    assert png(files["accuracy-cost.png"])
+    plots = {f"accuracy-{name}.png" for name in ("lookahead", "cost", "reliability")}
+    assert set(files) == {"accuracy.md", "accuracy.json"} | plots
+    assert all(png(files[name]) for name in plots)
     rows = report(files, "accuracy")["rows"]
     assert [(row["mode"], (row["setting_ms"] or {}).get("hop")) for row in rows] == [
         *((mode, hop) for hop in (480, 200) for mode in ("cached", "window")),
@@ -102,7 +106,9 @@ def test_accuracy_tells_errors_stability_and_cost(folder: Path, capsys: Out):
         assert row["recordings"][0]["final"] == "ONE TWO"
         assert row["encoder_cpu_per_s"] > 0
         assert row["session_cpu_per_s"] > 0
-        assert row["words"]["final"] == 2
+        assert row["words"]["final"] == sum(row["calibration"]["finals"]["words"]) == 2
+        assert 0 < row["calibration"]["finals"]["expected_error"] < 0.3  # both are right
+        assert ("partials" in row["calibration"]) == (row is not offline)
     cached, window, narrow, _, _ = rows
     assert 1.5 < cached["passes_per_frame"] <= 2 < window["passes_per_frame"]
     assert narrow["passes_per_frame"] == 1  # no lookahead: nothing is encoded twice
@@ -111,9 +117,46 @@ def test_accuracy_tells_errors_stability_and_cost(folder: Path, capsys: Out):
     assert "made upper case" in out
 
 
+FOUR_WORDS = {"ONE": -0.6, "TWO": -0.8, "SIX": -0.7, "NINE": -2.0}  # log10 probabilities
+
+
+@pytest.fixture
+def searching(recognizer: Recognizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model of the whole test run with a language model of four words."""
+    pytest.importorskip("flashlight.lib.text", reason="flashlight-text is not installed: pip install 'xlsr-live[lm]'")
+    lines = ["\\data\\", f"ngram 1={len(FOUR_WORDS) + 3}", "ngram 2=1", "", "\\1-grams:", "-3\t<unk>", "-99\t<s>\t0"]
+    lines += ["-1\t</s>", *(f"{score}\t{word}\t0" for word, score in FOUR_WORDS.items())]
+    path = tmp_path / "digits.arpa"
+    path.write_text("\n".join([*lines, "", "\\2-grams:", "-0.5\t<s> ONE", "", "\\end\\", ""]))
+    searching = copy(recognizer)
+    searching.assets = Assets(language_model=LanguageModel(find(path), recognizer.encoder.vocabulary))
+    monkeypatch.setattr("xlsr_live.client.bench.decoding.load_recognizer", lambda *_, **__: nullcontext(searching))
+
+
+@pytest.mark.usefixtures("searching")
+def test_decoding_tells_what_a_language_model_and_hotwords_change(folder: Path, clip: Clip, capsys: Out):
+    soundfile.write(folder / "noise.wav", np.zeros(32_000, np.int16), 16_000)
+    (folder / "test.tsv").write_text("file\ttext\tset\ntwo.wav\tone two\ta\ntwo.wav\tsix nine\ta\nnoise.wav\t\tb\n")
+    assert run(["bench", "decoding", str(folder / "test.tsv"), "--hotwords", "1", "--out", str(folder)]) == 0
+    read = report(written(capsys.readouterr().out), "decoding")
+    assert [(row["said"], row["not_said"]) for row in read["hotwords"]] == [
+        (["TWO"], ["NINE"]),
+        (["NINE"], ["TWO"]),
+        ([], ["TWO"]),
+    ]
+    assert len(read["sets"]["a"]) == len(read["sets"]["b"]) == 6
+    for way in read["sets"]["a"]:
+        assert way["texts"] == ["ONE TWO", "ONE TWO"]
+        assert (way["wer"], way["rare_words_missed"], way["rare_words"], way["wer_elsewhere"]) == (0.5, 1, 2, 0.5)
+        # what is not said of the second recording is heard there: its text is wrong
+        assert way["hotwords_not_said"] == way["way"].endswith("not said")
+    assert "| b | greedy | words in 0 of 1 |  |" in (folder / "decoding.md").read_text()
+
+
 @pytest.mark.usefixtures("loaded")
 def test_compare_puts_all_ways_side_by_side(folder: Path, capsys: Out):
-    assert run(["bench", "compare", str(folder), "--long", "10", "--chunk", "5,1,1", "--out", str(folder)]) == 0
+    arguments = ["--model", str(DIGITS), "--long", "10", "--chunk", "5,1,1", "--out", str(folder)]
+    assert run(["bench", "compare", str(folder), *arguments]) == 0
     out = capsys.readouterr().out
     results = report(written(out), "compare")["results"]
     for result in results.values():
@@ -129,7 +172,7 @@ def test_compare_puts_all_ways_side_by_side(folder: Path, capsys: Out):
 
 
 @pytest.mark.usefixtures("loaded")
-def test_latency_of_streams_in_this_process(folder: Path, capsys: Out):
+def test_latency_of_streams_in_this_process(folder: Path, capsys: Out, recognizer: Recognizer):
     arguments = ["--streams", "2", "--seconds", "5", "--warm-up", "0.5", "--out", str(folder), "--hop-ms", "240"]
     assert run(["bench", "latency", str(folder), *arguments, "--verify"]) == 0
     out = capsys.readouterr().out
@@ -137,7 +180,7 @@ def test_latency_of_streams_in_this_process(folder: Path, capsys: Out):
     assert int(equal) == int(total) >= 2
     read = report(written(out), "latency")
     assert read["config"]["hop_ms"] == 240
-    assert read["model"]["name"] == "bundled"
+    assert read["model"]["name"] == recognizer.info.name
     (trial,) = read["trials"]
     assert trial["plan"]["streams"] == 2
     seconds, load = trial["seconds"], trial["load"]

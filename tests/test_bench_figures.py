@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ngrams import language_model
+from xlsr_live.client.bench import ways
 from xlsr_live.client.bench.capacity import search
+from xlsr_live.client.bench.rare import rarest, unsaid
 from xlsr_live.client.bench.scoring import Score, Spelling, interval, rate
 from xlsr_live.client.bench.stability import changes, stability
 from xlsr_live.client.bench.timing import Heard, Latencies, latencies, summary
 from xlsr_live.streaming.events import Event, Final, Partial, SpeechEnded, SpeechStarted, Word
+from xlsr_live.streaming.lm import Weights
 from xlsr_live.streaming.vocabulary import Vocabulary
 
 
@@ -215,3 +220,19 @@ def test_the_search_comes_within_a_sixteenth_of_the_limit(limit: int, start: int
     assert limit - best <= max(0, best // 16)
     assert len(tried) == len(set(tried)) <= 24
     assert all(1 <= streams <= most for streams in tried)
+
+
+def test_errors_are_counted_apart_for_rare_words_and_others():
+    said, heard = ["A", "RARE", "BIRD", "SANG", "AT", "DAWN"], ["A", "BEAR", "BIRD", "OWL", "SANG", "DAWN"]
+    found = ways.judge(said, heard, ["RARE", "DAWN"], ["OWL", "DAWN"])
+    assert (found.rare, found.elsewhere, found.intruders) == (Score(1, 2), Score(2, 4), 1)
+    assert ways.judge([], ["OWL"], [], ["OWL"]) == (Score(0, 0), Score(1, 0), 1)
+    assert ways.judge([], [], [], []) == (Score(0, 0), Score(0, 0), 0)
+
+
+def test_rare_words_are_those_that_the_language_model_lacks_or_finds_least_likely(tmp_path: Path):
+    model = language_model(tmp_path, Weights())
+    assert rarest(["AB", "BAA", "BAA", "CAB", "ABBA", "A"], model, 3) == ["ABBA", "CAB", "BAA"]
+    assert rarest(["AB", "AXE"], model, 2) == []  # too short; and what the vocabulary cannot write
+    assert unsaid([["X", "Y"], ["Y"], [], ["Y"]], [["X"], ["Y"], [], ["Y"]]) == [[], ["X"], ["Y"], ["X"]]
+    assert unsaid([["X"]], [["X"]]) == [[]]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from checkpoints import SMALL, SMALL_GROUP_NORM, SMALL_MMS, XLSR_300M, publish
+from checkpoints import DIGITS, SMALL, SMALL_GROUP_NORM, SMALL_MMS, XLSR_300M, publish
 from torch.nn.functional import scaled_dot_product_attention
 from xlsr_live.streaming.body import Body
 from xlsr_live.streaming.cached import CachedSteps
@@ -22,7 +22,7 @@ from xlsr_live.streaming.programs import Eager
 from xlsr_live.streaming.recognizer import Recognizer
 from xlsr_live.streaming.windows import Memory, Reuse, Window, WindowPlanner
 from xlsr_live.streaming.xlsr import XlsrEncoder
-from xlsr_live.streaming.xlsr_load import BUNDLED, load
+from xlsr_live.streaming.xlsr_load import load
 
 Float32 = np.ndarray
 ROOM = 1 << 28  # bytes
@@ -35,9 +35,9 @@ SETTINGS = [(10, 0, 20), (5, 30, 7), (40, 10, 0), (30, 30, 12), (1, 3, 4), (16, 
 
 
 @pytest.fixture(scope="module")
-def encoders(tmp_path_factory: pytest.TempPathFactory, recognizer: Recognizer) -> dict[str, XlsrEncoder]:
+def encoders(tmp_path_factory: pytest.TempPathFactory, packaged: Recognizer) -> dict[str, XlsrEncoder]:
     made = {name: publish(tmp_path_factory.mktemp("m"), size) for name, size in SIZES.items()}
-    return {name: load(str(path), device="cpu") for name, path in made.items()} | {"bundled": recognizer.encoder}
+    return {name: load(str(path), device="cpu") for name, path in made.items()} | {"packaged": packaged.encoder}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -137,7 +137,7 @@ def difference(a: list[Float32], b: list[Float32]) -> float:
 # ── the same numbers ──
 
 
-@pytest.mark.parametrize("name", [*SIZES, "bundled"])
+@pytest.mark.parametrize("name", [*SIZES, "packaged"])
 def test_one_step_over_a_whole_utterance_is_the_models_forward(
     encoders: dict[str, XlsrEncoder], speech: Float32, name: str
 ):
@@ -151,9 +151,9 @@ def test_one_step_over_a_whole_utterance_is_the_models_forward(
     [
         *(("random", *setting) for setting in SETTINGS),
         *((name, 24, 24, 50) for name in SIZES),
-        ("bundled", 24, 24, 200),
-        ("bundled", 16, 25, 50),
-        ("bundled", 40, 10, 0),
+        ("packaged", 24, 24, 200),
+        ("packaged", 16, 25, 50),
+        ("packaged", 40, 10, 0),
     ],
 )
 def test_steps_are_those_of_a_stream_that_keeps_everything(
@@ -173,24 +173,24 @@ def test_utterances_of_any_length_have_a_row_for_every_frame(
     """With a rest of many frames, of few, and of none but those that a lookahead left."""
     utterance = Utterance(speech[:length], 24, 12, 50)
     planned = list(utterance.left)
-    rows = utterance.run(fresh(encoders["bundled"])).rows
+    rows = utterance.run(fresh(encoders["packaged"])).rows
     assert sum(w.commit - w.committed for w in planned) == frames(length)
-    assert difference(rows, reference(encoders["bundled"], speech[:length], planned)) < 1e-4
+    assert difference(rows, reference(encoders["packaged"], speech[:length], planned)) < 1e-4
 
 
 def test_features_made_once_from_new_samples_are_those_of_the_whole_utterance(
     encoders: dict[str, XlsrEncoder], speech: Float32
 ):
-    steps = fresh(encoders["bundled"])
+    steps = fresh(encoders["packaged"])
     with torch.inference_mode():
         parts = [
             steps._body.features(torch.from_numpy(speech[None, slice(*w.new_samples)]))
             for w in windows(len(speech), 17, 30, 200)
             if w.newest > w.heard
         ]
-    whole = features(encoders["bundled"], speech)
+    whole = features(encoders["packaged"], speech)
     assert sum(part.shape[1] for part in parts) == whole.shape[1] == frames(len(speech))
-    assert (torch.cat(parts, 1) - whole).abs().max() < 1e-5
+    assert (torch.cat(parts, 1) - whole).abs().max() < 1e-5 * whole.abs().max()
 
 
 def test_a_ring_larger_than_the_left_context_changes_nothing(encoders: dict[str, XlsrEncoder], speech: Float32):
@@ -204,7 +204,7 @@ def test_a_ring_larger_than_the_left_context_changes_nothing(encoders: dict[str,
 # ── company ──
 
 
-@pytest.mark.parametrize(("name", "seed"), [("random", 0), ("random", 1), ("random", 2), ("bundled", 3)])
+@pytest.mark.parametrize(("name", "seed"), [("random", 0), ("random", 1), ("random", 2), ("packaged", 3)])
 def test_utterances_that_come_and_go_hear_in_any_company_what_each_hears_alone(
     encoders: dict[str, XlsrEncoder], name: str, seed: int
 ):
@@ -242,7 +242,7 @@ def test_utterances_that_come_and_go_hear_in_any_company_what_each_hears_alone(
 
 def test_a_slot_that_was_used_before_leaks_nothing(encoders: dict[str, XlsrEncoder], speech: Float32):
     """To the last bit, on a CPU: whatever lies in a slot."""
-    encoder = encoders["bundled"]
+    encoder = encoders["packaged"]
     want = Utterance(speech, 20, 25, 50).run(fresh(encoder)).rows
     steps = fresh(encoder)
     for seed in range(10):  # more than there are slots at first
@@ -303,9 +303,9 @@ def test_a_step_that_is_not_the_next_one_is_refused(encoders: dict[str, XlsrEnco
 
 
 def test_a_batch_that_fails_may_be_tried_one_by_one(encoders: dict[str, XlsrEncoder], speech: Float32):
-    steps = fresh(encoders["bundled"])
+    steps = fresh(encoders["packaged"])
     good = Utterance(speech[:50_000], 24, 24, 50)
-    want = reference(encoders["bundled"], good.samples, list(good.left))
+    want = reference(encoders["packaged"], good.samples, list(good.left))
     bad = Utterance(noise(50_000), 24, 24, 50)
     bad.samples[30_000:] = np.nan
     while bad.left[0].newest < frames(30_000):
@@ -352,9 +352,9 @@ def test_only_checkpoints_with_layer_norm_are_cached(tmp_path: Path, encoders: d
 
 
 def test_half_precision_keeps_its_state_in_half_precision(speech: Float32):
-    half = load(str(BUNDLED), device="cpu", dtype="bfloat16")
+    half = load(str(DIGITS), device="cpu", dtype="bfloat16")
     utterance = Utterance(speech, 24, 24, 200)
-    want = reference(load(str(BUNDLED), device="cpu"), speech, list(utterance.left))
+    want = reference(load(str(DIGITS), device="cpu"), speech, list(utterance.left))
     rows = utterance.run(fresh(half)).rows
     same = [a.argmax(1) == b.argmax(1) for a, b in zip(rows, want, strict=True)]
     assert np.concatenate(same).mean() > 0.97

@@ -27,9 +27,10 @@ from xlsr_live.streaming.calibration import (
     save_calibration,
 )
 from xlsr_live.streaming.decode import DecodedWord
+from xlsr_live.streaming.decoding import Assets
 from xlsr_live.streaming.errors import ModelError
 
-TRUE = Curve(temperature=1.8, level=2.5, offset=0.4)
+TRUE = Curve(temperature=1.8, level=0.8, offset=-0.6)
 
 
 def sample(words: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -56,9 +57,9 @@ def test_words_that_were_not_seen_are_calibrated_and_were_not_before():
 def test_what_is_calibrated_already_stays_as_it_is():
     scores = -np.random.default_rng(0).exponential(1.0, 40_000)
     right = np.random.default_rng(1).random(40_000) < np.exp(scores)
-    found = fit(scores, np.zeros(40_000), right)
+    found = fit(scores, np.full(40_000, np.log(0.5)), right)
     assert (found.temperature, found.offset) == (pytest.approx(1.0, abs=0.05), pytest.approx(0.0, abs=0.05))
-    assert found.level == 0.0  # nothing speaks for another
+    assert found.level == pytest.approx(0.0, abs=1e-6)  # nothing speaks for another
 
 
 @given(st.floats(-20, 0), st.floats(-20, 0), st.floats(-3, 0))
@@ -74,6 +75,12 @@ def test_the_error_is_the_distance_between_confidence_and_truth():
     assert found.right.tolist() == [0, 1]
     assert found.error == pytest.approx((0.3 + 0.1) / 2)
     assert reliability(np.array([0.5]), np.array([True])).error == 0.5
+
+
+def test_scores_on_another_scale_are_fitted_too():
+    scores, levels, right = sample(5_000)
+    sure = np.log1p(-1e-5 * np.exp(-scores))  # far off in logits, where whole steps of Newton's method go too far
+    assert reliability(fit(sure, levels, right)(sure, levels), right).error < 0.05
 
 
 @pytest.mark.parametrize("right", [np.ones(500, bool), np.zeros(500, bool), np.arange(20) > 9])
@@ -157,7 +164,7 @@ class Doubtful(FakeEncoder):
 
 def test_calibrate_says_where_it_wrote_and_test_how_good_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def load(*_: object, **__: object) -> nullcontext[SimpleNamespace]:
-        return nullcontext(SimpleNamespace(encoder=Doubtful()))
+        return nullcontext(SimpleNamespace(encoder=Doubtful(), assets=Assets()))
 
     monkeypatch.setattr("xlsr_live.client.calibrate.load_recognizer", load)
     lines = ["file\ttext"]

@@ -5,25 +5,34 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 
+import jiwer
 import numpy as np
 import pytest
 import soundfile
-from xlsr_live.client import cli, local, packaged
+from xlsr_live.client import cli, local
 from xlsr_live.client.cli import run
+from xlsr_live.client.demo import word_errors
+from xlsr_live.client.packaged import load_clips
 from xlsr_live.server.run import RunningServer, running_server
 from xlsr_live.streaming.events import Final, SessionEnded, SessionStarted, from_json
 from xlsr_live.streaming.recognizer import Recognizer
 
-CLIPS = Path(__file__).parents[1] / "client" / "clips"
-SPEECH = ["george", "jackson", "nicolas"]
-TEXTS = {clip.path.stem: clip.text for clip in packaged.load_clips()}
+CLIPS = Path(__file__).parent / "clips"
+TEXTS = {
+    "george": "ONE TWO NINE FOUR EIGHT ONE",
+    "jackson": "THREE EIGHT FOUR FIVE FIVE FOUR",
+    "nicolas": "ZERO TWO TWO FOUR SEVEN SIX ZERO",
+}
+SPEECH = list(TEXTS)
 
 Out = pytest.CaptureFixture[str]
 
@@ -327,17 +336,36 @@ def test_demo_at_once(capsys: Out):
     assert run(["demo", "--pace", "0"]) == 0
     out = capsys.readouterr().out
     assert "ws://127.0.0.1:" in out
-    assert "\n  ... ONE (TWO" in out
-    for text in TEXTS.values():
-        assert f"heard  {text or '(nothing)'}\n" in out
+    assert "the model bundled on" in out
+    assert re.search(r"\n  \.\.\. \w.* \(", out)  # committed words, and others that may still change
+    live, comparison = out.split("\n\n")[1:3]
+    told = re.findall(r"(\w+) +said   (.+)\n +heard  (.+)   \((\d+)", comparison)
+    assert [(name, said) for name, said, *_ in told] == [
+        (clip.path.stem, clip.text or "(nothing)") for clip in load_clips()
+    ]
+    finals = [line for line in live.splitlines() if not line.startswith(" ")]
+    assert " ".join(heard for *_, heard, _ in told if heard != "(nothing)") == " ".join(finals) != ""
+    errors = [
+        word_errors(*(text.replace("(nothing)", "").split() for text in (said, heard))) for _, said, heard, _ in told
+    ]
+    assert errors == [int(wrong) for *_, wrong in told]
+    assert f"Altogether: {sum(errors)} of " in out
     assert "xlsr-live mic" in out
+
+
+def test_word_errors_are_those_of_jiwer():
+    random = Random(0)
+    for _ in range(50):
+        said, heard = ([random.choice("ABC") for _ in range(random.randrange(1, 8))] for _ in range(2))
+        assert word_errors(said, heard) == round(jiwer.wer(" ".join(said), " ".join(heard)) * len(said))
+    assert (word_errors([], ["A"]), word_errors(["A", "B"], [])) == (1, 2)
 
 
 def test_doctor(monkeypatch: pytest.MonkeyPatch, capsys: Out):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     assert run(["doctor"]) == 0
     out = capsys.readouterr().out
-    assert TEXTS["george"] in out
+    assert load_clips()[0].text in out
     assert "http://127.0.0.1:9 cannot be reached" in out
 
 

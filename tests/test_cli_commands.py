@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 from xlsr_live.client.cli import run
+from xlsr_live.server.run import running_server
 from xlsr_live.streaming.grammar import parse_grammar
 from xlsr_live.streaming.recognizer import Recognizer
 
 ROOT = Path(__file__).parents[1]
 GRAMMARS = sorted((ROOT / "client" / "grammars").glob("*.txt"))
 NUMBERS = str(ROOT / "client" / "grammars" / "numbers.txt")
-CLIP = str(ROOT / "client" / "clips" / "george.flac")
+CLIP = str(ROOT / "tests" / "clips" / "george.flac")
 
 
 @pytest.fixture(autouse=True)
@@ -65,6 +66,31 @@ def test_a_function_gets_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert [command["slots"] for command in sys.modules.pop("at_home").told] == [{"digits": "129481"}]
 
 
+def test_the_same_through_a_server_and_in_the_events_of_stream(
+    recognizer: Recognizer, capsys: pytest.CaptureFixture[str]
+):
+    with running_server(recognizer) as server:
+        assert run(["commands", NUMBERS, CLIP, "--url", server.url]) == 0
+        (heard,) = map(json.loads, capsys.readouterr().out.splitlines())
+        assert (heard["command"], heard["slots"]) == ("digits", {"digits": "129481"})
+        streamed = ["stream", CLIP, "--url", server.url, "--pace", "0", "-f", "jsonl"]
+        assert run([*streamed, "--grammar", NUMBERS]) == 0
+        events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        told = [event for event in events if event["type"] in ("final", "command", "speech_ended")]
+        assert [event["type"] for event in told] == ["final", "command", "speech_ended"]
+        assert {**told[1], "lag_ms": 0, "level": 0} == {**heard, "lag_ms": 0, "level": 0}
+
+
+def test_commands_count_after_the_wake_phrase(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    grammar = tmp_path / "rest.txt"
+    grammar.write_text("rest: (digits: <digits>)\n")
+    assert run(["commands", str(grammar), CLIP, "--wake", "one two nine"]) == 0
+    (heard,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert heard["slots"] == {"digits": "481"}
+    assert run(["commands", str(grammar), CLIP, "--wake", "six six", "--rejected"]) == 0
+    assert json.loads(capsys.readouterr().out)["reason"] == "asleep"
+
+
 def test_words_can_be_tried_without_audio(capsys: pytest.CaptureFixture[str]):
     assert run(["commands", NUMBERS, "--say", "oh one two"]) == 0
     assert json.loads(capsys.readouterr().out) == {"command": "digits", "slots": {"digits": "012"}}
@@ -76,12 +102,14 @@ def test_words_can_be_tried_without_audio(capsys: pytest.CaptureFixture[str]):
     ("grammar", "options", "why"),
     [
         ("a: (one", [], r"g.txt, line 1, column 8: expected '\)'"),
+        ("a: (b{2}){2", [], "g.txt, line 1, column"),
+        ("a: one", ["--wake", "zap"], "cannot write 'zap'"),
         (
             "a: one\nb: two all",
             [],
             "g.txt, line 2, column 8: the model cannot write all: its vocabulary has no a l",
         ),
-        ("a: one", ["--score", "2"], "between 0 and 1"),
+        ("a: one", ["--score", "2"], "command_score is 2.0; it must be 0.01 to 1"),
         ("a: one", ["--call", "nowhere:f"], "--call nowhere:f: No module named 'nowhere'"),
         ("a: one", ["--exec", "'"], "--exec"),
     ],

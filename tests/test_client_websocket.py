@@ -19,10 +19,10 @@ from xlsr_live.client.websocket import ConnectionProblem, connect, encode, start
 from xlsr_live.server.run import RunningServer, running_server
 from xlsr_live.server.settings import ServerSettings
 from xlsr_live.streaming.config import AudioFormat, SessionConfig
-from xlsr_live.streaming.events import Error, Event, Final, SessionEnded, SessionStarted, to_json
+from xlsr_live.streaming.events import Command, Error, Event, Final, Rejected, SessionEnded, SessionStarted, to_json
 from xlsr_live.streaming.recognizer import Recognizer
 
-CLIPS = Path(__file__).parents[1] / "client" / "clips"
+CLIPS = Path(__file__).parent / "clips"
 Handler = Callable[[ServerConnection], Awaitable[None]]
 
 
@@ -83,6 +83,25 @@ def test_hotwords_of_the_start_and_others_in_mid_stream(server: RunningServer, c
 
     heard = [final.text for final in finals(asyncio.run(run()))]
     assert heard == ["ONE TWO NINES FOUR EIGHT ONE", "ONE TWO NINE FOUR EIGHT ONE"]
+
+
+def test_a_grammar_of_the_start_and_another_in_mid_stream(server: RunningServer, clip):
+    async def run() -> list[Event]:
+        grammar = "one: one two nine (four: four | five) eight one"
+        config = SessionConfig(grammar=grammar, command_alternatives=1, partials=False)
+        async with connect(server.url, config=config, token="open sesame") as stream:
+            await stream.send(clip("george").tobytes())
+            await stream.flush()
+            await stream.set_grammar("jackson: (three | four)+")
+            await stream.send(clip("george").tobytes())
+            await stream.end()
+            return [event async for event in stream]
+
+    first, second = (event for event in asyncio.run(run()) if isinstance(event, Command | Rejected))
+    assert isinstance(first, Command)
+    assert (first.slots, first.early) == ({"four": "four"}, False)
+    assert [guess.slots for guess in first.alternatives] == [{"four": "five"}]
+    assert isinstance(second, Rejected)
 
 
 def test_without_the_token(server: RunningServer, clip):

@@ -173,7 +173,7 @@ def test_a_language_model_that_is_not_wanted_changes_nothing(lm: LanguageModel):
 
 
 @pytest.mark.parametrize("how", ["full", "append"])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(6))
 def test_a_language_model_in_partials_tells_the_same_in_any_packets(lm: LanguageModel, how: Any, seed: int):
     config = SessionConfig(lm_for="all", finals=how, max_utterance_ms=2_000, **HOP)
     random, assets = Random(seed), Assets(language_model=lm)
@@ -276,6 +276,19 @@ def test_a_language_model_is_that_of_the_checkpoint_or_another_or_none(tmp_path:
         load_assets(source, VOCABULARY)
     with pytest.raises(LanguageModelError, match="no such file"):
         load_assets(source, VOCABULARY, tmp_path / "nothing.arpa")
+
+
+def test_the_packaged_language_model_goes_by_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("flashlight.lib.text", reason="flashlight-text is not installed: pip install 'xlsr-live[lm]'")
+    monkeypatch.setattr("xlsr_live.streaming.beside.BUNDLED", tmp_path / "bundled")
+    (another := tmp_path / "another").mkdir()
+    source = find_source(str(checkpoint(another)))
+    with pytest.raises(LanguageModelError, match="without a language model"):
+        load_assets(source, VOCABULARY, "bundled")
+    (inside := tmp_path / "bundled" / "language_model").mkdir(parents=True)
+    (inside / "tiny.arpa").write_text(arpa())
+    assert load_assets(source, VOCABULARY, "bundled").language_model is not None
+    assert load_assets(source, VOCABULARY).language_model is None
 
 
 def test_what_lies_beside_a_checkpoint_of_the_hub_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

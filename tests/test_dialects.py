@@ -11,7 +11,8 @@ import httpx
 import numpy as np
 import pytest
 from spoken import Samples, as_file, heard_natively, unharmed
-from websockets.exceptions import ConnectionClosed
+from test_server_operation import metrics
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from wire import dial, packets, settles
 from xlsr_live.server.run import RunningServer, running_server
 from xlsr_live.server.settings import ServerSettings
@@ -106,6 +107,47 @@ def test_ten_clients_of_five_dialects_at_once(server: RunningServer, clip: Calla
         heard = asyncio.run(together())
     assert heard == wanted
     assert len(set(heard)) == 10
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_every_dialect_is_counted(
+    server: RunningServer, dialect: Callable[[RunningServer, bytes], Awaitable[str]], clip: Callable[[str], Samples]
+):
+    data = clip("jackson").tobytes()
+    before = metrics(server)
+    asyncio.run(dialect(server, data))
+    assert settles(lambda: server.sessions.count, 0)
+    grown = {name: value - before.get(name, 0.0) for name, value in metrics(server).items()}
+    name = {"realtime": "openai_realtime", "http": "openai_http"}.get(dialect.__name__, dialect.__name__)
+    assert grown[f'xlsr_live_sessions_total{{"dialect": "{name}"}}'] == 1
+    assert grown["xlsr_live_audio_seconds_total"] == pytest.approx(len(data) / 32_000, abs=0.01)
+    assert grown["xlsr_live_finals_total"] == grown["xlsr_live_final_lag_seconds_count"] >= 1
+    assert grown["xlsr_live_dropped_samples_total"] == 0
+
+
+def test_a_client_has_its_limit_in_every_dialect(recognizer: Recognizer, clip: Callable[[str], Samples]):
+    settings = ServerSettings(max_client_sessions=1, wyoming_port=0)
+
+    async def scene(server: RunningServer) -> None:
+        async with dial(server.url):
+            for path in ("", "v1/listen?encoding=linear16&sample_rate=16000", "v1/realtime"):
+                with pytest.raises(InvalidStatus) as refusal:
+                    await dial(address(server, path))
+                assert refusal.value.response.status_code == 429
+            file = {"file": ("talk.wav", as_file(clip("jackson")))}
+            async with httpx.AsyncClient() as client:
+                url = f"http://127.0.0.1:{server.port}/v1/audio/transcriptions"
+                assert (await client.post(url, files=file)).status_code == 429
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.wyoming_port)
+            writer.write(b'{"type":"audio-chunk","payload_length":4}\n1234')
+            assert b"client_full" in await reader.read()
+            writer.close()
+
+    with running_server(recognizer, settings) as server:
+        asyncio.run(scene(server))
+        assert {name: value for name, value in metrics(server).items() if "refused" in name} == {
+            'xlsr_live_refused_total{"reason": "client_full"}': 4
+        }
 
 
 def test_the_server_stops_with_clients_of_every_dialect(recognizer: Recognizer, clip: Callable[[str], Samples]):

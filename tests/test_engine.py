@@ -301,6 +301,19 @@ def test_late_answers_raise_the_level_and_an_engine_that_does_not_adapt_stays(st
         engine.close()
 
 
+def test_late_searches_raise_the_level_too_and_unwanted_ones_are_not_made(start):
+    now = iter(range(0, 10_000))
+    engine = Engine(Model(), clock=lambda: float(next(now)))
+    for _ in range(30):
+        assert engine.search(lambda: "found", deadline=0.0).result(LIMIT) == "found"
+    assert engine.level == Level.FINALS
+    assert engine.search(lambda: "found", deadline=0.0, wanted=lambda: False).result(LIMIT) is None
+    assert (engine.counters.searches, engine.counters.late_searches) == (30, 30)
+    engine.close()
+    with pytest.raises(EngineError, match="closed"):
+        engine.search(lambda: "found", deadline=0.0)
+
+
 def test_a_step_that_fails_in_a_batch_is_applied_once_by_the_others(start):
     def fail(batch: list[int]) -> None:
         if 2 in batch:

@@ -11,9 +11,9 @@ import threading
 from pathlib import Path
 
 import pytest
+from checkpoints import DIGITS
 from xlsr_live.streaming import hub
 
-BUNDLED = Path(__file__).parents[1] / "streaming" / "bundled"
 REVISIONS = ("a" * 40, "b" * 40)
 LOAD = """
 import sys
@@ -32,7 +32,7 @@ def cache(tmp_path: Path) -> Path:
     repository = tmp_path / "models--owner--digits"
     (repository / "refs").mkdir(parents=True)
     (repository / "refs" / "main").write_text(REVISIONS[0])
-    shutil.copytree(BUNDLED, repository / "snapshots" / REVISIONS[0])
+    shutil.copytree(DIGITS, repository / "snapshots" / REVISIONS[0])
     return tmp_path
 
 

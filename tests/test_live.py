@@ -16,13 +16,14 @@ from driving import Float32, lines, run, utterances
 from fakes import VOCABULARY, FakeEncoder, LoudVad, sound
 from ngrams import language_model
 from xlsr_live.streaming.config import SessionConfig
-from xlsr_live.streaming.decoding import Assets, Search, Transcript
+from xlsr_live.streaming.decoding import Assets
 from xlsr_live.streaming.engine import Engine
-from xlsr_live.streaming.errors import AudioError, ConfigError, SessionClosed
-from xlsr_live.streaming.events import Error, Event, Final, Partial, SessionEnded, SessionStarted
+from xlsr_live.streaming.errors import AudioError, ConfigError, GrammarError, SessionClosed
+from xlsr_live.streaming.events import Command, Error, Event, Final, Partial, SessionEnded, SessionStarted
 from xlsr_live.streaming.live import StreamSession
 from xlsr_live.streaming.lm import Weights
 from xlsr_live.streaming.session import Session
+from xlsr_live.streaming.utterance import Found
 from xlsr_live.streaming.windows import Recall
 
 LIMIT = 60  # seconds after which a test has failed
@@ -355,12 +356,68 @@ def test_hotwords_and_searches_are_those_of_the_core(engine: Engine, tmp_path: P
         assert [event.text for event in events if isinstance(event, Final)] == ["ABCD AB", "ABCE GH"]
 
 
+def test_live_steps_are_searched_beside_the_loop_and_tell_what_the_core_does(engine: Engine, tmp_path: Path):
+    lm = language_model(tmp_path, Weights(lm=1.5, word=0.5, beam=20, tokens=5), VOCABULARY)
+    config = SessionConfig(lm_for="all", hop_ms=200, lookahead_ms=200, max_utterance_ms=2_000)
+    audio, assets = sound("AB BAA AB A B AB BAA A AB BAA B " * 3), Assets(language_model=lm)
+    threads: set[str] = set()
+
+    class Watched(Session):
+        def search(self, request: int) -> Callable[[Float32], Found] | None:
+            if (search := super().search(request)) is None:
+                return None
+
+            def watched(rows: Float32) -> Found:
+                threads.add(threading.current_thread().name)
+                return search(rows)
+
+            return watched
+
+        def receive_logprobs(self, request: int, rows: Float32, now: float) -> None:
+            assert not self.wants(request), "decoded in the event loop"
+
+    async def scene() -> list[Event]:
+        core = Watched(VOCABULARY, config, vad=LoudVad(), normalized=False, modes=("window",), name="s", assets=assets)
+        async with StreamSession(core, engine, clock=lambda: 0.0) as stream:
+            return await say(stream, audio, 1_600)
+
+    events = running(scene)
+    assert lines(events) == lines(run([audio], config, assets=assets))
+    assert len(utterances(events)) > 1
+    assert len(threads) == 1
+    assert engine.counters.searches > len(utterances(events))
+
+
+def test_commands_are_those_of_the_core_and_grammars_are_compiled_beside_the_loop(engine: Engine):
+    audio = sound("..DAD ~~ " + "." * 10 + "CAB ~~ " + "." * 10)
+    here = 320 * 60
+    prepared: list[str] = []
+
+    async def prepare(grammar: str) -> None:
+        prepared.append(grammar)
+
+    async def scene() -> list[Event]:
+        config = SessionConfig(grammar="dad: dad")
+        core = Session(VOCABULARY, config, vad=LoudVad(), normalized=False, modes=("window",), name="s")
+        async with StreamSession(core, engine, prepare=prepare, clock=lambda: 0.0) as stream:
+            await stream.send(audio[:here])
+            await stream.set_grammar("cab: cab")
+            with pytest.raises(GrammarError, match="line 1, column 4"):
+                await stream.set_grammar("x: x")
+            return await say(stream, audio[here:])
+
+    events = running(scene)
+    assert lines(events) == lines(run([audio[:here], "cab: cab", audio[here:]], SessionConfig(grammar="dad: dad")))
+    assert [event.text for event in events if isinstance(event, Command)] == ["DAD", "CAB"]
+    assert prepared == ["cab: cab", "x: x"]
+
+
 def test_a_search_that_fails_leaves_what_was_heard_live(engine: Engine):
     async def scene() -> list[Event]:
         core = Session(VOCABULARY, vad=LoudVad(), normalized=False, name="s")
 
-        def broken(request: int) -> Search | None:
-            def search(rows: Float32) -> Transcript:
+        def broken(request: int) -> Callable[[Float32], Found] | None:
+            def search(rows: Float32) -> Found:
                 raise RuntimeError("no memory")
 
             return search if utterance_of(core)._final == request else None

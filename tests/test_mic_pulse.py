@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from checkpoints import DIGITS
 from xlsr_live.server.run import running_server
 from xlsr_live.streaming.events import Event, Final, SessionStarted, from_json
 from xlsr_live.streaming.recognizer import Recognizer
@@ -112,7 +113,7 @@ def text(events: list[Event]) -> str:
 
 
 def test_what_is_said_into_the_microphone_appears(plumbing: dict[str, str], recording: Path):
-    events = listen(plumbing, recording)
+    events = listen(plumbing, recording, "--model", str(DIGITS))
     assert isinstance(events[0], SessionStarted)
     assert text(events) == "THREE EIGHT FOUR FIVE FIVE FOUR"
 

@@ -12,7 +12,7 @@ from xlsr_live.client.websocket import connect
 from xlsr_live.server.run import running_server
 from xlsr_live.streaming import AudioFormat, Event, Final, Recognizer, open_audio
 
-CLIPS = [Path(__file__).parents[1] / "client" / "clips" / f"{name}.flac" for name in ("george", "jackson", "nicolas")]
+CLIPS = [Path(__file__).parent / "clips" / f"{name}.flac" for name in ("george", "jackson", "nicolas")]
 
 
 async def finals_of(url: str, path: Path, pace: float) -> list[Final]:

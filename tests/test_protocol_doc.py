@@ -20,7 +20,8 @@ from xlsr_live.streaming.events import Event, Final, Partial, from_json, to_json
 from xlsr_live.streaming.recognizer import Recognizer
 
 DOC = (Path(__file__).parents[1] / "docs" / "protocol.md").read_text()
-UPWARD, _, DOWNWARD = DOC.partition("\n## Client to server\n")[2].partition("\n## Server to client\n")
+UPWARD, _, REST = DOC.partition("\n## Client to server\n")[2].partition("\n## Server to client\n")
+DOWNWARD, _, BACK = REST.partition("\n## Coming back\n")
 
 
 def examples(text: str) -> list[str]:
@@ -47,7 +48,7 @@ def strictly(event: str) -> None:
     assert json.loads(to_json(from_json(event))) == json.loads(event)
 
 
-@pytest.mark.parametrize("example", examples(UPWARD))
+@pytest.mark.parametrize("example", examples(UPWARD) + examples(BACK))
 def test_what_a_client_may_say(example: str):
     parse(example)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from checkpoints import publish
+from checkpoints import DIGITS, publish
 from xlsr_live.streaming import ModelError, Recognizer, quantized
 from xlsr_live.streaming.quantized import Int8Linear
 from xlsr_live.streaming.xlsr_load import load
@@ -57,13 +57,13 @@ def test_a_row_does_not_depend_on_its_company():
 
 
 @needs_int8
-def test_the_packaged_model_says_the_same_in_8_bits(
+def test_a_model_says_the_same_in_8_bits(
     recognizer: Recognizer, clip: Callable[[str], np.ndarray], monkeypatch: pytest.MonkeyPatch
 ):
     calls: list[int] = []
     forward = Int8Linear.forward
     monkeypatch.setattr(Int8Linear, "forward", lambda self, x: (calls.append(1), forward(self, x))[1])
-    with Recognizer.load("bundled", device="cpu", dtype="int8") as small:
+    with Recognizer.load(str(DIGITS), device="cpu", dtype="int8") as small:
         assert small.info.dtype == "int8"
         assert small.info.parameters == recognizer.info.parameters
         assert small.info.modes == recognizer.info.modes

@@ -41,7 +41,8 @@ def test_plain_http_answers():
         assert get(server, "/healthz").json() == {"status": "ok"}
         assert "/v1/stream" in get(server, "/").text
         ready = get(server, "/readyz")
-        assert (ready.status_code, ready.json()) == (200, {"ready": True, "sessions": 0, "queued": 3})
+        state = {"ready": True, "why": [], "sessions": 0, "limit": 32, "queued": 3, "level": 0}
+        assert (ready.status_code, ready.json()) == (200, state)
         models = get(server, "/v1/models").json()
         assert models["object"] == "list"
         assert [(one["id"], one["object"], one["device"]) for one in models["data"]] == [("fake", "model", "cpu")]

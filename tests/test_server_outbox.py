@@ -8,7 +8,7 @@ from xlsr_live.server.transport import Data
 
 async def drained(outbox: Outbox) -> list[Data]:
     outbox.finish()
-    return [message async for message in outbox]
+    return [message async for message in outbox if message is not None]
 
 
 def test_a_reader_that_keeps_up_gets_every_message():

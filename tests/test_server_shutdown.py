@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from checkpoints import DIGITS
 from numpy.typing import NDArray
 from wire import dial, listen, packets
 from xlsr_live.server.run import serve
@@ -27,12 +28,14 @@ from xlsr_live.server.settings import ServerSettings
 from xlsr_live.streaming.recognizer import Recognizer
 serve(ServerSettings({settings}), lambda: {recognizer})
 """
-BUNDLED = 'Recognizer.load("bundled", device="cpu")'
+DIGITS_MODEL = f'Recognizer.load("{DIGITS.as_posix()}", device="cpu")'
 STUCK = 'FakeRecognizer("stuck")'
 
 
 @contextmanager
-def serving(recognizer: str, settings: str = "port=0") -> Iterator[tuple[subprocess.Popen[str], str, str]]:
+def serving(
+    recognizer: str, settings: str = "port=0, max_sessions=8"
+) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
     """A server process, its ready line and its address."""
     command = [sys.executable, "-c", SERVE.format(settings=settings, recognizer=recognizer)]
     here = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])}
@@ -58,8 +61,8 @@ def test_sigterm_finishes_open_utterances(clip: Callable[[str], NDArray[np.int16
             process.send_signal(signal.SIGTERM)
             return await listen(websocket), websocket.close_code
 
-    with serving(BUNDLED) as (process, ready, url):
-        assert "bundled" in ready
+    with serving(DIGITS_MODEL) as (process, ready, url):
+        assert "digits" in ready
         assert "cpu" in ready
         events, code = asyncio.run(scene(process, url))
         output, log = process.communicate(timeout=30)
@@ -86,13 +89,13 @@ def test_a_second_signal_does_not_wait():
                     process.send_signal(signal.SIGINT)
             return websocket.close_code
 
-    with serving(STUCK, "port=0, grace_s=600") as (process, _, url):
+    with serving(STUCK, "port=0, max_sessions=8, grace_s=600") as (process, _, url):
         assert asyncio.run(scene(process, url)) == 1001
         assert process.wait(timeout=30) == 0
 
 
 def test_an_open_door_is_announced():
-    with serving(STUCK, "port=0, host='0.0.0.0'") as (process, _, _):
+    with serving(STUCK, "port=0, max_sessions=8, host='0.0.0.0'") as (process, _, _):
         process.terminate()
         _, log = process.communicate(timeout=30)
     assert "WARNING" in log

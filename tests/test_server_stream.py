@@ -1,4 +1,4 @@
-"""The native websocket over a real server with the bundled model."""
+"""The native websocket over a real server with a real model."""
 
 import asyncio
 import json
@@ -11,7 +11,18 @@ from wire import END, Heard, Message, census, dial, listen, packets, settles, ta
 from xlsr_live.server.run import RunningServer, running_server
 from xlsr_live.server.settings import ServerSettings
 from xlsr_live.streaming.config import AudioFormat, SessionConfig
-from xlsr_live.streaming.events import Error, Event, Final, Partial, SessionEnded, SessionStarted, Warning, from_json
+from xlsr_live.streaming.events import (
+    Command,
+    Error,
+    Event,
+    Final,
+    Partial,
+    Rejected,
+    SessionEnded,
+    SessionStarted,
+    Warning,
+    from_json,
+)
 from xlsr_live.streaming.recognizer import Recognizer
 
 Clip = Callable[[str], NDArray[np.int16]]
@@ -19,7 +30,7 @@ Clip = Callable[[str], NDArray[np.int16]]
 
 @pytest.fixture(scope="module")
 def server(recognizer: Recognizer, clip: Clip) -> Iterator[RunningServer]:
-    with running_server(recognizer, ServerSettings()) as server:
+    with running_server(recognizer, ServerSettings(resume_grace_s=0)) as server:
         asyncio.run(talk(server.url, [clip("george").tobytes(), END]))  # what is made on first use is made now
         settles(lambda: server.sessions.count, 0)
         yield server
@@ -58,10 +69,10 @@ def finals(events: list[Event]) -> list[Final]:
 
 
 @pytest.mark.usefixtures("unharmed")
-def test_a_conversation(server: RunningServer, clip: Clip):
+def test_a_conversation(server: RunningServer, recognizer: Recognizer, clip: Clip):
     heard = asyncio.run(talk(server.url, [start(), *packets(clip("george").tobytes()), END]))
     assert isinstance(heard.events[0], SessionStarted)
-    assert heard.events[0].model == "bundled"
+    assert heard.events[0].model == recognizer.info.name
     assert isinstance(heard.events[-1], SessionEnded)
     assert any(isinstance(event, Partial) for event in heard.events)
     assert " ".join(heard.finals) == "ONE TWO NINE FOUR EIGHT ONE"
@@ -228,6 +239,42 @@ def test_hotwords_change_in_mid_stream_and_bad_ones_harm_nothing(server: Running
     assert (heard.code, heard.errors) == (1000, [])
     refused = asyncio.run(talk(server.url, [start(config={"hotwords": ["17"]}), data, END]))
     assert (refused.code, refused.errors) == (1008, ["bad_config"])
+
+
+@pytest.mark.usefixtures("unharmed")
+def test_a_grammar_of_the_start_and_others_in_mid_stream(server: RunningServer, clip: Clip):
+    data, flush = clip("george").tobytes(), '{"type":"flush"}'
+    grammars = ["digits: (digits: <digits>)", "other: three two one", "bad: (one\n", "bad: one\nworse: two <no>", ""]
+    one, other, bad, worse, none = (json.dumps({"type": "grammar", "text": text}) for text in grammars)
+    told = [start(config={"vad": "none", "grammar": "line: one two nine (rest: four eight one)"}), data, flush]
+    told += [one, data, flush, bad, worse, data, flush, other, data, flush, none, data, flush, END]
+    heard = asyncio.run(talk(server.url, told))
+    assert (heard.code, heard.errors, len(heard.finals)) == (1000, [], 5)
+    said = [event for event in heard.events if isinstance(event, Command | Rejected)]
+    assert [(e.command, e.slots) if isinstance(e, Command) else e.reason for e in said] == [
+        ("line", {"rest": "four eight one"}),
+        ("digits", {"digits": "129481"}),
+        ("digits", {"digits": "129481"}),
+        "unmatched",
+    ]
+    warnings = [event for event in heard.events if isinstance(event, Warning)]
+    assert [event.code for event in warnings] == ["bad_grammar"] * 2
+    assert warnings[0].message.startswith("line 2, column 1: ")
+    assert warnings[1].message == "line 2, column 12: there is no rule <no>"
+
+
+@pytest.mark.usefixtures("unharmed")
+def test_a_bad_grammar_starts_no_session(server: RunningServer, clip: Clip):
+    for grammar, why in (
+        ("a: two zap", "line 1, column 8"),
+        ("a: b{2}{3}{4}", "cannot write"),
+        ("#" * 20_001, "20001"),
+    ):
+        heard = asyncio.run(talk(server.url, [start(config={"grammar": grammar}), clip("george").tobytes(), END]))
+        assert (heard.code, heard.reason, heard.errors) == (1008, "bad_grammar", ["bad_grammar"])
+        (error,) = heard.events
+        assert isinstance(error, Error)
+        assert why in error.message
 
 
 @pytest.mark.usefixtures("unharmed")

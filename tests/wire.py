@@ -13,7 +13,7 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from xlsr_live.server.run import RunningServer
-from xlsr_live.streaming.events import Error, Event, Final, from_json
+from xlsr_live.streaming.events import Ack, Error, Event, Final, from_json
 from xlsr_live.streaming.live import StreamSession
 
 Message = str | bytes
@@ -60,11 +60,12 @@ async def _send(websocket: ClientConnection, messages: Iterable[Message]) -> Non
 
 
 async def listen(websocket: ClientConnection) -> list[Event]:
-    """Every event until the connection closes."""
+    """Every event until the connection closes, but for acknowledgements: they depend on the clock."""
     events: list[Event] = []
     try:
         async for message in websocket:
-            events.append(from_json(message))
+            if not isinstance(event := from_json(message), Ack):
+                events.append(event)
     except ConnectionClosed:
         pass
     return events

@@ -6,15 +6,15 @@ import argparse
 import os
 from pathlib import Path
 
-STAGES = ("synthesize", "prepare", "train", "export", "curves", "evaluate", "lm")
-DEFAULT_STAGES = STAGES[:-1]  # the language model needs a compiler
+STAGES = ("synthesize", "prepare", "train", "export", "curves", "evaluate", "lm", "tune", "calibrate")
+DEFAULT_STAGES = STAGES[:-3]  # the language model needs a compiler
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     add = parser.add_argument
-    add("stages", nargs="*", metavar="STAGE", help=f"any of: {', '.join(STAGES)} (default: all but lm)")
+    add("stages", nargs="*", metavar="STAGE", help=f"any of: {', '.join(STAGES)} (default: all before lm)")
     add("--work", type=Path, default=REPOSITORY / ".training", help="folder for audio, checkpoints and results")
     add("--speech", type=Path, default=REPOSITORY.parent / "shared" / "speech", help="folder of the real speech")
     add("--out", type=Path, help="folder of the exported checkpoint (default: WORK/bundled)")
@@ -102,6 +102,23 @@ def main() -> None:
         from .lm import build
 
         print(build(work, args.lm_order, tuple(args.lm_prune), args.lm_words))
+    if "tune" in stages:
+        import json
+
+        from .tune import tune
+        from .validation import write
+
+        result = tune(work, out, write(work, work.root / "validation"))
+        (work.root / "tune.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        print(f"n-gram {result['lm']}, word {result['word']}")
+    if "calibrate" in stages:
+        from xlsr_live.client.cli import run
+
+        from .validation import write
+
+        words, table = work.root / "lm" / "words.binary", write(work, work.root / "validation")
+        plot = ["--plot", str(work.root / "reliability.png"), "--threads", str(shards)]
+        raise SystemExit(run(["calibrate", str(out), str(table), "--lm", str(words), *plot]))
 
 
 if __name__ == "__main__":

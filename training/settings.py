@@ -43,17 +43,17 @@ class Optimiser:
 class Augmentation:
     """Probabilities per utterance, and ranges to draw from."""
 
-    speed: tuple[float, float] = (0.85, 1.18)  # playing speed of two utterances in three
-    noise: float = 0.3
+    speed: tuple[float, float] = (0.88, 1.14)  # playing speed of two utterances in three
+    noise: float = 0.2
     snr: tuple[float, float] = (3.0, 30.0)  # dB
-    hiss: float = 0.3
-    room: float = 0.15
-    colour: float = 0.2
-    bands: float = 0.2
-    narrow: float = 0.12  # 8 kHz, half of them with mu-law
-    clip: float = 0.03
+    hiss: float = 0.2
+    room: float = 0.1
+    colour: float = 0.1
+    bands: float = 0.1
+    narrow: float = 0.08  # 8 kHz, half of them with mu-law
+    clip: float = 0.02
     gain: tuple[float, float] = (-2.5, 1.5)  # log of the level: the network hears samples as they are recorded
-    mask_rate: float = 0.5  # time masks per second
+    mask_rate: float = 0.25  # time masks per second
     mask_frames: int = 8  # longest time mask
 
     def scaled(self, by: float) -> Augmentation:
@@ -66,8 +66,8 @@ class Augmentation:
 SHARES = {
     "librispeech": 0.12,
     "an4": 0.18,
-    "speechocean762": 0.08,
-    "kathleen": 0.26,
+    "speechocean762": 0.05,
+    "kathleen": 0.29,
     "ljspeech": 0.01,
     "fsdd": 0.10,
     "wakewords": 0.015,

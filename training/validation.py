@@ -10,28 +10,34 @@ from pathlib import Path
 
 import soundfile
 
-from .prepare import load
+from .data import Speech
+from .score import validation
 from .settings import RATE, Work
 
+CORPORA = ("librispeech", "an4", "speechocean762", "kathleen", "digits")
 
-def write(work: Work, folder: Path, corpora: list[str]) -> int:
-    """FLAC files and validation.tsv (file, set, speaker, text) of utterances in which somebody speaks; their number."""
-    samples, utterances = load(work, "real")
+
+def write(work: Work, folder: Path, corpora: tuple[str, ...] = CORPORA) -> Path:
+    """FLAC files and validation.tsv (file, set, speaker, text) of clips in which somebody speaks, single digits joined
+    to strings; the table. What is there already is left as it is."""
+    table = folder / "validation.tsv"
+    if table.exists():
+        return table
     lines = ["file\tset\tspeaker\ttext"]
     folder.mkdir(parents=True, exist_ok=True)
-    for u in utterances:
-        if u.split == "validation" and u.text and u.corpus in corpora:
-            name = f"{u.corpus}-{u.start}.flac"
-            soundfile.write(folder / name, samples[u.start : u.start + u.samples], RATE)
-            lines.append(f"{name}\t{u.corpus}\t{u.speaker}\t{u.text}")
-    (folder / "validation.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return len(lines) - 1
+    for number, clip in enumerate(validation(Speech(work))):
+        if clip.text and clip.corpus in corpora:
+            name = f"{clip.corpus}-{number:04}.flac"
+            soundfile.write(folder / name, clip.samples, RATE)
+            lines.append(f"{name}\t{clip.corpus}\t{clip.speaker}\t{clip.text}")
+    table.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return table
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True, help="folder of the training run")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--corpora", nargs="+", default=["librispeech", "an4", "speechocean762", "kathleen", "fsdd"])
+    parser.add_argument("--corpora", nargs="+", default=CORPORA)
     given = parser.parse_args()
-    print(write(Work(Path(), given.work), given.out, given.corpora), "utterances")
+    print(write(Work(Path(), given.work), given.out, tuple(given.corpora)))

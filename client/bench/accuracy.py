@@ -11,7 +11,7 @@ import click
 from ...streaming.config import Mode, SessionConfig, VadName
 from ...streaming.errors import ConfigError
 from ..local import load_recognizer, needs
-from ..options import device_option, model_options
+from ..options import device_option, lm_option, model_options
 from ..output import progress
 from .options import data_options
 
@@ -53,6 +53,7 @@ SETTINGS: Final = ("480,480,4000", "320,320,4000", "200,200,4000", "480,960,4000
     help="The gate of the sessions.",
 )
 @model_options
+@lm_option
 @device_option("--device")
 def accuracy(
     data: Path | None,
@@ -67,6 +68,7 @@ def accuracy(
     language: str | None,
     dtype: str,
     threads: int | None,
+    lm: str | None,
     compute: str,
 ) -> None:
     """Measure error rates, stability and cost of live text and of finals, for each mode and setting.
@@ -75,6 +77,7 @@ def accuracy(
     says otherwise; modes and settings take turns on every recording.
     """
     with needs("bench", "this benchmark"):
+        from ..reliability import draw
         from . import corpus, plots, scoring, tables
     with needs("server", "recognising speech here"):
         from . import measured
@@ -82,7 +85,7 @@ def accuracy(
     settings = [parse_setting(one) for one in sets]
     recordings = corpus.read_corpus(data, where=where, limit=limit)
     with load_recognizer(
-        model, revision=revision, language=language, device=compute, dtype=dtype, threads=threads or 1
+        model, revision=revision, language=language, device=compute, dtype=dtype, threads=threads or 1, lm=lm
     ) as recognizer:
         chosen = parse_modes(modes, recognizer.info.modes)
         spelling = scoring.Spelling(recognizer.encoder.vocabulary)
@@ -99,10 +102,12 @@ def accuracy(
                 "model": recognizer.info,
                 "data": str(data or "packaged clips"),
                 "vad": vad,
+                "lm": lm,
                 "rows": [row.report() for row in rows],
             }
             written = tables.write(out, "accuracy", shown, report)
-            for path in (*written, *plots.accuracy(out, rows)):
+            drawn = draw(out / "accuracy-reliability.png", rows[0].reliabilities())
+            for path in (*written, *plots.accuracy(out, rows), drawn):
                 click.echo(f"written: {path}")
 
 
@@ -134,6 +139,9 @@ def summarize(rows: list[Measured], notes: list[str]) -> list[Any]:
     def cells(row: Measured, columns: list[Callable[[Measured], str]]) -> list[str]:
         return [str(row.setting or "offline"), row.mode, *(column(row) for column in columns)]
 
+    def calibration(name: str) -> Callable[[Measured], str]:
+        return lambda row: f"{found.error:.3f}" if (found := row.reliabilities().get(name)) else ""
+
     def live(show: Callable[[Measured], str]) -> Callable[[Measured], str]:
         return lambda row: show(row) if row.setting else ""
 
@@ -158,7 +166,18 @@ def summarize(rows: list[Measured], notes: list[str]) -> list[Any]:
     )
     sessions = Table(
         "Sessions, through the gate",
-        ["hop, lookahead, left (ms)", "mode", "WER of finals", "95 %", "CER", "churn", "revised", "CPU s per s"],
+        [
+            "hop, lookahead, left (ms)",
+            "mode",
+            "WER of finals",
+            "95 %",
+            "CER",
+            "churn",
+            "revised",
+            "calibration error of finals",
+            "of partials",
+            "CPU s per s",
+        ],
         [
             cells(
                 row,
@@ -168,6 +187,8 @@ def summarize(rows: list[Measured], notes: list[str]) -> list[Any]:
                     lambda row: percent(row.final.cer),
                     live(lambda row: f"{row.stability.churn:.3f}"),
                     live(lambda row: percent(row.stability.revision)),
+                    calibration("finals"),
+                    calibration("partials"),
                     lambda row: f"{row.session_cpu:.4f}",
                 ],
             )

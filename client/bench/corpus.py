@@ -38,7 +38,8 @@ class Recording:
 
 def read_corpus(data: Path | None, *, where: Sequence[str] = (), limit: int | None = None) -> list[Recording]:
     """The recordings of a table, of a folder, or (None) those in the package. `where` picks rows of a table by
-    `COLUMN=VALUE`, `limit` so many recordings, evenly from all. Raises `CorpusError`.
+    `COLUMN=VALUE` (values of one column add up; without a column `set` it is the name of a file's folder), `limit` so
+    many recordings, evenly from all. Raises `CorpusError`.
     """
     if data is None:
         recordings = [Recording(clip.path, clip.text) for clip in load_clips()]
@@ -111,14 +112,20 @@ def column(table: Path, header: Sequence[str], names: Sequence[str]) -> str:
 def _table(table: Path, where: Sequence[str]) -> list[Recording]:
     header, rows = read_rows(table)
     file, text = column(table, header, FILE), column(table, header, TEXT)
+    if "set" not in header:
+        header = [*header, "set"]
+        rows = [{**row, "set": Path(row[file]).parent.name} for row in rows]
+    wanted: dict[str, list[str]] = {}
     for condition in where:
         name, _, value = condition.partition("=")
+        wanted.setdefault(name, []).append(value)
+    for name, values in wanted.items():
         if name not in header:
             raise CorpusError(f"{table}: no column {name!r} for --where (it has: {', '.join(header)})")
         known = sorted({row[name] for row in rows})
-        rows = [row for row in rows if row[name] == value]
-        if not rows:
-            raise CorpusError(f"{table}: no row where {condition} ({name} is {', '.join(known[:10])})")
+        if strange := [value for value in values if value not in known]:
+            raise CorpusError(f"{table}: no row where {name}={strange[0]} ({name} is {', '.join(known[:10])})")
+        rows = [row for row in rows if row[name] in values]
     return [
         Recording(_audio(table, row[file]), row[text].strip(), row.get("speaker", ""), row.get("set", ""))
         for row in rows

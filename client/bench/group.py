@@ -7,6 +7,7 @@ import click
 from .accuracy import accuracy
 from .capacity import capacity
 from .compare import compare
+from .decoding import decoding
 from .gpu import gpu
 from .latency import latency
 
@@ -30,5 +31,5 @@ def bench(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (accuracy, latency, capacity, compare, gpu):
+for command in (accuracy, decoding, latency, capacity, compare, gpu):
     bench.add_command(command)

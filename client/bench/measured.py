@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...streaming.calibration import Reliability
 from ...streaming.config import Mode, SessionConfig, VadName
-from ...streaming.events import Final
+from ...streaming.events import Event, Final, Partial, Word
 from ...streaming.frames import SAMPLE_RATE
 from ...streaming.recognizer import Recognizer
+from ..judged import Told
 from .corpus import Recording
 from .scoring import Score, Spelling, interval, rate
 from .stability import Stability, stability
@@ -60,6 +62,8 @@ class Measured:
     live: Texts = field(default_factory=Texts)  # each recording one utterance; offline: one pass over it
     final: Texts = field(default_factory=Texts)  # of sessions, through the gate
     stability: Stability = field(default_factory=Stability)
+    finals: Told = field(default_factory=Told)  # words of sessions and how sure they are told to be
+    partials: Told = field(default_factory=Told)
     recordings: list[Recording] = field(default_factory=list[Recording])
     seconds: float = 0.0  # of audio
     frames: int = 0
@@ -84,6 +88,11 @@ class Measured:
     def session_cpu(self) -> float:
         return self.session / self.seconds
 
+    def reliabilities(self) -> dict[str, Reliability]:
+        """Of finals and partials, where there are any."""
+        kinds = {"finals": self.finals.reliability(), "partials": self.partials.reliability()}
+        return {name: found for name, found in kinds.items() if found}
+
     def report(self) -> dict[str, Any]:
         """Everything, for JSON."""
         each = zip(self.recordings, self.live.heard, self.live.words, self.final.heard, self.final.words, strict=True)
@@ -98,6 +107,7 @@ class Measured:
             "words": asdict(self.stability),
             "churn": self.stability.churn,
             "revised": self.stability.revision,
+            "calibration": {name: _bins(found) for name, found in self.reliabilities().items()},
             "encoder_cpu_per_s": self.encoder_cpu,
             "encoder_wall_per_s": self.encoder[1] / self.seconds,
             "session_cpu_per_s": self.session_cpu,
@@ -163,3 +173,20 @@ def measure(
         row.live.add(spelling, recording.text, text(recognizer, run.rows))
         finals = [event.text for event in events if isinstance(event, Final)]
         row.final.add(spelling, recording.text, recognizer.encoder.vocabulary.join(finals))
+        _judge(row, spelling.words(recording.text), events)
+
+
+def _judge(row: Measured, said: list[str], events: Sequence[Event]) -> None:
+    """All words of all partials, each after the finals before it; and those of the finals."""
+    finals: list[Word] = []
+    for event in events:
+        if isinstance(event, Partial):
+            row.partials.add(said, event.words, before=finals)
+        elif isinstance(event, Final):
+            finals += event.words
+    row.finals.add(said, finals)
+
+
+def _bins(found: Reliability) -> dict[str, Any]:
+    shown = ("confidence", "right", "words")
+    return {"expected_error": found.error, **{name: getattr(found, name).tolist() for name in shown}}

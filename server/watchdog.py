@@ -1,0 +1,44 @@
+"""Looks after the engine: replaces a worker that hangs, and finds out when the encoder answers again."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import Future
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..streaming.engine import Engine
+
+EVERY_S: Final = 1.0
+PROBE_EVERY: Final = 10  # looks
+PROBE: Final = np.zeros(1_600, np.float32)  # 100 ms of silence
+
+
+class Watchdog:
+    """Call `look` about once a second."""
+
+    def __init__(self, engine: Engine, stall_s: float) -> None:
+        self._engine = engine
+        self._stall_s = stall_s
+        self._probe: Future[NDArray[np.float32]] | None = None
+        self._looks = 0  # since the last probe
+
+    def look(self) -> None:
+        """Replace the worker if it hangs. While nobody knows whether the encoder answers, ask it something: a server
+        that is not ready is asked nothing by others.
+        """
+        replaced = self._engine.rescue(self._stall_s)
+        self._looks += 1
+        if self._engine.sound or not self._engine.alive:
+            return
+        if replaced or (self._looks >= PROBE_EVERY and (self._probe is None or self._probe.done())):
+            self._looks = 0
+            self._probe = self._engine.submit(PROBE, deadline=0.0)
+
+    async def run(self) -> None:
+        """Look for ever."""
+        while True:
+            self.look()
+            await asyncio.sleep(EVERY_S)

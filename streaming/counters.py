@@ -1,0 +1,45 @@
+"""What an engine counts while it runs. Plain numbers: whoever exports them reads them when asked."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+WAITS: Final = (0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0)  # seconds
+SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128)
+
+
+class Histogram:
+    """How many observations were at most each of `bounds`, and above all of them."""
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = tuple(bounds)
+        self.counts = [0] * (len(self.bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+
+@dataclass(slots=True)
+class EngineCounters:
+    """Since the start of the engine."""
+
+    batches: int = 0
+    requests: int = 0  # answered
+    steps: int = 0  # of these, cached steps
+    late: int = 0  # of these, after their deadline
+    withdrawn: int = 0  # not encoded, as nobody wanted the answer any more
+    failures: int = 0  # requests that got an error
+    searches: int = 0  # of answers
+    late_searches: int = 0  # of these, after the deadline of their request
+    restarts: int = 0  # workers that were replaced because they did not answer
+    samples: int = 0  # encoded, without padding
+    busy_s: float = 0.0  # the encoder worked
+    most_queued: int = 0
+    batch_sizes: Histogram = field(default_factory=lambda: Histogram(SIZES))
+    step_waits: Histogram = field(default_factory=lambda: Histogram(WAITS))  # from request to answer, cached steps
+    pass_waits: Histogram = field(default_factory=lambda: Histogram(WAITS))  # the same, whole passes

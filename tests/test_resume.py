@@ -1,0 +1,343 @@
+"""A connection that breaks, anywhere, as often as it likes: the session is that of an unbroken one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from itertools import pairwise
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_recognizer import FakeRecognizer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from test_server_limits import AUDIO, get, serving
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from wire import END, dial, listen, settles
+from xlsr_live.client import websocket as client
+from xlsr_live.client.replay import Replay
+from xlsr_live.client.websocket import ConnectionProblem, Stream, connect
+from xlsr_live.server import native
+from xlsr_live.server.run import RunningServer, running_server
+from xlsr_live.streaming.config import AudioFormat
+from xlsr_live.streaming.events import Error, Event, Final, Partial, SessionStarted, from_json
+from xlsr_live.streaming.recognizer import Recognizer
+
+
+@asynccontextmanager
+async def cutting(server: RunningServer, up: Sequence[int] = (), down: Sequence[int] = ()) -> AsyncIterator[str]:
+    """The address of a way to the server whose nth connection breaks after so many bytes up or down, in mid-frame."""
+    made = 0
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal made
+        limits = [each[made] if made < len(each) else 1 << 60 for each in (up, down)]
+        made += 1
+        reader_up, writer_up = await asyncio.open_connection("127.0.0.1", server.port)
+
+        async def carry(source: asyncio.StreamReader, target: asyncio.StreamWriter, limit: int) -> None:
+            while limit > 0 and (data := await source.read(min(limit, 4_096))):
+                target.write(data)
+                await target.drain()
+                limit -= len(data)
+
+        ways = (reader, writer_up, limits[0]), (reader_up, writer, limits[1])
+        tasks = [asyncio.create_task(carry(*way)) for way in ways]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for each in (writer, writer_up):
+            each.transport.abort()
+
+    proxy = await asyncio.start_server(connected, "127.0.0.1", 0)
+    async with proxy:
+        yield f"ws://127.0.0.1:{proxy.sockets[0].getsockname()[1]}/v1/stream"
+
+
+@pytest.fixture(autouse=True)
+def _without_pauses(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(client, "FIRST_PAUSE_S", 0.01)
+
+
+async def converse(url: str, packets: Sequence[bytes], audio: AudioFormat) -> tuple[list[Event], int]:
+    """Send, with a flush in the middle, and listen; events and how often the connection was made again."""
+    async with connect(url, audio=audio) as stream:
+        events = [await anext(aiter(stream))]  # before that there is no session to come back to
+
+        async def feed() -> None:
+            for number, packet in enumerate(packets):
+                await stream.send(packet)
+                if number == len(packets) // 2:
+                    await stream.flush()
+            await stream.end()
+
+        feeding = asyncio.create_task(feed())
+        events += [event async for event in stream]
+        await feeding
+        return events, stream.resumed
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_not_a_byte_is_lost_or_doubled(seed: int):
+    random = Random(seed)
+    packets = [random.randbytes(random.randrange(1, 9_000)) for _ in range(60)]
+    packets.append(bytes(-sum(map(len, packets)) % 8))
+    up = [random.randrange(3_000, 60_000) for _ in range(6)]
+    audio = AudioFormat(encoding="pcm_f32le", sample_rate=48_000, channels=2)
+
+    async def scene() -> tuple[list[Event], int]:
+        async with cutting(server, up) as url:
+            return await converse(url, packets, audio)
+
+    with serving() as server:
+        events, resumed = asyncio.run(scene())
+        assert settles(lambda: server.sessions.count, 0)
+        assert f"xlsr_live_resumed_total {float(resumed)}" in get(server, "/metrics").text
+    (final,) = (event for event in events if isinstance(event, Final))
+    assert final.text == str(sum(map(len, packets)))
+    assert resumed >= 4
+
+
+@pytest.mark.parametrize("down", [[600], [1_500, 700, 900], [2_500, 3_000, 1_200, 1_000]])
+def test_the_words_are_those_of_an_unbroken_connection(
+    recognizer: Recognizer, clip: Callable[[str], NDArray[np.int16]], down: list[int]
+):
+    quiet = np.zeros(16_000, np.int16)
+    samples = np.concatenate([clip("george"), quiet, clip("nicolas"), quiet])
+    data = samples.tobytes()
+    packets = [data[at : at + 3_201] for at in range(0, len(data), 3_201)]
+
+    def told(events: list[Event]) -> list[Event]:
+        return [event for event in events if not isinstance(event, Partial | SessionStarted)]
+
+    async def scene(up: list[int], down: list[int]) -> tuple[list[Event], int]:
+        async with cutting(server, up, down) as url:
+            return await converse(url, packets, AudioFormat())
+
+    with running_server(recognizer) as server:
+        unbroken, never = asyncio.run(scene([], []))
+        broken, often = asyncio.run(scene([1 << 60] * len(down) + [50_000, 90_000], down))
+        assert settles(lambda: server.sessions.count, 0)
+    assert never == 0
+    assert often >= len(down)
+    assert told(broken) == told(unbroken)
+    for partial, later in pairwise(broken):
+        if isinstance(partial, Partial) and isinstance(later, Partial) and partial.utterance == later.utterance:
+            assert later.committed.startswith(partial.committed)
+
+
+# ── by hand ──
+
+
+async def begun(server: RunningServer, *said: str | bytes, **options: Any) -> tuple[ClientConnection, SessionStarted]:
+    websocket = await dial(server.url, **options)
+    for message in said:
+        await websocket.send(message)
+    started = from_json(await websocket.recv())
+    assert isinstance(started, SessionStarted)
+    return websocket, started
+
+
+async def come_back(server: RunningServer, token: object, events: int = 1, **options: Any) -> list[Event]:
+    """Everything that is said to a client that comes back and ends."""
+    async with dial(server.url, **options) as websocket:
+        await websocket.send(json.dumps({"type": "start", "resume": token, "events": events}))
+        await websocket.send(END)
+        return await listen(websocket)
+
+
+def codes(events: list[Event]) -> list[str]:
+    return [event.code for event in events if isinstance(event, Error)]
+
+
+def test_who_stays_away_too_long_finds_nothing():
+    async def scene(server: RunningServer) -> list[Event]:
+        websocket, started = await begun(server, AUDIO)
+        websocket.transport.abort()
+        assert await asyncio.to_thread(settles, lambda: server.sessions.count, 0)
+        return await come_back(server, started.resume)
+
+    with serving(resume_grace_s=0.2) as server:
+        assert codes(asyncio.run(scene(server))) == ["resume_lost"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"), [({"resume_grace_s": 0}, AUDIO), ({}, '{"type":"start","resumable":false}')]
+)
+def test_both_sides_can_do_without(settings: dict[str, Any], said: str | bytes):
+    async def scene(server: RunningServer) -> None:
+        websocket, started = await begun(server, said)
+        assert not started.resume
+        websocket.transport.abort()
+        assert await asyncio.to_thread(settles, lambda: server.sessions.count, 0)
+
+    with serving(**settings) as server:
+        asyncio.run(scene(server))
+
+
+def test_who_closes_has_left():
+    async def scene(server: RunningServer) -> list[Event]:
+        websocket, started = await begun(server, AUDIO)
+        await websocket.close()
+        assert await asyncio.to_thread(settles, lambda: server.sessions.count, 0)
+        return await come_back(server, started.resume)
+
+    with serving() as server:
+        assert codes(asyncio.run(scene(server))) == ["resume_lost"]
+
+
+def test_a_session_is_its_clients_alone(tmp_path: Path):
+    file = tmp_path / "tokens.toml"
+    file.write_text('[alice]\ntoken = "a"\n[bob]\ntoken = "b"\n')
+    alice, bob = ({"additional_headers": {"Authorization": f"Bearer {token}"}} for token in "ab")
+
+    async def scene(server: RunningServer) -> tuple[list[Event], ...]:
+        websocket, started = await begun(server, AUDIO, **alice)
+        websocket.transport.abort()
+        stolen = await come_back(server, started.resume, **bob)
+        guessed = await come_back(server, "x" * 32, **alice)
+        too_far = await come_back(server, started.resume, events=99, **alice)
+        return stolen, guessed, too_far, await come_back(server, started.resume, **alice)
+
+    with serving(tokens_file=str(file)) as server:
+        stolen, guessed, too_far, back = asyncio.run(scene(server))
+    assert codes(stolen) == codes(guessed) == codes(too_far) == ["resume_lost"]
+    assert [type(event).__name__ for event in back] == ["SessionResumed", "Final", "SessionEnded"]
+
+
+def test_a_connection_that_only_the_server_believes_in_is_replaced():
+    async def scene(server: RunningServer) -> tuple[list[Event], int | None]:
+        old, started = await begun(server, AUDIO)
+        back = await come_back(server, started.resume)
+        with pytest.raises(ConnectionClosed):
+            await old.recv()
+        return back, old.close_code
+
+    with serving() as server:
+        back, code = asyncio.run(scene(server))
+    assert [event.text for event in back if isinstance(event, Final)] == ["3200"]
+    assert code == 1012
+
+
+def test_the_last_events_can_be_fetched_after_the_end():
+    async def scene(server: RunningServer) -> tuple[list[Event], list[Event]]:
+        websocket, started = await begun(server, AUDIO, END)
+        rest = await listen(websocket)
+        return rest, await come_back(server, started.resume)
+
+    with serving() as server:
+        rest, again = asyncio.run(scene(server))
+    assert again[1:] == rest
+
+
+def test_a_full_server_lets_in_who_comes_back_and_nobody_else():
+    async def scene(server: RunningServer) -> None:
+        websocket, started = await begun(server, AUDIO)
+        with pytest.raises(InvalidStatus):
+            await dial(server.url)
+        websocket.transport.abort()
+
+        async def other() -> tuple[list[str], int | None]:
+            async with dial(server.url) as late:
+                await late.send(AUDIO)
+                return codes(await listen(late)), late.close_code
+
+        answer: object = None
+        while answer is None:  # until the server has seen that the connection is gone
+            try:
+                answer = await other()
+            except InvalidStatus:
+                await asyncio.sleep(0.01)
+        assert answer == (["server_full"], 1013)
+        assert [event.text for event in await come_back(server, started.resume) if isinstance(event, Final)] == ["3200"]
+
+    with serving(max_sessions=1) as server:
+        asyncio.run(scene(server))
+
+
+def test_at_the_end_of_the_server_nobody_is_waited_for():
+    async def scene(server: RunningServer) -> None:
+        websocket, _ = await begun(server, AUDIO)
+        websocket.transport.abort()
+        async with asyncio.timeout(20):
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(server.sessions.drain(600), server.loop))
+
+    with serving(resume_grace_s=600) as server:
+        asyncio.run(scene(server))
+        assert settles(lambda: server.sessions.count, 0)
+
+
+def test_a_client_gives_up_on_a_server_that_is_gone(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(client, "COME_BACK_S", 0.1)
+
+    async def scene() -> None:
+        async with cutting(server, [3_000]) as url, connect(url) as stream:
+            await anext(aiter(stream))
+            await asyncio.gather(stop(), send_until_it_fails(stream))
+
+    async def stop() -> None:
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(server.sessions.drain(0), server.loop))
+
+    async def send_until_it_fails(stream: Stream) -> None:
+        for _ in range(100_000):
+            await stream.send(AUDIO)
+
+    with serving() as server, pytest.raises(ConnectionProblem):
+        asyncio.run(scene())
+
+
+# ── what is kept to be sent again ──
+
+
+@given(st.lists(st.integers(0, 40), max_size=30), st.data())
+@settings(max_examples=60, deadline=None)
+def test_what_is_sent_again_goes_on_where_the_server_is(sizes: list[int], data: st.DataObject):
+    replay, sent, marks = Replay(4), b"", []
+    for number, size in enumerate(sizes):
+        packet = bytes([number % 251]) * size
+        replay.add(packet)
+        sent += packet
+        if number % 3 == 0:
+            replay.add(f"mark {number}")
+            marks.append((len(sent), f"mark {number}"))
+    acknowledged = data.draw(st.integers(0, len(sent) // 4))
+    received = data.draw(st.integers(acknowledged, len(sent) // 4))
+    replay.acknowledge(acknowledged)
+    rest = replay.since(received)
+    assert b"".join(part for part in rest if isinstance(part, bytes)) == sent[4 * received :]
+    at, told = 4 * received, []
+    for part in rest:
+        if isinstance(part, bytes):
+            at += len(part)
+        else:
+            told.append((at, part))
+    assert told == [mark for mark in marks if mark[0] >= 4 * received]
+
+
+def test_a_sender_waits_when_too_much_is_unheard():
+    replay = Replay(2, limit=100)
+    replay.add(bytes(99))
+    assert not replay.full
+    replay.add(bytes(1))
+    assert replay.full
+    replay.acknowledge(50)
+    assert not replay.full
+    replay.stop()
+    replay.add(bytes(1_000))
+    assert not replay.full
+
+
+def test_an_unheard_sender_goes_on_when_it_is_heard(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(client, "Replay", lambda size: Replay(size, limit=100_000))
+    monkeypatch.setattr(native, "ACK_EVERY_S", 0.05)
+    with serving(FakeRecognizer()) as server:
+        events, _ = asyncio.run(converse(server.url, [bytes(30_000)] * 8, AudioFormat()))
+    assert [event.text for event in events if isinstance(event, Final)] == ["240000"]
