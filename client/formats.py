@@ -10,8 +10,8 @@ from typing import Self, TextIO
 
 import msgspec
 
+from ..streaming.cues import VTT_HEADER, cues, srt, vtt
 from ..streaming.events import Event, Final, SessionEnded, SessionStarted, Warning, Word, to_json
-from .cues import Cue, cues
 
 
 class Output:
@@ -125,7 +125,7 @@ class Srt(Output):
     def final(self, final: Final) -> None:
         for cue in cues(final):
             self._count += 1
-            self._write(f"{self._count}\n{_times(cue, ',')}\n" + "\n".join(cue.lines) + "\n\n")
+            self._write(srt(self._count, cue))
 
 
 class Vtt(Output):
@@ -136,8 +136,7 @@ class Vtt(Output):
     def final(self, final: Final) -> None:
         self._begin()
         for cue in cues(final):
-            text = "\n".join(cue.lines).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-            self._write(f"{_times(cue, '.')}\n{text}\n\n")
+            self._write(vtt(cue))
 
     def close(self) -> None:
         self._begin()
@@ -145,19 +144,7 @@ class Vtt(Output):
     def _begin(self) -> None:
         if not self._begun:
             self._begun = True
-            self._write("WEBVTT\n\n")
-
-
-def clock(seconds: float, mark: str = ".") -> str:
-    """`hh:mm:ss.mmm`, with `mark` before the milliseconds."""
-    whole, millis = divmod(round(seconds * 1000), 1000)
-    minutes, secs = divmod(whole, 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours:02}:{minutes:02}:{secs:02}{mark}{millis:03}"
-
-
-def _times(cue: Cue, mark: str) -> str:
-    return f"{clock(cue.start, mark)} --> {clock(cue.end, mark)}"
+            self._write(VTT_HEADER)
 
 
 FORMATS: Constant[dict[str, Callable[..., Output]]] = {

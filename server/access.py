@@ -1,8 +1,10 @@
-"""Who may connect, and as whom: bearer tokens, tickets, and the origin of web pages."""
+"""Who may connect, and as whom: tokens in whatever form a client shows them, tickets, and the origin of web pages."""
 
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Collection, Iterator
+from itertools import pairwise
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -15,6 +17,8 @@ from .tokens import Client, load_tokens
 
 SUBPROTOCOL: Final = "xlsr-live"  # what is agreed on with pages that show their ticket as another subprotocol
 TICKET: Final = "xlsr-live.ticket."
+_SCHEMES: Final = ("bearer", "token")  # "Token" is Deepgram's
+_OPENAI_KEY: Final = "openai-insecure-api-key."
 
 
 class Access:
@@ -26,15 +30,19 @@ class Access:
         self._settings = settings
 
     def bearer(self, connection: HTTPConnection) -> Client | None:
-        """Whom `Authorization: Bearer` lets in; where there are no tokens that is everybody, by address.
+        """Whom the token that is shown lets in; where there are no tokens that is everybody, by address.
 
         Tokens are not taken from the query string: addresses end up in logs, histories and `Referer` headers.
         """
         if not self.tokens.required:
-            limits = self._settings.max_client_sessions, self._settings.client_audio_s_per_minute
-            return Client(network(connection.client.host if connection.client else ""), *limits)
-        scheme, _, token = connection.headers.get("authorization", "").partition(" ")
-        return self.tokens.owner(token.strip()) if scheme.lower() == "bearer" else None
+            return self.stranger(connection.client.host if connection.client else "")
+        owners = map(self.tokens.owner, _shown(connection.headers))
+        return next((owner for owner in owners if owner is not None), None)
+
+    def stranger(self, address: str) -> Client:
+        """Who is known by nothing but an address."""
+        limits = self._settings.max_client_sessions, self._settings.client_audio_s_per_minute
+        return Client(network(address), *limits)
 
     def client(self, websocket: HTTPConnection) -> Client | None:
         """The same for a websocket, which may also show a ticket."""
@@ -61,9 +69,9 @@ class Access:
             return False
 
 
-def subprotocol(websocket: HTTPConnection) -> str | None:
-    """What to agree on: browsers hang up if none of those that they offer is taken."""
-    return SUBPROTOCOL if SUBPROTOCOL in _offered(websocket) else None
+def subprotocol(websocket: HTTPConnection, known: Collection[str] = ()) -> str | None:
+    """What to agree on, of `known` and our own: browsers hang up if none of those that they offer is taken."""
+    return next((each for each in _offered(websocket) if each == SUBPROTOCOL or each in known), None)
 
 
 def network(address: str) -> str:
@@ -75,6 +83,22 @@ def network(address: str) -> str:
     if isinstance(parsed, ipaddress.IPv6Address):
         return str(parsed.ipv4_mapped or ipaddress.ip_network((parsed, 64), strict=False))
     return str(parsed)
+
+
+def _shown(headers: Headers) -> Iterator[str]:
+    """What may be a token: of `Authorization`, and of the subprotocols in which pages must put it, which can set no
+    headers: `token, KEY` (Deepgram's) and `realtime, openai-insecure-api-key.KEY` (OpenAI's).
+    """
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    if scheme.lower() in _SCHEMES:
+        yield token.strip()
+    offered = [each.strip() for each in headers.get("sec-websocket-protocol", "").split(",")]
+    for name, after in pairwise(offered):
+        if name in _SCHEMES:
+            yield after
+    for each in offered:
+        if each.startswith(_OPENAI_KEY):
+            yield each.removeprefix(_OPENAI_KEY)
 
 
 def _ticket(websocket: HTTPConnection) -> str | None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import secrets
-from typing import Final
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
 
 import msgspec
 from starlette.applications import Starlette
@@ -13,28 +15,34 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from ..streaming.errors import ConfigError
 from ..streaming.events import Error, to_json
-from ..streaming.ladder import Level
-from ..streaming.recognizer import Recognizer
-from . import logs
-from .access import Access, subprotocol
-from .clients import Clients
+from . import logs, openai_shapes
+from .admission import Admission
+from .deepgram import DeepgramStream
 from .exporter import CONTENT_TYPE, Exporter
 from .health import troubles
-from .kept import Kept
 from .messages import CLOSE, Code, Start
 from .native import NativeStream
+from .openai_http import UPLOADS, Transcription
+from .openai_realtime import RealtimeStream
 from .refusals import refusal
-from .sessions import Sessions
-from .settings import ServerSettings
-from .stats import Stats
 from .tokens import Client
+from .transport import ClientLeft
+from .vosk import VoskStream
+from .websocket import WebSocketStream
 
 logger = logging.getLogger("xlsr_live.server")
+
+S = TypeVar("S", bound=WebSocketStream)
 
 INDEX: Final = """xlsr-live: real-time speech recognition
 
 websocket  /v1/stream   audio in, transcripts out (the protocol: docs/protocol.md)
+websocket  /            the same in Vosk's protocol (this and those below: docs/clients.md)
+websocket  /v1/listen   in Deepgram's
+websocket  /v1/realtime in OpenAI's
+POST       /v1/audio/transcriptions   a file, as OpenAI's
 GET        /v1/models   the model in use
 POST       /v1/ticket   lets a web page open one websocket, soon
 GET        /metrics     numbers for Prometheus
@@ -43,11 +51,9 @@ GET        /readyz      new sessions are served
 """
 
 
-def create_app(recognizer: Recognizer, settings: ServerSettings, sessions: Sessions) -> Starlette:
-    """Make the app. `sessions` lets whoever runs the server see and drain the open streams. Raises `ConfigError` if
-    the files with tokens cannot be read.
-    """
-    service = _Service(recognizer, settings, sessions)
+def create_app(admission: Admission) -> Starlette:
+    """Make the app. Its streams are among `admission.sessions`, for whoever runs the server to see and drain."""
+    service = _Service(admission)
     return Starlette(
         routes=[
             Route("/", service.index),
@@ -56,22 +62,27 @@ def create_app(recognizer: Recognizer, settings: ServerSettings, sessions: Sessi
             Route("/metrics", service.metrics),
             Route("/v1/models", service.models),
             Route("/v1/ticket", service.ticket, methods=["POST"]),
-            WebSocketRoute("/v1/stream", service.stream),
-            WebSocketRoute("/{path:path}", service.nowhere),
+            Route(UPLOADS, service.transcribe, methods=["POST"]),
+            WebSocketRoute("/v1/stream", service.native),
+            WebSocketRoute("/", service.speaking(VoskStream)),
+            WebSocketRoute("/v1/listen", service.speaking(DeepgramStream)),
+            WebSocketRoute("/v1/realtime", service.speaking(RealtimeStream)),
+            WebSocketRoute("/{path:path}", service.elsewhere),
         ]
     )
 
 
 class _Service:
-    def __init__(self, recognizer: Recognizer, settings: ServerSettings, sessions: Sessions) -> None:
-        self._recognizer = recognizer
-        self._settings = settings
-        self._sessions = sessions
-        self._access = Access(settings)
-        self._clients = Clients()
-        self._stats = Stats()
-        self._kept = Kept(settings.resume_grace_s)
-        self._exporter = Exporter(recognizer, sessions, self._stats, settings)
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+        self._recognizer = admission.recognizer
+        self._settings = admission.settings
+        self._sessions = admission.sessions
+        self._access = admission.access
+        self._stats = admission.stats
+        self._kept = admission.kept
+        self._exporter = Exporter(self._recognizer, self._sessions, self._stats, self._settings)
+        self._started = round(time.time())
 
     async def index(self, request: Request) -> Response:
         return PlainTextResponse(INDEX)
@@ -102,7 +113,7 @@ class _Service:
         if self._access.bearer(request) is None:
             return refusal(Code.UNAUTHORIZED)
         info = msgspec.to_builtins(self._recognizer.info)
-        model = {"id": info.pop("name"), "object": "model", "owned_by": "xlsr-live", **info}
+        model = {"id": info.pop("name"), "object": "model", "created": self._started, "owned_by": "xlsr-live", **info}
         return JSONResponse({"object": "list", "data": [model]})
 
     async def ticket(self, request: Request) -> Response:
@@ -114,25 +125,44 @@ class _Service:
         answer = {"ticket": ticket, "expires_in": self._settings.ticket_s}
         return JSONResponse(answer, headers={"cache-control": "no-store"})
 
-    async def stream(self, websocket: WebSocket) -> None:
-        client = self._admitted(websocket)
+    async def transcribe(self, request: Request) -> Response:
+        client = self._admission.client(request)
         if isinstance(client, Code):
-            await self._refuse(websocket, client)
-            return
-        self._access.spend(websocket)
-        name = secrets.token_hex(4)
-        logs.session.set(name)
-        with self._clients.entered(client) as account:
+            self._stats.refused[client] += 1
+            return openai_shapes.refusal(client)
+        logs.session.set(name := secrets.token_hex(4))
+        self._access.spend(request)
+        return await Transcription(name, request, self._admission, client).answer()
 
-            def late_refusal() -> Code | None:
-                return self._busy(client, sessions=0)
+    async def native(self, websocket: WebSocket) -> None:
+        client = self._admission.client(websocket, may_resume=True)
+        stream = await self._serve(NativeStream, websocket, client)
+        if not isinstance(client, Code) and stream is not None and stream.resume is not None:
+            await self._resume(websocket, client, stream.resume)
 
-            parts = self._recognizer, self._settings, account, self._stats, self._kept, late_refusal
-            stream = NativeStream(name, websocket, *parts)
+    def speaking(self, dialect: type[WebSocketStream]) -> Callable[[WebSocket], Awaitable[None]]:
+        """The endpoint of a dialect."""
+
+        async def endpoint(websocket: WebSocket) -> None:
+            await self._serve(dialect, websocket, self._admission.client(websocket))
+
+        return endpoint
+
+    async def _serve(self, dialect: type[S], websocket: WebSocket, client: Client | Code) -> S | None:
+        if isinstance(client, Code):
+            await self._refuse(websocket, dialect, client)
+            return None
+        logs.session.set(name := secrets.token_hex(4))
+        with self._admission.seated(client) as seat:
+            try:
+                stream = dialect(name, websocket, seat)
+            except ConfigError as error:
+                await self._refuse(websocket, dialect, Code.BAD_CONFIG, str(error))
+                return None
+            self._access.spend(websocket)
             with self._sessions.entered(stream):
-                start = await stream.run(subprotocol(websocket))
-        if start is not None:
-            await self._resume(websocket, client, start)
+                await stream.run()
+        return stream
 
     async def _resume(self, websocket: WebSocket, client: Client, start: Start) -> None:
         """Give the websocket to the session that it belongs to."""
@@ -151,35 +181,19 @@ class _Service:
             self._stats.errors[Code.RESUME_LOST] += 1
             await websocket.send_text(to_json(lost))
             await websocket.close(CLOSE[Code.RESUME_LOST], Code.RESUME_LOST)
-        except WebSocketDisconnect:
+        except (ClientLeft, WebSocketDisconnect):
             pass
 
-    async def nowhere(self, websocket: WebSocket) -> None:
-        await self._refuse(websocket, Code.NOT_FOUND)
+    async def elsewhere(self, websocket: WebSocket) -> None:
+        """Any other path; Vosk's clients, on a port of their own, may name any."""
+        port = (websocket.scope["server"] or ("", None))[1]
+        if port is not None and port == self._settings.vosk_port:
+            await self.speaking(VoskStream)(websocket)
+        else:
+            await self._refuse(websocket, NativeStream, Code.NOT_FOUND)
 
-    async def _refuse(self, websocket: WebSocket, code: Code) -> None:
+    async def _refuse(
+        self, websocket: WebSocket, dialect: type[WebSocketStream], code: Code, why: str | None = None
+    ) -> None:
         self._stats.refused[code] += 1
-        await websocket.send_denial_response(refusal(code))
-
-    def _admitted(self, websocket: WebSocket) -> Client | Code:
-        """Who opens a session, or why nobody does."""
-        if not self._access.origin_allowed(websocket.headers):
-            return Code.FORBIDDEN_ORIGIN
-        client = self._access.client(websocket)
-        if client is None:
-            return Code.UNAUTHORIZED
-        if self._sessions.draining:
-            return Code.SHUTTING_DOWN
-        if not (self._recognizer.engine.alive and self._recognizer.engine.sound):
-            return Code.ENCODER_FAILED
-        code = self._busy(client, sessions=1)
-        # Somebody who comes back has a place already, and says so in the first message only.
-        return client if code is None or self._kept.awaited else code
-
-    def _busy(self, client: Client, sessions: int) -> Code | None:
-        """Why so many more sessions of the client cannot be served now."""
-        if self._clients.full(client, sessions):
-            return Code.CLIENT_FULL
-        if self._sessions.count + sessions > self._sessions.limit:
-            return Code.SERVER_FULL
-        return Code.OVERLOADED if self._recognizer.engine.level >= Level.FINALS else None
+        await websocket.send_denial_response(dialect.refused(code, why))

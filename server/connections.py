@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import h11
 from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from .settings import ServerSettings
 
-def limited(limit: int, patience_s: float) -> type[H11Protocol]:
+LEAST_UPLOAD_RATE: Final = 125_000  # bytes/s
+
+
+def limited(settings: ServerSettings, uploads: str) -> type[H11Protocol]:
     """uvicorn's HTTP, with two limits of its own: beyond so many connections a new one is closed at once, and a whole
-    request, head and body, must be there within that time. Else clients that send a byte now and then would hold
-    connections for ever.
+    request, head and body, must be there within that time (at the path `uploads` the body may take longer, as long as
+    the largest at `LEAST_UPLOAD_RATE`). Else clients that send a byte now and then would hold connections for ever.
     """
 
     class Limited(_Impatient):
-        most = limit
-        patience = patience_s
+        most = settings.max_connections
+        patience = settings.request_timeout_s
+        upload_patience = patience + settings.max_upload_bytes / LEAST_UPLOAD_RATE
+        upload_path = uploads
 
     return Limited
 
@@ -26,10 +32,13 @@ def limited(limit: int, patience_s: float) -> type[H11Protocol]:
 class _Impatient(H11Protocol):
     most: ClassVar[int]
     patience: ClassVar[float]  # seconds
+    upload_patience: ClassVar[float]
+    upload_path: ClassVar[str]
 
     def __init__(self, config: Config, *others: Any, **named: Any) -> None:
         super().__init__(config, *others, **named)
         self._deadline: asyncio.TimerHandle | None = None  # for the request that is on its way
+        self._uploading = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -47,10 +56,18 @@ class _Impatient(H11Protocol):
         websocket = self.transport.get_protocol() is not self
         if websocket or self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):
             self._arrived()
+        elif self._uploads() and not self._uploading and self._deadline is not None:
+            self._deadline.cancel()
+            self._uploading = True
+            self._deadline = self.loop.call_later(self.upload_patience, self.transport.abort)
         elif self._deadline is None and not self.transport.is_closing():
             self._deadline = self.loop.call_later(self.patience, self.transport.abort)
 
+    def _uploads(self) -> bool:
+        return self.conn.their_state is h11.SEND_BODY and self.scope["path"] == self.upload_path
+
     def _arrived(self) -> None:
+        self._uploading = False
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None

@@ -52,7 +52,7 @@ class Exporter(Collector):
         yield _gauge("ready", "Whether new sessions are served.", not why)
         yield _gauge("sessions_open", "Sessions that are open.", sessions.count)
         yield _gauge("sessions_limit", "Sessions that may be open.", sessions.limit)
-        yield _counter("sessions", "Sessions that were opened.", stats.sessions)
+        yield _counters("sessions", "Sessions that were opened.", stats.sessions, "dialect")
         yield _counter("resumed", "Connections with which a client came back.", stats.resumed)
         yield _counters("refused", "Connections that were refused.", stats.refused, "reason")
         yield _counters("errors", "Errors told to clients.", stats.errors, "code")

@@ -15,6 +15,7 @@ from typing import Final
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ..streaming.events import Ack, SessionResumed, to_json
+from .transport import ClientLeft, Data
 
 GOODBYE_S: Final = 1.0  # to a connection that another one has replaced
 REPLACED: Final = 1012
@@ -22,9 +23,10 @@ REPLACED: Final = 1012
 
 class Link:
     """`grace_s` is how long a client may be away; 0: not at all. Belongs to one event loop; one task receives, another
-    sends."""
+    sends. `subprotocol`: the one to choose of those that the client offers."""
 
-    def __init__(self, websocket: WebSocket, *, grace_s: float, keeps: int) -> None:
+    def __init__(self, websocket: WebSocket, subprotocol: str | None = None, *, grace_s: float, keeps: int) -> None:
+        self._subprotocol = subprotocol
         self.received = 0  # bytes of audio
         self.sample_bytes = 1  # of all channels
         self.finished = False
@@ -37,7 +39,7 @@ class Link:
         self._reading: asyncio.Timeout | None = None
         self._writing: asyncio.Timeout | None = None
         self._served: asyncio.Future[None] | None = None  # of the handler that brought the websocket
-        self._sent: deque[str] = deque(maxlen=keeps)
+        self._sent: deque[Data] = deque(maxlen=keeps)
         self._count = 0  # events, sent or to be sent
         self._next = 0  # event to be sent
         self._greeting: str | None = None
@@ -48,10 +50,13 @@ class Link:
     def away(self) -> bool:
         return not self._up and not self._gone and not self.finished
 
-    # ── as a websocket ──
+    # ── as a transport ──
+
+    async def open(self) -> None:
+        await self._websocket.accept(self._subprotocol)
 
     async def receive(self) -> bytes | str:
-        """The next message. Raises `WebSocketDisconnect` when the client has left, or was away too long."""
+        """The next message. Raises `ClientLeft` when the client has left, or was away too long."""
         while True:
             websocket = await self._there()
             try:
@@ -68,7 +73,7 @@ class Link:
                 return text if text is not None else self._heard(message["bytes"])
             if "reason" in message and self._websocket is websocket:  # there was a closing frame: it was meant
                 self.give_up()
-            self._lost(websocket, message.get("code", 1006))
+            self._lost(websocket)
 
     def _heard(self, data: bytes) -> bytes:
         cut = min(self._skip, len(data))
@@ -80,13 +85,14 @@ class Link:
         """Let the next `flush` acknowledge what was received."""
         self._ack_due = bool(self._grace_s)
 
-    def add(self, event: str) -> None:
-        """An event, to go out with the next `flush`."""
-        self._sent.append(event)
+    async def send(self, data: Data) -> None:
+        """An event."""
+        self._sent.append(data)
         self._count += 1
+        await self.flush()
 
     async def flush(self) -> None:
-        """Send what has not been sent. Waits while the client is away; raises `WebSocketDisconnect` if it stays so."""
+        """Send what has not been sent. Waits while the client is away; raises `ClientLeft` if it stays so."""
         while self._greeting or self._ack_due or self._next < self._count:
             websocket = await self._there()
             number, text = self._next, self._greeting
@@ -97,13 +103,13 @@ class Link:
                 ack = None
             try:
                 async with asyncio.timeout(None) as self._writing:
-                    await websocket.send_text(text)
+                    await _send(websocket, text)
             except TimeoutError:
                 if self._websocket is websocket:
                     raise
                 continue
-            except WebSocketDisconnect as error:
-                self._lost(websocket, error.code)
+            except ClientLeft:
+                self._lost(websocket)
                 continue
             finally:
                 self._writing = None
@@ -120,7 +126,7 @@ class Link:
         """Say goodbye. The last events can still be fetched for a while: the connection may break over them."""
         websocket = await self._there()
         self.finished = True
-        with suppress(WebSocketDisconnect):
+        with suppress(WebSocketDisconnect, RuntimeError):
             await websocket.close(code, reason)
         self._released()
 
@@ -152,7 +158,7 @@ class Link:
             return False
         rest = list(self._sent)[len(self._sent) - (self._count - events) :]
         for text in (self._resumed(events, session), *rest):
-            await websocket.send_text(text)
+            await _send(websocket, text)
         await websocket.close(*close)
         return True
 
@@ -170,14 +176,14 @@ class Link:
             self._gone = True
             self._back.set()
 
-    def _lost(self, websocket: WebSocket, code: int) -> None:
-        """Raises `WebSocketDisconnect` unless the client may come back, or has."""
+    def _lost(self, websocket: WebSocket) -> None:
+        """Raises `ClientLeft` unless the client may come back, or has."""
         if self._websocket is not websocket or not (self._up or self._gone):
             return
         self._released()
         if not self._grace_s or self.finished:
             self._gone = True
-            raise WebSocketDisconnect(code)
+            raise ClientLeft
         self._up = False
         self._back.clear()
         self._until = asyncio.get_running_loop().time() + self._grace_s
@@ -189,12 +195,19 @@ class Link:
                     await self._back.wait()
             self._gone = self._gone or (not self._up and asyncio.get_running_loop().time() >= self._until)
             if self._gone:
-                raise WebSocketDisconnect(1006)
+                raise ClientLeft
         return self._websocket
 
     def _released(self) -> None:
         if self._served is not None and not self._served.done():
             self._served.set_result(None)
+
+
+async def _send(websocket: WebSocket, data: Data) -> None:
+    try:
+        await (websocket.send_text(data) if isinstance(data, str) else websocket.send_bytes(data))
+    except (WebSocketDisconnect, RuntimeError) as error:  # RuntimeError: it was closed already
+        raise ClientLeft from error
 
 
 _goodbyes: set[asyncio.Task[None]] = set()  # the loop itself holds tasks weakly

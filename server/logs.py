@@ -13,7 +13,10 @@ from .settings import ServerSettings
 
 session: ContextVar[str] = ContextVar("session", default="")  # set once where a session begins; its tasks inherit it
 
-_SECRETS: Final = re.compile(r"(?i)(bearer\s+|(?:ticket|resume)=|xlsr-live\.ticket\.)[\w.~+/=-]+")
+_SECRETS: Final = re.compile(
+    r"(?i)((?:bearer|authorization: token|token,)\s+|(?:ticket|resume)=|xlsr-live\.ticket\.|openai-insecure-api-key\.)"
+    r"[\w.~+/=-]+"
+)
 
 
 def set_up(settings: ServerSettings) -> None:

@@ -1,45 +1,51 @@
-"""Events on their way to one client, which may read them slowly or not at all."""
+"""Messages on their way to one client, which may read them slowly or not at all."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Hashable
 from typing import Final
 
-from ..streaming.events import Event, Partial
 from .messages import Code, ProtocolError
+from .transport import Data
 
-CONGESTED: Final = 16  # events waiting; below this every partial is delivered
+CONGESTED: Final = 16  # messages waiting; below this every partial is delivered
 
 
 class Outbox:
     """Never makes its writers wait, so that a slow client cannot hold up the engine.
 
-    The limit has a policy: once `CONGESTED` events wait, a partial replaces the one before it (the newer says all that
-    the older did); once `limit` wait, the client is given up. `replaced` counts.
+    The limit has a policy: once `CONGESTED` messages wait, one with a `topic` replaces the last if that has the same
+    (the newer says all that the older did); once `limit` wait, the client is given up. `replaced` counts.
     """
 
     def __init__(self, limit: int) -> None:
         self.replaced = 0
         self._limit = limit
-        self._events: deque[Event] = deque()
+        self._waiting: deque[tuple[Data, Hashable]] = deque()
         self._finished = self._woken = False
         self._changed = asyncio.Event()
+        self._taken = asyncio.Event()
 
-    def put(self, event: Event) -> None:
-        """Queue one event; ignored after `finish`. Raises `ProtocolError` when the client is too far behind."""
+    def put(self, data: Data, topic: Hashable = None) -> None:
+        """Queue one message; ignored after `finish`. Raises `ProtocolError` when the client is too far behind."""
         if self._finished:
             return
-        last = self._events[-1] if len(self._events) >= CONGESTED else None
-        if isinstance(event, Partial) and isinstance(last, Partial) and last.utterance == event.utterance:
-            self._events[-1] = event
+        if topic is not None and len(self._waiting) >= CONGESTED and self._waiting[-1][1] == topic:
+            self._waiting[-1] = (data, topic)
             self.replaced += 1
             return
-        if len(self._events) >= self._limit:
+        if len(self._waiting) >= self._limit:
             raise ProtocolError(Code.SLOW_READER, f"{self._limit} events were left unread")
-        self._events.append(event)
+        self._waiting.append((data, topic))
         self._changed.set()
+
+    async def room(self) -> None:
+        """Wait until the client has read most: for dialects in which every message is answered."""
+        while len(self._waiting) >= CONGESTED and not self._finished:
+            self._taken.clear()
+            await self._taken.wait()
 
     def wake(self) -> None:
         """Let the reader of this box look around: it gets None."""
@@ -50,11 +56,14 @@ class Outbox:
         """End the iteration after what is queued now."""
         self._finished = True
         self._changed.set()
+        self._taken.set()
 
-    async def __aiter__(self) -> AsyncIterator[Event | None]:
+    async def __aiter__(self) -> AsyncIterator[Data | None]:
         while True:
-            while self._events:
-                yield self._events.popleft()
+            while self._waiting:
+                data, _ = self._waiting.popleft()
+                self._taken.set()
+                yield data
             if self._woken:
                 self._woken = False
                 yield None

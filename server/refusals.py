@@ -9,7 +9,7 @@ from starlette.responses import Response
 from ..streaming.events import Error, to_json
 from .messages import REFUSED, Code
 
-WHY: Final = {
+WHY: Final[dict[str, str]] = {
     Code.UNAUTHORIZED: "send a token of the server as `Authorization: Bearer <token>`, or a ticket that is still good",
     Code.FORBIDDEN_ORIGIN: "pages of this origin may not use the server; it must be started with the origin allowed",
     Code.NOT_FOUND: "there is no websocket at this path; the native protocol is at /v1/stream",
@@ -20,7 +20,7 @@ WHY: Final = {
     Code.SHUTTING_DOWN: "the server is stopping; try again later",
     Code.ENCODER_FAILED: "the model does not answer; try again later",
 }
-_RETRY_AFTER_S: Final = {
+_RETRY_AFTER_S: Final[dict[str, int]] = {
     Code.CLIENT_FULL: 5,
     Code.TOO_MANY_TICKETS: 5,
     Code.SERVER_FULL: 5,
@@ -30,9 +30,13 @@ _RETRY_AFTER_S: Final = {
 }
 
 
-def refusal(code: Code) -> Response:
-    headers = {"retry-after": str(_RETRY_AFTER_S[code])} if code in _RETRY_AFTER_S else {}
-    if code is Code.UNAUTHORIZED:
-        headers["www-authenticate"] = "Bearer"
-    body = to_json(Error(code=code, message=WHY[code]))
-    return Response(body, status_code=REFUSED[code], headers=headers, media_type="application/json")
+def headers(code: str) -> dict[str, str]:
+    """HTTP headers that go with a refusal."""
+    if code == Code.UNAUTHORIZED:
+        return {"www-authenticate": "Bearer"}
+    return {"retry-after": str(_RETRY_AFTER_S[code])} if code in _RETRY_AFTER_S else {}
+
+
+def refusal(code: Code, why: str | None = None) -> Response:
+    body = to_json(Error(code=code, message=why or WHY[code]))
+    return Response(body, status_code=REFUSED.get(code, 400), headers=headers(code), media_type="application/json")

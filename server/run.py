@@ -19,7 +19,7 @@ from .capacity import capacity
 from .logs import set_up
 from .sessions import Sessions
 from .settings import ServerSettings
-from .sockets import address, listen, tls_context
+from .sockets import address, listening, tls_context
 from .tokens import load_tokens
 from .web import Server
 
@@ -35,30 +35,33 @@ class RunningServer:
     url: str  # ws://127.0.0.1:PORT/v1/stream
     sessions: Sessions
     loop: asyncio.AbstractEventLoop  # the server's
+    vosk_port: int | None = None
+    wyoming_port: int | None = None
 
 
 def serve(settings: ServerSettings, recognizer_factory: Callable[[], Recognizer]) -> None:
     """Serve until SIGINT or SIGTERM, then finish open utterances; a second signal stops at once.
 
-    The port is taken before the model is loaded, so that the mistake that costs least to find is found first. Raises
+    The ports are taken before the model is loaded, so that the mistake that costs least to find is found first. Raises
     `ConfigError` when the address cannot be had or a file not be read, what `recognizer_factory` raises, and
     `EngineError` when the model has failed for good.
     """
     set_up(settings)
-    with listen(settings) as listener:
+    with listening(settings) as (settings, listeners):
         tls = tls_context(settings)
         if not load_tokens(settings).required and not settings.loopback:
             logger.warning("listening on %s without a token: anyone who can reach it can use it", settings.host)
         recognizer = recognizer_factory()
         try:
-            info, url = recognizer.info, address(settings, listener)
+            info, url = recognizer.info, address(settings)
             limit = capacity(recognizer) if settings.max_sessions == "auto" else settings.max_sessions
 
             def ready() -> None:
                 print(f"xlsr-live is ready: {url} (model {info.name} on {info.device}, {info.dtype})", flush=True)
 
-            server = Server(recognizer, settings, ready, limit=limit, tls=tls, stop_when_dead=True)
-            server.run(sockets=[listener])
+            wyoming = listeners.pop("wyoming_port", None)
+            server = Server(recognizer, settings, ready, limit=limit, tls=tls, wyoming=wyoming, stop_when_dead=True)
+            server.run(sockets=[*listeners.values()])
             if not recognizer.engine.alive:
                 raise EngineError("the model has failed for good; the log says why")
         finally:
@@ -74,16 +77,17 @@ def running_server(recognizer: Recognizer, settings: ServerSettings | None = Non
     settings = replace(settings or ServerSettings(), port=0)
     limit = UNMEASURED if settings.max_sessions == "auto" else settings.max_sessions
     started: Future[asyncio.AbstractEventLoop] = Future()
-    with listen(settings) as listener:
+    with listening(settings) as (settings, listeners):
 
         def ready() -> None:
             started.set_result(asyncio.get_running_loop())
 
-        server = Server(recognizer, settings, ready, limit=limit, tls=tls_context(settings))
+        wyoming = listeners.pop("wyoming_port", None)
+        server = Server(recognizer, settings, ready, limit=limit, tls=tls_context(settings), wyoming=wyoming)
 
         def run() -> None:
             try:
-                server.run(sockets=[listener])
+                server.run(sockets=[*listeners.values()])
             except BaseException as error:
                 if started.done():
                     raise
@@ -93,7 +97,8 @@ def running_server(recognizer: Recognizer, settings: ServerSettings | None = Non
         thread.start()
         try:
             loop = started.result()
-            yield RunningServer(listener.getsockname()[1], address(settings, listener), server.sessions, loop)
+            ports = settings.vosk_port, settings.wyoming_port
+            yield RunningServer(settings.port, address(settings), server.sessions, loop, *ports)
         finally:
             server.should_exit = True
             thread.join()

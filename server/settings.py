@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from ..streaming.config import MAX_RATE, MIN_RATE
 from ..streaming.errors import ConfigError
 
 SECRET: Final = ("token",)  # never shown, and never a flag: flags stand in every process list
@@ -32,6 +33,19 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     origins: Annotated[
         tuple[str, ...], Meta(description="Web origin allowed besides the server's own and localhost.")
     ] = ()
+
+    vosk_port: (
+        Annotated[int, Meta(ge=0, le=65_535, description="Another port, for clients of Vosk's protocol.")] | None
+    ) = None
+    vosk_rate: Annotated[
+        int, Meta(ge=MIN_RATE, le=MAX_RATE, description="Hz of Vosk's clients, if they name no rate.")
+    ] = 8_000
+    wyoming_port: (
+        Annotated[int, Meta(ge=0, le=65_535, description="TCP port for Wyoming (Home Assistant); no token.")] | None
+    ) = None
+    wyoming_open: Annotated[
+        bool, Meta(description="Serve Wyoming to other machines although there are tokens, for which it cannot ask.")
+    ] = False
 
     token: Annotated[str | None, Meta(description="What clients send as bearer token.")] = None
     token_file: Annotated[str | None, Meta(description="File that holds the token and nothing else.")] = None
@@ -68,6 +82,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     ] = 0.0
     max_connections: Annotated[int, Meta(ge=10, description="Of any kind; more are closed at once.")] = 1_000
     max_message_bytes: Annotated[int, Meta(ge=1_024, description="Of one message.")] = 1 << 20  # 32 s of 16-bit mono
+    max_upload_bytes: Annotated[int, Meta(ge=1_024, description="Of one request with a file.")] = 25 << 20
     max_session_bytes: Annotated[int, Meta(ge=1_024, description="Of one session's audio.")] = 4 << 30
     max_session_s: Annotated[float, Meta(gt=0, description="How long a session may last.")] = 6 * 3600.0
     max_unread_events: Annotated[int, Meta(ge=100, description="A client that leaves more is dropped.")] = 1_000
@@ -99,6 +114,12 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             raise ConfigError("token and token_file are both given; one of them is enough")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ConfigError("tls_cert and tls_key go together")
+        tokens = (self.token, self.token_file, self.tokens_file) != (None, None, None)
+        if self.wyoming_port is not None and tokens and not self.loopback and not self.wyoming_open:
+            raise ConfigError(
+                f"Wyoming's protocol knows no token, so on {self.host} anyone could use the server without; "
+                "set wyoming_open if that is meant"
+            )
         for origin in self.origins:
             if not origin.startswith(("http://", "https://")) or origin.count("/") != 2:
                 raise ConfigError(f"origins: {origin!r} must look like https://example.org, without a path")

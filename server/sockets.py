@@ -5,20 +5,37 @@ from __future__ import annotations
 import socket
 import ssl
 import sys
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
+
+from msgspec.structs import replace
 
 from ..streaming.errors import ConfigError
 from .settings import ServerSettings
 
+PORTS = ("port", "vosk_port", "wyoming_port")
 
-def listen(settings: ServerSettings) -> socket.socket:
-    """Take the port. Raises `ConfigError`."""
+
+@contextmanager
+def listening(settings: ServerSettings) -> Generator[tuple[ServerSettings, dict[str, socket.socket]]]:
+    """Take the ports, by the names of their settings; also return the settings with those that were found free.
+    Raises `ConfigError`.
+    """
+    with ExitStack() as stack:
+        wanted = {name: getattr(settings, name) for name in PORTS}
+        taken = {name: stack.enter_context(listen(settings, port)) for name, port in wanted.items() if port is not None}
+        yield replace(settings, **{name: listener.getsockname()[1] for name, listener in taken.items()}), taken
+
+
+def listen(settings: ServerSettings, port: int) -> socket.socket:
+    """Take a port. Raises `ConfigError`."""
     try:
         family, _, _, _, address = socket.getaddrinfo(
-            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            settings.host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         listener = socket.create_server(address[:2], family=family, backlog=128)
     except OSError as error:
-        raise ConfigError(f"cannot listen on {settings.host} port {settings.port}: {error.strerror}") from None
+        raise ConfigError(f"cannot listen on {settings.host} port {port}: {error.strerror}") from None
     if sys.platform == "linux":
         # Inherited by the connections. Data that a client never reads would otherwise hold its socket for ever.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(settings.idle_timeout_s * 1000))
@@ -40,8 +57,8 @@ def tls_context(settings: ServerSettings) -> ssl.SSLContext | None:
     return context
 
 
-def address(settings: ServerSettings, listener: socket.socket) -> str:
+def address(settings: ServerSettings) -> str:
     """Of the websocket, for clients on this machine or those who know the host."""
     scheme = "ws" if settings.tls_cert is None else "wss"
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    return f"{scheme}://{host}:{listener.getsockname()[1]}/v1/stream"
+    return f"{scheme}://{host}:{settings.port}/v1/stream"

@@ -13,7 +13,7 @@ from ..streaming.events import Error, Event, Final, Partial, SpeechEnded, Speech
 class Stats:
     """Since the start of the server."""
 
-    sessions: int = 0  # opened
+    sessions: Counter[str] = field(default_factory=Counter[str])  # opened, by dialect
     resumed: int = 0  # connections with which a client came back
     refused: Counter[str] = field(default_factory=Counter[str])  # connections, by code
     errors: Counter[str] = field(default_factory=Counter[str])  # told to clients, by code

@@ -15,11 +15,14 @@ import uvicorn
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from ..streaming.recognizer import Recognizer
+from .admission import Admission
 from .app import create_app
 from .connections import limited
+from .openai_http import UPLOADS
 from .sessions import Sessions
 from .settings import ServerSettings
 from .watchdog import Watchdog
+from .wyoming import listen as listen_wyoming
 
 CLOSING_S: Final = 3.0  # for the clients' half of the closing handshake
 
@@ -28,7 +31,8 @@ class Server(uvicorn.Server):
     """Three habits of uvicorn's changed: open streams end in peace, any second signal is final, and a signal that was
     obeyed is not raised again afterwards (the exit status is 0). And while it runs a watchdog looks after the engine.
 
-    With `stop_when_dead` it ends when the engine does, else it goes on and says so.
+    `wyoming` is a listening socket for Wyoming's clients. With
+    `stop_when_dead` it ends when the engine does, else it goes on and says so.
     """
 
     def __init__(
@@ -39,9 +43,13 @@ class Server(uvicorn.Server):
         *,
         limit: int,
         tls: ssl.SSLContext | None,
+        wyoming: socket.socket | None,
         stop_when_dead: bool = False,
     ) -> None:
         self.sessions = Sessions(limit)
+        self._admission = Admission(recognizer, settings, self.sessions)
+        self._wyoming_socket = wyoming
+        self._wyoming: asyncio.Server | None = None
         self._grace_s = settings.grace_s
         self._on_ready = on_ready
         self._engine = recognizer.engine
@@ -51,9 +59,9 @@ class Server(uvicorn.Server):
         self._loop: asyncio.AbstractEventLoop | None = None
         logging.getLogger("uvicorn.error").addFilter(_not_a_refusal)
         config = uvicorn.Config(
-            create_app(recognizer, settings, self.sessions),
+            create_app(self._admission),
             loop="asyncio",
-            http=limited(settings.max_connections, settings.request_timeout_s),
+            http=limited(settings, UPLOADS),
             ws="websockets-sansio",
             lifespan="off",
             log_config=None,
@@ -76,6 +84,8 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._loop = asyncio.get_running_loop()
+        if self._wyoming_socket is not None:
+            self._wyoming = await listen_wyoming(self._wyoming_socket, self._admission)
         self._watching = self._loop.create_task(self._watchdog.run())
         self._on_ready()
 
@@ -83,7 +93,7 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter) or (self._stop_when_dead and not self._engine.alive)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for server in self.servers:
+        for server in (*self.servers, *filter(None, [self._wyoming])):
             server.close()
         await self.sessions.drain(self._grace_s)
         if self._watching is not None:

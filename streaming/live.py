@@ -59,6 +59,7 @@ class StreamSession:
         self._sending = asyncio.Lock()
         self._changed = asyncio.Event()  # something was answered: there may be room, or news
         self._unbroken = 0  # bytes or samples heard since the loop had its turn
+        self._unanswered = 0  # requests
         self._events: deque[Event] = deque()
         self._news = asyncio.Event()
         self._closed = False
@@ -67,6 +68,11 @@ class StreamSession:
     @property
     def name(self) -> str:
         return self._session.name
+
+    @property
+    def received_s(self) -> float:
+        """Seconds of audio received."""
+        return self._session.received_s
 
     @property
     def dropped(self) -> int:
@@ -119,6 +125,13 @@ class StreamSession:
             self._check_open()
             self._session.receive_flush(self._clock())
             self._pump()
+
+    async def settle(self) -> None:
+        """Wait until all that was sent is answered, and whoever iterates has seen the events."""
+        await asyncio.sleep(0)
+        while self._unanswered and not self._closed:
+            self._changed.clear()
+            await self._changed.wait()
 
     async def end(self) -> None:
         """No more audio: finishes the open utterance. Events go on to `SessionEnded`. May be called again."""
@@ -178,6 +191,7 @@ class StreamSession:
                 wanted=lambda id=request.id: self._wants(id),
                 reuse=request.reuse,
             )
+            self._unanswered += 1
             future.add_done_callback(partial(self._hand_over, self._take, request))
         self._release()
         if events := self._session.events():
@@ -219,9 +233,10 @@ class StreamSession:
                 return
             self._session.receive_logprobs(request.id, rows, self._clock())
         except CancelledError:
-            return
+            pass
         except XlsrLiveError as error:
             self._session.receive_failure(request.id, str(error), self._clock())
+        self._unanswered -= 1
         self._pump()
 
     def _search(self, request: Request, search: Callable[[], Found]) -> None:
@@ -238,4 +253,5 @@ class StreamSession:
             self._session.receive_failure(request.id, f"the search failed: {error}", self._clock())
         elif (found := done.result()) is not None:
             self._session.receive_found(request.id, found, self._clock())
+        self._unanswered -= 1
         self._pump()

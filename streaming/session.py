@@ -215,6 +215,11 @@ class Session:
         return self._audio.most(packet) + RESAMPLER_DELAY <= self._front.room
 
     @property
+    def received_s(self) -> float:
+        """Seconds of audio received."""
+        return seconds(self._front.position)
+
+    @property
     def ended(self) -> bool:
         """Whether SessionEnded has happened."""
         return self._ended

@@ -51,7 +51,7 @@ STAGES = {  # by the file whose code runs, or calls into C
     "session": ("streaming/session.py", "streaming/utterance.py", "streaming/windows.py"),
     "requests to the engine": ("streaming/live.py", "streaming/engine.py", "concurrent/futures"),
     "JSON and outbox": ("streaming/events.py", "server/outbox.py"),
-    "reader, pump, writer": ("server/native.py",),
+    "reader, pump, writer": ("server/stream.py", "server/native.py", "server/transport.py"),
     "websocket": ("/websockets/", "/uvicorn/", "/starlette/"),
     "event loop": ("/asyncio/", "/selectors.py"),
 }

@@ -9,8 +9,8 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from xlsr_live.client.cues import LINE_CHARS, LINES, LONGEST, cues
-from xlsr_live.client.formats import FORMATS, Output, clock
+from xlsr_live.client.formats import FORMATS, Output
+from xlsr_live.streaming.cues import LINE_CHARS, LINES, LONGEST, clock, cues
 from xlsr_live.streaming.events import (
     Event,
     Final,

@@ -204,6 +204,24 @@ def test_accounts_at_rest_are_forgotten():
 
 
 @pytest.mark.parametrize(
+    ("headers", "allowed"),
+    [
+        ({"authorization": "Token s3cret"}, True),
+        ({"authorization": "Token other"}, False),
+        ({"sec-websocket-protocol": "token, s3cret"}, True),
+        ({"sec-websocket-protocol": "bearer,s3cret,x-deepgram-session-id,1"}, True),
+        ({"sec-websocket-protocol": "s3cret, token"}, False),
+        ({"sec-websocket-protocol": "realtime, openai-insecure-api-key.s3cret, openai-beta.realtime-v1"}, True),
+        ({"sec-websocket-protocol": "realtime, openai-insecure-api-key.other"}, False),
+        ({"sec-websocket-protocol": "s3cret"}, False),
+        ({"authorization": "Token other", "sec-websocket-protocol": "token, s3cret"}, True),
+    ],
+)
+def test_the_tokens_of_other_services(headers: dict[str, str], allowed: bool):
+    assert (Access(ServerSettings(token="s3cret")).bearer(connection(**headers)) is not None) is allowed
+
+
+@pytest.mark.parametrize(
     ("origin", "allowed"),
     [
         (None, True),
@@ -230,6 +248,10 @@ def test_origin(origin: str | None, allowed: bool):
     ("settings", "names"),
     [
         ({"port": 70_000}, "port"),
+        ({"vosk_port": -1}, "vosk_port"),
+        ({"vosk_rate": 4_000}, "vosk_rate"),
+        ({"wyoming_port": 70_000}, "wyoming_port"),
+        ({"max_upload_bytes": 0}, "max_upload_bytes"),
         ({"max_sessions": 0}, "max_sessions"),
         ({"max_message_bytes": 10}, "max_message_bytes"),
         ({"idle_timeout_s": 0}, "idle_timeout_s"),

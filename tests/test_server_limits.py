@@ -10,7 +10,7 @@ import pytest
 from fake_recognizer import FakeEngine, FakeRecognizer
 from websockets.exceptions import InvalidStatus
 from wire import END, Heard, dial, settles, talk
-from xlsr_live.server import native
+from xlsr_live.server import stream
 from xlsr_live.server.run import RunningServer, running_server
 from xlsr_live.server.settings import ServerSettings
 
@@ -144,7 +144,7 @@ def test_a_failure_of_the_server_tells_the_client_no_secrets(caplog: pytest.LogC
 
 
 def test_a_client_that_never_reads_is_dropped(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(native, "LAST_WORD_S", 0.1)
+    monkeypatch.setattr(stream, "LAST_WORD_S", 0.1)
     recognizer = FakeRecognizer("endless")
 
     async def scene(server: RunningServer) -> None:

@@ -57,7 +57,7 @@ def test_the_numbers_of_a_conversation(recognizer: Recognizer, clip: Callable[[s
         after = metrics(server)
     grown = {name: after[name] - before.get(name, 0.0) for name in after}
     seconds = len(samples) / 16_000
-    assert grown["xlsr_live_sessions_total"] == 1
+    assert grown['xlsr_live_sessions_total{"dialect": "native"}'] == 1
     assert grown["xlsr_live_audio_seconds_total"] == pytest.approx(seconds)
     assert 0.5 * seconds < grown["xlsr_live_speech_seconds_total"] <= seconds
     assert grown["xlsr_live_finals_total"] == len(heard.finals) == 1

@@ -3,60 +3,71 @@ import asyncio
 import pytest
 from xlsr_live.server.messages import ProtocolError
 from xlsr_live.server.outbox import CONGESTED, Outbox
-from xlsr_live.streaming.events import Event, Partial, SpeechStarted
+from xlsr_live.server.transport import Data
 
 
-def partial(utterance: int, text: str) -> Partial:
-    return Partial(utterance=utterance, committed=text, volatile="", words=(), audio_s=0.0, lag_ms=0.0)
-
-
-async def drained(outbox: Outbox) -> list[Event]:
+async def drained(outbox: Outbox) -> list[Data]:
     outbox.finish()
-    return [event async for event in outbox if event is not None]
+    return [message async for message in outbox if message is not None]
 
 
-def test_a_reader_that_keeps_up_gets_every_event():
-    outbox, events = Outbox(100), [partial(0, str(index)) for index in range(CONGESTED)]
-    for event in events:
-        outbox.put(event)
-    assert asyncio.run(drained(outbox)) == events
+def test_a_reader_that_keeps_up_gets_every_message():
+    outbox, messages = Outbox(100), [str(index) for index in range(CONGESTED)]
+    for message in messages:
+        outbox.put(message, 0)
+    assert asyncio.run(drained(outbox)) == messages
     assert outbox.replaced == 0
 
 
-def test_a_slow_reader_gets_the_newest_partial_of_each_utterance():
+def test_a_slow_reader_gets_the_newest_of_each_topic():
     outbox = Outbox(100)
-    before = [SpeechStarted(utterance=index, start=0.0) for index in range(CONGESTED)]
-    for event in before:
-        outbox.put(event)
-    for event in (partial(0, "A"), partial(0, "A B"), partial(0, "A B C"), partial(1, "D"), partial(1, "D E")):
-        outbox.put(event)
-    assert asyncio.run(drained(outbox)) == [*before, partial(0, "A B C"), partial(1, "D E")]
+    before = [str(index) for index in range(CONGESTED)]
+    for message in before:
+        outbox.put(message)
+    for message, topic in (("A", 0), ("A B", 0), ("A B C", 0), ("D", 1), ("D E", 1), ("F", None), ("G", None)):
+        outbox.put(message, topic)
+    assert asyncio.run(drained(outbox)) == [*before, "A B C", "D E", "F", "G"]
     assert outbox.replaced == 3
 
 
 def test_the_limit_is_an_error_not_a_wait():
     outbox = Outbox(100)
     for index in range(100):
-        outbox.put(SpeechStarted(utterance=index, start=0.0))
+        outbox.put(str(index))
     with pytest.raises(ProtocolError, match="100 events") as error:
-        outbox.put(SpeechStarted(utterance=100, start=0.0))
+        outbox.put("one more")
     assert error.value.code == "slow_reader"
 
 
 def test_nothing_is_taken_after_the_end():
     outbox = Outbox(100)
-    outbox.put(partial(0, "A"))
+    outbox.put("A")
     outbox.finish()
-    outbox.put(partial(0, "A B"))
-    assert asyncio.run(drained(outbox)) == [partial(0, "A")]
+    outbox.put("B")
+    assert asyncio.run(drained(outbox)) == ["A"]
 
 
 def test_a_waiting_reader_is_woken():
-    async def scene() -> Event:
+    async def scene() -> Data:
         outbox = Outbox(100)
         reader = asyncio.create_task(anext(aiter(outbox)))
         await asyncio.sleep(0)  # the reader waits now
-        outbox.put(partial(0, "A"))
+        outbox.put("A")
         return await reader
 
-    assert asyncio.run(scene()) == partial(0, "A")
+    assert asyncio.run(scene()) == "A"
+
+
+def test_who_answers_every_message_can_wait_for_the_reader():
+    async def scene() -> None:
+        outbox = Outbox(100)
+        for index in range(CONGESTED):
+            await outbox.room()
+            outbox.put(str(index))
+        waiting = asyncio.create_task(outbox.room())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        assert await anext(aiter(outbox)) == "0"
+        await waiting
+
+    asyncio.run(scene())

@@ -25,7 +25,7 @@ from xlsr_live.streaming.errors import ConfigError
 
 
 def test_only_this_machine_is_listened_to():
-    with listen(ServerSettings(port=0)) as listener:
+    with listen(ServerSettings(), 0) as listener:
         assert listener.getsockname()[0] == "127.0.0.1"
 
 

@@ -1,4 +1,5 @@
-"""Cut a final into subtitle cues by the customary guidelines: two lines of 42 characters, at most seven seconds.
+"""Subtitles: finals cut into cues by the customary guidelines (two lines of 42 characters, at most seven seconds), and
+cues as SubRip and WebVTT.
 
 The numbers are those of the Netflix timed text style guide, which most subtitle tools follow.
 """
@@ -9,7 +10,7 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from ..streaming.events import Final, Word
+from .events import Final, Word
 
 LINE_CHARS = 42
 LINES = 2
@@ -33,6 +34,32 @@ def cues(final: Final) -> list[Cue]:
         end = max(group[-1].end, min(start + SHORTEST, limit), start + 0.001)
         found.append(Cue(start, end, _lines(group)))
     return found
+
+
+def srt(number: int, cue: Cue) -> str:
+    """A cue of SubRip; numbers run from 1."""
+    return f"{number}\n{_times(cue, ',')}\n" + "\n".join(cue.lines) + "\n\n"
+
+
+VTT_HEADER = "WEBVTT\n\n"
+
+
+def vtt(cue: Cue) -> str:
+    """A cue of WebVTT (W3C)."""
+    text = "\n".join(cue.lines).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return f"{_times(cue, '.')}\n{text}\n\n"
+
+
+def clock(seconds: float, mark: str = ".") -> str:
+    """`hh:mm:ss.mmm`, with `mark` before the milliseconds."""
+    whole, millis = divmod(round(seconds * 1000), 1000)
+    minutes, secs = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:02}:{minutes:02}:{secs:02}{mark}{millis:03}"
+
+
+def _times(cue: Cue, mark: str) -> str:
+    return f"{clock(cue.start, mark)} --> {clock(cue.end, mark)}"
 
 
 def _groups(words: Iterable[Word]) -> Iterator[list[Word]]:

@@ -1,0 +1,110 @@
+"""Who is let in, and what they get: the same for every dialect."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from starlette.requests import HTTPConnection
+
+from ..streaming.ladder import Level
+from ..streaming.recognizer import Recognizer
+from .access import Access
+from .clients import Account, Clients
+from .kept import Kept
+from .messages import Code, ProtocolError
+from .refusals import WHY
+from .sessions import Sessions
+from .settings import ServerSettings
+from .stats import Stats
+from .tokens import Client
+
+
+@dataclass
+class Seat:
+    """One client's place."""
+
+    recognizer: Recognizer
+    settings: ServerSettings
+    stats: Stats
+    kept: Kept
+    account: Account
+    late_refusal: Callable[[], Code | None]  # why a session cannot begin after all
+    _begun: bool = field(default=False, init=False)
+    _bytes: int = field(default=0, init=False)  # of audio
+
+    def begin(self, dialect: str) -> None:
+        """The client begins to use its place: count it, once. Raises `ProtocolError` if it cannot be served."""
+        if self._begun:
+            return
+        self._begun = True
+        self.stats.sessions[dialect] += 1
+        if (code := self.late_refusal()) is not None:
+            raise ProtocolError(code, WHY[code])
+
+    async def take(self, size: int, seconds: float) -> None:
+        """So many bytes of audio have been heard; wait if the client has had its share of the minute. Raises
+        `ProtocolError` when it is more than a session may have.
+        """
+        self._bytes += size
+        if self._bytes > (limit := self.settings.max_session_bytes):
+            raise ProtocolError(Code.SESSION_TOO_LONG, f"a session may have {limit} bytes of audio; open another")
+        self.stats.audio_s += seconds
+        if (wait := self.account.pay(seconds, asyncio.get_running_loop().time())) > 0:
+            await asyncio.sleep(wait)
+
+
+class Admission:
+    """Belongs to one event loop. Raises `ConfigError` if the files with tokens cannot be read."""
+
+    def __init__(self, recognizer: Recognizer, settings: ServerSettings, sessions: Sessions) -> None:
+        self.recognizer = recognizer
+        self.settings = settings
+        self.sessions = sessions
+        self.access = Access(settings)
+        self.stats = Stats()
+        self.kept = Kept(settings.resume_grace_s)
+        self._clients = Clients()
+
+    def client(self, connection: HTTPConnection, *, may_resume: bool = False) -> Client | Code:
+        """Who opens a session, or why nobody does."""
+        if not self.access.origin_allowed(connection.headers):
+            return Code.FORBIDDEN_ORIGIN
+        client = self.access.client(connection)
+        if client is None:
+            return Code.UNAUTHORIZED
+        # Somebody who comes back has a place already, and says so in the first message only.
+        code = self._closed() if may_resume and self.kept.awaited else self.refusal(client)
+        return client if code is None else code
+
+    def refusal(self, client: Client) -> Code | None:
+        """Why no session of the client can begin now."""
+        return self._closed() or self._busy(client, sessions=1)
+
+    @contextmanager
+    def seated(self, client: Client) -> Generator[Seat]:
+        """Give the client a place for the length of the block."""
+        with self._clients.entered(client) as account:
+
+            def late_refusal() -> Code | None:
+                return self._failed() or self._busy(client, sessions=0)  # a server that stops hears what is on its way
+
+            yield Seat(self.recognizer, self.settings, self.stats, self.kept, account, late_refusal)
+
+    def _closed(self) -> Code | None:
+        """Why no session is served now."""
+        return Code.SHUTTING_DOWN if self.sessions.draining else self._failed()
+
+    def _failed(self) -> Code | None:
+        engine = self.recognizer.engine
+        return None if engine.alive and engine.sound else Code.ENCODER_FAILED
+
+    def _busy(self, client: Client, sessions: int) -> Code | None:
+        """Why so many more sessions of the client cannot be served now."""
+        if self._clients.full(client, sessions):
+            return Code.CLIENT_FULL
+        if self.sessions.count + sessions > self.sessions.limit:
+            return Code.SERVER_FULL
+        return Code.OVERLOADED if self.recognizer.engine.level >= Level.FINALS else None
