@@ -33,7 +33,8 @@ class Trainer:
 
     def __init__(self, work: Work, options: Options):
         self.work, self.options = work, options
-        self.optimiser, self.schedule = Optimiser(matrices=options.matrices, streamed_share=options.streamed_share), options.schedule
+        self.optimiser = Optimiser(matrices=options.matrices, streamed_share=options.streamed_share)
+        self.schedule = options.schedule
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         work.run.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(self.schedule.seed)
