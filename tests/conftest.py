@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,9 +11,21 @@ import pytest
 import soundfile
 from checkpoints import DIGITS
 from numpy.typing import NDArray
+from xlsr_live.server.logs import JsonFormatter, TextFormatter
 from xlsr_live.streaming.recognizer import Recognizer
 
 CLIPS = Path(__file__).parent / "clips"
+
+
+@pytest.fixture(autouse=True)
+def no_log_of_a_server_that_is_gone() -> Iterator[None]:
+    """`serve` sends the log of the process to stderr, which is another one in each test."""
+    root = logging.getLogger()
+    level = root.level
+    yield
+    root.setLevel(level)
+    for handler in [each for each in root.handlers if isinstance(each.formatter, JsonFormatter | TextFormatter)]:
+        root.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")

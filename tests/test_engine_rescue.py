@@ -165,13 +165,15 @@ def test_an_encoder_that_hangs_again_and_again_is_given_up(model: Hanging, clock
         assert engine.alive
         stuck = engine.submit(audio(1), deadline=0)
         assert model.hung.acquire(timeout=LIMIT)
-        waiting = engine.submit(audio(1), deadline=1)
+        waiting = engine.submit(audio(2), deadline=1)
         clock.now += 99.0
         assert engine.rescue(1.0)
         with pytest.raises(EngineError):
             stuck.result(LIMIT)
-        waiting.cancel()
+        assert not engine.alive or names([waiting]) == [2]
     assert not engine.alive
+    with pytest.raises(EngineError, match="was stopped"):
+        waiting.result(LIMIT)
     with pytest.raises(EngineError, match="not running"):
         engine.submit(audio(2), deadline=0).result(LIMIT)
     engine.close(timeout=0.0)  # does not wait for those that hang
