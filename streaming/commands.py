@@ -97,6 +97,7 @@ class Commands:
         # word through, or after, each state.
         self.longest = automaton.longest(vocabulary)[automaton.owner]
         self.longest_word = automaton.longest(vocabulary, words=True)
+        self.silent = np.array([not text.strip() for text in vocabulary.texts])  # tokens that write nothing
 
     def interpret(self, texts: Iterable[str], work: Work | None = None) -> Meaning | None:
         """What words that were heard mean; as `Network.interpret`."""
@@ -132,7 +133,6 @@ class Listener:
         self._viterbi = Viterbi(commands.automaton, frame)
         self._rows: list[Rows] = []
         self._quiet = 0  # frames since the free path had a token that writes
-        self._silent = np.array([not text.strip() for text in commands.vocabulary.texts])
 
     def push(self, rows: Rows) -> Decision | None:
         """Take log-probabilities of the next frames, (frames, vocabulary); return a decision that is made early."""
@@ -141,7 +141,7 @@ class Listener:
             return None
         self._rows.append(rows)
         made = self.decision
-        silent = self._silent[rows.argmax(axis=1)]
+        silent = self._commands.silent[rows.argmax(axis=1)]
         for index, row in enumerate(relative(rows)):
             begin = 0.0 if self._viterbi.frame == self._viterbi.begun else -inf
             self._viterbi.step(row, enter=begin, floor=np.float32(-BEAM))
@@ -241,16 +241,25 @@ class Listener:
 
     # ── what a path says ──
 
+    def _heard(self) -> Rows:
+        """All rows, joined once however many paths are looked at."""
+        if len(self._rows) > 1:
+            self._rows = [np.concatenate(self._rows)]
+        return self._rows[0]
+
     def _words(self, path: Path) -> tuple[list[DecodedWord], list[float]]:
         """Words of a path from the first frame on, and the cost of each."""
-        rows = np.concatenate(self._rows)[: len(path.tokens)]
+        rows = self._heard()[: len(path.tokens)]
         words = decode(rows, self._commands.vocabulary, path.tokens)
         bounds = [0, *(word.end for word in words[:-1]), len(rows)]
         return words, [float(path.costs[start:end].sum()) for start, end in pairwise(bounds)]
 
     def _letter_cost(self, path: Path) -> float:
         """Of the dearest letter, from the end of the letter before; what follows the last counts as one more."""
-        ends = np.flatnonzero(~self._silent[path.tokens] & np.append(path.tokens[1:] != path.tokens[:-1], True)) + 1
+        ends = (
+            np.flatnonzero(~self._commands.silent[path.tokens] & np.append(path.tokens[1:] != path.tokens[:-1], True))
+            + 1
+        )
         return float(np.add.reduceat(path.costs, [0, *ends[ends < len(path.costs)].tolist()]).max())
 
     def _hypothesis(self, path: Path) -> Hypothesis | None:
@@ -268,7 +277,7 @@ class Listener:
 
     def _others(self, count: int, best: Hypothesis) -> Iterator[Hypothesis]:
         told = [best.meaning]
-        for path in alternatives(self._viterbi, relative(np.concatenate(self._rows)), self._commands.vocabulary):
+        for path in alternatives(self._viterbi, relative(self._heard()), self._commands.vocabulary):
             heard = self._hypothesis(path)
             if heard and not any(_same(heard.meaning, meaning) for meaning in told):
                 told.append(heard.meaning)
