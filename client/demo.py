@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 from typing import Final as Constant
 
@@ -13,6 +13,7 @@ import click
 from ..streaming.config import AudioFormat
 from ..streaming.events import Event, Final, Partial
 from ..streaming.frames import SAMPLE_RATE
+from .bench.stability import edits
 from .local import load_recognizer, needs
 from .output import live_output
 from .packaged import Clip, load_clips
@@ -103,23 +104,13 @@ def _compare(clips: list[Clip], finals: list[Final]) -> None:
     for clip in clips:
         begin, end = end, end + open_audio(clip.path).seconds + PAUSE_SECONDS
         heard = " ".join(final.text for final in finals if begin <= (final.start + final.end) / 2 < end)
-        wrong, said = word_errors(clip.text.split(), heard.upper().split()), len(clip.text.split())
+        wrong, said = edits(clip.text.split(), heard.upper().split())[-1], len(clip.text.split())
         errors, words = errors + wrong, words + said
         click.echo(f"{clip.path.stem:8} said   {clip.text or NOTHING}")
         click.echo(f"{'':8} heard  {heard or NOTHING}   ({_rate(wrong, said)})")
     click.echo(
         f"\nAltogether: {_rate(errors, words)}. Sentences of voices that it was not trained on are far harder for it."
     )
-
-
-def word_errors(said: Sequence[str], heard: Sequence[str]) -> int:
-    """Fewest words to insert, delete and replace (Levenshtein)."""
-    row = list(range(len(heard) + 1))
-    for i, word in enumerate(said, start=1):
-        above, row = row, [i]
-        for j, other in enumerate(heard, start=1):
-            row.append(min(above[j] + 1, row[j - 1] + 1, above[j - 1] + (word != other)))
-    return row[-1]
 
 
 def _rate(errors: int, words: int) -> str:

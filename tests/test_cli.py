@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 import soundfile
 from xlsr_live.client import cli, local
+from xlsr_live.client.bench.stability import edits
 from xlsr_live.client.cli import run
-from xlsr_live.client.demo import word_errors
 from xlsr_live.client.packaged import load_clips
 from xlsr_live.server.run import RunningServer, running_server
 from xlsr_live.streaming.events import Final, SessionEnded, SessionStarted, from_json
@@ -346,7 +346,7 @@ def test_demo_at_once(capsys: Out):
     finals = [line for line in live.splitlines() if not line.startswith(" ")]
     assert " ".join(heard for *_, heard, _ in told if heard != "(nothing)") == " ".join(finals) != ""
     errors = [
-        word_errors(*(text.replace("(nothing)", "").split() for text in (said, heard))) for _, said, heard, _ in told
+        edits(*(text.replace("(nothing)", "").split() for text in (said, heard)))[-1] for _, said, heard, _ in told
     ]
     assert errors == [int(wrong) for *_, wrong in told]
     assert f"Altogether: {sum(errors)} of " in out
@@ -357,8 +357,8 @@ def test_word_errors_are_those_of_jiwer():
     random = Random(0)
     for _ in range(50):
         said, heard = ([random.choice("ABC") for _ in range(random.randrange(1, 8))] for _ in range(2))
-        assert word_errors(said, heard) == round(jiwer.wer(" ".join(said), " ".join(heard)) * len(said))
-    assert (word_errors([], ["A"]), word_errors(["A", "B"], [])) == (1, 2)
+        assert edits(said, heard)[-1] == round(jiwer.wer(" ".join(said), " ".join(heard)) * len(said))
+    assert (edits([], ["A"])[-1], edits(["A", "B"], [])[-1]) == (1, 2)
 
 
 def test_doctor(monkeypatch: pytest.MonkeyPatch, capsys: Out):
