@@ -10,6 +10,7 @@ from .compare import compare
 from .decoding import decoding
 from .gpu import gpu
 from .latency import latency
+from .overload import overload
 
 EPILOG = """\b
 Examples:
@@ -31,5 +32,5 @@ def bench(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (accuracy, decoding, latency, capacity, compare, gpu):
+for command in (accuracy, decoding, latency, capacity, overload, compare, gpu):
     bench.add_command(command)
