@@ -50,7 +50,9 @@ class Ladder:
     def answered(self, now: float, *, waited: float, allowed: float) -> None:
         """An answer came after `waited` seconds; after `allowed` it was late."""
         self._answered = now
-        if now - waited < self._raised:  # it was asked for on the level below, and says nothing about this one
+        if now - waited < self._raised:  # it was asked for on the level below, and says nothing about this one,
+            if waited > _EARLY * allowed:  # but where there is still a backlog of those it is not calm
+                self._trouble = now
             return
         self._answers += 1
         self._late += waited > allowed

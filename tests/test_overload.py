@@ -185,6 +185,18 @@ def test_answers_asked_for_on_the_level_below_say_nothing_about_this_one():
     assert ladder.level(4.1) == Level.WIDE
 
 
+def test_a_backlog_of_the_level_below_is_no_calm():
+    """However long it takes: to go down would make it longer."""
+    ladder = Ladder()
+    told(ladder, 0, 16, waited=0.9)
+    assert ladder.level(16.0) == Level.FINALS
+    for tick in range(600):  # all of them asked for at the beginning
+        now = 16.1 + tick / 10
+        ladder.answered(now, waited=now, allowed=0.5)
+        assert ladder.level(now) == Level.FINALS
+    assert ladder.level(76.1 + 30) == Level.NORMAL
+
+
 def test_one_late_answer_among_many_changes_nothing():
     ladder = Ladder()
     for second in range(60):
