@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 from msgspec import inspect
 
 from ..server.configuration import FIELDS, configure, flag, several
-from ..server.settings import SECRET
+from ..server.settings import SECRET, ServerSettings
 from .local import load_recognizer, needs
+
+if TYPE_CHECKING:
+    from ..streaming.recognizer import Recognizer
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -80,7 +83,7 @@ def serve(config: Path | None, print_config: bool, **flags: Any) -> None:
 
     Every option is also a key of the configuration file (max_sessions = 8) and a variable (XLSR_LIVE_MAX_SESSIONS=8);
     flags count more than variables, variables more than the file. The token itself is no option: it is given in a file
-    or as XLSR_LIVE_TOKEN.
+    or as XLSR_LIVE_TOKEN. SIGHUP reads them again and changes the model without an end to any session.
     """
     configured = configure(config, os.environ, flags)
     if print_config:
@@ -89,16 +92,16 @@ def serve(config: Path | None, print_config: bool, **flags: Any) -> None:
     with needs("server", "the server"):
         from ..server.run import serve as run
 
-    settings = configured.settings
-    run(
-        settings,
-        lambda: load_recognizer(
-            settings.model,
-            revision=settings.revision,
-            language=settings.language,
-            device=settings.device,
-            dtype=settings.dtype,
-            threads=settings.threads,
-            lm=settings.lm,
-        ),
+    run(configured.settings, _load, lambda: configure(config, os.environ, flags).settings)
+
+
+def _load(settings: ServerSettings) -> Recognizer:
+    return load_recognizer(
+        settings.model,
+        revision=settings.revision,
+        language=settings.language,
+        device=settings.device,
+        dtype=settings.dtype,
+        threads=settings.threads,
+        lm=settings.lm,
     )

@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 
 from starlette.requests import HTTPConnection
 
+from ..streaming.engine import Engine
 from ..streaming.ladder import Level
 from ..streaming.recognizer import Recognizer
 from .access import Access
 from .clients import Account, Clients
 from .kept import Kept
 from .messages import Code, ProtocolError
+from .models import Models
 from .refusals import WHY
 from .sessions import Sessions
 from .settings import ServerSettings
@@ -59,8 +61,8 @@ class Seat:
 class Admission:
     """Belongs to one event loop. Raises `ConfigError` if the files with tokens cannot be read."""
 
-    def __init__(self, recognizer: Recognizer, settings: ServerSettings, sessions: Sessions) -> None:
-        self.recognizer = recognizer
+    def __init__(self, models: Models, settings: ServerSettings, sessions: Sessions) -> None:
+        self.models = models
         self.settings = settings
         self.sessions = sessions
         self.access = Access(settings)
@@ -81,30 +83,31 @@ class Admission:
 
     def refusal(self, client: Client) -> Code | None:
         """Why no session of the client can begin now."""
-        return self._closed() or self._busy(client, sessions=1)
+        return self._closed() or self._busy(client, self.models.current.engine, sessions=1)
 
     @contextmanager
     def seated(self, client: Client) -> Generator[Seat]:
-        """Give the client a place for the length of the block."""
-        with self._clients.entered(client) as account:
+        """Give the client a place, and the present model, for the length of the block."""
+        with self._clients.entered(client) as account, self.models.used() as recognizer:
+            engine = recognizer.engine
 
-            def late_refusal() -> Code | None:
-                return self._failed() or self._busy(client, sessions=0)  # a server that stops hears what is on its way
+            def late_refusal() -> Code | None:  # a server that stops hears what is on its way
+                return _failed(engine) or self._busy(client, engine, sessions=0)
 
-            yield Seat(self.recognizer, self.settings, self.stats, self.kept, account, late_refusal)
+            yield Seat(recognizer, self.settings, self.stats, self.kept, account, late_refusal)
 
     def _closed(self) -> Code | None:
         """Why no session is served now."""
-        return Code.SHUTTING_DOWN if self.sessions.draining else self._failed()
+        return Code.SHUTTING_DOWN if self.sessions.draining else _failed(self.models.current.engine)
 
-    def _failed(self) -> Code | None:
-        engine = self.recognizer.engine
-        return None if engine.alive and engine.sound else Code.ENCODER_FAILED
-
-    def _busy(self, client: Client, sessions: int) -> Code | None:
+    def _busy(self, client: Client, engine: Engine, sessions: int) -> Code | None:
         """Why so many more sessions of the client cannot be served now."""
         if self._clients.full(client, sessions):
             return Code.CLIENT_FULL
         if self.sessions.count + sessions > self.sessions.limit:
             return Code.SERVER_FULL
-        return Code.OVERLOADED if self.recognizer.engine.level >= Level.FINALS else None
+        return Code.OVERLOADED if engine.level >= Level.FINALS else None
+
+
+def _failed(engine: Engine) -> Code | None:
+    return None if engine.alive and engine.sound else Code.ENCODER_FAILED

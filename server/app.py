@@ -1,4 +1,4 @@
-"""The ASGI app: one recognizer, its websocket, and the few HTTP answers around it."""
+"""The ASGI app: one model, its websockets, and the few HTTP answers around them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from ..streaming.errors import ConfigError
+from ..streaming.errors import ConfigError, XlsrLiveError
 from ..streaming.events import Error, to_json
 from . import logs, openai_shapes
 from .admission import Admission
@@ -27,6 +27,7 @@ from .native import NativeStream
 from .openai_http import UPLOADS, Transcription
 from .openai_realtime import RealtimeStream
 from .refusals import refusal
+from .reload import Reloader
 from .tokens import Client
 from .transport import ClientLeft
 from .vosk import VoskStream
@@ -45,15 +46,16 @@ websocket  /v1/realtime in OpenAI's
 POST       /v1/audio/transcriptions   a file, as OpenAI's
 GET        /v1/models   the model in use
 POST       /v1/ticket   lets a web page open one websocket, soon
+POST       /v1/reload   changes to the model that the settings name now
 GET        /metrics     numbers for Prometheus
 GET        /healthz     the process answers
 GET        /readyz      new sessions are served
 """
 
 
-def create_app(admission: Admission) -> Starlette:
+def create_app(admission: Admission, reloader: Reloader) -> Starlette:
     """Make the app. Its streams are among `admission.sessions`, for whoever runs the server to see and drain."""
-    service = _Service(admission)
+    service = _Service(admission, reloader)
     return Starlette(
         routes=[
             Route("/", service.index),
@@ -62,6 +64,7 @@ def create_app(admission: Admission) -> Starlette:
             Route("/metrics", service.metrics),
             Route("/v1/models", service.models),
             Route("/v1/ticket", service.ticket, methods=["POST"]),
+            Route("/v1/reload", service.reload, methods=["POST"]),
             Route(UPLOADS, service.transcribe, methods=["POST"]),
             WebSocketRoute("/v1/stream", service.native),
             WebSocketRoute("/", service.speaking(VoskStream)),
@@ -73,15 +76,16 @@ def create_app(admission: Admission) -> Starlette:
 
 
 class _Service:
-    def __init__(self, admission: Admission) -> None:
+    def __init__(self, admission: Admission, reloader: Reloader) -> None:
         self._admission = admission
-        self._recognizer = admission.recognizer
+        self._models = admission.models
+        self._reloader = reloader
         self._settings = admission.settings
         self._sessions = admission.sessions
         self._access = admission.access
         self._stats = admission.stats
         self._kept = admission.kept
-        self._exporter = Exporter(self._recognizer, self._sessions, self._stats, self._settings)
+        self._exporter = Exporter(self._models, self._sessions, self._stats, self._settings)
         self._started = round(time.time())
 
     async def index(self, request: Request) -> Response:
@@ -92,7 +96,7 @@ class _Service:
 
     async def ready(self, request: Request) -> Response:
         """200 while a new session would be served; else 503, and why."""
-        engine = self._recognizer.engine
+        engine = self._models.current.engine
         why = troubles(engine, self._sessions, self._settings)
         state = {
             "ready": not why,
@@ -101,6 +105,8 @@ class _Service:
             "limit": self._sessions.limit,
             "queued": engine.queued,
             "level": int(engine.level),
+            "models": len(self._models),
+            "reloading": self._reloader.busy,
         }
         return JSONResponse(state, status_code=503 if why else 200)
 
@@ -112,7 +118,7 @@ class _Service:
     async def models(self, request: Request) -> Response:
         if self._access.bearer(request) is None:
             return refusal(Code.UNAUTHORIZED)
-        info = msgspec.to_builtins(self._recognizer.info)
+        info = msgspec.to_builtins(self._models.current.info)
         model = {"id": info.pop("name"), "object": "model", "created": self._started, "owned_by": "xlsr-live", **info}
         return JSONResponse({"object": "list", "data": [model]})
 
@@ -124,6 +130,17 @@ class _Service:
             return refusal(Code.TOO_MANY_TICKETS)
         answer = {"ticket": ticket, "expires_in": self._settings.ticket_s}
         return JSONResponse(answer, headers={"cache-control": "no-store"})
+
+    async def reload(self, request: Request) -> Response:
+        """Change to the model that the settings name now, if the one who asks may."""
+        if (client := self._access.bearer(request)) is None:
+            return refusal(Code.UNAUTHORIZED)
+        if not client.admin:
+            return refusal(Code.NOT_ADMIN)
+        try:
+            return JSONResponse(msgspec.to_builtins(await self._reloader.reload()))
+        except XlsrLiveError as error:
+            return refusal(Code(error.code), str(error))
 
     async def transcribe(self, request: Request) -> Response:
         client = self._admission.client(request)

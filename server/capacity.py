@@ -41,7 +41,7 @@ class Measured(msgspec.Struct):
     when: float  # seconds since 1970
 
 
-def capacity(recognizer: Recognizer, folder: Path | None = None) -> int:
+def capacity(recognizer: Recognizer, folder: Path | None = None, *, remember: bool = True) -> int:
     """Sessions that the recognizer carries in real time: as remembered in `folder`, the user's cache unless given, or
     measured. At least 1."""
     file = (folder or cache_folder()) / "capacity.json"
@@ -52,7 +52,8 @@ def capacity(recognizer: Recognizer, folder: Path | None = None) -> int:
     sessions = measure(recognizer)
     recognizer.engine.counters = EngineCounters()  # that was nobody's audio
     logger.info("capacity: %d sessions", sessions)
-    _write(file, known | {name: Measured(sessions, round(time.time()))})
+    if remember:
+        _write(file, known | {name: Measured(sessions, round(time.time()))})
     return sessions
 
 

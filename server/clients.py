@@ -55,6 +55,7 @@ class Clients:
         """Count a session of the client for the length of the block."""
         self._forget()
         account = self._accounts.setdefault(client.name, Account(client, self._clock()))
+        account.client = client  # its limits may have changed
         account.sessions += 1
         try:
             yield account

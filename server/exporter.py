@@ -14,8 +14,8 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from prometheus_client.registry import Collector
 
 from ..streaming.counters import Histogram
-from ..streaming.recognizer import Recognizer
 from .health import troubles
+from .models import Models
 from .sessions import Sessions
 from .settings import ServerSettings
 from .stats import Stats
@@ -27,8 +27,8 @@ CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 class Exporter(Collector):
     """`render` on the server's event loop."""
 
-    def __init__(self, recognizer: Recognizer, sessions: Sessions, stats: Stats, settings: ServerSettings) -> None:
-        self._recognizer = recognizer
+    def __init__(self, models: Models, sessions: Sessions, stats: Stats, settings: ServerSettings) -> None:
+        self._models = models
         self._sessions = sessions
         self._stats = stats
         self._settings = settings
@@ -45,13 +45,15 @@ class Exporter(Collector):
 
     def _server(self) -> Iterator[Metric]:
         stats, sessions = self._stats, self._sessions
-        info = self._recognizer.info
+        info = self._models.current.info
         labels = {"version": version("xlsr-live"), "model": info.name, "device": info.device, "dtype": info.dtype}
         yield _gauge("info", "What runs; always 1.", {tuple(labels.values()): 1}, tuple(labels))
-        why = troubles(self._recognizer.engine, sessions, self._settings)
+        why = troubles(self._models.current.engine, sessions, self._settings)
         yield _gauge("ready", "Whether new sessions are served.", not why)
         yield _gauge("sessions_open", "Sessions that are open.", sessions.count)
         yield _gauge("sessions_limit", "Sessions that may be open.", sessions.limit)
+        yield _gauge("models_loaded", "Models in memory.", len(self._models))
+        yield _counters("reloads", "Attempts to change to another model.", stats.reloads, "result")
         yield _counters("sessions", "Sessions that were opened.", stats.sessions, "dialect")
         yield _counter("resumed", "Connections with which a client came back.", stats.resumed)
         yield _counters("refused", "Connections that were refused.", stats.refused, "reason")
@@ -66,7 +68,8 @@ class Exporter(Collector):
         yield _histogram("final_lag_seconds", "From the arrival of an utterance's end to its final.", stats.final_lags)
 
     def _engine(self) -> Iterator[Metric]:
-        engine, counters = self._recognizer.engine, self._recognizer.engine.counters
+        engine = self._models.current.engine
+        counters = engine.counters
         yield _gauge("level", "What is given up under load, 0 (nothing) to 4 (all but finals).", engine.level)
         yield _gauge("queue_depth", "Requests that wait for the encoder.", engine.queued)
         yield _gauge("engine_working_seconds", "Age of the encoder's present call.", engine.working_s)
@@ -80,7 +83,7 @@ class Exporter(Collector):
         yield _histogram("pass_seconds", "Whole passes (finals), from request to answer.", counters.pass_waits)
 
     def _device(self) -> Iterator[Metric]:
-        if self._recognizer.info.device.startswith("cuda"):
+        if self._models.current.info.device.startswith("cuda"):
             cuda: Any = sys.modules["torch"].cuda
             free, total = cuda.mem_get_info()
             memory = {"allocated": cuda.memory_allocated(), "reserved": cuda.memory_reserved()}

@@ -74,6 +74,7 @@ class Code(StrEnum):
     INTERNAL_ERROR = "internal_error"
     UNAUTHORIZED = "unauthorized"
     FORBIDDEN_ORIGIN = "forbidden_origin"
+    NOT_ADMIN = "not_admin"
     NOT_FOUND = "not_found"
     CLIENT_FULL = "client_full"
     TOO_MANY_TICKETS = "too_many_tickets"
@@ -81,6 +82,8 @@ class Code(StrEnum):
     OVERLOADED = "overloaded"
     SHUTTING_DOWN = "shutting_down"
     RESUME_LOST = "resume_lost"
+    RELOADING = "reloading"
+    RELOAD_FAILED = "reload_failed"
 
 
 CLOSE: Final[dict[str, int]] = {  # the websocket's close code after an error (RFC 6455, section 7.4.1)
@@ -109,6 +112,7 @@ CLOSE: Final[dict[str, int]] = {  # the websocket's close code after an error (R
 REFUSED: Final[dict[str, int]] = {  # the HTTP status when there is no websocket yet
     Code.UNAUTHORIZED: 401,
     Code.FORBIDDEN_ORIGIN: 403,
+    Code.NOT_ADMIN: 403,
     Code.NOT_FOUND: 404,
     Code.CLIENT_FULL: 429,
     Code.TOO_MANY_TICKETS: 429,
@@ -116,6 +120,8 @@ REFUSED: Final[dict[str, int]] = {  # the HTTP status when there is no websocket
     Code.OVERLOADED: 503,
     Code.SHUTTING_DOWN: 503,
     Code.ENCODER_FAILED: 503,
+    Code.RELOADING: 409,
+    Code.RELOAD_FAILED: 500,
 }
 
 

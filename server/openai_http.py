@@ -48,7 +48,6 @@ class Transcription:
         self._request = request
         self._admission = admission
         self._client = client
-        self._recognizer = admission.recognizer
         self._settings = admission.settings
         self._task: asyncio.Task[Response] | None = None
         self._audio_s = 0.0
@@ -64,13 +63,13 @@ class Transcription:
         """Never raises: what goes wrong is said in the answer."""
         try:
             form = await self._form()
-            asked = _Asked(form, self._recognizer)
+            asked = _Asked(form, self._admission.models.current)
             if (code := self._admission.refusal(self._client)) is not None:  # uploads take their time
                 raise ProtocolError(code, WHY[code])
         except (ProtocolError, ConfigError, TimeoutError) as error:
             return refusal(getattr(error, "code", Code.IDLE_TIMEOUT), str(error) or "the upload stood still")
         if asked.stream:
-            return StreamingResponse(self._entered_stream(asked), media_type="text/event-stream")
+            return StreamingResponse(self._entered_stream(form), media_type="text/event-stream")
         with self._entered() as seat:
             self._task = asyncio.create_task(self._whole(asked, seat))
             leaving = asyncio.create_task(self._left())
@@ -126,9 +125,10 @@ class Transcription:
             return refusal(Code.BAD_AUDIO, "Audio file might be corrupted or unsupported", "file")
         return asked.response(finals, self._audio_s)
 
-    async def _entered_stream(self, asked: _Asked) -> AsyncIterator[str]:
+    async def _entered_stream(self, form: FormData) -> AsyncIterator[str]:
         """A delta is the text of an utterance, so that deltas joined are the text."""
         with self._entered() as seat:
+            asked = _Asked(form, seat.recognizer)  # the model may have been changed since it was looked at first
             said: list[events.Final] = []
             try:
                 async with aclosing(self._finals(asked, seat)) as finals:
@@ -149,7 +149,7 @@ class Transcription:
                 file.write(data)
             file.flush()
             audio, blocks = open_media(Path(file.name))
-            session = self._recognizer.session(asked.config, audio, name=self.name)
+            session = seat.recognizer.session(asked.config, audio, name=self.name)
             tally = Tally(seat.stats)
             feeding = asyncio.create_task(_feed(session, audio.sample_rate, blocks, seat))
             try:

@@ -12,6 +12,7 @@ from .messages import REFUSED, Code
 WHY: Final[dict[str, str]] = {
     Code.UNAUTHORIZED: "send a token of the server as `Authorization: Bearer <token>`, or a ticket that is still good",
     Code.FORBIDDEN_ORIGIN: "pages of this origin may not use the server; it must be started with the origin allowed",
+    Code.NOT_ADMIN: "only a token that is marked `admin` in the file of tokens may ask for that",
     Code.NOT_FOUND: "there is no websocket at this path; the native protocol is at /v1/stream",
     Code.CLIENT_FULL: "this client has all the sessions it may have; end one, or try again later",
     Code.TOO_MANY_TICKETS: "too many tickets of this client are unused; use them, or try again later",
@@ -27,6 +28,7 @@ _RETRY_AFTER_S: Final[dict[str, int]] = {
     Code.OVERLOADED: 10,
     Code.SHUTTING_DOWN: 10,
     Code.ENCODER_FAILED: 30,
+    Code.RELOADING: 10,
 }
 
 

@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from msgspec.structs import replace
 
-from ..streaming.errors import EngineError
+from ..streaming.errors import ConfigError, EngineError
 from ..streaming.recognizer import Recognizer
 from .capacity import capacity
 from .logs import set_up
+from .models import Models
+from .reload import Load, Reread
 from .sessions import Sessions
 from .settings import ServerSettings
 from .sockets import address, listening, tls_context
@@ -39,19 +42,23 @@ class RunningServer:
     wyoming_port: int | None = None
 
 
-def serve(settings: ServerSettings, recognizer_factory: Callable[[], Recognizer]) -> None:
-    """Serve until SIGINT or SIGTERM, then finish open utterances; a second signal stops at once.
+def serve(settings: ServerSettings, load: Load, reread: Reread | None = None) -> None:
+    """Serve until SIGINT or SIGTERM, then finish open utterances; a second signal stops at once. `load` makes the
+    recognizer that settings name; `reread` gives those of now when another is asked for (SIGHUP), else nothing changes
+    in them.
 
     The ports are taken before the model is loaded, so that the mistake that costs least to find is found first. Raises
-    `ConfigError` when the address cannot be had or a file not be read, what `recognizer_factory` raises, and
-    `EngineError` when the model has failed for good.
+    `ConfigError` when the address cannot be had or a file not be read, what `load` raises, and `EngineError` when the
+    model has failed for good.
     """
     set_up(settings)
+    reread = reread or partial(replace, settings)
     with listening(settings) as (settings, listeners):
         tls = tls_context(settings)
         if not load_tokens(settings).required and not settings.loopback:
             logger.warning("listening on %s without a token: anyone who can reach it can use it", settings.host)
-        recognizer = recognizer_factory()
+        recognizer = load(settings)
+        models = Models(recognizer, settings.stall_s)
         try:
             info, url = recognizer.info, address(settings)
             limit = capacity(recognizer) if settings.max_sessions == "auto" else settings.max_sessions
@@ -60,21 +67,38 @@ def serve(settings: ServerSettings, recognizer_factory: Callable[[], Recognizer]
                 print(f"xlsr-live is ready: {url} (model {info.name} on {info.device}, {info.dtype})", flush=True)
 
             wyoming = listeners.pop("wyoming_port", None)
-            server = Server(recognizer, settings, ready, limit=limit, tls=tls, wyoming=wyoming, stop_when_dead=True)
+            server = Server(
+                models,
+                settings,
+                ready,
+                load=load,
+                reread=reread,
+                limit=limit,
+                tls=tls,
+                wyoming=wyoming,
+                stop_when_dead=True,
+            )
             server.run(sockets=[*listeners.values()])
-            if not recognizer.engine.alive:
+            if not models.current.engine.alive:
                 raise EngineError("the model has failed for good; the log says why")
         finally:
-            recognizer.close(timeout=settings.stall_s)
+            models.close()
 
 
 @contextmanager
-def running_server(recognizer: Recognizer, settings: ServerSettings | None = None) -> Generator[RunningServer]:
+def running_server(
+    recognizer: Recognizer,
+    settings: ServerSettings | None = None,
+    *,
+    load: Load | None = None,
+    reread: Reread | None = None,
+) -> Generator[RunningServer]:
     """Run the app on a free port in a background thread for the length of the block. The recognizer stays open.
 
-    `max_sessions` "auto" means `UNMEASURED` here.
+    `max_sessions` "auto" means `UNMEASURED` here. `load` and `reread` are those of `serve`.
     """
     settings = replace(settings or ServerSettings(), port=0)
+    models = Models(recognizer, settings.stall_s, borrowed=True)
     limit = UNMEASURED if settings.max_sessions == "auto" else settings.max_sessions
     started: Future[asyncio.AbstractEventLoop] = Future()
     with listening(settings) as (settings, listeners):
@@ -83,7 +107,16 @@ def running_server(recognizer: Recognizer, settings: ServerSettings | None = Non
             started.set_result(asyncio.get_running_loop())
 
         wyoming = listeners.pop("wyoming_port", None)
-        server = Server(recognizer, settings, ready, limit=limit, tls=tls_context(settings), wyoming=wyoming)
+        server = Server(
+            models,
+            settings,
+            ready,
+            load=load or _load_nothing,
+            reread=reread or partial(replace, settings),
+            limit=limit,
+            tls=tls_context(settings),
+            wyoming=wyoming,
+        )
 
         def run() -> None:
             try:
@@ -102,3 +135,8 @@ def running_server(recognizer: Recognizer, settings: ServerSettings | None = Non
         finally:
             server.should_exit = True
             thread.join()
+            models.close()
+
+
+def _load_nothing(settings: ServerSettings) -> Recognizer:
+    raise ConfigError("this server was started with a model of its own and cannot load another")

@@ -14,6 +14,7 @@ class Stats:
     """Since the start of the server."""
 
     sessions: Counter[str] = field(default_factory=Counter[str])  # opened, by dialect
+    reloads: Counter[str] = field(default_factory=Counter[str])  # by result
     resumed: int = 0  # connections with which a client came back
     refused: Counter[str] = field(default_factory=Counter[str])  # connections, by code
     errors: Counter[str] = field(default_factory=Counter[str])  # told to clients, by code

@@ -22,6 +22,7 @@ class Client(NamedTuple):
     name: str  # of the token, or an address
     max_sessions: int = 0  # 0: no limit
     audio_s_per_minute: float = 0.0  # 0: no limit
+    admin: bool = False  # may ask for another model
 
 
 class _Entry(msgspec.Struct, forbid_unknown_fields=True):
@@ -31,6 +32,7 @@ class _Entry(msgspec.Struct, forbid_unknown_fields=True):
     sha256: Annotated[str, Meta(pattern="^[0-9a-fA-F]{64}$")] | None = None  # of the token, so that the file is none
     max_sessions: Annotated[int, Meta(ge=0)] | None = None  # None: as in the settings
     audio_s_per_minute: Annotated[float, Meta(ge=0)] | None = None
+    admin: bool = False
 
 
 class Tokens:
@@ -94,7 +96,7 @@ def _read_tokens(file: str, limits: tuple[int, float]) -> list[tuple[bytes, Clie
         digest = bytes.fromhex(entry.sha256) if entry.sha256 else _digest(entry.token or "")
         own = entry.max_sessions, entry.audio_s_per_minute
         sessions, audio = (each if each is not None else limit for each, limit in zip(own, limits, strict=True))
-        owners.append((digest, Client(name, int(sessions), audio)))
+        owners.append((digest, Client(name, int(sessions), audio, entry.admin)))
     return owners
 
 

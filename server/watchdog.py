@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from concurrent.futures import Future
 from typing import Final
 
@@ -36,9 +35,3 @@ class Watchdog:
         if replaced or (self._looks >= PROBE_EVERY and (self._probe is None or self._probe.done())):
             self._looks = 0
             self._probe = self._engine.submit(PROBE, deadline=0.0)
-
-    async def run(self) -> None:
-        """Look for ever."""
-        while True:
-            self.look()
-            await asyncio.sleep(EVERY_S)

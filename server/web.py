@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import socket
 import ssl
+import sys
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
@@ -14,14 +17,14 @@ from typing import Final
 import uvicorn
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from ..streaming.recognizer import Recognizer
 from .admission import Admission
 from .app import create_app
 from .connections import limited
+from .models import Models
 from .openai_http import UPLOADS
+from .reload import Load, Reloader, Reread
 from .sessions import Sessions
 from .settings import ServerSettings
-from .watchdog import Watchdog
 from .wyoming import listen as listen_wyoming
 
 CLOSING_S: Final = 3.0  # for the clients' half of the closing handshake
@@ -29,37 +32,40 @@ CLOSING_S: Final = 3.0  # for the clients' half of the closing handshake
 
 class Server(uvicorn.Server):
     """Three habits of uvicorn's changed: open streams end in peace, any second signal is final, and a signal that was
-    obeyed is not raised again afterwards (the exit status is 0). And while it runs a watchdog looks after the engine.
+    obeyed is not raised again afterwards (the exit status is 0). And while it runs a watchdog looks after the engine,
+    and SIGHUP changes the model.
 
-    `wyoming` is a listening socket for Wyoming's clients. With
-    `stop_when_dead` it ends when the engine does, else it goes on and says so.
+    `wyoming` is a listening socket for Wyoming's clients. With `stop_when_dead` it ends when the engine does, else it
+    goes on and says so.
     """
 
     def __init__(
         self,
-        recognizer: Recognizer,
+        models: Models,
         settings: ServerSettings,
         on_ready: Callable[[], None],
         *,
+        load: Load,
+        reread: Reread,
         limit: int,
         tls: ssl.SSLContext | None,
         wyoming: socket.socket | None,
         stop_when_dead: bool = False,
     ) -> None:
         self.sessions = Sessions(limit)
-        self._admission = Admission(recognizer, settings, self.sessions)
+        self._models = models
+        self._admission = Admission(models, settings, self.sessions)
+        self._reloader = Reloader(self._admission, load, reread)
         self._wyoming_socket = wyoming
         self._wyoming: asyncio.Server | None = None
         self._grace_s = settings.grace_s
         self._on_ready = on_ready
-        self._engine = recognizer.engine
         self._stop_when_dead = stop_when_dead
-        self._watchdog = Watchdog(recognizer.engine, settings.stall_s)
         self._watching: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         logging.getLogger("uvicorn.error").addFilter(_not_a_refusal)
         config = uvicorn.Config(
-            create_app(self._admission),
+            create_app(self._admission, self._reloader),
             loop="asyncio",
             http=limited(settings, UPLOADS),
             ws="websockets-sansio",
@@ -86,11 +92,13 @@ class Server(uvicorn.Server):
         self._loop = asyncio.get_running_loop()
         if self._wyoming_socket is not None:
             self._wyoming = await listen_wyoming(self._wyoming_socket, self._admission)
-        self._watching = self._loop.create_task(self._watchdog.run())
+        self._watching = self._loop.create_task(self._models.watch())
+        if _hangup_is_a_request():
+            self._loop.add_signal_handler(signal.SIGHUP, self._reloader.ask)
         self._on_ready()
 
     async def on_tick(self, counter: int) -> bool:
-        return await super().on_tick(counter) or (self._stop_when_dead and not self._engine.alive)
+        return await super().on_tick(counter) or (self._stop_when_dead and not self._models.current.engine.alive)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for server in (*self.servers, *filter(None, [self._wyoming])):
@@ -117,6 +125,12 @@ class Server(uvicorn.Server):
             self.force_exit = True
             self._loop.call_soon_threadsafe(self.sessions.hurry)
         self.should_exit = True
+
+
+def _hangup_is_a_request() -> bool:
+    """Whether SIGHUP asks for another model: a terminal that is closed sends it too, and then it means the end."""
+    possible = hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread()
+    return possible and not (sys.stdin is not None and sys.stdin.isatty())
 
 
 def _not_a_refusal(record: logging.LogRecord) -> bool:

@@ -165,7 +165,7 @@ def run_server(streams: int) -> None:
 
     recognizer = _Recognizer(TalkativeEncoder())
     threading.Thread(target=answer, daemon=True).start()
-    serve(ServerSettings(port=0, max_sessions=streams), lambda: recognizer)
+    serve(ServerSettings(port=0, max_sessions=streams), lambda _: recognizer)
 
 
 class _Server:

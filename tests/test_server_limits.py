@@ -42,6 +42,7 @@ def test_plain_http_answers():
         assert "/v1/stream" in get(server, "/").text
         ready = get(server, "/readyz")
         state = {"ready": True, "why": [], "sessions": 0, "limit": 32, "queued": 3, "level": 0}
+        state |= {"models": 1, "reloading": False}
         assert (ready.status_code, ready.json()) == (200, state)
         models = get(server, "/v1/models").json()
         assert models["object"] == "list"

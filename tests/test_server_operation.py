@@ -34,9 +34,9 @@ from xlsr_live.streaming.recognizer import Recognizer
 DOCS = Path(__file__).parents[1] / "docs"
 
 
-def metrics(server: RunningServer) -> dict[str, float]:
+def metrics(server: RunningServer, **headers: str) -> dict[str, float]:
     """Samples by name and labels: `xlsr_live_refused_total{reason="server_full"}`."""
-    families = text_string_to_metric_families(get(server, "/metrics").text)
+    families = text_string_to_metric_families(get(server, "/metrics", **headers).text)
     return {
         sample.name + (json.dumps(sample.labels) if sample.labels else ""): sample.value
         for family in families

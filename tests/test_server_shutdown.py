@@ -26,7 +26,7 @@ from fake_recognizer import FakeRecognizer
 from xlsr_live.server.run import serve
 from xlsr_live.server.settings import ServerSettings
 from xlsr_live.streaming.recognizer import Recognizer
-serve(ServerSettings({settings}), lambda: {recognizer})
+serve(ServerSettings({settings}), lambda _: {recognizer})
 """
 DIGITS_MODEL = f'Recognizer.load("{DIGITS.as_posix()}", device="cpu")'
 STUCK = 'FakeRecognizer("stuck")'
@@ -103,7 +103,7 @@ def test_an_open_door_is_announced():
 
 
 def test_a_port_in_use_is_said_before_the_model_is_loaded():
-    def model() -> Recognizer:
+    def model(_: ServerSettings) -> Recognizer:
         pytest.fail("the model was loaded")
 
     with socket.create_server(("127.0.0.1", 0)) as taken:
