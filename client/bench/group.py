@@ -11,6 +11,7 @@ from .decoding import decoding
 from .gpu import gpu
 from .latency import latency
 from .overload import overload
+from .soak import soak
 
 EPILOG = """\b
 Examples:
@@ -18,6 +19,7 @@ Examples:
   xlsr-live bench accuracy recordings/ --model DIR --out results/
   xlsr-live bench compare                      what cached steps save
   xlsr-live bench capacity                     how many live streams this machine carries
+  xlsr-live bench soak --hours 1               whether a server can be left running
 \b
 A folder of recordings holds one table (.tsv or .csv) whose header names the columns file and text, as
 Common Voice's do; or LibriSpeech's .trans.txt files; or pairs like talk.wav and talk.txt.
@@ -32,5 +34,5 @@ def bench(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (accuracy, decoding, latency, capacity, overload, compare, gpu):
+for command in (accuracy, decoding, latency, capacity, overload, compare, soak, gpu):
     bench.add_command(command)

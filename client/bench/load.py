@@ -49,7 +49,7 @@ class Meter:
     def __init__(self, pid: int | None = None) -> None:
         self._cpu: Callable[[], float | None] = time.process_time
         if pid is not None:
-            self._cpu = (lambda: _cpu_of(pid)) if pid else (lambda: None)
+            self._cpu = (lambda: cpu_of(pid)) if pid else (lambda: None)
         self._begun: tuple[float, float | None] | None = None
         self._load = Load()
         if self._cpu() is None and pid:
@@ -72,7 +72,7 @@ class Meter:
         return self._load
 
 
-def _cpu_of(pid: int) -> float | None:
+def cpu_of(pid: int) -> float | None:
     """User and system seconds of a process, from Linux's /proc."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()

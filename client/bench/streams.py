@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import count
 from typing import Final
 
@@ -49,11 +50,9 @@ class Material:
 
     def packets(self, first: int, size: int, total: int) -> Iterator[bytes]:
         """Packets of `size` samples, 16-bit little-endian, of the first `total` samples of such a stream."""
-        hush = _hush()
         left, sent = b"", 0
         for _, recording in self.pieces(first):
-            pause = np.resize(hush, self.pause(len(recording)))
-            left += np.concatenate((recording, pause)).astype("<i2").tobytes()
+            left += np.concatenate((recording, hush(self.pause(len(recording))))).astype("<i2").tobytes()
             while len(left) >= 2 * size:
                 if sent >= total:
                     return
@@ -62,7 +61,13 @@ class Material:
                 yield packet
 
 
-def _hush() -> Int16:
+def hush(samples: int) -> Int16:
+    """So much of a pause: the same second of noise over and over."""
+    return np.resize(_second(), samples)
+
+
+@cache
+def _second() -> Int16:
     noise = np.random.default_rng(0).standard_normal(SAMPLE_RATE)
     return np.rint(32_768 * 10 ** (PAUSE_DBFS / 20) * noise).astype(np.int16)
 

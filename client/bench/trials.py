@@ -128,8 +128,7 @@ def bench_of(options: dict[str, Any]) -> Generator[Bench]:
     recordings = corpus.spoken(corpus.read_corpus(options["data"], where=where, limit=limit))
     aligned = read_alignment(alignment, recordings) if alignment else []
     with waiting("reading the recordings"):
-        coded = (encode(corpus.read_samples(recording), audio.encoding) for recording in recordings)
-        samples = [np.frombuffer(one, np.int16) for one in coded]
+        samples = [int16(recording) for recording in recordings]
     settings = {
         "data": str(options["data"] or "packaged clips"),
         "recordings": len(samples),
@@ -161,6 +160,11 @@ def bench_of(options: dict[str, Any]) -> Generator[Bench]:
             alone=alone,
             level=level,
         )
+
+
+def int16(recording: corpus.Recording) -> NDArray[np.int16]:
+    """16 kHz mono samples. Raises `AudioError`."""
+    return np.frombuffer(encode(corpus.read_samples(recording), AudioFormat().encoding), np.int16)
 
 
 def detail(outcome: Outcome) -> Table:

@@ -1,0 +1,93 @@
+"""A server of one's own: `xlsr-live serve` in another process, and what can be seen of it from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ...streaming.errors import ConfigError, XlsrLiveError
+from ..local import needs, waiting
+from .load import cpu_of
+
+STOP_S: Final = 60.0  # for the server to end in peace
+READY: Final = "xlsr-live is ready: "
+
+
+@dataclass(frozen=True, slots=True)
+class OwnServer:
+    """A server process on this machine."""
+
+    url: str  # ws://127.0.0.1:PORT/v1/stream
+    process: subprocess.Popen[str]
+    log: Path
+
+    def resident_mib(self) -> float:
+        """Resident memory. Raises `XlsrLiveError` if the server is gone."""
+        self.check()
+        fields = Path(f"/proc/{self.process.pid}/statm").read_text().split()
+        return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+    def cpu_s(self) -> float:
+        """Of all its threads since it started. Raises `XlsrLiveError` if the server is gone."""
+        self.check()
+        return cpu_of(self.process.pid) or 0.0
+
+    def metrics(self) -> dict[str, float]:
+        """The samples of `/metrics`, named like `xlsr_live_errors_total{"code": "bad_audio"}`."""
+        with needs("server", "reading the server's metrics"):
+            from prometheus_client.parser import text_string_to_metric_families
+        address = self.url.replace("ws://", "http://").replace("/v1/stream", "/metrics")
+        try:
+            with urllib.request.urlopen(address, timeout=STOP_S) as answer:
+                text: str = answer.read().decode()
+        except OSError as error:
+            self.check()
+            raise XlsrLiveError(f"{address}: {error}") from None
+        return {
+            sample.name + (json.dumps(sample.labels) if sample.labels else ""): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        }
+
+    def check(self) -> None:
+        """Raises `XlsrLiveError`, with the last line of its log, if it has ended."""
+        if (status := self.process.poll()) is not None:
+            lines = self.log.read_text(errors="replace").splitlines() or ["it said nothing"]
+            raise XlsrLiveError(f"the server ended with status {status}: {lines[-1]}")
+
+
+@contextmanager
+def own_server(flags: Sequence[str]) -> Generator[OwnServer]:
+    """Run a server with these flags on a free port of this machine for the length of the block; settings of the
+    environment do not count. Raises `XlsrLiveError`, also when it does not end with status 0.
+    """
+    if not Path("/proc/self/statm").exists():
+        raise ConfigError("the memory of another process cannot be read here: this needs Linux's /proc")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("XLSR_LIVE_")}
+    command = [sys.executable, "-m", "xlsr_live.client.cli", "serve", "--port", "0", *flags]
+    with tempfile.TemporaryDirectory() as folder, (Path(folder) / "log").open("w") as log:
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
+        server = OwnServer("", process, Path(log.name))
+        try:
+            assert process.stdout is not None
+            with waiting("starting the server"):
+                line = process.stdout.readline()
+            if not line.startswith(READY):
+                process.wait(STOP_S)
+                server.check()
+            yield OwnServer(line.removeprefix(READY).split(" (")[0], process, server.log)
+            process.terminate()
+            if process.wait(STOP_S):
+                server.check()
+        finally:
+            process.kill()
+            process.communicate()

@@ -1,0 +1,588 @@
+"""Everything that can happen to a server's connections and to its encoder, one function each.
+
+A fault is given the scene and a `Random` of its own, does its harm, and checks what the server has to say to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from base64 import b64encode
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from bad_link import HERE, BadLink, Quality
+from faulty_server import CURSES
+from msgspec.structs import replace
+from websockets.exceptions import InvalidStatus
+from wire import END, Heard, dial, packets, talk
+from xlsr_live.client.websocket import ConnectionProblem, connect
+from xlsr_live.streaming.config import AudioFormat, SessionConfig
+from xlsr_live.streaming.events import Event, Final, SessionResumed, SessionStarted, from_json, to_json
+
+LOOPBACK = "127.0.0.1"
+TEXT, BINARY, CLOSE, PING = 1, 2, 8, 9
+START = '{"type":"start"}'
+AGAIN_S = 0.2  # after a refusal: an encoder that fails three times in a row makes the server refuse for a moment
+
+
+@dataclass(frozen=True)
+class Program:
+    """What a client says, all of it, and what it must hear."""
+
+    start: str
+    data: bytes
+    packet: int  # bytes
+    expected: list[str] = field(default_factory=list)
+
+    @property
+    def messages(self) -> list[str | bytes]:
+        return [self.start, *packets(self.data, self.packet), END]
+
+
+def told(events: Sequence[Event]) -> list[str]:
+    """Events without what depends on the clock: names of sessions, and how late it was."""
+    return [
+        to_json(replace(event, lag_ms=0.0, level=0))
+        for event in events
+        if not isinstance(event, SessionStarted | SessionResumed)
+    ]
+
+
+@dataclass
+class Scene:
+    port: int
+    programs: list[Program]
+    link: BadLink | None
+
+    @property
+    def url(self) -> str:
+        return f"ws://{LOOPBACK}:{self.port}/v1/stream"
+
+
+async def patiently(attempt: Callable[[], Awaitable[Any]]) -> Any:
+    """Try until the server does not refuse."""
+    while True:
+        try:
+            return await attempt()
+        except InvalidStatus as refusal:
+            if refusal.response.status_code != 503:
+                raise
+        except ConnectionProblem as problem:
+            if problem.code != "http_503":
+                raise
+        await asyncio.sleep(AGAIN_S)
+
+
+# ── a websocket by hand ──
+
+
+class Raw:
+    """A connection of which every byte is ours."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    @classmethod
+    async def connect(cls, scene: Scene, made: socket.socket | None = None, host: str = LOOPBACK) -> Raw:
+        made = made or socket.socket()
+        made.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(made, (host, scene.port))
+        return cls(*await asyncio.open_connection(sock=made))
+
+    @classmethod
+    async def upgraded(
+        cls, scene: Scene, make: Callable[[], socket.socket] = socket.socket, host: str = LOOPBACK
+    ) -> Raw:
+        """A websocket that is open."""
+        while True:
+            raw = await cls.connect(scene, make(), host)
+            raw.writer.write(handshake(host, scene.port))
+            head = await raw.reader.readuntil(b"\r\n\r\n")
+            if head.startswith(b"HTTP/1.1 101 "):
+                return raw
+            assert head.startswith(b"HTTP/1.1 503 "), head
+            raw.writer.close()
+            await asyncio.sleep(AGAIN_S)
+
+    def send(self, opcode: int, payload: bytes | str, **how: Any) -> None:
+        self.writer.write(frame(opcode, payload.encode() if isinstance(payload, str) else payload, **how))
+
+    def say(self, program: Program, share: float = 1.0) -> None:
+        """The beginning of what a client says."""
+        self.send(TEXT, program.start)
+        for packet in packets(program.data[: int(len(program.data) * share)], program.packet):
+            self.send(BINARY, packet)
+
+    async def heard(self) -> Heard:
+        """All that the server says until it closes; the code is None if it just cuts the connection."""
+        events: list[Event] = []
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                first, second = await self.reader.readexactly(2)
+                size = second & 127
+                if size >= 126:
+                    size = int.from_bytes(await self.reader.readexactly(2 if size == 126 else 8), "big")
+                payload = await self.reader.readexactly(size)
+                if first & 15 == CLOSE:
+                    return Heard(events, int.from_bytes(payload[:2], "big"), payload[2:].decode())
+                if first & 15 == TEXT:
+                    events.append(from_json(payload))
+        return Heard(events, None, None)
+
+    async def ended(self) -> None:
+        """Wait until the server has closed the connection."""
+        with suppress(ConnectionError):
+            while await self.reader.read(65_536):
+                pass
+
+    def reset(self) -> None:
+        """Cut it with an RST, whatever is still to be sent; unless the server was first."""
+        if self.writer.is_closing():
+            return
+        made = self.writer.get_extra_info("socket")
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.writer.transport.abort()
+
+
+def handshake(host: str, port: int) -> bytes:
+    key = b64encode(os.urandom(16)).decode()
+    return (
+        f"GET /v1/stream HTTP/1.1\r\nHost: {host}:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    ).encode()
+
+
+def frame(
+    opcode: int, payload: bytes, *, final: bool = True, masked: bool = True, rsv: int = 0, size: int | None = None
+) -> bytes:
+    """A frame of a client; `size` may lie."""
+    size = len(payload) if size is None else size
+    short = size if size < 126 else 126 if size < 1 << 16 else 127
+    head = bytes([final << 7 | rsv << 4 | opcode, masked << 7 | short])
+    head += size.to_bytes(2, "big") if short == 126 else size.to_bytes(8, "big") if short == 127 else b""
+    return head + (bytes(4) if masked else b"") + payload  # a mask of zeros changes nothing
+
+
+async def closed_with(raw: Raw, *codes: int | None) -> Heard:
+    heard = await raw.heard()
+    raw.writer.close()
+    assert heard.code in codes, heard
+    return heard
+
+
+# ── before the upgrade ──
+
+
+async def noise_instead_of_a_request(scene: Scene, chance: Random) -> None:
+    raw = await Raw.connect(scene)
+    raw.writer.write(chance.randbytes(chance.randrange(1, 4_000)))
+    await raw.ended()
+    raw.writer.close()
+
+
+async def half_a_request(scene: Scene, chance: Random) -> None:
+    raw = await Raw.connect(scene)
+    request = handshake(LOOPBACK, scene.port)
+    raw.writer.write(request[: chance.randrange(1, len(request) - 4)])
+    if chance.random() < 0.5:
+        await raw.ended()
+        raw.writer.close()
+    else:
+        raw.reset()
+
+
+async def a_huge_head(scene: Scene, chance: Random) -> None:
+    raw = await Raw.connect(scene)
+    raw.writer.write(handshake(LOOPBACK, scene.port)[:-2] + b"X-Long: " + b"x" * chance.randrange(100_000, 300_000))
+    await raw.ended()
+    raw.writer.close()
+
+
+# ── frames ──
+
+
+async def noise_instead_of_frames(scene: Scene, chance: Random) -> None:
+    raw = await Raw.upgraded(scene)
+    if chance.random() < 0.5:
+        raw.say(chance.choice(scene.programs), 0.1)
+    raw.writer.write(chance.randbytes(chance.randrange(2, 4_000)))
+    if chance.random() < 0.5:
+        raw.writer.write_eof()
+        await raw.ended()
+        raw.writer.close()
+    else:
+        raw.reset()
+
+
+async def bad_utf8(scene: Scene, chance: Random) -> None:
+    raw = await Raw.upgraded(scene)
+    raw.send(TEXT, START[:-1].encode() + chance.choice([b"\xff", b"\xc0\xaf", b"\xed\xa0\x80", b"\xf4\x90\x80\x80"]))
+    await closed_with(raw, 1007)
+
+
+async def bad_opcode(scene: Scene, chance: Random) -> None:
+    raw = await Raw.upgraded(scene)
+    raw.say(chance.choice(scene.programs), 0.05)
+    raw.send(chance.choice([3, 4, 5, 6, 7, 11, 12, 13, 14, 15]), b"x")
+    await closed_with(raw, 1002)
+
+
+async def a_frame_without_a_mask_or_with_reserved_bits(scene: Scene, chance: Random) -> None:
+    raw = await Raw.upgraded(scene)
+    wrong = {"masked": False} if chance.random() < 0.5 else {"rsv": chance.randrange(1, 8)}
+    raw.send(chance.choice([TEXT, BINARY]), b"{}", **wrong)
+    await closed_with(raw, 1002)
+
+
+async def a_bad_control_frame(scene: Scene, chance: Random) -> None:
+    raw = await Raw.upgraded(scene)
+    match chance.randrange(4):
+        case 0:
+            raw.send(PING, bytes(126))
+        case 1:
+            raw.send(PING, b"x", final=False)
+        case 2:
+            raw.send(CLOSE, b"x")
+        case _:
+            raw.send(CLOSE, struct.pack("!H", chance.choice([0, 999, 1005, 1006, 1015, 5_000])))
+    await closed_with(raw, 1002)
+
+
+async def a_continuation_of_nothing(scene: Scene, chance: Random) -> None:
+    raw = await Raw.upgraded(scene)
+    if chance.random() < 0.5:
+        raw.send(0, b"x")
+    else:  # or a new message in the middle of another
+        raw.send(TEXT, START, final=False)
+        raw.send(BINARY, bytes(100))
+    await closed_with(raw, 1002)
+
+
+async def nonsense(scene: Scene, chance: Random) -> None:
+    raw = await Raw.upgraded(scene)
+    if in_session := chance.random() < 0.5:
+        raw.say(chance.choice(scene.programs), 0.2)
+    said, code, close = chance.choice(
+        [
+            ("nonsense", "not_json", 1007),
+            ('{"type":"sing"}', "unknown_type", 1003),
+            ('{"type":"hotwords","phrases":7}', "bad_message", 1007),
+            ('{"type":"flush","now":true}', "bad_message", 1007),
+            ("[" * 5_000, "not_json", 1007),
+        ]
+    )
+    raw.send(TEXT, said)
+    heard = await closed_with(raw, close)
+    assert heard.errors[:1] == [code], heard  # others may follow: half a sample is left over
+    assert in_session == any(isinstance(event, SessionStarted) for event in heard.events)
+
+
+# ── too much ──
+
+
+async def a_frame_that_says_it_is_huge(scene: Scene, chance: Random) -> None:
+    raw = await Raw.upgraded(scene)
+    raw.say(chance.choice(scene.programs), 0.05)
+    raw.send(BINARY, bytes(100), size=chance.choice([1 << 23, 1 << 33, (1 << 63) - 1]))
+    await closed_with(raw, 1009)
+
+
+async def a_message_that_is_too_large(scene: Scene, chance: Random) -> None:
+    raw = await Raw.upgraded(scene)
+    raw.send(BINARY, bytes((1 << 20) + chance.randrange(1, 1 << 20)))
+    heard = await closed_with(raw, 1009)
+    assert heard.errors == ["message_too_large"]
+
+
+async def a_message_without_end(scene: Scene, chance: Random) -> None:
+    raw = await Raw.upgraded(scene)
+    raw.send(BINARY, bytes(1 << 19), final=False)
+    for _ in range(8):
+        raw.send(0, bytes(1 << 19), final=False)
+    await closed_with(raw, 1009, None)
+
+
+# ── clients that die ──
+
+
+async def reset_in_mid_frame(scene: Scene, chance: Random) -> None:
+    raw = await Raw.upgraded(scene)
+    raw.say(chance.choice(scene.programs), chance.random())
+    raw.writer.write(frame(BINARY, bytes(3_200))[: chance.randrange(1, 3_200)])
+    with suppress(ConnectionError):
+        await raw.writer.drain()
+    await asyncio.sleep(chance.random() / 2)
+    raw.reset()
+
+
+VICTIM = """
+import socket, sys, time
+made = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+made.sendall(bytes.fromhex(sys.argv[2]))
+made.recv(1000)
+made.sendall(bytes.fromhex(sys.stdin.readline()))
+print(flush=True)
+time.sleep(60)
+"""
+
+
+async def killed_in_mid_frame(scene: Scene, chance: Random) -> None:
+    program = chance.choice(scene.programs)
+    said = frame(TEXT, program.start.encode())
+    said += b"".join(frame(BINARY, packet) for packet in packets(program.data, program.packet))
+    said = said[: chance.randrange(len(said) // 4)]
+
+    def live_and_die() -> None:
+        command = [sys.executable, "-I", "-S", "-c", VICTIM, str(scene.port), handshake(LOOPBACK, scene.port).hex()]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as victim:
+            assert victim.stdin is not None
+            assert victim.stdout is not None
+            print(said.hex(), file=victim.stdin, flush=True)
+            assert victim.stdout.readline() == "\n"
+            victim.kill()
+            assert victim.wait() == -signal.SIGKILL
+
+    await asyncio.to_thread(live_and_die)
+
+
+async def half_closed_in_mid_frame(scene: Scene, chance: Random) -> None:
+    raw = await Raw.upgraded(scene)
+    raw.say(chance.choice(scene.programs), 0.3 * chance.random())
+    raw.writer.write(frame(BINARY, bytes(3_200))[:1_000])
+    raw.writer.write_eof()
+    await raw.ended()
+    raw.writer.close()
+
+
+async def silence_on_an_open_connection(scene: Scene, chance: Random) -> None:
+    raw = await Raw.upgraded(scene)
+    raw.say(chance.choice(scene.programs), 0.2)
+    heard = await closed_with(raw, 1008)
+    assert heard.errors[:1] == ["idle_timeout"]
+
+
+async def gone_without_a_word(scene: Scene, chance: Random) -> None:
+    """Half-open: from some moment on nothing arrives in either direction, not even the end."""
+    assert scene.link is not None
+    link, quality = scene.link, Quality()
+    raw = await Raw.upgraded(scene, lambda: link.socket(quality), HERE)
+    raw.say(chance.choice(scene.programs), 0.3 * chance.random())
+    with suppress(ConnectionError):
+        await raw.writer.drain()
+    await asyncio.sleep(chance.random() / 2)
+    quality.loss = 1.0
+    raw.reset()
+
+
+# ── bad networks, slow readers ──
+
+
+async def through(scene: Scene, program: Program, **options: Any) -> Heard:
+    """The whole program in one conversation."""
+
+    async def attempt() -> Heard:
+        made = {name: make() for name, make in options.items()}
+        return await talk(scene.url.replace(LOOPBACK, HERE) if made else scene.url, program.messages, **made)
+
+    return await patiently(attempt)
+
+
+async def loss_and_delay(scene: Scene, chance: Random) -> None:
+    """It takes longer, and that is all."""
+    assert scene.link is not None
+    link = scene.link
+    quality = Quality(chance.uniform(0.01, 0.08), chance.uniform(0, 0.05), chance.uniform(0, 0.02), 0.02)
+    program = chance.choice(scene.programs)
+
+    def far() -> socket.socket:
+        made = link.socket(quality)
+        made.setblocking(True)
+        made.settimeout(20)
+        made.connect((HERE, scene.port))
+        return made
+
+    heard = await through(scene, program, sock=far)
+    assert told(heard.events) == program.expected, heard
+
+
+async def a_reader_that_never_reads(scene: Scene, chance: Random) -> None:
+    def small() -> socket.socket:
+        made = socket.socket()
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2_048)
+        return made
+
+    raw = await Raw.upgraded(scene, small)
+    raw.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    raw.say(chance.choice(scene.programs), 0.1)
+    complaint = json.dumps({"type": "hotwords", "phrases": ["".join(chance.sample("0123456789", 10))]})
+    with suppress(ConnectionError):
+        while not raw.writer.is_closing():  # every one is answered by a warning, until the server has enough of it
+            raw.writer.write(500 * frame(TEXT, complaint.encode()))
+            await raw.writer.drain()
+            await asyncio.sleep(0.02)
+    raw.reset()
+
+
+async def a_reader_that_dawdles(scene: Scene, chance: Random) -> None:
+    program = chance.choice(scene.programs)
+    raw = await Raw.upgraded(scene)
+    raw.say(program)
+    raw.send(TEXT, END)
+    text, wait = b"", 0.002 * chance.random()
+    while part := await raw.reader.read(500):
+        text += part
+        await asyncio.sleep(wait)
+    raw.writer.close()
+    events = [from_json(part) for part in _texts(text)]
+    finals = [line for line in told(events) if '"final"' in line]
+    assert finals == [line for line in program.expected if '"final"' in line]
+
+
+def _texts(data: bytes) -> list[bytes]:
+    """Payloads of the server's text frames but for acknowledgements."""
+    found: list[bytes] = []
+    while len(data) >= 2:
+        size, at = data[1] & 127, 2
+        if size >= 126:
+            at = 4 if size == 126 else 10
+            size = int.from_bytes(data[2:at], "big")
+        if data[0] & 15 == TEXT and b'"ack"' not in data[at : at + size]:
+            found.append(data[at : at + size])
+        data = data[at + size :]
+    return found
+
+
+# ── an encoder that fails ──
+
+
+async def cursed(scene: Scene, chance: Random, curse: str) -> Heard:
+    program = chance.choice([each for each in scene.programs if "window" not in each.start])
+    start = json.loads(program.start)
+    start["config"] = start.get("config", {}) | {"wake_ms": CURSES[curse]}
+    heard = await through(scene, Program(json.dumps(start), program.data, program.packet))
+    assert set(heard.errors) == {"encoder_failed"}, heard
+    return heard
+
+
+async def no_memory_for_a_step(scene: Scene, chance: Random) -> None:
+    heard = await cursed(scene, chance, "no_memory_step")
+    assert heard.finals, "the final needs no step"
+
+
+async def no_memory_for_a_final(scene: Scene, chance: Random) -> None:
+    heard = await cursed(scene, chance, "no_memory_pass")
+    assert heard.finals, "it is made from what is known"
+
+
+async def every_other_step_fails(scene: Scene, chance: Random) -> None:
+    await cursed(scene, chance, "error")
+
+
+async def nothing_works(scene: Scene, chance: Random) -> None:
+    heard = await cursed(scene, chance, "nothing_works")
+    assert not heard.finals
+
+
+# ── clients that come back ──
+
+
+async def a_cut_and_a_return(scene: Scene, chance: Random) -> None:
+    """By the client's own library: nothing is lost or doubled."""
+    program = chance.choice(scene.programs)
+    start = json.loads(program.start)
+    config = SessionConfig(**start.pop("config", {}))
+    audio = AudioFormat(**{name: value for name, value in start.items() if name != "type"})
+    data = packets(program.data, program.packet)
+    cuts = {chance.randrange(1, len(data)) for _ in range(2)}
+
+    async def attempt() -> list[Event]:
+        async with connect(scene.url, config=config, audio=audio) as stream:
+            events = [await anext(aiter(stream))]
+            for number, packet in enumerate(data):
+                if number in cuts:
+                    stream._connection.transport.abort()
+                await stream.send(packet)
+            await stream.end()
+            return events + [event async for event in stream]
+
+    assert told(await patiently(attempt)) == program.expected
+
+
+async def a_guess_at_anothers_session(scene: Scene, chance: Random) -> None:
+    raw = await Raw.upgraded(scene)
+    raw.send(TEXT, json.dumps({"type": "start", "resume": chance.randbytes(24).hex(), "events": 3}))
+    heard = await raw.heard()
+    raw.writer.close()
+    assert heard.errors == ["resume_lost"]
+
+
+async def two_connections_for_one_session(scene: Scene, chance: Random) -> None:
+    program = chance.choice(scene.programs)
+
+    async def attempt() -> None:
+        data = packets(program.data, program.packet)
+        half = len(data) // 2
+        async with dial(scene.url) as one:
+            for message in (program.start, *data[:half]):
+                await one.send(message)
+            started = from_json(await one.recv())
+            assert isinstance(started, SessionStarted)
+            async with dial(scene.url) as other:
+                await other.send(json.dumps({"type": "start", "resume": started.resume, "events": 1}))
+                resumed = from_json(await other.recv())
+                assert isinstance(resumed, SessionResumed)
+                for message in (*packets(program.data[resumed.received * _width(program) :]), END):
+                    await other.send(message)
+                events = [from_json(message) async for message in other]
+                finals = [event for event in events if isinstance(event, Final)]
+                assert told(finals) == [line for line in program.expected if '"final"' in line]
+
+    await patiently(attempt)
+
+
+def _width(program: Program) -> int:
+    start = json.loads(program.start)
+    return start.get("channels", 1) * (4 if start.get("encoding") == "pcm_f32le" else 2)
+
+
+NEEDS_A_LINK = (gone_without_a_word, loss_and_delay)
+KINDS: tuple[Callable[[Scene, Random], Awaitable[None]], ...] = (
+    noise_instead_of_a_request,
+    half_a_request,
+    a_huge_head,
+    noise_instead_of_frames,
+    bad_utf8,
+    bad_opcode,
+    a_frame_without_a_mask_or_with_reserved_bits,
+    a_bad_control_frame,
+    a_continuation_of_nothing,
+    nonsense,
+    a_frame_that_says_it_is_huge,
+    a_message_that_is_too_large,
+    a_message_without_end,
+    reset_in_mid_frame,
+    killed_in_mid_frame,
+    half_closed_in_mid_frame,
+    silence_on_an_open_connection,
+    gone_without_a_word,
+    loss_and_delay,
+    a_reader_that_never_reads,
+    a_reader_that_dawdles,
+    no_memory_for_a_step,
+    no_memory_for_a_final,
+    every_other_step_fails,
+    nothing_works,
+    a_cut_and_a_return,
+    a_guess_at_anothers_session,
+    two_connections_for_one_session,
+)
