@@ -6,23 +6,21 @@ for replies sends a file as fast as it is recognized and finds every final in it
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 from starlette.websockets import WebSocket
 
 from ..streaming import events
 from ..streaming.config import MAX_RATE, MIN_RATE, AudioFormat, SessionConfig
-from ..streaming.errors import ConfigError
+from ..streaming.errors import ConfigError, GrammarError
 from ..streaming.live import StreamSession
-from ..streaming.vocabulary import Vocabulary
 from .admission import Seat
-from .mapping import writable
 from .messages import Code, ProtocolError
+from .vosk_phrases import SLOT, PhraseList
 from .wav import WavStream
 from .websocket import WebSocketStream
-
-UNKNOWN: Final = "[unk]"  # in a phrase list: anything else that may be said
 
 
 class Config(msgspec.Struct):
@@ -40,6 +38,14 @@ class _Command(msgspec.Struct):
     reset: Any = None
 
 
+class _Said(NamedTuple):
+    """One utterance, as a result tells it."""
+
+    words: Sequence[events.Word]
+    score: float
+    others: Sequence[tuple[str, float]] = ()  # what else it may have been, and the score of that
+
+
 class VoskStream(WebSocketStream):
     dialect = "vosk"
     forgives = frozenset({Code.TRUNCATED_SAMPLE, Code.AUDIO_TOO_SHORT, Code.ENCODER_FAILED})
@@ -50,7 +56,9 @@ class VoskStream(WebSocketStream):
         self._config = Config()
         self._wav = WavStream()
         self._stream: StreamSession | None = None
-        self._finals: list[events.Final] = []  # that no reply has told yet
+        self._phrases: PhraseList | None = None
+        self._open: _Said | None = None  # the utterance that is about to end
+        self._finals: list[_Said] = []  # that no reply has told yet
         self._partial = ""
         self._asked = False  # for the last result
 
@@ -81,13 +89,22 @@ class VoskStream(WebSocketStream):
     def told(self, event: events.Event) -> None:
         match event:
             case events.Partial():
-                self._partial = self.join(event.committed, event.volatile)
+                self._partial = self.join(*(word.word for word in self._sieved(event.words)))
             case events.Final():
-                self._finals.append(event)
+                ranked = [(one.text, one.score) for one in event.nbest or ()]
+                score = ranked[0][1] if ranked else event.confidence
+                self._open = _Said(self._sieved(event.words), score, ranked[1:])
+            case events.Command():  # instead of what was written without the grammar
+                others = [(str(one.slots[SLOT]), one.score) for one in event.alternatives or ()]
+                self._open = _Said(self._sieved(event.words), event.score, others)
             case events.SpeechEnded():
-                self._partial = ""
+                self._finals += [] if self._open is None else [self._open]
+                self._open, self._partial = None, ""
             case _:
                 pass
+
+    def _sieved(self, words: Sequence[events.Word]) -> Sequence[events.Word]:
+        return words if self._phrases is None else list(self._phrases.sieve(words))
 
     def complaint(self, error: events.Error) -> None:
         """There are no error messages, only the close code."""
@@ -103,7 +120,12 @@ class VoskStream(WebSocketStream):
         if not samples:
             return
         if self._stream is None:
-            self._stream = self.begin(self._settings(), self._wav.format or self._declared())
+            audio, settings = self._wav.format or self._declared(), self._settings()
+            try:
+                await self.recognizer.prepare(settings.grammar)
+            except GrammarError:  # too many words; the sieve alone holds back what is none of them
+                settings = msgspec.structs.replace(settings, grammar="")
+            self._stream = self.begin(settings, audio)
         await self.hear(samples)
         await self._stream.settle()
 
@@ -114,43 +136,34 @@ class VoskStream(WebSocketStream):
         return AudioFormat(sample_rate=rate)
 
     def _settings(self) -> SessionConfig:
-        model = self.recognizer.assets.language_model
-        nbest = min(max(0, self._config.max_alternatives), 50) if model is not None else 0
-        return SessionConfig(nbest=nbest, **_listening(self._config.phrase_list, self.recognizer.encoder.vocabulary))
+        wanted = min(max(0, self._config.max_alternatives), 50)
+        if self._config.phrase_list:
+            self._phrases = PhraseList(self._config.phrase_list, self.recognizer.encoder.vocabulary)
+            return self._phrases.settings(wanted)
+        return SessionConfig(nbest=wanted if self.recognizer.assets.language_model is not None else 0)
 
     def _result(self) -> str:
         """What was said since the last result. Finals that came together, as in a long message, are told as one."""
         finals, self._finals = self._finals, []
-        text = self.join(*(final.text for final in finals))
+        words = [word for final in finals for word in final.words]
+        text = self.join(*(word.word for word in words))
         if self._config.max_alternatives > 0:
-            return _json({"alternatives": self._alternatives(finals, text)})
-        words = [
-            {"conf": word.confidence, "end": word.end, "start": word.start, "word": word.word}
-            for final in finals
-            for word in final.words
-        ]
-        return _json({"result": words, "text": text} if words and self._config.words else {"text": text})
+            return _json({"alternatives": self._alternatives(finals, words, text)})
+        told = [{"conf": word.confidence, **_place(word)} for word in words]
+        return _json({"result": told, "text": text} if told and self._config.words else {"text": text})
 
-    def _alternatives(self, finals: list[events.Final], text: str) -> list[dict[str, Any]]:
-        if not finals:
+    def _alternatives(self, finals: list[_Said], words: list[events.Word], text: str) -> list[dict[str, Any]]:
+        if not words:
             return [{"text": "", "confidence": 1.0}]
-        words = [{"end": word.end, "start": word.start, "word": word.word} for final in finals for word in final.words]
-        heard: dict[str, Any] = {"confidence": finals[0].confidence, "text": text}
+        heard: dict[str, Any] = {"confidence": finals[0].score, "text": text}
         if self._config.words:
-            heard["result"] = words
-        others = finals[0].nbest if len(finals) == 1 else msgspec.UNSET
-        if others is msgspec.UNSET or not others:
-            return [heard]
-        heard["confidence"] = others[0].score
-        return [heard, *({"confidence": other.score, "text": other.text} for other in others[1:])]
+            heard["result"] = [_place(word) for word in words]
+        others = finals[0].others if len(finals) == 1 else ()
+        return [heard, *({"confidence": score, "text": other} for other, score in others if other)]
 
 
-def _listening(phrases: list[str], vocabulary: Vocabulary) -> dict[str, Any]:
-    """A phrase list as settings of a session: phrases that are favoured over what they resemble, and all else is still
-    written. (The place to ask for a grammar of the phrases instead, which would reject all else unless `[unk]` is in
-    the list.)
-    """
-    return {"hotwords": writable((phrase for phrase in phrases if phrase != UNKNOWN), vocabulary)}
+def _place(word: events.Word) -> dict[str, Any]:
+    return {"end": word.end, "start": word.start, "word": word.word}
 
 
 def _parse(text: str) -> _Command:

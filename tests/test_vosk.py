@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,14 +12,16 @@ import numpy as np
 import pytest
 from spoken import Samples, as_file, at_rate, natively, pause, unharmed, words
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-from wire import dial, packets, settles
+from wire import END, dial, packets, settles, talk
 from xlsr_live.server.run import RunningServer, running_server
 from xlsr_live.server.settings import ServerSettings
 from xlsr_live.server.wav import WavStream
 from xlsr_live.streaming.config import AudioFormat
 from xlsr_live.streaming.errors import AudioError
+from xlsr_live.streaming.events import Command
 from xlsr_live.streaming.recognizer import Recognizer
 
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 EOF = '{"eof" : 1}'
 Reply = dict[str, Any]
 
@@ -143,13 +146,57 @@ def test_a_wav_header_is_not_taken_for_sound(server: RunningServer, clip: Callab
     assert replies[-1]["result"][0]["start"] == native.words[0].start
 
 
-def test_phrases_are_favoured(server: RunningServer, clip: Callable[[str], Samples]):
+def commands(server: RunningServer, data: bytes, **settings: Any) -> list[Command]:
+    start = json.dumps({"type": "start", "config": settings})
+    heard = asyncio.run(talk(server.url, [start, *packets(data), END]))
+    return [event for event in heard.events if isinstance(event, Command)]
+
+
+def test_a_phrase_list_is_the_grammar_of_its_words(server: RunningServer, clip: Callable[[str], Samples]):
+    data = np.concatenate([clip("george"), pause(1.2), clip("jackson")[:32_000]]).tobytes()
+    replies = run(server, [config(sample_rate=16_000, phrase_list=[" ".join(DIGITS), "1234"]), *packets(data, 9_600)])
+    grammar = f"said: (words: ({' | '.join(DIGITS)})+)"
+    native = commands(server, data, grammar=grammar, hotwords=DIGITS)
+    assert len(native) == 2
+    assert [final["text"] for final in results(replies)] == [command.text.lower() for command in native]
+    told = [(one["word"], one["start"], one["end"], one["conf"]) for each in results(replies) for one in each["result"]]
+    assert told == [(word.word.lower(), word.start, word.end, word.confidence) for one in native for word in one.words]
+    partials = [reply["partial"] for reply in replies if reply.get("partial")]
+    assert partials
+    assert set(" ".join(partials).split()) <= set(DIGITS)  # in the spelling of the list
+
+
+def test_what_is_not_in_the_phrase_list_is_unknown_or_left_out(server: RunningServer, clip: Callable[[str], Samples]):
     data = clip("george").tobytes()
-    said = natively(server, data)[0].words
-    close = f"{said[1].word} {said[2].word}S".lower()
-    listening = config(sample_rate=16_000, phrase_list=[close, "[unk]"])
-    boosted = natively(server, data, json.dumps({"type": "start", "config": {"hotwords": [close]}}))
-    assert run(server, [listening, data])[-1]["text"] == boosted[0].text
+    said = [word.word.lower() for word in natively(server, data)[0].words]
+    listed = said[1]
+    assert said[:3] == ["one", "two", "nine"]
+    (reply,) = run(server, [config(sample_rate=16_000, phrase_list=[listed, "[unk]"]), data])[-1:]
+    assert reply["text"] == "[unk] two [unk]"
+    first, second, third = reply["result"]
+    assert first["start"] < first["end"] <= second["start"] < second["end"] <= third["start"] < third["end"]
+    assert all(0 < word["conf"] <= 1 for word in reply["result"])
+    (reply,) = run(server, [config(sample_rate=16_000, phrase_list=[listed]), data])[-1:]
+    assert [word["word"] for word in reply["result"]] == [reply["text"]] == [listed]
+    nothing = config(sample_rate=16_000, phrase_list=["yes", "no"], max_alternatives=2), data
+    assert run(server, [*nothing])[-1] == {"alternatives": [{"text": "", "confidence": 1.0}]}
+    assert run(server, [config(phrase_list=["[unk]"]), *packets(bytes(64_000), 16_000)])[-1] == {"text": ""}
+
+
+def test_alternatives_of_a_phrase_list(server: RunningServer, clip: Callable[[str], Samples]):
+    listening = config(sample_rate=16_000, phrase_list=list(DIGITS), max_alternatives=2)
+    best, other = run(server, [listening, clip("george").tobytes()[:64_000]])[-1]["alternatives"]
+    assert " ".join(word["word"] for word in best["result"]) == best["text"]
+    assert set(other["text"].split()) <= set(DIGITS)
+    assert other["text"] != best["text"]
+    assert 0 < other["confidence"] <= best["confidence"]
+
+
+def test_a_phrase_list_too_long_for_a_grammar_is_a_sieve(server: RunningServer, clip: Callable[[str], Samples]):
+    data, letters = clip("george").tobytes(), "efghinorstuvwxz"  # all that the model can write
+    more = ["".join(word) for word in itertools.islice(itertools.product(letters, repeat=4), 5_000)]
+    (reply,) = run(server, [config(sample_rate=16_000, phrase_list=[*DIGITS, *more]), data])[-1:]
+    assert reply["text"] == natively(server, data)[0].text.lower()
 
 
 def test_a_client_that_sends_all_before_it_reads_gets_a_reply_to_each(server: RunningServer, two: Samples):
