@@ -10,8 +10,9 @@ from typing import Self, TextIO
 
 import msgspec
 
-from ..streaming.cues import VTT_HEADER, cues, srt, vtt
+from ..streaming.cues import Cue, CueMaker
 from ..streaming.events import Event, Final, SessionEnded, SessionStarted, Warning, Word, to_json
+from ..streaming.subtitles import VTT_HEADER, srt, vtt
 
 
 class Output:
@@ -117,34 +118,41 @@ class Json(Output):
             self._write(msgspec.json.format(msgspec.json.encode(content), indent=2).decode() + "\n")
 
 
-class Srt(Output):
+class Cued(Output):
+    """Takes the cues of one recording as they are made."""
+
+    def __init__(self, out: TextIO, *, several: bool = False, maker: CueMaker | None = None) -> None:
+        super().__init__(out, several=several)
+        self._maker = maker or CueMaker()
+
+    def show(self, event: Event) -> None:
+        super().show(event)
+        for cue in self._maker.receive(event):
+            self.cue(cue)
+
+    def cue(self, cue: Cue) -> None:
+        """Write one cue."""
+
+
+class Srt(Cued):
     """SubRip: cues with running numbers and decimal commas."""
 
     _count = 0
 
-    def final(self, final: Final) -> None:
-        for cue in cues(final):
-            self._count += 1
-            self._write(srt(self._count, cue))
+    def cue(self, cue: Cue) -> None:
+        self._count += 1
+        self._write(srt(self._count, cue))
 
 
-class Vtt(Output):
+class Vtt(Cued):
     """WebVTT (W3C): a file without cues still has its header."""
 
-    _begun = False
+    def begin(self, source: str) -> None:
+        super().begin(source)
+        self._write(VTT_HEADER)
 
-    def final(self, final: Final) -> None:
-        self._begin()
-        for cue in cues(final):
-            self._write(vtt(cue))
-
-    def close(self) -> None:
-        self._begin()
-
-    def _begin(self) -> None:
-        if not self._begun:
-            self._begun = True
-            self._write(VTT_HEADER)
+    def cue(self, cue: Cue) -> None:
+        self._write(vtt(cue))
 
 
 FORMATS: Constant[dict[str, Callable[..., Output]]] = {

@@ -22,7 +22,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.types import Message
 
-from ..streaming import cues, events
+from ..streaming import cues, events, subtitles
 from ..streaming.errors import AudioError, ConfigError, XlsrLiveError
 from ..streaming.live import StreamSession
 from ..streaming.recognizer import Recognizer
@@ -208,14 +208,14 @@ class _Asked:
     def response(self, finals: list[events.Final], seconds: float) -> Response:
         text = self.separator.join(final.text for final in finals)
         usage = {"type": "duration", "seconds": math.ceil(seconds)}
-        shown = (cue for final in finals for cue in cues.cues(final))
+        shown = cues.cues(finals)
         match self.format:
             case "text":
                 return PlainTextResponse(text + "\n")
             case "srt":
-                return PlainTextResponse("".join(cues.srt(number, cue) for number, cue in enumerate(shown, 1)))
+                return PlainTextResponse("".join(subtitles.srt(number, cue) for number, cue in enumerate(shown, 1)))
             case "vtt":
-                return Response(cues.VTT_HEADER + "".join(map(cues.vtt, shown)), media_type="text/vtt")
+                return Response(subtitles.VTT_HEADER + "".join(map(subtitles.vtt, shown)), media_type="text/vtt")
             case "verbose_json":
                 return JSONResponse(self._verbose(finals, text, seconds) | {"usage": usage})
             case "diarized_json":

@@ -55,6 +55,9 @@ PURE = (
     "lexicon",
     "attention",
     "work",
+    "cues",
+    "breaks",
+    "subtitles",
 )
 IMPURE = {"time", "asyncio", "threading", "socket", "torch", "transformers", "logging", "soundfile"}
 

@@ -1,0 +1,30 @@
+"""Cues as SubRip and WebVTT."""
+
+from __future__ import annotations
+
+from .cues import Cue
+
+VTT_HEADER = "WEBVTT\n\n"
+
+
+def srt(number: int, cue: Cue) -> str:
+    """A cue of SubRip; numbers run from 1."""
+    return f"{number}\n{_times(cue, ',')}\n" + "\n".join(cue.lines) + "\n\n"
+
+
+def vtt(cue: Cue) -> str:
+    """A cue of WebVTT (W3C)."""
+    text = "\n".join(cue.lines).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return f"{_times(cue, '.')}\n{text}\n\n"
+
+
+def clock(seconds: float, mark: str = ".") -> str:
+    """`hh:mm:ss.mmm`, with `mark` before the milliseconds."""
+    whole, millis = divmod(round(seconds * 1000), 1000)
+    minutes, secs = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:02}:{minutes:02}:{secs:02}{mark}{millis:03}"
+
+
+def _times(cue: Cue, mark: str) -> str:
+    return f"{clock(cue.start, mark)} --> {clock(cue.end, mark)}"
