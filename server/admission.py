@@ -18,6 +18,7 @@ from .messages import Code, ProtocolError
 from .refusals import WHY
 from .sessions import Sessions
 from .settings import ServerSettings
+from .sharing import Sharing
 from .stats import Stats
 from .tokens import Client
 
@@ -30,6 +31,7 @@ class Seat:
     settings: ServerSettings
     stats: Stats
     kept: Kept
+    sharing: Sharing
     account: Account
     late_refusal: Callable[[], Code | None]  # why a session cannot begin after all
     _begun: bool = field(default=False, init=False)
@@ -66,6 +68,7 @@ class Admission:
         self.access = Access(settings)
         self.stats = Stats()
         self.kept = Kept(settings.resume_grace_s)
+        self.sharing = Sharing(settings.max_viewers)
         self._clients = Clients()
 
     def client(self, connection: HTTPConnection, *, may_resume: bool = False) -> Client | Code:
@@ -91,7 +94,7 @@ class Admission:
             def late_refusal() -> Code | None:
                 return self._failed() or self._busy(client, sessions=0)  # a server that stops hears what is on its way
 
-            yield Seat(self.recognizer, self.settings, self.stats, self.kept, account, late_refusal)
+            yield Seat(self.recognizer, self.settings, self.stats, self.kept, self.sharing, account, late_refusal)
 
     def _closed(self) -> Code | None:
         """Why no session is served now."""
