@@ -20,6 +20,7 @@ from .models import Models
 from .refusals import WHY
 from .sessions import Sessions
 from .settings import ServerSettings
+from .sharing import Sharing
 from .stats import Stats
 from .tokens import Client
 
@@ -32,6 +33,7 @@ class Seat:
     settings: ServerSettings
     stats: Stats
     kept: Kept
+    sharing: Sharing
     account: Account
     late_refusal: Callable[[], Code | None]  # why a session cannot begin after all
     _begun: bool = field(default=False, init=False)
@@ -68,6 +70,7 @@ class Admission:
         self.access = Access(settings)
         self.stats = Stats()
         self.kept = Kept(settings.resume_grace_s)
+        self.sharing = Sharing(settings.max_viewers)
         self._clients = Clients()
 
     def client(self, connection: HTTPConnection, *, may_resume: bool = False) -> Client | Code:
@@ -94,7 +97,7 @@ class Admission:
             def late_refusal() -> Code | None:  # a server that stops hears what is on its way
                 return _failed(engine) or self._busy(client, engine, sessions=0)
 
-            yield Seat(recognizer, self.settings, self.stats, self.kept, account, late_refusal)
+            yield Seat(recognizer, self.settings, self.stats, self.kept, self.sharing, account, late_refusal)
 
     def _closed(self) -> Code | None:
         """Why no session is served now."""

@@ -26,8 +26,10 @@ from .messages import CLOSE, Code, Start
 from .native import NativeStream
 from .openai_http import UPLOADS, Transcription
 from .openai_realtime import RealtimeStream
+from .pages import Pages, wants_html
 from .refusals import refusal
 from .reload import Reloader
+from .sharing import Watching
 from .tokens import Client
 from .transport import ClientLeft
 from .vosk import VoskStream
@@ -39,6 +41,7 @@ S = TypeVar("S", bound=WebSocketStream)
 
 INDEX: Final = """xlsr-live: real-time speech recognition
 
+page       /            live captions in a browser
 websocket  /v1/stream   audio in, transcripts out (the protocol: docs/protocol.md)
 websocket  /            the same in Vosk's protocol (this and those below: docs/clients.md)
 websocket  /v1/listen   in Deepgram's
@@ -47,6 +50,8 @@ POST       /v1/audio/transcriptions   a file, as OpenAI's
 GET        /v1/models   the model in use
 POST       /v1/ticket   lets a web page open one websocket, soon
 POST       /v1/reload   changes to the model that the settings name now
+GET        /v1/stream   whether a websocket would be let in, and else why not
+GET        /v1/shared/KEY   a shared session's events (docs/protocol.md)
 GET        /metrics     numbers for Prometheus
 GET        /healthz     the process answers
 GET        /readyz      new sessions are served
@@ -59,6 +64,9 @@ def create_app(admission: Admission, reloader: Reloader) -> Starlette:
     return Starlette(
         routes=[
             Route("/", service.index),
+            *service.pages.routes(),
+            Route("/v1/stream", service.admits),
+            Route("/v1/shared/{key}", service.watch),
             Route("/healthz", service.health),
             Route("/readyz", service.ready),
             Route("/metrics", service.metrics),
@@ -85,11 +93,31 @@ class _Service:
         self._access = admission.access
         self._stats = admission.stats
         self._kept = admission.kept
-        self._exporter = Exporter(self._models, self._sessions, self._stats, self._settings)
+        self._sharing = admission.sharing
+        self.pages = Pages()
+        self._exporter = Exporter(self._models, self._sessions, self._stats, self._settings, self._sharing)
         self._started = round(time.time())
 
     async def index(self, request: Request) -> Response:
-        return PlainTextResponse(INDEX)
+        """The web page for browsers, a list of what there is for everybody else."""
+        if wants_html(request):
+            return self.pages.answer(request, "index.html")
+        return PlainTextResponse(INDEX, headers={"vary": "accept"})
+
+    async def admits(self, request: Request) -> Response:
+        """What a websocket of the native protocol would be answered: browsers do not tell pages."""
+        client = self._admission.client(request, may_resume=True)
+        if isinstance(client, Code):
+            return refusal(client)
+        return Response(status_code=204, headers={"cache-control": "no-store"})
+
+    async def watch(self, request: Request) -> Response:
+        """A shared session, for whoever has its key."""
+        if (shared := self._sharing.find(request.path_params["key"])) is None:
+            return refusal(Code.NOT_FOUND, "no session is shared under this key; the key ends with its session")
+        if self._sharing.full:
+            return refusal(Code.SERVER_FULL, "as many people watch as may; try again later")
+        return Watching(self._sharing, shared, request.headers.get("last-event-id", ""))
 
     async def health(self, request: Request) -> Response:
         return JSONResponse({"status": "ok"})

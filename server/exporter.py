@@ -18,6 +18,7 @@ from .health import troubles
 from .models import Models
 from .sessions import Sessions
 from .settings import ServerSettings
+from .sharing import Sharing
 from .stats import Stats
 
 PREFIX: Final = "xlsr_live_"
@@ -27,11 +28,14 @@ CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 class Exporter(Collector):
     """`render` on the server's event loop."""
 
-    def __init__(self, models: Models, sessions: Sessions, stats: Stats, settings: ServerSettings) -> None:
+    def __init__(
+        self, models: Models, sessions: Sessions, stats: Stats, settings: ServerSettings, sharing: Sharing
+    ) -> None:
         self._models = models
         self._sessions = sessions
         self._stats = stats
         self._settings = settings
+        self._sharing = sharing
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -54,6 +58,7 @@ class Exporter(Collector):
         yield _gauge("sessions_limit", "Sessions that may be open.", sessions.limit)
         yield _gauge("models_loaded", "Models in memory.", len(self._models))
         yield _counters("reloads", "Attempts to change to another model.", stats.reloads, "result")
+        yield _gauge("viewers", "Who reads along with shared sessions.", self._sharing.viewers)
         yield _counters("sessions", "Sessions that were opened.", stats.sessions, "dialect")
         yield _counter("resumed", "Connections with which a client came back.", stats.resumed)
         yield _counters("refused", "Connections that were refused.", stats.refused, "reason")

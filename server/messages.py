@@ -21,6 +21,7 @@ class Start(AudioFormat, frozen=True, kw_only=True, forbid_unknown_fields=True, 
 
     version: int = VERSION
     config: SessionConfig = SessionConfig()
+    share: bool = False  # others may watch, with a key that the client is told
     resumable: bool = True  # the session waits a while for a client whose connection has broken
     resume: str | None = None  # the token of such a session, to go on with it; nothing else counts then but `events`
     events: Annotated[int, msgspec.Meta(ge=0)] = 0  # of it that the client has seen

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
+from msgspec import UNSET
 from msgspec.structs import replace
 from starlette.websockets import WebSocket
 
@@ -17,6 +18,7 @@ from .access import subprotocol
 from .admission import Seat
 from .link import Link
 from .messages import ClientMessage, Code, End, Flush, Grammar, Hotwords, ProtocolError, Start, parse
+from .sharing import Shared
 from .websocket import WebSocketStream, within
 
 ACK_EVERY_S: Final = 1.0
@@ -29,6 +31,7 @@ class NativeStream(WebSocketStream):
         super().__init__(name, websocket, seat)
         self.resume: Start | None = None  # what the client said, if it wants to go on with another session
         self._token: str | None = None  # for coming back
+        self._shared: Shared | None = None
         self._acking: asyncio.TimerHandle | None = None  # until audio is acknowledged that has been received
 
     def transport(self, websocket: WebSocket, seat: Seat) -> Link:
@@ -45,7 +48,11 @@ class NativeStream(WebSocketStream):
         self.seat.begin(self.dialect)
         await self.recognizer.prepare(start.config.grammar)
         self._link.sample_bytes = SAMPLE_BYTES[start.encoding] * start.channels
+        if start.share and not self.seat.sharing.limit:
+            raise ProtocolError(Code.BAD_CONFIG, "this server shares no sessions (max_viewers is 0)")
         session = self.begin(start.config, start.audio)
+        if start.share:
+            self._shared = self.seat.sharing.open()
         if start.resumable and self.seat.kept.grace_s:
             self._token = self.seat.kept.keep(self.seat.account.client, self)
         else:
@@ -78,9 +85,13 @@ class NativeStream(WebSocketStream):
         return data if isinstance(data, bytes) else parse(data)
 
     def told(self, event: Event) -> None:
-        if isinstance(event, SessionStarted) and self._token is not None:
-            event = replace(event, resume=self._token)
-        self.say(to_json(event), event.utterance if isinstance(event, Partial) else None)
+        if isinstance(event, SessionStarted):
+            resume = UNSET if self._token is None else self._token
+            event = replace(event, resume=resume, share=UNSET if self._shared is None else self._shared.key)
+        text = to_json(event)
+        if self._shared is not None:
+            self._shared.publish(event, text)
+        self.say(text, event.utterance if isinstance(event, Partial) else None)
 
     def complaint(self, error: Error) -> str:
         return to_json(error)
@@ -127,6 +138,8 @@ class NativeStream(WebSocketStream):
             self._acking.cancel()
         if self._token is not None:
             self.seat.kept.end(self._token)
+        if self._shared is not None:
+            self.seat.sharing.close(self._shared)
 
     def _acknowledge(self) -> None:
         self._acking = None

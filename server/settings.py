@@ -80,6 +80,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     client_audio_s_per_minute: Annotated[
         float, Meta(ge=0, description="Audio of one client; more has to wait. 0: no limit.")
     ] = 0.0
+    max_viewers: Annotated[int, Meta(ge=0, description="Of all shared sessions together; 0: none can be shared.")] = 500
     max_connections: Annotated[int, Meta(ge=10, description="Of any kind; more are closed at once.")] = 1_000
     max_message_bytes: Annotated[int, Meta(ge=1_024, description="Of one message.")] = 1 << 20  # 32 s of 16-bit mono
     max_upload_bytes: Annotated[int, Meta(ge=1_024, description="Of one request with a file.")] = 25 << 20

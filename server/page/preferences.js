@@ -1,0 +1,45 @@
+// How the reader wants text to look: a form, remembered by the browser, and what it does to the page.
+
+const KEY = "xlsr-live.look";
+
+/** Fill the form, keep it, and call `changed` with its values now and whenever they change. */
+export function preferences(form, changed) {
+  const fields = [...form.elements].filter(({ name }) => name);
+  for (const field of fields) {
+    const value = stored()[field.name];
+    if (value === undefined) continue;
+    if (field.type === "checkbox") field.checked = value;
+    else if (field.type === "radio") field.checked = field.value === value;
+    else field.value = value;
+  }
+  const apply = () => {
+    const values = {};
+    for (const field of fields) {
+      if (field.type === "checkbox") values[field.name] = field.checked;
+      else if (field.type !== "radio" || field.checked) values[field.name] = field.value;
+    }
+    store(values);
+    const root = document.documentElement;
+    for (const [name, value] of Object.entries(values)) root.dataset[name] = value;
+    root.style.setProperty("--size", values.size);
+    changed(values);
+  };
+  form.addEventListener("input", apply);
+  form.addEventListener("submit", (event) => event.preventDefault());
+  apply();
+}
+
+// A browser may forbid storage; then nothing is remembered.
+function stored() {
+  try {
+    return JSON.parse(localStorage.getItem(KEY)) ?? {};
+  } catch {
+    return {};
+  }
+}
+
+function store(values) {
+  try {
+    localStorage.setItem(KEY, JSON.stringify(values));
+  } catch {}
+}
