@@ -14,6 +14,7 @@ from ..streaming.config import AudioFormat, SessionConfig
 from ..streaming.errors import XlsrLiveError
 
 VERSION: Final = 1
+TOO_DEEP: Final = "the message is nested too deeply"
 
 
 class Start(AudioFormat, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="start"):
@@ -161,3 +162,5 @@ def parse(text: str) -> ClientMessage:
         raise ProtocolError(Code.BAD_MESSAGE, str(error)) from None
     except msgspec.DecodeError as error:
         raise ProtocolError(Code.NOT_JSON, f"a text message must be one JSON object: {error}") from None
+    except RecursionError:
+        raise ProtocolError(Code.BAD_MESSAGE, TOO_DEEP) from None

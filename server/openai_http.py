@@ -271,10 +271,14 @@ def _strategy(form: FormData) -> Any:
         }
         if not flat:
             return "auto"
-        return {name: value if name == "type" else msgspec.json.decode(str(value)) for name, value in flat.items()}
+        return {name: value if name == "type" else _json(value) for name, value in flat.items()}
+    return _json(given)
+
+
+def _json(value: object) -> Any:
     try:
-        return msgspec.json.decode(str(given))
-    except msgspec.DecodeError:
+        return msgspec.json.decode(str(value))
+    except (msgspec.DecodeError, RecursionError):
         raise ConfigError("chunking_strategy must be auto or an object") from None
 
 

@@ -148,6 +148,7 @@ class RealtimeStream(WebSocketStream):
             changed = {**self._setup, **_changes(wanted)}
             audio, config = _audio(changed), turns(changed["turn_detection"])
             config = msgspec.structs.replace(config, hotwords=self._phrases(changed["transcription"]))
+            include = msgspec.convert(wanted.get("include", self._include), list[str] | None)
         except (ConfigError, msgspec.ValidationError) as problem:
             self._object(str(problem), code="invalid_value", param="session")
             return
@@ -158,9 +159,7 @@ class RealtimeStream(WebSocketStream):
                 "silence_duration_ms": config.hangover_ms,
             }
         await self._change(audio, config)
-        self._setup = changed
-        if "include" in wanted:
-            self._include = wanted["include"]
+        self._setup, self._include = changed, include
         self._tell_session("updated")
 
     async def _change(self, audio: AudioFormat, config: SessionConfig) -> None:

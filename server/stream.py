@@ -25,7 +25,7 @@ from ..streaming.events import Error, Event, SessionEnded, Warning
 from ..streaming.live import StreamSession
 from .admission import Seat
 from .logs import fields
-from .messages import CLOSE, Code, ProtocolError
+from .messages import CLOSE, TOO_DEEP, Code, ProtocolError
 from .outbox import Outbox
 from .stats import Tally
 from .transport import ClientLeft, Data, Transport
@@ -222,6 +222,8 @@ class ClientStream(ABC, Generic[Received]):
                 self._complain(Code.SESSION_TOO_LONG, f"a session may last {limit:g} s; open another")
         except XlsrLiveError as error:
             self._complain(error.code, str(error))
+        except RecursionError:  # of a JSON library, at what a dialect does not know and keeps as it is
+            self._complain(Code.BAD_MESSAGE, TOO_DEEP)
         self._last = True
         if self._session is None or self._pumping is None or self._pumping.done():
             self._part()

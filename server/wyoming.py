@@ -79,7 +79,7 @@ class WyomingTransport:
             if lengths[1]:
                 packet.payload = await self._reader.readexactly(lengths[1])
             return packet
-        except (OSError, EOFError, ValueError, msgspec.DecodeError) as error:
+        except (OSError, EOFError, ValueError, msgspec.DecodeError, RecursionError) as error:
             self._gone.set()
             raise ClientLeft from error  # the end, or bytes after which no message can be found again
 
