@@ -17,7 +17,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ..streaming.errors import ConfigError
 from ..streaming.events import Error, to_json
-from . import logs, openai_shapes
+from . import logs, openai_keys, openai_shapes
 from .admission import Admission
 from .deepgram import DeepgramStream
 from .exporter import CONTENT_TYPE, Exporter
@@ -44,6 +44,7 @@ websocket  /v1/listen   in Deepgram's
 websocket  /v1/realtime in OpenAI's
 POST       /v1/audio/transcriptions   a file, as OpenAI's
 GET        /v1/models   the model in use
+POST       /v1/realtime/client_secrets   a key for a page, as OpenAI's
 POST       /v1/ticket   lets a web page open one websocket, soon
 GET        /metrics     numbers for Prometheus
 GET        /healthz     the process answers
@@ -62,6 +63,8 @@ def create_app(admission: Admission) -> Starlette:
             Route("/metrics", service.metrics),
             Route("/v1/models", service.models),
             Route("/v1/ticket", service.ticket, methods=["POST"]),
+            Route("/v1/realtime/client_secrets", service.openai_key(beta=False), methods=["POST"]),
+            Route("/v1/realtime/transcription_sessions", service.openai_key(beta=True), methods=["POST"]),
             Route(UPLOADS, service.transcribe, methods=["POST"]),
             WebSocketRoute("/v1/stream", service.native),
             WebSocketRoute("/", service.speaking(VoskStream)),
@@ -124,6 +127,14 @@ class _Service:
             return refusal(Code.TOO_MANY_TICKETS)
         answer = {"ticket": ticket, "expires_in": self._settings.ticket_s}
         return JSONResponse(answer, headers={"cache-control": "no-store"})
+
+    def openai_key(self, *, beta: bool) -> Callable[[Request], Awaitable[Response]]:
+        """The endpoint for OpenAI's ephemeral keys."""
+
+        async def endpoint(request: Request) -> Response:
+            return await openai_keys.issue(request, self._admission, beta=beta)
+
+        return endpoint
 
     async def transcribe(self, request: Request) -> Response:
         client = self._admission.client(request)
