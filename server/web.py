@@ -16,9 +16,8 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from ..streaming.recognizer import Recognizer
 from .admission import Admission
-from .app import create_app
+from .app import UPLOADS, create_app
 from .connections import limited
-from .openai_http import UPLOADS
 from .sessions import Sessions
 from .settings import ServerSettings
 from .watchdog import Watchdog
