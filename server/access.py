@@ -19,6 +19,7 @@ SUBPROTOCOL: Final = "xlsr-live"  # what is agreed on with pages that show their
 TICKET: Final = "xlsr-live.ticket."
 _SCHEMES: Final = ("bearer", "token")  # "Token" is Deepgram's
 _OPENAI_KEY: Final = "openai-insecure-api-key."
+_EPHEMERAL: Final = "ek_"  # how keys of `openai_keys` begin
 
 
 class Access:
@@ -101,7 +102,15 @@ def _shown(headers: Headers) -> Iterator[str]:
             yield each.removeprefix(_OPENAI_KEY)
 
 
+def ephemeral(connection: HTTPConnection) -> str | None:
+    """What follows `ek_` in OpenAI's ephemeral key: the ticket and, after a dot, settings."""
+    shown = (key for key in _shown(connection.headers) if key.startswith(_EPHEMERAL))
+    return next((key.removeprefix(_EPHEMERAL) for key in shown), None)
+
+
 def _ticket(websocket: HTTPConnection) -> str | None:
+    if (key := ephemeral(websocket)) is not None:
+        return key.partition(".")[0]
     for offered in _offered(websocket):
         if offered.startswith(TICKET):
             return offered.removeprefix(TICKET)

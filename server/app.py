@@ -17,14 +17,15 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ..streaming.errors import ConfigError, XlsrLiveError
 from ..streaming.events import Error, to_json
-from . import logs, openai_shapes
+from . import logs, openai_keys
 from .admission import Admission
 from .deepgram import DeepgramStream
+from .deepgram_http import Prerecorded
 from .exporter import CONTENT_TYPE, Exporter
 from .health import troubles
 from .messages import CLOSE, Code, Start
 from .native import NativeStream
-from .openai_http import UPLOADS, Transcription
+from .openai_http import Transcription
 from .openai_realtime import RealtimeStream
 from .pages import Pages, wants_html
 from .refusals import refusal
@@ -32,6 +33,7 @@ from .reload import Reloader
 from .sharing import Watching
 from .tokens import Client
 from .transport import ClientLeft
+from .uploads import Upload
 from .vosk import VoskStream
 from .websocket import WebSocketStream
 
@@ -39,6 +41,7 @@ logger = logging.getLogger("xlsr_live.server")
 
 S = TypeVar("S", bound=WebSocketStream)
 
+UPLOADS: Final[dict[str, type[Upload]]] = {"/v1/audio/transcriptions": Transcription, "/v1/listen": Prerecorded}
 INDEX: Final = """xlsr-live: real-time speech recognition
 
 page       /            live captions in a browser
@@ -47,7 +50,9 @@ websocket  /            the same in Vosk's protocol (this and those below: docs/
 websocket  /v1/listen   in Deepgram's
 websocket  /v1/realtime in OpenAI's
 POST       /v1/audio/transcriptions   a file, as OpenAI's
+POST       /v1/listen   a file, as Deepgram's
 GET        /v1/models   the model in use
+POST       /v1/realtime/client_secrets   a key for a page, as OpenAI's
 POST       /v1/ticket   lets a web page open one websocket, soon
 POST       /v1/reload   changes to the model that the settings name now
 GET        /v1/stream   whether a websocket would be let in, and else why not
@@ -73,7 +78,9 @@ def create_app(admission: Admission, reloader: Reloader) -> Starlette:
             Route("/v1/models", service.models),
             Route("/v1/ticket", service.ticket, methods=["POST"]),
             Route("/v1/reload", service.reload, methods=["POST"]),
-            Route(UPLOADS, service.transcribe, methods=["POST"]),
+            Route("/v1/realtime/client_secrets", service.openai_key(beta=False), methods=["POST"]),
+            Route("/v1/realtime/transcription_sessions", service.openai_key(beta=True), methods=["POST"]),
+            *(Route(path, service.taking(kind), methods=["POST"]) for path, kind in UPLOADS.items()),
             WebSocketRoute("/v1/stream", service.native),
             WebSocketRoute("/", service.speaking(VoskStream)),
             WebSocketRoute("/v1/listen", service.speaking(DeepgramStream)),
@@ -170,14 +177,27 @@ class _Service:
         except XlsrLiveError as error:
             return refusal(Code(error.code), str(error))
 
-    async def transcribe(self, request: Request) -> Response:
-        client = self._admission.client(request)
-        if isinstance(client, Code):
-            self._stats.refused[client] += 1
-            return openai_shapes.refusal(client)
-        logs.session.set(name := secrets.token_hex(4))
-        self._access.spend(request)
-        return await Transcription(name, request, self._admission, client).answer()
+    def openai_key(self, *, beta: bool) -> Callable[[Request], Awaitable[Response]]:
+        """The endpoint for OpenAI's ephemeral keys."""
+
+        async def endpoint(request: Request) -> Response:
+            return await openai_keys.issue(request, self._admission, beta=beta)
+
+        return endpoint
+
+    def taking(self, kind: type[Upload]) -> Callable[[Request], Awaitable[Response]]:
+        """The endpoint of a dialect of files."""
+
+        async def endpoint(request: Request) -> Response:
+            client = self._admission.client(request)
+            if isinstance(client, Code):
+                self._stats.refused[client] += 1
+                return kind.refused(client)
+            logs.session.set(name := secrets.token_hex(4))
+            self._access.spend(request)
+            return await kind(name, request, self._admission, client).answer()
+
+        return endpoint
 
     async def native(self, websocket: WebSocket) -> None:
         client = self._admission.client(websocket, may_resume=True)

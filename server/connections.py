@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from typing import Any, ClassVar, Final
 
 import h11
@@ -14,9 +15,9 @@ from .settings import ServerSettings
 LEAST_UPLOAD_RATE: Final = 125_000  # bytes/s
 
 
-def limited(settings: ServerSettings, uploads: str) -> type[H11Protocol]:
+def limited(settings: ServerSettings, uploads: Collection[str]) -> type[H11Protocol]:
     """uvicorn's HTTP, with two limits of its own: beyond so many connections a new one is closed at once, and a whole
-    request, head and body, must be there within that time (at the path `uploads` the body may take longer, as long as
+    request, head and body, must be there within that time (at the paths `uploads` the body may take longer, as long as
     the largest at `LEAST_UPLOAD_RATE`). Else clients that send a byte now and then would hold connections for ever.
     """
 
@@ -24,7 +25,7 @@ def limited(settings: ServerSettings, uploads: str) -> type[H11Protocol]:
         most = settings.max_connections
         patience = settings.request_timeout_s
         upload_patience = patience + settings.max_upload_bytes / LEAST_UPLOAD_RATE
-        upload_path = uploads
+        upload_paths = uploads
 
     return Limited
 
@@ -33,7 +34,7 @@ class _Impatient(H11Protocol):
     most: ClassVar[int]
     patience: ClassVar[float]  # seconds
     upload_patience: ClassVar[float]
-    upload_path: ClassVar[str]
+    upload_paths: ClassVar[Collection[str]]
 
     def __init__(self, config: Config, *others: Any, **named: Any) -> None:
         super().__init__(config, *others, **named)
@@ -64,7 +65,7 @@ class _Impatient(H11Protocol):
             self._deadline = self.loop.call_later(self.patience, self.transport.abort)
 
     def _uploads(self) -> bool:
-        return self.conn.their_state is h11.SEND_BODY and self.scope["path"] == self.upload_path
+        return self.conn.their_state is h11.SEND_BODY and self.scope["path"] in self.upload_paths
 
     def _arrived(self) -> None:
         self._uploading = False

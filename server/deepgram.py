@@ -5,94 +5,24 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from statistics import fmean
 from typing import Any, Final
 
 import msgspec
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.websockets import WebSocket
 
 from ..streaming import events
-from ..streaming.config import AudioFormat, Encoding, SessionConfig
-from ..streaming.errors import ConfigError
+from ..streaming.config import SessionConfig
 from ..streaming.live import StreamSession
+from . import deepgram_shapes as shapes
 from .admission import Seat
 from .intake import Intake
 from .mapping import patient, writable
-from .messages import REFUSED, Code
-from .refusals import WHY, headers
+from .messages import Code
 from .websocket import WebSocketStream
 
 SILENCE_S: Final = 10.0  # without audio or KeepAlive
-_ENCODINGS: Final[dict[str, Encoding]] = {
-    "linear16": "pcm_s16le",
-    "linear32": "pcm_f32le",
-    "mulaw": "mulaw",
-    "alaw": "alaw",
-}
-_CONTAINED: Final = ("ogg-opus",)
-_REFUSALS: Final[dict[str, str]] = {
-    Code.UNAUTHORIZED: "INVALID_AUTH",
-    Code.FORBIDDEN_ORIGIN: "INSUFFICIENT_PERMISSIONS",
-    Code.BAD_CONFIG: "Bad Request",
-}
-
-
-class _Query:
-    """The parameters in use; the service has many more, which are ignored. Raises `ConfigError`."""
-
-    def __init__(self, websocket: WebSocket) -> None:
-        self._given = websocket.query_params
-        self.interim = self._flag("interim_results")
-        self.vad_events = self._flag("vad_events")
-        self.audio = self._audio()
-        self.endpointing = self._endpointing()
-        self.utterance_end_ms = self._number("utterance_end_ms", 1_000, 5_000)
-        if self.utterance_end_ms is not None and not self.interim:
-            raise ConfigError("utterance_end_ms needs interim_results=true")
-        self.phrases = [
-            *self._given.getlist("keyterm"),
-            *(keyword.rpartition(":")[0] or keyword for keyword in self._given.getlist("keywords")),
-        ]
-
-    def _flag(self, name: str) -> bool:
-        value = self._given.get(name, "false").lower()
-        if value not in ("true", "false"):
-            raise ConfigError(f"{name} is {value[:40]!r}; it must be true or false")
-        return value == "true"
-
-    def _number(self, name: str, low: int, high: int) -> int | None:
-        if (value := self._given.get(name)) is None:
-            return None
-        if not (value.isdecimal() and len(value) < 10 and low <= int(value) <= high):
-            raise ConfigError(f"{name} is {value[:40]!r}; it must be {low} to {high}")
-        return int(value)
-
-    def _endpointing(self) -> int | None:
-        """Milliseconds; None: pauses are not told."""
-        match self._given.get("endpointing", "true").lower():
-            case "false":
-                return None
-            case "true":
-                return SessionConfig().hangover_ms
-            case _:
-                return self._number("endpointing", 0, 10_000)
-
-    def _audio(self) -> AudioFormat | None:
-        """None: the audio is in a container, or WAV."""
-        rate, channels = self._number("sample_rate", 1, 1_000_000), self._number("channels", 1, 100) or 1
-        if channels > 1 and self._flag("multichannel"):
-            raise ConfigError("multichannel is not supported; without it channels are averaged to one")
-        encoding = self._given.get("encoding")
-        if encoding is None or encoding in _CONTAINED:
-            return None
-        if encoding not in _ENCODINGS:
-            known = ", ".join((*_ENCODINGS, *_CONTAINED))
-            raise ConfigError(f"encoding {encoding[:40]!r} is not supported; {known} are")
-        if rate is None:
-            raise ConfigError("sample_rate is required when encoding is given")
-        return AudioFormat(encoding=_ENCODINGS[encoding], sample_rate=rate, channels=channels)
 
 
 class _Command(msgspec.Struct):
@@ -106,7 +36,7 @@ class DeepgramStream(WebSocketStream):
     forgives = frozenset({Code.TRUNCATED_SAMPLE, Code.AUDIO_TOO_SHORT, Code.ENCODER_FAILED})
 
     def __init__(self, name: str, websocket: WebSocket, seat: Seat) -> None:
-        self._query = _Query(websocket)
+        self._query = shapes.Query(websocket.query_params)
         super().__init__(name, websocket, seat)
         self.idle_timeout_s = min(SILENCE_S, seat.settings.idle_timeout_s)
         self._id = str(uuid.uuid4())
@@ -235,7 +165,8 @@ class DeepgramStream(WebSocketStream):
         asked = final and self._finalizing
         if final:
             self._told_s, self._finalizing = end, False
-        alternative = {"transcript": text, "confidence": round(confidence, 3), "words": [_word(word) for word in words]}
+        alternative = {"transcript": text, "confidence": round(confidence, 3), "words": shapes.words(words)}
+        info = self.recognizer.info
         self._say(
             topic,
             type="Results",
@@ -246,7 +177,11 @@ class DeepgramStream(WebSocketStream):
             speech_final=ended,
             from_finalize=asked,
             channel={"alternatives": [alternative]},
-            metadata={"request_id": self._id, "model_info": self._model(), "model_uuid": self._model_id()},
+            metadata={
+                "request_id": self._id,
+                "model_info": shapes.model_info(info),
+                "model_uuid": shapes.model_id(info),
+            },
         )
 
     def _look_for_utterance_end(self) -> None:
@@ -257,15 +192,8 @@ class DeepgramStream(WebSocketStream):
         self._say(type="UtteranceEnd", channel=[0, 1], last_word_end=last)
 
     def goodbye(self) -> None:
-        self._say(
-            type="Metadata",
-            transaction_key="deprecated",
-            request_id=self._id,
-            sha256=self._sum.hexdigest(),
-            created=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            duration=self._audio_s,
-            channels=self._channels,
-        )
+        about = shapes.metadata(self._id, self._sum.hexdigest(), self._audio_s, self._channels)
+        self._say(type="Metadata", **about)
 
     def complaint(self, error: events.Error) -> str | None:
         if error.code == Code.IDLE_TIMEOUT:
@@ -283,21 +211,12 @@ class DeepgramStream(WebSocketStream):
 
     @staticmethod
     def refused(code: Code, why: str | None = None) -> Response:
-        said = why or WHY[code]
-        body = {"err_code": _REFUSALS.get(code, code), "err_msg": said, "request_id": str(uuid.uuid4())}
-        return JSONResponse(body, REFUSED.get(code, 400), {"dg-error": said, **headers(code)})
+        return shapes.refusal(code, why)
 
     def _object(self, message: str) -> None:
         """The connection stays open."""
         why = "Could not deserialize last text message: unknown or malformed"
         self._say(type="Error", variant="SchemaError", description=why, message=message)
-
-    def _model(self) -> dict[str, str]:
-        info = self.recognizer.info
-        return {"name": info.name, "version": info.language or "-", "arch": "wav2vec2-ctc"}
-
-    def _model_id(self) -> str:
-        return str(uuid.uuid5(uuid.NAMESPACE_URL, self.recognizer.info.name))
 
     def _say(self, topic: int | None = None, /, **message: Any) -> None:
         self.say(_json(message), topic)
@@ -308,16 +227,6 @@ def _parse(text: str) -> _Command | None:
         return msgspec.json.decode(text, type=_Command)
     except msgspec.DecodeError:
         return None
-
-
-def _word(word: events.Word) -> dict[str, Any]:
-    return {
-        "word": word.word.lower(),
-        "start": word.start,
-        "end": word.end,
-        "confidence": word.confidence,
-        "punctuated_word": word.word,
-    }
 
 
 def _json(message: dict[str, Any]) -> str:

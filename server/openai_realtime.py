@@ -13,32 +13,25 @@ from collections.abc import Mapping
 from typing import Any, Final, cast
 
 import msgspec
+from msgspec.structs import replace
 from starlette.responses import Response
 from starlette.websockets import WebSocket
 
 from ..streaming import events
-from ..streaming.config import AudioFormat, SessionConfig
 from ..streaming.errors import ConfigError
 from ..streaming.live import StreamSession
+from . import openai_keys
 from .admission import Seat
 from .deltas import Deltas
-from .mapping import writable
 from .messages import Code
-from .openai_shapes import error, log_probabilities, refusal, turns
+from .openai_setup import Setup, usual
+from .openai_shapes import error, log_probabilities, refusal
 from .websocket import WebSocketStream
 
 BETA: Final = "openai-beta.realtime-v1"
 LEAST_COMMIT_S: Final = 0.1
-LOGPROBS: Final = "item.input_audio_transcription.logprobs"
 _TRANSCRIPTION: Final = "conversation.item.input_audio_transcription"
 _UPDATES: Final = ("session.update", "transcription_session.update")
-_BETA_FIELDS: Final = {  # of a flat session, and where the nested one has them
-    "input_audio_format": "format",
-    "input_audio_transcription": "transcription",
-    "input_audio_noise_reduction": "noise_reduction",
-    "turn_detection": "turn_detection",
-}
-_BETA_FORMATS: Final = {"pcm16": "audio/pcm", "g711_ulaw": "audio/pcmu", "g711_alaw": "audio/pcma"}
 
 
 class _Item:
@@ -58,23 +51,11 @@ class RealtimeStream(WebSocketStream):
 
     def __init__(self, name: str, websocket: WebSocket, seat: Seat) -> None:
         super().__init__(name, websocket, seat)
+        self.idle_timeout_s = seat.settings.max_session_s  # who pushes to talk may say nothing for long
         self._beta = websocket.headers.get("openai-beta") == "realtime=v1" or BETA in websocket.scope["subprotocols"]
         self._expires = round(time.time() + seat.settings.max_session_s)
         self._count = 0  # of what has been named
-        usual = SessionConfig()
-        self._setup: dict[str, Any] = {
-            "format": {"type": "audio/pcm", "rate": 24_000},
-            "transcription": None,
-            "noise_reduction": None,
-            "turn_detection": {
-                "type": "server_vad",
-                "threshold": usual.vad_threshold,
-                "prefix_padding_ms": usual.pre_roll_ms,
-                "silence_duration_ms": usual.hangover_ms,
-            },
-        }
-        self._include: list[str] | None = None
-        self._audio, self._config = _audio(self._setup), usual
+        self._setup = usual().changed(openai_keys.settings(websocket), self.recognizer.encoder.vocabulary)
         self._stream: StreamSession | None = None
         self._begun_s = 0.0  # where its audio begins
         self._committed_s = 0.0  # where the last item ended
@@ -110,7 +91,7 @@ class RealtimeStream(WebSocketStream):
             return
         if data:
             if self._stream is None:
-                self._stream = self.begin(self._config, self._audio)
+                self._stream = self.begin(self._setup.config, self._setup.audio)
             await self.hear(data)
 
     async def _commit(self) -> None:
@@ -143,41 +124,25 @@ class RealtimeStream(WebSocketStream):
         if not isinstance(session, dict):
             self._object("session is missing", code="missing_required_parameter", param="session")
             return
-        wanted = cast(dict[str, Any], session)
         try:
-            changed = {**self._setup, **_changes(wanted)}
-            audio, config = _audio(changed), turns(changed["turn_detection"])
-            config = msgspec.structs.replace(config, hotwords=self._phrases(changed["transcription"]))
-            include = msgspec.convert(wanted.get("include", self._include), list[str] | None)
-        except (ConfigError, msgspec.ValidationError) as problem:
+            setup = self._setup.changed(cast(dict[str, Any], session), self.recognizer.encoder.vocabulary)
+        except ConfigError as problem:
             self._object(str(problem), code="invalid_value", param="session")
             return
-        if isinstance(changed["turn_detection"], dict) and changed["turn_detection"]["type"] == "server_vad":
-            changed["turn_detection"] |= {  # as it will be, not as it was wished
-                "threshold": config.vad_threshold,
-                "prefix_padding_ms": config.pre_roll_ms,
-                "silence_duration_ms": config.hangover_ms,
-            }
-        await self._change(audio, config)
-        self._setup, self._include = changed, include
+        await self._change(setup)
         self._tell_session("updated")
 
-    async def _change(self, audio: AudioFormat, config: SessionConfig) -> None:
+    async def _change(self, setup: Setup) -> None:
         """Go on with other settings. What was said before is finished, but for phrases, which change in mid-speech."""
-        only_phrases = audio == self._audio and config == msgspec.structs.replace(
-            self._config, hotwords=config.hotwords
-        )
-        if only_phrases and self._stream is not None and config.hotwords != self._config.hotwords:
-            await self._stream.set_hotwords(config.hotwords)
-        elif not only_phrases and self._stream is not None:
+        phrases, before = setup.config.hotwords, self._setup.config.hotwords
+        same = replace(self._setup.config, hotwords=phrases) == setup.config and self._setup.audio == setup.audio
+        if self._stream is not None and not same:
             await self.finish()
             self._begun_s = self._committed_s = self._received_s
             self._stream = None
-        self._audio, self._config = audio, config
-
-    def _phrases(self, transcription: object) -> tuple[str, ...]:
-        keywords = cast(dict[str, Any], transcription).get("keywords") if isinstance(transcription, dict) else None
-        return writable(msgspec.convert(keywords or [], list[str]), self.recognizer.encoder.vocabulary)
+        elif self._stream is not None and phrases != before:
+            await self._stream.set_hotwords(phrases)
+        self._setup = setup
 
     @property
     def _received_s(self) -> float:
@@ -202,7 +167,7 @@ class RealtimeStream(WebSocketStream):
 
     @property
     def _gated(self) -> bool:
-        return self._config.vad != "none"
+        return self._setup.config.vad != "none"
 
     def _begin_item(self, start: float) -> None:
         if self._item is not None:  # the second utterance of a long item does not begin another
@@ -240,14 +205,13 @@ class RealtimeStream(WebSocketStream):
             self._say(f"{_TRANSCRIPTION}.failed", item_id=item.name, content_index=0, error=why)
             return
         vocabulary = self.recognizer.encoder.vocabulary
-        wants = LOGPROBS in (self._include or ())
         self._say(
             f"{_TRANSCRIPTION}.completed",
             item_id=item.name,
             content_index=0,
             transcript=item.deltas.text,
             usage={"type": "duration", "seconds": round(end - item.start, 3)},
-            **({"logprobs": log_probabilities(item.finals, vocabulary.separator)} if wants else {}),
+            **({"logprobs": log_probabilities(item.finals, vocabulary.separator)} if self._setup.logprobs else {}),
         )
 
     def forgives_error(self, problem: events.Error) -> bool:
@@ -274,19 +238,8 @@ class RealtimeStream(WebSocketStream):
         return self._event("error", error={**error(text, **fields), "event_id": asked})
 
     def _tell_session(self, what: str) -> None:
-        shown: dict[str, Any] = {
-            "id": f"sess_{self.name}",
-            "object": "realtime.transcription_session",
-            "expires_at": self._expires,
-            "include": self._include,
-        }
-        if self._beta:
-            flat = {name: self._setup[field] for name, field in _BETA_FIELDS.items()}
-            kinds = {new: old for old, new in _BETA_FORMATS.items()}
-            flat["input_audio_format"] = kinds[self._setup["format"]["type"]]
-            self._say(f"transcription_session.{what}", session={**shown, **flat, "client_secret": None})
-        else:
-            self._say(f"session.{what}", session={"type": "transcription", **shown, "audio": {"input": self._setup}})
+        kind = "transcription_session" if self._beta else "session"
+        self._say(f"{kind}.{what}", session=self._setup.told(self.name, self._expires, beta=self._beta))
 
     def _name(self, kind: str) -> str:
         self._count += 1
@@ -306,31 +259,3 @@ def _read(data: str | bytes) -> Mapping[str, Any]:
     except msgspec.DecodeError:
         return {}
     return cast(dict[str, Any], message) if isinstance(message, dict) else {}
-
-
-def _changes(session: dict[str, Any]) -> dict[str, Any]:
-    """The fields of `audio.input` that a session in either shape sets. Raises `ValidationError`."""
-    nested = msgspec.convert(session.get("audio") or {}, dict[str, Any]).get("input")
-    found = msgspec.convert(nested or {}, dict[str, Any])
-    flat = {field: session[name] for name, field in _BETA_FIELDS.items() if name in session}
-    if isinstance(kind := flat.get("format"), str):
-        flat["format"] = {"type": _BETA_FORMATS.get(kind, kind)}
-    known = {**flat, **{field: value for field, value in found.items() if field in _BETA_FIELDS.values()}}
-    if known.get("format", 0) is None:
-        del known["format"]
-    return known
-
-
-def _audio(settings: dict[str, Any]) -> AudioFormat:
-    form = msgspec.convert(settings["format"], dict[str, Any])
-    match form.get("type"):
-        case "audio/pcm":
-            return AudioFormat(sample_rate=msgspec.convert(form.setdefault("rate", 24_000), int))
-        case "audio/pcmu":
-            return AudioFormat(encoding="mulaw", sample_rate=8_000)
-        case "audio/pcma":
-            return AudioFormat(encoding="alaw", sample_rate=8_000)
-        case other:
-            raise ConfigError(
-                f"audio format {str(other)[:40]!r} is not supported; audio/pcm, audio/pcmu, audio/pcma are"
-            )

@@ -127,7 +127,7 @@ class Watching(StreamingResponse):
     """One viewer's answer; it counts as long as it lasts."""
 
     def __init__(self, sharing: Sharing, shared: Shared, last_event_id: str) -> None:
-        seen = int(last_event_id) if last_event_id.isdecimal() else 0
+        seen = int(last_event_id) if last_event_id.isdecimal() and len(last_event_id) < 16 else 0
         headers = {"cache-control": "no-store", "x-content-type-options": "nosniff", "x-accel-buffering": "no"}
         super().__init__(shared.watch(seen), headers=headers, media_type="text/event-stream")
         self._sharing = sharing

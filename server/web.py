@@ -18,10 +18,9 @@ import uvicorn
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from .admission import Admission
-from .app import create_app
+from .app import UPLOADS, create_app
 from .connections import limited
 from .models import Models
-from .openai_http import UPLOADS
 from .reload import Load, Reloader, Reread
 from .sessions import Sessions
 from .settings import ServerSettings

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -50,19 +50,14 @@ def test_livekit_and_deepgram(server: RunningServer, samples: Samples):
     async def scene() -> list[str]:
         async with aiohttp.ClientSession() as session:
             place = f"http://127.0.0.1:{server.port}/v1/listen"
-            return await livekit(
-                deepgram.STT(base_url=place, api_key="any", http_session=session, endpointing_ms=600),
-                samples,
-                16_000,
-                2,
-            )
+            stt = deepgram.STT(base_url=place, api_key="any", http_session=session, endpointing_ms=600)
+            return await livekit(stt, samples, 16_000, 2)
 
     assert asyncio.run(scene()) == [final.text for final in natively(server, samples.tobytes())]
 
 
 def test_livekit_and_openai(server: RunningServer, samples: Samples):
     pytest.importorskip("livekit.plugins.openai", reason="livekit-plugins-openai is not installed")
-    import aiohttp
     from livekit.agents import utils
     from livekit.plugins import openai
 

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import math
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -41,6 +42,12 @@ UTTERANCE = [
 @pytest.fixture(scope="module")
 def server(recognizer: Recognizer) -> Iterator[RunningServer]:
     with running_server(recognizer) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def guarded(recognizer: Recognizer) -> Iterator[RunningServer]:
+    with running_server(recognizer, ServerSettings(token="s3cret")) as server:
         yield server
 
 
@@ -97,11 +104,11 @@ def transcripts(heard: list[Message]) -> list[str]:
     return [message["transcript"] for message in heard if message["type"] == COMPLETED]
 
 
-def test_the_official_client(recognizer: Recognizer, server: RunningServer, two: bytes):
+def test_the_official_client(guarded: RunningServer, server: RunningServer, two: bytes):
     openai = pytest.importorskip("openai", reason="openai, the official client, is not installed")
     heard: list[Any] = []
 
-    async def scene(guarded: RunningServer) -> None:
+    async def scene() -> None:
         client = openai.AsyncOpenAI(base_url=f"http://127.0.0.1:{guarded.port}/v1", api_key="s3cret")
         async with client.realtime.connect(extra_query={"intent": "transcription"}) as connection:
             heard.append(await connection.recv())
@@ -124,8 +131,7 @@ def test_the_official_client(recognizer: Recognizer, server: RunningServer, two:
             while [event.type for event in heard].count(COMPLETED) < 2:
                 heard.append(await connection.recv())
 
-    with running_server(recognizer, ServerSettings(token="s3cret")) as guarded:
-        asyncio.run(scene(guarded))
+    asyncio.run(scene())
     native = at_24k(server, two)
     plain = [event.to_dict() for event in heard]
     assert kinds(plain) == ["session.created", "session.updated", *UTTERANCE * 2]
@@ -264,6 +270,7 @@ def test_keywords_are_listened_for(server: RunningServer, one: bytes):
         ('{"type":"input_audio_buffer.append"}', "invalid_value", "audio"),
         ('{"type":"session.update"}', "missing_required_parameter", "session"),
         ('{"type":"session.update","session":{"audio":7}}', "invalid_value", "session"),
+        ('{"type":"session.update","session":{"include":7}}', "invalid_value", "session"),
         (
             '{"type":"session.update","session":{"audio":{"input":{"format":{"type":"mp3"}}}}}',
             "invalid_value",
@@ -288,20 +295,55 @@ def test_mistakes_are_told_and_the_session_goes_on(
     assert transcripts(heard) == [final.text for final in at_24k(server, one[:48_000], vad="none")] or [""]
 
 
-def test_pages_show_their_key_in_a_subprotocol(recognizer: Recognizer):
-    async def scene(server: RunningServer, *offered: str) -> tuple[str | None, str]:
+def test_pages_show_their_key_in_a_subprotocol(guarded: RunningServer):
+    key = "openai-insecure-api-key.s3cret"
+    assert opened(guarded, "realtime", key) == ("realtime", "session.created")
+    assert opened(guarded, "realtime", key, "openai-beta.realtime-v1")[1] == "transcription_session.created"
+    with pytest.raises(InvalidStatus) as refusal:
+        opened(guarded, "realtime", "openai-insecure-api-key.other")
+    assert refusal.value.response.status_code == 401
+    assert json.loads(refusal.value.response.body or b"")["error"]["code"] == "invalid_api_key"
+
+
+def opened(server: RunningServer, *offered: str) -> tuple[str | None, str]:
+    """What is agreed on, and the first message."""
+
+    async def scene() -> tuple[str | None, str]:
         async with dial(f"ws://127.0.0.1:{server.port}/v1/realtime?model=any", subprotocols=offered) as websocket:
             return websocket.subprotocol, json.loads(await websocket.recv())["type"]
 
-    with running_server(recognizer, ServerSettings(token="s3cret")) as server:
-        key = "openai-insecure-api-key.s3cret"
-        assert asyncio.run(scene(server, "realtime", key)) == ("realtime", "session.created")
-        beta = asyncio.run(scene(server, "realtime", key, "openai-beta.realtime-v1"))
-        assert beta == ("realtime", "transcription_session.created")
-        with pytest.raises(InvalidStatus) as refusal:
-            asyncio.run(scene(server, "realtime", "openai-insecure-api-key.other"))
-    assert refusal.value.response.status_code == 401
-    assert json.loads(refusal.value.response.body or b"")["error"]["code"] == "invalid_api_key"
+    return asyncio.run(scene())
+
+
+def test_ephemeral_keys_by_the_official_client(guarded: RunningServer):
+    openai = pytest.importorskip("openai", reason="openai, the official client, is not installed")
+    place = f"http://127.0.0.1:{guarded.port}/v1"
+    owner = openai.OpenAI(base_url=place, api_key="s3cret", max_retries=0)
+    wanted = {"format": {"type": "audio/pcmu"}, "turn_detection": None}
+    secret = owner.realtime.client_secrets.create(session={"type": "transcription", "audio": {"input": wanted}})
+    assert secret.value.startswith("ek_")
+    assert 0 < secret.expires_at - time.time() <= 31
+    assert secret.session.audio.input.turn_detection is None
+
+    async def page(key: str) -> Any:
+        client = openai.AsyncOpenAI(base_url=place, api_key=key)
+        async with client.realtime.connect(extra_query={"intent": "transcription"}) as connection:
+            return (await connection.recv()).to_dict()["session"]["audio"]["input"]
+
+    assert asyncio.run(page(secret.value)) == {**wanted, "transcription": None, "noise_reduction": None}
+    with pytest.raises(InvalidStatus, match="401"):  # it was good for one session
+        asyncio.run(page(secret.value))
+    of_beta = owner.beta.realtime.transcription_sessions.create(input_audio_format="g711_alaw")
+    assert of_beta.input_audio_format == "g711_alaw"
+    key = of_beta.client_secret.value
+    with pytest.raises(InvalidStatus, match="400"):
+        opened(guarded, "realtime", f"openai-insecure-api-key.{key}x")
+    assert opened(guarded, "realtime", f"openai-insecure-api-key.{key}") == ("realtime", "session.created")
+    for session in ({"audio": {"input": {"format": {"type": "mp3"}}}}, {"more": "x" * 5_000}):
+        with pytest.raises(openai.BadRequestError):
+            owner.realtime.client_secrets.create(session=session)
+    with pytest.raises(openai.AuthenticationError):
+        owner.with_options(api_key="wrong").realtime.client_secrets.create()
 
 
 def test_clients_that_leave_and_a_server_that_stops(recognizer: Recognizer, one: bytes):

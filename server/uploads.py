@@ -1,0 +1,182 @@
+"""A file in one HTTP request, through the same sessions as live audio, so its text is the same: what the dialects that
+take files share.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import ClassVar, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from starlette.datastructures import UploadFile
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Message
+
+from ..streaming import events
+from ..streaming.config import AudioFormat, SessionConfig
+from ..streaming.errors import AudioError, ConfigError, XlsrLiveError
+from ..streaming.live import StreamSession
+from .admission import Admission, Seat
+from .containers import open_media
+from .messages import Code, ProtocolError
+from .refusals import WHY
+from .stats import Tally
+from .tokens import Client
+
+_PIECE: Final = 1 << 20
+
+
+class Upload(ABC):
+    """One request. It has its place among the sessions as a stream has; a server that stops lets it finish."""
+
+    dialect: ClassVar[str]  # its name in the numbers
+    file: UploadFile  # there after `read`
+
+    def __init__(self, name: str, request: Request, admission: Admission, client: Client) -> None:
+        self.name = name
+        self.recognizer = admission.models.current  # another in `entered`, if the model has been changed by then
+        self.audio = AudioFormat()  # of the file
+        self.audio_s = 0.0
+        self._request = request
+        self._admission = admission
+        self._client = client
+        self._settings = admission.settings
+        self._task: asyncio.Task[Response] | None = None
+
+    # ── what a dialect is ──
+
+    @abstractmethod
+    async def read(self, request: Request) -> None:
+        """Take the request. Raises `ProtocolError` and `ConfigError`."""
+
+    @abstractmethod
+    def config(self) -> SessionConfig:
+        """Of its session with `recognizer`."""
+
+    @abstractmethod
+    def result(self, finals: list[events.Final]) -> Response:
+        """The answer."""
+
+    @staticmethod
+    @abstractmethod
+    def refused(code: str, why: str | None = None) -> Response:
+        """The answer to a request that is not served."""
+
+    def stream(self) -> AsyncIterator[str] | None:
+        """The answer as events, if they are wanted as they come; `entered` is its part then."""
+        return None
+
+    # ── what is the same for all ──
+
+    def shut_down(self) -> None:  # noqa: B027
+        """All of its audio is here: it goes on to its end."""
+
+    def drop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    async def answer(self) -> Response:
+        """Never raises: what goes wrong is said in the answer."""
+        try:
+            await self.read(self._bounded())
+            if (code := self._admission.refusal(self._client)) is not None:  # uploads take their time
+                raise ProtocolError(code, WHY[code])
+        except (ProtocolError, ConfigError) as error:
+            return self.refused(error.code, str(error))
+        except TimeoutError:
+            return self.refused(Code.IDLE_TIMEOUT, "the upload stood still")
+        except ClientDisconnect:
+            return self.refused(Code.BAD_MESSAGE, "the client left")
+        if (stream := self.stream()) is not None:
+            return StreamingResponse(stream, media_type="text/event-stream")
+        with self.entered() as seat:
+            self._task = asyncio.create_task(self._whole(seat))
+            leaving = asyncio.create_task(self._left())
+            try:
+                await asyncio.wait({self._task, leaving}, return_when=asyncio.FIRST_COMPLETED)
+                if not self._task.done():
+                    self._task.cancel()
+                return await self._task
+            except asyncio.CancelledError:
+                return self.refused(Code.SHUTTING_DOWN)
+            finally:
+                leaving.cancel()
+
+    @contextmanager
+    def entered(self) -> Generator[Seat]:
+        with self._admission.seated(self._client) as seat, self._admission.sessions.entered(self):
+            seat.stats.sessions[self.dialect] += 1
+            self.recognizer = seat.recognizer
+            yield seat
+
+    def _bounded(self) -> Request:
+        """The request, whose body raises `ProtocolError` when it is too large, and `TimeoutError` when it stalls."""
+        limit, taken = self._settings.max_upload_bytes, 0
+
+        async def receive() -> Message:
+            nonlocal taken
+            async with asyncio.timeout(self._settings.idle_timeout_s):
+                message = await self._request.receive()
+            taken += len(message.get("body", b""))
+            if taken > limit:
+                raise ProtocolError(Code.MESSAGE_TOO_LARGE, f"at most {limit} bytes are taken in one request")
+            return message
+
+        return Request(self._request.scope, receive)
+
+    async def _left(self) -> None:
+        while (await self._request.receive())["type"] != "http.disconnect":
+            pass
+
+    async def _whole(self, seat: Seat) -> Response:
+        try:
+            finals = [final async for final in self.finals(seat)]
+        except AudioError:
+            return self.refused(Code.BAD_AUDIO)
+        return self.result(finals)
+
+    async def finals(self, seat: Seat) -> AsyncGenerator[events.Final]:
+        """Raises `AudioError`."""
+        with tempfile.NamedTemporaryFile() as file:
+            while data := await self.file.read(_PIECE):
+                file.write(data)
+            file.flush()
+            self.audio, blocks = open_media(Path(file.name))
+            session = self.recognizer.session(self.config(), self.audio, name=self.name)
+            tally = Tally(seat.stats)
+            feeding = asyncio.create_task(_feed(session, self.audio.sample_rate, blocks, seat))
+            try:
+                async for event in session:
+                    tally.event(event)
+                    match event:
+                        case events.Final():
+                            yield event
+                        case events.SessionEnded():
+                            self.audio_s = event.audio_s
+                        case events.Error() if event.code != Code.AUDIO_TOO_SHORT:
+                            raise AudioError(event.message)
+                        case _:
+                            pass
+                await feeding
+            finally:
+                feeding.cancel()
+                await session.aclose()
+                seat.stats.dropped += session.dropped
+                with suppress(asyncio.CancelledError, XlsrLiveError):
+                    await feeding
+
+
+async def _feed(session: StreamSession, rate: int, blocks: Iterator[NDArray[np.float32]], seat: Seat) -> None:
+    try:
+        for block in blocks:
+            await session.send(block)
+            await seat.take(block.nbytes, len(block) / rate)
+    finally:
+        await session.end()
