@@ -15,7 +15,7 @@ from ..streaming.events import Event, Final, Partial
 from ..streaming.frames import SAMPLE_RATE
 from .bench.stability import edits
 from .local import load_recognizer, needs
-from .output import live_output
+from .output import Wanted, live_output
 from .packaged import Clip, load_clips
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def demo(pace: float) -> int:
         click.echo(f"A server at {server.url}, the model {recognizer.info.name} on {recognizer.info.device}.")
         volatile = "Dim words" if sys.stdout.isatty() else "Words in brackets"
         click.echo(f"{len(clips)} recordings, one after another. {volatile} may still change.\n")
-        with live_output(None, None, default="text") as shown:
+        with live_output(Wanted(), default="text") as shown:
             interrupted = asyncio.run(_play(server.url, clips, pace, shown, finals))
     if interrupted:
         return 130

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Final as Constant
 from typing import Self, TextIO
@@ -12,15 +12,18 @@ import msgspec
 
 from ..streaming.cues import Cue, CueMaker
 from ..streaming.events import Event, Final, SessionEnded, SessionStarted, Warning, Word, to_json
-from ..streaming.subtitles import VTT_HEADER, srt, vtt
+from ..streaming.subtitles import VTT_HEADER, short_clock, srt, vtt
 
 
 class Output:
     """Takes the events of one recording, or of several one after another, and writes them to `out`.
 
     Call `begin` with the name of each recording, `show` with each of its events, `close` after the last; or use it as
-    a context manager. With `several`, what is written says which recording it belongs to.
+    a context manager. With `several`, what is written says which recording it belongs to. One that is `quiet` leaves
+    warnings to another beside it.
     """
+
+    quiet = False
 
     def __init__(self, out: TextIO, *, several: bool = False) -> None:
         self._out = out
@@ -40,7 +43,7 @@ class Output:
         match event:
             case Final():
                 self.final(event)
-            case Warning():  # an error is raised at the end, and reported once there
+            case Warning() if not self.quiet:  # an error is raised at the end, and reported once there
                 print(f"{event.code}: {event.message}", file=sys.stderr, flush=True)
             case _:
                 pass
@@ -67,6 +70,41 @@ class Text(Output):
 
     def final(self, final: Final) -> None:
         self._write(f"{self._source}: {final.text}\n" if self._several else f"{final.text}\n")
+
+
+class Plain(Output):
+    """One line for each final, with the time of its first word."""
+
+    def final(self, final: Final) -> None:
+        begun = short_clock(final.words[0].start if final.words else final.start)
+        self._write(f"{self._source}: " * self._several + f"{begun}  {final.text}\n")
+
+    def note(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+
+class Together(Output):
+    """Several outputs of the same events."""
+
+    def __init__(self, outputs: Sequence[Output]) -> None:
+        super().__init__(sys.stdout)
+        self._outputs = outputs
+
+    def begin(self, source: str) -> None:
+        for output in self._outputs:
+            output.begin(source)
+
+    def show(self, event: Event) -> None:
+        for output in self._outputs:
+            output.show(event)
+
+    def note(self, text: str) -> None:
+        for output in self._outputs:
+            output.note(text)
+
+    def level(self, dbfs: float) -> None:
+        for output in self._outputs:
+            output.level(dbfs)
 
 
 class JsonLines(Output):
@@ -157,6 +195,7 @@ class Vtt(Cued):
 
 FORMATS: Constant[dict[str, Callable[..., Output]]] = {
     "text": Text,
+    "plain": Plain,
     "jsonl": JsonLines,
     "json": Json,
     "srt": Srt,

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from .devices import list_devices
+from .formats import Output, Together
 from .local import load_recognizer
 from .options import device_option, lm_option, model_options, read_token, session_config, session_options, token_option
-from .output import complain, live_output, output_options
+from .output import Wanted, beside, complain, live_output, output_options
 
 if TYPE_CHECKING:
-    from .formats import Output
     from .microphone import Microphone
     from .pump import Session
 
@@ -50,8 +50,7 @@ def mic(
     device: str | None,
     duration: float | None,
     url: str | None,
-    form: str | None,
-    output: Path | None,
+    wanted: Wanted,
     model: str,
     revision: str | None,
     language: str | None,
@@ -83,7 +82,8 @@ def mic(
                 )
             )
             opening = partial(recognizer.session, config, audio)
-        shown = stack.enter_context(live_output(form, output, meter=True))
+        others = stack.enter_context(beside(wanted, config=config, paced=True, local=not url))
+        shown = Together([stack.enter_context(live_output(wanted, meter=True)), *others])
         shown.begin(microphone.device.name)
         shown.note(f"Listening to {microphone.device.name}. Ctrl-C ends.")
         return 130 if asyncio.run(_listen(microphone, opening, duration, shown)) else 0

@@ -9,8 +9,9 @@ from typing import Any, cast
 
 import click
 
+from .formats import Together
 from .options import SERVER_URL, audio_options, read_token, session_config, session_options, token_option
-from .output import live_output, output_options
+from .output import Wanted, beside, live_output, output_options
 
 EPILOG = """\b
 Examples:
@@ -39,8 +40,7 @@ def stream(
     file: str,
     url: str,
     pace: float | None,
-    form: str | None,
-    output: Path | None,
+    wanted: Wanted,
     encoding: str,
     sample_rate: int,
     channels: int,
@@ -60,6 +60,7 @@ def stream(
 
     config, token = session_config(settings), read_token(token_file)
     piped = file == "-"
+    rate = (0.0 if piped else 1.0) if pace is None else pace
 
     async def run() -> bool:
         if piped:
@@ -69,10 +70,10 @@ def stream(
             recorded = open_audio(Path(file))
             audio = AudioFormat(sample_rate=recorded.sample_rate, channels=recorded.channels)
             blocks = file_blocks(recorded)
-        with live_output(form, output) as shown:
+        with beside(wanted, config=config, paced=rate > 0, local=False) as others, live_output(wanted) as output:
+            shown = Together([output, *others])
             shown.begin(file)
             async with connect(url, config=config, audio=audio, token=token) as session:
-                rate = (0.0 if piped else 1.0) if pace is None else pace
                 return await pump(session, paced(blocks, audio, rate), shown.show)
 
     return 130 if asyncio.run(run()) else 0

@@ -26,5 +26,12 @@ def clock(seconds: float, mark: str = ".") -> str:
     return f"{hours:02}:{minutes:02}:{secs:02}{mark}{millis:03}"
 
 
+def short_clock(seconds: float) -> str:
+    """`m:ss.t`, with hours where there are any."""
+    minutes, secs = divmod(round(seconds * 10), 600)
+    hours, minutes = divmod(minutes, 60)
+    return (f"{hours}:{minutes:02}" if hours else f"{minutes}") + f":{secs // 10:02}.{secs % 10}"
+
+
 def _times(cue: Cue, mark: str) -> str:
     return f"{clock(cue.start, mark)} --> {clock(cue.end, mark)}"

@@ -64,8 +64,9 @@ def test_every_format_by_the_official_client(server: RunningServer, two: Samples
     for form, kind in (("srt", Srt), ("vtt", Vtt)):
         out = io.StringIO()
         with kind(out) as subtitles:
+            subtitles.begin("talk.flac")
             for final in native:
-                subtitles.final(final)
+                subtitles.show(final)
         assert ask(form) == out.getvalue()
     verbose = ask("verbose_json", timestamp_granularities=["word", "segment"], language="en")
     assert (verbose.text, verbose.language) == (text, "en")
