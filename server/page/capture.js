@@ -81,7 +81,9 @@ class LiveCapture {
     capture.name = track.label;
     try {
       [capture.context, capture.source] = connected(media);
-      await capture.context.audioWorklet.addModule(new URL("capture-worklet.js", import.meta.url));
+      await capture.context.audioWorklet.addModule(new URL("capture-worklet.js", import.meta.url)).catch(() => {
+        throw new CaptureProblem("unreachable"); // the file comes from the server
+      });
       await capture.context.resume();
     } catch (error) {
       capture.stop();

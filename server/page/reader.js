@@ -24,11 +24,11 @@ export function reader() {
   }
   $("to-live").onclick = () => {
     captions.toLive();
-    $("captions").focus();
+    $("captions").focus({ preventScroll: true });
   };
   $("refit").onclick = () => {
     captions.refit();
-    $("captions").focus();
+    $("captions").focus({ preventScroll: true });
   };
   preferences($("look"), ({ mode, sentence }) => captions.look({ mode, sentence }));
   tellWords($("captions"), $("word-info"));
