@@ -26,13 +26,13 @@ PATH = "/v1/audio/transcriptions"
 
 @pytest.fixture(scope="module")
 def server(recognizer: Recognizer) -> Iterator[RunningServer]:
-    with running_server(recognizer) as server:
+    with running_server(recognizer) as server, unharmed(server):
         yield server
 
 
 @pytest.fixture(scope="module")
-def two(clip: Callable[[str], Samples]) -> Samples:
-    return np.concatenate([clip("george"), pause(1.5), clip("jackson")])
+def two(brief: Callable[[str], Samples]) -> Samples:
+    return np.concatenate([brief("george"), pause(1.5), brief("jackson")])
 
 
 @pytest.fixture(scope="module")
@@ -139,8 +139,7 @@ def test_silence_has_no_text(server: RunningServer):
     ],
 )
 def test_mistakes_have_the_shape_of_the_original(server: RunningServer, file: bytes, fields: dict[str, str]):
-    with unharmed(server):
-        answer = post(server, file, **fields)
+    answer = post(server, file, **fields)
     assert answer.status_code == 400
     assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
     assert answer.json()["error"]["type"] == "invalid_request_error"
@@ -169,9 +168,8 @@ def test_who_is_not_let_in(recognizer: Recognizer, two: Samples):
 
 def test_a_client_that_leaves_frees_its_place(server: RunningServer, two: Samples):
     request = httpx.Request("POST", f"http://x{PATH}", files={"file": ("a", as_file(np.tile(two, 8)))})
-    with unharmed(server):
-        with socket.create_connection(("127.0.0.1", server.port)) as connection:
-            lines = [f"POST {PATH} HTTP/1.1", *(f"{name}: {value}" for name, value in request.headers.items())]
-            connection.sendall("\r\n".join([*lines, "", ""]).encode() + request.read())
-            assert settles(lambda: server.sessions.count, 1)
-        assert settles(lambda: server.sessions.count, 0, within_s=10)
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        lines = [f"POST {PATH} HTTP/1.1", *(f"{name}: {value}" for name, value in request.headers.items())]
+        connection.sendall("\r\n".join([*lines, "", ""]).encode() + request.read())
+        assert settles(lambda: server.sessions.count, 1)
+    assert settles(lambda: server.sessions.count, 0, within_s=10)

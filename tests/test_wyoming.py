@@ -29,13 +29,13 @@ from wyoming.ping import Ping, Pong  # noqa: E402
 
 @pytest.fixture(scope="module")
 def server(recognizer: Recognizer) -> Iterator[RunningServer]:
-    with running_server(recognizer, ServerSettings(wyoming_port=0)) as server:
+    with running_server(recognizer, ServerSettings(wyoming_port=0)) as server, unharmed(server):
         yield server
 
 
 @pytest.fixture
-def two(clip: Callable[[str], Samples]) -> Samples:
-    return np.concatenate([clip("george"), pause(1.5), clip("jackson")])
+def two(brief: Callable[[str], Samples]) -> Samples:
+    return np.concatenate([brief("george"), pause(1.5), brief("jackson")])
 
 
 def spoken(data: bytes, rate: int = 16_000, width: int = 2, channels: int = 1) -> list[Event]:
@@ -87,8 +87,7 @@ def test_home_assistant_is_answered_within_its_second(server: RunningServer, rec
 def test_an_utterance(server: RunningServer, two: Samples):
     native = natively(server, two.tobytes())
     text = " ".join(final.text for final in native)
-    with unharmed(server):
-        heard = said(server, [Transcribe(language="en").event(), *spoken(two.tobytes())])
+    heard = said(server, [Transcribe(language="en").event(), *spoken(two.tobytes())])
     kinds = [event.type for event in heard]
     assert kinds == [
         *("transcript-start", *["transcript-chunk"] * kinds.count("transcript-chunk")),
@@ -101,12 +100,12 @@ def test_an_utterance(server: RunningServer, two: Samples):
     assert "".join(chunks) == text
 
 
-def test_one_transcript_for_each_utterance_of_a_connection(server: RunningServer, clip: Callable[[str], Samples]):
+def test_one_transcript_for_each_utterance_of_a_connection(server: RunningServer, brief: Callable[[str], Samples]):
     async def scene() -> list[str]:
         texts: list[str] = []
         async with AsyncTcpClient("127.0.0.1", server.wyoming_port or 0, read_timeout=60) as client:
             for name in ("george", "jackson"):
-                for event in (Ping("x").event(), *spoken(clip(name).tobytes())):
+                for event in (Ping("x").event(), *spoken(brief(name).tobytes())):
                     await client.write_event(event)
                 while (event := await client.read_event()) and not TranscriptStop.is_type(event.type):
                     if Pong.is_type(event.type):
@@ -115,7 +114,7 @@ def test_one_transcript_for_each_utterance_of_a_connection(server: RunningServer
                         texts.append(Transcript.from_event(event).text)
         return texts
 
-    wanted = [natively(server, clip(name).tobytes())[0].text for name in ("george", "jackson")]
+    wanted = [natively(server, brief(name).tobytes())[0].text for name in ("george", "jackson")]
     assert asyncio.run(scene()) == wanted
 
 
@@ -130,9 +129,9 @@ def test_audio_stop_alone_is_answered(server: RunningServer):
 
 @pytest.mark.parametrize(("rate", "width", "channels"), [(48_000, 4, 1), (16_000, 3, 2), (22_050, 2, 1)])
 def test_other_kinds_of_audio(
-    server: RunningServer, clip: Callable[[str], Samples], rate: int, width: int, channels: int
+    server: RunningServer, brief: Callable[[str], Samples], rate: int, width: int, channels: int
 ):
-    samples = at_rate(clip("george"), rate)
+    samples = at_rate(brief("george"), rate)
     wide = np.zeros((len(samples), 4), np.uint8)
     wide[:, 2:] = samples.view(np.uint8).reshape(-1, 2)
     data = np.repeat(wide[:, 4 - width :], channels, axis=0).tobytes()
@@ -141,8 +140,8 @@ def test_other_kinds_of_audio(
     assert transcript(said(server, events)) == native[0].text
 
 
-def test_phrases_are_favoured(server: RunningServer, clip: Callable[[str], Samples]):
-    data = clip("george").tobytes()
+def test_phrases_are_favoured(server: RunningServer, brief: Callable[[str], Samples]):
+    data = brief("george").tobytes()
     first, second = natively(server, data)[0].words[1:3]
     phrase = f"{first.word} {second.word}S"
     (boosted,) = natively(server, data, json.dumps({"type": "start", "config": {"hotwords": [phrase]}}))
@@ -166,9 +165,21 @@ def test_unknown_messages_are_skipped_with_all_they_bring(server: RunningServer)
 )
 def test_mistakes_are_errors(server: RunningServer, event: Event, code: str):
     chunk = AudioChunk(audio=bytes(700), **{"rate": 16_000, "width": 2, "channels": 1, **event.data}).event()
-    with unharmed(server):
-        heard = asyncio.run(talk(server, [event, chunk], lambda event: Error.is_type(event.type)))
+    heard = asyncio.run(talk(server, [event, chunk], lambda event: Error.is_type(event.type)))
     assert Error.from_event(heard[-1]).code == code
+
+
+def test_data_in_the_header_and_after_it_are_one(server: RunningServer):
+    async def scene() -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.wyoming_port)
+        writer.write(b'{"type":"ping","data":{"text":"header","more":1},"data_length":15}\n{"text":"data"}')
+        writer.write_eof()
+        try:
+            return await reader.read()
+        finally:
+            writer.close()
+
+    assert asyncio.run(scene()).partition(b"\n")[2] == b'{"text":"data","more":1}'
 
 
 @pytest.mark.parametrize(
@@ -187,8 +198,7 @@ def test_what_is_no_message_ends_the_connection(server: RunningServer, data: byt
         finally:
             writer.close()
 
-    with unharmed(server):
-        assert asyncio.run(scene()) == b""
+    assert asyncio.run(scene()) == b""
 
 
 def test_a_client_that_leaves_and_a_server_that_stops(recognizer: Recognizer, two: Samples):
