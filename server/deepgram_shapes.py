@@ -62,7 +62,7 @@ class Query:
     def _number(self, name: str, low: int, high: int) -> int | None:
         if (value := self._given.get(name)) is None:
             return None
-        if not (value.isdecimal() and low <= int(value) <= high):
+        if not (value.isdecimal() and len(value) < 10 and low <= int(value) <= high):
             raise ConfigError(f"{name} is {value[:40]!r}; it must be {low} to {high}")
         return int(value)
 

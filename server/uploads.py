@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 from starlette.datastructures import UploadFile
 from starlette.requests import ClientDisconnect, Request
@@ -23,8 +24,10 @@ from ..streaming import events
 from ..streaming.config import AudioFormat, SessionConfig
 from ..streaming.errors import AudioError, ConfigError, XlsrLiveError
 from ..streaming.live import StreamSession
+from ..streaming.recognizer import Recognizer
 from .admission import Admission, Seat
 from .containers import open_media
+from .mapping import writable
 from .messages import Code, ProtocolError
 from .refusals import WHY
 from .stats import Tally
@@ -37,12 +40,13 @@ class Upload(ABC):
     """One request. It has its place among the sessions as a stream has; a server that stops lets it finish."""
 
     dialect: ClassVar[str]  # its name in the numbers
-    file: UploadFile  # both are there after `read`
-    config: SessionConfig
+    file: UploadFile  # all three are there after `read`
+    config: SessionConfig  # but for hotwords
+    phrases: list[str]  # to be favoured
+    recognizer: Recognizer  # once it is `entered`
 
     def __init__(self, name: str, request: Request, admission: Admission, client: Client) -> None:
         self.name = name
-        self.recognizer = admission.recognizer
         self.audio = AudioFormat()  # of the file
         self.audio_s = 0.0
         self._request = request
@@ -110,6 +114,7 @@ class Upload(ABC):
     def entered(self) -> Generator[Seat]:
         with self._admission.seated(self._client) as seat, self._admission.sessions.entered(self):
             seat.stats.sessions[self.dialect] += 1
+            self.recognizer = seat.recognizer
             yield seat
 
     def _bounded(self) -> Request:
@@ -145,7 +150,8 @@ class Upload(ABC):
                 file.write(data)
             file.flush()
             self.audio, blocks = open_media(Path(file.name))
-            session = self.recognizer.session(self.config, self.audio, name=self.name)
+            hotwords = writable(self.phrases, self.recognizer.encoder.vocabulary)
+            session = self.recognizer.session(replace(self.config, hotwords=hotwords), self.audio, name=self.name)
             tally = Tally(seat.stats)
             feeding = asyncio.create_task(_feed(session, self.audio.sample_rate, blocks, seat))
             try:

@@ -41,7 +41,7 @@ UTTERANCE = [
 
 @pytest.fixture(scope="module")
 def server(recognizer: Recognizer) -> Iterator[RunningServer]:
-    with running_server(recognizer) as server, unharmed(server):
+    with running_server(recognizer) as server:
         yield server
 
 
@@ -398,7 +398,7 @@ def test_clients_that_leave_and_a_server_that_stops(recognizer: Recognizer, one:
             await asyncio.wrap_future(draining)
             return heard
 
-    with running_server(recognizer) as server:
+    with running_server(recognizer) as server, unharmed(server):
         heard = asyncio.run(scene(server))
     assert kinds(heard) == ["session.created", *UTTERANCE]
 
