@@ -26,7 +26,7 @@ PATH = "/v1/audio/transcriptions"
 
 @pytest.fixture(scope="module")
 def server(recognizer: Recognizer) -> Iterator[RunningServer]:
-    with running_server(recognizer) as server, unharmed(server):
+    with running_server(recognizer) as server:
         yield server
 
 
@@ -168,8 +168,9 @@ def test_who_is_not_let_in(recognizer: Recognizer, two: Samples):
 
 def test_a_client_that_leaves_frees_its_place(server: RunningServer, two: Samples):
     request = httpx.Request("POST", f"http://x{PATH}", files={"file": ("a", as_file(np.tile(two, 8)))})
-    with socket.create_connection(("127.0.0.1", server.port)) as connection:
-        lines = [f"POST {PATH} HTTP/1.1", *(f"{name}: {value}" for name, value in request.headers.items())]
-        connection.sendall("\r\n".join([*lines, "", ""]).encode() + request.read())
-        assert settles(lambda: server.sessions.count, 1)
-    assert settles(lambda: server.sessions.count, 0, within_s=10)
+    with unharmed(server):
+        with socket.create_connection(("127.0.0.1", server.port)) as connection:
+            lines = [f"POST {PATH} HTTP/1.1", *(f"{name}: {value}" for name, value in request.headers.items())]
+            connection.sendall("\r\n".join([*lines, "", ""]).encode() + request.read())
+            assert settles(lambda: server.sessions.count, 1)
+        assert settles(lambda: server.sessions.count, 0, within_s=10)

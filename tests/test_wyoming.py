@@ -29,7 +29,7 @@ from wyoming.ping import Ping, Pong  # noqa: E402
 
 @pytest.fixture(scope="module")
 def server(recognizer: Recognizer) -> Iterator[RunningServer]:
-    with running_server(recognizer, ServerSettings(wyoming_port=0)) as server, unharmed(server):
+    with running_server(recognizer, ServerSettings(wyoming_port=0)) as server:
         yield server
 
 
@@ -87,7 +87,8 @@ def test_home_assistant_is_answered_within_its_second(server: RunningServer, rec
 def test_an_utterance(server: RunningServer, two: Samples):
     native = natively(server, two.tobytes())
     text = " ".join(final.text for final in native)
-    heard = said(server, [Transcribe(language="en").event(), *spoken(two.tobytes())])
+    with unharmed(server):
+        heard = said(server, [Transcribe(language="en").event(), *spoken(two.tobytes())])
     kinds = [event.type for event in heard]
     assert kinds == [
         *("transcript-start", *["transcript-chunk"] * kinds.count("transcript-chunk")),
@@ -165,7 +166,8 @@ def test_unknown_messages_are_skipped_with_all_they_bring(server: RunningServer)
 )
 def test_mistakes_are_errors(server: RunningServer, event: Event, code: str):
     chunk = AudioChunk(audio=bytes(700), **{"rate": 16_000, "width": 2, "channels": 1, **event.data}).event()
-    heard = asyncio.run(talk(server, [event, chunk], lambda event: Error.is_type(event.type)))
+    with unharmed(server):
+        heard = asyncio.run(talk(server, [event, chunk], lambda event: Error.is_type(event.type)))
     assert Error.from_event(heard[-1]).code == code
 
 
