@@ -16,7 +16,6 @@ from ..streaming import events
 from ..streaming.config import SessionConfig
 from ..streaming.errors import ConfigError
 from . import deepgram_shapes as shapes
-from .mapping import writable
 from .messages import Code
 from .uploads import Upload
 
@@ -28,6 +27,7 @@ class Prerecorded(Upload):
         self._query = shapes.Query(request.query_params)
         if request.headers.get("content-type", "").startswith("application/json"):
             raise ConfigError("nothing is fetched from addresses; send the audio itself")
+        self.config, self.phrases = SessionConfig(), self._query.phrases
         self.file = UploadFile(cast(BinaryIO, tempfile.SpooledTemporaryFile(1 << 20)))  # noqa: SIM115  goes with this
         digest = hashlib.sha256()
         async for piece in request.stream():
@@ -35,9 +35,6 @@ class Prerecorded(Upload):
             await self.file.write(piece)
         await self.file.seek(0)
         self._sum = digest.hexdigest()
-
-    def config(self) -> SessionConfig:
-        return SessionConfig(hotwords=writable(self._query.phrases, self.recognizer.encoder.vocabulary))
 
     @staticmethod
     def refused(code: str, why: str | None = None) -> Response:

@@ -14,9 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from ..streaming import cues, events, subtitles
-from ..streaming.config import SessionConfig
 from ..streaming.errors import AudioError, ConfigError
-from .mapping import writable
 from .messages import Code, ProtocolError
 from .openai_shapes import log_probabilities, refusal, turns
 from .uploads import Upload
@@ -45,19 +43,11 @@ class Transcription(Upload):
         if self._format not in FORMATS:
             raise ProtocolError(Code.BAD_MESSAGE, f"response_format must be one of {', '.join(FORMATS)}")
         self._streams = str(form.get("stream", "")).lower() == "true"
-        self._language = str(form.get("language") or self.recognizer.info.language or "unknown")
+        self._language = str(form.get("language") or "")
         self._wants = {str(value) for value in _list(form, "timestamp_granularities")}
         self._logprobs = "logprobs" in _list(form, "include")
-        self._keywords = [str(word) for word in _list(form, "keywords")]
-        self._turns = turns(_strategy(form))
-
-    def config(self) -> SessionConfig:
-        hotwords = writable(self._keywords, self.recognizer.encoder.vocabulary)
-        return msgspec.structs.replace(self._turns, hotwords=hotwords)
-
-    @property
-    def _separator(self) -> str:
-        return self.recognizer.encoder.vocabulary.separator
+        self.phrases = [str(each) for each in _list(form, "keywords")]
+        self.config = turns(_strategy(form))
 
     @staticmethod
     def refused(code: str, why: str | None = None) -> Response:
@@ -81,6 +71,10 @@ class Transcription(Upload):
                 return
             text = self._separator.join(final.text for final in said)
             yield _event("transcript.text.done", text=text, **self._sure(said))
+
+    @property
+    def _separator(self) -> str:
+        return self.recognizer.encoder.vocabulary.separator
 
     def _sure(self, finals: list[events.Final]) -> dict[str, Any]:
         return {"logprobs": log_probabilities(finals, self._separator)} if self._logprobs else {}
@@ -112,7 +106,7 @@ class Transcription(Upload):
     def _verbose(self, finals: list[events.Final], text: str) -> dict[str, Any]:
         body: dict[str, Any] = {
             "task": "transcribe",
-            "language": self._language,
+            "language": self._language or self.recognizer.info.language or "unknown",
             "duration": self.audio_s,
             "text": text,
         }

@@ -30,7 +30,7 @@ async def issue(request: Request, admission: Admission, *, beta: bool) -> Respon
         asked = msgspec.json.decode(await _body(request), type=dict[str, Any])
         session = asked if beta else msgspec.convert(asked.get("session") or {}, dict[str, Any])
         setup = usual().changed(session, admission.models.current.encoder.vocabulary)
-    except (ConfigError, msgspec.DecodeError) as error:
+    except (ConfigError, RecursionError, ValueError) as error:  # msgspec's are ValueErrors
         return refusal(Code.BAD_MESSAGE, str(error))
     if (ticket := admission.access.tickets.issue(client)) is None:
         return refusal(Code.TOO_MANY_TICKETS)
@@ -47,7 +47,7 @@ def settings(connection: HTTPConnection) -> dict[str, Any]:
     _, _, coded = (ephemeral(connection) or "").partition(".")
     try:
         return msgspec.json.decode(urlsafe_b64decode(coded + "=" * (-len(coded) % 4)) or b"{}", type=dict[str, Any])
-    except ValueError:  # msgspec.DecodeError is one
+    except (RecursionError, ValueError):
         raise ConfigError("the key is damaged") from None
 
 

@@ -55,7 +55,9 @@ class RealtimeStream(WebSocketStream):
         self._beta = websocket.headers.get("openai-beta") == "realtime=v1" or BETA in websocket.scope["subprotocols"]
         self._expires = round(time.time() + seat.settings.max_session_s)
         self._count = 0  # of what has been named
-        self._setup = usual().changed(openai_keys.settings(websocket), self.recognizer.encoder.vocabulary)
+        self._setup = usual()
+        if settings := openai_keys.settings(websocket):
+            self._setup = self._setup.changed(settings, self.recognizer.encoder.vocabulary)
         self._stream: StreamSession | None = None
         self._begun_s = 0.0  # where its audio begins
         self._committed_s = 0.0  # where the last item ended
@@ -256,6 +258,6 @@ def _read(data: str | bytes) -> Mapping[str, Any]:
     """A message; nothing if it is none."""
     try:
         message = msgspec.json.decode(data)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):  # the latter: of a binary message
         return {}
     return cast(dict[str, Any], message) if isinstance(message, dict) else {}

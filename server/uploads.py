@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 from starlette.datastructures import UploadFile
 from starlette.requests import ClientDisconnect, Request
@@ -23,8 +24,10 @@ from ..streaming import events
 from ..streaming.config import AudioFormat, SessionConfig
 from ..streaming.errors import AudioError, ConfigError, XlsrLiveError
 from ..streaming.live import StreamSession
+from ..streaming.recognizer import Recognizer
 from .admission import Admission, Seat
 from .containers import open_media
+from .mapping import writable
 from .messages import Code, ProtocolError
 from .refusals import WHY
 from .stats import Tally
@@ -37,11 +40,13 @@ class Upload(ABC):
     """One request. It has its place among the sessions as a stream has; a server that stops lets it finish."""
 
     dialect: ClassVar[str]  # its name in the numbers
-    file: UploadFile  # there after `read`
+    file: UploadFile  # all three are there after `read`
+    config: SessionConfig  # but for hotwords
+    phrases: list[str]  # to be favoured
+    recognizer: Recognizer  # once it is `entered`
 
     def __init__(self, name: str, request: Request, admission: Admission, client: Client) -> None:
         self.name = name
-        self.recognizer = admission.models.current  # another in `entered`, if the model has been changed by then
         self.audio = AudioFormat()  # of the file
         self.audio_s = 0.0
         self._request = request
@@ -55,10 +60,6 @@ class Upload(ABC):
     @abstractmethod
     async def read(self, request: Request) -> None:
         """Take the request. Raises `ProtocolError` and `ConfigError`."""
-
-    @abstractmethod
-    def config(self) -> SessionConfig:
-        """Of its session with `recognizer`."""
 
     @abstractmethod
     def result(self, finals: list[events.Final]) -> Response:
@@ -149,7 +150,8 @@ class Upload(ABC):
                 file.write(data)
             file.flush()
             self.audio, blocks = open_media(Path(file.name))
-            session = self.recognizer.session(self.config(), self.audio, name=self.name)
+            hotwords = writable(self.phrases, self.recognizer.encoder.vocabulary)
+            session = self.recognizer.session(replace(self.config, hotwords=hotwords), self.audio, name=self.name)
             tally = Tally(seat.stats)
             feeding = asyncio.create_task(_feed(session, self.audio.sample_rate, blocks, seat))
             try:

@@ -30,7 +30,7 @@ def server(recognizer: Recognizer) -> Iterator[RunningServer]:
 def test_the_example_prints_what_is_said(
     example: str,
     server: RunningServer,
-    clip: Callable[[str], Samples],
+    brief: Callable[[str], Samples],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -38,10 +38,10 @@ def test_the_example_prints_what_is_said(
     for needed in re.findall(r"^(?:from|import) (openai|deepgram|wyoming|av)\b", example, re.MULTILINE):
         pytest.importorskip(needed, reason=f"the example needs {needed}, which is not installed")
     monkeypatch.chdir(tmp_path)
-    Path("talk.wav").write_bytes(as_file(clip("george")))
+    Path("talk.wav").write_bytes(as_file(brief("george")))
     for documented, port in ((8765, server.port), (2700, server.vosk_port)):
         example = example.replace(f"127.0.0.1:{documented}", f"127.0.0.1:{port}")
     example = example.replace("10300", str(server.wyoming_port))
     exec(compile(example, "example", "exec"), {"__name__": "__main__"})
     printed = " ".join(capsys.readouterr().out.split())
-    assert " ".join(final.text for final in natively(server, clip("george").tobytes())) in printed
+    assert " ".join(final.text for final in natively(server, brief("george").tobytes())) in printed

@@ -36,8 +36,8 @@ def open_server(recognizer: Recognizer) -> Iterator[RunningServer]:
 
 
 @pytest.fixture
-def two(clip: Callable[[str], Samples]) -> Samples:
-    return np.concatenate([clip("george"), pause(1.5), clip("jackson"), pause(1.5)])
+def two(brief: Callable[[str], Samples]) -> Samples:
+    return np.concatenate([brief("george"), pause(1.5), brief("jackson"), pause(1.5)])
 
 
 def address(server: RunningServer, **parameters: Any) -> str:
@@ -146,16 +146,16 @@ def test_only_finals_unless_more_is_asked_for(open_server: RunningServer, two: S
     assert heard[-1]["sha256"] == hashlib.sha256(two.tobytes()).hexdigest()
 
 
-def test_endpointing_is_the_silence_that_ends_an_utterance(open_server: RunningServer, clip: Callable[[str], Samples]):
-    samples = np.concatenate([clip("george"), pause(1.2), clip("jackson")])
+def test_endpointing_is_the_silence_that_ends_an_utterance(open_server: RunningServer, brief: Callable[[str], Samples]):
+    samples = np.concatenate([brief("george"), pause(1.2), brief("jackson")])
     heard = said(open_server, [samples.tobytes(), CLOSE], **RAW, endpointing=4_000)
     assert len(results(heard)) == 1
     heard = said(open_server, [samples.tobytes(), CLOSE], **RAW, endpointing="false")
     assert [each["speech_final"] for each in results(heard)] == [False, True]
 
 
-def test_finalize_is_answered_even_if_nothing_is_open(open_server: RunningServer, clip: Callable[[str], Samples]):
-    data, finalize = clip("george").tobytes(), '{"type":"Finalize","channel":0}'
+def test_finalize_is_answered_even_if_nothing_is_open(open_server: RunningServer, brief: Callable[[str], Samples]):
+    data, finalize = brief("george").tobytes(), '{"type":"Finalize","channel":0}'
     heard = said(open_server, [finalize, data, finalize, finalize, data, CLOSE], **RAW)
     (native,) = natively(open_server, data)
     assert [each["from_finalize"] for each in results(heard)] == [True, True, True, False]
@@ -172,8 +172,8 @@ def test_nothing_silence_and_less_than_a_frame(open_server: RunningServer):
     assert len(said(open_server, [bytes(7), CLOSE], **RAW)) == 1
 
 
-def test_phrases_may_change(open_server: RunningServer, clip: Callable[[str], Samples]):
-    data = clip("george").tobytes()
+def test_phrases_may_change(open_server: RunningServer, brief: Callable[[str], Samples]):
+    data = brief("george").tobytes()
     first, second = natively(open_server, data)[0].words[1:3]
     phrase = f"{first.word} {second.word}S"
     (boosted,) = natively(open_server, data, json.dumps({"type": "start", "config": {"hotwords": [phrase]}}))
@@ -202,6 +202,7 @@ def test_what_is_not_understood_is_said_and_the_stream_goes_on(open_server: Runn
     [
         {"encoding": "linear16"},
         {"encoding": "speex", "sample_rate": "16000"},
+        {"encoding": "звук", "sample_rate": "16000"},
         {"encoding": "linear16", "sample_rate": "fast"},
         {"encoding": "linear16", "sample_rate": "200000"},
         {"interim_results": "perhaps"},
@@ -218,6 +219,38 @@ def test_bad_parameters_are_refused(open_server: RunningServer, parameters: dict
     assert response.status_code == 400
     assert set(json.loads(response.body or b"")) == {"err_code", "err_msg", "request_id"}
     assert response.headers["dg-error"]
+
+
+def test_a_file_by_the_official_client(server: RunningServer, open_server: RunningServer, two: Samples):
+    deepgram = pytest.importorskip("deepgram", reason="deepgram-sdk, the official client, is not installed")
+    place = f"http://127.0.0.1:{server.port}"
+    environment = deepgram.DeepgramClientEnvironment(base=place, production=place, agent=place, agent_rest=place)
+    media = deepgram.DeepgramClient(api_key="s3cret", environment=environment).listen.v1.media
+    file = as_file(two, "FLAC")
+    answer = media.transcribe_file(request=file, model="nova-3", utterances=True, smart_format=True)
+    native = natively(open_server, two.tobytes())
+    (channel,) = answer.results.channels
+    (best,) = channel.alternatives
+    assert best.transcript == " ".join(final.text for final in native)
+    told = [(word.punctuated_word, word.start, word.end, word.confidence) for word in best.words]
+    assert told == words(native)
+    assert [(one.transcript, one.start, one.end, one.confidence) for one in answer.results.utterances] == [
+        (final.text, final.start, final.end, final.confidence) for final in native
+    ]
+    assert answer.metadata.duration == pytest.approx(len(two) / 16_000, abs=0.001)
+    assert answer.metadata.sha256 == hashlib.sha256(file).hexdigest()
+    assert (answer.metadata.channels, len(answer.metadata.models)) == (1, 1)
+    silence = media.transcribe_file(request=as_file(pause(1)))
+    assert (silence.results.channels[0].alternatives[0].transcript, silence.results.utterances) == ("", None)
+    with pytest.raises(deepgram.BadRequestError) as refusal:
+        media.transcribe_file(request=b"no audio")
+    assert set(refusal.value.body) == {"err_code", "err_msg", "request_id"}
+    with pytest.raises(deepgram.BadRequestError):
+        media.transcribe_url(url="https://example.org/talk.wav")
+    stranger = deepgram.DeepgramClient(api_key="wrong", environment=environment)
+    with pytest.raises(deepgram.core.api_error.ApiError) as refusal:
+        stranger.listen.v1.media.transcribe_file(request=file)
+    assert refusal.value.status_code == 401
 
 
 def test_keys_of_pages_and_programs(server: RunningServer):
@@ -258,20 +291,24 @@ def test_silence_of_the_client_has_an_end(recognizer: Recognizer):
         assert [message["type"] for message in asyncio.run(alive(server))] == ["Metadata"]
 
 
-@pytest.mark.parametrize("encoding", ["linear32", "mulaw", "wav"])
-def test_other_kinds_of_audio(open_server: RunningServer, clip: Callable[[str], Samples], encoding: str):
-    samples = at_rate(clip("george"), 24_000)
+@pytest.mark.parametrize("encoding", ["linear32", "mulaw", "alaw", "linear16", "wav"])
+def test_other_kinds_of_audio(open_server: RunningServer, brief: Callable[[str], Samples], encoding: str):
+    samples = at_rate(brief("george"), 24_000)
     match encoding:
         case "linear32":
             data = (samples / np.float32(32_768)).astype("<f4").tobytes()
             native = natively(open_server, data, '{"type":"start","encoding":"pcm_f32le","sample_rate":24000}')
-        case "mulaw":
-            data = as_file(samples, "RAW", 24_000, subtype="ULAW")
-            native = natively(open_server, data, '{"type":"start","encoding":"mulaw","sample_rate":24000}')
+        case "mulaw" | "alaw":
+            data = as_file(samples, "RAW", 24_000, subtype="ULAW" if encoding == "mulaw" else "ALAW")
+            native = natively(open_server, data, f'{{"type":"start","encoding":"{encoding}","sample_rate":24000}}')
+        case "linear16":
+            data = np.repeat(samples, 2).tobytes()  # two channels
+            native = natively(open_server, samples.tobytes(), '{"type":"start","sample_rate":24000}')
         case _:
             data = as_file(samples, "WAV", 24_000)
             native = natively(open_server, samples.tobytes(), '{"type":"start","sample_rate":24000}')
-    declared = {} if encoding == "wav" else {"encoding": encoding, "sample_rate": 24_000}
+    channels = 2 if encoding == "linear16" else 1
+    declared = {} if encoding == "wav" else {"encoding": encoding, "sample_rate": 24_000, "channels": channels}
     heard = said(open_server, [*packets(data, 4_001), CLOSE], **declared)
     assert transcripts(heard) == [final.text for final in native]
 
@@ -332,10 +369,10 @@ def test_a_client_that_leaves_without_goodbye(open_server: RunningServer, two: S
         asyncio.run(scene(recorded(two, "webm")[:5_000]))
 
 
-def test_the_server_stops(recognizer: Recognizer, clip: Callable[[str], Samples]):
+def test_the_server_stops(recognizer: Recognizer, brief: Callable[[str], Samples]):
     async def scene(server: RunningServer) -> tuple[list[Message], int | None]:
         async with dial(address(server, **RAW, interim_results="true")) as websocket:
-            await websocket.send(clip("george").tobytes())
+            await websocket.send(brief("george").tobytes())
             heard = [json.loads(await websocket.recv())]
             asyncio.run_coroutine_threadsafe(server.sessions.drain(20), server.loop)
             try:

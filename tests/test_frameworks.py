@@ -21,8 +21,8 @@ def server(recognizer: Recognizer) -> Iterator[RunningServer]:
 
 
 @pytest.fixture(scope="module")
-def samples(clip: Callable[[str], Samples]) -> Samples:
-    return np.concatenate([clip("george"), pause(1.5), clip("jackson"), pause(1.5)])
+def samples(brief: Callable[[str], Samples]) -> Samples:
+    return np.concatenate([brief("george"), pause(1.5), brief("jackson"), pause(1.5)])
 
 
 async def livekit(stt: Any, samples: Samples, rate: int, count: int) -> list[str]:

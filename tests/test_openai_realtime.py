@@ -52,14 +52,14 @@ def guarded(recognizer: Recognizer) -> Iterator[RunningServer]:
 
 
 @pytest.fixture
-def two(clip: Callable[[str], Samples]) -> bytes:
+def two(brief: Callable[[str], Samples]) -> bytes:
     """Two utterances at 24 kHz."""
-    return at_rate(np.concatenate([clip("george"), pause(1.5), clip("jackson"), pause(1.5)]), 24_000).tobytes()
+    return at_rate(np.concatenate([brief("george"), pause(1.5), brief("jackson"), pause(1.5)]), 24_000).tobytes()
 
 
 @pytest.fixture
-def one(clip: Callable[[str], Samples]) -> bytes:
-    return at_rate(clip("george"), 24_000).tobytes()
+def one(brief: Callable[[str], Samples]) -> bytes:
+    return at_rate(brief("george"), 24_000).tobytes()
 
 
 def at_24k(server: RunningServer, data: bytes, **config: Any) -> list[Any]:
@@ -198,9 +198,9 @@ def test_manual_commits(server: RunningServer, one: bytes):
 
 
 def test_a_long_item_is_one_item(server: RunningServer, one: bytes):
-    heard = said(server, [MANUAL, *appended(one * 4), COMMIT], COMPLETED)  # longer than an utterance may be
+    heard = said(server, [MANUAL, *appended(one * 8), COMMIT], COMPLETED)  # longer than an utterance may be
     assert kinds(heard)[2:] == [DELTA, "input_audio_buffer.committed", *UTTERANCE[-3:]]
-    native = at_24k(server, one * 4, vad="none")
+    native = at_24k(server, one * 8, vad="none")
     assert len(native) > 1
     assert transcripts(heard) == [" ".join(final.text for final in native)]
 
@@ -219,6 +219,18 @@ def test_silence_and_nothing(server: RunningServer):
     assert transcripts(heard) == [""]
 
 
+def test_who_pushes_to_talk_may_say_nothing_for_long(recognizer: Recognizer):
+    async def scene(server: RunningServer) -> str:
+        async with dial(f"ws://127.0.0.1:{server.port}/v1/realtime") as websocket:
+            await websocket.recv()
+            await asyncio.sleep(3 * 0.2)
+            await websocket.send(CLEAR)
+            return json.loads(await websocket.recv())["type"]
+
+    with running_server(recognizer, ServerSettings(idle_timeout_s=0.2)) as server:
+        assert asyncio.run(scene(server)) == "input_audio_buffer.cleared"
+
+
 def test_clear_forgets_what_was_not_committed(server: RunningServer, one: bytes):
     heard = said(server, [CLEAR, MANUAL, *appended(one), CLEAR, COMMIT, *appended(one), COMMIT], COMPLETED)
     assert [message["type"] for message in heard].count("input_audio_buffer.cleared") == 2
@@ -228,8 +240,8 @@ def test_clear_forgets_what_was_not_committed(server: RunningServer, one: bytes)
     assert transcripts(heard) == [final.text for final in at_24k(server, one, vad="none")]
 
 
-def test_other_settings_in_mid_stream(server: RunningServer, clip: Callable[[str], Samples], one: bytes):
-    phones = as_file(at_rate(clip("jackson"), 8_000), "RAW", 8_000, subtype="ULAW")
+def test_other_settings_in_mid_stream(server: RunningServer, brief: Callable[[str], Samples], one: bytes):
+    phones = as_file(at_rate(brief("jackson"), 8_000), "RAW", 8_000, subtype="ULAW")
     form = {"format": {"type": "audio/pcmu"}, "turn_detection": {"type": "server_vad", "silence_duration_ms": 600}}
     update = json.dumps({"type": "session.update", "session": {"audio": {"input": form}}})
     heard = said(server, [*appended(one), update, append(phones), append(b"\xff" * 8_000)], COMPLETED, 2)
@@ -292,7 +304,30 @@ def test_mistakes_are_told_and_the_session_goes_on(
     (problem,) = [each["error"] for each in heard if each["type"] == "error"]
     assert (problem["type"], problem["code"], problem["param"]) == ("invalid_request_error", code, param)
     assert problem["event_id"] == ("mine" if "mine" in message else None)
-    assert transcripts(heard) == [final.text for final in at_24k(server, one[:48_000], vad="none")] or [""]
+    assert transcripts(heard) == [final.text for final in at_24k(server, one[:48_000], vad="none")]
+
+
+def test_an_item_on_which_the_model_fails(recognizer: Recognizer, one: bytes):
+    class Failing:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(recognizer.encoder, name)
+
+        def encode(self, *batch: Any) -> Any:
+            raise RuntimeError("no memory")
+
+        advance = encode
+
+    other = Recognizer(Failing(), recognizer.assets)  # type: ignore[arg-type]
+    try:
+        with running_server(other) as server:
+            heard = said(
+                server, [*appended(one[:96_000]), COMMIT], "conversation.item.input_audio_transcription.failed"
+            )
+    finally:
+        other.close()
+    assert kinds(heard)[1:] == [*UTTERANCE[:1], *UTTERANCE[2:6], heard[-1]["type"]]
+    assert heard[-1]["item_id"] == heard[1]["item_id"]
+    assert (heard[-1]["error"]["type"], heard[-1]["error"]["code"]) == ("transcription_error", "audio_unintelligible")
 
 
 def test_pages_show_their_key_in_a_subprotocol(guarded: RunningServer):
