@@ -93,7 +93,8 @@ class VoskStream(WebSocketStream):
         """There are no error messages, only the close code."""
 
     def closing(self, code: str) -> tuple[int, str]:
-        return (1001 if code == Code.SHUTTING_DOWN else 1011), code
+        number, reason = super().closing(code)
+        return (number if number in (1001, 1013) else 1011), reason
 
     def goodbye(self) -> None:
         if self._asked or self._finals:
