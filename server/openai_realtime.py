@@ -303,7 +303,7 @@ def _read(data: str | bytes) -> Mapping[str, Any]:
     """A message; nothing if it is none."""
     try:
         message = msgspec.json.decode(data)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):  # the latter: of a binary message
         return {}
     return cast(dict[str, Any], message) if isinstance(message, dict) else {}
 
