@@ -13,15 +13,17 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
 
-from hostile import Server
-from hypothesis import HealthCheck, given, settings
-from targets import TARGETS, Target
+if TYPE_CHECKING:
+    from hostile import Server
+    from targets import Target
 
 
 def asked(server: Server, target: Target, told: Counter[str], name: str) -> Callable[[], None]:
     """A test that offers up to a thousand things and counts the messages."""
+    from hypothesis import HealthCheck, given, settings
 
     @settings(max_examples=1_000, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(target.offered)
@@ -31,41 +33,48 @@ def asked(server: Server, target: Target, told: Counter[str], name: str) -> Call
     return some
 
 
-def plain(messages: int, targets: dict[str, Target]) -> None:
-    with Server() as server:
-        for name, target in targets.items():
-            told = Counter[str]()
-            begun = time.process_time()
-            some = asked(server, target, told, name)
-            while told[name] < messages / len(targets):
-                some()
-            print(f"{name}: {told[name]} messages, {time.process_time() - begun:.0f} s of CPU time", flush=True)
+def plain(server: Server, targets: dict[str, Target], messages: int) -> None:
+    for name, target in targets.items():
+        told = Counter[str]()
+        begun = time.process_time()
+        some = asked(server, target, told, name)
+        while told[name] < messages / len(targets):
+            some()
+        print(f"{name}: {told[name]} messages, {time.process_time() - begun:.0f} s of CPU time", flush=True)
 
 
-def covered(messages: int, targets: dict[str, Target]) -> None:
+def covered(server: Server, targets: dict[str, Target], messages: int) -> None:
     import atheris
 
     told = Counter[str]()
-    with Server() as server:
-        fuzzers = [asked(server, target, told, name).hypothesis.fuzz_one_input for name, target in targets.items()]
+    fuzzers: list[Any] = [asked(server, target, told, name) for name, target in targets.items()]
 
-        def take(data: bytes) -> None:
-            if data:
-                fuzzers[data[0] % len(fuzzers)](data[1:])
-            if told.total() >= messages:
-                print(f"{told.total()} messages: {dict(told)}", flush=True)
-                os._exit(0)
+    def take(data: bytes) -> None:
+        if data:
+            fuzzers[data[0] % len(fuzzers)].hypothesis.fuzz_one_input(data[1:])
+        if told.total() >= messages:
+            print(f"{told.total()} messages: {dict(told)}", flush=True)
+            os._exit(0)
 
-        atheris.instrument_all()
-        atheris.Setup([sys.argv[0], "-max_len=4096", "-len_control=0"], take)
-        atheris.Fuzz()
+    atheris.Setup([sys.argv[0], "-max_len=4096", "-len_control=0"], take)
+    atheris.Fuzz()
 
 
-if __name__ == "__main__":
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--messages", type=int, default=100_000, help="in all (default 100000)")
     parser.add_argument("--coverage", action="store_true", help="guided by coverage, with atheris")
-    parser.add_argument("--only", action="append", choices=TARGETS, help="this target; may be repeated")
+    parser.add_argument("--only", action="append", metavar="NAME", help="one of the targets; may be repeated")
     arguments = parser.parse_args()
+    if arguments.coverage:
+        import atheris
+    with atheris.instrument_imports(include=["xlsr_live"]) if arguments.coverage else nullcontext():
+        from hostile import Server
+        from targets import TARGETS
     chosen = {name: TARGETS[name] for name in arguments.only or TARGETS}
-    (covered if arguments.coverage else plain)(arguments.messages, chosen)
+    with Server() as server:
+        (covered if arguments.coverage else plain)(server, chosen, arguments.messages)
+
+
+if __name__ == "__main__":
+    main()

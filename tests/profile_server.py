@@ -36,7 +36,7 @@ from xlsr_live.streaming.events import from_json
 from xlsr_live.streaming.frames import frames, ms
 from xlsr_live.streaming.live import StreamSession
 from xlsr_live.streaming.vocabulary import Vocabulary
-from xlsr_live.streaming.windows import Reuse
+from xlsr_live.streaming.windows import Recall, Reuse
 from xlsr_live.streaming.xlsr import ModelInfo
 
 SILENCE = 0.4  # share of the audio, beside the pauses that speakers make
@@ -102,7 +102,9 @@ class TalkativeEncoder:
     def fits(self, samples: int, others: Sequence[int]) -> bool:
         return True
 
-    def encode(self, batch: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+    def encode(
+        self, batch: Sequence[NDArray[np.float32]], recalls: Sequence[Recall | None]
+    ) -> list[NDArray[np.float32]]:
         return [self._rows[: frames(len(samples))] for samples in batch]
 
     def fits_step(self, step: Reuse, others: Sequence[Reuse]) -> bool:

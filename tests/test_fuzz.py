@@ -21,7 +21,7 @@ def server() -> Iterator[Server]:
 def test_whatever_is_offered(name: str, server: Server):
     target = TARGETS[name]
 
-    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
     @given(target.offered)
     def all_of_it(each: Any) -> None:
         target.ask(server, each)
