@@ -30,7 +30,7 @@ from xlsr_live.streaming.recognizer import Recognizer
 
 CPU_S: Final = 5.0  # for one conversation
 CLOSES: Final = {*CLOSE.values(), 1000}
-STATUSES: Final = {*REFUSED.values(), 200, 400, 405} - {500}
+STATUSES: Final = {*REFUSED.values(), 200, 204, 400, 405} - {500}
 
 Said = str | bytes
 
@@ -72,12 +72,14 @@ class Server:
                 assert message["code"] in CLOSES, message
         return [json.dumps(json.loads(message["text"])) for message in sent if message.get("text")]
 
-    def post(self, path: str, headers: dict[bytes, bytes], body: Sequence[bytes]) -> None:
+    def request(
+        self, method: str, path: str, headers: dict[bytes, bytes], body: Sequence[bytes], query: bytes = b""
+    ) -> None:
         """One HTTP request, its body in pieces."""
         client = deque[dict[str, Any]](
             {"type": "http.request", "body": piece, "more_body": at < len(body)} for at, piece in enumerate(body, 1)
         )
-        self._run({"type": "http", "method": "POST", "path": path, "http_version": "1.1"}, b"", headers, client)
+        self._run({"type": "http", "method": method, "path": path, "http_version": "1.1"}, query, headers, client)
 
     def wyoming(self, data: bytes) -> None:
         """A client of Wyoming's that sends these bytes and leaves."""

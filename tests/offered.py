@@ -70,6 +70,17 @@ QUERY = [
     "encoding=ogg-opus&multichannel=false&ticket=x&language=en",
     "",
 ]
+PATHS = [
+    "/",
+    "/v1/stream",
+    "/v1/ticket",
+    "/v1/reload",
+    "/v1/models",
+    "/v1/listen",
+    "/v1/realtime/client_secrets",
+    "/v1/realtime/transcription_sessions",
+    "/v1/shared/x",
+]
 FORM = {
     "model": "whisper-1",
     "response_format": "verbose_json",
@@ -92,6 +103,7 @@ GRAMMAR = "<r> = (ein | zwei){1,3}\nlight: [please] turn (state: A | B) <number 
 
 DEEP = [
     "[" * 30_000,
+    '{"session":' + "[" * 3_000,
     "[" * 900 + "]" * 900,
     '{"type":"session.update","session":{"include":' + "[" * 930 + "]" * 930 + "}}",
     '{"a":' * 30_000,
@@ -172,10 +184,14 @@ def headers(draw: Callable[..., Any]) -> dict[bytes, bytes]:
         b"sec-websocket-protocol": [
             b"token, x",
             b"realtime, openai-insecure-api-key.x, openai-beta.realtime-v1",
+            b"realtime, openai-insecure-api-key.ek_x." + base64.urlsafe_b64encode(b'{"audio":{"input":{}}}'),
+            b"realtime, openai-insecure-api-key.ek_x." + base64.urlsafe_b64encode(b"[" * 2_000),
             b",,",
         ],
         b"openai-beta": [b"realtime=v1"],
         b"host": [b"localhost:8765", b""],
+        b"content-type": [b"application/json", b"audio/wav"],
+        b"last-event-id": [b"7", b"-1"],
     }
     names = draw(st.lists(st.sampled_from(list(known)), max_size=2, unique=True))
     return {name: draw(st.sampled_from(known[name]) | st.binary(max_size=9)) for name in names}

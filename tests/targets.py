@@ -54,7 +54,13 @@ def alone(offers: SearchStrategy[Any], take: Callable[[Any], object]) -> Target:
 
 
 def upload(server: Server, each: Any) -> int:
-    server.post("/v1/audio/transcriptions", *each)
+    server.request("POST", "/v1/audio/transcriptions", *each)
+    return 1
+
+
+def request(server: Server, each: Any) -> int:
+    method, path, text, query, headers = each
+    server.request(method, path, headers, [text.encode(errors="replace")], query)
     return 1
 
 
@@ -102,6 +108,16 @@ TARGETS: Final = {
     "deepgram": dialect("/v1/listen", offered.DEEPGRAM, offered.queries()),
     "openai realtime": dialect("/v1/realtime", offered.REALTIME),
     "openai uploads": Target(offered.forms(), upload),
+    "other requests": Target(
+        st.tuples(
+            st.sampled_from(["GET", "POST"]),
+            st.sampled_from(offered.PATHS),
+            offered.texts_of(offered.REALTIME),
+            offered.queries(),
+            offered.headers(),
+        ),
+        request,
+    ),
     "wyoming": Target(offered.packets(), packets),
     "hotwords": alone(_PHRASES, hotwords),
     "grammar": alone(offered.documents(offered.GRAMMAR), lambda text: Commands(text, VOCABULARY)),
