@@ -19,11 +19,11 @@ def test_whatever_happens_to_others_a_session_hears_the_same_and_nothing_is_left
     caplog.set_level(logging.ERROR, "asyncio")
     kinds = len(KINDS) - (0 if possible() else len(NEEDS_A_LINK))
     with (tmp_path / "log").open("w+") as log:
-        found = run(2 * kinds, seed=1, model=str(DIGITS), log=log)
+        found = run(42, seed=1, model=str(DIGITS), log=log)
     assert not found.problems
-    assert set(found.done.values()) == {2}
-    assert len(found.done) == kinds
-    assert found.events > 0
+    assert found.done.total() == 42
+    assert len(found.done) == kinds  # each at least once
+    assert found.events > 50  # heard beside them
 
 
 @pytest.mark.skipif(not possible(), reason="network namespaces need root, and the program ip")
