@@ -22,6 +22,7 @@ from xlsr_live.client.replay import Replay
 from xlsr_live.client.websocket import ConnectionProblem, Stream, connect
 from xlsr_live.server import native
 from xlsr_live.server.run import RunningServer, running_server
+from xlsr_live.server.settings import ServerSettings
 from xlsr_live.streaming.config import AudioFormat
 from xlsr_live.streaming.events import Error, Event, Final, SessionStarted, from_json
 from xlsr_live.streaming.recognizer import Recognizer
@@ -54,9 +55,9 @@ def test_not_a_byte_is_lost_or_doubled(seed: int):
 
 
 def test_cut_again_and_again_the_words_are_those_of_an_unbroken_connection(recognizer: Recognizer):
-    with running_server(recognizer) as server:
+    with running_server(recognizer, ServerSettings(resume_grace_s=8)) as server:
         found = asyncio.run(campaign(server, sessions=4, cuts=16, seed=1))
-        assert settles(lambda: server.sessions.count, 0)
+        assert settles(lambda: server.sessions.count, 0)  # a cut over the goodbye is waited for, that long
     assert not found.problems
     assert found.resumed >= 8  # others break while a client comes back
 
