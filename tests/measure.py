@@ -14,8 +14,8 @@ import jiwer
 import numpy as np
 import soundfile
 from checkpoints import DIGITS
-from soak import resident_mib
 from test_speech import SPEECH, listed
+from xlsr_live.client.bench.load import resident_mib
 from xlsr_live.streaming import Final, Recognizer, SessionConfig, SpeechStarted
 from xlsr_live.streaming.front import FrontEnd
 from xlsr_live.streaming.vad import FRAME, SileroVad, WebrtcVad, make_vad

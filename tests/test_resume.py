@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import Any
 
-import numpy as np
 import pytest
+from cuts import campaign, converse, cutting
 from fake_recognizer import FakeRecognizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from test_server_limits import AUDIO, get, serving
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -26,63 +22,15 @@ from xlsr_live.client.replay import Replay
 from xlsr_live.client.websocket import ConnectionProblem, Stream, connect
 from xlsr_live.server import native
 from xlsr_live.server.run import RunningServer, running_server
+from xlsr_live.server.settings import ServerSettings
 from xlsr_live.streaming.config import AudioFormat
-from xlsr_live.streaming.events import Error, Event, Final, Partial, SessionStarted, from_json
+from xlsr_live.streaming.events import Error, Event, Final, SessionStarted, from_json
 from xlsr_live.streaming.recognizer import Recognizer
-
-
-@asynccontextmanager
-async def cutting(server: RunningServer, up: Sequence[int] = (), down: Sequence[int] = ()) -> AsyncIterator[str]:
-    """The address of a way to the server whose nth connection breaks after so many bytes up or down, in mid-frame."""
-    made = 0
-
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal made
-        limits = [each[made] if made < len(each) else 1 << 60 for each in (up, down)]
-        made += 1
-        reader_up, writer_up = await asyncio.open_connection("127.0.0.1", server.port)
-
-        async def carry(source: asyncio.StreamReader, target: asyncio.StreamWriter, limit: int) -> None:
-            while limit > 0 and (data := await source.read(min(limit, 4_096))):
-                target.write(data)
-                await target.drain()
-                limit -= len(data)
-
-        ways = (reader, writer_up, limits[0]), (reader_up, writer, limits[1])
-        tasks = [asyncio.create_task(carry(*way)) for way in ways]
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for each in (writer, writer_up):
-            each.transport.abort()
-
-    proxy = await asyncio.start_server(connected, "127.0.0.1", 0)
-    async with proxy:
-        yield f"ws://127.0.0.1:{proxy.sockets[0].getsockname()[1]}/v1/stream"
 
 
 @pytest.fixture(autouse=True)
 def _without_pauses(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(client, "FIRST_PAUSE_S", 0.01)
-
-
-async def converse(url: str, packets: Sequence[bytes], audio: AudioFormat) -> tuple[list[Event], int]:
-    """Send, with a flush in the middle, and listen; events and how often the connection was made again."""
-    async with connect(url, audio=audio) as stream:
-        events = [await anext(aiter(stream))]  # before that there is no session to come back to
-
-        async def feed() -> None:
-            for number, packet in enumerate(packets):
-                await stream.send(packet)
-                if number == len(packets) // 2:
-                    await stream.flush()
-            await stream.end()
-
-        feeding = asyncio.create_task(feed())
-        events += [event async for event in stream]
-        await feeding
-        return events, stream.resumed
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -106,32 +54,12 @@ def test_not_a_byte_is_lost_or_doubled(seed: int):
     assert resumed >= 4
 
 
-@pytest.mark.parametrize("down", [[600], [1_500, 700, 900], [2_500, 3_000, 1_200, 1_000]])
-def test_the_words_are_those_of_an_unbroken_connection(
-    recognizer: Recognizer, clip: Callable[[str], NDArray[np.int16]], down: list[int]
-):
-    quiet = np.zeros(16_000, np.int16)
-    samples = np.concatenate([clip("george"), quiet, clip("nicolas"), quiet])
-    data = samples.tobytes()
-    packets = [data[at : at + 3_201] for at in range(0, len(data), 3_201)]
-
-    def told(events: list[Event]) -> list[Event]:
-        return [event for event in events if not isinstance(event, Partial | SessionStarted)]
-
-    async def scene(up: list[int], down: list[int]) -> tuple[list[Event], int]:
-        async with cutting(server, up, down) as url:
-            return await converse(url, packets, AudioFormat())
-
-    with running_server(recognizer) as server:
-        unbroken, never = asyncio.run(scene([], []))
-        broken, often = asyncio.run(scene([1 << 60] * len(down) + [50_000, 90_000], down))
-        assert settles(lambda: server.sessions.count, 0)
-    assert never == 0
-    assert often >= len(down)
-    assert told(broken) == told(unbroken)
-    for partial, later in pairwise(broken):
-        if isinstance(partial, Partial) and isinstance(later, Partial) and partial.utterance == later.utterance:
-            assert later.committed.startswith(partial.committed)
+def test_cut_again_and_again_the_words_are_those_of_an_unbroken_connection(recognizer: Recognizer):
+    with running_server(recognizer, ServerSettings(resume_grace_s=8)) as server:
+        found = asyncio.run(campaign(server, sessions=4, cuts=16, seed=1))
+        assert settles(lambda: server.sessions.count, 0)  # a cut over the goodbye is waited for, that long
+    assert not found.problems
+    assert found.resumed >= 8  # others break while a client comes back
 
 
 # ── by hand ──

@@ -63,6 +63,7 @@ SETTINGS: dict[str, Any] = {
     "max_session_bytes": 4 << 30,
     "max_session_s": 21_600.0,
     "max_unread_events": 1_000,
+    "max_viewers": 500,
     "idle_timeout_s": 60.0,
     "request_timeout_s": 10.0,
     "grace_s": 30.0,

@@ -61,11 +61,13 @@ class Account:
             "partials_total": self.left_s / LEAST_HOP_S + self.left + found["partials_coalesced_total"],
             "encoded_seconds_total": float("inf"),
         }
-        return [
-            f"{name} is {found[name]:g}, but should be {least:g}" + (f" and up to {more:g} more" if more else "")
-            for name, least in at_least.items()
-            if not least <= found[name] <= least + (more := beyond.get(name, 0.0))
-        ]
+        wrong: list[str] = []
+        for name, least in at_least.items():
+            more = beyond.get(name, 0.0)
+            if not least <= found[name] <= least + more:
+                bound = f" and at most {more:g} more" if more else ""
+                wrong.append(f"{name} is {found[name]:g}, but should be {least:g}{bound}")
+        return wrong
 
     @property
     def unexpected(self) -> list[str]:

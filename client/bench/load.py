@@ -82,6 +82,11 @@ def cpu_of(pid: int) -> float | None:
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
+def resident_mib(pid: int | str = "self") -> float:
+    """Resident memory of a process, from Linux's /proc."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
 def _look_at_gpu(load: Load) -> None:
     torch: Any = sys.modules.get("torch")  # without it in this process there is no model here
     if torch is None or not torch.cuda.is_available():

@@ -16,7 +16,7 @@ from typing import Final
 
 from ...streaming.errors import ConfigError, XlsrLiveError
 from ..local import needs, waiting
-from .load import cpu_of
+from .load import cpu_of, resident_mib
 
 STOP_S: Final = 60.0  # for the server to end in peace
 READY: Final = "xlsr-live is ready: "
@@ -33,8 +33,7 @@ class OwnServer:
     def resident_mib(self) -> float:
         """Resident memory. Raises `XlsrLiveError` if the server is gone."""
         self.check()
-        fields = Path(f"/proc/{self.process.pid}/statm").read_text().split()
-        return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+        return resident_mib(self.process.pid)
 
     def cpu_s(self) -> float:
         """Of all its threads since it started. Raises `XlsrLiveError` if the server is gone."""
