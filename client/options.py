@@ -33,6 +33,8 @@ HELP: Final = {
     "max_utterance_ms": "Longer speech is cut at its best pause.",
     "trailing_blank_ms": "After words, this long without any ends an utterance; 0: never.",
     "finals": "append: a final never revises committed text.",
+    "hold_back_ms": "Audio that must follow the newest word before it is shown.",
+    "update_ms": "Least audio between two partials.",
     "partials": "Text while it is spoken.",
     "hotwords": "A phrase to be written where it nearly was; may be repeated.",
     "lm_for": "What a language model takes part in.",

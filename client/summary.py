@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from math import inf
 from pathlib import Path
 from typing import TextIO
 
@@ -44,7 +43,7 @@ class Summary(Output):
         if self._paced:
             self._heard.events.append((time.monotonic(), event))
             if isinstance(event, SpeechEnded):
-                self._late.extend(latencies(self._heard, since=-inf, until=inf))
+                self._late.extend(latencies(self._heard))
                 self._heard.events.clear()
 
     def close(self) -> None:

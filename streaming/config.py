@@ -50,6 +50,8 @@ class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     max_utterance_ms: int = 20_000  # longer speech is cut at its best pause
     trailing_blank_ms: int = 1_600  # after words, so much without any token ends an utterance; 0: never
     finals: Literal["full", "append"] = "full"  # "append": the final never revises committed text
+    hold_back_ms: int = 160  # audio that must follow the newest word, or another word, before a partial shows it
+    update_ms: int = 200  # audio between two partials, at least
     partials: bool = True  # False: nothing is encoded before the end of an utterance, and blanks end none
     hotwords: tuple[str, ...] = ()  # phrases to be written where they nearly were: "PHRASE" or "PHRASE:BOOST"
     lm_for: Literal["finals", "all", "none"] = "finals"  # what a language model, where there is one, takes part in
@@ -74,6 +76,8 @@ class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         _check("lookahead_ms", self.lookahead_ms, 0, 5_000, "ms")
         _check("left_context_ms", self.left_context_ms, 0, 30_000, "ms")
         _check("max_utterance_ms", self.max_utterance_ms, 2_000, 60_000, "ms")
+        _check("hold_back_ms", self.hold_back_ms, 0, 2_000, "ms")
+        _check("update_ms", self.update_ms, 0, 5_000, "ms")
         _check("nbest", self.nbest, 0, 50, "")
         _check("command_score", self.command_score, 0.01, 1, "")
         _check("command_word_score", self.command_word_score, 0, 1, "")

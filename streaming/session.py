@@ -33,7 +33,8 @@ from .config import AudioFormat, Mode, SessionConfig
 from .decode import DecodedWord
 from .decoding import Assets, Decoding, Transcript
 from .errors import BacklogFull, ConfigError, SessionClosed
-from .events import Error, Event, Partial, SessionEnded, SessionStarted, SpeechEnded, SpeechStarted, Word
+from .events import Error, Event, Partial, SessionEnded, SessionStarted, SpeechEnded, SpeechStarted
+from .flicker import Steady
 from .frames import FIELD, SAMPLE_RATE, STRIDE, ms, seconds
 from .front import FrontEnd, Reason
 from .ladder import Level
@@ -88,7 +89,7 @@ class Session:
         self._ids = count(1)
         self._utterance: Utterance | None = None  # the one being worked on
         self._begun = 0
-        self._shown: tuple[Word, ...] = ()  # words of its last partial
+        self._steady = Steady(self.config)  # its partials
         self._loudness: Moments | None = None  # of the utterance before
         self._woken: int | None = None  # sample after the wake phrase, if no command has followed
         self._level = level
@@ -301,7 +302,7 @@ class Session:
             level=self._level,
             awake=self._woken is not None and start - self._woken <= ms(self.config.wake_ms),
         )
-        self._shown = ()
+        self._steady = Steady(self.config)
         lag_ms = self._lag_ms(start)
         self._events.append(
             SpeechStarted(utterance=self._begun, start=seconds(start), lag_ms=lag_ms, level=self._level)
@@ -353,15 +354,14 @@ class Session:
             *report_words(step.committed, sure[:count], utterance.start),
             *report_words(volatile, sure[count:], utterance.start, committed=False),
         )
-        if words == self._shown:
+        if (shown := self._steady.show(words, step.heard)) is None:
             return
-        self._shown = words
         self._events.append(
             Partial(
                 utterance=utterance.index,
                 committed=self._text(step.committed),
-                volatile=self._text(volatile),
-                words=words,
+                volatile=self._text(volatile[: len(shown) - count]),
+                words=shown,
                 audio_s=seconds(step.heard),
                 lag_ms=self._lag_ms(step.heard),
                 level=self._level,

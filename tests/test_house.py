@@ -58,6 +58,7 @@ PURE = (
     "cues",
     "breaks",
     "subtitles",
+    "flicker",
 )
 IMPURE = {"time", "asyncio", "threading", "socket", "torch", "transformers", "logging", "soundfile"}
 

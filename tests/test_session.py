@@ -410,7 +410,7 @@ def test_offline_mode_shows_no_partials():
 
 
 def test_a_partial_tells_its_lag_and_how_far_it_heard():
-    session = Session(VOCABULARY, SessionConfig(hop_ms=200), vad=None, normalized=False)
+    session = Session(VOCABULARY, SessionConfig(hop_ms=200, hold_back_ms=0), vad=None, normalized=False)
     encoder = FakeEncoder()
     audio = sound("AB CD EF ")
     for index, packet in enumerate(pieces(audio, [1_600] * 4)):

@@ -23,6 +23,7 @@ EPILOG = """\b
 Examples:
   xlsr-live bench accuracy
   xlsr-live bench accuracy cv-corpus/de/test.tsv --model my/xlsr-german --limit 200 --out german/
+  xlsr-live bench accuracy recordings/ --hold-back-ms 0 --hold-back-ms 160
   xlsr-live bench accuracy recordings/ --set 480,480,4000 --set 320,320,4000 --mode cached
 \b
 Live text: each recording is one utterance without a gate; what the live steps commit, against one pass
@@ -52,6 +53,14 @@ SETTINGS: Final = ("480,480,4000", "320,320,4000", "200,200,4000", "480,960,4000
     show_default=True,
     help="The gate of the sessions.",
 )
+@click.option(
+    "--hold-back-ms",
+    "hold_backs",
+    type=int,
+    multiple=True,
+    metavar="MS",
+    help="How long the newest word is held back; may be repeated. [default: that of sessions]",
+)
 @model_options
 @lm_option
 @device_option("--device")
@@ -63,6 +72,7 @@ def accuracy(
     sets: tuple[str, ...],
     modes: str | None,
     vad: str,
+    hold_backs: tuple[int, ...],
     model: str,
     revision: str | None,
     language: str | None,
@@ -89,7 +99,7 @@ def accuracy(
     ) as recognizer:
         chosen = parse_modes(modes, recognizer.info.modes)
         spelling = scoring.Spelling(recognizer.encoder.vocabulary)
-        rows = measured.rows(chosen, settings, cast(VadName, vad))
+        rows = measured.rows(chosen, settings, cast(VadName, vad), hold_backs)
         with progress(len(recordings)) as (advance, _):
             for recording in recordings:
                 samples = corpus.read_samples(recording)
@@ -135,12 +145,20 @@ def parse_modes(text: str | None, allowed: tuple[Mode, ...]) -> list[Mode]:
 def summarize(rows: list[Measured], notes: list[str]) -> list[Any]:
     """One table of live text, one of sessions."""
     from .tables import Table, percent
+    from .timing import summary
 
     def cells(row: Measured, columns: list[Callable[[Measured], str]]) -> list[str]:
         return [str(row.setting or "offline"), row.mode, *(column(row) for column in columns)]
 
     def calibration(name: str) -> Callable[[Measured], str]:
         return lambda row: f"{found.error:.3f}" if (found := row.reliabilities().get(name)) else ""
+
+    def late(name: str) -> Callable[[Measured], str]:
+        def show(row: Measured) -> str:
+            found = summary(getattr(row.late, name))
+            return f"{found['p50']:.2f}, {found['p95']:.2f}" if found["count"] else ""
+
+        return live(show)
 
     def live(show: Callable[[Measured], str]) -> Callable[[Measured], str]:
         return lambda row: show(row) if row.setting else ""
@@ -172,8 +190,11 @@ def summarize(rows: list[Measured], notes: list[str]) -> list[Any]:
             "WER of finals",
             "95 %",
             "CER",
+            "held back",
             "churn",
             "revised",
+            "shown after (s of audio, p50, p95)",
+            "committed after",
             "calibration error of finals",
             "of partials",
             "CPU s per s",
@@ -185,8 +206,11 @@ def summarize(rows: list[Measured], notes: list[str]) -> list[Any]:
                     lambda row: percent(row.final.wer),
                     lambda row: row.final.interval,
                     lambda row: percent(row.final.cer),
+                    live(lambda row: f"{row.config.hold_back_ms} ms"),
                     live(lambda row: f"{row.stability.churn:.3f}"),
                     live(lambda row: percent(row.stability.revision)),
+                    late("shown"),
+                    late("committed"),
                     calibration("finals"),
                     calibration("partials"),
                     lambda row: f"{row.session_cpu:.4f}",

@@ -19,6 +19,7 @@ from .corpus import Recording
 from .scoring import Score, Spelling, interval, rate
 from .stability import Stability, stability
 from .steps import Setting, stepped, text, timed, whole
+from .timing import Latencies, in_audio, summary
 
 
 @dataclass(slots=True)
@@ -62,6 +63,7 @@ class Measured:
     live: Texts = field(default_factory=Texts)  # each recording one utterance; offline: one pass over it
     final: Texts = field(default_factory=Texts)  # of sessions, through the gate
     stability: Stability = field(default_factory=Stability)
+    late: Latencies = field(default_factory=Latencies)  # of words of sessions, on the clock of the audio
     finals: Told = field(default_factory=Told)  # words of sessions and how sure they are told to be
     partials: Told = field(default_factory=Told)
     recordings: list[Recording] = field(default_factory=list[Recording])
@@ -107,6 +109,8 @@ class Measured:
             "words": asdict(self.stability),
             "churn": self.stability.churn,
             "revised": self.stability.revision,
+            "shown_after_s": summary(self.late.shown),
+            "committed_after_s": summary(self.late.committed),
             "calibration": {name: _bins(found) for name, found in self.reliabilities().items()},
             "encoder_cpu_per_s": self.encoder_cpu,
             "encoder_wall_per_s": self.encoder[1] / self.seconds,
@@ -128,8 +132,11 @@ class Measured:
         }
 
 
-def rows(modes: Sequence[Mode], settings: Sequence[Setting], vad: VadName) -> list[Measured]:
-    """A row for each setting and live mode, and one for offline."""
+def rows(
+    modes: Sequence[Mode], settings: Sequence[Setting], vad: VadName, hold_backs: Sequence[int] = ()
+) -> list[Measured]:
+    """A row for each setting, live mode and time that the newest word is held back, and one for offline."""
+    default = SessionConfig()
     found = [
         Measured(
             mode,
@@ -140,8 +147,10 @@ def rows(modes: Sequence[Mode], settings: Sequence[Setting], vad: VadName) -> li
                 hop_ms=setting.hop,
                 lookahead_ms=setting.lookahead,
                 left_context_ms=setting.left,
+                hold_back_ms=hold_back,
             ),
         )
+        for hold_back in hold_backs or (default.hold_back_ms,)
         for setting in settings
         for mode in modes
         if mode != "offline"
@@ -170,6 +179,7 @@ def measure(
         row.encoder = row.encoder[0] + taken[0], row.encoder[1] + taken[1]
         row.session += cpu
         row.stability += stability(events)
+        row.late.extend(in_audio(events))
         row.live.add(spelling, recording.text, text(recognizer, run.rows))
         finals = [event.text for event in events if isinstance(event, Final)]
         row.final.add(spelling, recording.text, recognizer.encoder.vocabulary.join(finals))

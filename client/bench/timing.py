@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from math import inf
 
 import numpy as np
 
@@ -63,13 +64,36 @@ def summary(values: Sequence[float]) -> dict[str, float]:
     return {"count": len(values), "p50": p50, "p95": p95, "p99": p99, "max": most}
 
 
+def word_end(word: Word) -> float:
+    return word.end
+
+
+def in_audio(events: Iterable[Event]) -> Latencies:
+    """Of a whole session, on the clock of its audio: what a word waits for by design, with a recognizer that takes no
+    time. A final comes with the end of its utterance here.
+    """
+    heard, at = Heard(), 0.0
+    for event in events:
+        if isinstance(event, Partial):
+            at = event.audio_s
+        elif isinstance(event, Final):
+            at = event.end
+        heard.events.append((at, event))
+    return latencies(heard, cut_off=True)
+
+
 def latencies(
-    heard: Heard, *, since: float, until: float, end_of: Callable[[Word], float] = lambda word: word.end
+    heard: Heard,
+    *,
+    since: float = -inf,
+    until: float = inf,
+    end_of: Callable[[Word], float] = word_end,
+    cut_off: bool = False,
 ) -> Latencies:
     """Of words that end, and partials that come, in `[since, until)` on the clock of `heard`.
 
-    An utterance that the end of the stream cut off is left out: no listener waits for it. `end_of` gives the true end
-    of a word of a final, in seconds of the stream.
+    An utterance that the end of the stream cut off is left out, unless `cut_off`: no listener waits for it. `end_of`
+    gives the true end of a word of a final, in seconds of the stream.
     """
     found = Latencies()
     partials: list[tuple[float, Partial]] = []
@@ -83,7 +107,7 @@ def latencies(
             case Final():
                 final = at, event
             case SpeechEnded():
-                if final is not None and event.reason != "end":
+                if final is not None and (cut_off or event.reason != "end"):
                     _utterance(found, heard.begun, partials, *final, event.end, since, until, end_of)
                 partials, final = [], None
             case _:

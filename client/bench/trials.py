@@ -26,7 +26,7 @@ from .alignment import Aligned, end_of, read_alignment
 from .load import Meter
 from .streams import Material, Opening, Plan, Trial, run
 from .tables import Table
-from .timing import Latencies, latencies, summary
+from .timing import Latencies, latencies, summary, word_end
 
 MOST_RECORDINGS = 200  # held in memory, unless --limit says otherwise
 
@@ -93,8 +93,8 @@ class Bench:
             raise XlsrLiveError(trial.problem)
         found = Latencies()
         for number, heard in enumerate(trial.streams):
-            end = {"end_of": end_of(self._aligned, self._material, number)} if self._aligned else {}
-            found.extend(latencies(heard, since=trial.since, until=trial.until, **end))
+            end = end_of(self._aligned, self._material, number) if self._aligned else word_end
+            found.extend(latencies(heard, since=trial.since, until=trial.until, end_of=end))
         if not found.committed and trial.problem is None:
             raise XlsrLiveError("no word was heard in the measured time: longer --seconds, or other recordings")
         return Outcome(trial, found)
