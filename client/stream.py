@@ -11,6 +11,7 @@ import click
 
 from .options import SERVER_URL, audio_options, read_token, session_config, session_options, token_option
 from .output import live_output, output_options
+from .sharing import announcing, share_option
 
 EPILOG = """\b
 Examples:
@@ -34,6 +35,7 @@ Examples:
 @output_options("live text on a terminal, else jsonl")
 @audio_options
 @token_option
+@share_option
 @session_options
 def stream(
     file: str,
@@ -45,6 +47,7 @@ def stream(
     sample_rate: int,
     channels: int,
     token_file: Path | None,
+    share: bool,
     **settings: Any,
 ) -> int:
     """Send a recording, or raw audio on standard input (-), to a server and show what it hears.
@@ -71,8 +74,8 @@ def stream(
             blocks = file_blocks(recorded)
         with live_output(form, output) as shown:
             shown.begin(file)
-            async with connect(url, config=config, audio=audio, token=token) as session:
+            async with connect(url, config=config, audio=audio, token=token, share=share) as session:
                 rate = (0.0 if piped else 1.0) if pace is None else pace
-                return await pump(session, paced(blocks, audio, rate), shown.show)
+                return await pump(session, paced(blocks, audio, rate), announcing(url, shown.show))
 
     return 130 if asyncio.run(run()) else 0

@@ -19,7 +19,7 @@ from .capacity import capacity
 from .logs import set_up
 from .sessions import Sessions
 from .settings import ServerSettings
-from .sockets import address, listening, tls_context
+from .sockets import address, listening, page_address, tls_context
 from .tokens import load_tokens
 from .web import Server
 
@@ -57,7 +57,8 @@ def serve(settings: ServerSettings, recognizer_factory: Callable[[], Recognizer]
             limit = capacity(recognizer) if settings.max_sessions == "auto" else settings.max_sessions
 
             def ready() -> None:
-                print(f"xlsr-live is ready: {url} (model {info.name} on {info.device}, {info.dtype})", flush=True)
+                runs = f"{url} (model {info.name} on {info.device}, {info.dtype})"
+                print(f"xlsr-live is ready: {runs}; in a browser: {page_address(settings)}", flush=True)
 
             wyoming = listeners.pop("wyoming_port", None)
             server = Server(recognizer, settings, ready, limit=limit, tls=tls, wyoming=wyoming, stop_when_dead=True)

@@ -41,7 +41,7 @@ function enter(next) {
   $("start").textContent = going && next !== "finishing" ? "Stop" : "Start";
   $("start").disabled = next === "finishing";
   $("sources").disabled = going;
-  $("clear").disabled = going;
+  $("clear").hidden = going || captions.empty;
   if (!going) {
     level(0);
     $("lag").textContent = "";
@@ -161,6 +161,7 @@ function refused(problem) {
 }
 
 function heard(block) {
+  if (state === "finishing" || state === "idle") return;
   let loudest = 0;
   for (const sample of block) loudest = Math.max(loudest, Math.abs(sample));
   level(loudest ? Math.max(0, 1 + (20 * Math.log10(loudest / 32768)) / 60) : 0); // 60 dB
@@ -277,6 +278,7 @@ $("start").onclick = () => (state === "idle" ? start() : stop());
 $("clear").onclick = () => {
   captions.clear();
   base = 0;
+  $("clear").hidden = true;
 };
 $("token-form").onsubmit = (event) => {
   event.preventDefault();
