@@ -8,6 +8,7 @@ import { dial, Problem, Stream } from "./stream.js";
 const SILENT_S = 3; // of nothing but zeros: no real microphone is so quiet
 const RETRY_S = 5; // where the server does not say
 const MOST_PENDING = 600; // blocks: a minute
+const FINISH_MS = 15_000; // for the last words after Stop
 const STATES = {
   idle: "Ready",
   opening: "Waiting for the browser",
@@ -233,7 +234,9 @@ function finish() {
   if (stream) {
     enter("finishing");
     capture.stop();
-    stream.end();
+    const ending = stream;
+    ending.end();
+    setTimeout(() => stream === ending && ending.close(), FINISH_MS);
   } else {
     release();
     enter("idle");
