@@ -16,8 +16,10 @@ from .formats import Output, Together
 from .local import load_recognizer
 from .options import device_option, lm_option, model_options, read_token, session_config, session_options, token_option
 from .output import Wanted, beside, complain, live_output, output_options
+from .sharing import announcing, share_option
 
 if TYPE_CHECKING:
+    from ..streaming.events import Event
     from .microphone import Microphone
     from .pump import Session
 
@@ -44,6 +46,7 @@ Examples:
 @lm_option
 @device_option("--compute")
 @token_option
+@share_option
 @session_options
 def mic(
     listing: bool,
@@ -59,12 +62,15 @@ def mic(
     lm: str | None,
     compute: str,
     token_file: Path | None,
+    share: bool,
     **settings: Any,
 ) -> int:
     """Show what is said into the microphone, while it is said. Ctrl-C ends it and finishes the last sentence."""
     if listing:
         list_devices()
         return 0
+    if share and not url:
+        raise click.UsageError("--share needs a server: --url")
 
     from .microphone import Microphone
     from .websocket import connect
@@ -74,7 +80,7 @@ def mic(
     with closing(Microphone(device)) as microphone, ExitStack() as stack:
         audio = microphone.audio
         if url:
-            opening: Opening = partial(connect, url, config=config, audio=audio, token=token)
+            opening: Opening = partial(connect, url, config=config, audio=audio, token=token, share=share)
         else:
             recognizer = stack.enter_context(
                 load_recognizer(
@@ -86,10 +92,13 @@ def mic(
         shown = Together([stack.enter_context(live_output(wanted, meter=True)), *others])
         shown.begin(microphone.device.name)
         shown.note(f"Listening to {microphone.device.name}. Ctrl-C ends.")
-        return 130 if asyncio.run(_listen(microphone, opening, duration, shown)) else 0
+        show = announcing(url or "", shown.show)
+        return 130 if asyncio.run(_listen(microphone, opening, duration, shown, show)) else 0
 
 
-async def _listen(microphone: Microphone, opening: Opening, duration: float | None, shown: Output) -> bool:
+async def _listen(
+    microphone: Microphone, opening: Opening, duration: float | None, shown: Output, show: Callable[[Event], None]
+) -> bool:
     from .pump import pump
 
     told: set[str] = set()
@@ -104,4 +113,4 @@ async def _listen(microphone: Microphone, opening: Opening, duration: float | No
             complain(f"{microphone.device.name} gives nothing but zeros: it is muted, or this program may not use it")
 
     async with opening() as session:
-        return await pump(session, microphone.blocks(duration, level), shown.show)
+        return await pump(session, microphone.blocks(duration, level), show)

@@ -12,6 +12,7 @@ import click
 from .formats import Together
 from .options import SERVER_URL, audio_options, read_token, session_config, session_options, token_option
 from .output import Wanted, beside, live_output, output_options
+from .sharing import announcing, share_option
 
 EPILOG = """\b
 Examples:
@@ -35,6 +36,7 @@ Examples:
 @output_options("live text on a terminal, else jsonl")
 @audio_options
 @token_option
+@share_option
 @session_options
 def stream(
     file: str,
@@ -45,6 +47,7 @@ def stream(
     sample_rate: int,
     channels: int,
     token_file: Path | None,
+    share: bool,
     **settings: Any,
 ) -> int:
     """Send a recording, or raw audio on standard input (-), to a server and show what it hears.
@@ -73,7 +76,7 @@ def stream(
         with beside(wanted, config=config, paced=rate > 0, local=False) as others, live_output(wanted) as output:
             shown = Together([output, *others])
             shown.begin(file)
-            async with connect(url, config=config, audio=audio, token=token) as session:
-                return await pump(session, paced(blocks, audio, rate), shown.show)
+            async with connect(url, config=config, audio=audio, token=token, share=share) as session:
+                return await pump(session, paced(blocks, audio, rate), announcing(url, shown.show))
 
     return 130 if asyncio.run(run()) else 0

@@ -239,11 +239,12 @@ async def connect(
     audio: AudioFormat | None = None,
     token: str | None = None,
     resume: bool = True,
+    share: bool = False,
 ) -> AsyncGenerator[Stream]:
     """Open a session at `url` (`ws://host:port/v1/stream`, or `wss://`) and start it.
 
     `token` goes into the `Authorization` header. Without `resume` a connection that breaks is the end, for the server
-    too. Raises `ConnectionProblem`.
+    too. With `share` the `session_started` event tells a key with which others can watch. Raises `ConnectionProblem`.
     """
     audio = audio or AudioFormat()
     headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -265,20 +266,24 @@ async def connect(
 
     stream = Stream(await dial(), audio, dial, resume=resume)
     try:
-        await stream._start(start_message(config or SessionConfig(), audio, resume=resume))  # pyright: ignore[reportPrivateUsage]
+        await stream._start(start_message(config or SessionConfig(), audio, resume=resume, share=share))  # pyright: ignore[reportPrivateUsage]
         yield stream
     finally:
         await stream.aclose()
 
 
-def start_message(config: SessionConfig, audio: AudioFormat, *, resume: bool = True) -> str:
+def start_message(config: SessionConfig, audio: AudioFormat, *, resume: bool = True, share: bool = False) -> str:
     """The first message of a session. Settings at their defaults are left out: there the server's own apply."""
     defaults = msgspec.to_builtins(SessionConfig())
     settings: dict[str, Any] = {
         name: value for name, value in msgspec.to_builtins(config).items() if value != defaults[name]
     }
     message = {"type": "start", "version": VERSION, **msgspec.to_builtins(audio), "config": settings}
-    return msgspec.json.encode(message if resume else message | {"resumable": False}).decode()
+    if not resume:
+        message["resumable"] = False
+    if share:
+        message["share"] = True
+    return msgspec.json.encode(message).decode()
 
 
 def encode(audio: NDArray[np.float32], encoding: str) -> bytes:

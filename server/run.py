@@ -22,7 +22,7 @@ from .models import Models
 from .reload import Load, Reread
 from .sessions import Sessions
 from .settings import ServerSettings
-from .sockets import address, listening, tls_context
+from .sockets import address, listening, page_address, tls_context
 from .tokens import load_tokens
 from .web import Server
 
@@ -64,7 +64,8 @@ def serve(settings: ServerSettings, load: Load, reread: Reread | None = None) ->
             limit = capacity(recognizer) if settings.max_sessions == "auto" else settings.max_sessions
 
             def ready() -> None:
-                print(f"xlsr-live is ready: {url} (model {info.name} on {info.device}, {info.dtype})", flush=True)
+                runs = f"{url} (model {info.name} on {info.device}, {info.dtype})"
+                print(f"xlsr-live is ready: {runs}; in a browser: {page_address(settings)}", flush=True)
 
             wyoming = listeners.pop("wyoming_port", None)
             server = Server(

@@ -59,6 +59,13 @@ def tls_context(settings: ServerSettings) -> ssl.SSLContext | None:
 
 def address(settings: ServerSettings) -> str:
     """Of the websocket, for clients on this machine or those who know the host."""
-    scheme = "ws" if settings.tls_cert is None else "wss"
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    return f"{scheme}://{host}:{settings.port}/v1/stream"
+    return f"{'ws' if settings.tls_cert is None else 'wss'}://{_host(settings)}:{settings.port}/v1/stream"
+
+
+def page_address(settings: ServerSettings) -> str:
+    """Of the web page."""
+    return f"{'http' if settings.tls_cert is None else 'https'}://{_host(settings)}:{settings.port}/"
+
+
+def _host(settings: ServerSettings) -> str:
+    return f"[{settings.host}]" if ":" in settings.host else settings.host

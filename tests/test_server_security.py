@@ -38,6 +38,7 @@ def test_limits_that_nobody_set():
     assert settings.max_session_s == 6 * 3600
     assert settings.max_unread_events == 1_000
     assert settings.max_connections == 1_000
+    assert settings.max_viewers == 500
     assert settings.idle_timeout_s == 60
     assert settings.request_timeout_s == 10
     assert settings.ticket_s == 30

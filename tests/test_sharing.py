@@ -6,14 +6,20 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
+import soundfile
+from click.testing import CliRunner
 from fake_recognizer import FakeRecognizer
 from test_server_limits import AUDIO, get, serving
 from websockets.asyncio.client import ClientConnection
 from wire import END, dial, listen, settles
+from xlsr_live.client.cli import cli
+from xlsr_live.client.sharing import view_link
 from xlsr_live.server import sharing
 from xlsr_live.server.run import RunningServer
 from xlsr_live.server.sharing import Shared, Sharing
@@ -293,6 +299,28 @@ def test_ended_sessions_do_not_pile_up(monkeypatch: pytest.MonkeyPatch):
         return [shared.find(one.key) is one for one in sessions]
 
     assert asyncio.run(scene()) == [False] * 3 + [True] * 2
+
+
+@pytest.mark.parametrize(
+    ("url", "link"),
+    [
+        ("ws://127.0.0.1:8765/v1/stream", "http://127.0.0.1:8765/view#KEY"),
+        ("wss://example.org/speech/v1/stream?x=1", "https://example.org/speech/view#KEY"),
+    ],
+)
+def test_the_link_for_others(url: str, link: str):
+    assert view_link(url, "KEY") == link
+
+
+def test_the_command_line_prints_the_link(tmp_path: Path):
+    path = tmp_path / "talk.wav"
+    soundfile.write(path, np.zeros(16_000, np.int16), 16_000)
+    with serving() as server:
+        command = ["stream", str(path), "--url", server.url, "--pace", "0", "--share"]
+        ran = CliRunner().invoke(cli, command)
+        assert ran.exit_code == 0, ran.output
+        assert f"others can read along at http://127.0.0.1:{server.port}/view#" in ran.stderr
+    assert CliRunner().invoke(cli, ["mic", "--share"]).exit_code == 2
 
 
 def test_events_are_one_line_each():

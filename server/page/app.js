@@ -8,6 +8,7 @@ import { dial, Problem, Stream } from "./stream.js";
 const SILENT_S = 3; // of nothing but zeros: no real microphone is so quiet
 const RETRY_S = 5; // where the server does not say
 const MOST_PENDING = 600; // blocks: a minute
+const FINISH_MS = 15_000; // for the last words after Stop
 const STATES = {
   idle: "Ready",
   opening: "Waiting for the browser",
@@ -41,7 +42,7 @@ function enter(next) {
   $("start").textContent = going && next !== "finishing" ? "Stop" : "Start";
   $("start").disabled = next === "finishing";
   $("sources").disabled = going;
-  $("clear").disabled = going;
+  $("clear").hidden = going || captions.empty;
   if (!going) {
     level(0);
     $("lag").textContent = "";
@@ -161,6 +162,7 @@ function refused(problem) {
 }
 
 function heard(block) {
+  if (state === "finishing" || state === "idle") return;
   let loudest = 0;
   for (const sample of block) loudest = Math.max(loudest, Math.abs(sample));
   level(loudest ? Math.max(0, 1 + (20 * Math.log10(loudest / 32768)) / 60) : 0); // 60 dB
@@ -232,7 +234,9 @@ function finish() {
   if (stream) {
     enter("finishing");
     capture.stop();
-    stream.end();
+    const ending = stream;
+    ending.end();
+    setTimeout(() => stream === ending && ending.close(), FINISH_MS);
   } else {
     release();
     enter("idle");
@@ -277,6 +281,7 @@ $("start").onclick = () => (state === "idle" ? start() : stop());
 $("clear").onclick = () => {
   captions.clear();
   base = 0;
+  $("clear").hidden = true;
 };
 $("token-form").onsubmit = (event) => {
   event.preventDefault();
