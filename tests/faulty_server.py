@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from xlsr_live.server import run
+from xlsr_live.server.models import Models
 from xlsr_live.server.settings import ServerSettings
 from xlsr_live.streaming.live import StreamSession
 from xlsr_live.streaming.recognizer import Recognizer
@@ -121,9 +122,9 @@ class Watched(run.Server):
 
     last: Watched
 
-    def __init__(self, recognizer: Any, *others: Any, **named: Any) -> None:
-        super().__init__(recognizer, *others, **named)
-        self.recognizer = recognizer
+    def __init__(self, models: Models, *others: Any, **named: Any) -> None:
+        super().__init__(models, *others, **named)
+        self.recognizer: Any = models.current
         Watched.last = self
 
     async def _tasks(self) -> int:
@@ -161,7 +162,7 @@ def main(model: str, host: str) -> None:
         for _ in sys.stdin:
             print(json.dumps(Watched.last.census()), flush=True)
 
-    def load() -> Recognizer:
+    def load(settings: ServerSettings) -> Recognizer:
         recognizer = FaultyRecognizer.load(model, device="cpu", adaptive=False, lm="none")
         recognizer.encoder = recognizer.engine._encoder = Faulty(recognizer.encoder)  # type: ignore[assignment]
         return recognizer
