@@ -25,6 +25,7 @@ def chromium(microphone: Path) -> Generator[Any]:
         pytest.skip("needs Chromium (Debian's package chromium)")
     arguments = [
         "--no-sandbox",
+        "--disable-dev-shm-usage",  # small in containers
         "--use-fake-device-for-media-stream",
         f"--use-file-for-fake-audio-capture={microphone}%noloop",
         f"--host-resolver-rules=MAP {INSECURE} 127.0.0.1",

@@ -137,6 +137,11 @@ def test_text_appears_while_it_is_spoken_and_is_what_transcribe_says(
         page.click(f"[popovertarget={panel}]")
         accessible(page)
         page.keyboard.press("Escape")
+    page.click("[popovertarget=look]")
+    page.check("[name=confidence]")
+    page.check("[value=captions]")
+    page.keyboard.press("Escape")
+    accessible(page)
 
     def saved(name: str) -> Path:
         page.click("[popovertarget=save]")
@@ -157,7 +162,7 @@ def test_what_is_said_while_the_network_is_away_is_not_lost(
     opened: Callable[..., Any], server: RunningServer, said: list[str]
 ):
     with way(server.port) as through:
-        page = opened(through.port)
+        page = opened(through.port, color_scheme="dark")
         page.click("#start")
         page.wait_for_selector(".utterance:not(.final) .word:not(.volatile)")
         through.cut()
