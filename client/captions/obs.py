@@ -1,7 +1,7 @@
 """Captions into the stream of OBS: `SendStreamCaption` of obs-websocket 5 (in OBS since version 28).
 
-Written on `websockets`, which is here anyway: the handshake and one request take few lines, and obsws-python (1.8) writes
-the password into the log. The protocol is described in obs-websocket's docs/generated/protocol.md.
+Written on `websockets`, which is here anyway: the handshake and one request take few lines, and obsws-python (1.8)
+writes the password into the log. The protocol is described in obs-websocket's docs/generated/protocol.md.
 """
 
 from __future__ import annotations
