@@ -54,7 +54,7 @@ def output_options(default: str, folder: bool = False) -> Callable[[F], F]:
             "--captions",
             multiple=True,
             metavar="TARGET",
-            help="Captions while it is spoken: FILE.vtt, .srt, .txt or .jsonl; may be repeated.",
+            help="Captions as it is spoken: FILE.vtt, .srt, .txt, .jsonl; obs://HOST; youtube. May be repeated.",
         ),
         click.option("--summary", is_flag=True, help="At the end: words, latency, speed."),
         click.option("--reference", type=path, metavar="FILE", help="What is said; the summary then has the WER."),
@@ -126,7 +126,7 @@ def beside(wanted: Wanted, *, config: SessionConfig, paced: bool, local: bool) -
             reference = read_reference(wanted.reference) if wanted.reference else None
             outputs.append(stack.enter_context(Summary(sys.stderr, reference=reference, paced=paced, local=local)))
         for target in wanted.captions:
-            outputs.append(stack.enter_context(caption_output(target, early=config.appends)))
+            outputs.append(stack.enter_context(caption_output(target, early=config.appends, paced=paced)))
         yield outputs
 
 

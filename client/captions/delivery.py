@@ -1,0 +1,90 @@
+"""Captions on their way to another program, in a thread of their own: what is broken there delays nothing here."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from ...streaming.cues import Cue
+from ..output import complain
+
+PAUSES: Final = (1.0, 30.0)  # seconds until the next attempt: after the first failure, at most
+FAREWELL_S: Final = 5.0  # so long the end waits for what is on its way
+
+
+class Undelivered(Exception):
+    """What went wrong, in a sentence."""
+
+
+class Delivery:
+    """Hands each caption to `send` until that succeeds, in order; a context manager.
+
+    `send` raises `Undelivered` or `OSError`. Of those that wait, the newest `kept` are; how many others there were is
+    told at the end. What goes wrong is told once, and again when it is over.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        send: Callable[[Cue], None],
+        *,
+        kept: int,
+        pauses: tuple[float, float] = PAUSES,
+        farewell_s: float = FAREWELL_S,
+    ) -> None:
+        self._name, self._send = name, send
+        self._pauses, self._farewell_s = pauses, farewell_s
+        self._waiting: deque[Cue] = deque(maxlen=kept)
+        self._put = self._sent = 0
+        self._changed = threading.Condition()
+        self._closing = False
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._work, name=f"captions to {name}", daemon=True)
+
+    def __enter__(self) -> Delivery:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._thread.join(self._farewell_s)
+        self._stopped.set()
+        if lost := self._put - self._sent:
+            complain(f"{lost} of {self._put} captions did not reach {self._name}")
+
+    def put(self, cue: Cue) -> None:
+        with self._changed:
+            self._put += 1
+            self._waiting.append(cue)
+            self._changed.notify()
+
+    def _work(self) -> None:
+        while not self._stopped.is_set():
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._closing)
+                if not self._waiting:
+                    return
+                cue = self._waiting.popleft()
+            self._deliver(cue)
+
+    def _deliver(self, cue: Cue) -> None:
+        pause, longest = self._pauses
+        told = False
+        while not self._stopped.is_set():
+            try:
+                self._send(cue)
+            except (Undelivered, OSError) as error:
+                if not told:
+                    complain(f"captions do not reach {self._name}: {error}; trying again")
+                told = True
+                self._stopped.wait(pause)
+                pause = min(2 * pause, longest)
+            else:
+                self._sent += 1
+                if told:
+                    complain(f"captions reach {self._name} again")
+                return

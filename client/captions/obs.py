@@ -1,0 +1,108 @@
+"""Captions into the stream of OBS: `SendStreamCaption` of obs-websocket 5 (in OBS since version 28).
+
+Written on `websockets`, which is here anyway: the handshake and one request take few lines, and obsws-python (1.8)
+writes the password into the log. The protocol is described in obs-websocket's docs/generated/protocol.md.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from contextlib import ExitStack
+from itertools import count
+from typing import Any, Final
+
+import msgspec
+from websockets.exceptions import WebSocketException
+from websockets.sync.client import ClientConnection, connect
+
+from ...streaming.cues import Cue
+from .delivery import Undelivered
+
+PASSWORD_VARIABLE: Final = "XLSR_LIVE_OBS_PASSWORD"
+PORT: Final = 4455
+LINE_CHARS: Final = 32  # a row of CEA-608, which OBS writes the text in
+TIMEOUT_S: Final = 5.0
+RPC_VERSION: Final = 1
+HELLO, IDENTIFY, IDENTIFIED, REQUEST, RESPONSE = 0, 1, 2, 6, 7  # op codes
+AUTHENTICATION_FAILED: Final = 4009  # close code
+OUTPUT_NOT_RUNNING: Final = 501  # status of a request
+
+
+class Obs:
+    """A connection that is made when it is needed, and made again when it breaks."""
+
+    def __init__(self, host: str, port: int, password: str) -> None:
+        self._url = f"ws://{f'[{host}]' if ':' in host else host}:{port}"
+        self._password = password
+        self._connection: ClientConnection | None = None
+        self._open = ExitStack()  # of the connection
+        self._ids = count(1)
+
+    def send(self, cue: Cue) -> None:
+        """Show a caption. Raises `Undelivered` and `OSError`."""
+        try:
+            self._connection = self._connection or self._identify()
+            self._request("SendStreamCaption", {"captionText": "\n".join(cue.lines)})
+        except (WebSocketException, TimeoutError, msgspec.DecodeError, KeyError, TypeError) as error:
+            code = self._connection.close_code if self._connection else None
+            self.close()
+            raise Undelivered(_why(error, code)) from None
+
+    def close(self) -> None:
+        self._connection = None
+        self._open.close()
+
+    def _identify(self) -> ClientConnection:
+        with ExitStack() as opened:
+            connection = opened.enter_context(
+                connect(self._url, open_timeout=TIMEOUT_S, close_timeout=1.0, compression=None)
+            )
+            identity: dict[str, Any] = {"rpcVersion": RPC_VERSION, "eventSubscriptions": 0}
+            if challenge := _receive(connection, HELLO).get("authentication"):
+                if not self._password:
+                    raise Undelivered(f"OBS wants its password, in the variable {PASSWORD_VARIABLE}")
+                identity["authentication"] = answer(self._password, challenge["salt"], challenge["challenge"])
+            _send(connection, IDENTIFY, identity)
+            _receive(connection, IDENTIFIED)
+            self._open = opened.pop_all()
+        return connection
+
+    def _request(self, kind: str, data: dict[str, Any]) -> None:
+        assert self._connection is not None
+        name = str(next(self._ids))
+        _send(self._connection, REQUEST, {"requestType": kind, "requestId": name, "requestData": data})
+        status = _receive(self._connection, RESPONSE)["requestStatus"]
+        if not status["result"]:
+            waits = status["code"] == OUTPUT_NOT_RUNNING
+            raise Undelivered("OBS is not streaming" if waits else f"OBS refuses: {status.get('comment') or status}")
+
+
+def answer(password: str, salt: str, challenge: str) -> str:
+    """What proves the password, as obs-websocket wants it."""
+
+    def digest(text: str) -> str:
+        return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+    return digest(digest(password + salt) + challenge)
+
+
+def _send(connection: ClientConnection, op: int, data: dict[str, Any]) -> None:
+    connection.send(msgspec.json.encode({"op": op, "d": data}).decode())
+
+
+def _receive(connection: ClientConnection, op: int) -> dict[str, Any]:
+    """The data of the next message of this kind."""
+    while True:
+        message = msgspec.json.decode(connection.recv(timeout=TIMEOUT_S))
+        if message["op"] == op:
+            return message["d"]
+
+
+def _why(error: Exception, code: int | None) -> str:
+    closed = getattr(getattr(error, "rcvd", None), "code", code)
+    if closed == AUTHENTICATION_FAILED:
+        return f"OBS refuses the password in {PASSWORD_VARIABLE}"
+    if isinstance(error, TimeoutError):
+        return f"no answer within {TIMEOUT_S:.0f} s"
+    return "what answers does not speak obs-websocket 5" if closed is None else f"the connection was closed ({closed})"

@@ -1,0 +1,56 @@
+"""Captions of a YouTube live stream by HTTP POST, as support.google.com/youtube/answer/6077032 describes it.
+
+Each post has the next number in `seq`; one that is sent again has the same. The body is a time in UTC and the text
+that was said then. The address holds the key of the stream, so it is told to nobody.
+"""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from datetime import UTC, datetime
+from http.client import HTTPException
+from typing import Final
+from urllib.parse import urlsplit
+
+from ...streaming.cues import Cue
+from ...streaming.errors import ConfigError
+from .delivery import Undelivered
+
+URL_VARIABLE: Final = "XLSR_LIVE_YOUTUBE_URL"
+TIMEOUT_S: Final = 10.0
+HINTS: Final = {
+    400: "it does not understand the captions",
+    403: "it does not accept the key: is the address in XLSR_LIVE_YOUTUBE_URL that of this stream?",
+    404: "it knows no such address: is XLSR_LIVE_YOUTUBE_URL that of this stream?",
+}
+
+
+class YouTube:
+    """`begun` says when the session's audio began, in seconds since 1970."""
+
+    def __init__(self, url: str, begun: Callable[[], float]) -> None:
+        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+            raise ConfigError(f"{URL_VARIABLE} is no address such as http://upload.youtube.com/closedcaption?cid=...")
+        self._url = url + ("&" if "?" in url else "?")
+        self._begun = begun
+        self._posted = 0
+
+    def send(self, cue: Cue) -> None:
+        """Post a caption. Raises `Undelivered`."""
+        at = datetime.fromtimestamp(self._begun() + cue.start, UTC)
+        body = f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03}\n{'<br>'.join(cue.lines)}\n"
+        request = urllib.request.Request(
+            f"{self._url}seq={self._posted + 1}",
+            body.encode(),
+            {"Content-Type": "text/plain; charset=utf-8"},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=TIMEOUT_S):
+                self._posted += 1
+        except urllib.error.HTTPError as error:
+            with error:
+                raise Undelivered(f"HTTP {error.code}: {HINTS.get(error.code, 'it cannot take them now')}") from None
+        except (OSError, HTTPException) as error:
+            raise Undelivered(str(getattr(error, "reason", "") or error or type(error).__name__)) from None
