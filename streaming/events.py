@@ -54,6 +54,9 @@ class _Said(msgspec.Struct, frozen=True, eq=False):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Said) and type(self) is type(other) and self._content() == other._content()
 
+    def __ne__(self, other: object) -> bool:  # msgspec has one of its own, which does not ask __eq__
+        return not self == other
+
     def __hash__(self) -> int:
         return hash((type(self), tuple(each for each in self._content() if not isinstance(each, dict))))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,7 @@ _GPU_UTTERANCES = 256  # that speak at a time before room for them must grow
 _GPU_PASS_FLOP = 1e13  # of a batch of whole passes: some tens of milliseconds, where live steps wait
 _CPU_MEMORY = 2 << 30  # bytes that cached steps may take at most
 _SMALL = 50e6  # parameters
+_SHAPES = 64  # of which oneDNN keeps what it has prepared
 _GPU_MEMORY_SHARE = 0.6  # of what is free when the model has been loaded
 
 # transformers' classes are made with decorators that hide their types.
@@ -85,6 +87,10 @@ def load(
         raise ModelError(
             f"{source.name} wants audio at {extractor.sampling_rate} Hz; only {SAMPLE_RATE} Hz checkpoints work"
         )
+    if where.type == "cpu":
+        # oneDNN keeps what it has prepared for the last 1,024 shapes: hundreds of MiB, as every utterance has another
+        # length, and no faster. It reads this when it is first used.
+        os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(_SHAPES))
     if threads is None and where.type == "cpu" and model.num_parameters() < _SMALL:
         threads = 1  # threads that wait for each other would cost more than they save
     if threads is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from checkpoints import DIGITS
 from xlsr_live.client.bench.account import Account, Ear
 from xlsr_live.client.bench.own_server import own_server
 from xlsr_live.client.bench.soaked import Look, Soaked
-from xlsr_live.client.bench.steady import Steady
+from xlsr_live.client.bench.steady import PACKET, Steady, differences
 from xlsr_live.client.bench.streams import Material
 from xlsr_live.client.cli import run
 from xlsr_live.streaming.errors import XlsrLiveError
@@ -115,19 +116,25 @@ def test_counters_that_are_not_those_of_the_clients_are_told():
     assert account.unexpected == ["1 times the error encoder_failed"]
 
 
-def test_words_that_come_otherwise_in_a_later_round_are_told():
-    steady = Steady("", Material([np.zeros(16_000, np.int16)], 0.5), Account())  # a round: 1 s, pauses of 1 and 1 s
-    steady.rounds = 4.0
+def test_what_an_idle_server_hears_otherwise_is_told():
+    def final(start: float, word: str = "A", confidence: float = 1.0, lag_ms: float = 0.0) -> Final:
+        words = (Word(word, start + 0.1, start + 0.2, confidence),)
+        return Final(utterance=0, text=word, words=words, start=start, end=9, confidence=1.0, lag_ms=lag_ms)
 
-    def final(start: float, word: str = "A") -> Final:
-        words = (Word(word, round(start + 0.1, 3), round(start + 0.2, 3), 1.0),)
-        return Final(utterance=0, text=word, words=words, start=start, end=start + 1, confidence=1.0)
+    live = [final(1.0, lag_ms=500.0), final(2.0, "B")]
+    assert differences(live, [final(1.0), final(2.0, "B")]) == []
+    for other in (
+        [final(1.0)],
+        [*live, final(3.0)],
+        [final(1.0), final(2.02, "B")],
+        [final(1.0, confidence=0.9), live[1]],
+    ):
+        assert len(differences(live, other)) == 1
 
-    length = len(steady._round) / 32_000
-    assert length == pytest.approx(3, abs=0.03)
-    steady.finals = [final(round(number * length, 3), "B" if number == 0 else "A") for number in range(4)]
-    assert steady.drift() == []
-    steady.finals[3] = final(round(3 * length + 0.004, 3))
-    assert len(steady.drift()) == 1
-    steady.finals[2] = final(round(2 * length, 3), "B")
-    assert len(steady.drift()) == 2
+
+def test_rounds_have_no_seam_where_packets_end():
+    steady = Steady("", Material([np.arange(1, 16_009, dtype=np.int16)], 0.5), Account())
+    length = len(steady._round)
+    sent = b"".join(islice(steady._packets(), 3 * length // PACKET))
+    assert length % PACKET
+    assert sent == (3 * steady._round)[: len(sent)]

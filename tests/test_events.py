@@ -87,6 +87,7 @@ def test_events_are_equal_when_they_say_the_same():
     one = SpeechEnded(utterance=1, end=2.0, reason="silence", lag_ms=3.0, level=1)
     same = SpeechEnded(utterance=1, end=2.0, reason="silence", lag_ms=700.0, level=4)
     assert one == same
+    assert not one != same  # noqa: SIM202  Python asks another method
     assert hash(one) == hash(same)
     assert one != SpeechEnded(utterance=2, end=2.0, reason="silence", lag_ms=3.0, level=1)
     assert Warning(code="a", message="b") != Error(code="a", message="b")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice, zip_longest
 from typing import Final as Constant
 
 import numpy as np
-from msgspec.structs import replace
 
 from ...streaming.config import AudioFormat
-from ...streaming.events import Event, Final, Partial, Word
+from ...streaming.events import Event, Final, Partial
 from ...streaming.frames import SAMPLE_RATE
 from ..pump import pump
 from ..sources import paced
@@ -19,16 +19,14 @@ from .account import Account, Ear
 from .streams import Int16, Material, hush
 
 SPEECH_S: Constant = 15.0  # in a round, at most, unless one recording is longer
-GRID: Constant = 480  # samples of a frame of the detectors: in every round they fall on the same places
-PACKET: Constant = SAMPLE_RATE // 10
-SLACK_S: Constant = 0.0021  # times in events are whole milliseconds, and so is a sum of two
+PACKET: Constant = 2 * SAMPLE_RATE // 10  # bytes
 
 Lag = tuple[float, float]  # how much of the soak is done, 0..1; seconds
 
 
 @dataclass
 class Steady:
-    """`run` it; then look at what it heard."""
+    """`run` it; then look at what it heard, and let the server hear the same `again`."""
 
     url: str
     material: Material
@@ -36,7 +34,7 @@ class Steady:
     partial_lags: list[Lag] = field(default_factory=list[Lag])
     final_lags: list[Lag] = field(default_factory=list[Lag])
     finals: list[Final] = field(default_factory=list[Final])
-    rounds: float = 0.0  # sent
+    sent: int = 0  # packets
 
     def __post_init__(self) -> None:
         chosen: list[Int16] = []
@@ -44,24 +42,23 @@ class Steady:
             if not chosen or sum(map(len, chosen)) + len(recording) <= SPEECH_S * SAMPLE_RATE:
                 chosen.append(recording)
         parts = [part for each in chosen for part in (each, hush(self.material.pause(len(each))))]
-        length = sum(map(len, parts))
-        self._round = (
-            np.concatenate([*parts, hush(SAMPLE_RATE + -(length + SAMPLE_RATE) % GRID)]).astype("<i2").tobytes()
-        )
+        self._round = np.concatenate([*parts, hush(SAMPLE_RATE)]).astype("<i2").tobytes()
+
+    @property
+    def rounds(self) -> float:
+        return self.sent * PACKET / len(self._round)
 
     async def run(self, done: Callable[[], float]) -> None:
         """Speak until `done` is 1. Raises `XlsrLiveError`."""
-        ear = Ear(self.account)
 
         async def packets() -> AsyncIterator[bytes]:
-            at = 0
-            while done() < 1:
-                yield (packet := self._round[at : at + 2 * PACKET])
-                self.rounds += len(packet) / len(self._round)
-                at = (at + len(packet)) % len(self._round)
+            for packet in self._packets():
+                if done() >= 1:
+                    break
+                self.sent += 1
+                yield packet
 
         def hear(event: Event) -> None:
-            ear.hear(event)
             match event:
                 case Partial(lag_ms=lag):
                     self.partial_lags.append((done(), lag / 1000))
@@ -71,33 +68,52 @@ class Steady:
                 case _:
                     pass
 
+        await self._speak(packets(), 1.0, hear)
+
+    async def again(self) -> list[str]:
+        """Send the same samples as fast as they are taken, and tell which finals differ. Raises `XlsrLiveError`."""
+        finals: list[Final] = []
+
+        async def packets() -> AsyncIterator[bytes]:
+            for packet in islice(self._packets(), self.sent):
+                yield packet
+
+        def hear(event: Event) -> None:
+            if isinstance(event, Final):
+                finals.append(event)
+
+        await self._speak(packets(), 0.0, hear)
+        return differences(self.finals, finals)
+
+    def _packets(self) -> Iterator[bytes]:
+        """Without an end; the last of a round goes on into the next."""
+        at = 0
+        while True:
+            rest = self._round[at : at + PACKET]
+            yield rest + self._round[: PACKET - len(rest)]
+            at = (at + PACKET) % len(self._round)
+
+    async def _speak(self, packets: AsyncIterator[bytes], pace: float, hear: Callable[[Event], None]) -> None:
+        ear = Ear(self.account)
+
+        def heard(event: Event) -> None:
+            ear.hear(event)
+            hear(event)
+
         async with connect(self.url) as stream:
-            await pump(stream, paced(packets(), AudioFormat(), 1.0), hear, interruptible=False)
-
-    def drift(self) -> list[str]:
-        """What differs between the whole rounds, but for the first, in which the session was new."""
-        length = len(self._round) / 2 / SAMPLE_RATE
-        heard: list[list[Word]] = [[] for _ in range(int(self.rounds))]
-        for final in self.finals:
-            if (number := int(final.start / length)) < len(heard):
-                heard[number] += [_earlier(word, number * length) for word in final.words]
-        return [
-            f"round {number} is not as round 2: {_text(words)} instead of {_text(heard[1])}"
-            for number, words in enumerate(heard[2:], 3)
-            if not _same(words, heard[1])
-        ]
+            await pump(stream, paced(packets, AudioFormat(), pace), heard, interruptible=False)
 
 
-def _earlier(word: Word, by: float) -> Word:
-    return replace(word, start=word.start - by, end=word.end - by)
+def differences(live: Sequence[Final], again: Sequence[Final]) -> list[str]:
+    """What is not the same: words, times and confidences."""
+    return [
+        f"{_text(one)} while others were heard, {_text(other)} of the same samples afterwards"
+        for one, other in zip_longest(live, again)
+        if one != other
+    ]
 
 
-def _same(one: Sequence[Word], other: Sequence[Word]) -> bool:
-    return len(one) == len(other) and all(
-        a.word == b.word and max(abs(a.start - b.start), abs(a.end - b.end)) <= SLACK_S
-        for a, b in zip(one, other, strict=True)
-    )
-
-
-def _text(words: Sequence[Word]) -> str:
-    return " ".join(f"{word.word}@{word.start:.3f}" for word in words)
+def _text(final: Final | None) -> str:
+    if final is None:
+        return "nothing"
+    return " ".join(f"{word.word}@{word.start:.3f} ({word.confidence})" for word in final.words)
