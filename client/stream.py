@@ -73,7 +73,8 @@ def stream(
             recorded = open_audio(Path(file))
             audio = AudioFormat(sample_rate=recorded.sample_rate, channels=recorded.channels)
             blocks = file_blocks(recorded)
-        with beside(wanted, config=config, paced=rate > 0, local=False) as others, live_output(wanted) as output:
+        live = piped or rate == 1  # what a pipe brings comes when it is there
+        with beside(wanted, config=config, paced=live, local=False) as others, live_output(wanted) as output:
             shown = Together([output, *others])
             shown.begin(file)
             async with connect(url, config=config, audio=audio, token=token, share=share) as session:

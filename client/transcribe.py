@@ -75,7 +75,7 @@ def transcribe(
 
     several, failed = len(listed) > 1, len(listed) - len(lengths)
     with ExitStack() as stack:
-        others = stack.enter_context(beside(wanted, config=config, paced=pace > 0, local=True))
+        others = stack.enter_context(beside(wanted, config=config, paced=pace == 1, local=True))
         recognizer = stack.enter_context(
             load_recognizer(
                 model, revision=revision, language=language, device=compute, dtype=dtype, threads=threads, lm=lm

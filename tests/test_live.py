@@ -151,7 +151,7 @@ def test_a_fast_sender_waits_and_nothing_is_lost(engine: Engine, encoder: Held):
 
 
 def test_a_slow_listener_misses_partials_but_never_a_final(engine: Engine):
-    config = SessionConfig(hop_ms=20, left_context_ms=100, lookahead_ms=0)
+    config = SessionConfig(hop_ms=20, left_context_ms=100, lookahead_ms=0, hold_back_ms=0, update_ms=0)
     audio = sound("." + "ABCD EFGH " * 8 + "." * 10 + "ABC " + "." * 10)
 
     async def scene() -> tuple[list[Event], int]:
