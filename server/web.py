@@ -20,6 +20,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from .admission import Admission
 from .app import UPLOADS, create_app
 from .connections import limited
+from .memory import give_back
 from .models import Models
 from .reload import Load, Reloader, Reread
 from .sessions import Sessions
@@ -60,7 +61,7 @@ class Server(uvicorn.Server):
         self._grace_s = settings.grace_s
         self._on_ready = on_ready
         self._stop_when_dead = stop_when_dead
-        self._watching: asyncio.Task[None] | None = None
+        self._upkeep: list[asyncio.Task[None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         logging.getLogger("uvicorn.error").addFilter(_not_a_refusal)
         config = uvicorn.Config(
@@ -91,7 +92,7 @@ class Server(uvicorn.Server):
         self._loop = asyncio.get_running_loop()
         if self._wyoming_socket is not None:
             self._wyoming = await listen_wyoming(self._wyoming_socket, self._admission)
-        self._watching = self._loop.create_task(self._models.watch())
+        self._upkeep = [self._loop.create_task(each) for each in (self._models.watch(), give_back())]
         if _hangup_is_a_request():
             self._loop.add_signal_handler(signal.SIGHUP, self._reloader.ask)
         self._on_ready()
@@ -103,8 +104,8 @@ class Server(uvicorn.Server):
         for server in (*self.servers, *filter(None, [self._wyoming])):
             server.close()
         await self.sessions.drain(self._grace_s)
-        if self._watching is not None:
-            self._watching.cancel()
+        for task in self._upkeep:
+            task.cancel()
         if not self.force_exit:
             with suppress(TimeoutError):
                 async with asyncio.timeout(CLOSING_S):
