@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,6 +17,7 @@ import soundfile
 import webvtt
 from numpy.typing import NDArray
 from xlsr_live.client.captions.files import Appended, Replaced
+from xlsr_live.client.captions.rollup import RollUp
 from xlsr_live.client.captions.targets import caption_output
 from xlsr_live.client.formats import Output
 from xlsr_live.streaming.cues import GAP, LINE_CHARS, LINES, LONGEST, SHORTEST, SPEED
@@ -167,6 +169,35 @@ def test_an_utterance_of_noise_leaves_the_text_file_as_it_was(captions: Callable
     assert path.read_text() == "ONE TWO & THREE --> FOUR\nUH"
     output.show(SpeechEnded(utterance=1, end=10.0, reason="silence"))
     assert path.read_text() == "ONE TWO & THREE --> FOUR"
+
+
+def test_the_text_file_is_empty_some_seconds_after_the_last_text_and_at_the_end(tmp_path: Path):
+    class Alarm(threading.Timer):
+        """Goes off when the test says so."""
+
+        def start(self) -> None:
+            assert self.daemon
+            set_.append(self)
+
+    set_: list[Alarm] = []
+    path = tmp_path / "obs.txt"
+    with Replaced(path) as file, RollUp(file, alarm=Alarm) as output:
+        for event in SESSION[:5]:
+            output.show(event)
+        late, now = set_  # one for each text
+        assert now.interval == 8.0
+        assert late.finished.is_set()  # cancelled
+        late.function()  # it was on its way when it was cancelled
+        assert path.read_text() == "ONE TWO & THREE --> FOUR"
+        now.function()
+        assert path.read_text() == ""
+        output.show(SpeechEnded(utterance=0, end=2.5, reason="silence"))
+        assert path.read_text() == ""
+        for event in utterance("FIVE SIX", 15.0, 1):
+            output.show(event)
+        assert path.read_text() == "FIVE SIX"
+    assert path.read_text() == ""
+    assert set_[-1].finished.is_set()
 
 
 def test_json_lines_are_the_events(captions: Callable[[str], tuple[Path, Output]], capsys: pytest.CaptureFixture[str]):

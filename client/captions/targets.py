@@ -19,7 +19,7 @@ from ..formats import Cued, JsonLines, Output, Srt, Vtt
 from . import obs, youtube
 from .delivery import Delivery
 from .files import Appended, Replaced
-from .rollup import RollUp
+from .rollup import HOLD_S, RollUp
 
 KEPT: Final = 100  # captions that wait for YouTube, which knows their times
 FILES: Final = (".vtt", ".srt", ".txt", ".jsonl")
@@ -56,7 +56,7 @@ def caption_output(target: str, *, early: bool, paced: bool = True) -> Generator
                 raise click.UsageError(f"--captions {target}: a stream wants its captions as it is spoken: --pace 1")
             output = _to_obs(target, early, stack) if target != "youtube" else _to_youtube(early, stack)
         else:
-            output = _file_output(target, CueMaker(early=early), stack)
+            output = _file_output(target, CueMaker(early=early), paced, stack)
         output.quiet = True
         yield output
 
@@ -85,7 +85,7 @@ def _to_youtube(early: bool, stack: ExitStack) -> Output:
     return output
 
 
-def _file_output(target: str, maker: CueMaker, stack: ExitStack) -> Output:
+def _file_output(target: str, maker: CueMaker, paced: bool, stack: ExitStack) -> Output:
     path = Path(target)
     match path.suffix.lower():
         case ".vtt":
@@ -93,7 +93,8 @@ def _file_output(target: str, maker: CueMaker, stack: ExitStack) -> Output:
         case ".srt":
             return Srt(stack.enter_context(Replaced(path)), maker=maker)
         case ".txt":
-            return RollUp(stack.enter_context(Replaced(path)))
+            file = stack.enter_context(Replaced(path))
+            return stack.enter_context(RollUp(file, hold_s=HOLD_S if paced else None))
         case ".jsonl":
             return JsonLines(stack.enter_context(Appended(path)))
         case _ if target.startswith(("http://", "https://")):

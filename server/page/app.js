@@ -36,6 +36,7 @@ let zeros = 0; // samples in a row
 
 function enter(next) {
   state = next;
+  if (next === "idle") captions.settle();
   document.body.dataset.state = next;
   $("status").textContent = STATES[next];
   const going = next !== "idle";
@@ -207,10 +208,10 @@ function over(problem) {
   const last = stream;
   stream = null;
   shared(null);
-  captions.settle();
   if (problem?.code === "resume_lost" && state === "reconnecting") {
-    // The server has forgotten the session: another one hears what this one had not heard for certain.
-    const { parts, from } = last.unheard();
+    // The server has forgotten the session: another one hears again what this one had not finished. Its text takes
+    // the place of what stands there unfinished.
+    const { parts, from } = last.unfinished();
     base += from / capture.rate;
     pending = parts;
     quiet();

@@ -65,7 +65,7 @@ export class Stream {
   #token = null; // for coming back
   #seen = 0; // events
   #replay = new Replay();
-  #samples = 0; // sent
+  #rate;
   #error = null; // the last that the server told
   #heard = performance.now(); // when the server last said something
   #waiting = false; // for the server's word about audio
@@ -81,6 +81,7 @@ export class Stream {
   constructor(connect, socket, start, listener) {
     this.#dial = connect;
     this.#listener = listener;
+    this.#rate = start.sample_rate;
     this.#attach(socket);
     socket.send(JSON.stringify({ type: "start", ...start }));
     this.#watch = setInterval(() => this.#check(), 1_000);
@@ -90,7 +91,6 @@ export class Stream {
   /** Send samples (Uint8Array, 16 bit). What does not go out now goes out when the connection is back. */
   send(audio) {
     if (this.#ended || !this.#replay.add(audio)) return;
-    this.#samples += audio.length / 2;
     if (this.#away) return;
     if (!this.#waiting) this.#heard = performance.now();
     this.#waiting = true;
@@ -111,10 +111,9 @@ export class Stream {
     this.#socket.close();
   }
 
-  /** Audio that the server has not acknowledged, and from which sample on it is. */
-  unheard() {
-    const parts = this.#replay.since(0).filter((part) => typeof part !== "string");
-    return { parts, from: this.#samples - parts.reduce((sum, part) => sum + part.length / 2, 0) };
+  /** Audio since the last utterance that is over, and from which sample on it is: {parts, from}. */
+  unfinished() {
+    return this.#replay.unfinished();
   }
 
   #attach(socket) {
@@ -134,6 +133,7 @@ export class Stream {
     if (event.type === "ack") return this.#replay.acknowledge(event.received);
     this.#seen += 1;
     if (event.type === "session_started") this.#token = event.resume ?? null;
+    if (event.type === "final" || event.type === "speech_ended") this.#replay.finish(event.end * this.#rate);
     if (event.type === "error") this.#error = new Problem(event.code, event.message);
     this.#listener.told(event);
     if (event.type === "session_ended") this.#over(this.#error);
