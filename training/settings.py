@@ -64,15 +64,15 @@ class Augmentation:
 
 # Share of each corpus in a round of training; what is not there is left out and the rest scaled up.
 SHARES = {
-    "librispeech": 0.12,
-    "an4": 0.18,
+    "librispeech": 0.14,
+    "an4": 0.15,
     "speechocean762": 0.05,
-    "kathleen": 0.29,
+    "kathleen": 0.37,
     "ljspeech": 0.01,
     "fsdd": 0.10,
     "wakewords": 0.015,
     "noise": 0.03,
-    "tts": 0.18,
+    "tts": 0.13,
 }
 
 
