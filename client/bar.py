@@ -23,7 +23,7 @@ class Speed(ProgressColumn):
 
 
 def bar(console: Console, *, audio: bool) -> Progress:
-    """How far, how fast where it is `audio`, and how long to go; without colours."""
+    """How far, how fast where it is `audio`, and how long to go; on a console without colours."""
     far = [TaskProgressColumn(style="none"), Speed()] if audio else [MofNCompleteColumn()]
     shape = BarColumn(complete_style="bold", finished_style="bold", style="dim")
     return Progress(

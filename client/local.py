@@ -59,4 +59,4 @@ def waiting(what: str) -> AbstractContextManager[object]:
         return nullcontext()
     from rich.console import Console
 
-    return Console(stderr=True).status(f"[dim]{what} ...")
+    return Console(stderr=True, no_color=True).status(f"[dim]{what} ...")

@@ -177,7 +177,7 @@ def progress(total: float, *, audio: bool = False) -> Generator[tuple[Callable[.
 
     from .bar import bar
 
-    console = Console(stderr=True)
+    console = Console(stderr=True, no_color=True)
     with bar(console, audio=audio) as shown:
         task = shown.add_task("", total=total)
         out = _Above(console) if sys.stdout.isatty() else sys.stdout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import signal
 import struct
 import sys
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 import pyte
 import pytest
 from xlsr_live.client.display import TIME_CELLS, LiveDisplay
-from xlsr_live.client.output import Wanted, live_output
+from xlsr_live.client.output import Wanted, live_output, progress
 from xlsr_live.streaming.events import Final, Partial, SpeechEnded, SpeechStarted, Warning, Word
 
 MARK = b"\x1b]9;mark\x07"
@@ -206,3 +207,22 @@ def test_a_terminal_that_cannot_move_its_cursor_and_a_log_get_plain_lines(
         shown.show(partial("ONE", "TWO"))
         shown.show(final("ONE TWO"))
     assert terminal.read() == b"0:01.0  ONE TWO\r\n"
+
+
+def test_the_bar_tells_how_far_how_fast_and_how_long_without_colours(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(sys, "stdout", terminal.out)
+    monkeypatch.setattr(sys, "stderr", terminal.out)
+    now = [0.0]
+    monkeypatch.setattr("rich.console.monotonic", lambda: now[0])
+    with progress(60.0, audio=True) as (advance, out):
+        for _ in range(2):
+            now[0] += 1.0
+            advance(15.0)
+        out.write("a.wav: ONE TWO\n")
+    terminal.read()  # the last that was drawn included
+    assert re.search("━ +50% 15.0x 00:02".encode(), re.sub(rb"\x1b\[[0-9;]*m", b"", terminal.seen))
+    assert set(re.findall(rb"\x1b\[([0-9;]*)m", terminal.seen)) <= {b"", b"0", b"1", b"2"}  # plain, bold, dim
+    assert terminal.screen() == ["a.wav: ONE TWO"]
+    assert not terminal.emulator.cursor.hidden

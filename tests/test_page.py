@@ -167,6 +167,7 @@ def test_what_is_said_while_the_network_is_away_is_not_lost(
         page = opened(through.port, color_scheme="dark")
         page.click("#start")
         page.wait_for_selector(".utterance:not(.final) .word:not(.volatile)")
+        accessible(page)
         through.cut()
         wait_for_state(page, "reconnecting")
         assert message(page) == "The connection is interrupted"
@@ -224,8 +225,13 @@ def test_a_blocked_microphone(opened: Callable[..., Any], server: RunningServer)
 def test_no_microphone(opened: Callable[..., Any], server: RunningServer):
     page = opened(server.port)
     refuse = "throw new DOMException('', 'NotFoundError')"
-    page.evaluate(f"() => {{ navigator.mediaDevices.getUserMedia = async () => {{ {refuse}; }}; }}")
+    # As long as the browser asks; the answer comes with `answer`.
+    asking = f"new Promise((resolve) => {{ window.answer = resolve; }}).then(() => {{ {refuse}; }})"
+    page.evaluate(f"() => {{ navigator.mediaDevices.getUserMedia = () => {asking}; }}")
     page.click("#start")
+    assert "The browser asks first." in page.inner_text("#hint")
+    accessible(page)
+    page.evaluate("answer()")
     assert message(page) == "No microphone found"
 
 
@@ -250,6 +256,7 @@ def test_a_token(opened: Callable[..., Any]):
         page.fill("#token", "secret")
         page.keyboard.press("Enter")
         wait(page, "document.getElementById('notice-title').textContent === 'The token is not right'")
+        accessible(page)
         page.fill("#token", "s3cret")
         page.keyboard.press("Enter")
         wait_for_state(page, "live")

@@ -79,7 +79,8 @@ class Delivery:
                 self._send(cue)
             except (Undelivered, OSError) as error:
                 if not told:
-                    complain(f"captions do not reach {self._name}: {error}; trying again")
+                    why = (isinstance(error, OSError) and error.strerror) or error  # without its number
+                    complain(f"captions do not reach {self._name}: {why}; trying again")
                 told = True
                 self._stopped.wait(pause)
                 pause = min(2 * pause, longest)

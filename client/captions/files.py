@@ -22,9 +22,11 @@ class LiveFile(io.StringIO):
         self._failing = False
         try:
             path.write_bytes(b"")
+            self._save(b"")
         except OSError as error:
             super().close()
-            raise XlsrLiveError(f"cannot write {path}: {error.strerror}") from error
+            why = f"there is no folder {path.parent}" if not path.parent.exists() else error.strerror
+            raise XlsrLiveError(f"cannot write {path}: {why}") from error
 
     def flush(self) -> None:
         if self.closed:

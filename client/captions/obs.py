@@ -44,6 +44,8 @@ class Obs:
         try:
             self._connection = self._connection or self._identify()
             self._request("SendStreamCaption", {"captionText": "\n".join(cue.lines)})
+        except ConnectionRefusedError:
+            raise Undelivered("nothing answers there: is OBS running, with its WebSocket server on (Tools)?") from None
         except (WebSocketException, TimeoutError, msgspec.DecodeError, KeyError, TypeError) as error:
             code = self._connection.close_code if self._connection else None
             self.close()

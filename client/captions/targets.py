@@ -64,9 +64,11 @@ def caption_output(target: str, *, early: bool, paced: bool = True) -> Generator
 def _to_obs(target: str, early: bool, stack: ExitStack) -> Output:
     try:
         parts = urlsplit(target)
-        host, port = parts.hostname or "127.0.0.1", parts.port or obs.PORT
-    except ValueError as error:
-        raise click.UsageError(f"--captions: {error}; OBS is at an address such as obs://127.0.0.1:4455") from error
+        host, port = parts.hostname, parts.port or obs.PORT
+    except ValueError:
+        host, port = None, 0
+    if not host or parts.path.strip("/"):
+        raise click.UsageError(f"--captions {target}: OBS is at an address such as obs://127.0.0.1:{obs.PORT}")
     if parts.username or parts.password:
         raise click.UsageError(f"the password of OBS belongs into the variable {obs.PASSWORD_VARIABLE}")
     there = obs.Obs(host, port, os.environ.get(obs.PASSWORD_VARIABLE, ""))

@@ -53,4 +53,5 @@ class YouTube:
             with error:
                 raise Undelivered(f"HTTP {error.code}: {HINTS.get(error.code, 'it cannot take them now')}") from None
         except (OSError, HTTPException) as error:
-            raise Undelivered(str(getattr(error, "reason", "") or error or type(error).__name__)) from None
+            reason = getattr(error, "reason", error)
+            raise Undelivered(getattr(reason, "strerror", None) or str(reason) or type(error).__name__) from None

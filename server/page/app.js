@@ -44,7 +44,10 @@ function enter(next) {
   $("start").disabled = next === "finishing";
   $("sources").disabled = going;
   $("clear").hidden = going || captions.empty;
-  if (!going) {
+  $("hint-idle").hidden = going;
+  $("hint-opening").hidden = next !== "opening";
+  $("hint-going").hidden = !going || next === "opening";
+  if (!going || next === "finishing") {
     level(0);
     $("lag").textContent = "";
   }
