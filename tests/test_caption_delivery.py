@@ -229,7 +229,8 @@ def test_what_never_arrives_holds_nothing_up_and_is_counted(capsys: pytest.Captu
     [
         ("obs://me:secret@studio", True, PASSWORD_VARIABLE),
         ("obs://studio:port", True, "obs://127.0.0.1:4455"),
-        ("obs:studio", True, "obs://127.0.0.1:4455"),
+        ("obs:me:secret@studio", True, "obs://127.0.0.1:4455"),
+        ("obs://[secret", True, "obs://127.0.0.1:4455"),
         ("https://upload.youtube.com/closedcaption?cid=secret", True, URL_VARIABLE),
         ("youtube", True, URL_VARIABLE),
         ("obs://studio", False, "--pace 1"),

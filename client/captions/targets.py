@@ -22,6 +22,7 @@ from .files import Appended, Replaced
 from .rollup import HOLD_S, RollUp
 
 KEPT: Final = 100  # captions that wait for YouTube, which knows their times
+NO_OBS: Final = f"--captions: OBS is at an address such as obs://127.0.0.1:{obs.PORT}"
 FILES: Final = (".vtt", ".srt", ".txt", ".jsonl")
 
 
@@ -66,9 +67,9 @@ def _to_obs(target: str, early: bool, stack: ExitStack) -> Output:
         parts = urlsplit(target)
         host, port = parts.hostname, parts.port or obs.PORT
     except ValueError:
-        host, port = None, 0
-    if not host or parts.path.strip("/"):
-        raise click.UsageError(f"--captions {target}: OBS is at an address such as obs://127.0.0.1:{obs.PORT}")
+        raise click.UsageError(NO_OBS) from None
+    if not host:  # what stands there may be a password
+        raise click.UsageError(NO_OBS)
     if parts.username or parts.password:
         raise click.UsageError(f"the password of OBS belongs into the variable {obs.PASSWORD_VARIABLE}")
     there = obs.Obs(host, port, os.environ.get(obs.PASSWORD_VARIABLE, ""))
