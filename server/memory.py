@@ -20,8 +20,7 @@ _M_MMAP_THRESHOLD: Final = -3
 
 async def give_back() -> None:
     """Do so for ever; return at once where the C library is another."""
-    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if libc is None or not hasattr(libc, "malloc_trim"):
+    if sys.platform != "linux" or not hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
         return
     libc.mallopt(_M_MMAP_THRESHOLD, LARGE)
     while True:
