@@ -68,10 +68,12 @@ class Link:
                 continue  # there is another one now
             finally:
                 self._reading = None
+            if self._websocket is not websocket:
+                continue  # another one came in the same moment, whose client sends again what was not counted
             if message["type"] != "websocket.disconnect":
                 text: str | None = message.get("text")
                 return text if text is not None else self._heard(message["bytes"])
-            if "reason" in message and self._websocket is websocket:  # there was a closing frame: it was meant
+            if "reason" in message:  # there was a closing frame: it was meant
                 self.give_up()
             self._lost(websocket)
 

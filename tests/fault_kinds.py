@@ -394,7 +394,12 @@ async def through(scene: Scene, program: Program, **options: Any) -> Heard:
         made = {name: make() for name, make in options.items()}
         return await talk(scene.url.replace(LOOPBACK, HERE) if made else scene.url, program.messages, **made)
 
-    return await patiently(attempt)
+    while True:
+        match heard := await patiently(attempt):
+            case Heard(events=[Error(code="encoder_failed")]):  # refused after the upgrade, before the session began
+                await asyncio.sleep(AGAIN_S)
+            case _:
+                return heard
 
 
 async def loss_and_delay(scene: Scene, chance: Random) -> None:

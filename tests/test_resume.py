@@ -21,6 +21,7 @@ from xlsr_live.client import websocket as client
 from xlsr_live.client.replay import Replay
 from xlsr_live.client.websocket import ConnectionProblem, Stream, connect
 from xlsr_live.server import native
+from xlsr_live.server.link import Link
 from xlsr_live.server.run import RunningServer, running_server
 from xlsr_live.server.settings import ServerSettings
 from xlsr_live.streaming.config import AudioFormat
@@ -139,6 +140,32 @@ def test_a_session_is_its_clients_alone(tmp_path: Path):
         stolen, guessed, too_far, back = asyncio.run(scene(server))
     assert codes(stolen) == codes(guessed) == codes(too_far) == ["resume_lost"]
     assert [type(event).__name__ for event in back] == ["SessionResumed", "Final", "SessionEnded"]
+
+
+def test_audio_that_comes_in_the_moment_of_a_return_is_not_heard_twice():
+    """The client that came back was told a number without it, and sends it again."""
+
+    class Websocket:
+        def __init__(self) -> None:
+            self.messages = asyncio.get_running_loop().create_future()
+
+        async def receive(self) -> dict[str, Any]:
+            return await self.messages
+
+        async def close(self, code: int) -> None:
+            pass
+
+    async def conversation() -> tuple[bytes | str, int]:
+        first, second = Websocket(), Websocket()
+        link = Link(first, grace_s=9.0, keeps=9)  # type: ignore[arg-type]
+        reading = asyncio.create_task(link.receive())
+        await asyncio.sleep(0)  # it waits for a message
+        first.messages.set_result({"type": "websocket.receive", "bytes": b"once"})
+        link.attach(second, 0, "s")  # type: ignore[arg-type]
+        second.messages.set_result({"type": "websocket.receive", "bytes": b"again"})
+        return await reading, link.received
+
+    assert asyncio.run(conversation()) == (b"again", 5)
 
 
 def test_a_connection_that_only_the_server_believes_in_is_replaced():
