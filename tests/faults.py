@@ -24,7 +24,8 @@ from typing import IO, Any
 import numpy as np
 import soundfile
 from bad_link import BadLink, apart, possible
-from fault_kinds import KINDS, LOOPBACK, NEEDS_A_LINK, Program, Scene, patiently, told
+from fault_kinds import KINDS, NEEDS_A_LINK
+from fault_scene import LOOPBACK, Program, Scene, patiently, told
 from faulty_server import ServerProcess
 from prometheus_client.parser import text_string_to_metric_families
 from wire import END, Heard, dial, listen

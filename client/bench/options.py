@@ -29,6 +29,18 @@ def data_options(command: F) -> F:
     return click.argument("data", type=click.Path(path_type=Path), required=False, metavar="[DIR_OR_TSV]")(command)
 
 
+def silence_option(command: F) -> F:
+    """--silence: how much of what streams say is pauses."""
+    return click.option(
+        "--silence",
+        type=click.FloatRange(0, 0.9),
+        default=1 / 3,
+        show_default="a third",
+        metavar="SHARE",
+        help="Share of every stream that is pauses between recordings.",
+    )(command)
+
+
 def load_options(command: F) -> F:
     """What paced streams are made of and where they go."""
     for option in reversed(
@@ -52,14 +64,7 @@ def load_options(command: F) -> F:
                 metavar="SECONDS",
                 help="Time before it, not measured; streams start one after another in its first half.",
             ),
-            click.option(
-                "--silence",
-                type=click.FloatRange(0, 0.9),
-                default=1 / 3,
-                show_default="a third",
-                metavar="SHARE",
-                help="Share of every stream that is pauses between recordings.",
-            ),
+            silence_option,
             click.option(
                 "--packet-ms",
                 type=click.IntRange(10, 2_000),

@@ -10,7 +10,7 @@ import click
 from ...streaming.errors import ConfigError, XlsrLiveError
 from ..local import needs
 from ..options import SERVER_URL, session_options, token_option
-from .options import data_options
+from .options import data_options, silence_option
 
 EPILOG = """\b
 Examples:
@@ -46,14 +46,7 @@ Every figure is explained in docs/benchmarks.md.
     metavar="SECONDS",
     help="Length of a session.",
 )
-@click.option(
-    "--silence",
-    type=click.FloatRange(0, 0.9),
-    default=1 / 3,
-    show_default="a third",
-    metavar="SHARE",
-    help="Share of every session that is pauses between recordings.",
-)
+@silence_option
 @data_options
 @token_option
 @session_options

@@ -13,7 +13,7 @@ from ...streaming.errors import XlsrLiveError
 from ..local import needs, waiting
 from ..options import device_option, lm_option, model_options
 from ..output import progress
-from .options import data_options
+from .options import data_options, silence_option
 
 if TYPE_CHECKING:
     from .account import Account
@@ -39,9 +39,7 @@ PERCENT: Final = click.FloatRange(min=0)
 @click.option("--clients", type=click.IntRange(min=1), default=4, show_default=True, help="That come and go, at once.")
 @click.option("--memory", type=PERCENT, default=5.0, show_default=True, metavar="PERCENT", help="By which it may grow.")
 @click.option("--latency", type=PERCENT, default=50.0, show_default=True, metavar="PERCENT", help="Likewise.")
-@click.option(
-    "--silence", type=click.FloatRange(0, 0.9), default=1 / 3, show_default="a third", help="Share of pauses."
-)
+@silence_option
 @click.option("--seed", type=int, default=0, show_default=True, help="Of what the clients do.")
 @data_options
 @model_options
