@@ -8,17 +8,14 @@ A thread that hangs in the encoder cannot be stopped. `rescue` fails what it was
 place; when it comes back it finds that it has been replaced and ends. What the encoder remembers of the utterances it
 was at stays as it is until then, since it may still write there.
 
-A request is a whole pass or a step that goes on from what the encoder remembers of an utterance; a batch holds one
-kind. Requests that name one memory stand in one lane: they run in the order in which they came, never two in one batch,
-and an urgent one hurries those before it. What is remembered is forgotten between batches, when it has been released or
-its `Memory` is gone, so that a session that vanishes leaves nothing.
+Requests that name one memory run in the order in which they came (`lanes`). What is remembered is forgotten between
+batches, when it has been released or its `Memory` is gone, so that a session that vanishes leaves nothing.
 
 A second thread searches answers, where decoding them takes long: one after the other, in the order of the answers.
 """
 
 from __future__ import annotations
 
-import heapq
 import logging
 import threading
 import time
@@ -26,22 +23,16 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from itertools import count
 from typing import Any, Protocol, TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
 
 from .counters import EngineCounters
 from .errors import EngineError
 from .ladder import Ladder, Level
+from .lanes import Float32, Job, Lanes
 from .windows import Memory, Recall, Reuse
 
-Float32 = NDArray[np.float32]
 T = TypeVar("T")
 
-_LOOK = 64  # requests that may not fit into a batch before the worker stops looking for more that do
 _LOOK_AGAIN = 0.25  # seconds for which a level is believed
 _GRACE = 0.5  # seconds in which every answer is in time: finals are due at once
 _MOST_HUNG = 3  # workers that never came back, before the engine gives up
@@ -80,38 +71,8 @@ class Encoder(Protocol):
         ...
 
 
-@dataclass(slots=True, eq=False)
-class _Job:
-    deadline: float
-    asked: float  # when
-    order: int
-    samples: Float32
-    wanted: Callable[[], bool]
-    reuse: Reuse | Recall | None
-    future: Future[Float32]
-
-
-@dataclass(slots=True)
-class _Lane:
-    """Jobs that must run one after the other."""
-
-    jobs: deque[_Job] = field(default_factory=deque[_Job])
-    ticket: int = 0  # of its entry in a queue; older entries do not count
-
-    @property
-    def due(self) -> float:
-        return min(job.deadline for job in self.jobs)
-
-    @property
-    def stepping(self) -> bool:
-        return isinstance(self.jobs[0].reuse, Reuse)
-
-
 class _Replaced(Exception):
     """This thread has been given up while it was in the encoder."""
-
-
-_Queue = list[tuple[float, int, int, _Lane]]  # heap of (due, order of the first job, ticket, lane)
 
 
 class Engine:
@@ -124,15 +85,12 @@ class Engine:
         self._ladder = Ladder() if adaptive else None
         self._level = Level.NORMAL  # as of `_judged`: it is asked for with every packet
         self._judged = 0.0
-        self._queues: tuple[_Queue, _Queue] = ([], [])  # whole passes, steps
-        self._lanes: dict[int, _Lane] = {}  # that are not empty, by the number of their memory
-        self._queued = 0
-        self._batch: list[_Job] = []  # in the worker's hands, not answered yet
+        self._lanes = Lanes()
+        self._batch: list[Job] = []  # in the worker's hands, not answered yet
         self._begun: float | None = None  # when it last called the encoder, while it is there
         self._turn = 0  # of the worker; another has been replaced
         self._hung: dict[int, set[int]] = {}  # by turn: memories that a replaced worker may still write to
         self._failed = 0  # requests in a row
-        self._order = count(1)
         self._memories: dict[int, weakref.finalize[Any, Memory]] = {}  # by number; calling one puts it into `_gone`
         self._gone: deque[int] = deque()  # to be forgotten
         self._changed = threading.Condition()
@@ -159,7 +117,7 @@ class Engine:
     @property
     def queued(self) -> int:
         """Requests that wait for the worker."""
-        return self._queued
+        return self._lanes.waiting
 
     @property
     def level(self) -> Level:
@@ -187,12 +145,11 @@ class Engine:
         The future never stays open: it gets the log-probabilities or an `EngineError`, or is cancelled because
         `wanted()` was false when its turn came.
         """
-        job = _Job(deadline, self._clock(), next(self._order), samples, wanted, reuse, Future())
+        job = Job(deadline, self._clock(), samples, wanted, reuse, Future())
         with self._changed:
             if not self.alive:
                 job.future.set_exception(EngineError("the encoder is not running"))
                 return job.future
-            lane = _Lane()
             if reuse is not None and self._untouchable(reuse.memory.number):
                 if isinstance(reuse, Reuse):
                     job.future.set_exception(EngineError("the encoder hangs in an earlier step of this utterance"))
@@ -200,20 +157,10 @@ class Engine:
                 job.reuse = reuse = None
             if reuse is not None:
                 self._watch(reuse.memory)
-                lane = self._lanes.setdefault(reuse.memory.number, lane)
-            lane.jobs.append(job)
-            self._queued += 1
-            self.counters.most_queued = max(self.counters.most_queued, self._queued)
-            self._queue(lane)
+            self._lanes.put(job)
+            self.counters.most_queued = max(self.counters.most_queued, self.queued)
             self._changed.notify()
         return job.future
-
-    def _queue(self, lane: _Lane) -> None:
-        """Put the lane, unless it is empty, where its first job and its most urgent one say."""
-        if not lane.jobs:
-            return
-        lane.ticket = next(self._order)
-        heapq.heappush(self._queues[lane.stepping], (lane.due, lane.jobs[0].order, lane.ticket, lane))
 
     def _watch(self, memory: Memory) -> None:
         known = self._memories.get(memory.number)
@@ -252,7 +199,7 @@ class Engine:
             goodbye = self._memories.get(memory.number)
             if goodbye is None:
                 return
-            for job in self._lanes[memory.number].jobs if memory.number in self._lanes else ():
+            for job in self._lanes.of(memory.number):
                 job.future.cancel()
             goodbye()
             self._changed.notify()
@@ -266,11 +213,11 @@ class Engine:
         with self._changed:
             if self._closing or self.working_s <= patience_s:
                 return False
-            memories = {job.reuse.memory.number for job in self._batch if job.reuse is not None}
+            memories = {job.memory for job in self._batch if job.memory is not None}
             self._hung[self._turn] = memories
             stuck, self._batch, self._begun = self._batch, [], None
-            for number in memories & self._lanes.keys():
-                stuck += self._split(self._lanes.pop(number))
+            for number in memories:
+                stuck += self._lanes.part(number)
             self._turn += 1
             self._failed = _FAILING
             self.counters.restarts += 1
@@ -285,17 +232,6 @@ class Engine:
         if given_up:
             self._fail_all()
         return True
-
-    def _split(self, lane: _Lane) -> list[_Job]:
-        """Take a lane apart whose memory is not to be touched: its passes do without, its steps are returned."""
-        steps = [job for job in lane.jobs if isinstance(job.reuse, Reuse)]
-        for job in lane.jobs:
-            if not isinstance(job.reuse, Reuse):
-                job.reuse = None
-                self._queue(_Lane(deque([job])))
-        lane.jobs, lane.ticket = deque(), 0
-        self._queued -= len(steps)
-        return steps
 
     def _untouchable(self, number: int) -> bool:
         return any(number in memories for memories in self._hung.values())
@@ -335,10 +271,7 @@ class Engine:
     def _fail_all(self) -> None:
         with self._changed:
             self._closing = True
-            lanes = {id(lane): lane for queue in self._queues for *_, lane in queue}
-            left = [*self._batch, *(job for lane in lanes.values() for job in lane.jobs)]
-            self._batch, self._queues, self._queued = [], ([], []), 0
-            self._lanes.clear()
+            left, self._batch = [*self._batch, *self._lanes.clear()], []
         _fail(left, "the encoder was stopped before it answered this request")
 
     def _next_batch(self) -> bool:
@@ -346,10 +279,10 @@ class Engine:
         with self._changed:
             while not self._closing:
                 self._forget()
-                self._gather()
+                self.counters.withdrawn += self._lanes.gather(self._batch, self._encoder.max_batch, self._fits)
                 if self._batch:
                     return True
-                if not self._queued:
+                if not self.queued:
                     self._changed.wait()
             return False
 
@@ -362,63 +295,20 @@ class Engine:
                 del self._memories[number]
             self._encoder.release(number)
 
-    def _gather(self) -> None:
-        """Take the most urgent request, then those that fit beside it in order of urgency."""
-        queue = self._most_urgent()
-        seen: list[_Lane] = []  # one job of a lane at a time
-        misfits = 0
-        try:
-            while queue and len(self._batch) < self._encoder.max_batch and misfits < _LOOK:
-                *_, ticket, lane = queue[0]
-                if ticket == lane.ticket:
-                    job = lane.jobs[0]  # still in the queue while questions are asked that could fail
-                    if not job.wanted():
-                        job.future.cancel()
-                    joins = job.future.cancelled() or not self._batch or self._fits(job)
-                    lane.ticket = 0
-                    if not joins:
-                        misfits += 1
-                        seen.append(lane)
-                    elif self._pop(lane).set_running_or_notify_cancel():
-                        self._batch.append(job)
-                        seen.append(lane)
-                    else:
-                        self.counters.withdrawn += 1
-                        self._queue(lane)
-                heapq.heappop(queue)
-        finally:
-            for lane in seen:
-                self._queue(lane)
-
-    def _most_urgent(self) -> _Queue:
-        """The queue whose first entry is due first, with no outdated entry before it."""
-        for queue in self._queues:
-            while queue and queue[0][2] != queue[0][3].ticket:
-                heapq.heappop(queue)
-        passes, steps = self._queues
-        return min(passes, steps, key=lambda queue: queue[0][:2]) if passes and steps else passes or steps
-
-    def _pop(self, lane: _Lane) -> Future[Float32]:
-        job = lane.jobs.popleft()
-        self._queued -= 1
-        if not lane.jobs and job.reuse is not None:
-            del self._lanes[job.reuse.memory.number]
-        return job.future
-
-    def _fits(self, job: _Job) -> bool:
+    def _fits(self, job: Job) -> bool:
         """Whether a job may join the batch, which has one of its kind."""
         if isinstance(job.reuse, Reuse):
             return self._encoder.fits_step(job.reuse, [o.reuse for o in self._batch if isinstance(o.reuse, Reuse)])
         return self._encoder.fits(len(job.samples), [len(other.samples) for other in self._batch])
 
-    def _run_batch(self, batch: list[_Job]) -> list[Float32]:
+    def _run_batch(self, batch: list[Job]) -> list[Float32]:
         steps = [(job.samples, job.reuse) for job in batch if isinstance(job.reuse, Reuse)]
         if steps:
             return self._encoder.advance(steps)
         recalls = [job.reuse if isinstance(job.reuse, Recall) else None for job in batch]
         return self._encoder.encode([job.samples for job in batch], recalls)
 
-    def _encode(self, batch: list[_Job], turn: int) -> None:
+    def _encode(self, batch: list[Job], turn: int) -> None:
         begun = self._clock()
         self._enter(turn, begun)
         try:
@@ -454,7 +344,7 @@ class Engine:
             self._begun = now
             self.counters.batches += 1
 
-    def _leave(self, turn: int, batch: list[_Job]) -> None:
+    def _leave(self, turn: int, batch: list[Job]) -> None:
         """The answers of the batch are the caller's to give from here on. Keeps no job: a waiting worker must not keep
         the last sessions and their audio alive."""
         with self._changed:
@@ -463,7 +353,7 @@ class Engine:
             self._begun = None
             self._batch = [job for job in self._batch if job not in batch]
 
-    def _count(self, job: _Job, now: float) -> None:
+    def _count(self, job: Job, now: float) -> None:
         stepping = isinstance(job.reuse, Reuse)
         (self.counters.step_waits if stepping else self.counters.pass_waits).observe(now - job.asked)
         self.counters.requests += 1
@@ -478,7 +368,7 @@ class Engine:
                 self._ladder.answered(now, waited=now - asked, allowed=max(deadline - asked, _GRACE))
 
 
-def _fail(jobs: list[_Job], why: str) -> None:
+def _fail(jobs: list[Job], why: str) -> None:
     for job in jobs:
         if not job.future.done() and (job.future.running() or job.future.set_running_or_notify_cancel()):
             job.future.set_exception(EngineError(why))

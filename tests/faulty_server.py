@@ -144,7 +144,7 @@ class Watched(run.Server):
             "connections": len(self.server_state.connections),
             "handlers": len(self.server_state.tasks),
             "sessions": sum(type(one) is StreamSession for one in gc.get_objects()),
-            "queued": engine.queued + len(engine._lanes) + len(engine._batch),
+            "queued": engine.queued + len(engine._lanes._lanes) + len(engine._batch),
             "memories": len(engine._memories) + len(engine._gone),
             "slots": len(steps.places) if steps else 0,
             "threads": threading.active_count(),
