@@ -18,6 +18,7 @@ from ..streaming.errors import ConfigError, EngineError
 from ..streaming.recognizer import Recognizer
 from .capacity import capacity
 from .logs import set_up
+from .memory import settle
 from .models import Models
 from .reload import Load, Reread
 from .sessions import Sessions
@@ -57,7 +58,13 @@ def serve(settings: ServerSettings, load: Load, reread: Reread | None = None) ->
         tls = tls_context(settings)
         if not load_tokens(settings).required and not settings.loopback:
             logger.warning("listening on %s without a token: anyone who can reach it can use it", settings.host)
-        recognizer = load(settings)
+
+        def load_and_settle(settings: ServerSettings) -> Recognizer:
+            recognizer = load(settings)
+            settle()
+            return recognizer
+
+        recognizer = load_and_settle(settings)
         models = Models(recognizer, settings.stall_s)
         try:
             info, url = recognizer.info, address(settings)
@@ -72,7 +79,7 @@ def serve(settings: ServerSettings, load: Load, reread: Reread | None = None) ->
                 models,
                 settings,
                 ready,
-                load=load,
+                load=load_and_settle,
                 reread=reread,
                 limit=limit,
                 tls=tls,
