@@ -45,8 +45,18 @@ def join(pieces: list[Samples], gaps: list[int], draw: np.random.Generator) -> S
     for piece, gap in zip(pieces, gaps[1:], strict=True):
         own = np.sqrt(np.mean(piece * piece)) + 1e-9
         level = level or own
+        piece = piece * _edges(len(piece))
         parts += [piece * np.float32(level / own * 10 ** (draw.uniform(-3, 3) / 20)), np.zeros(gap, np.float32)]
     return np.concatenate(parts)
+
+
+def _edges(count: int, fade: int = RATE // 200) -> Samples:
+    """Ones that rise and fall within 5 ms: a phrase begins and ends without a click."""
+    ramp = np.ones(count, np.float32)
+    fade = min(fade, count // 2)
+    ramp[:fade] = np.arange(1, fade + 1) / (fade + 1)
+    ramp[count - fade :] = ramp[:fade][::-1]
+    return ramp
 
 
 def stretch(x: Samples, speed: float) -> Samples:

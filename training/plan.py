@@ -8,8 +8,10 @@ from itertools import pairwise
 
 import numpy as np
 
-from .prepare import Utterance
+from .prepare import PHRASE, Utterance
 from .settings import RATE, SHARES, Augmentation, Schedule
+
+FEWEST_PHRASES = 8  # of a speaker, to make sentences of
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,11 @@ def plan_round(
     """Steps of round `number`: at most `batch_seconds` of padded audio each, in `shards` parts of about one size."""
     draw = np.random.default_rng((schedule.seed, number))
     limit = longest_utterance(number, schedule) * RATE
-    corpora = defaultdict(list)
+    corpora, phrases = defaultdict(list), defaultdict(list)
     for u in utterances:
-        if u.split == "train" and u.samples <= limit:
+        if u.split == PHRASE:
+            phrases[u.corpus, u.speaker].append(u)
+        elif u.split == "train" and u.samples <= limit:
             corpora["tts" if u.corpus.startswith("tts-") else u.corpus].append(u)
     whole = sum(SHARES[c] for c in corpora)
     drawn: list[tuple[Utterance, ...]] = []
@@ -57,7 +61,10 @@ def plan_round(
             drawn += digit_strings(members, seconds, draw)
         else:
             mean = np.mean([u.samples for u in members]) / RATE
-            drawn += [(u,) for u in stretch_of(members, number, round(seconds / mean), schedule.seed)]
+            for u in stretch_of(members, number, round(seconds / mean), schedule.seed):
+                pool = phrases[u.corpus, u.speaker]
+                splice = len(pool) >= FEWEST_PHRASES and draw.random() < schedule.spliced
+                drawn.append(spliced(pool, u.samples, draw) if splice else (u,))
     drawn = joined([drawn[i] for i in draw.permutation(len(drawn))], limit, schedule.joined, draw)
     items = [dressed(parts, (schedule.seed, number, i), how, draw) for i, parts in enumerate(drawn)]
     batches = batched(items, batch_seconds / shards)
@@ -90,6 +97,14 @@ def digit_strings(members: list[Utterance], seconds: float, draw: np.random.Gene
     return strings
 
 
+def spliced(pool: list[Utterance], samples: int, draw: np.random.Generator) -> tuple[Utterance, ...]:
+    """Phrases in any order, about that many samples in all."""
+    parts: list[Utterance] = []
+    while sum(u.samples for u in parts) < 0.8 * samples:
+        parts.append(pool[draw.integers(len(pool))])
+    return tuple(parts)
+
+
 def joined(
     drawn: list[tuple[Utterance, ...]], limit: float, share: float, draw: np.random.Generator
 ) -> list[tuple[Utterance, ...]]:
@@ -106,11 +121,18 @@ def joined(
 
 
 def dressed(parts: tuple[Utterance, ...], seed: tuple[int, ...], how: Augmentation, draw: np.random.Generator) -> Item:
-    """Draw gaps and speed. Gaps inside are 0.1-0.6 s between digits, up to 1 s elsewhere; edges up to 0.4 s."""
-    inside = [draw.uniform(0.1, 0.6 if a.corpus == b.corpus == "fsdd" else 1.0) for a, b in pairwise(parts)]
+    """Draw gaps and speed. Gaps inside are 0.1-0.6 s between digits, up to 60 ms between phrases and up to 1 s
+    elsewhere; edges up to 0.4 s."""
+    inside = [draw.uniform(*_gap(a, b)) for a, b in pairwise(parts)]
     gaps = [draw.uniform(0, 0.4), *inside, draw.uniform(0, 0.4)]
     speed = draw.uniform(*how.speed) if draw.random() < 2 / 3 else 1.0
     return Item(parts, tuple(int(g * RATE) for g in gaps), float(speed), seed)
+
+
+def _gap(a: Utterance, b: Utterance) -> tuple[float, float]:
+    if a.split == b.split == PHRASE and a.speaker == b.speaker:
+        return 0.0, 0.06
+    return 0.1, 0.6 if a.corpus == b.corpus == "fsdd" else 1.0
 
 
 def batched(items: list[Item], batch_seconds: float) -> list[list[Item]]:

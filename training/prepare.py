@@ -26,6 +26,7 @@ VALIDATION_TEXTS = {"kathleen": 45}
 VALIDATION_DIGITS = 3  # recordings of every digit of every speaker
 VALIDATION_NOISE = 30
 VALIDATION_SYNTHETIC = 40
+PHRASE = "phrase"  # `split` of a piece of a training utterance
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Utterance:
     samples: int
     corpus: str
     speaker: str
-    split: str  # "train", "validation" or "unused": of a held-out speaker, but more than validation needs
+    split: str  # "train", "validation", `PHRASE` or "unused": of a held-out speaker, but more than validation needs
     text: str
 
 
@@ -76,7 +77,7 @@ def decode_shards(folder: Path, out: Path, name: str, first_of_each: bool = Fals
                 )
             audio.tofile(file)
             position += len(audio)
-    _write(done, split(utterances))
+    write_table(done, split(utterances))
 
 
 def decode_noise(folder: Path, out: Path) -> None:
@@ -90,7 +91,7 @@ def decode_noise(folder: Path, out: Path) -> None:
             audio.tofile(file)
             utterances.append(Utterance("noise", position, len(audio), "noise", row["class"], "train", ""))
             position += len(audio)
-    _write(out / "noise.tsv", split(utterances))
+    write_table(out / "noise.tsv", split(utterances))
 
 
 def split(utterances: list[Utterance]) -> list[Utterance]:
@@ -132,11 +133,15 @@ def load(work: Work, source: str) -> tuple[np.ndarray, list[Utterance]]:
     table = work.audio / f"{source}.tsv"
     if not table.exists():
         return np.empty(0, np.int16), []
-    utterances = [
+    return np.memmap(work.audio / f"{source}.i16", np.int16, mode="r"), read_utterances(table)
+
+
+def read_utterances(table: Path) -> list[Utterance]:
+    """What `write_table` wrote; none where there is no table."""
+    return [
         Utterance(r["source"], int(r["start"]), int(r["samples"]), r["corpus"], r["speaker"], r["split"], r["text"])
-        for r in read_table(table)
+        for r in (read_table(table) if table.exists() else ())
     ]
-    return np.memmap(work.audio / f"{source}.i16", np.int16, mode="r"), utterances
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
@@ -145,7 +150,8 @@ def read_table(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
-def _write(path: Path, utterances: list[Utterance]) -> None:
+def write_table(path: Path, utterances: list[Utterance]) -> None:
+    """One row for each, whole or not at all."""
     names = list(Utterance.__dataclass_fields__)
     lines = ["\t".join(names)] + ["\t".join(str(getattr(u, n)) for n in names) for u in utterances]
     part = path.with_suffix(".part")

@@ -32,7 +32,7 @@ class Optimiser:
     peak: float = 1e-3
     matrix_peak: float = 2e-3  # of Muon, scaled to match the size of AdamW's updates
     warmup_steps: int = 300
-    weight_decay: float = 0.01
+    weight_decay: float = 0.1
     clip: float = 1.0
     ema: float = 0.995
     middle_loss: float = 0.3  # share of the CTC loss taken after the middle layer
@@ -53,8 +53,8 @@ class Augmentation:
     narrow: float = 0.08  # 8 kHz, half of them with mu-law
     clip: float = 0.02
     gain: tuple[float, float] = (-2.5, 1.5)  # log of the level: the network hears samples as they are recorded
-    mask_rate: float = 0.25  # time masks per second
-    mask_frames: int = 8  # longest time mask
+    mask_rate: float = 1.0  # time masks per second
+    mask_frames: int = 12  # longest time mask
 
     def scaled(self, by: float) -> Augmentation:
         """The same with every probability multiplied by `by`, for the first rounds."""
@@ -64,15 +64,15 @@ class Augmentation:
 
 # Share of each corpus in a round of training; what is not there is left out and the rest scaled up.
 SHARES = {
-    "librispeech": 0.14,
-    "an4": 0.15,
-    "speechocean762": 0.05,
-    "kathleen": 0.37,
+    "librispeech": 0.22,
+    "an4": 0.10,
+    "speechocean762": 0.09,
+    "kathleen": 0.27,
     "ljspeech": 0.01,
     "fsdd": 0.10,
     "wakewords": 0.015,
     "noise": 0.03,
-    "tts": 0.13,
+    "tts": 0.165,
 }
 
 
@@ -87,6 +87,8 @@ class Schedule:
     longest: float = 17.0  # longest example
     full_augmentation_round: int = 12  # augmentation grows until then
     joined: float = 0.25  # share of examples that are made of two or three utterances
+    spliced: float = 0.5  # share of sentences, of corpora cut into phrases, for which phrases of the speaker stand in
+    spliced_from: int = 40  # round, when the network knows the training side well enough to cut it
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,9 @@ from tqdm import tqdm
 from . import checkpoint
 from .data import Batch, Rounds, Speech, loader
 from .network import Network, Stream, build, frames
+from .phrases import phrases
 from .plan import plan_round
+from .prepare import PHRASE
 from .score import LIVE, Clip, rates, transcribe, validation
 from .settings import RATE, Augmentation, Model, Optimiser, Options, Work
 from .text import BLANK
@@ -60,7 +62,10 @@ class Trainer:
         self.network.load_state_dict(state["network"])
         self.average.load(state["average"])
         for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
+            chosen = [group["weight_decay"] for group in optimiser.param_groups]
             optimiser.load_state_dict(saved)
+            for group, weight_decay in zip(optimiser.param_groups, chosen, strict=True):
+                group["weight_decay"] = weight_decay
         self.step, self.round, self.at = state["step"], state["round"], state["at"]
         self.heard, self.wall, self.decay_from = state["heard"], state["wall"], state["decay_from"]
         if state["batch_seconds"] != self.options.batch_seconds and self.at:
@@ -96,6 +101,10 @@ class Trainer:
         deadline = time.monotonic() + 60 * self.options.minutes
         saved = time.monotonic()
         while self.round < last and not self.stop:
+            if self.round >= self.schedule.spliced_from and not any(u.split == PHRASE for u in speech.utterances):
+                self.average.swap(self.network)
+                speech.utterances += phrases(self.work, speech, self.network)
+                self.average.swap(self.network)
             strength = min(1.0, self.round / self.schedule.full_augmentation_round)
             how = Augmentation().scaled(strength)
             size, shards = self.options.batch_seconds, self.options.shards
@@ -116,7 +125,7 @@ class Trainer:
                     return
             seconds = time.monotonic() - began
             self.round, self.at = self.round + 1, 0
-            loss = torch.stack(losses).mean().item()
+            loss = torch.stack(losses).mean().item() if losses else float("nan")
             speed = (self.heard - heard) / seconds
             print(f"round {self.round} step {self.step} loss {loss:.3f} {speed:.0f} audio-s/s", flush=True)
             if self.round % self.options.evaluate_every == 0 or self.round == last:

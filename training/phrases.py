@@ -1,0 +1,109 @@
+"""Cut sentences into phrases at the pauses and word boundaries that the network hears, to be put together anew.
+
+A network that hears the same sentences again and again learns them by heart. Phrases of several sentences of a speaker
+make sentences that nobody said (Lam et al., "On-the-fly Aligned Data Augmentation for Sequence-to-Sequence ASR", 2021).
+Words are found by forced alignment with a network that knows the training side well (Viterbi over CTC states).
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from .data import Speech
+from .network import Network
+from .prepare import PHRASE, Utterance, read_utterances, write_table
+from .settings import FRAME, HOP, RATE, SCALE, Work
+from .text import BLANK, VOCABULARY, encode
+
+CORPORA = ("kathleen", "librispeech", "an4")
+WORDS = (1, 4)  # of a phrase, least and most
+SURE = -0.35  # mean log-probability of an alignment's frames; below it is not trusted
+CUT = RATE // 100  # samples whose energy is compared to find where to cut
+
+
+def phrases(work: Work, speech: Speech, network: Network) -> list[Utterance]:
+    """Those of the training side, as WORK/audio/phrases.tsv says; with this network's help if there is none yet."""
+    table = work.audio / "phrases.tsv"
+    if not table.exists():
+        network.eval()
+        draw, found = np.random.default_rng(0), list[Utterance]()
+        whole = [u for u in speech.utterances if u.split == "train" and u.corpus in CORPORA and " " in u.text]
+        for u in tqdm(whole, "cutting into phrases", mininterval=10):
+            audio = speech.audio(u)
+            if bounds := boundaries(audio, u.text, log_probabilities(network, audio)):
+                found += _cut(u, bounds, draw)
+        write_table(table, found)
+    return read_utterances(table)
+
+
+@torch.inference_mode()
+def log_probabilities(network: Network, audio: np.ndarray) -> np.ndarray:
+    """(frames, vocabulary) of samples (n,) in [-1, 1)."""
+    logits = network(torch.from_numpy(audio * SCALE)[None], torch.tensor([len(audio)]))[0][0]
+    return logits.log_softmax(-1).numpy()
+
+
+def boundaries(audio: np.ndarray, text: str, logp: np.ndarray) -> list[int] | None:
+    """Samples at which the words of `text` begin, and the last one's end: one more than there are words. None where the
+    network does not hear that text."""
+    labels = encode(text)
+    frames = align(logp, labels)
+    if frames is None:
+        return None
+    bounds = [0]
+    for at, label in enumerate(labels):
+        if label == VOCABULARY["|"]:
+            low, high = (FRAME // 2 + HOP * int(frames[i]) for i in (at - 1, at + 1))
+            bounds.append(_quietest(audio, low, high))
+    return [*bounds, len(audio)]
+
+
+def align(logp: np.ndarray, labels: list[int]) -> np.ndarray | None:
+    """The frame at which each label is first said in the best path through (frames, vocabulary) log-probabilities; None
+    if there is no path, or none that the network believes in."""
+    states = np.full(2 * len(labels) + 1, BLANK)
+    states[1::2] = labels
+    skips = np.zeros(len(states), bool)  # a label may follow another without a blank
+    skips[3::2] = states[3::2] != states[1:-2:2]
+    score = np.full(len(states), -np.inf)
+    score[:2] = logp[0, states[:2]]
+    came = np.zeros((len(logp), len(states)), np.int8)  # from how many states back
+    for t in range(1, len(logp)):
+        options = np.full((3, len(states)), -np.inf)
+        options[0] = score
+        options[1, 1:] = score[:-1]
+        options[2, 2:] = np.where(skips[2:], score[:-2], -np.inf)
+        came[t] = options.argmax(0)
+        score = options.max(0) + logp[t, states]
+    state = len(states) - 1 if score[-1] >= score[-2] else len(states) - 2
+    if score[state] < SURE * len(logp):
+        return None
+    first = np.zeros(len(labels), np.int64)
+    for t in range(len(logp) - 1, -1, -1):
+        if state % 2:
+            first[state // 2] = t
+        state -= int(came[t, state])
+    return first
+
+
+def _quietest(audio: np.ndarray, low: int, high: int) -> int:
+    """The middle of the stretch of `CUT` samples in [low, high) that has least energy."""
+    power = np.convolve(audio[low:high] ** 2, np.ones(CUT), "valid")
+    return low + int(power.argmin()) + CUT // 2 if len(power) else (low + high) // 2
+
+
+def _cut(u: Utterance, bounds: list[int], draw: np.random.Generator) -> list[Utterance]:
+    words, cut = u.text.split(), [0]
+    while cut[-1] < len(words):
+        cut.append(min(len(words), cut[-1] + int(draw.integers(WORDS[0], WORDS[1] + 1))))
+    return [
+        Utterance(
+            u.source, u.start + bounds[a], bounds[b] - bounds[a], u.corpus, u.speaker, PHRASE, " ".join(words[a:b])
+        )
+        for a, b in pairwise(cut)
+        if bounds[b] - bounds[a] > FRAME
+    ]
