@@ -67,7 +67,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         None
     )
     calibration: Annotated[
-        str | None, Meta(description="Of confidences: calibration.json or its folder. [default: the model's own]")
+        str | None, Meta(description="A calibration.json of confidences, or its folder; else the model's own.")
     ] = None
     lm_partials: Annotated[
         bool, Meta(description="Let clients have the language model in partials; that costs much time.")
