@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..streaming.errors import ConfigError
 from .local import load_recognizer, needs
-from .options import device_option, lm_option
+from .options import device_option, lm_option, loading, loading_options, refuse
 from .output import progress
 
 if TYPE_CHECKING:
@@ -28,64 +28,58 @@ Examples:
 @click.argument("data", type=click.Path(path_type=Path), metavar="DIR_OR_TSV")
 @click.option("--where", multiple=True, metavar="COLUMN=VALUE", help="Only these rows of the table; may be repeated.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only N recordings, evenly picked from all.")
-@lm_option
-@click.option("--test", is_flag=True, help="Fit nothing: say how good the calibration is that the checkpoint has.")
+@lm_option()
+@click.option("--test", is_flag=True, help="Fit nothing: say how good the calibration is (--calibration, or its own).")
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Folder for calibration.json. [default: the checkpoint's]",
+    help="Folder for calibration.json. [default: the model's, if it is a folder here]",
 )
 @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), metavar="PNG", help="Draw the reliability.")
-@click.option("--revision", metavar="REV", help="Commit, tag or branch of a Hugging Face model.")
-@click.option("--language", metavar="CODE", help="For models with a vocabulary for each language.")
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads of the model.")
+@loading_options
 @device_option("--device")
 def calibrate(
     model: str,
     data: Path,
     where: tuple[str, ...],
     limit: int | None,
-    lm: str | None,
     test: bool,
     out: Path | None,
     plot: Path | None,
-    revision: str | None,
-    language: str | None,
-    threads: int | None,
-    compute: str,
+    **options: Any,
 ) -> None:
     """Fit the confidences of a checkpoint to recordings and what is said in them, which it was not trained on.
 
     DIR_OR_TSV is a table with columns file and text, or a folder with talk.wav beside talk.txt. The result lies beside
-    the checkpoint as calibration.json and is used from then on.
+    the checkpoint as calibration.json and is used from then on; that of --out is used where --calibration names it.
     """
-    with needs("server", "recognising speech here"), needs("bench", "calibrating"):
-        from ..streaming.calibration import Calibration, load_calibration, save_calibration
-        from ..streaming.xlsr_load import BUNDLED
+    with needs("server", "recognizing speech here"), needs("bench", "calibrating"):
+        from ..streaming.calibration import Calibration, save_calibration
         from .bench.corpus import read_corpus, read_samples, spoken
         from .bench.scoring import Spelling
         from .judged import Ear
 
-    folder = out or (BUNDLED if model == "bundled" else Path(model).expanduser())
-    if not out and not folder.is_dir():
-        raise ConfigError(f"{model} is not a folder here: say with --out where calibration.json belongs")
+    if test:
+        refuse(("out",), "is where a calibration is written; --test reads that of --calibration")
+    else:
+        refuse(("calibration",), "is for --test; what is fitted does not depend on it")
+    folder = out or Path(model).expanduser()
+    if not test and not out and (model == "bundled" or not folder.is_dir()):
+        raise ConfigError(f"{model} is not a folder of yours: say with --out where calibration.json belongs")
     recordings = spoken(read_corpus(data, where=where, limit=limit))
     with (
-        load_recognizer(
-            model, revision=revision, language=language, device=compute, threads=threads, lm=lm
-        ) as recognizer,
+        load_recognizer(model, **loading(options)) as recognizer,
         progress(len(recordings)) as (advance, _),
     ):
+        if test and recognizer.assets.calibration is None:
+            raise ConfigError(f"{model} has no calibration to test: name one with --calibration")
         spelling = Spelling(recognizer.encoder.vocabulary)
         ear = Ear(recognizer.encoder, recognizer.assets.language_model)
         for number, recording in enumerate(recordings):
             ear.hear(number, spelling.words(recording.text), read_samples(recording))
             advance()
-    if test:
-        found = load_calibration(folder)
-        if found is None:
-            raise ConfigError(f"{folder} holds no calibration.json to test")
+    if found := recognizer.assets.calibration if test else None:
         curves = {"finals": found.final, "partials": found.partial, "language model": found.beam or found.final}
         shown = {name: judged.test(curves[name]) for name, judged in _kinds(ear).items()}
     else:

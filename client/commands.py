@@ -17,7 +17,18 @@ from ..streaming.errors import ConfigError, GrammarError, XlsrLiveError
 from ..streaming.events import Command, Event, Rejected, Warning
 from .actions import Action, Heard, function, program, show
 from .local import load_recognizer
-from .options import device_option, lm_option, model_options, read_token, session_config, session_options, token_option
+from .options import (
+    check_place,
+    device_option,
+    lm_option,
+    loading,
+    model_options,
+    read_token,
+    refuse,
+    session_config,
+    session_options,
+    token_option,
+)
 from .output import complain
 
 if TYPE_CHECKING:
@@ -62,9 +73,9 @@ Examples:
 @click.option("--alternatives", "command_alternatives", type=int, metavar="N", help="Tell N others it might be.")
 @click.option("--rejected", is_flag=True, help="Print what was not accepted, too.")
 @click.option("--device", metavar="NAME|NUMBER", help="Which microphone. [default: the system's]")
-@click.option("--url", metavar="URL", help="Recognise on this server instead of here.")
+@click.option("--url", metavar="URL", help="Recognize on this server instead of here.")
 @model_options
-@lm_option
+@lm_option("none")
 @device_option("--compute")
 @token_option
 @partial(session_options, leave=OWN)
@@ -77,13 +88,6 @@ def commands(
     rejected: bool,
     device: str | None,
     url: str | None,
-    model: str,
-    revision: str | None,
-    language: str | None,
-    dtype: str,
-    threads: int | None,
-    lm: str | None,
-    compute: str,
     token_file: Path | None,
     **settings: Any,
 ) -> int:
@@ -92,18 +96,15 @@ def commands(
     Other speech is rejected. Every command has a score: 1 where the model heard just its words, near 0 where it heard
     something else.
     """
+    if say is not None:
+        refuse(("url", "token_file"), "is for listening: with --say the words are only looked up, here")
+    else:
+        check_place(url)
+    if say is not None or source != "mic":
+        refuse(("device",), "is for the microphone")
     actions = [make(text) for make, text in ((program, line), (function, name)) if text]
+    load = partial(load_recognizer, **loading(settings))
     config, token = session_config({**settings, "grammar": grammar}), read_token(token_file)
-    load = partial(
-        load_recognizer,
-        model,
-        revision=revision,
-        language=language,
-        device=compute,
-        dtype=dtype,
-        threads=threads,
-        lm=lm or "none",
-    )
     try:
         if say is not None:
             with load() as recognizer:
@@ -136,7 +137,7 @@ def _say(grammar: str, vocabulary: Vocabulary, words: str) -> int:
 
 @contextmanager
 def _listening(source: str, device: str | None) -> Generator[tuple[AudioFormat, AsyncIterator[Block]]]:
-    """The microphone or a recording. Raises `AudioError` and `DeviceError`."""
+    """The microphone or a recording. Raises `AudioError` and `MicrophoneError`."""
     if source != "mic":
         from ..streaming.config import AudioFormat
         from ..streaming.files import open_audio

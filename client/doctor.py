@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import platform
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from typing import Final, NamedTuple
 
 import click
@@ -19,9 +20,6 @@ EPILOG = """\b
 Examples:
   xlsr-live doctor
 """
-BASE: Final = ("click", "msgspec", "numpy", "rich", "soundfile", "websockets")
-SERVER: Final = ("torch", "transformers", "safetensors", "soxr", "starlette", "uvicorn")
-VAD: Final = ("webrtcvad-wheels", "silero-vad", "onnxruntime")
 PORT: Final = 8765
 
 
@@ -47,12 +45,10 @@ def checks() -> Iterator[Check]:
     """All of them, one after another as they are done."""
     yield Check("ok", "xlsr-live", version("xlsr-live"))
     yield Check("ok", "Python", f"{platform.python_version()} on {platform.platform(terse=True)}")
-    yield _packages("packages", BASE, "bad", "pip install xlsr-live")
+    yield _packages("packages", "", "bad", "pip install xlsr-live")
     install = "pip install 'xlsr-live[server]' (a client of a server can do without)"
-    recognition, gate = _packages("recognition", SERVER, "note", install), _packages("gate", VAD, "note", install)
-    yield recognition
-    yield gate
-    if recognition.state == gate.state == "ok":
+    yield (recognition := _packages("recognition", "server", "note", install))
+    if recognition.state == "ok":
         yield _guarded("GPU", _gpu)
         yield _guarded("model", _model)
     yield _guarded("microphone", _microphone)
@@ -60,10 +56,15 @@ def checks() -> Iterator[Check]:
     yield _port()
 
 
-def _packages(name: str, wanted: tuple[str, ...], otherwise: str, install: str) -> Check:
+def _packages(name: str, extra: str, otherwise: str, install: str) -> Check:
+    """Those of an extra of this package as it is installed; of none if it is empty."""
     found: list[str] = []
     missing: list[str] = []
-    for package in wanted:
+    for line in requires("xlsr-live") or ():
+        requirement, _, marker = line.partition(";")
+        if marker.strip() != (f'extra == "{extra}"' if extra else ""):
+            continue
+        package = re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
         try:
             found.append(f"{package} {version(package)}")
         except PackageNotFoundError:

@@ -17,9 +17,9 @@ from ..streaming.calibration import Curve, Reliability, fit, level, levels, reli
 from ..streaming.config import SessionConfig
 from ..streaming.decode import DecodedWord, GreedyDecoder, decode
 from ..streaming.events import Word
-from ..streaming.frames import STRIDE, ms
 from ..streaming.normalize import RunningNormalizer, normalize
-from ..streaming.windows import Memory, Reuse, Window, WindowPlanner
+from ..streaming.windows import Memory, Reuse, Window
+from .bench.steps import Setting, plan
 
 if TYPE_CHECKING:
     from ..streaming.lm import LanguageModel
@@ -123,18 +123,15 @@ class Ear:
 
 def partials(encoder: XlsrEncoder, samples: Float32, config: SessionConfig) -> Iterator[list[DecodedWord]]:
     """The words of every partial of an utterance: complete ones, then volatile ones."""
-    hop, lookahead, left = (ms(x) // STRIDE for x in (config.hop_ms, config.lookahead_ms, config.left_context_ms))
-    planner = WindowPlanner(hop=hop, lookahead=lookahead, left_context=left)
-    audio = RunningNormalizer(enabled=encoder.normalized)
-    memory = Memory(left, lookahead) if "cached" in encoder.info.modes else None
+    setting = Setting(config.hop_ms, config.lookahead_ms, config.left_context_ms)
+    windows, _, audio = plan(samples, setting, normalized=encoder.normalized)
+    memory = setting.memory() if "cached" in encoder.info.modes else None
     decoder = GreedyDecoder(encoder.vocabulary)
-    while planner.due <= len(samples):
-        audio.extend(samples[audio.length : planner.due])
-        for window in planner.plan(audio.length):
-            rows = _rows(encoder, audio, window, memory)
-            complete = window.commit - window.committed
-            decoder.push(rows[:complete])
-            yield [*decoder.words, *decoder.tail(rows[complete:])]
+    for window in windows:
+        rows = _rows(encoder, audio, window, memory)
+        complete = window.commit - window.committed
+        decoder.push(rows[:complete])
+        yield [*decoder.words, *decoder.tail(rows[complete:])]
     if memory:
         encoder.release(memory.number)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..streaming.errors import XlsrLiveError
@@ -41,15 +42,23 @@ def load_recognizer(
     dtype: str = "auto",
     threads: int | None = None,
     lm: str | None = "none",
+    calibration: Path | str | None = None,
 ) -> Recognizer:
     """Load a model and say so on a terminal while it takes its time; `lm` as `Recognizer.load` has it, none unless a
     command offers it. Raises `ModelError`, `LanguageModelError` or `MissingPackage`.
     """
-    with needs("server", "recognising speech here"), waiting(f"loading the model ({model})"):
+    with needs("server", "recognizing speech here"), waiting(f"loading the model ({model})"):
         from ..streaming.recognizer import Recognizer
 
         return Recognizer.load(
-            model, revision=revision, language=language, device=device, dtype=dtype, threads=threads, lm=lm
+            model,
+            revision=revision,
+            language=language,
+            device=device,
+            dtype=dtype,
+            threads=threads,
+            lm=lm,
+            calibration=calibration,
         )
 
 

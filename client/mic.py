@@ -14,7 +14,17 @@ import click
 from .devices import list_devices
 from .formats import Output, Together
 from .local import load_recognizer
-from .options import device_option, lm_option, model_options, read_token, session_config, session_options, token_option
+from .options import (
+    check_place,
+    device_option,
+    lm_option,
+    loading,
+    model_options,
+    read_token,
+    session_config,
+    session_options,
+    token_option,
+)
 from .output import Wanted, beside, complain, live_output, output_options
 from .sharing import announcing, share_option
 
@@ -40,10 +50,10 @@ Examples:
 @click.option("--list", "listing", is_flag=True, help="List the microphones and stop.")
 @click.option("--device", metavar="NAME|NUMBER", help="Which microphone. [default: the system's]")
 @click.option("--duration", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Stop after S seconds.")
-@click.option("--url", metavar="URL", help="Recognise on this server instead of here.")
+@click.option("--url", metavar="URL", help="Recognize on this server instead of here.")
 @output_options("live text on a terminal, else jsonl")
 @model_options
-@lm_option
+@lm_option()
 @device_option("--compute")
 @token_option
 @share_option
@@ -54,13 +64,6 @@ def mic(
     duration: float | None,
     url: str | None,
     wanted: Wanted,
-    model: str,
-    revision: str | None,
-    language: str | None,
-    dtype: str,
-    threads: int | None,
-    lm: str | None,
-    compute: str,
     token_file: Path | None,
     share: bool,
     **settings: Any,
@@ -69,24 +72,19 @@ def mic(
     if listing:
         list_devices()
         return 0
-    if share and not url:
-        raise click.UsageError("--share needs a server: --url")
+    check_place(url)
 
     from .microphone import Microphone
     from .websocket import connect
 
-    config, token = session_config(settings), read_token(token_file)
+    chosen, config, token = loading(settings), session_config(settings), read_token(token_file)
     # The device before the model: the mistake that costs least to find is found first.
     with closing(Microphone(device)) as microphone, ExitStack() as stack:
         audio = microphone.audio
         if url:
             opening: Opening = partial(connect, url, config=config, audio=audio, token=token, share=share)
         else:
-            recognizer = stack.enter_context(
-                load_recognizer(
-                    model, revision=revision, language=language, device=compute, dtype=dtype, threads=threads, lm=lm
-                )
-            )
+            recognizer = stack.enter_context(load_recognizer(**chosen))
             opening = partial(recognizer.session, config, audio)
         others = stack.enter_context(beside(wanted, config=config, paced=True, local=not url))
         shown = Together([stack.enter_context(live_output(wanted, meter=True)), *others])

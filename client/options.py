@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, TypeVar, get_args, get_origin
 
 import click
 import msgspec
+from click.core import ParameterSource
 
 from ..streaming.config import Encoding, SessionConfig
 from ..streaming.errors import ConfigError, GrammarError
@@ -18,6 +19,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 SERVER_URL: Final = "ws://127.0.0.1:8765/v1/stream"
 TOKEN_VARIABLE: Final = "XLSR_LIVE_TOKEN"
+LOADING: Final = ("model", "revision", "language", "dtype", "threads", "calibration", "lm", "compute")
 
 HELP: Final = {
     "vad": "What finds speech; none: the whole input is speech.",
@@ -27,7 +29,8 @@ HELP: Final = {
     "min_speech_ms": "Shorter speech does not open the gate.",
     "hangover_ms": "Silence that ends an utterance.",
     "mode": "cached reuses past work; offline: no partials, one pass per utterance (transcribe: per file).",
-    "hop_ms": "Audio between two partials.",
+    "hop_ms": "New audio in each live step.",
+    "max_hop_ms": "What it may be widened to under too much load.",
     "lookahead_ms": "Audio heard after a word before it is committed.",
     "left_context_ms": "Audio that a live step hears again.",
     "max_utterance_ms": "Longer speech is cut at its best pause.",
@@ -102,8 +105,14 @@ def _read_grammar(path: Path) -> str:
     return text
 
 
-def model_options(command: F) -> F:
-    """--model, --revision, --language, --dtype, --threads: what to load, and how."""
+def loading_options(command: F) -> F:
+    """--revision, --language, --dtype, --threads, --calibration: how to load a model."""
+    command = click.option(
+        "--calibration",
+        type=click.Path(path_type=Path),
+        metavar="DIR_OR_FILE",
+        help="Of confidences, as `calibrate` writes it. [default: the model's own, if it has one]",
+    )(command)
     command = click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads of the model.")(
         command
     )
@@ -117,24 +126,29 @@ def model_options(command: F) -> F:
     command = click.option(
         "--language", metavar="CODE", help="For models with a vocabulary for each language (MMS): deu, fra, ..."
     )(command)
-    command = click.option("--revision", metavar="REV", help="Commit, tag or branch of a Hugging Face model.")(command)
+    return click.option("--revision", metavar="REV", help="Commit, tag or branch of a Hugging Face model.")(command)
+
+
+def model_options(command: F) -> F:
+    """--model and the options of `loading_options`: what to load, and how."""
     return click.option(
         "--model",
         default="bundled",
         show_default=True,
         metavar="NAME_OR_DIR",
         help="The packaged model (English, small), a Hugging Face name or a folder with a Wav2Vec2ForCTC checkpoint.",
-    )(command)
+    )(loading_options(command))
 
 
-def lm_option(command: F) -> F:
-    """--lm: the language model."""
+def lm_option(default: str | None = None) -> Callable[[F], F]:
+    """--lm: the language model; None is the model's own."""
+    shown = default or "the model's own, if it has one"
     return click.option(
         "--lm",
+        default=default,
         metavar="PATH|bundled|none",
-        help="An n-gram (ARPA or KenLM binary), a folder with one, or the packaged English one. "
-        "[default: the model's own, if it has one]",
-    )(command)
+        help=f"An n-gram (ARPA or KenLM binary), a folder with one, or the packaged English one. [default: {shown}]",
+    )
 
 
 def device_option(flag: str) -> Callable[[F], F]:
@@ -149,13 +163,44 @@ def device_option(flag: str) -> Callable[[F], F]:
     )
 
 
+def loading(options: dict[str, Any], *, threads: int | None = None) -> dict[str, Any]:
+    """Take what `load_recognizer` is to be told out of a command's options; `threads` if none are given."""
+    given = {name: options.pop(name) for name in LOADING if name in options}
+    device = given.pop("compute")
+    return {**given, "device": device, "threads": given["threads"] or threads}
+
+
+def refuse(names: Collection[str], why: str) -> None:
+    """Raise `UsageError` if one of these options stands in the command line: it would change nothing there."""
+    context = click.get_current_context()
+    for option in context.command.params:
+        if option.name in names and context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{option.opts[0]} {why}")
+
+
+def check_place(url: str | None) -> None:
+    """Raise `UsageError` for options that are for the other place: the server at `url`, or None, this process."""
+    if url:
+        refuse(LOADING, "is for recognizing here; the server at --url has its own")
+    else:
+        refuse(("token_file", "share"), "needs a server: --url")
+
+
 def audio_options(command: F) -> F:
     """--encoding, --sample-rate, --channels: how raw audio on standard input is coded."""
-    command = click.option("--channels", type=int, default=1, show_default=True)(command)
-    command = click.option("--sample-rate", type=int, default=16_000, show_default=True, metavar="HZ")(command)
-    return click.option("--encoding", type=click.Choice(get_args(Encoding)), default="pcm_s16le", show_default=True)(
-        command
-    )
+    for option in (
+        click.option("--channels", type=int, default=1, show_default=True, help="Of raw audio, interleaved."),
+        click.option("--sample-rate", type=int, default=16_000, show_default=True, metavar="HZ", help="Of raw audio."),
+        click.option(
+            "--encoding",
+            type=click.Choice(get_args(Encoding)),
+            default="pcm_s16le",
+            show_default=True,
+            help="Of raw audio on standard input (-).",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 def token_option(command: F) -> F:
@@ -186,4 +231,6 @@ def _type(field: msgspec.structs.FieldInfo) -> Any:
 def _shown(default: Any) -> str:
     if default is None:
         return "what suits the model"
+    if default == "":
+        return "none"
     return ("yes" if default else "no") if isinstance(default, bool) else str(default)

@@ -104,4 +104,5 @@ def _load(settings: ServerSettings) -> Recognizer:
         dtype=settings.dtype,
         threads=settings.threads,
         lm=settings.lm,
+        calibration=settings.calibration,
     )

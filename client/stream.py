@@ -10,7 +10,7 @@ from typing import Any, cast
 import click
 
 from .formats import Together
-from .options import SERVER_URL, audio_options, read_token, session_config, session_options, token_option
+from .options import SERVER_URL, audio_options, read_token, refuse, session_config, session_options, token_option
 from .output import Wanted, beside, live_output, output_options
 from .sharing import announcing, share_option
 
@@ -63,6 +63,8 @@ def stream(
 
     config, token = session_config(settings), read_token(token_file)
     piped = file == "-"
+    if not piped:
+        refuse(("encoding", "sample_rate", "channels"), "is for raw audio on standard input (-)")
     rate = (0.0 if piped else 1.0) if pace is None else pace
 
     async def run() -> bool:

@@ -13,7 +13,7 @@ import click
 from ..streaming.errors import AudioError, XlsrLiveError
 from .formats import Output, Together
 from .local import load_recognizer, needs
-from .options import device_option, lm_option, model_options, session_config, session_options
+from .options import device_option, lm_option, loading, model_options, session_config, session_options
 from .output import Along, Wanted, beside, complain, live_output, output_options, places, progress, written
 
 SUFFIXES: Final = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64"})
@@ -41,20 +41,13 @@ Examples:
 )
 @output_options("text", folder=True)
 @model_options
-@lm_option
+@lm_option()
 @device_option("--device")
 @session_options
 def transcribe(
     files: tuple[Path, ...],
     pace: float,
     wanted: Wanted,
-    model: str,
-    revision: str | None,
-    language: str | None,
-    dtype: str,
-    threads: int | None,
-    lm: str | None,
-    compute: str,
     **settings: Any,
 ) -> int:
     """Write what is said in recordings (WAV, FLAC, Ogg, MP3) and folders of them.
@@ -62,7 +55,7 @@ def transcribe(
     The audio goes through the gate and the live recognizer, as from a microphone. --mode offline does without both: one
     pass over each whole file. A file that cannot be read does not stop the others, but the exit status is then 2.
     """
-    config = session_config(settings)
+    chosen, config = loading(settings), session_config(settings)
     listed = [one for file in files for one in _recordings(file)]
     if wanted.captions and len(listed) > 1:
         raise click.UsageError("--captions is for one recording; for several: --format vtt --output DIR")
@@ -70,17 +63,13 @@ def transcribe(
     lengths = {file: seconds for file in listed if (seconds := _seconds(file))}
     if not lengths:
         return 2
-    with needs("server", "recognising speech here"):
+    with needs("server", "recognizing speech here"):
         from . import recordings
 
     several, failed = len(listed) > 1, len(listed) - len(lengths)
     with ExitStack() as stack:
         others = stack.enter_context(beside(wanted, config=config, paced=pace == 1, local=True))
-        recognizer = stack.enter_context(
-            load_recognizer(
-                model, revision=revision, language=language, device=compute, dtype=dtype, threads=threads, lm=lm
-            )
-        )
+        recognizer = stack.enter_context(load_recognizer(**chosen))
         advance, out = stack.enter_context(progress(0 if pace else sum(lengths.values()), audio=True))
         shared: Output | None = None
         if not planned:

@@ -29,10 +29,12 @@ from numpy.typing import NDArray
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as open_websocket
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
+from websockets.http11 import Response
 
 from ..streaming.config import SAMPLE_BYTES, AudioFormat, SessionConfig
-from ..streaming.errors import XlsrLiveError
+from ..streaming.errors import AudioError, XlsrLiveError
 from ..streaming.events import Ack, Error, Event, SessionEnded, SessionResumed, SessionStarted, from_json
+from ..streaming.samples import finite, shaped
 from .replay import Replay
 
 VERSION: Final = 1  # of the protocol
@@ -45,9 +47,20 @@ Dial = Callable[[], Awaitable[ClientConnection]]
 
 
 class ConnectionProblem(XlsrLiveError):
-    """The server cannot be reached, refuses the session or went away; the sentence says what to do."""
+    """The server cannot be reached, refuses the session or went away; the sentence says what to do.
+
+    `status` is that of HTTP where the server refused the connection, and `retry_after` then in how many seconds it may
+    be asked again, if it said so. The `code` is the server's own in either case, if it gave one.
+    """
 
     code = "connection"
+
+    def __init__(
+        self, message: str, *, code: str | None = None, status: int | None = None, retry_after: int | None = None
+    ) -> None:
+        super().__init__(message, code=code)
+        self.status = status
+        self.retry_after = retry_after
 
 
 class Stream:
@@ -71,13 +84,15 @@ class Stream:
             self._replay.stop()
         self._listener = asyncio.create_task(self._listen())
 
-    async def send(self, audio: bytes | NDArray[np.float32]) -> None:
-        """Send audio in the format given to `connect`; an array (interleaved, -1..1) is coded first.
+    async def send(self, audio: bytes | bytearray | memoryview | NDArray[np.floating]) -> None:
+        """Send audio: bytes in the format given to `connect`, or float samples (n,) or (n, channels) in [-1, 1].
 
-        Waits while the server is slower than the sender. Raises `ConnectionProblem` once the connection is closed for
-        good: the events still to be read say why.
+        Waits while the server is slower than the sender. Raises `AudioError` for other arrays and for samples that are
+        not finite, and `ConnectionProblem` once the connection is closed for good: the events still to be read say why.
         """
-        await self._send(audio if isinstance(audio, bytes) else encode(audio, self._audio.encoding))
+        if isinstance(audio, np.ndarray):
+            audio = encode(finite(shaped(audio, self._audio.channels)), self._audio.encoding)
+        await self._send(bytes(audio))
 
     async def flush(self) -> None:
         """End the utterance here; the session goes on."""
@@ -194,7 +209,7 @@ class Stream:
             try:
                 return await self._resume(await self._dial())
             except ConnectionProblem as problem:
-                final = problem.code in ("http_401", "http_403", "http_404", "resume_lost", "not_our_protocol")
+                final = problem.status in (401, 403, 404) or problem.code in ("resume_lost", "not_our_protocol")
                 if final or loop.time() + pause > until:
                     raise
             except ConnectionClosed:  # again
@@ -258,7 +273,7 @@ async def connect(
                 max_queue=EVENTS_HELD,
                 compression=None,  # audio does not deflate
                 # No deadline for the answer to a ping: it queues behind audio that the server has not taken yet, and a
-                # file sent faster than it can be recognised must not break its own connection.
+                # file sent faster than it can be recognized must not break its own connection.
                 ping_timeout=None,
             )
         except (OSError, InvalidHandshake, InvalidURI, ConnectionClosed) as error:
@@ -286,13 +301,16 @@ def start_message(config: SessionConfig, audio: AudioFormat, *, resume: bool = T
     return msgspec.json.encode(message).decode()
 
 
-def encode(audio: NDArray[np.float32], encoding: str) -> bytes:
-    """Floats in -1..1 as `pcm_s16le` or `pcm_f32le`. 16-bit audio that was read as floats comes out unchanged."""
+def encode(audio: NDArray[np.floating], encoding: str) -> bytes:
+    """Floats in -1..1 as `pcm_s16le` or `pcm_f32le`. 16-bit audio that was read as floats comes out unchanged.
+
+    Raises `AudioError` for other encodings.
+    """
     if encoding == "pcm_f32le":
         return audio.astype("<f4").tobytes()
     if encoding == "pcm_s16le":
         return np.clip(np.rint(audio * 32_768.0), -32_768, 32_767).astype("<i2").tobytes()
-    raise ValueError(f"arrays are sent as pcm_s16le or pcm_f32le, not as {encoding}")
+    raise AudioError(f"arrays are sent as pcm_s16le or pcm_f32le, not as {encoding}; send bytes")
 
 
 def _event(message: str | bytes) -> Event:
@@ -308,7 +326,7 @@ def _event(message: str | bytes) -> Event:
 def _problem(url: str, error: Exception) -> ConnectionProblem:
     match error:
         case InvalidStatus(response=response):
-            return _refusal(url, response.status_code, response.headers.get("Retry-After"))
+            return _refusal(url, response)
         case InvalidURI():
             return ConnectionProblem(f"{url} is not a websocket address such as ws://127.0.0.1:8765/v1/stream")
         case TimeoutError():
@@ -323,17 +341,27 @@ def _problem(url: str, error: Exception) -> ConnectionProblem:
             return ConnectionProblem(f"what answers at {url} is not a websocket server", code="not_a_websocket")
 
 
-def _refusal(url: str, status: int, retry_after: str | None) -> ConnectionProblem:
+def _refusal(url: str, response: Response) -> ConnectionProblem:
+    status, after = response.status_code, response.headers.get("Retry-After", "")
+    retry_after = int(after) if after.isdecimal() else None
+    try:
+        said = from_json(bytes(response.body or b""))
+    except msgspec.DecodeError:  # a proxy's, or that of another server
+        said = None
+    code = said.code if isinstance(said, Error) else f"http_{status}"
     match status:
         case 401:
             hint = "it wants a token, or another one (XLSR_LIVE_TOKEN or --token-file)"
+        case _ if isinstance(said, Error):
+            hint = said.message + (f" (in {retry_after} seconds)" if retry_after else "")
         case 403 | 404:  # an ASGI server says 403 where it has no websocket at all
             hint = "it does not allow this client, or has nothing at this path (the native protocol: /v1/stream)"
         case 429 | 503:
             hint = f"it is full or not ready; try again in {retry_after or 'a few'} seconds"
         case _:
             hint = "see the server's log"
-    return ConnectionProblem(f"{url} refuses the connection with HTTP {status}: {hint}", code=f"http_{status}")
+    message = f"{url} refuses the connection with HTTP {status}: {hint}"
+    return ConnectionProblem(message, code=code, status=status, retry_after=retry_after)
 
 
 def _reason(error: OSError) -> str:

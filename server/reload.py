@@ -32,7 +32,7 @@ T = TypeVar("T")
 Load = Callable[[ServerSettings], Recognizer]
 Reread = Callable[[], ServerSettings]
 
-RELOADED: Final = ("model", "revision", "language", "device", "dtype", "threads", "lm", "max_sessions")
+RELOADED: Final = ("model", "revision", "language", "device", "dtype", "threads", "lm", "calibration", "max_sessions")
 
 
 class Reloaded(msgspec.Struct, frozen=True):

@@ -66,6 +66,9 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     lm: Annotated[str | None, Meta(description="An n-gram or a folder with one; none: not the model's own either.")] = (
         None
     )
+    calibration: Annotated[
+        str | None, Meta(description="A calibration.json of confidences, or its folder; else the model's own.")
+    ] = None
     lm_partials: Annotated[
         bool, Meta(description="Let clients have the language model in partials; that costs much time.")
     ] = False

@@ -13,8 +13,8 @@ import soxr
 from numpy.typing import NDArray
 
 from .config import SAMPLE_BYTES, AudioFormat
-from .errors import AudioError
 from .frames import SAMPLE_RATE
+from .samples import finite, shaped
 
 Float32 = NDArray[np.float32]
 
@@ -110,14 +110,9 @@ class AudioDecoder:
         return samples.reshape(-1, self.format.channels)
 
     def _mono(self, samples: NDArray[np.floating]) -> Float32:
-        if samples.dtype.kind != "f":
-            raise AudioError(f"arrays hold float samples in [-1, 1], not {samples.dtype}; send integers as bytes")
-        shaped = samples.reshape(-1, 1) if samples.ndim == 1 else samples
-        if shaped.ndim != 2 or shaped.shape[1] != self.format.channels:
-            raise AudioError(f"audio of shape {samples.shape}, but {self.format.channels} channel(s) were declared")
         # In one memory order, as the order of a sum decides its last bit.
-        ordered = np.ascontiguousarray(shaped, np.float32)
-        return ordered[:, 0] if shaped.shape[1] == 1 else cast(Float32, ordered.mean(axis=1, dtype=np.float32))
+        ordered = np.ascontiguousarray(shaped(samples, self.format.channels), np.float32)
+        return ordered[:, 0] if self.format.channels == 1 else cast(Float32, ordered.mean(axis=1, dtype=np.float32))
 
     def _resample(self, mono: Float32) -> Float32:
         if self._resampler is None or not len(mono):
@@ -128,6 +123,4 @@ class AudioDecoder:
 def _sound(mono: Float32) -> Float32:
     """Float samples as a client sends them, if all are finite; those beyond full scale are clipped: the model has never
     heard such, whether the client goes wrong or too loud."""
-    if not np.isfinite(mono).all():
-        raise AudioError("audio holds samples that are not finite (NaN or infinity); the packet was refused")
-    return mono.clip(-1, 1)
+    return finite(mono).clip(-1, 1)

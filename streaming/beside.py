@@ -12,7 +12,7 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from .calibration import FILE, load_calibration
 from .decoding import Assets
-from .errors import LanguageModelError
+from .errors import LanguageModelError, ModelError
 from .lm import Files, LanguageModel, find, find_in_checkpoint
 from .vocabulary import Vocabulary
 from .xlsr_load import BUNDLED, Source
@@ -20,9 +20,12 @@ from .xlsr_load import BUNDLED, Source
 log = logging.getLogger("xlsr_live.model")
 
 
-def load_assets(source: Source, vocabulary: Vocabulary, lm: Path | str | None = None) -> Assets:
+def load_assets(
+    source: Source, vocabulary: Vocabulary, lm: Path | str | None = None, calibration: Path | str | None = None
+) -> Assets:
     """`lm` is the file or folder of a language model; "bundled", the one in the package; "none"; or None: the
-    checkpoint's own, if it has one and flashlight-text is installed. Raises `ModelError` and `LanguageModelError`.
+    checkpoint's own, if it has one and flashlight-text is installed. `calibration` is a file or the folder of one; or
+    None: the checkpoint's own, if it has one. Raises `ModelError` and `LanguageModelError`.
     """
     own = lm is None and find_spec("flashlight") is not None
     folder = _folder(source, [FILE, "language_model/*"] if own else [FILE])
@@ -37,8 +40,12 @@ def load_assets(source: Source, vocabulary: Vocabulary, lm: Path | str | None = 
             raise LanguageModelError("this package was built without a language model: name one with --lm PATH")
     elif str(lm) != "none":
         files = find(Path(lm).expanduser())
+    place = folder if calibration is None else Path(calibration).expanduser()
+    curves = load_calibration(place) if place else None
+    if calibration is not None and curves is None:
+        raise ModelError(f"{place} is no calibration and no folder that holds {FILE}")
     return Assets(
-        calibration=load_calibration(folder) if folder else None,
+        calibration=curves,
         language_model=LanguageModel(files, vocabulary) if files else None,
     )
 

@@ -151,9 +151,9 @@ def reliability(confidences: Float64, right: NDArray[np.bool_], bins: int = BINS
     )
 
 
-def load_calibration(folder: Path) -> Calibration | None:
-    """What lies beside a checkpoint, if it does. Raises `ModelError`."""
-    path = folder / FILE
+def load_calibration(place: Path) -> Calibration | None:
+    """That of a file, or of a folder such as a checkpoint's, if there is one. Raises `ModelError`."""
+    path = place if place.is_file() else place / FILE
     try:
         found = msgspec.json.decode(path.read_bytes(), type=Calibration)
     except FileNotFoundError:

@@ -43,7 +43,7 @@ class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     min_speech_ms: int = 210  # speech shorter than this does not open the gate
     hangover_ms: int = 600  # silence that ends an utterance
     mode: Mode | None = None  # None: "cached" where the checkpoint allows it, else "window"; "offline": no partials
-    hop_ms: int = 480  # audio between two partials
+    hop_ms: int = 480  # new audio in each live step
     max_hop_ms: int = 1_920  # what an overloaded service may widen it to
     lookahead_ms: int = 480  # right context before a frame is committed
     left_context_ms: int = 4_000  # audio before the committed edge that a live step hears again

@@ -71,6 +71,7 @@ class Recognizer:
         max_batch: int | None = None,
         adaptive: bool = True,
         lm: Path | str | None = None,
+        calibration: Path | str | None = None,
     ) -> Self:
         """Load "bundled", a local directory, or a Hugging Face name (pinned by `revision`).
 
@@ -78,15 +79,15 @@ class Recognizer:
         auto, float32, bfloat16, float16 or int8 (on some processors). `threads` of torch, for the whole process: on a
         CPU one for a small model, which gains nothing from more, else torch's own choice. `adaptive` sessions give up
         partials, never finals, while answers come too late (`ladder.Level`). `lm` is the file or folder of a language
-        model, "bundled" or "none"; None: the checkpoint's own, if it has one. Raises `ModelError` and
-        `LanguageModelError`.
+        model, "bundled" or "none"; None: the checkpoint's own, if it has one. `calibration` is the file or
+        folder of one; None: the checkpoint's own. Raises `ModelError` and `LanguageModelError`.
         """
         from .beside import load_assets
         from .xlsr_load import find_source, load
 
         source = find_source(model, revision)
         encoder = load(source, language=language, device=device, dtype=dtype, threads=threads, max_batch=max_batch)
-        return cls(encoder, load_assets(source, encoder.vocabulary, lm), adaptive=adaptive)
+        return cls(encoder, load_assets(source, encoder.vocabulary, lm, calibration), adaptive=adaptive)
 
     @property
     def info(self) -> ModelInfo:

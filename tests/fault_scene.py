@@ -68,7 +68,7 @@ async def patiently(attempt: Callable[[], Awaitable[Any]]) -> Any:
             if refusal.response.status_code != 503:
                 raise
         except ConnectionProblem as problem:
-            if problem.code != "http_503":
+            if problem.status != 503:
                 raise
         await asyncio.sleep(AGAIN_S)
 

@@ -28,7 +28,7 @@ from xlsr_live.client.cli import run
 from xlsr_live.server.run import running_server
 from xlsr_live.server.settings import ServerSettings
 from xlsr_live.streaming.decoding import Assets
-from xlsr_live.streaming.errors import ConfigError
+from xlsr_live.streaming.errors import ConfigError, ModelError
 from xlsr_live.streaming.events import Final
 from xlsr_live.streaming.lm import LanguageModel, find
 from xlsr_live.streaming.recognizer import Recognizer
@@ -181,6 +181,7 @@ def test_latency_of_streams_in_this_process(folder: Path, capsys: Out, recognize
     read = report(written(out), "latency")
     assert read["config"]["hop_ms"] == 240
     assert read["model"]["name"] == recognizer.info.name
+    assert read["lm"] == "none"  # this one has none of its own
     (trial,) = read["trials"]
     assert trial["plan"]["streams"] == 2
     seconds, load = trial["seconds"], trial["load"]
@@ -191,6 +192,23 @@ def test_latency_of_streams_in_this_process(folder: Path, capsys: Out, recognize
         assert seconds["final_after_end"][name] < seconds["final_after_word"][name]
     assert load["cpu_s"] > 0
     assert load["cpu_s_per_stream_second"] == pytest.approx(load["cores"] / 2)
+
+
+@pytest.mark.parametrize("command", ["latency", "capacity"])
+def test_streams_have_the_language_model_that_a_server_would_have(
+    command: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    asked: list[dict[str, object]] = []
+
+    def load(**options: object) -> None:
+        asked.append(options)
+        raise ModelError("enough")
+
+    monkeypatch.setattr("xlsr_live.client.bench.trials.load_recognizer", load)
+    for given in ([], ["--lm", "none"]):
+        assert run(["bench", command, str(folder), *given]) == 2
+    assert [options["lm"] for options in asked] == [None, "none"]
+    assert asked[0]["model"] == "bundled"
 
 
 def test_capacity_of_a_running_server(folder: Path, capsys: Out, recognizer: Recognizer):

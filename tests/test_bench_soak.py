@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from itertools import islice
 from pathlib import Path
@@ -11,12 +12,15 @@ import numpy as np
 import pytest
 import soundfile
 from checkpoints import DIGITS
+from xlsr_live.client.bench import churn
 from xlsr_live.client.bench.account import Account, Ear
+from xlsr_live.client.bench.churn import Churn
 from xlsr_live.client.bench.own_server import own_server
 from xlsr_live.client.bench.soaked import Look, Soaked
 from xlsr_live.client.bench.steady import PACKET, Steady, differences
 from xlsr_live.client.bench.streams import Material
 from xlsr_live.client.cli import run
+from xlsr_live.client.websocket import ConnectionProblem
 from xlsr_live.streaming.errors import XlsrLiveError
 from xlsr_live.streaming.events import Final, Partial, SessionEnded, SessionStarted, SpeechEnded, SpeechStarted, Word
 
@@ -130,6 +134,21 @@ def test_what_an_idle_server_hears_otherwise_is_told():
         [final(1.0, confidence=0.9), live[1]],
     ):
         assert len(differences(live, other)) == 1
+
+
+def test_clients_wait_for_a_busy_server_and_for_no_other(monkeypatch: pytest.MonkeyPatch):
+    said = iter(["server_full", "overloaded", "encoder_failed"])
+
+    async def refused(*_: object) -> None:
+        raise ConnectionProblem("no", code=next(said), status=503)
+
+    monkeypatch.setattr(Churn, "_visit", refused)
+    monkeypatch.setattr(churn, "AGAIN_S", 0.0)
+    one = Churn("", Material([], 0.5), 0, account := Account(), lambda _: None)
+    with pytest.raises(ConnectionProblem) as problem:
+        asyncio.run(one.client(0, lambda: False))
+    assert problem.value.code == "encoder_failed"
+    assert account.refused == 3
 
 
 def test_rounds_have_no_seam_where_packets_end():

@@ -163,8 +163,12 @@ class Doubtful(FakeEncoder):
 
 
 def test_calibrate_says_where_it_wrote_and_test_how_good_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def load(*_: object, **__: object) -> nullcontext[SimpleNamespace]:
-        return nullcontext(SimpleNamespace(encoder=Doubtful(), assets=Assets()))
+    asked: list[dict[str, object]] = []
+
+    def load(model: str, *, calibration: Path | None, **options: object) -> nullcontext[SimpleNamespace]:
+        asked.append({"model": model, **options})
+        own = load_calibration(calibration) if calibration else None
+        return nullcontext(SimpleNamespace(encoder=Doubtful(), assets=Assets(calibration=own)))
 
     monkeypatch.setattr("xlsr_live.client.calibrate.load_recognizer", load)
     lines = ["file\ttext"]
@@ -174,17 +178,23 @@ def test_calibrate_says_where_it_wrote_and_test_how_good_it_is(tmp_path: Path, m
     table = tmp_path / "some.tsv"
     table.write_text("\n".join(lines) + "\n")
     out, plot = tmp_path / "out", tmp_path / "plot.png"
-    given = ["model", str(table), "--out", str(out), "--plot", str(plot)]
-    result = CliRunner().invoke(calibrate, given, catch_exceptions=False)
+    given = ["some/model", str(table), "--plot", str(plot), "--dtype", "int8"]
+    result = CliRunner().invoke(calibrate, [*given, "--out", str(out)], catch_exceptions=False)
     assert f"written: {out / FILE}" in result.output
     assert "finals: 72 words, 66.7 % right, expected calibration error 0." in result.output
     assert load_calibration(out) is not None
     assert plot.read_bytes().startswith(b"\x89PNG")
-    tested = CliRunner().invoke(calibrate, [*given, "--test"], catch_exceptions=False)
+    loaded = ["--calibration", str(out)]
+    tested = CliRunner().invoke(calibrate, [*given, "--test", *loaded], catch_exceptions=False)
     assert "written: " + str(out / FILE) not in tested.output
     assert "partials: " in tested.output
+    assert [(each["model"], each["dtype"]) for each in asked] == 2 * [("some/model", "int8")]
+    assert "no calibration to test" in str(CliRunner().invoke(calibrate, [*given, "--test"]).exception)
+    for wrong in (loaded, ["--test", "--out", str(out)]):
+        assert CliRunner().invoke(calibrate, [*given, *wrong]).exit_code == 2
 
 
-def test_calibrate_asks_where_to_write_for_a_model_of_the_hub():
-    result = CliRunner().invoke(calibrate, ["some/model", "nowhere.tsv"])
+@pytest.mark.parametrize("model", ["some/model", "bundled"])
+def test_calibrate_asks_where_to_write_for_a_model_in_no_folder_of_the_users(model: str):
+    result = CliRunner().invoke(calibrate, [model, "nowhere.tsv"])
     assert "--out" in str(result.exception)

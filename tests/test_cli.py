@@ -10,23 +10,31 @@ import resource
 import signal
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from random import Random
 
+import click
 import jiwer
 import numpy as np
 import pytest
 import soundfile
-from xlsr_live.client import cli, local
+from xlsr_live import client
+from xlsr_live.client import cli, doctor, local
 from xlsr_live.client.bench.stability import edits
 from xlsr_live.client.cli import run
 from xlsr_live.client.packaged import load_clips
+from xlsr_live.server.reload import RELOADED
 from xlsr_live.server.run import RunningServer, running_server
+from xlsr_live.server.settings import ServerSettings
 from xlsr_live.streaming.events import Final, SessionEnded, SessionStarted, from_json
 from xlsr_live.streaming.recognizer import Recognizer
 
-CLIPS = Path(__file__).parent / "clips"
+ROOT = Path(__file__).parents[1]
+CLIPS = ROOT / "tests" / "clips"
 TEXTS = {
     "george": "ONE TWO NINE FOUR EIGHT ONE",
     "jackson": "THREE EIGHT FOUR FIVE FIVE FOUR",
@@ -134,7 +142,17 @@ def test_a_bad_file_is_one_clear_line(verb: str, name: str, tmp_path: Path, caps
         (["transcribe", "x/a.wav", "y/a.flac", "-f", "srt", "-o", "/tmp"], "same name"),
         (["stream", "a.wav", "--token-file", "/nowhere/token"], "/nowhere/token"),
         (["stream", "-", "--sample-rate", "1000"], "sample_rate is 1000"),
+        (["stream", "a.wav", "--encoding", "mulaw"], "--encoding is for raw audio on standard input (-)"),
         (["mic", "--duration", "0"], "duration"),
+        (["mic", "--share"], "--share needs a server: --url"),
+        (["mic", "--token-file", "token"], "--token-file needs a server: --url"),
+        (["mic", "--url", "ws://host", "--model", "bundled"], "--model is for recognizing here"),
+        (["mic", "--url", "ws://host", "--compute", "cpu"], "--compute is for recognizing here"),
+        (["commands", "g.txt", "--url", "ws://host", "--lm", "none"], "--lm is for recognizing here"),
+        (["commands", "g.txt", "a.wav", "--device", "USB"], "--device is for the microphone"),
+        (["commands", "g.txt", "--say", "one", "--url", "ws://host"], "--url is for listening"),
+        (["bench", "latency", "--url", "ws://host", "--dtype", "int8"], "--dtype is for recognizing here"),
+        (["bench", "capacity", "--url", "ws://host", "--threads", "2"], "--threads is for recognizing here"),
         (["serve", "--port", "99999"], "99999"),
         (["dictate"], "dictate"),
         (["--loudly"], "--loudly"),
@@ -245,10 +263,10 @@ def test_output_to_a_file(tmp_path: Path):
 
 def test_options_of_the_model_and_the_session_arrive(loaded: list[dict[str, object]], capsys: Out):
     arguments = ["--model", "some/model", "--language", "deu", "--revision", "abc", "--threads", "1", "--device", "cpu"]
-    arguments += ["--dtype", "int8", "--lm", "some.arpa"]
+    arguments += ["--dtype", "int8", "--lm", "some.arpa", "--calibration", "fitted"]
     assert run(["transcribe", flac("george"), *arguments, "--no-partials", "-f", "jsonl"]) == 0
     model = {"model": "some/model", "language": "deu", "revision": "abc", "lm": "some.arpa"}
-    assert loaded == [{**model, "threads": 1, "device": "cpu", "dtype": "int8"}]
+    assert loaded == [{**model, "calibration": Path("fitted"), "threads": 1, "device": "cpu", "dtype": "int8"}]
     assert "partial" not in capsys.readouterr().out
 
 
@@ -369,12 +387,62 @@ def test_doctor(monkeypatch: pytest.MonkeyPatch, capsys: Out):
     assert "http://127.0.0.1:9 cannot be reached" in out
 
 
+def test_doctor_looks_for_all_that_the_server_needs(monkeypatch: pytest.MonkeyPatch):
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        project = tomllib.load(file)["project"]
+    checks: dict[str, list[str]] = {"": project["dependencies"], "server": project["optional-dependencies"]["server"]}
+    for extra, needed in checks.items():
+        found = doctor._packages("packages", extra, "bad", "pip install it")
+        assert found.state == "ok"
+        assert {each.split(" ")[0] for each in found.detail.split(", ")} == {each.split(">=")[0] for each in needed}
+
+    def without(package: str) -> str:
+        if package == "python-multipart":
+            raise PackageNotFoundError
+        return "1.0"
+
+    monkeypatch.setattr(doctor, "version", without)
+    assert doctor._packages("recognition", "server", "note", "pip install it") == (
+        "note",
+        "recognition",
+        "without python-multipart: pip install it",
+    )
+
+
+def every_command(group: click.Group) -> Iterator[click.Command]:
+    for each in group.commands.values():
+        yield from every_command(each) if isinstance(each, click.Group) else (each,)
+
+
+def test_every_option_says_what_it_does():
+    for each in every_command(cli.cli):
+        text = each.get_help(click.Context(each))
+        assert "[default: ]" not in text, each.name
+        assert not re.search("ecognis|ormalis", text), each.name
+        assert [option.opts[0] for option in each.params if isinstance(option, click.Option) and not option.help] == []
+
+
+def test_a_server_loads_what_its_settings_name(monkeypatch: pytest.MonkeyPatch):
+    asked: list[dict[str, object]] = []
+    monkeypatch.setattr(
+        "xlsr_live.client.serve.load_recognizer", lambda model, **how: asked.append({"model": model, **how})
+    )
+    settings = ServerSettings(model="m", revision="r", language="deu", dtype="int8", threads=2, lm="l", calibration="c")
+    import_module("xlsr_live.client.serve")._load(settings)
+    assert asked == [{name: getattr(settings, name) for name in RELOADED if name != "max_sessions"}]
+
+
 def test_help_teaches():
     for arguments in ([], *([name] for name in cli.cli.commands)):
         done = command(*arguments, "--help")
         assert done.returncode == 0
         assert "xlsr-live" in done.stdout
         assert ("Examples:" if arguments else "Start here:") in done.stdout
+
+
+def test_what_a_client_imports_can_be_listed():
+    assert dir(client) == ["ConnectionProblem", "Stream", "connect"]
+    assert all(getattr(client, name) for name in dir(client))
 
 
 def test_version(capsys: Out):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from xlsr_live.client.cli import run
 from xlsr_live.server.run import running_server
+from xlsr_live.streaming.errors import ModelError
 from xlsr_live.streaming.grammar import parse_grammar
 from xlsr_live.streaming.recognizer import Recognizer
 
@@ -30,6 +31,19 @@ def loaded(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
             pass
 
     monkeypatch.setattr("xlsr_live.client.commands.load_recognizer", lambda *_, **__: Shared())
+
+
+def test_there_is_no_language_model_unless_one_is_named(monkeypatch: pytest.MonkeyPatch):
+    asked: list[object] = []
+
+    def load(**options: object) -> None:
+        asked.append(options["lm"])
+        raise ModelError("enough")
+
+    monkeypatch.setattr("xlsr_live.client.commands.load_recognizer", load)
+    for given in ([], ["--lm", "bundled"]):
+        assert run(["commands", NUMBERS, "--say", "one", *given]) == 2
+    assert asked == ["none", "bundled"]
 
 
 def test_a_command_is_a_line_of_json(capsys: pytest.CaptureFixture[str]):

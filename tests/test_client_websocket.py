@@ -18,7 +18,9 @@ from websockets.http11 import Request, Response
 from xlsr_live.client.websocket import ConnectionProblem, connect, encode, start_message
 from xlsr_live.server.run import RunningServer, running_server
 from xlsr_live.server.settings import ServerSettings
+from xlsr_live.streaming.audio import AudioDecoder
 from xlsr_live.streaming.config import AudioFormat, SessionConfig
+from xlsr_live.streaming.errors import AudioError
 from xlsr_live.streaming.events import Command, Error, Event, Final, Rejected, SessionEnded, SessionStarted, to_json
 from xlsr_live.streaming.recognizer import Recognizer
 
@@ -107,7 +109,26 @@ def test_a_grammar_of_the_start_and_another_in_mid_stream(server: RunningServer,
 def test_without_the_token(server: RunningServer, clip):
     with pytest.raises(ConnectionProblem, match="wants a token") as problem:
         asyncio.run(heard(server.url, clip("george"), token="open barley"))
-    assert problem.value.code == "http_401"
+    assert (problem.value.code, problem.value.status) == ("unauthorized", 401)
+
+
+def test_a_refusal_says_what_the_server_says(recognizer: Recognizer):
+    async def refused(url: str) -> ConnectionProblem:
+        async with connect(url):
+            with pytest.raises(ConnectionProblem) as problem:
+                async with connect(url):
+                    pass
+        return problem.value
+
+    for settings, code, status, why in (
+        (ServerSettings(max_sessions=1), "server_full", 503, "all sessions are taken"),
+        (ServerSettings(max_client_sessions=1), "client_full", 429, "this client has all the sessions it may have"),
+    ):
+        with running_server(recognizer, settings) as server:
+            problem = asyncio.run(refused(server.url))
+        assert (problem.code, problem.status, problem.retry_after) == (code, status, 5)
+        assert f"HTTP {status}: {why}" in str(problem)
+        assert str(problem).endswith("(in 5 seconds)")
 
 
 def test_at_a_path_that_is_not_there(server: RunningServer, clip):
@@ -170,7 +191,7 @@ async def silent(connection: ServerConnection) -> None:
 def test_refusals_say_what_to_do(status: HTTPStatus, words: str):
     _, problem = against(silent, status)
     assert words in str(problem)
-    assert problem.code == f"http_{status.value}"
+    assert (problem.code, problem.status, problem.retry_after) == (f"http_{status.value}", status.value, 7)
 
 
 def test_a_server_that_hangs_up():
@@ -244,6 +265,53 @@ def test_something_that_is_no_web_server():
         with pytest.raises(ConnectionProblem, match="not a websocket server"):
             asyncio.run(heard(url, np.zeros(1, np.int16)))
         thread.join()
+
+
+def received(audio: AudioFormat, *packets: bytes | bytearray | memoryview | NDArray[np.floating]) -> list[bytes]:
+    """What a server gets of packets."""
+    got: list[bytes] = []
+
+    async def handler(connection: ServerConnection) -> None:
+        got.extend([message async for message in connection if isinstance(message, bytes)])
+
+    async def run() -> None:
+        async with bad_server(handler) as url, connect(url, audio=audio) as stream:
+            for packet in packets:
+                await stream.send(packet)
+
+    asyncio.run(run())
+    return got
+
+
+def test_bytes_of_any_kind_arrive():
+    pcm = np.arange(-4, 4, dtype="<i2")
+    packets = [pcm.tobytes(), bytearray(pcm), memoryview(pcm)]
+    assert received(AudioFormat(encoding="mulaw"), *packets) == 3 * [pcm.tobytes()]
+
+
+@pytest.mark.parametrize(
+    ("audio", "samples"),
+    [
+        (AudioFormat(), np.int16([1, -1, 100])),
+        (AudioFormat(), np.float32([0.5, np.nan])),
+        (AudioFormat(encoding="pcm_f32le"), np.float64([0.5, -np.inf])),
+        (AudioFormat(channels=2), np.zeros(4, np.float32)),
+        (AudioFormat(), np.zeros((4, 2), np.float32)),
+        (AudioFormat(), np.zeros((4, 1, 1), np.float32)),
+    ],
+    ids=["integers", "nan", "infinity", "interleaved", "channels", "dimensions"],
+)
+def test_an_array_that_a_session_here_refuses_is_not_sent_either(audio: AudioFormat, samples: NDArray[np.floating]):
+    with pytest.raises(AudioError) as here:
+        AudioDecoder(audio).receive(samples)
+    with pytest.raises(AudioError) as there:
+        received(audio, samples)
+    assert str(there.value) == str(here.value)
+
+
+def test_arrays_are_not_sent_as_g711():
+    with pytest.raises(AudioError, match="not as mulaw; send bytes"):
+        received(AudioFormat(encoding="mulaw"), np.zeros(4, np.float32))
 
 
 def test_only_settings_that_were_changed_are_sent():

@@ -262,6 +262,20 @@ def test_what_lies_beside_a_checkpoint_is_taken(tmp_path: Path):
         load_assets(source, VOCABULARY)
 
 
+def test_a_calibration_goes_by_its_name(tmp_path: Path):
+    (fitted := tmp_path / "fitted").mkdir()
+    (own := tmp_path / "own").mkdir()
+    source = find_source(str(checkpoint(own)))
+    other = Calibration(final=Curve(temperature=3.0), partial=Curve())
+    save_calibration(own, CALIBRATION)
+    save_calibration(fitted, other)
+    for name in (fitted, str(fitted / FILE)):
+        assert load_assets(source, VOCABULARY, calibration=name) == Assets(calibration=other)
+    for nothing in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(ModelError, match="is no calibration and no folder that holds"):
+            load_assets(source, VOCABULARY, calibration=nothing)
+
+
 def test_a_language_model_is_that_of_the_checkpoint_or_another_or_none(tmp_path: Path):
     pytest.importorskip("flashlight.lib.text", reason="flashlight-text is not installed: pip install 'xlsr-live[lm]'")
     source = find_source(str(checkpoint(tmp_path)))

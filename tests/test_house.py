@@ -27,6 +27,7 @@ MODULES = [path for package in PACKAGES for path in sorted((ROOT / package).rglo
 # The core takes time, audio and log-probabilities as arguments; only its edges do anything else.
 PURE = (
     "audio",
+    "samples",
     "ring",
     "gate",
     "front",

@@ -53,6 +53,7 @@ SETTINGS: dict[str, Any] = {
     "dtype": "auto",
     "threads": None,
     "lm": None,
+    "calibration": None,
     "lm_partials": False,
     "max_sessions": "auto",
     "max_client_sessions": 0,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast, get_args
 
 import click
 
 from ...streaming.config import Mode, SessionConfig, VadName
 from ...streaming.errors import ConfigError
 from ..local import load_recognizer, needs
-from ..options import device_option, lm_option, model_options
+from ..options import device_option, lm_option, loading, model_options
 from ..output import progress
 from .options import data_options
 
@@ -48,7 +48,7 @@ SETTINGS: Final = ("480,480,4000", "320,320,4000", "200,200,4000", "480,960,4000
 )
 @click.option(
     "--vad",
-    type=click.Choice(["cascade", "webrtc", "silero", "energy", "none"]),
+    type=click.Choice(get_args(VadName)),
     default="cascade",
     show_default=True,
     help="The gate of the sessions.",
@@ -62,7 +62,7 @@ SETTINGS: Final = ("480,480,4000", "320,320,4000", "200,200,4000", "480,960,4000
     help="How long the newest word is held back; may be repeated. [default: that of sessions]",
 )
 @model_options
-@lm_option
+@lm_option()
 @device_option("--device")
 def accuracy(
     data: Path | None,
@@ -73,13 +73,7 @@ def accuracy(
     modes: str | None,
     vad: str,
     hold_backs: tuple[int, ...],
-    model: str,
-    revision: str | None,
-    language: str | None,
-    dtype: str,
-    threads: int | None,
-    lm: str | None,
-    compute: str,
+    **options: Any,
 ) -> None:
     """Measure error rates, stability and cost of live text and of finals, for each mode and setting.
 
@@ -89,14 +83,13 @@ def accuracy(
     with needs("bench", "this benchmark"):
         from ..reliability import draw
         from . import corpus, plots, scoring, tables
-    with needs("server", "recognising speech here"):
+    with needs("server", "recognizing speech here"):
         from . import measured
 
     settings = [parse_setting(one) for one in sets]
     recordings = corpus.read_corpus(data, where=where, limit=limit)
-    with load_recognizer(
-        model, revision=revision, language=language, device=compute, dtype=dtype, threads=threads or 1, lm=lm
-    ) as recognizer:
+    how = loading(options, threads=1)
+    with load_recognizer(**how) as recognizer:
         chosen = parse_modes(modes, recognizer.info.modes)
         spelling = scoring.Spelling(recognizer.encoder.vocabulary)
         rows = measured.rows(chosen, settings, cast(VadName, vad), hold_backs)
@@ -112,7 +105,7 @@ def accuracy(
                 "model": recognizer.info,
                 "data": str(data or "packaged clips"),
                 "vad": vad,
-                "lm": lm,
+                "lm": how["lm"],
                 "rows": [row.report() for row in rows],
             }
             written = tables.write(out, "accuracy", shown, report)

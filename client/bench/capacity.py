@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ..local import needs
-from ..options import device_option, model_options, session_options, token_option
+from ..options import check_place, device_option, lm_option, model_options, session_options, token_option
 from .options import data_options, load_options
 
 EPILOG = """\b
@@ -38,6 +38,7 @@ Every figure is explained in docs/benchmarks.md.
 @data_options
 @load_options
 @model_options
+@lm_option()
 @device_option("--device")
 @token_option
 @session_options
@@ -47,6 +48,7 @@ def capacity(bound: float, moment: str, start: int, most: int, **options: Any) -
     The number of streams is doubled until the bound is broken, then bisected to about 6 %. Every trial is told, with
     its latencies and its CPU use: the curve, not only the figure. Streams are those of `bench latency`.
     """
+    check_place(options["url"])
     with needs("bench", "this benchmark"):
         from . import plots, tables, trials
         from .streams import Plan

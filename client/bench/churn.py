@@ -59,8 +59,8 @@ class Churn:
             try:
                 await self._visit(chance)
             except ConnectionProblem as problem:
-                self._account.refused += problem.code == "http_503"
-                if problem.code not in ("http_503", *BUSY):
+                self._account.refused += problem.status == 503  # before the upgrade
+                if problem.code not in BUSY:
                     raise
                 await asyncio.sleep(AGAIN_S)
 

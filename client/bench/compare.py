@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from ...streaming.errors import ConfigError
 from ..local import load_recognizer, needs, waiting
-from ..options import device_option, model_options
+from ..options import device_option, loading, model_options
 from .accuracy import parse_setting
 from .options import data_options
 
@@ -57,12 +58,7 @@ def compare(
     setting: str,
     chunk: str,
     long: float,
-    model: str,
-    revision: str | None,
-    language: str | None,
-    dtype: str,
-    threads: int | None,
-    compute: str,
+    **options: Any,
 ) -> None:
     """Run one checkpoint in all ways that are common, in turns on the same audio: errors, CPU time, their ratio.
 
@@ -71,15 +67,14 @@ def compare(
     """
     with needs("bench", "this benchmark"):
         from . import corpus, scoring, tables
-    with needs("server", "recognising speech here"):
+    with needs("server", "recognizing speech here"):
         from . import contenders, races
+    chosen = loading(options, threads=1)
     steps, strides = parse_setting(setting), parse_chunk(chunk)
     recordings = corpus.read_corpus(data, where=where, limit=limit)
-    with load_recognizer(
-        model, revision=revision, language=language, device=compute, dtype=dtype, threads=threads or 1
-    ) as recognizer:
+    with load_recognizer(**chosen) as recognizer:
         with waiting("loading it into a transformers pipeline"):
-            pipe = contenders.pipeline(model, recognizer.info, revision)
+            pipe = contenders.pipeline(chosen["model"], recognizer.info, chosen["revision"])
         entered = contenders.contenders(recognizer, steps, pipe, strides)
         spelling = scoring.Spelling(recognizer.encoder.vocabulary)
         single = [(recording.text, corpus.read_samples(recording)) for recording in recordings]

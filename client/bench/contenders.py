@@ -1,6 +1,6 @@
-"""Ways to recognise a recording with one checkpoint, side by side: this project's, and what is common elsewhere.
+"""Ways to recognize a recording with one checkpoint, side by side: this project's, and what is common elsewhere.
 
-Each takes 16 kHz samples of one utterance, (n,), and returns the text; normalisation and decoding are part of it.
+Each takes 16 kHz samples of one utterance, (n,), and returns the text; normalization and decoding are part of it.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def contenders(
 
 
 def loop(recognizer: Recognizer, samples: Float32) -> Float32:
-    """The plain loop: every 250 ms the last 5 s are normalised and encoded anew.
+    """The plain loop: every 250 ms the last 5 s are normalized and encoded anew.
 
     Demos show each window's text and forget the one before. To make one text of them, each window gives the frames
     around its middle, where it hears most on either side: the best that this loop can do. The last window gives all

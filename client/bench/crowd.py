@@ -16,7 +16,6 @@ from urllib.request import urlopen
 
 import msgspec
 import numpy as np
-from websockets.exceptions import InvalidStatus
 
 from ...streaming import events
 from ...streaming.config import AudioFormat
@@ -181,11 +180,8 @@ def _finals(heard: Iterable[events.Event]) -> list[events.Final]:
 
 def _refusal(problem: XlsrLiveError) -> Refusal | None:
     """How the server said that it is too busy; None if it said something else."""
-    if isinstance(cause := problem.__cause__, InvalidStatus) and cause.response.status_code in (429, 503):
-        after = cause.response.headers.get("Retry-After", "")
-        said = msgspec.json.decode(cause.response.body or b"{}", type=dict[str, Any])
-        code = str(said.get("code", "unknown"))
-        return Refusal(code, cause.response.status_code, int(after) if after.isdecimal() else None)
+    if isinstance(problem, ConnectionProblem) and problem.status in (429, 503):
+        return Refusal(problem.code, problem.status, problem.retry_after)
     return Refusal(problem.code, 1013, None) if problem.code in TRY_LATER else None
 
 

@@ -10,7 +10,7 @@ import click
 from ...streaming.config import BOOST
 from ...streaming.errors import ConfigError
 from ..local import load_recognizer, needs
-from ..options import device_option, lm_option, model_options
+from ..options import device_option, lm_option, loading, model_options
 from ..output import progress
 from .options import data_options
 
@@ -41,7 +41,7 @@ Hotwords are the rarest words of each recording. Every figure is explained in do
     help="Of hotwords.",
 )
 @model_options
-@lm_option
+@lm_option()
 @device_option("--device")
 def decoding(
     data: Path | None,
@@ -50,24 +50,17 @@ def decoding(
     out: Path | None,
     hotwords: int,
     boost: float,
-    model: str,
-    revision: str | None,
-    language: str | None,
-    dtype: str,
-    threads: int | None,
-    lm: str | None,
-    compute: str,
+    **options: Any,
 ) -> None:
     """Decode the same finals greedily and with a language model, with and without hotwords, set by set."""
     with needs("bench", "this benchmark"):
         from . import corpus, scoring, tables
-    with needs("server", "recognising speech here"):
+    with needs("server", "recognizing speech here"):
         from . import rare, ways
 
     recordings = corpus.read_corpus(data, where=where, limit=limit)
-    with load_recognizer(
-        model, revision=revision, language=language, device=compute, dtype=dtype, threads=threads or 1, lm=lm
-    ) as recognizer:
+    how = loading(options, threads=1)
+    with load_recognizer(**how) as recognizer:
         if (words := recognizer.assets.language_model) is None:
             raise ConfigError("the checkpoint has no language model of its own: name one with --lm")
         spelling = scoring.Spelling(recognizer.encoder.vocabulary)
@@ -87,7 +80,7 @@ def decoding(
             report: dict[str, Any] = tables.provenance("decoding") | {
                 "model": recognizer.info,
                 "data": str(data or "packaged clips"),
-                "lm": lm,
+                "lm": how["lm"],
                 "hotwords": [
                     {"file": recording.path.name, "set": recording.set, "said": said, "not_said": other}
                     for recording, said, other in zip(recordings, chosen, others, strict=True)

@@ -9,7 +9,7 @@ import click
 
 from ...streaming.errors import XlsrLiveError
 from ..local import needs
-from ..options import device_option, model_options, session_options, token_option
+from ..options import check_place, device_option, lm_option, model_options, session_options, token_option
 from .options import data_options, load_options
 
 EPILOG = """\b
@@ -28,6 +28,7 @@ Every figure is explained in docs/benchmarks.md.
 @data_options
 @load_options
 @model_options
+@lm_option()
 @device_option("--device")
 @token_option
 @session_options
@@ -37,6 +38,7 @@ def latency(streams: int, verify: bool, **options: Any) -> None:
     Streams are paced like microphones and go through the recordings (default: the packaged clips) round and round,
     with pauses between them. They run in this process, or with --url on a server.
     """
+    check_place(options["url"])
     with needs("bench", "this benchmark"):
         from . import tables, trials
         from .streams import Plan

@@ -43,7 +43,7 @@ PERCENT: Final = click.FloatRange(min=0)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of what the clients do.")
 @data_options
 @model_options
-@lm_option
+@lm_option()
 @device_option("--device")
 def soak(hours: float, clients: int, memory: float, latency: float, silence: float, seed: int, **options: Any) -> int:
     """Send hours of audio through a server of its own, and see whether anything grows.
@@ -64,7 +64,7 @@ def soak(hours: float, clients: int, memory: float, latency: float, silence: flo
         recordings = corpus.spoken(corpus.read_corpus(options["data"], where=options["where"], limit=limit))
         material = Material([trials.int16(recording) for recording in recordings], silence)
     flags = ["--device", options["compute"]]
-    for name in ("model", "revision", "language", "dtype", "threads", "lm"):
+    for name in ("model", "revision", "language", "dtype", "threads", "lm", "calibration"):
         flags += [f"--{name}", str(options[name])] if options[name] is not None else []
     flags += ["--max-sessions", str(4 * clients + 4), "--resume-grace-s", str(RESUME_GRACE_S)]
     account = Account()

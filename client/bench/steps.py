@@ -1,6 +1,6 @@
 """Recordings through the engine alone, each as one utterance: no gate, no endpoint, no session.
 
-The live steps are those that a session plans, with its running normalisation; what a step commits is kept. Held against
+The live steps are those that a session plans, with its running normalization; what a step commits is kept. Held against
 one pass over the whole recording they show what streaming costs in accuracy, and what each mode costs in time.
 """
 
@@ -34,6 +34,10 @@ class Setting(NamedTuple):
     def __str__(self) -> str:
         return f"{self.hop}, {self.lookahead}, {self.left}"
 
+    def memory(self) -> Memory:
+        """Of one utterance, for cached steps."""
+        return Memory(ms(self.left) // STRIDE, ms(self.lookahead) // STRIDE)
+
 
 class Stepped(NamedTuple):
     rows: Float32  # (frames, vocabulary), each by the step that committed it
@@ -42,11 +46,11 @@ class Stepped(NamedTuple):
 
 def stepped(recognizer: Recognizer, mode: LiveMode, samples: Float32, setting: Setting) -> Stepped:
     """All live steps of 16 kHz samples, (n,), and one more that commits the rest."""
-    windows, audio = _plan(samples, setting, normalized=recognizer.encoder.normalized)
-    memory = Memory(ms(setting.left) // STRIDE, ms(setting.lookahead) // STRIDE)
+    windows, rest, audio = plan(samples, setting, normalized=recognizer.encoder.normalized)
+    memory = setting.memory()
     rows: list[Float32] = []
     encoded = 0
-    for w in windows:
+    for w in [*windows, rest] if rest else windows:
         if mode == "cached":
             answer = encode(recognizer, audio.read(*w.new_samples), Reuse(memory, w))
             encoded += w.newest - w.committed
@@ -59,13 +63,13 @@ def stepped(recognizer: Recognizer, mode: LiveMode, samples: Float32, setting: S
 
 
 def whole(recognizer: Recognizer, samples: Float32) -> Stepped:
-    """One pass over all of it, normalised as the feature extractor does."""
+    """One pass over all of it, normalized as the feature extractor does."""
     rows = encode(recognizer, normalize(samples) if recognizer.encoder.normalized else samples)
     return Stepped(rows, len(rows))
 
 
 def encode(recognizer: Recognizer, samples: Float32, reuse: Reuse | None = None) -> Float32:
-    """Log-probabilities of normalised audio, in the thread that owns the model."""
+    """Log-probabilities of normalized audio, in the thread that owns the model."""
     return recognizer.engine.submit(samples, deadline=time.monotonic(), reuse=reuse).result()
 
 
@@ -82,8 +86,12 @@ def timed(run: Callable[[], T]) -> tuple[T, float, float]:
     return result, time.process_time() - cpu, time.perf_counter() - wall
 
 
-def _plan(samples: Float32, setting: Setting, *, normalized: bool) -> tuple[list[Window], RunningNormalizer]:
-    """The steps of an utterance and its audio as they hear it: the scale of a sample is that of its first step."""
+def plan(
+    samples: Float32, setting: Setting, *, normalized: bool
+) -> tuple[list[Window], Window | None, RunningNormalizer]:
+    """The steps of an utterance, the one that commits what they leave, and its audio as they hear it: the scale of a
+    sample is that of its first step.
+    """
     hop, lookahead, left = (ms(x) // STRIDE for x in setting)
     planner = WindowPlanner(hop=hop, lookahead=lookahead, left_context=left)
     audio = RunningNormalizer(enabled=normalized)
@@ -92,5 +100,4 @@ def _plan(samples: Float32, setting: Setting, *, normalized: bool) -> tuple[list
         audio.extend(samples[audio.length : planner.due])
         steps += planner.plan(audio.length)
     audio.extend(samples[audio.length :])
-    rest = planner.finish(audio.length)
-    return [*steps, rest] if rest else steps, audio
+    return steps, planner.finish(audio.length), audio

@@ -18,7 +18,7 @@ from ...streaming.errors import ConfigError, XlsrLiveError
 from ...streaming.events import Final
 from ...streaming.frames import SAMPLE_RATE
 from ..local import load_recognizer, waiting
-from ..options import read_token, session_config
+from ..options import loading, read_token, session_config
 from ..output import progress
 from ..websocket import connect, encode
 from . import corpus
@@ -143,13 +143,13 @@ def bench_of(options: dict[str, Any]) -> Generator[Bench]:
         if url:
             opening: Opening = partial(connect, url, config=config, audio=audio, token=token)
         else:
-            names = ("model", "revision", "language", "dtype", "threads")
-            chosen = {name: options[name] for name in names}
-            recognizer = stack.enter_context(load_recognizer(**chosen, device=options["compute"]))
+            chosen = loading(options)
+            recognizer = stack.enter_context(load_recognizer(**chosen))
             opening = partial(recognizer.session, config, audio)
             alone = partial(recognizer.transcribe, config=config)
             level = partial(getattr, recognizer.engine, "level")
-            settings["model"] = recognizer.info
+            own = "the model's own" if recognizer.assets.language_model else "none"
+            settings |= {"model": recognizer.info, "lm": chosen["lm"] or own}
         material = Material(samples, options["silence"])
         yield Bench(
             material,
