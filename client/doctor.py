@@ -19,8 +19,8 @@ EPILOG = """\b
 Examples:
   xlsr-live doctor
 """
-BASE: Final = ("click", "msgspec", "numpy", "rich", "soundfile", "websockets")
-SERVER: Final = ("torch", "transformers", "safetensors", "soxr", "starlette", "uvicorn")
+BASE: Final = ("click", "msgspec", "numpy", "rich", "soundfile", "soxr", "websockets")
+SERVER: Final = ("torch", "transformers", "safetensors", "starlette", "uvicorn")
 VAD: Final = ("webrtcvad-wheels", "silero-vad", "onnxruntime")
 PORT: Final = 8765
 

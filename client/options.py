@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, TypeVar, get_args, get_origin
 import click
 import msgspec
 
-from ..streaming.config import Encoding, SessionConfig
+from ..streaming.config import Dtype, Encoding, SessionConfig
 from ..streaming.errors import ConfigError, GrammarError
 from ..streaming.grammar import parse_grammar
 
@@ -109,7 +109,7 @@ def model_options(command: F) -> F:
     )
     command = click.option(
         "--dtype",
-        type=click.Choice(["auto", "float32", "bfloat16", "float16", "int8"]),
+        type=click.Choice(get_args(Dtype)),
         default="auto",
         show_default=True,
         help="Number format; int8 is the fastest for large models, on processors that have it.",

@@ -31,7 +31,7 @@ from websockets.asyncio.client import connect as open_websocket
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 
 from ..streaming.config import SAMPLE_BYTES, AudioFormat, SessionConfig
-from ..streaming.errors import XlsrLiveError
+from ..streaming.errors import EventError, XlsrLiveError
 from ..streaming.events import Ack, Error, Event, SessionEnded, SessionResumed, SessionStarted, from_json
 from .replay import Replay
 
@@ -298,7 +298,7 @@ def encode(audio: NDArray[np.float32], encoding: str) -> bytes:
 def _event(message: str | bytes) -> Event:
     try:
         return from_json(message)
-    except msgspec.DecodeError:
+    except EventError:
         raise ConnectionProblem(
             "the server answered in another language: is it an xlsr-live server, and the path /v1/stream?",
             code="not_our_protocol",
