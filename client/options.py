@@ -11,7 +11,7 @@ import click
 import msgspec
 from click.core import ParameterSource
 
-from ..streaming.config import Encoding, SessionConfig
+from ..streaming.config import Dtype, Encoding, SessionConfig
 from ..streaming.errors import ConfigError, GrammarError
 from ..streaming.grammar import parse_grammar
 
@@ -118,7 +118,7 @@ def loading_options(command: F) -> F:
     )
     command = click.option(
         "--dtype",
-        type=click.Choice(["auto", "float32", "bfloat16", "float16", "int8"]),
+        type=click.Choice(get_args(Dtype)),
         default="auto",
         show_default=True,
         help="Number format; int8 is the fastest for large models, on processors that have it.",

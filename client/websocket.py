@@ -32,7 +32,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.http11 import Response
 
 from ..streaming.config import SAMPLE_BYTES, AudioFormat, SessionConfig
-from ..streaming.errors import AudioError, XlsrLiveError
+from ..streaming.errors import AudioError, EventError, XlsrLiveError
 from ..streaming.events import Ack, Error, Event, SessionEnded, SessionResumed, SessionStarted, from_json
 from ..streaming.samples import finite, shaped
 from .replay import Replay
@@ -316,7 +316,7 @@ def encode(audio: NDArray[np.floating], encoding: str) -> bytes:
 def _event(message: str | bytes) -> Event:
     try:
         return from_json(message)
-    except msgspec.DecodeError:
+    except EventError:
         raise ConnectionProblem(
             "the server answered in another language: is it an xlsr-live server, and the path /v1/stream?",
             code="not_our_protocol",
@@ -346,7 +346,7 @@ def _refusal(url: str, response: Response) -> ConnectionProblem:
     retry_after = int(after) if after.isdecimal() else None
     try:
         said = from_json(bytes(response.body or b""))
-    except msgspec.DecodeError:  # a proxy's, or that of another server
+    except EventError:  # a proxy's, or that of another server
         said = None
     code = said.code if isinstance(said, Error) else f"http_{status}"
     match status:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from ..streaming.config import MAX_RATE, MIN_RATE
+from ..streaming.config import MAX_RATE, MIN_RATE, Dtype
 from ..streaming.errors import ConfigError
 
 SECRET: Final = ("token",)  # never shown, and never a flag: flags stand in every process list
@@ -59,7 +59,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     language: Annotated[str | None, Meta(description="For models with a vocabulary for each language (MMS).")] = None
     device: Annotated[Literal["auto", "cpu", "cuda"], Meta(description="Where the model runs.")] = "auto"
     dtype: Annotated[
-        Literal["auto", "float32", "bfloat16", "float16", "int8"],
+        Dtype,
         Meta(description="Number format; int8 is the fastest for large models, on processors that have it."),
     ] = "auto"
     threads: Annotated[int, Meta(ge=1, description="CPU threads of the model.")] | None = None

@@ -16,18 +16,25 @@ if TYPE_CHECKING:
         BacklogFull,
         ConfigError,
         EngineError,
+        EventError,
+        GrammarError,
+        LanguageModelError,
         ModelError,
         SessionClosed,
         XlsrLiveError,
     )
     from .events import (
+        Ack,
+        Alternative,
         Command,
         Error,
         Event,
         Final,
+        Guess,
         Partial,
         Rejected,
         SessionEnded,
+        SessionResumed,
         SessionStarted,
         SpeechEnded,
         SpeechStarted,
@@ -37,10 +44,12 @@ if TYPE_CHECKING:
         to_json,
     )
     from .files import AudioFile, open_audio
+    from .ladder import Level
     from .live import StreamSession
     from .recognizer import Recognizer
     from .session import Session
     from .utterance import Request
+    from .vad import make_vad
     from .vocabulary import Vocabulary
 
 _HOME = {
@@ -50,18 +59,25 @@ _HOME = {
         "BacklogFull",
         "ConfigError",
         "EngineError",
+        "EventError",
+        "GrammarError",
+        "LanguageModelError",
         "ModelError",
         "SessionClosed",
         "XlsrLiveError",
     ),
     "events": (
+        "Ack",
+        "Alternative",
         "Command",
         "Error",
         "Event",
         "Final",
+        "Guess",
         "Partial",
         "Rejected",
         "SessionEnded",
+        "SessionResumed",
         "SessionStarted",
         "SpeechEnded",
         "SpeechStarted",
@@ -71,15 +87,19 @@ _HOME = {
         "to_json",
     ),
     "files": ("AudioFile", "open_audio"),
+    "ladder": ("Level",),
     "live": ("StreamSession",),
     "recognizer": ("Recognizer",),
     "session": ("Session",),
     "utterance": ("Request",),
+    "vad": ("make_vad",),
     "vocabulary": ("Vocabulary",),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
+    "Ack",
+    "Alternative",
     "AudioError",
     "AudioFile",
     "AudioFormat",
@@ -89,7 +109,12 @@ __all__ = [
     "EngineError",
     "Error",
     "Event",
+    "EventError",
     "Final",
+    "GrammarError",
+    "Guess",
+    "LanguageModelError",
+    "Level",
     "ModelError",
     "Partial",
     "Recognizer",
@@ -99,6 +124,7 @@ __all__ = [
     "SessionClosed",
     "SessionConfig",
     "SessionEnded",
+    "SessionResumed",
     "SessionStarted",
     "SpeechEnded",
     "SpeechStarted",
@@ -108,6 +134,7 @@ __all__ = [
     "Word",
     "XlsrLiveError",
     "from_json",
+    "make_vad",
     "open_audio",
     "to_json",
 ]

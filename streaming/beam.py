@@ -72,20 +72,6 @@ class BeamDecoder:
         self._searched = 0  # rows that the search has heard
         self._search, self._skip = self._begin()
 
-    @property
-    def frame(self) -> int:
-        """The next frame."""
-        return self._greedy.frame
-
-    @property
-    def last_token_end(self) -> int:
-        return self._greedy.last_token_end
-
-    @property
-    def greedy(self) -> list[DecodedWord]:
-        """Complete words of the greedy path: how well the utterance is heard, see `calibration`."""
-        return self._greedy.words
-
     def push(self, rows: Rows) -> None:
         """Decode log-probabilities of the next frames, shape (frames, vocabulary)."""
         self._greedy.push(rows)

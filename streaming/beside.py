@@ -37,7 +37,7 @@ def load_assets(
             log.warning("%s has a language model, which needs: pip install 'xlsr-live[lm]'", source.name)
     elif str(lm) == "bundled":
         if (files := find_in_checkpoint(BUNDLED)) is None:
-            raise LanguageModelError("this package was built without a language model: name one with --lm PATH")
+            raise LanguageModelError("this package was built without a language model: name another one")
     elif str(lm) != "none":
         files = find(Path(lm).expanduser())
     place = folder if calibration is None else Path(calibration).expanduser()

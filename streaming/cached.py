@@ -28,14 +28,12 @@ from .answers import pack, unpack
 from .body import Body
 from .errors import EngineError
 from .frames import span
-from .plans import Shape, plan_steps, step_columns
+from .plans import Shape, evenly_long, plan_steps, step_columns
 from .pools import NOWHERE, Geometry, Place, Places, Pool
 from .programs import Programs, opened
 from .windows import Memory, Reuse, Window
 
 Float32 = NDArray[np.float32]
-
-_MOST_PADDING = 0.25  # of a batch's frames
 
 
 class CachedSteps:
@@ -55,7 +53,8 @@ class CachedSteps:
         if others and Geometry.of(step.memory) != Geometry.of(others[0].memory):
             return False
         windows = [step.window, *(other.window for other in others)]
-        return _even([w.newest - w.committed for w in windows]) and _even([w.newest - w.heard for w in windows])
+        lengths = [w.newest - w.committed for w in windows], [w.newest - w.heard for w in windows]
+        return all(map(evenly_long, lengths))
 
     @torch.inference_mode()
     def advance(self, batch: Sequence[tuple[Float32, Reuse]]) -> list[Float32]:
@@ -159,7 +158,3 @@ def after_kept(ring: Tensor, slots: Tensor, own: Tensor) -> Tensor:
     torch.index_select(ring, 0, slots, out=whole[:, :left])
     whole[:, left:] = own
     return whole
-
-
-def _even(lengths: Sequence[int]) -> bool:
-    return max(lengths) * len(lengths) - sum(lengths) <= _MOST_PADDING * sum(lengths)

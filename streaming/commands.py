@@ -51,7 +51,7 @@ class Strictness:
 
 
 @dataclass(frozen=True, slots=True)
-class Hypothesis:
+class Candidate:
     """A command that may have been said. Words have frames, and confidences as in transcripts."""
 
     meaning: Meaning
@@ -67,10 +67,10 @@ class Decision:
     """`best` is what came nearest, None if nothing came near; `accepted` says whether it counts as said."""
 
     accepted: bool
-    best: Hypothesis | None
+    best: Candidate | None
     frame: int  # up to which the utterance had been heard
     early: bool = False
-    others: tuple[Hypothesis, ...] = ()  # with other meanings, the best first
+    others: tuple[Candidate, ...] = ()  # with other meanings, the best first
     woken: int | None = None  # the frame after the wake phrase, if it was said in this utterance
     asleep: bool = False  # nothing counts before the wake phrase is said
 
@@ -175,10 +175,10 @@ class Listener:
         best = int(ends[self._viterbi.scores[ends].argmax()])
         if self._viterbi.scores[best] == NEVER:
             return nothing
-        hypothesis = self._hypothesis(self._viterbi.trace(best))
-        return Decision(self._accepts(hypothesis), hypothesis, frame) if hypothesis else nothing
+        candidate = self._candidate(self._viterbi.trace(best))
+        return Decision(self._accepts(candidate), candidate, frame) if candidate else nothing
 
-    def _accepts(self, heard: Hypothesis) -> bool:
+    def _accepts(self, heard: Candidate) -> bool:
         least = self._strictness
         return (
             heard.score >= least.score
@@ -262,7 +262,7 @@ class Listener:
         )
         return float(np.add.reduceat(path.costs, [0, *ends[ends < len(path.costs)].tolist()]).max())
 
-    def _hypothesis(self, path: Path) -> Hypothesis | None:
+    def _candidate(self, path: Path) -> Candidate | None:
         """None where it would take too long to tell what it means."""
         words, costs = self._words(path)
         meaning = self._commands.interpret([word.text for word in words])
@@ -273,12 +273,12 @@ class Listener:
         text = self._commands.vocabulary.join(word.text for word in words)
         score = (closeness * confidence(words)) ** 0.5
         at = tuple(replace(word, start=path.start + word.start, end=path.start + word.end) for word in words)
-        return Hypothesis(meaning, at, text, score, exp(-worst), self._letter_cost(path))
+        return Candidate(meaning, at, text, score, exp(-worst), self._letter_cost(path))
 
-    def _others(self, count: int, best: Hypothesis) -> Iterator[Hypothesis]:
+    def _others(self, count: int, best: Candidate) -> Iterator[Candidate]:
         told = [best.meaning]
         for path in alternatives(self._viterbi, relative(self._heard()), self._commands.vocabulary):
-            heard = self._hypothesis(path)
+            heard = self._candidate(path)
             if heard and not any(_same(heard.meaning, meaning) for meaning in told):
                 told.append(heard.meaning)
                 yield heard

@@ -13,6 +13,7 @@ from .frames import STRIDE, ms
 Encoding = Literal["pcm_s16le", "pcm_f32le", "mulaw", "alaw"]
 VadName = Literal["cascade", "webrtc", "silero", "energy", "none"]
 Mode = Literal["cached", "window", "offline"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8"]  # number format of a model
 
 SAMPLE_BYTES: Final[dict[Encoding, int]] = {"pcm_s16le": 2, "pcm_f32le": 4, "mulaw": 1, "alaw": 1}
 BOOST: Final = 2.0  # of hotwords, in nats for each letter

@@ -19,6 +19,11 @@ class Histogram:
         self.counts = [0] * (len(self.bounds) + 1)
         self.total = 0.0
 
+    @property
+    def count(self) -> int:
+        """Observations."""
+        return sum(self.counts)
+
     def observe(self, value: float) -> None:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
@@ -28,10 +33,7 @@ class Histogram:
 class EngineCounters:
     """Since the start of the engine."""
 
-    batches: int = 0
-    requests: int = 0  # answered
-    steps: int = 0  # of these, cached steps
-    late: int = 0  # of these, after their deadline
+    late: int = 0  # answers after their deadline
     withdrawn: int = 0  # not encoded, as nobody wanted the answer any more
     failures: int = 0  # requests that got an error
     searches: int = 0  # of answers
@@ -39,7 +41,6 @@ class EngineCounters:
     restarts: int = 0  # workers that were replaced because they did not answer
     samples: int = 0  # encoded, without padding
     busy_s: float = 0.0  # the encoder worked
-    most_queued: int = 0
     batch_sizes: Histogram = field(default_factory=lambda: Histogram(SIZES))
     step_waits: Histogram = field(default_factory=lambda: Histogram(WAITS))  # from request to answer, cached steps
     pass_waits: Histogram = field(default_factory=lambda: Histogram(WAITS))  # the same, whole passes

@@ -54,7 +54,6 @@ class GreedyDecoder:
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.words: list[DecodedWord] = []  # complete and final
         self.frame = 0  # next frame
-        self.last_token_end = 0  # end of the last run that wrote text
         self._vocabulary = vocabulary
         self._run: _Run | None = None
         self._open: DecodedWord | None = None  # the word that still lacks its boundary
@@ -111,8 +110,6 @@ class GreedyDecoder:
             self._run = _Run(token, start, end, peak)
             if self._vocabulary.texts[token][:1].isspace():
                 self._close_word()
-        if self._vocabulary.texts[token].strip():
-            self.last_token_end = end
 
     def _close_run(self) -> None:
         """Write the run's token; a blank only closes it."""

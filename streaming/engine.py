@@ -158,7 +158,6 @@ class Engine:
             if reuse is not None:
                 self._watch(reuse.memory)
             self._lanes.put(job)
-            self.counters.most_queued = max(self.counters.most_queued, self.queued)
             self._changed.notify()
         return job.future
 
@@ -324,9 +323,8 @@ class Engine:
             log.exception("a request of %d samples failed", len(batch[0].samples))
             self._failed += 1
             self.counters.failures += 1
-            _fail(
-                batch, str(error) if isinstance(error, EngineError) else f"the encoder failed: {type(error).__name__}"
-            )
+            unknown = f"the model failed on the machine it runs on ({type(error).__name__}; the log there has more)"
+            _fail(batch, str(error) if isinstance(error, EngineError) else unknown)
             return
         self._leave(turn, batch)
         self._failed = 0
@@ -342,7 +340,6 @@ class Engine:
             if turn != self._turn:
                 raise _Replaced
             self._begun = now
-            self.counters.batches += 1
 
     def _leave(self, turn: int, batch: list[Job]) -> None:
         """The answers of the batch are the caller's to give from here on. Keeps no job: a waiting worker must not keep
@@ -356,8 +353,6 @@ class Engine:
     def _count(self, job: Job, now: float) -> None:
         stepping = isinstance(job.reuse, Reuse)
         (self.counters.step_waits if stepping else self.counters.pass_waits).observe(now - job.asked)
-        self.counters.requests += 1
-        self.counters.steps += stepping
         self.counters.late += now > job.deadline
         self.counters.samples += len(job.samples)
         self._judge(now, job.asked, job.deadline)

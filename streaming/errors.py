@@ -1,6 +1,6 @@
-"""Everything that this package raises on purpose.
+"""What is raised on purpose.
 
-    XlsrLiveError
+    XlsrLiveError     the server, the client and the command line have kinds of their own, also with code and sentence
       AudioError      the audio is not what was declared (yours)
       ConfigError     a setting is unknown or out of range (yours)
         GrammarError  a grammar of commands, at a line and a column (yours)
@@ -8,6 +8,7 @@
       LanguageModelError  the language model or its lexicon is broken or does not fit (yours)
       BacklogFull     more audio than the session may hold; wait and send it again (yours)
       SessionClosed   the session has ended (yours)
+      EventError      a line that was read is no event in JSON (of whoever wrote it)
       EngineError     the encoder failed or was stopped (ours)
 
 Each carries a `code` that goes over the wire and a sentence that says what to do.
@@ -59,6 +60,10 @@ class BacklogFull(XlsrLiveError):
 
 class SessionClosed(XlsrLiveError):
     code = "session_closed"
+
+
+class EventError(XlsrLiveError):
+    code = "bad_event"
 
 
 class EngineError(XlsrLiveError):

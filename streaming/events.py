@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import msgspec
 
+from .errors import EventError
+
 
 class Word(msgspec.Struct, frozen=True):
     word: str
@@ -204,5 +206,8 @@ def to_json(event: Event) -> str:
 
 
 def from_json(line: str | bytes) -> Event:
-    """Read what `to_json` wrote; unknown fields are ignored. Raises `msgspec.DecodeError`."""
-    return _decoder.decode(line)
+    """Read what `to_json` wrote; unknown fields are ignored. Raises `EventError`."""
+    try:
+        return _decoder.decode(line)
+    except msgspec.DecodeError as error:
+        raise EventError(f"no event: {error}") from error

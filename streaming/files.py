@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .config import MAX_CHANNELS, MAX_RATE, MIN_RATE
 from .errors import AudioError
-from .frames import FIELD, SAMPLE_RATE
+from .frames import FIELD, SAMPLE_RATE, too_short
 
 
 class AudioFile:
@@ -68,5 +68,5 @@ def _problem(file: soundfile.SoundFile) -> str | None:
     if file.frames == 0:
         return "holds no audio"
     if file.frames * SAMPLE_RATE < FIELD * file.samplerate:
-        return f"{file.frames} samples of audio are too short: one frame takes {1000 * FIELD // SAMPLE_RATE} ms"
+        return too_short(file.frames, file.samplerate)
     return None

@@ -36,6 +36,11 @@ def span(count: int) -> int:
     return STRIDE * count + FIELD - STRIDE if count > 0 else 0
 
 
+def too_short(samples: int, rate: int = SAMPLE_RATE) -> str:
+    """What to say of less audio than one frame takes."""
+    return f"{1000 * samples // rate} ms of audio; at least {1000 * FIELD // SAMPLE_RATE} ms are needed"
+
+
 def ms(milliseconds: float) -> int:
     """Samples in so many milliseconds."""
     return round(milliseconds * SAMPLE_RATE / 1000)

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from .decode import DecodedWord, GreedyDecoder, Rows
-from .spotting import Found, Phrases, Spotter
+from .spotting import Detection, Phrases, Spotter
 from .vocabulary import Vocabulary
 
 _MARGIN: Final = 20.0  # nats; more than a language model has against a word
@@ -26,11 +26,6 @@ class HotwordDecoder:
     def words(self) -> list[DecodedWord]:
         """Complete and final."""
         return self._greedy.words
-
-    @property
-    def frame(self) -> int:
-        """Next frame."""
-        return self._greedy.frame + len(self._waiting)
 
     def change(self, phrases: Phrases | None) -> None:
         """Listen for these from now on, also in the rows that still wait."""
@@ -67,7 +62,7 @@ class HotwordDecoder:
         fork._waiting, fork.phrases = self._waiting, self.phrases
         return fork
 
-    def _write(self, found: list[Found]) -> None:
+    def _write(self, found: list[Detection]) -> None:
         """Decode what is settled, with the phrases in their places."""
         count = self._spotter.settled - self._greedy.frame if self._spotter else len(self._waiting)
         if count:

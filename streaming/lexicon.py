@@ -12,7 +12,7 @@ _CASES: tuple[Callable[[str], str], ...] = (str, str.upper, str.lower)
 _DELIMITER = "|"  # what lexicon files call the boundary
 
 
-class Speller:
+class TokenSpeller:
     """The tokens of one vocabulary by their texts. Raises `LanguageModelError` if none of them ends words."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import LanguageModelError
-from .lexicon import Speller, Spelling
+from .lexicon import Spelling, TokenSpeller
 from .ngram import SPECIAL, find_fault, is_binary, read_words
 from .quiet import quiet
 from .vocabulary import Vocabulary
@@ -86,7 +86,7 @@ class LanguageModel:
     def __init__(self, files: Files, vocabulary: Vocabulary) -> None:
         self.vocabulary = vocabulary
         self.weights = files.weights
-        self.boundary = (speller := Speller(vocabulary)).boundary
+        self.boundary = (speller := TokenSpeller(vocabulary)).boundary
         self.spell = speller.spell
         spellings = _spellings(files, speller)
         self.words = len(spellings)
@@ -247,7 +247,7 @@ def _weights(path: Path) -> Weights:
         raise LanguageModelError(f"{path}: no weights alpha and beta: {error}") from error
 
 
-def _spellings(files: Files, speller: Speller) -> dict[str, list[Spelling]]:
+def _spellings(files: Files, speller: TokenSpeller) -> dict[str, list[Spelling]]:
     if files.lexicon:
         return speller.read(_lines(files.lexicon), str(files.lexicon))
     words = [line.strip() for line in _lines(files.words)] if files.words else read_words(files.ngram)

@@ -19,6 +19,8 @@ from .windows import Window
 Float32 = NDArray[np.float32]
 Int32 = NDArray[np.int32]
 
+_MOST_PADDING = 0.25  # of a batch, as a share of what is in it
+
 
 class Shape(NamedTuple):
     """Of a batch of steps or passes; in frames."""
@@ -27,6 +29,11 @@ class Shape(NamedTuple):
     queries: int  # frames that go through the layers
     new: int  # frames that go through the CNN
     kept: int = 0  # queries whose keys and values may be kept, the first ones
+
+
+def evenly_long(lengths: Sequence[int]) -> bool:
+    """Whether audio or steps of these lengths may share a batch: little of it would be padding."""
+    return max(lengths) * len(lengths) - sum(lengths) <= _MOST_PADDING * sum(lengths)
 
 
 def step_columns(shape: Shape, left: int, reach: int) -> tuple[int, ...]:

@@ -26,10 +26,10 @@ from .commands import compiled
 from .config import AudioFormat, SessionConfig
 from .decoding import Assets, Decoding
 from .engine import Engine
-from .errors import AudioError, XlsrLiveError
-from .events import Event, Final
+from .errors import AudioError, EngineError, XlsrLiveError
+from .events import Error, Event, Final
 from .files import open_audio
-from .frames import FIELD, SAMPLE_RATE
+from .frames import FIELD, SAMPLE_RATE, too_short
 from .ladder import Level
 from .live import StreamSession
 from .normalize import normalize
@@ -77,10 +77,12 @@ class Recognizer:
 
         `language` picks an adapter of a multilingual checkpoint such as MMS. `device` is auto, cpu or cuda; `dtype`
         auto, float32, bfloat16, float16 or int8 (on some processors). `threads` of torch, for the whole process: on a
-        CPU one for a small model, which gains nothing from more, else torch's own choice. `adaptive` sessions give up
-        partials, never finals, while answers come too late (`ladder.Level`). `lm` is the file or folder of a language
-        model, "bundled" or "none"; None: the checkpoint's own, if it has one. `calibration` is the file or
-        folder of one; None: the checkpoint's own. Raises `ModelError` and `LanguageModelError`.
+        CPU one for a small model, which gains nothing from more, else torch's own choice. At most `max_batch`
+        utterances share a call of the model: 64 on a GPU, one on a CPU, where more save nothing and would change the
+        last bits of each other's numbers. `adaptive` sessions give up partials, never finals, while answers come too
+        late (`Level`). `lm` is the file or folder of a language model, "bundled" or "none"; None: the checkpoint's own,
+        if it has one. `calibration` is the file or folder of one; None: the checkpoint's own. Raises `ModelError` and
+        `LanguageModelError`.
         """
         from .beside import load_assets
         from .xlsr_load import find_source, load
@@ -97,7 +99,8 @@ class Recognizer:
         self, config: SessionConfig | None = None, audio: AudioFormat | None = None, *, name: str | None = None
     ) -> StreamSession:
         """Open a stream. Must be called in a running event loop, which waits while a new grammar is compiled: up to a
-        second, where `prepare` has not done it.
+        second, where `prepare` has not done it. Raises `ConfigError`, also for what this checkpoint cannot do, and
+        `GrammarError`.
         """
         session = self._new_session(config, audio, name, self.engine.level)
         return StreamSession(session, self.engine, prepare=self.prepare)
@@ -122,7 +125,8 @@ class Recognizer:
         """A file, or 16 kHz mono samples (n,), through the live path; events as they happen.
 
         `pace` 1.0 feeds it in real time, 0 as fast as it is heard: then nobody waits, and nothing is given up however
-        busy the engine is. Raises `AudioError`.
+        busy the engine is. Raises `ConfigError`, `GrammarError` and `AudioError` for what cannot be begun or read; what
+        goes wrong after that is an `Error` among the events.
         """
         form, blocks = _open(audio)
         driver = _Driver(self._new_session(config, form, None), self.engine)
@@ -156,13 +160,28 @@ class Recognizer:
             yield from driver.events()
 
     def transcribe(self, audio: Audio, config: SessionConfig | None = None) -> list[Final]:
-        """Finals of a file, or of 16 kHz mono samples (n,), by the live path. Raises `AudioError`."""
-        return [event for event in self.stream(audio, config) if isinstance(event, Final)]
+        """Finals of a file, or of 16 kHz mono samples (n,), by the live path.
+
+        Raises `ConfigError`, `GrammarError` and `AudioError`, and `EngineError` if the model failed on a part of it:
+        the finals of the rest are among the events of `stream`.
+        """
+        finals: list[Final] = []
+        errors: list[Error] = []
+        for event in self.stream(audio, config):
+            if isinstance(event, Final):
+                finals.append(event)
+            elif isinstance(event, Error):
+                errors.append(event)
+        if errors:
+            kind = EngineError if errors[0].code == EngineError.code else AudioError
+            raise kind(errors[0].message, code=errors[0].code)
+        return finals
 
     def offline(self, audio: Audio, config: SessionConfig | None = None) -> Final | None:
         """One pass over all of the audio with full context and no gate; None if no word was heard.
 
-        Memory grows with the square of the length: for minutes, not hours. Raises `AudioError`.
+        Memory grows with the square of the length: for minutes, not hours. Raises `ConfigError`, `GrammarError`,
+        `AudioError` and `EngineError`.
         """
         vocabulary = self.encoder.vocabulary
         decoding = Decoding(vocabulary, config or SessionConfig(), self.assets)
@@ -170,7 +189,7 @@ class Recognizer:
         decoder = AudioDecoder(form)
         samples = np.concatenate([*(decoder.receive(block) for block in blocks), decoder.flush()])
         if len(samples) < FIELD:
-            raise AudioError(f"{len(samples)} samples of audio at 16 kHz make no frame of {FIELD}")
+            raise AudioError(too_short(len(samples)), code="audio_too_short")
         rows = self.engine.submit(
             normalize(samples) if self.encoder.normalized else samples, deadline=time.monotonic()
         ).result()

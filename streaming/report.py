@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from .commands import Decision, Hypothesis
+from .commands import Candidate, Decision
 from .decode import DecodedWord
 from .decoding import Transcript
 from .events import Alternative, Command, Final, Guess, Rejected, Word
@@ -97,5 +97,5 @@ def report_decision(
     )
 
 
-def _guess(heard: Hypothesis) -> Guess:
+def _guess(heard: Candidate) -> Guess:
     return Guess(heard.meaning.command, heard.meaning.values(), heard.text, round(heard.score, 3))

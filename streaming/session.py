@@ -1,21 +1,4 @@
-"""One stream, sans-I/O: five verbs, no socket, thread, clock or torch.
-
-    session.receive_audio(packet, now)        then ask for requests() and events()
-    session.receive_eof(now)                  likewise; the last event will be SessionEnded
-    session.requests()                        what to encode now; answer each, in any order, with one of
-    session.receive_logprobs(id, rows, now)   then ask for requests() and events() again
-    session.receive_found(id, found, now)     likewise: where search(id) names a decoding that takes long
-    session.receive_failure(id, why, now)     likewise
-    session.events()                          what happened since the last call
-
-In cached mode live requests are to be encoded in the order in which they come; `released()` tells which of the
-encoder's memories no request will name again. `abandon()` drops the session where it stands.
-
-`now` is any clock in seconds that never goes back; it only enters `lag_ms` and deadlines. Everything else depends on
-the audio alone: packets, the order of answers and other sessions change no event. Utterances are worked on strictly
-one after the other, so the order of events is fixed too. Only `receive_level` changes what is told while somebody
-speaks; what finals say it does not change.
-"""
+"""One stream, sans-I/O: no socket, thread, clock or torch. `help(Session)` says how to drive it."""
 
 from __future__ import annotations
 
@@ -35,7 +18,7 @@ from .decoding import Assets, Decoding, Transcript
 from .errors import BacklogFull, ConfigError, SessionClosed
 from .events import Error, Event, Partial, SessionEnded, SessionStarted, SpeechEnded, SpeechStarted
 from .flicker import Steady
-from .frames import FIELD, SAMPLE_RATE, STRIDE, ms, seconds
+from .frames import FIELD, SAMPLE_RATE, STRIDE, ms, seconds, too_short
 from .front import FrontEnd, Reason
 from .ladder import Level
 from .normalize import Moments
@@ -51,7 +34,41 @@ _LIVE_PACE = 1.5  # audio that comes faster than this many times real time is in
 
 
 class Session:
-    """`vad` is this stream's own detector, None for no gate; `normalized` as the checkpoint's extractor says.
+    """One stream without any I/O: it is told of audio and answers, and says what to encode and what has happened.
+
+        receive_audio(packet, now)          then ask for requests() and events()
+        receive_eof(now)                    likewise; the last event will be SessionEnded
+        requests()                          what to encode now; answer each, in any order, with one of
+        receive_logprobs(id, rows, now)     then ask for requests() and events() again
+        receive_found(id, found, now)       likewise: where search(id) names a decoding that takes long
+        receive_failure(id, why, now)       likewise
+        events()                            what happened since the last call
+
+    The simplest driver, with an encoder that answers at once and raw audio of the declared format:
+
+        session = Session(encoder.vocabulary, vad=make_vad("webrtc"), normalized=encoder.normalized)
+        while not session.ended:
+            if packet := audio.read(3_200):
+                session.receive_audio(packet, time.monotonic())
+            else:
+                session.receive_eof(time.monotonic())
+            while requests := session.requests():
+                for request in requests:
+                    (rows,) = encoder.encode([request.samples])
+                    session.receive_logprobs(request.id, rows, time.monotonic())
+            for event in session.events():
+                print(event)
+
+    In cached mode live requests (those with a `Reuse`) go to `encoder.advance`, in the order in which they come, and
+    `released()` tells which of the encoder's memories no request will name again. `abandon()` drops the session where
+    it stands.
+
+    `now` is any clock in seconds that never goes back; it only enters `lag_ms` and deadlines. Everything else depends
+    on the audio alone: packets, the order of answers and other sessions change no event. Utterances are worked on
+    strictly one after the other, so the order of events is fixed too. Only `receive_level` changes what is told while
+    somebody speaks; what finals say it does not change.
+
+    `vad` is this stream's own detector (`make_vad`), None for no gate; `normalized` as the checkpoint's extractor says.
 
     `modes` are those that the encoder can serve, the best first: it is taken where the settings name none. Raises
     `ConfigError` if they name another. `assets` is what decoding may use, see `Decoding`; `level` as in
@@ -99,7 +116,7 @@ class Session:
         self._eof = False
         self._ended = False
 
-    # ── the five verbs ──
+    # ── the verbs ──
 
     def receive_audio(self, packet: bytes | NDArray[np.floating], now: float) -> None:
         """Take a packet of the declared format, or float samples (n,) or (n, channels) at the declared rate.
@@ -132,7 +149,7 @@ class Session:
         if held := self._audio.held_bytes:
             self._error("truncated_sample", f"the audio ended inside a sample: {held} byte(s) ignored")
         if 0 < self._front.position < FIELD:
-            self._error("audio_too_short", f"{self._front.position} samples at 16 kHz make no frame of {FIELD}")
+            self._error("audio_too_short", too_short(self._front.position))
         self._front.finish("end")
         self._settle()
 
@@ -157,7 +174,7 @@ class Session:
         """The encoder could not answer. The utterance goes on with what is known: its final is never lost."""
         self._now = now
         if self._utterance is not None and self._utterance.wants(request):
-            self._error("encoder_failed", why)
+            self._error("encoder_failed", f"{why}; the utterance's text is made of what else was heard")
             self._utterance.fail(request)
             self._settle()
 

@@ -66,7 +66,7 @@ class Phrases:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Found:
+class Detection:
     """A phrase in the frames of `path`."""
 
     phrase: str
@@ -109,18 +109,18 @@ class Spotter:
         fork._open, fork._quiet = self._open, self._quiet
         return fork
 
-    def push(self, rows: Rows) -> list[Found]:
+    def push(self, rows: Rows) -> list[Detection]:
         """Take log-probabilities of the next frames, (frames, vocabulary); return what is found for good."""
         if not len(rows):
             return []
-        found: list[Found] = []
+        found: list[Detection] = []
         for row, token in zip(relative(rows), rows.argmax(axis=1).tolist(), strict=True):
             self._step(row, token)
             if (self._eager and self._ends) or not self._pending():
                 found += self._settle()
         return found
 
-    def finish(self) -> list[Found]:
+    def finish(self) -> list[Detection]:
         """The utterance is over; return what is still found."""
         self._end()
         return self._settle()
@@ -152,15 +152,15 @@ class Spotter:
         useful[list(self._viterbi.cells(0))] &= scores[list(self._viterbi.cells(0))] < self._best - _GAIN
         return bool(useful.any())
 
-    def _settle(self) -> list[Found]:
-        found: list[Found] = []
+    def _settle(self) -> list[Detection]:
+        found: list[Detection] = []
         before = self.frame
         for frame, cell in reversed(self._ends):
             if frame <= before:
                 path = self._viterbi.trace(cell, frame)
                 index = int(self._phrases.automaton.ends[self._phrases.automaton.owner[cell]])
                 score = exp(-float(path.costs.sum()) / self._phrases.letters[index])
-                found.append(Found(self._phrases.phrases[index], path, score))
+                found.append(Detection(self._phrases.phrases[index], path, score))
                 before = path.start
         self.settled = self.frame
         self._begin()

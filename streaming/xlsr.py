@@ -15,13 +15,12 @@ from .cached import CachedSteps
 from .config import Mode, SessionConfig
 from .errors import EngineError
 from .frames import STRIDE, frames, ms
+from .plans import evenly_long
 from .vocabulary import Vocabulary
 from .whole import WholePasses
 from .windows import Memory, Recall, Reuse
 
 Float32 = NDArray[np.float32]
-
-_MOST_PADDING = 0.25  # of a batch's samples
 
 
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,9 +71,8 @@ class XlsrEncoder:
     def fits(self, samples: int, others: Sequence[int]) -> bool:
         if not self._may_pad:
             return all(samples == other for other in others)
-        total, longest = samples + sum(others), max(samples, *others)
-        padded = longest * (len(others) + 1)
-        return padded - total <= _MOST_PADDING * total and padded <= self.most_samples
+        lengths = [samples, *others]
+        return evenly_long(lengths) and max(lengths) * len(lengths) <= self.most_samples
 
     def encode(self, batch: Sequence[Float32], recalls: Sequence[Recall | None] | None = None) -> list[Float32]:
         """Log-probabilities, (frames, vocabulary) float32, of normalised 16 kHz audio, (n,) with n of at least 400.

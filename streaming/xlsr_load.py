@@ -12,7 +12,7 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 import transformers
@@ -23,7 +23,7 @@ from . import hub
 from .answers import BEST
 from .body import Body, flop_per_frame
 from .cached import CachedSteps
-from .config import SessionConfig
+from .config import Dtype, SessionConfig
 from .errors import ModelError
 from .frames import FIELD, SAMPLE_RATE, STRIDE, geometry
 from .pools import Places
@@ -170,7 +170,7 @@ def _load_tokenizer(source: Source, language: str | None) -> Any:
     try:
         return _Tokenizer.from_pretrained(source.path, **source.options)
     except TypeError as error:
-        raise ModelError(f"{source.name} has a vocabulary for each language; say which (--language)") from error
+        raise ModelError(f"{source.name} has a vocabulary for each language; say which language") from error
 
 
 def _load_model(source: Source, language: str | None) -> Any:
@@ -185,7 +185,7 @@ def _load_model(source: Source, language: str | None) -> Any:
     )
     missing = sorted(key for key in report["missing_keys"] if "masked_spec_embed" not in key)
     if missing:
-        raise ModelError(f"{source.name} lacks weights ({', '.join(missing[:3])}, ...): it cannot recognise anything")
+        raise ModelError(f"{source.name} lacks weights ({', '.join(missing[:3])}, ...): it cannot recognize anything")
     if language is not None:
         model.load_adapter(language, use_safetensors=True, **source.options)
     return model.eval()
@@ -216,25 +216,24 @@ def _device(device: str) -> torch.device:
     if found.type not in ("cpu", "cuda"):
         raise ModelError(f"{device!r} is not supported; say auto, cpu or cuda")
     if found.type == "cuda" and not torch.cuda.is_available():
-        raise ModelError("no CUDA device is available here; use --device cpu")
+        raise ModelError("no CUDA device is available here; ask for the device cpu")
     return found
 
 
 def _dtype(dtype: str, device: torch.device) -> torch.dtype:
     """That of the model; with "int8", of all but the products of its layers."""
-    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if dtype not in get_args(Dtype):
+        raise ModelError(f"{dtype!r} is not a number format; say {', '.join(get_args(Dtype))}")
     if dtype == "auto":
         if device.type != "cuda":
             return torch.float32
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     if dtype == "int8":
         if device.type != "cpu" or not supported():
-            raise ModelError("int8 needs --device cpu and a processor with AVX-512 VNNI; say bfloat16 or float32")
+            raise ModelError("int8 needs the device cpu and a processor with AVX-512 VNNI; say bfloat16 or float32")
         fast = torch.cpu._is_avx512_bf16_supported()  # pyright: ignore[reportPrivateUsage]
         return torch.bfloat16 if fast else torch.float32
-    if dtype not in known:
-        raise ModelError(f"{dtype!r} is not a number format; say auto, {', '.join(known)} or int8")
-    return known[dtype]
+    return getattr(torch, dtype)
 
 
 def _bake_weight_norm(model: Any) -> None:

@@ -108,7 +108,7 @@ def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
         "empty": "empty",
         "noise": "not an audio file",
         "header": "no audio",
-        "short": "too short",
+        "short": "at least 25 ms",
         "nan": "not finite",
         "missing": "no such file",
     }

@@ -99,7 +99,7 @@ def test_a_batch_holds_the_most_urgent_and_those_that_fit_beside_it(start):
     model.go.set()
     assert names(futures) == list(lengths)
     assert model.batches[1:] == [[1, 3, 4], [2, 5], [6]]
-    assert (engine.counters.batches, engine.counters.requests) == (4, 7)
+    assert (engine.counters.batch_sizes.count, engine.counters.batch_sizes.total) == (4, 7)
     assert engine.counters.samples == 400 + sum(lengths.values())
 
 
@@ -118,7 +118,7 @@ def test_a_bad_request_takes_nobody_with_it(start):
     assert "secret" not in str(error.value)
     assert engine.alive
     assert engine.counters.failures == 1
-    assert engine.counters.requests == 3  # answered
+    assert engine.counters.batch_sizes.total == 3  # answered
 
 
 def test_what_nobody_wants_any_more_is_not_encoded(start):
@@ -258,7 +258,7 @@ def test_a_batch_holds_steps_or_whole_passes_and_one_step_of_an_utterance(start)
     model.go.set()
     assert names(futures) == [i for i, _ in asked]
     assert model.batches[1:] == [[1, 3, 6], [2, 5], [4, 7], [8]]
-    assert (engine.counters.requests, engine.counters.steps) == (9, 6)
+    assert (engine.counters.pass_waits.count, engine.counters.step_waits.count) == (3, 6)
 
 
 def test_a_step_never_overtakes_an_earlier_one_of_its_utterance(start):
@@ -386,7 +386,7 @@ def test_many_threads_get_their_own_answers():
         thread.join(LIMIT)
     engine.close()
     assert answers == {thread: list(range(thread * 50, thread * 50 + 50)) for thread in range(8)}
-    assert engine.counters.requests == 400
+    assert engine.counters.batch_sizes.total == 400
 
 
 def test_an_idle_worker_keeps_no_audio_alive():

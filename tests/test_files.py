@@ -55,9 +55,9 @@ def test_a_directory_is_not_a_file(tmp_path: Path):
     ("samples", "rate", "channels", "words"),
     [
         (0, 16_000, 1, "no audio"),
-        (3, 16_000, 1, "3 samples"),
-        (399, 16_000, 1, "too short"),
-        (1_199, 48_000, 1, "too short"),
+        (3, 16_000, 1, "0 ms of audio"),
+        (399, 16_000, 1, "24 ms of audio; at least 25 ms"),
+        (1_199, 48_000, 1, "24 ms of audio; at least 25 ms"),
         (16_000, 4_000, 1, "4000 Hz"),
         (16_000, 192_000, 1, "192000 Hz"),
         (16_000, 16_000, 33, "33 channels"),

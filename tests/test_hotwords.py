@@ -81,7 +81,6 @@ def test_any_split_gives_the_words_of_the_whole_and_words_only_grow(problem, cut
         at += cut
         assert decoder.words[: len(before)] == before
         assert [*decoder.words, *decoder.tail(rows[at:])] == whole.words
-        assert decoder.frame == min(at, len(rows))
     decoder.finish()
     assert decoder.words == whole.words
 
@@ -110,7 +109,6 @@ def test_phrases_that_change_in_mid_stream_leave_what_is_committed(problem, cut)
     decoder.push(rows[cut:])
     decoder.finish()
     assert decoder.words[: len(before)] == before
-    assert decoder.frame == len(rows)
     late = HotwordDecoder(VOCABULARY, None)
     late.change(Phrases(PHRASES, VOCABULARY))  # before the first frame: as if they had been there
     late.push(rows)

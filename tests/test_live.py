@@ -313,7 +313,7 @@ def test_in_cached_mode_events_are_those_of_the_core_and_nothing_stays_remembere
 
     told = lines(running(scene)).replace('"cached"', '"window"')
     assert told == lines(run([SPEECH]))
-    assert engine.counters.steps > 2
+    assert engine.counters.step_waits.count > 2
     engine.submit(SPEECH[:400], deadline=0.0).result(LIMIT)
     assert not encoder.remembered
 
@@ -323,7 +323,7 @@ def test_a_session_that_leaves_in_mid_utterance_leaves_nothing_remembered(engine
     async def scene() -> None:
         stream = cached(engine)
         await stream.send(SPEECH[:16_000])
-        await until(lambda: engine.counters.steps > 0)
+        await until(lambda: engine.counters.step_waits.count > 0)
         assert len(encoder.remembered) == 1
         if closes:
             await stream.aclose()

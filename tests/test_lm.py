@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from ngrams import VOCABULARY, arpa, language_model
 from xlsr_live.streaming.errors import LanguageModelError
-from xlsr_live.streaming.lexicon import Speller
+from xlsr_live.streaming.lexicon import TokenSpeller
 from xlsr_live.streaming.lm import Files, LanguageModel, Weights, find, find_in_checkpoint
 from xlsr_live.streaming.ngram import find_fault, read_words
 from xlsr_live.streaming.vocabulary import Vocabulary
@@ -192,7 +192,7 @@ def test_a_lexicon_may_spell_a_word_in_several_ways(path: Path):
 
 def test_a_vocabulary_without_word_boundaries_has_no_use_for_words():
     with pytest.raises(LanguageModelError, match="no token between words"):
-        Speller(Vocabulary.from_tokens(["<pad>", "你", "好"], blank=0, delimiter=None))
+        TokenSpeller(Vocabulary.from_tokens(["<pad>", "你", "好"], blank=0, delimiter=None))
 
 
 @pytest.mark.parametrize("wrong", [{"lm": -1}, {"beam": 0}, {"threshold": 0}, {"word": float("nan")}, {"tokens": 0}])

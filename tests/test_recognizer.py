@@ -7,6 +7,10 @@ recalls features of the live steps.
 from __future__ import annotations
 
 import asyncio
+import inspect
+import io
+import re
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -20,8 +24,9 @@ import soxr
 import torch
 from driving import Driver, lines, pieces, timeless, utterances
 from transformers import Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor, Wav2Vec2ForCTC
+from xlsr_live import streaming
 from xlsr_live.streaming.config import SessionConfig
-from xlsr_live.streaming.errors import AudioError
+from xlsr_live.streaming.errors import AudioError, EngineError
 from xlsr_live.streaming.events import Event, Final, Partial, SessionEnded, SessionStarted
 from xlsr_live.streaming.live import StreamSession
 from xlsr_live.streaming.recognizer import Recognizer
@@ -260,8 +265,31 @@ def test_audio_that_cannot_be_heard_is_refused(recognizer: Recognizer, tmp_path:
         recognizer.transcribe(tmp_path / "missing.wav")
     with pytest.raises(AudioError, match="not finite"):
         recognizer.transcribe(np.full(8_000, np.nan, np.float32))
-    with pytest.raises(AudioError, match="399 samples"):
-        recognizer.offline(np.zeros(399, np.float32))
+    for hear in (recognizer.offline, recognizer.transcribe):
+        with pytest.raises(AudioError, match="24 ms of audio; at least 25 ms are needed") as error:
+            hear(np.zeros(399, np.float32))
+        assert error.value.code == "audio_too_short"
+
+
+def test_a_model_that_fails_is_no_silence(clip: Clip, monkeypatch: pytest.MonkeyPatch):
+    samples = clip("george") / np.float32(32_768)
+    with Recognizer.load(device="cpu", lm="none") as recognizer:
+        monkeypatch.setattr(recognizer.engine, "_run_batch", lambda batch: 1 / 0)
+        for hear in (recognizer.offline, recognizer.transcribe):
+            with pytest.raises(EngineError, match=r"the model failed on the machine it runs on \(ZeroDivisionError"):
+                hear(samples)
+
+
+def test_the_driver_in_the_help_of_a_session_drives_it(
+    recognizer: Recognizer, clip: Clip, capsys: pytest.CaptureFixture[str]
+):
+    (example,) = re.findall(r"declared format:\n\n((?:    .*\n)+)", inspect.getdoc(Session) or "")
+    scope = {"Session": streaming.Session, "make_vad": streaming.make_vad, "time": time}
+    scope |= {"encoder": recognizer.encoder, "audio": io.BytesIO(clip("george").tobytes())}
+    exec(textwrap.dedent(example), scope)
+    printed = capsys.readouterr().out
+    assert SPOKEN["george"] in printed
+    assert printed.splitlines()[-1].startswith("SessionEnded(")
 
 
 def test_a_stream_that_is_left_early_leaves_nothing_behind(recognizer: Recognizer, speech: np.ndarray):

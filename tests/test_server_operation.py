@@ -203,9 +203,9 @@ def test_the_watchdog_replaces_a_worker_that_hangs_and_asks_the_new_one(hanging:
     assert stuck.exception(0) is not None
     watchdog._probe.result(LIMIT)  # nobody else asked, and yet it is known to answer
     assert engine.sound
-    before = engine.counters.requests
+    before = engine.counters.pass_waits.count
     watchdog.look()
-    assert engine.counters.requests == before  # no need to ask again
+    assert engine.counters.pass_waits.count == before  # no need to ask again
     engine.close()
 
 
@@ -229,7 +229,7 @@ def test_an_encoder_that_fails_is_asked_again_and_again_until_it_answers():
         assert (watchdog._probe is None) == (look < PROBE_EVERY - 1)
         if watchdog._probe is not None:
             watchdog._probe.exception(LIMIT)
-    assert engine.counters.batches == 3 + 2
+    assert engine.counters.failures == 3 + 2
     broken.clear()
     for _ in range(PROBE_EVERY):
         watchdog.look()

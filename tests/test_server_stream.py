@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -66,6 +67,34 @@ async def in_process(recognizer: Recognizer, data: bytes, config: SessionConfig,
 
 def finals(events: list[Event]) -> list[Final]:
     return [event for event in events if isinstance(event, Final)]
+
+
+def test_a_session_goes_on_after_a_step_that_failed_and_ends_with_1011(
+    server: RunningServer, recognizer: Recognizer, clip: Clip, monkeypatch: pytest.MonkeyPatch
+):
+    said = clip("george").tobytes()
+    run, failures = recognizer.engine._run_batch, iter([RuntimeError("lost")])
+
+    def failing(batch: list[Any]) -> list[Any]:
+        for error in failures:
+            raise error
+        return run(batch)
+
+    monkeypatch.setattr(recognizer.engine, "_run_batch", failing)
+
+    async def scene() -> tuple[list[Event], int | None, str | None]:
+        async with dial(server.url) as websocket:
+            await websocket.send(said)
+            while not isinstance(from_json(await websocket.recv()), Error):
+                pass
+            await websocket.send('{"type":"flush"}')
+            await websocket.send(said)
+            await websocket.send(END)
+            return await listen(websocket), websocket.close_code, websocket.close_reason
+
+    events, code, reason = asyncio.run(scene())
+    assert finals(events)[-1].text == "ONE TWO NINE FOUR EIGHT ONE"
+    assert (code, reason) == (1011, "encoder_failed")
 
 
 @pytest.mark.usefixtures("unharmed")
