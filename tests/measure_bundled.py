@@ -2,8 +2,8 @@
 
 Markdown tables of word error rates on the English test sets of the speech collection: finals of sessions with the
 default settings, which stand behind the gate, and one offline pass over each recording (of the long one, over each
-utterance of its table). By test set, by speaker, and the real-time factor of an offline pass. The same spelling and intervals as
-`xlsr-live bench accuracy`.
+utterance of its table). By test set, by speaker, and the real-time factor of an offline pass. The same spelling and
+intervals as `xlsr-live bench accuracy`.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ RUN = 6  # words in a row that no sentence may have in common with a held-out on
 
 
 def sentences(speech: Path) -> list[str]:
-    """Lines of lm/english.txt.xz, but for those that are the text of a held-out utterance or share a run of words with it.
+    """Lines of lm/english.txt.xz that neither are the text of a held-out utterance nor share a run of words with one.
 
     Held out are all utterances of `train` that are not for training. Both texts are spelled alike: A-Z, ', space.
     """

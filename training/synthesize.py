@@ -1,8 +1,8 @@
 """Synthetic speech for lexical coverage: flite, espeak-ng and festival read sentences of the language-model text.
 
-The result looks like the real speech (Ogg/Opus shards and `train.tsv`), so `prepare.py` takes both. A shard depends on
-the seed, its number, the text, the voices installed and, below 600 s, the hours asked for. Finished shards are kept when
-the program is started again, so other voices or another text need a fresh folder.
+The result looks like the real speech (Ogg/Opus shards and `train.tsv`), so `prepare.py` takes both. A shard depends
+on the seed, its number, the text, the voices installed and, below 600 s, the hours asked for. Finished shards are kept
+when the program is started again, so other voices or another text need a fresh folder.
 """
 
 from __future__ import annotations

@@ -225,7 +225,7 @@ class Trainer:
         return Stream(hop, ahead, int(draw.integers(50, 301)))
 
     def evaluate(self, clips: list[Clip], loss: float, speed: float) -> None:
-        """Validation WER of the averaged weights, offline and live, printed and added to stable.jsonl or decay.jsonl."""
+        """Validation WER of the averaged weights, offline and live: printed, and a line of the .jsonl file."""
         self.average.swap(self.network)
         modes = (None, LIVE)
         texts = self.pool.map(lambda stream: transcribe(self.network, clips, self.device, stream), modes)
