@@ -24,7 +24,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 from training import checkpoint
 from training.books import sentences
 from training.curves import read_history
-from training.export import averaged, chosen, export
+from training.export import averaged, chosen, export, package
 from training.network import Network, Stream, build
 from training.phrases import align, boundaries
 from training.plan import Step, longest_utterance, plan_round
@@ -236,6 +236,13 @@ def test_an_export_hears_samples_as_recorded_as_the_run_heard_them_scaled(work: 
         assert not recognizer.encoder.normalized
         (rows,) = recognizer.encoder.encode([samples])
     assert np.abs(rows - want.numpy()).max() < 0.02  # of half precision
+    (work.root / "lm").mkdir()
+    (work.root / "lm" / "words.binary").write_bytes(b"n-grams")
+    package(work, folder, tmp_path / "package")
+    assert (tmp_path / "package" / "language_model" / "words.binary").read_bytes() == b"n-grams"
+    assert {path.name for path in folder.iterdir()} | {"language_model"} == {
+        path.name for path in (tmp_path / "package").iterdir()
+    }
 
 
 def test_the_fast_forward_is_that_of_transformers():

@@ -135,8 +135,11 @@ class Trainer:
         for number in before:
             signal.signal(number, ask_to_stop)
         try:
-            self._rounds()
-            self.save()
+            if self.round < self.last:
+                self._rounds()
+                self.save()
+            else:
+                print(f"{self.path.name} is done: {self.round} rounds", flush=True)
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
