@@ -1,9 +1,9 @@
 """The figures of a model card: `python tests/measure_bundled.py [MODEL] [--lm PATH]` (not part of the suite; minutes).
 
-Markdown tables of word error rates on the English test sets of ../shared/speech: finals of sessions with the default
-settings, which stand behind the gate, and one offline pass over each recording (of the long one, over each utterance of
-its table). By test set, by speaker, and the real-time factor of an offline pass. The same spelling and intervals as
-`xlsr-live bench accuracy`.
+Markdown tables of word error rates on the English test sets of the speech collection: finals of sessions with the
+default settings, which stand behind the gate, and one offline pass over each recording (of the long one, over each
+utterance of its table). By test set, by speaker, and the real-time factor of an offline pass. The same spelling and
+intervals as `xlsr-live bench accuracy`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from statistics import median
 
 import numpy as np
 import torch
-from test_speech import SPEECH
 from tqdm import tqdm
 from xlsr_live.client.bench.corpus import Recording, read_corpus, read_rows, read_samples
 from xlsr_live.client.bench.scoring import Score, Spelling, interval, rate
@@ -26,6 +25,7 @@ from xlsr_live.client.bench.tables import Table, describe, machine, percent
 from xlsr_live.streaming import Recognizer, SessionConfig
 from xlsr_live.streaming.normalize import normalize
 
+SPEECH = Path(__file__).resolve().parents[2] / "shared" / "speech"
 SETS = ("digits", "an4", "librispeech", "longform", "kathleen", "nonnative", "noise")
 RATE = 16_000
 REPEATS = 3  # of a pass whose time is taken
@@ -149,11 +149,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", default="bundled")
     parser.add_argument("--lm", help="file or folder of a language model")
+    parser.add_argument("--speech", type=Path, default=SPEECH, help="folder of the speech collection")
     parser.add_argument("--set", dest="sets", nargs="+", choices=SETS, default=SETS)
     parser.add_argument("--limit", type=int, metavar="N", help="only N recordings of each set")
     parser.add_argument("--speed", action="store_true", help="only the real-time factor")
     given = parser.parse_args()
-    table: Path = SPEECH / "test.tsv"
+    table: Path = given.speech / "test" / "test.tsv"
     with Recognizer.load(given.model, device="cpu", threads=1, lm=given.lm or "none", adaptive=False) as recognizer:
         print(f"Model {given.model}, {recognizer.info.parameters / 1e6:.1f} M parameters, {describe(machine())}.\n")
         recordings = read_corpus(table)

@@ -1,7 +1,7 @@
 """Figures of voice commands, wake phrases and hotwords: `python tests/measure_commands.py [--model M] [--plot PNG]`.
 
 Not part of the test suite; a few minutes. It needs the speech collection ../shared/speech. The threshold is taken from
-held-out speakers of the training side, the figures from the test side.
+held-out speakers and noise of the training side, the figures from the test side.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from xlsr_live.streaming.normalize import normalize
 from xlsr_live.streaming.spotting import Phrases
 from xlsr_live.streaming.vocabulary import Vocabulary
 
-from training.prepare import Utterance, read_table, split
+from training.prepare import noise_in, speech_in, split
 
 GRAMMAR = """
 yes: yes
@@ -54,7 +54,7 @@ BOUNDED = (
 )
 DIGITS = "digits: (digits: <digits>)"  # for a model that knows no more
 OUTSIDE = ("librispeech", "nonnative", "noise")
-HELD_OUT = {"an4": 200, "speechocean762": 150, "librispeech": 40}  # at most so many utterances
+HELD_OUT = {"an4": 200, "speechocean762": 150, "librispeech": 40, "noise": 100}  # at most so many utterances
 WAKE = ("hey computer", "ok jarvis", "alexa")
 ANYTHING = Strictness(score=1e-9, word_score=0, settle=10**6)
 
@@ -67,27 +67,18 @@ class Clip(NamedTuple):
 
 
 def dev() -> list[tuple[str, str, np.ndarray]]:
-    """What the training recipe holds out of the training side, and that side's noise: corpus, text, samples."""
-    rows = read_table(SPEECH.parent / "train" / "train.tsv")
-    marked = split(
-        [
-            Utterance("real", at, int(row["num_samples"]), row["corpus"], row["speaker"], "train", row["text"])
-            for at, row in enumerate(rows)
-        ]
-    )
-    chosen: dict[str, list[Utterance]] = defaultdict(list)
+    """What the training recipe holds out of the training side, noise of all classes too: corpus, text, samples."""
+    marked = split(speech_in(SPEECH.parent / "train") + noise_in(SPEECH.parent))
+    held = [each for each in marked if each.split != "train"]
+    files = defaultdict(list)
     for corpus, most in HELD_OUT.items():
-        held = [each for each in marked if each.corpus == corpus and each.split != "train"]
-        for each in random.Random(corpus).sample(held, min(most, len(held))):
-            chosen[rows[each.start]["shard"]].append(each)
+        members = [each for each in held if each.corpus == corpus]
+        for each in random.Random(corpus).sample(members, min(most, len(members))):
+            files[each.source].append(each)
     clips = []
-    for shard, members in sorted(chosen.items()):
-        audio = soundfile.read(SPEECH.parent / "train" / shard, dtype="float32")[0]
-        for each in members:
-            start = int(rows[each.start]["start_sample"])
-            clips.append((each.corpus, each.text, audio[start : start + each.samples]))
-    for path in sorted((SPEECH.parent / "noise").glob("*.opus"))[:120]:
-        clips.append(("noise", "", soundfile.read(path, dtype="float32")[0]))
+    for path, members in sorted(files.items()):
+        audio = soundfile.read(path, dtype="float32")[0]
+        clips += [(each.corpus, each.text, audio[each.start : each.start + each.samples]) for each in members]
     return clips
 
 

@@ -4,41 +4,70 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
-STAGES = ("synthesize", "prepare", "train", "export", "curves", "evaluate", "lm", "tune", "calibrate")
-DEFAULT_STAGES = STAGES[:-3]  # the language model needs a compiler
+STAGES = (
+    *("synthesize", "prepare", "train", "decay", "export", "curves"),
+    *("lm", "tune", "calibrate", "evaluate", "package"),
+)
+DEFAULT, SMOKE = STAGES[:-1], STAGES[:6]  # only who asks for it overwrites the packaged model
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     add = parser.add_argument
-    add("stages", nargs="*", metavar="STAGE", help=f"any of: {', '.join(STAGES)} (default: all before lm)")
-    add("--work", type=Path, default=REPOSITORY / ".training", help="folder for audio, checkpoints and results")
+    add("stages", nargs="*", metavar="STAGE", help=f"any of: {', '.join(STAGES)} (default: all but package)")
+    add("--work", type=Path, help="folder for audio, checkpoints and results (default: .training)")
     add("--speech", type=Path, default=REPOSITORY.parent / "shared" / "speech", help="folder of the real speech")
     add("--out", type=Path, help="folder of the exported checkpoint (default: WORK/bundled)")
     add("--synthetic-hours", type=float, default=12.0, help="hours of synthetic speech; 0 for none")
-    add("--rounds", type=int, default=400, help="rounds (of about an hour of audio) in the stable phase")
-    add("--minutes", type=float, default=1e9, help="stop training, with a checkpoint, after this long")
-    add("--decay", type=int, default=0, metavar="ROUNDS", help="leave the stable phase: let the rate fall to zero")
+    add("--rounds", type=int, default=110, help="rounds (of about an hour of audio) in the stable phase")
+    add("--minutes", type=float, default=1e9, help="end the program, with a checkpoint, after so long a training")
+    add("--decay", type=int, metavar="N", help="rounds of the decay (default: 12); `train --decay N` means `decay`")
     add("--batch-seconds", type=float, help="padded audio per step (default: 32 on a CPU, 320 on a CUDA GPU)")
     add("--workers", type=int, help="processes that prepare batches (default: none on a CPU)")
     add("--evaluate-every", type=int, default=10, metavar="ROUNDS")
-    add("--warm", type=Path, help="checkpoint folder: copy every tensor that fits before the first step")
     add("--matrices", choices=("muon", "adamw"), default="muon", help="optimiser of the transformer's matrices")
     add("--streamed-share", type=float, default=0.25, help="share of the steps that hear as live steps do")
     add("--threads", type=int, help="threads of a CPU that share a step (default: all cores; 1 with a GPU)")
     add("--lm-order", type=int, default=4)
     add("--lm-prune", type=int, nargs="+", default=[0, 0, 1, 2], metavar="N", help="drop n-grams seen at most N times")
     add("--lm-words", type=int, default=60_000, help="most frequent words of the text to keep")
-    add("--smoke", action="store_true", help="every stage on a scrap of the data, in less than a minute")
+    add("--smoke", action="store_true", help=f"{', '.join(SMOKE)} on a scrap of the data, in .training-smoke")
     args = parser.parse_args()
     if unknown := set(args.stages) - set(STAGES):
         parser.error(f"no such stage: {', '.join(sorted(unknown))} (there are {', '.join(STAGES)})")
     if not (args.speech / "train" / "train.tsv").exists():
         parser.error(f"no train/train.tsv in {args.speech}: name the folder of the speech with --speech")
+    args.work = args.work or REPOSITORY / (".training-smoke" if args.smoke else ".training")
+    args.out = args.out or args.work / "bundled"
+    args.named = bool(args.stages)
+    args.stages = args.stages or list(SMOKE if args.smoke else DEFAULT)
+    if args.decay and "decay" not in args.stages:
+        args.stages = ["decay" if stage == "train" else stage for stage in args.stages]
     return args
+
+
+def lacking(stage: str, work: Path) -> str:
+    """What a stage needs and does not find; empty if nothing."""
+    modules = {
+        "curves": ("matplotlib",),
+        "tune": ("xlsr_live", "flashlight"),
+        "calibrate": ("xlsr_live", "jiwer", "matplotlib"),
+        "evaluate": ("xlsr_live", "jiwer"),
+    }
+    missing = [f"the module {name}" for name in modules.get(stage, ()) if not find_spec(name)]
+    if stage == "lm" and not (work / "kenlm" / "build").exists():
+        missing += [f"the program {name}" for name in ("cmake", "c++") if not shutil.which(name)]
+    if stage == "tune" and not (work / "lm" / "words.binary").exists():
+        missing.append("what `lm` makes")
+    return ", ".join(missing)
 
 
 def main() -> None:
@@ -47,80 +76,102 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Every batch has its own shape, and kernels kept for each of them filled 4 GB of memory.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
-    import torch
+    for stage in STAGES:
+        if stage in args.stages:
+            missing = lacking(stage, args.work)
+            if missing and args.named:
+                sys.exit(f"{stage} needs {missing}")
+            if missing:
+                print(f"skipped: {stage} needs {missing}", flush=True)
+            else:
+                run(stage, args)
 
-    from .settings import Options, Schedule, Work
 
-    cuda = torch.cuda.is_available()
-    shards = args.threads or (1 if cuda else os.cpu_count() or 1)
+def run(stage: str, args: argparse.Namespace) -> None:
+    """Each stage is imported when it runs: training on prepared audio needs neither audio libraries nor matplotlib."""
+    from .settings import Work
+
     work = Work(args.speech, args.work, scrap=args.smoke)
-    out = args.out or work.root / "bundled"
-    options = Options(
-        rounds=1 if args.smoke else args.rounds,
-        minutes=args.minutes,
-        decay=args.decay,
-        batch_seconds=args.batch_seconds or (20.0 if args.smoke else 320.0 if cuda else 32.0),
-        shards=shards,
-        workers=args.workers if args.workers is not None else (12 if cuda else 0),
-        evaluate_every=1 if args.smoke else args.evaluate_every,
-        warm=args.warm,
-        matrices=args.matrices,
-        streamed_share=args.streamed_share,
-        schedule=Schedule(round_hours=0.02) if args.smoke else Schedule(),
-    )
-    stages = args.stages or DEFAULT_STAGES
-    # Each stage is imported when it runs: training on prepared audio needs neither audio libraries nor matplotlib.
-    if "synthesize" in stages and args.synthetic_hours:
+    language_model = work.root / "lm" / "words.binary"
+    if stage == "synthesize" and args.synthetic_hours:
         from .synthesize import synthesize
 
         synthesize(work, 0.02 if args.smoke else args.synthetic_hours)
-    if "prepare" in stages:
+    if stage == "prepare":
         from .prepare import prepare
 
         prepare(work)
-    if "train" in stages:
-        from .train import Trainer
-
-        # Threads that each compute a part of a step need not meet in every operation.
-        torch.set_num_threads(1)
-        Trainer(work, options).run()
-        torch.set_num_threads(shards)
-    if "export" in stages:
+    if stage in ("train", "decay"):
+        train(work, args, decay=0 if stage == "train" else 1 if args.smoke else args.decay or 12)
+    if stage == "export":
         from .export import export
 
-        print(f"{out}: {export(work, out):,} bytes of weights")
-    if "curves" in stages:
+        print(f"{args.out}: {export(work, args.out):,} bytes of weights")
+    if stage == "curves":
         from .curves import draw
 
         draw(work, work.root / "curves.png")
-    if "evaluate" in stages:
-        from .evaluate import by_level, evaluate, report, save
-
-        limit = 2 if args.smoke else None
-        result = evaluate(work.speech, out, limit) | {"levels": by_level(work, out, limit)}
-        save(result, work.root / "test.json")
-        print(report(result))
-    if "lm" in stages:
+    if stage == "lm":
         from .lm import build
 
         print(build(work, args.lm_order, tuple(args.lm_prune), args.lm_words))
-    if "tune" in stages:
+    if stage == "tune":
         import json
 
         from .tune import tune
         from .validation import write
 
-        result = tune(work, out, write(work, work.root / "validation"))
+        result = tune(work, args.out, write(work, work.root / "validation"))
         (work.root / "tune.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
         print(f"n-gram {result['lm']}, word {result['word']}")
-    if "calibrate" in stages:
+    if stage == "calibrate":
         from xlsr_live.client.cli import run
 
         from .validation import write
 
-        words, table = work.root / "lm" / "words.binary", write(work, work.root / "validation")
-        plot = ["--plot", str(work.root / "reliability.png"), "--threads", str(shards)]
-        raise SystemExit(run(["calibrate", str(out), str(table), "--lm", str(words), *plot]))
+        table = write(work, work.root / "validation")
+        options = ["--plot", str(work.root / "reliability.png"), "--threads", str(args.threads or os.cpu_count() or 1)]
+        options += ["--lm", str(language_model)] if language_model.exists() else []
+        if code := run(["calibrate", str(args.out), str(table), *options]):
+            sys.exit(code)
+    if stage == "evaluate":
+        command = [sys.executable, REPOSITORY / "tests" / "measure_bundled.py", args.out, "--speech", args.speech]
+        subprocess.run([*command, *(["--lm", language_model] if language_model.exists() else [])], check=True)
+    if stage == "package":
+        from .export import package
+
+        package(work, args.out, REPOSITORY / "streaming" / "bundled")
+
+
+def train(work, args: argparse.Namespace, decay: int) -> None:
+    """The stable phase, or so many rounds of decay; ends the program where they are not done."""
+    import torch
+
+    from .settings import Options, Schedule
+    from .train import Trainer
+
+    cuda = torch.cuda.is_available()
+    shards = args.threads or (1 if cuda else os.cpu_count() or 1)
+    options = Options(
+        rounds=args.rounds,
+        minutes=args.minutes,
+        decay=decay,
+        batch_seconds=args.batch_seconds or (320.0 if cuda else 32.0),
+        shards=shards,
+        workers=args.workers if args.workers is not None else (12 if cuda else 0),
+        evaluate_every=args.evaluate_every,
+        matrices=args.matrices,
+        streamed_share=args.streamed_share,
+    )
+    if args.smoke:
+        schedule = Schedule(round_hours=0.02)
+        options = replace(options, rounds=1, batch_seconds=20.0, evaluate_every=1, schedule=schedule)
+    # Threads that each compute a part of a step need not meet in every operation.
+    torch.set_num_threads(1)
+    trainer = Trainer(work, options)
+    if not trainer.run():
+        sys.exit(f"stopped in round {trainer.round}, saved in {trainer.path}: the same command goes on from there")
+    torch.set_num_threads(shards)
 
 
 if __name__ == "__main__":

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
@@ -26,17 +26,18 @@ def restore(path: Path) -> dict[str, Any]:
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def warm_start(model: nn.Module, folder: Path) -> int:
-    """Copy every tensor of the checkpoint in `folder` whose name and shape fit; the number of weights copied.
+def finished(state: dict[str, Any]) -> bool:
+    """Whether the rate of a decay has fallen to zero."""
+    return state["round"] >= state["decay_from"] + state.get("decay", 0)
 
-    From a model of another vocabulary or width that is the convolutional front end; from an export, everything.
-    """
-    own, copied = model.state_dict(), 0
-    for name, tensor in load_file(folder / "model.safetensors").items():
-        if name in own and own[name].shape == tensor.shape:
-            own[name].copy_(tensor.to(own[name].dtype))
-            copied += tensor.numel()
-    return copied
+
+def set_aside(path: Path) -> Path:
+    """Give a checkpoint and its history the next free number; the checkpoint's new path."""
+    number = next(n for n in count(1) if not path.with_name(f"{path.stem}-{n}.pt").exists())
+    for each in (path.with_suffix(".jsonl"), path):
+        if each.exists():
+            os.replace(each, each.with_name(f"{path.stem}-{number}{each.suffix}"))
+    return path.with_name(f"{path.stem}-{number}.pt")
 
 
 class Average:
@@ -73,7 +74,3 @@ def append_history(path: Path, entry: dict[str, Any]) -> None:
     """One JSON object per line."""
     with open(path, "a", encoding="utf-8") as file:
         file.write(json.dumps(entry) + "\n")
-
-
-def cpu_weights(model: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}

@@ -10,8 +10,6 @@ from .settings import Work
 
 def read_history(path: Path) -> list[dict]:
     """Evaluations in order; where a resumed run repeated one, the last counts."""
-    if not path.exists():
-        return []
     entries = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     return sorted({entry["round"]: entry for entry in entries}.values(), key=lambda entry: entry["round"])
 
@@ -23,7 +21,8 @@ def draw(work: Work, out: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    runs = [history for name in ("stable", "decay") if (history := read_history(work.run / f"{name}.jsonl"))]
+    paths = [*work.run.glob("stable.jsonl"), *sorted(work.run.glob("decay*.jsonl"))]
+    runs = [history for path in paths if (history := read_history(path))]
     figure, (above, below) = pyplot.subplots(2, 1, figsize=(8, 8), sharex=True, height_ratios=(1, 2))
     corpora = sorted({c for history in runs for entry in history for c in entry["offline"]} - {"noise"})
     colours = dict(zip(corpora, pyplot.get_cmap("tab10").colors, strict=False))

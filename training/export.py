@@ -1,9 +1,11 @@
-"""Write the averaged weights as a published checkpoint: what `from_pretrained` expects, half precision."""
+"""Write the averaged weights as a published checkpoint, half precision; copy it into the package."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import (
@@ -13,7 +15,7 @@ from transformers import (
     Wav2Vec2Processor,
 )
 
-from .checkpoint import restore
+from .checkpoint import finished, restore
 from .network import Network, build
 from .settings import RATE, SCALE, Model, Work
 from .text import VOCABULARY
@@ -21,25 +23,33 @@ from .text import VOCABULARY
 MAX_BYTES = 25 * 2**20
 
 
-def averaged(work: Work) -> tuple[Wav2Vec2ForCTC, dict[str, int | float]]:
-    """The best weights there are (the decayed run's if it exists), and where they stand in training."""
-    decayed, stable = work.run / "decay.pt", work.run / "stable.pt"
-    state = restore(decayed if decayed.exists() else stable)
-    model = build(Model())
-    network = Network(model)
+def chosen(work: Work) -> tuple[Path, dict[str, Any]]:
+    """The latest decay that is finished or, where there is none, the stable phase: path and state; says which."""
+    decays = [(path, restore(path)) for path in work.run.glob("decay*.pt")]
+    done = [each for each in decays if finished(each[1])]
+    stable = work.run / "stable.pt"
+    path, state = max(done, key=lambda each: each[1]["step"]) if done else (stable, restore(stable))
+    rate = "the rate fell to zero" if done else "no decay is finished, so these are weights of the constant rate"
+    print(f"{path.name}: {state['round']} rounds, {state['heard'] / 3600:.1f} hours of audio; {rate}", flush=True)
+    return path, state
+
+
+def averaged(state: dict[str, Any], shape: Model) -> Wav2Vec2ForCTC:
+    """The model with the running average of a checkpoint's weights; it wants samples times `SCALE`."""
+    network = Network(build(shape))
     network.load_state_dict(state["network"])
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             parameter.copy_(state["average"]["weights"][name])
-    return model.eval(), {"round": state["round"], "step": state["step"], "audio_hours": state["heard"] / 3600}
+    return network.model.eval()
 
 
-def export(work: Work, folder: Path) -> int:
+def export(work: Work, folder: Path, shape: Model = Model()) -> int:  # noqa: B008 (frozen)
     """Save the model with tokenizer and feature extractor to `folder`; the size of the weights in bytes.
 
     The folder is loaded again and compared, so that a file nobody can read is never shipped.
     """
-    model, _ = averaged(work)
+    model = averaged(chosen(work)[1], shape)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.json").write_text(json.dumps(VOCABULARY, indent=1) + "\n", encoding="utf-8")
     tokenizer = Wav2Vec2CTCTokenizer(str(folder / "vocab.json"))
@@ -61,3 +71,16 @@ def export(work: Work, folder: Path) -> int:
         if b.dtype != torch.float32 or not torch.equal(a.float(), b):
             raise ValueError(f"{name} changed on the way to the file")
     return size
+
+
+def package(work: Work, checkpoint: Path, folder: Path) -> None:
+    """Copy a checkpoint with its calibration, and the language model where there is one, over the packaged ones."""
+    for source, target, names in (
+        (checkpoint, folder, [path.name for path in checkpoint.iterdir()]),
+        (work.root / "lm", folder / "language_model", ["words.binary", "lexicon.txt", "attrs.json"]),
+    ):
+        for name in names:
+            if (source / name).exists():
+                target.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source / name, target / name)
+                print(target / name)

@@ -6,13 +6,13 @@ libboost-system-dev libboost-thread-dev libboost-test-dev zlib1g-dev). Using the
 
 from __future__ import annotations
 
-import lzma
 import subprocess
 import sys
 import tarfile
 from collections import Counter
 from pathlib import Path
 
+from .books import sentences
 from .prepare import read_table
 from .settings import Work
 
@@ -34,8 +34,7 @@ def build(work: Work, order: int, prune: tuple[int, ...], words: int) -> dict[st
         build_kenlm(work.root / "kenlm")
     folder = work.root / "lm"
     folder.mkdir(parents=True, exist_ok=True)
-    with lzma.open(work.speech / "lm" / "english.txt.xz", "rt", encoding="utf-8") as file:
-        books = file.read().splitlines()
+    books = sentences(work.speech)
     spoken = spoken_texts(work)
     counts = Counter(word for line in books for word in line.split())
     kept = {word for word, _ in counts.most_common(words)} | {word for line in spoken for word in line.split()}

@@ -25,7 +25,6 @@ class Stream:
     hop: int  # frames committed per step
     lookahead: int  # frames to the right of them that a step also sees
     left: int  # committed frames to the left that a step attends to
-    sink: int = 0  # first frames of the utterance that every step attends to
 
 
 def build(shape: Model) -> Wav2Vec2ForCTC:
@@ -112,8 +111,8 @@ class Network(nn.Module):
         """What the cached live mode computes, for all steps at once.
 
         Step c encodes the block of `hop` frames from c * hop on and `lookahead` more. Blocks lie side by side in one
-        sequence, and a frame attends to its own block and to the committed frames of earlier blocks that `left` and
-        `sink` keep; so a lookahead frame appears twice, once for the step that only glimpsed it. The convolutional
+        sequence, and a frame attends to its own block and to the committed frames of earlier blocks that `left` keeps;
+        so a lookahead frame appears twice, once for the step that only glimpsed it. The convolutional
         positions see nothing beyond the block either.
         """
         encoder = self.model.wav2vec2.encoder
@@ -129,8 +128,7 @@ class Network(nn.Module):
         frame = (starts[:, None] + torch.arange(width, device=x.device)).flatten()
         step = torch.arange(steps, device=x.device).repeat_interleave(width)
         committed = torch.arange(width, device=x.device).repeat(steps) < stream.hop
-        start = starts[step]
-        kept = (frame[None, :] >= start[:, None] - stream.left) | (frame[None, :] < stream.sink)
+        kept = frame[None, :] >= starts[step][:, None] - stream.left
         earlier = committed[None, :] & (step[None, :] < step[:, None]) & kept
         seen = earlier | (step[None, :] == step[:, None])
         there = F.pad(valid, (0, int(starts[-1]) + width - total))[:, frame]

@@ -27,8 +27,8 @@ CUT = RATE // 100  # samples whose energy is compared to find where to cut
 
 def phrases(work: Work, speech: Speech, network: Network) -> list[Utterance]:
     """Those of the training side, as WORK/audio/phrases.tsv says; with this network's help if there is none yet."""
-    table = work.audio / "phrases.tsv"
-    if not table.exists():
+    table, source = work.audio / "phrases.tsv", work.audio / "real.tsv"
+    if not table.exists() or table.stat().st_mtime < source.stat().st_mtime:
         network.eval()
         draw, found = np.random.default_rng(0), list[Utterance]()
         whole = [u for u in speech.utterances if u.split == "train" and u.corpus in CORPORA and " " in u.text]

@@ -1,4 +1,4 @@
-"""What a round of training consists of: a function of the seed and the round's number, so that resuming is exact."""
+"""What a round of training consists of: a function of the seed, the round's number and how steps are cut into parts."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Step = tuple[list[Item], ...]  # the parts of a step; threads share them out
 
 
 def longest_utterance(number: int, schedule: Schedule) -> float:
-    """Seconds allowed in round `number`: the curriculum grows from short clips to everything."""
+    """Seconds of recordings allowed in an example of round `number`: from short clips to everything."""
     step = min(1.0, number / max(1, schedule.easy_rounds))
     return schedule.easy_seconds + step * (schedule.longest - schedule.easy_seconds)
 
@@ -58,7 +58,7 @@ def plan_round(
     for corpus, members in sorted(corpora.items()):
         seconds = schedule.round_hours * 3600 * SHARES[corpus] / whole
         if corpus == "fsdd":
-            drawn += digit_strings(members, seconds, draw)
+            drawn += digit_strings(members, seconds, draw, limit)
         else:
             mean = np.mean([u.samples for u in members]) / RATE
             for u in stretch_of(members, number, round(seconds / mean), schedule.seed):
@@ -73,7 +73,8 @@ def plan_round(
 
 
 def stretch_of(members: list[Utterance], number: int, count: int, seed: int) -> list[Utterance]:
-    """The `number`-th run of `count` utterances in an endless series of shuffles: all are heard before one returns."""
+    """The `number`-th run of `count` utterances in an endless series of shuffles: all are heard before one returns, as
+    long as `count` and the members stay the same from round to round."""
     chosen: list[Utterance] = []
     position = number * count
     while len(chosen) < count:
@@ -83,18 +84,28 @@ def stretch_of(members: list[Utterance], number: int, count: int, seed: int) -> 
     return chosen
 
 
-def digit_strings(members: list[Utterance], seconds: float, draw: np.random.Generator) -> list[tuple[Utterance, ...]]:
-    """Connected digits: two to nine recordings of one speaker, about `seconds` in all with their gaps."""
+def digit_strings(
+    members: list[Utterance], seconds: float, draw: np.random.Generator, limit: float = float("inf")
+) -> list[tuple[Utterance, ...]]:
+    """Connected digits: two to nine recordings of one speaker, or as many as `limit` samples hold with their gaps;
+    about `seconds` in all."""
     speakers = defaultdict(list)
     for u in members:
         speakers[u.speaker].append(u)
     names, strings, total = sorted(speakers), [], 0.0
     while total < seconds:
         pool = speakers[names[draw.integers(len(names))]]
-        parts = tuple(pool[draw.integers(len(pool))] for _ in range(draw.integers(2, 10)))
-        strings.append(parts)
-        total += sum(u.samples for u in parts) / RATE + 0.35 * len(parts)
+        parts = [pool[draw.integers(len(pool))] for _ in range(draw.integers(2, 10))]
+        while len(parts) > 1 and _with_gaps(parts) > limit:
+            parts.pop()
+        strings.append(tuple(parts))
+        total += _with_gaps(parts) / RATE
     return strings
+
+
+def _with_gaps(digits: list[Utterance]) -> float:
+    """Samples, gaps of 0.35 s on the average included."""
+    return sum(u.samples for u in digits) + 0.35 * RATE * len(digits)
 
 
 def spliced(pool: list[Utterance], samples: int, draw: np.random.Generator) -> tuple[Utterance, ...]:

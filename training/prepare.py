@@ -10,7 +10,7 @@ import csv
 import os
 import random
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ VALIDATION_SPEAKERS = {"librispeech": 16, "an4": 7, "speechocean762": 12}
 VALIDATION_UTTERANCES = {"librispeech": 24, "an4": 80, "speechocean762": 80, "kathleen": 60, "wakewords": 18}
 VALIDATION_TEXTS = {"kathleen": 45}
 VALIDATION_DIGITS = 3  # recordings of every digit of every speaker
-VALIDATION_NOISE = 30
+VALIDATION_NOISE = 3  # recordings of each class, with all clips cut out of them
 VALIDATION_SYNTHETIC = 40
 PHRASE = "phrase"  # `split` of a piece of a training utterance
 
@@ -33,11 +33,11 @@ PHRASE = "phrase"  # `split` of a piece of a training utterance
 class Utterance:
     """A piece of a source's sample file."""
 
-    source: str  # "real", "synthetic" or "noise"
+    source: str  # "real", "synthetic" or "noise"; before it is decoded, the file it lies in
     start: int  # sample in the source's file
     samples: int
     corpus: str
-    speaker: str
+    speaker: str  # of noise: class and number of the recording that the clip was cut out of
     split: str  # "train", "validation", `PHRASE` or "unused": of a held-out speaker, but more than validation needs
     text: str
 
@@ -46,7 +46,7 @@ def prepare(work: Work) -> None:
     """Decode whatever is not decoded yet."""
     work.audio.mkdir(parents=True, exist_ok=True)
     decode_shards(work.speech / "train", work.audio, "real", first_of_each=work.scrap)
-    decode_noise(work.speech / "noise", work.audio)
+    decode_noise(work.speech, work.audio)
     if (work.synthetic / "train.tsv").exists():
         decode_shards(work.synthetic, work.audio, "synthetic")
 
@@ -59,39 +59,75 @@ def decode_shards(folder: Path, out: Path, name: str, first_of_each: bool = Fals
     done, source = out / f"{name}.tsv", folder / "train.tsv"
     if done.exists() and done.stat().st_mtime > source.stat().st_mtime:
         return  # newer than its source: more synthetic speech is decoded when it comes
-    rows = read_table(source)
-    utterances, shards = [], defaultdict(list)
-    for row in rows:
-        if not first_of_each or "-000." in row["shard"]:
-            shards[row["shard"]].append(row)
-    position = 0
+    shards = defaultdict(list)
+    for u in speech_in(folder):
+        if not first_of_each or "-000." in u.source:
+            shards[u.source].append(u)
+    utterances, position = [], 0
     with open(out / f"{name}.i16", "wb") as file:
         for shard, members in tqdm(shards.items(), desc=f"decoding {name}", unit="shard"):
-            audio = _read(folder / shard)
-            for row in members:
-                start, count = int(row["start_sample"]), int(row["num_samples"])
-                count = min(count, len(audio) - start)
-                text = " ".join(row["text"].split())
-                utterances.append(
-                    Utterance(name, position + start, count, row["corpus"], row["speaker"], "train", text)
-                )
+            audio = _read(Path(shard))
+            for u in members:
+                count = min(u.samples, len(audio) - u.start)
+                utterances.append(replace(u, source=name, start=position + u.start, samples=count))
             audio.tofile(file)
             position += len(audio)
     write_table(done, split(utterances))
 
 
-def decode_noise(folder: Path, out: Path) -> None:
+def decode_noise(speech: Path, out: Path) -> None:
     """Noise clips -> out/noise.i16 and out/noise.tsv, with empty texts."""
     if (out / "noise.tsv").exists():
         return
     utterances, position = [], 0
     with open(out / "noise.i16", "wb") as file:
-        for row in tqdm(read_table(folder / "noise.tsv"), desc="decoding noise", unit="clip"):
-            audio = _read(folder / row["file"])
+        for u in tqdm(noise_in(speech), desc="decoding noise", unit="clip"):
+            audio = _read(Path(u.source))
             audio.tofile(file)
-            utterances.append(Utterance("noise", position, len(audio), "noise", row["class"], "train", ""))
+            utterances.append(replace(u, source="noise", start=position, samples=len(audio)))
             position += len(audio)
     write_table(out / "noise.tsv", split(utterances))
+
+
+def speech_in(folder: Path) -> list[Utterance]:
+    """What the table of a folder of shards lists, not yet decoded nor split."""
+    return [
+        Utterance(
+            str(folder / row["shard"]),
+            int(row["start_sample"]),
+            int(row["num_samples"]),
+            row["corpus"],
+            row["speaker"],
+            "train",
+            " ".join(row["text"].split()),
+        )
+        for row in read_table(folder / "train.tsv")
+    ]
+
+
+def noise_in(speech: Path) -> list[Utterance]:
+    """The noise clips for training, not yet decoded nor split, without cuts of recordings that test clips are cut from.
+
+    ESC-10 names its files by class, fold, recording and cut. Of the test table nothing but these names is used.
+    """
+    tested = {_recording(row["file"]) for row in read_table(speech / "test" / "test.tsv") if "noise/" in row["file"]}
+    return [
+        Utterance(
+            str(speech / "noise" / row["file"]),
+            0,
+            round(float(row["seconds"]) * RATE),
+            "noise",
+            f"{row['class']}-{_recording(row['file'])}",
+            "train",
+            "",
+        )
+        for row in read_table(speech / "noise" / "noise.tsv")
+        if _recording(row["file"]) not in tested
+    ]
+
+
+def _recording(file: str) -> str:
+    return file.split("-")[2]
 
 
 def split(utterances: list[Utterance]) -> list[Utterance]:
@@ -115,7 +151,11 @@ def split(utterances: list[Utterance]) -> list[Utterance]:
                 words[u.speaker, u.text].append(u)
             pool = [u for same in words.values() for u in draw.sample(same, min(len(same), VALIDATION_DIGITS))]
         elif corpus == "noise":
-            pool = draw.sample(members, VALIDATION_NOISE)
+            recordings = defaultdict(set)
+            for u in members:
+                recordings[u.speaker.split("-")[0]].add(u.speaker)
+            held = {r for of in recordings.values() for r in draw.sample(sorted(of), min(len(of), VALIDATION_NOISE))}
+            pool = [u for u in members if u.speaker in held]
         elif corpus.startswith("tts-"):
             pool = draw.sample(members, min(len(members) // 20, VALIDATION_SYNTHETIC))
         else:
@@ -124,7 +164,7 @@ def split(utterances: list[Utterance]) -> list[Utterance]:
         apart = set(pool)
         for u in members:
             fate = "validation" if u in chosen else "unused" if u in apart else "train"
-            marked.append(Utterance(u.source, u.start, u.samples, u.corpus, u.speaker, fate, u.text))
+            marked.append(replace(u, split=fate))
     return marked
 
 

@@ -21,7 +21,7 @@ class Model:
     heads: int = 4
     conv_dim: tuple[int, ...] = (32, 64, 96, 96, 128, 128, 160)
     position_width: int = 64  # frames covered by the convolutional position embedding
-    dropout: float = 0.0  # a short training on augmented audio underfits rather than overfits
+    dropout: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Schedule:
     round_hours: float = 1.0
     easy_rounds: int = 6  # rounds until utterances of every length take part
     easy_seconds: float = 3.5  # longest utterance in the first round
-    longest: float = 17.0  # longest example
+    longest: float = 17.0  # recordings in one example; played slower and with its gaps it takes up to a fifth more
     full_augmentation_round: int = 12  # augmentation grows until then
     joined: float = 0.25  # share of examples that are made of two or three utterances
     spliced: float = 0.5  # share of sentences, of corpora cut into phrases, for which phrases of the speaker stand in
@@ -95,17 +95,17 @@ class Schedule:
 class Options:
     """What the command line chooses for one run."""
 
-    rounds: int = 400  # the stable phase ends after this round
+    rounds: int = 110  # the stable phase ends after this round
     minutes: float = 1e9  # stop (and save) after this long
-    decay: int = 0  # rounds of falling rate; 0 for the stable phase
+    decay: int = 0  # rounds of falling rate, from where the stable phase stands; 0 for the stable phase itself
     batch_seconds: float = 32.0  # padded audio per step
     shards: int = 1  # parts of a step, each made and computed by a thread of its own
     workers: int = 0  # processes that prepare batches, for a GPU
     evaluate_every: int = 10  # rounds
-    warm: Path | None = None  # checkpoint to take fitting weights from
     matrices: str = "muon"
     streamed_share: float = Optimiser.streamed_share
     schedule: Schedule = Schedule()
+    model: Model = Model()
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,13 @@
 """Synthetic speech for lexical coverage: flite, espeak-ng and festival read sentences of the language-model text.
 
-The result looks like the real speech (Ogg/Opus shards and `train.tsv`), so `prepare.py` takes both. A shard is a pure
-function of the seed and its number; finished shards are kept when the program is started again.
+The result looks like the real speech (Ogg/Opus shards and `train.tsv`), so `prepare.py` takes both. A shard depends
+on the seed, its number, the text, the voices installed and, below 600 s, the hours asked for. Finished shards are kept
+when the program is started again, so other voices or another text need a fresh folder.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
-import lzma
 import os
 import random
 import shutil
@@ -21,12 +21,14 @@ import soundfile
 import soxr
 from tqdm import tqdm
 
+from .books import sentences
 from .settings import RATE, Work
 
 SEED = 11
 SHARD_SECONDS = 600  # about
 SHARDS = 72  # the sentences are dealt to so many; fewer hours write fewer of them, and more can follow later
 WORDS = (2, 16)  # sentences shorter or longer than this are left out or cut
+TIMEOUT = 60  # seconds that a voice may take for a sentence
 COLUMNS = ("shard", "start_sample", "num_samples", "corpus", "speaker", "text")
 
 
@@ -63,7 +65,7 @@ def synthesize(work: Work, hours: float) -> None:
         print("synthetic voices not installed:", ", ".join(missing))
     if not voices:
         return
-    texts = sentences(work.speech / "lm" / "english.txt.xz")
+    texts = excerpts(sentences(work.speech))
     numbers = range(min(SHARDS, max(1, round(hours * 3600 / SHARD_SECONDS))))
     seconds = min(SHARD_SECONDS, hours * 3600)
     with concurrent.futures.ProcessPoolExecutor(os.cpu_count()) as pool:
@@ -78,11 +80,10 @@ def synthesize(work: Work, hours: float) -> None:
     os.replace(part, work.synthetic / "train.tsv")
 
 
-def sentences(path: Path) -> list[str]:
-    """Sentences of the text in random order; long ones are cut at a random place, so that any word can come first."""
+def excerpts(sentences: list[str]) -> list[str]:
+    """The sentences in random order; long ones are cut at a random place, so that any word can come first."""
     draw = random.Random(SEED)
-    with lzma.open(path, "rt", encoding="utf-8") as file:
-        lines = [line.split() for line in file]
+    lines = [sentence.split() for sentence in sentences]
     draw.shuffle(lines)
     chosen = []
     for words in lines:
@@ -123,7 +124,8 @@ def shard(folder: Path, number: int, texts: list[str], voices: list[Voice], seco
 
 
 def speak(voice: Voice, text: str, scratch: Path, draw: random.Random) -> np.ndarray:
-    """One sentence with speed and pitch drawn around the voice's: (samples,) float32 at 16 kHz, ends trimmed."""
+    """One sentence with speed and pitch drawn around the voice's: (samples,) float32 at 16 kHz, ends trimmed; empty
+    where the program fails."""
     wav, written = scratch / "out.wav", scratch / "in.txt"
     written.write_text(_readable(text) + "\n")
     slow, pitch = draw.uniform(0.8, 1.25), draw.uniform(0.85, 1.2)
@@ -139,7 +141,11 @@ def speak(voice: Voice, text: str, scratch: Path, draw: random.Random) -> np.nda
         scheme = f"(begin (voice_{voice.name}) (Parameter.set 'Duration_Stretch {slow:.2f}))"
         command = ["text2wave", "-eval", scheme, str(written), "-o", str(wav)]
     wav.unlink(missing_ok=True)
-    subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=60)
+    try:
+        subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=TIMEOUT)
+    except subprocess.TimeoutExpired:
+        print(f"left out: {voice.program} {voice.name} took more than {TIMEOUT} s for {text!r}")
+        return np.zeros(0, np.float32)
     if not wav.exists() or wav.stat().st_size < 1000:
         return np.zeros(0, np.float32)
     audio, rate = soundfile.read(wav, dtype="float32")

@@ -1,6 +1,6 @@
 """Training with resume: warm-up, a constant rate for as long as there is time, and a decay whenever a model is wanted.
 
-`stable.pt` is the endless run. `decay` continues from it in `decay.pt` with a rate that falls to zero, and leaves
+`stable.pt` is the endless run. A decay continues from it in `decay.pt` with a rate that falls to zero, and leaves
 `stable.pt` as it was, so that a later run can go on from there with more time or a better machine.
 """
 
@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,10 +22,10 @@ from . import checkpoint
 from .data import Batch, Rounds, Speech, loader
 from .network import Network, Stream, build, frames
 from .phrases import phrases
-from .plan import plan_round
+from .plan import Step, plan_round
 from .prepare import PHRASE
 from .score import LIVE, Clip, rates, transcribe, validation
-from .settings import RATE, Augmentation, Model, Optimiser, Options, Work
+from .settings import RATE, Augmentation, Optimiser, Options, Work
 from .text import BLANK
 
 SAVE_SECONDS = 300.0
@@ -40,25 +41,26 @@ class Trainer:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         work.run.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(self.schedule.seed)
-        self.network = Network(build(Model()))
-        if options.warm:
-            print(f"warm start: {checkpoint.warm_start(self.network.model, options.warm):,} weights", flush=True)
+        self.network = Network(build(options.model))
         self.network.to(self.device).centre()
         self.parameters = list(self.network.parameters())
         self.optimisers = optimisers(self.network, self.optimiser)
         self.pool = ThreadPoolExecutor(options.shards)
         self.average = checkpoint.Average(self.network, self.optimiser.ema)
-        self.step, self.round, self.at, self.heard, self.wall, self.decay_from = 0, 0, 0, 0.0, 0.0, 0
-        self.stop = False
+        self.step, self.round, self.at, self.heard, self.wall = 0, 0, 0, 0.0, 0.0
+        self.decay_from, self.began = 0, 0  # round and step of the stable phase at which a decay begins
+        self.stop, self.saved = False, time.monotonic()
         self.path = work.run / ("decay.pt" if options.decay else "stable.pt")
         self._resume()
+        self.last = self.decay_from + options.decay if options.decay else options.rounds
 
     def _resume(self) -> None:
-        stable = self.work.run / "stable.pt"
-        source = self.path if self.path.exists() else stable if stable.exists() else None
+        source = self._source()
         if source is None:
             return
         state = checkpoint.restore(source)
+        if len(state["optimisers"]) != len(self.optimisers):
+            raise SystemExit(f"{source} was trained with another optimiser than --matrices {self.optimiser.matrices}")
         self.network.load_state_dict(state["network"])
         self.average.load(state["average"])
         for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
@@ -68,11 +70,36 @@ class Trainer:
                 group["weight_decay"] = weight_decay
         self.step, self.round, self.at = state["step"], state["round"], state["at"]
         self.heard, self.wall, self.decay_from = state["heard"], state["wall"], state["decay_from"]
-        if state["batch_seconds"] != self.options.batch_seconds and self.at:
-            self.round, self.at = self.round + 1, 0  # batches of another size do not line up
-        if self.options.decay and source == stable:
-            self.decay_from = self.round
+        self.began = state.get("began", 0)
+        parts = (state["batch_seconds"], state.get("shards", self.options.shards))
+        if parts != (self.options.batch_seconds, self.options.shards) and self.at:
+            print(f"steps are cut otherwise than in {source.name}: what is left of round {self.round} is skipped")
+            self.round, self.at = self.round + 1, 0
+        if source != self.path:
+            self.decay_from, self.began = self.round, self.step
         print(f"resumed {source.name}: round {self.round}, step {self.step}", flush=True)
+
+    def _source(self) -> Path | None:
+        """The checkpoint to go on from.
+
+        A decay goes on if it is of as many rounds as asked for and began where the stable phase still stands. Any other
+        is set aside and a new one begins there.
+        """
+        stable = self.work.run / "stable.pt"
+        if not self.options.decay:
+            return stable if stable.exists() else None
+        if not stable.exists():
+            raise SystemExit(f"nothing to decay: there is no {stable}")
+        if not self.path.exists():
+            return stable
+        state, step = checkpoint.restore(self.path), checkpoint.restore(stable)["step"]
+        if (state.get("decay"), state.get("began")) == (self.options.decay, step):
+            return self.path
+        aside = checkpoint.set_aside(self.path)
+        print(
+            f"decay.pt is of another decay: it is {aside.name} now, and a new one begins at {stable.name}", flush=True
+        )
+        return stable
 
     def save(self) -> None:
         state = {
@@ -80,9 +107,12 @@ class Trainer:
             "average": self.average.state(),
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
             "batch_seconds": self.options.batch_seconds,
+            "shards": self.options.shards,
+            "decay": self.options.decay,
         }
-        state |= {name: getattr(self, name) for name in ("step", "round", "at", "heard", "wall", "decay_from")}
+        state |= {name: getattr(self, name) for name in ("step", "round", "at", "heard", "wall", "decay_from", "began")}
         checkpoint.save(self.path, state)
+        self.saved = time.monotonic()
 
     def rate(self, progress: float) -> float:
         """Learning rate as a share of the peak, `progress` (0-1) of this round done."""
@@ -91,47 +121,68 @@ class Trainer:
             return warm
         return warm * max(0.0, 1 - (self.round - self.decay_from + progress) / self.options.decay)
 
-    def run(self) -> None:
-        """Rounds until the last one, until time is up, or until a signal asks to stop."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._ask_to_stop)
+    def run(self) -> bool:
+        """Rounds until the last one, and True; or until time is up or a signal asks to stop, and False.
+
+        What was done is saved either way. A second signal ends the program at once.
+        """
+        before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+        def ask_to_stop(number: int, _: object) -> None:
+            self.stop = True
+            signal.signal(number, before[number])
+
+        for number in before:
+            signal.signal(number, ask_to_stop)
+        try:
+            if self.round < self.last:
+                self._rounds()
+                self.save()
+            else:
+                print(f"{self.path.name} is done: {self.round} rounds", flush=True)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        return self.round >= self.last
+
+    def _rounds(self) -> None:
         speech = Speech(self.work)
         clips = validation(speech)[:: 20 if self.work.scrap else 1]
-        last = self.decay_from + self.options.decay if self.options.decay else self.options.rounds
         deadline = time.monotonic() + 60 * self.options.minutes
-        saved = time.monotonic()
-        while self.round < last and not self.stop:
+        while self.round < self.last and not self.stop:
+            strength = min(1.0, self.round / self.schedule.full_augmentation_round)
+            how = Augmentation().scaled(strength)
             if self.round >= self.schedule.spliced_from and not any(u.split == PHRASE for u in speech.utterances):
                 self.average.swap(self.network)
                 speech.utterances += phrases(self.work, speech, self.network)
                 self.average.swap(self.network)
-            strength = min(1.0, self.round / self.schedule.full_augmentation_round)
-            how = Augmentation().scaled(strength)
             size, shards = self.options.batch_seconds, self.options.shards
             plan = plan_round(self.round, speech.utterances, size, shards, self.schedule, how)
-            batches = loader(Rounds(speech, plan, how), self.at, self.options.workers)
-            losses, began, heard = [], time.monotonic(), self.heard
-            wall = self.wall - began
-            for parts in (bar := tqdm(batches, f"round {self.round}", len(plan), initial=self.at, mininterval=10)):
-                characters = sum(len(item.text) for part in plan[self.at] for item in part)
-                losses.append(self.train_step(parts, characters, self.rate(self.at / len(plan))))
-                bar.set_postfix(loss=f"{torch.stack(losses[-20:]).mean().item():.2f}", refresh=False)
-                self.step, self.at, self.wall = self.step + 1, self.at + 1, wall + time.monotonic()
-                self.stop |= time.monotonic() > deadline
-                if time.monotonic() - saved > SAVE_SECONDS or self.stop:
-                    self.save()
-                    saved = time.monotonic()
-                if self.stop:
-                    return
-            seconds = time.monotonic() - began
+            loss, speed = self._round(plan, Rounds(speech, plan, how), deadline)
+            if self.at < len(plan):
+                return
             self.round, self.at = self.round + 1, 0
-            loss = torch.stack(losses).mean().item() if losses else float("nan")
-            speed = (self.heard - heard) / seconds
             print(f"round {self.round} step {self.step} loss {loss:.3f} {speed:.0f} audio-s/s", flush=True)
-            if self.round % self.options.evaluate_every == 0 or self.round == last:
+            if self.round % self.options.evaluate_every == 0 or self.round == self.last:
                 self.evaluate(clips, loss, speed)
+
+    def _round(self, plan: list[Step], rounds: Rounds, deadline: float) -> tuple[float, float]:
+        """What is left of a round, or as much as there is time for; mean loss, and seconds of audio per second."""
+        batches = loader(rounds, self.at, self.options.workers)
+        losses, began, heard = [], time.monotonic(), self.heard
+        wall = self.wall - began
+        for parts in (bar := tqdm(batches, f"round {self.round}", len(plan), initial=self.at, mininterval=10)):
+            characters = sum(len(item.text) for part in plan[self.at] for item in part)
+            losses.append(self.train_step(parts, characters, self.rate(self.at / len(plan))))
+            bar.set_postfix(loss=f"{torch.stack(losses[-20:]).mean().item():.2f}", refresh=False)
+            self.step, self.at, self.wall = self.step + 1, self.at + 1, wall + time.monotonic()
+            self.stop |= time.monotonic() > deadline
+            if self.stop:
+                break
+            if time.monotonic() - self.saved > SAVE_SECONDS:
                 self.save()
-                saved = time.monotonic()
+        loss = torch.stack(losses).mean().item() if losses else float("nan")
+        return loss, (self.heard - heard) / (time.monotonic() - began)
 
     def train_step(self, parts: list[Callable[[], Batch]], characters: int, rate: float) -> Tensor:
         """One update with the gradients of all parts, a thread each; the loss in nats per character."""
@@ -174,10 +225,10 @@ class Trainer:
             return None
         hop = int(draw.integers(10, 41))
         ahead = int(draw.integers(4, min(hop, 25) + 1))
-        return Stream(hop, ahead, int(draw.integers(50, 301)), 16 * int(draw.integers(2)))
+        return Stream(hop, ahead, int(draw.integers(50, 301)))
 
     def evaluate(self, clips: list[Clip], loss: float, speed: float) -> None:
-        """Validation WER of the averaged weights, offline and live, printed and added to history.jsonl."""
+        """Validation WER of the averaged weights, offline and live: printed, and a line of the .jsonl file."""
         self.average.swap(self.network)
         modes = (None, LIVE)
         texts = self.pool.map(lambda stream: transcribe(self.network, clips, self.device, stream), modes)
@@ -189,9 +240,6 @@ class Trainer:
         checkpoint.append_history(self.path.with_name(self.path.stem + ".jsonl"), entry)
         for name, result in (("offline", offline), ("live", live)):
             print(f"  {name:8}" + "  ".join(f"{c} {r:.1f}" for c, r in result.items()), flush=True)
-
-    def _ask_to_stop(self, *_: object) -> None:
-        self.stop = True
 
 
 def ctc(logits: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
