@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from statistics import fmean
 from typing import Any, Final
 
@@ -59,11 +59,11 @@ class DeepgramStream(WebSocketStream):
                 data = await self.next()
                 if isinstance(data, bytes):
                     self._sum.update(data)
-                    await self._hear(intake, await intake.receive(data))
+                    await self._hear(intake, intake.receive(data))
                 elif (command := _parse(data)) is None:
                     self._object(data)
                 elif command.type == "CloseStream":
-                    await self._hear(intake, await intake.end())
+                    await self._hear(intake, intake.end())
                     return
                 else:
                     await self._obey(command, data)
@@ -81,8 +81,8 @@ class DeepgramStream(WebSocketStream):
             case _:
                 self._object(data)
 
-    async def _hear(self, intake: Intake, pieces: Sequence[Any]) -> None:
-        for piece in pieces:
+    async def _hear(self, intake: Intake, pieces: AsyncIterator[Any]) -> None:
+        async for piece in pieces:
             if self._stream is None and intake.format is not None:
                 self._channels = intake.format.channels
                 self._stream = self.begin(self._settings(), intake.format)
