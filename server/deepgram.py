@@ -23,6 +23,7 @@ from .messages import Code
 from .websocket import WebSocketStream
 
 SILENCE_S: Final = 10.0  # without audio or KeepAlive
+MOST_ECHOED: Final = 1_000  # characters of a message that is not understood
 
 
 class _Command(msgspec.Struct):
@@ -216,7 +217,7 @@ class DeepgramStream(WebSocketStream):
     def _object(self, message: str) -> None:
         """The connection stays open."""
         why = "Could not deserialize last text message: unknown or malformed"
-        self._say(type="Error", variant="SchemaError", description=why, message=message)
+        self._say(type="Error", variant="SchemaError", description=why, message=message[:MOST_ECHOED])
 
     def _say(self, topic: int | None = None, /, **message: Any) -> None:
         self.say(_json(message), topic)
