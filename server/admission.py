@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from ..streaming.recognizer import Recognizer
 from .access import Access
 from .clients import Account, Clients
 from .kept import Kept
+from .logs import fields
 from .messages import Code, ProtocolError
 from .models import Models
 from .refusals import WHY
@@ -23,6 +25,8 @@ from .settings import ServerSettings
 from .sharing import Sharing
 from .stats import Stats
 from .tokens import Client
+
+logger = logging.getLogger("xlsr_live.server")
 
 
 @dataclass
@@ -72,6 +76,7 @@ class Admission:
         self.kept = Kept(settings.resume_grace_s)
         self.sharing = Sharing(settings.max_viewers)
         self._clients = Clients()
+        self._uploads = 0  # on their way
 
     def client(self, connection: HTTPConnection, *, may_resume: bool = False) -> Client | Code:
         """Who opens a session, or why nobody does."""
@@ -87,6 +92,27 @@ class Admission:
     def refusal(self, client: Client) -> Code | None:
         """Why no session of the client can begin now."""
         return self._closed() or self._busy(client, self.models.current.engine, sessions=1)
+
+    def refused(self, connection: HTTPConnection, code: Code) -> None:
+        """Count somebody who is not let in, and leave a trace of it."""
+        self.stats.refused[code] += 1
+        client = connection.client.host if connection.client else ""
+        path = ascii(connection.scope["path"][:60])
+        logger.info("refused", extra=fields(code=str(code), path=path, client=client))
+
+    @contextmanager
+    def uploading(self, client: Client) -> Generator[None]:
+        """Count a file on its way, for the length of the block: there may be as many as sessions. Raises
+        `ProtocolError` for more.
+        """
+        if self._uploads >= self.sessions.limit:
+            raise ProtocolError(Code.SERVER_FULL, WHY[Code.SERVER_FULL])
+        self._uploads += 1
+        try:
+            with self._clients.entered(client):
+                yield
+        finally:
+            self._uploads -= 1
 
     @contextmanager
     def seated(self, client: Client) -> Generator[Seat]:

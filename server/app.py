@@ -115,7 +115,7 @@ class _Service:
         """What a websocket of the native protocol would be answered: browsers do not tell pages."""
         client = self._admission.client(request, may_resume=True)
         if isinstance(client, Code):
-            return refusal(client)
+            return self._no(request, client)
         return Response(status_code=204, headers={"cache-control": "no-store"})
 
     async def watch(self, request: Request) -> Response:
@@ -147,12 +147,12 @@ class _Service:
 
     async def metrics(self, request: Request) -> Response:
         if self._access.bearer(request) is None:
-            return refusal(Code.UNAUTHORIZED)
+            return self._no(request, Code.UNAUTHORIZED)
         return Response(self._exporter.render(), media_type=CONTENT_TYPE)
 
     async def models(self, request: Request) -> Response:
         if self._access.bearer(request) is None:
-            return refusal(Code.UNAUTHORIZED)
+            return self._no(request, Code.UNAUTHORIZED)
         info = msgspec.to_builtins(self._models.current.info)
         model = {"id": info.pop("name"), "object": "model", "created": self._started, "owned_by": "xlsr-live", **info}
         return JSONResponse({"object": "list", "data": [model]})
@@ -160,18 +160,18 @@ class _Service:
     async def ticket(self, request: Request) -> Response:
         """A ticket for a page of the one who has the token."""
         if (client := self._access.bearer(request)) is None:
-            return refusal(Code.UNAUTHORIZED)
+            return self._no(request, Code.UNAUTHORIZED)
         if (ticket := self._access.tickets.issue(client)) is None:
-            return refusal(Code.TOO_MANY_TICKETS)
+            return self._no(request, Code.TOO_MANY_TICKETS)
         answer = {"ticket": ticket, "expires_in": self._settings.ticket_s}
         return JSONResponse(answer, headers={"cache-control": "no-store"})
 
     async def reload(self, request: Request) -> Response:
         """Change to the model that the settings name now, if the one who asks may."""
         if (client := self._access.bearer(request)) is None:
-            return refusal(Code.UNAUTHORIZED)
+            return self._no(request, Code.UNAUTHORIZED)
         if not client.admin:
-            return refusal(Code.NOT_ADMIN)
+            return self._no(request, Code.NOT_ADMIN)
         try:
             return JSONResponse(msgspec.to_builtins(await self._reloader.reload()))
         except XlsrLiveError as error:
@@ -191,7 +191,7 @@ class _Service:
         async def endpoint(request: Request) -> Response:
             client = self._admission.client(request)
             if isinstance(client, Code):
-                self._stats.refused[client] += 1
+                self._admission.refused(request, client)
                 return kind.refused(client)
             logs.session.set(name := secrets.token_hex(4))
             self._access.spend(request)
@@ -257,8 +257,12 @@ class _Service:
         else:
             await self._refuse(websocket, NativeStream, Code.NOT_FOUND)
 
+    def _no(self, request: Request, code: Code) -> Response:
+        self._admission.refused(request, code)
+        return refusal(code)
+
     async def _refuse(
         self, websocket: WebSocket, dialect: type[WebSocketStream], code: Code, why: str | None = None
     ) -> None:
-        self._stats.refused[code] += 1
+        self._admission.refused(websocket, code)
         await websocket.send_denial_response(dialect.refused(code, why))

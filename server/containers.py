@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, cast
+from typing import Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +17,11 @@ from ..streaming.config import AudioFormat
 from ..streaming.errors import AudioError, ConfigError
 from ..streaming.files import open_audio
 
-if TYPE_CHECKING:
-    from av import AudioFrame
-
 Float32 = NDArray[np.float32]
 
 MAGIC: Final = {b"OggS": "ogg", b"\x1a\x45\xdf\xa3": "matroska"}  # how containers begin, and their names in libav
+MOST_BLOCKS: Final = 4  # decoded and not taken; one of FLAC with eight channels may have 2 MiB
+MOST_UNHEARD: Final = 8 << 20  # bytes without audio; libav itself looks at 5 MB to know what it has
 
 
 def available() -> bool:
@@ -45,7 +44,7 @@ def open_media(path: Path) -> tuple[AudioFormat, Iterator[Float32]]:
             raise
     else:
         return AudioFormat(sample_rate=file.sample_rate, channels=file.channels), file.blocks()
-    blocks = _media(path)
+    blocks = _decoded(str(path))
     try:
         audio, first = next(blocks)
     except StopIteration:
@@ -53,30 +52,33 @@ def open_media(path: Path) -> tuple[AudioFormat, Iterator[Float32]]:
     return audio, chain([first], (block for _, block in blocks))
 
 
-def _media(path: Path) -> Iterator[tuple[AudioFormat, Float32]]:
+def _decoded(file: str | _Pipe, container: str | None = None) -> Iterator[tuple[AudioFormat, Float32]]:
+    """Blocks of the first stream of audio, each with its format. Raises `AudioError`."""
     import av
     from av.audio.resampler import AudioResampler
     from av.error import FFmpegError
 
     try:
-        with av.open(str(path), "r") as container:
-            plain = AudioResampler(format="fltp")
-            for frame in container.decode(container.streams.audio[0]):
-                for each in plain.resample(frame):
-                    yield _declared(each), cast(Float32, each.to_ndarray()).T
-    except (FFmpegError, IndexError, ConfigError) as error:
-        raise AudioError(f"not an audio file that can be read: {error}") from None
-
-
-def _declared(frame: AudioFrame) -> AudioFormat:
-    return AudioFormat(encoding="pcm_f32le", sample_rate=frame.sample_rate, channels=frame.layout.nb_channels)
+        with av.open(file, "r", format=container) as opened:
+            # Another way to write samples; rate and channels stay. Packed and not planar: of planes PyAV takes all up
+            # to a null pointer, and after eight there is none (av/audio/frame.py).
+            packed = AudioResampler(format="flt")
+            for frame in opened.decode(opened.streams.audio[0]):
+                for each in packed.resample(frame):
+                    form = AudioFormat(
+                        encoding="pcm_f32le", sample_rate=each.sample_rate, channels=each.layout.nb_channels
+                    )
+                    yield form, cast(Float32, each.to_ndarray()).reshape(-1, form.channels)
+    except (FFmpegError, IndexError, ValueError, ConfigError) as error:  # no stream of audio; one that changes; 200 kHz
+        raise AudioError(f"the audio is damaged or its coding is unknown: {error}") from None
 
 
 class ContainerDecoder:
     """libav reads its input by itself and waits for it, so it has a thread here that is told to go on with each packet.
+    It also waits until somebody takes what it has decoded: a packet may unfold to a thousand times its size.
 
-    `receive` and `end` return the audio that became known, as arrays (n, channels) in [-1, 1] at the rate of `format`,
-    which is there with the first. Both raise `AudioError`. `close` ends the thread.
+    `go_on` yields the audio that becomes known, as arrays (n, channels) in [-1, 1] at the rate of `format`, which is
+    there with the first. Raises `AudioError`. `close` ends the thread.
     """
 
     def __init__(self, container: str) -> None:
@@ -84,60 +86,59 @@ class ContainerDecoder:
         self._container = container
         self._loop = asyncio.get_running_loop()
         self._bytes: queue.SimpleQueue[bytes] = queue.SimpleQueue()  # an empty one is the end
-        self._paused = asyncio.Event()  # the thread wants more, or is done
-        self._blocks: list[Float32] = []
+        self._blocks: asyncio.Queue[Float32 | None] = asyncio.Queue()  # None: the thread wants more, or is done
+        self._room = threading.Semaphore(MOST_BLOCKS)
+        self._unheard = 0  # bytes since the last block
+        self._done = self._closed = False
         self._problem: str | None = None
         self._thread = threading.Thread(target=self._decode, name="container", daemon=True)
         self._thread.start()
 
-    async def receive(self, data: bytes) -> list[Float32]:
-        if not data:
-            return []
-        return await self._go_on(data)
-
-    async def end(self) -> list[Float32]:
-        return await self._go_on(b"")
+    async def go_on(self, data: bytes) -> AsyncIterator[Float32]:
+        """With so many bytes more; none: with the end."""
+        self._unheard += len(data)
+        if not self._done:
+            self._bytes.put(data)
+            while (block := await self._blocks.get()) is not None:
+                self._room.release()
+                self._unheard = 0
+                yield block
+        if self._problem is not None:
+            raise AudioError(self._problem)
+        if self._unheard > MOST_UNHEARD:
+            raise AudioError(f"no audio in {self._unheard} bytes")
 
     def close(self) -> None:
+        self._closed = True
         self._bytes.put(b"")
-
-    async def _go_on(self, data: bytes) -> list[Float32]:
-        self._paused.clear()
-        self._bytes.put(data)
-        while self._thread.is_alive() and not self._paused.is_set():
-            await self._paused.wait()
-        if self._problem is not None:
-            raise AudioError(f"the audio is damaged or its coding is unknown: {self._problem}")
-        blocks, self._blocks = self._blocks, []
-        return blocks
+        self._room.release()
 
     # ── in the thread ──
 
     def _decode(self) -> None:
-        import av
-        from av.audio.resampler import AudioResampler
-        from av.error import FFmpegError
-
         try:
-            with av.open(_Pipe(self), "r", format=self._container) as container:
-                stream = container.streams.audio[0]
-                plain = AudioResampler(format="fltp")  # another way to write samples; rate and channels stay
-                for frame in container.decode(stream):
-                    for each in plain.resample(frame):
-                        self.format = self.format or _declared(each)
-                        self._blocks.append(cast(Float32, each.to_ndarray()).T)
-        except (FFmpegError, IndexError, ConfigError) as error:  # no stream of audio; one of 200 kHz
+            for form, block in _decoded(_Pipe(self), self._container):
+                self._room.acquire()
+                if self._closed:
+                    break
+                self.format = self.format or form
+                self._tell(block)
+        except Exception as error:  # whatever it is, nobody must wait for this thread for ever
             self._problem = str(error)
+        self._done = True
         self.pause()
 
     def pause(self) -> None:
-        try:
-            self._loop.call_soon_threadsafe(self._paused.set)
-        except RuntimeError:  # the loop was closed
-            self.close()
+        self._tell(None)
 
     def more(self) -> bytes:
         return self._bytes.get()
+
+    def _tell(self, block: Float32 | None) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._blocks.put_nowait, block)
+        except RuntimeError:  # the loop was closed
+            self.close()
 
 
 class _Pipe:

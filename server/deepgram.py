@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from statistics import fmean
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ from .messages import Code
 from .websocket import WebSocketStream
 
 SILENCE_S: Final = 10.0  # without audio or KeepAlive
+MOST_ECHOED: Final = 1_000  # characters of a message that is not understood
 
 
 class _Command(msgspec.Struct):
@@ -59,11 +60,11 @@ class DeepgramStream(WebSocketStream):
                 data = await self.next()
                 if isinstance(data, bytes):
                     self._sum.update(data)
-                    await self._hear(intake, await intake.receive(data))
+                    await self._hear(intake, intake.receive(data))
                 elif (command := _parse(data)) is None:
                     self._object(data)
                 elif command.type == "CloseStream":
-                    await self._hear(intake, await intake.end())
+                    await self._hear(intake, intake.end())
                     return
                 else:
                     await self._obey(command, data)
@@ -81,8 +82,8 @@ class DeepgramStream(WebSocketStream):
             case _:
                 self._object(data)
 
-    async def _hear(self, intake: Intake, pieces: Sequence[Any]) -> None:
-        for piece in pieces:
+    async def _hear(self, intake: Intake, pieces: AsyncIterator[Any]) -> None:
+        async for piece in pieces:
             if self._stream is None and intake.format is not None:
                 self._channels = intake.format.channels
                 self._stream = self.begin(self._settings(), intake.format)
@@ -216,7 +217,7 @@ class DeepgramStream(WebSocketStream):
     def _object(self, message: str) -> None:
         """The connection stays open."""
         why = "Could not deserialize last text message: unknown or malformed"
-        self._say(type="Error", variant="SchemaError", description=why, message=message)
+        self._say(type="Error", variant="SchemaError", description=why, message=message[:MOST_ECHOED])
 
     def _say(self, topic: int | None = None, /, **message: Any) -> None:
         self.say(_json(message), topic)

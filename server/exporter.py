@@ -69,6 +69,9 @@ class Exporter(Collector):
         yield _counter("partials_coalesced", "Partials replaced by newer ones for slow readers.", stats.coalesced)
         yield _counter("finals", "Final transcripts.", stats.finals)
         yield _counter("dropped_samples", "Accepted samples that were not heard; must stay 0.", stats.dropped)
+        yield _counter(
+            "abandoned_samples", "Samples of utterances whose client was gone before their end.", stats.abandoned
+        )
         yield _histogram("partial_lag_seconds", "From the arrival of audio to its partial.", stats.partial_lags)
         yield _histogram("final_lag_seconds", "From the arrival of an utterance's end to its final.", stats.final_lags)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,7 +16,7 @@ from .wav import WavStream
 class Intake:
     """`declared` is the format of raw samples; None: the audio must say itself what it is.
 
-    `receive` and `end` return pieces in the format that `format` then holds. Both raise `AudioError`.
+    `receive` and `end` yield pieces in the format that `format` then holds. Both raise `AudioError`.
     """
 
     def __init__(self, declared: AudioFormat | None) -> None:
@@ -24,21 +26,26 @@ class Intake:
         self._wav: WavStream | None = None
         self._container: ContainerDecoder | None = None
 
-    async def receive(self, data: bytes) -> list[bytes] | list[NDArray[np.float32]]:
+    async def receive(self, data: bytes) -> AsyncIterator[bytes | NDArray[np.float32]]:
         if self._wav is None and self._container is None:
             data = self._head = self._head + data
             if any(magic.startswith(data) for magic in MAGIC) and data not in MAGIC:
-                return []  # too little to know
+                return  # too little to know
             self._choose(data)
-        if self._container is not None:
-            blocks = await self._container.receive(data)
-            self.format = self._container.format
-            return blocks
-        return self._samples(data)
+        if self._container is None:
+            for samples in self._samples(data):
+                yield samples
+        elif data:
+            async for block in self._container.go_on(data):
+                self.format = self._container.format
+                yield block
 
-    async def end(self) -> list[NDArray[np.float32]]:
+    async def end(self) -> AsyncIterator[NDArray[np.float32]]:
         """What a container still holds."""
-        return [] if self._container is None else await self._container.end()
+        if self._container is not None:
+            async for block in self._container.go_on(b""):
+                self.format = self._container.format
+                yield block
 
     def close(self) -> None:
         if self._container is not None:

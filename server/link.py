@@ -15,6 +15,7 @@ from typing import Final
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ..streaming.events import Ack, SessionResumed, to_json
+from .outbox import MOST_BYTES
 from .transport import ClientLeft, Data
 
 GOODBYE_S: Final = 1.0  # to a connection that another one has replaced
@@ -39,7 +40,9 @@ class Link:
         self._reading: asyncio.Timeout | None = None
         self._writing: asyncio.Timeout | None = None
         self._served: asyncio.Future[None] | None = None  # of the handler that brought the websocket
-        self._sent: deque[Data] = deque(maxlen=keeps)
+        self._sent: deque[Data] = deque()
+        self._keeps = keeps
+        self._bytes = 0  # of `_sent`
         self._count = 0  # events, sent or to be sent
         self._next = 0  # event to be sent
         self._greeting: str | None = None
@@ -89,8 +92,12 @@ class Link:
 
     async def send(self, data: Data) -> None:
         """An event."""
+        await self.flush()  # who has come back may want the oldest of those that are kept
         self._sent.append(data)
         self._count += 1
+        self._bytes += len(data)
+        while len(self._sent) > 1 and (len(self._sent) > self._keeps or self._bytes > MOST_BYTES):
+            self._bytes -= len(self._sent.popleft())
         await self.flush()
 
     async def flush(self) -> None:
@@ -130,7 +137,7 @@ class Link:
         self.finished = True
         with suppress(WebSocketDisconnect, RuntimeError):
             await websocket.close(code, reason)
-        self._released()
+        self.release()
 
     # ── coming back ──
 
@@ -141,7 +148,7 @@ class Link:
             return None
         old = self._websocket if self._up else None
         self._websocket, self._up = websocket, True
-        self._released()
+        self.release()
         self._served = asyncio.get_running_loop().create_future()
         self._next = events
         self._skip = self.received % self.sample_bytes
@@ -182,7 +189,7 @@ class Link:
         """Raises `ClientLeft` unless the client may come back, or has."""
         if self._websocket is not websocket or not (self._up or self._gone):
             return
-        self._released()
+        self.release()
         if not self._grace_s or self.finished:
             self._gone = True
             raise ClientLeft
@@ -200,7 +207,8 @@ class Link:
                 raise ClientLeft
         return self._websocket
 
-    def _released(self) -> None:
+    def release(self) -> None:
+        """The websocket is no longer used."""
         if self._served is not None and not self._served.done():
             self._served.set_result(None)
 

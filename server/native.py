@@ -134,6 +134,7 @@ class NativeStream(WebSocketStream):
         await self._link.flush()
 
     def left(self) -> None:
+        self._link.release()
         if self._acking is not None:
             self._acking.cancel()
         if self._token is not None:

@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from ..streaming import cues, events, subtitles
-from ..streaming.errors import AudioError, ConfigError
+from ..streaming.errors import ConfigError, XlsrLiveError
 from .messages import Code, ProtocolError
 from .openai_shapes import log_probabilities, refusal, turns
 from .uploads import Upload
@@ -66,8 +66,8 @@ class Transcription(Upload):
                         separator = self._separator if said else ""
                         said.append(final)
                         yield _event("transcript.text.delta", delta=separator + final.text, **self._sure([final]))
-            except AudioError:
-                yield _data({"error": {"message": DAMAGED, "code": Code.BAD_AUDIO}})
+            except XlsrLiveError as problem:
+                yield f"data: {bytes(self.failed(problem.code, str(problem)).body).decode()}\n\n"
                 return
             text = self._separator.join(final.text for final in said)
             yield _event("transcript.text.done", text=text, **self._sure(said))

@@ -25,6 +25,7 @@ LARGEST: Final = 4_096  # bytes of settings; keys go into headers
 async def issue(request: Request, admission: Admission, *, beta: bool) -> Response:
     """Answer `POST client_secrets`, or the beta's `transcription_sessions`."""
     if (client := admission.access.bearer(request)) is None:
+        admission.refused(request, Code.UNAUTHORIZED)
         return refusal(Code.UNAUTHORIZED)
     try:
         asked = msgspec.json.decode(await _body(request), type=dict[str, Any])
@@ -33,6 +34,7 @@ async def issue(request: Request, admission: Admission, *, beta: bool) -> Respon
     except (ConfigError, RecursionError, ValueError) as error:  # msgspec's are ValueErrors
         return refusal(Code.BAD_MESSAGE, str(error))
     if (ticket := admission.access.tickets.issue(client)) is None:
+        admission.refused(request, Code.TOO_MANY_TICKETS)
         return refusal(Code.TOO_MANY_TICKETS)
     settings = urlsafe_b64encode(msgspec.json.encode(session)).decode().rstrip("=")
     expires = round(time.time() + admission.settings.ticket_s)

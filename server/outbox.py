@@ -11,18 +11,21 @@ from .messages import Code, ProtocolError
 from .transport import Data
 
 CONGESTED: Final = 16  # messages waiting; below this every partial is delivered
+MOST_BYTES: Final = 4 << 20  # of messages waiting
 
 
 class Outbox:
     """Never makes its writers wait, so that a slow client cannot hold up the engine.
 
     The limit has a policy: once `CONGESTED` messages wait, one with a `topic` replaces the last if that has the same
-    (the newer says all that the older did); once `limit` wait, the client is given up. `replaced` counts.
+    (the newer says all that the older did); once `limit` wait, or `MOST_BYTES`, the client is given up. `replaced`
+    counts.
     """
 
     def __init__(self, limit: int) -> None:
         self.replaced = 0
         self._limit = limit
+        self._bytes = 0  # waiting
         self._waiting: deque[tuple[Data, Hashable]] = deque()
         self._finished = self._woken = False
         self._changed = asyncio.Event()
@@ -33,11 +36,15 @@ class Outbox:
         if self._finished:
             return
         if topic is not None and len(self._waiting) >= CONGESTED and self._waiting[-1][1] == topic:
+            self._bytes += len(data) - len(self._waiting[-1][0])
             self._waiting[-1] = (data, topic)
             self.replaced += 1
             return
         if len(self._waiting) >= self._limit:
             raise ProtocolError(Code.SLOW_READER, f"{self._limit} events were left unread")
+        if self._bytes >= MOST_BYTES:
+            raise ProtocolError(Code.SLOW_READER, f"{MOST_BYTES} bytes of events were left unread")
+        self._bytes += len(data)
         self._waiting.append((data, topic))
         self._changed.set()
 
@@ -62,6 +69,7 @@ class Outbox:
         while True:
             while self._waiting:
                 data, _ = self._waiting.popleft()
+                self._bytes -= len(data)
                 self._taken.set()
                 yield data
             if self._woken:

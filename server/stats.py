@@ -23,7 +23,8 @@ class Stats:
     partials: int = 0
     finals: int = 0
     coalesced: int = 0  # partials that a slow reader did not get, since newer ones replaced them
-    dropped: int = 0  # samples that were accepted and not heard: must stay 0
+    dropped: int = 0  # samples that were accepted and not heard, the client being there: must stay 0
+    abandoned: int = 0  # samples of utterances before whose end the client left, stayed away or stopped reading
     partial_lags: Histogram = field(default_factory=lambda: Histogram(WAITS))  # seconds
     final_lags: Histogram = field(default_factory=lambda: Histogram(WAITS))
 

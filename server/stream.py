@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from ..streaming.config import SAMPLE_BYTES, AudioFormat, SessionConfig
 from ..streaming.errors import XlsrLiveError
 from ..streaming.events import Error, Event, SessionEnded, Warning
+from ..streaming.frames import SAMPLE_RATE
 from ..streaming.live import StreamSession
 from .admission import Seat
 from .logs import fields
@@ -175,6 +176,7 @@ class ClientStream(ABC, Generic[Received]):
         """Serve the client until it or the session ends. Releases everything, whichever way that happens."""
         await self._transport.open()
         logger.info("connected", extra=fields(client=self.seat.account.client.name, dialect=self.dialect))
+        left = False
         try:
             async with self._group as group:
                 self._helpers += [group.create_task(self._read()), group.create_task(self._watch())]
@@ -182,17 +184,38 @@ class ClientStream(ABC, Generic[Received]):
                 for helper in self._helpers:
                     helper.cancel()
         except* ClientLeft:
+            left = True
             logger.info("client left")
         except* XlsrLiveError as errors:  # the outbox is full, or the engine is gone: nothing more can be finished
             error = errors.exceptions[0]
-            await self.last_word(getattr(error, "code", Code.INTERNAL_ERROR), str(error))
+            left = (code := getattr(error, "code", Code.INTERNAL_ERROR)) == Code.SLOW_READER
+            await self.last_word(code, str(error))
         except* Exception as bugs:
             logger.error("failed", exc_info=bugs)
             await self.last_word(Code.INTERNAL_ERROR, "the server failed; its log says more")
         finally:
             self.seat.stats.coalesced += self.outbox.replaced
             self.left()
+            self._account(left)
             await self._release()
+
+    def _account(self, left: bool) -> None:
+        """For accepted audio that will not be finished: the client `left` or did not read, or it is our doing."""
+        if lost := self._unfinished:
+            self.seat.stats.abandoned += lost if left else 0
+            self.seat.stats.dropped += 0 if left else lost
+            about = fields(unfinished_s=round(lost / SAMPLE_RATE, 3))
+            logger.log(logging.INFO if left else logging.WARNING, "not finished", extra=about)
+
+    @property
+    def _unfinished(self) -> int:
+        """Samples that are lost if the open session is released now."""
+        return 0 if self._session is None else self._session.unfinished
+
+    @property
+    def _loss(self) -> str:
+        lost = self._unfinished
+        return f"; {lost / SAMPLE_RATE:.2f} s of accepted audio are not finished" if lost else ""
 
     def shut_down(self) -> None:
         """Take no more audio, finish what was accepted, then close with 1001."""
@@ -204,6 +227,9 @@ class ClientStream(ABC, Generic[Received]):
 
     def drop(self) -> None:
         """Close now, finished or not."""
+        if loss := self._loss:
+            with suppress(ProtocolError):
+                self.told(Warning(code=Code.SHUTTING_DOWN, message=f"the server stops{loss}"))
         self._because(Code.SHUTTING_DOWN)
         self.outbox.finish()
 
@@ -287,10 +313,12 @@ class ClientStream(ABC, Generic[Received]):
 
     async def last_word(self, code: str, message: str) -> None:
         """Try to tell a client why it is dropped; one that does not read will not hear it."""
+        error = Error(code=code, message=message + self._loss)
+        self._tally.event(error)
         self._because(code)
         try:
             async with asyncio.timeout(LAST_WORD_S):
-                if (data := self.complaint(Error(code=code, message=message))) is not None:
+                if (data := self.complaint(error)) is not None:
                     await self._transport.send(data)
                 await self._transport.close(*self._close)
         except (TimeoutError, ClientLeft):

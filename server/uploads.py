@@ -5,10 +5,12 @@ take files share.
 from __future__ import annotations
 
 import asyncio
+import logging
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -22,18 +24,21 @@ from starlette.types import Message
 
 from ..streaming import events
 from ..streaming.config import AudioFormat, SessionConfig
-from ..streaming.errors import AudioError, ConfigError, XlsrLiveError
+from ..streaming.errors import ConfigError, XlsrLiveError
 from ..streaming.live import StreamSession
 from ..streaming.recognizer import Recognizer
 from .admission import Admission, Seat
 from .containers import open_media
+from .logs import fields
 from .mapping import writable
 from .messages import Code, ProtocolError
 from .refusals import WHY
 from .stats import Tally
 from .tokens import Client
 
+logger = logging.getLogger("xlsr_live.server")
 _PIECE: Final = 1 << 20
+_AT_ONCE: Final = 10  # blocks of audio that a thread decodes at once
 
 
 class Upload(ABC):
@@ -86,15 +91,16 @@ class Upload(ABC):
     async def answer(self) -> Response:
         """Never raises: what goes wrong is said in the answer."""
         try:
-            await self.read(self._bounded())
+            with self._admission.uploading(self._client):
+                await self.read(self._bounded())
             if (code := self._admission.refusal(self._client)) is not None:  # uploads take their time
                 raise ProtocolError(code, WHY[code])
         except (ProtocolError, ConfigError) as error:
-            return self.refused(error.code, str(error))
+            return self.failed(error.code, str(error))
         except TimeoutError:
-            return self.refused(Code.IDLE_TIMEOUT, "the upload stood still")
+            return self.failed(Code.IDLE_TIMEOUT, "the upload stood still")
         except ClientDisconnect:
-            return self.refused(Code.BAD_MESSAGE, "the client left")
+            return self.failed(Code.BAD_MESSAGE, "the client left")
         if (stream := self.stream()) is not None:
             return StreamingResponse(stream, media_type="text/event-stream")
         with self.entered() as seat:
@@ -110,10 +116,17 @@ class Upload(ABC):
             finally:
                 leaving.cancel()
 
+    def failed(self, code: str, why: str) -> Response:
+        """The answer to a request that came to nothing, counted and logged."""
+        self._admission.stats.errors[code] += 1
+        logger.info("no transcript", extra=fields(code=str(code)))
+        return self.refused(code, why)
+
     @contextmanager
     def entered(self) -> Generator[Seat]:
         with self._admission.seated(self._client) as seat, self._admission.sessions.entered(self):
             seat.stats.sessions[self.dialect] += 1
+            logger.info("file", extra=fields(client=self._client.name, dialect=self.dialect))
             self.recognizer = seat.recognizer
             yield seat
 
@@ -139,31 +152,32 @@ class Upload(ABC):
     async def _whole(self, seat: Seat) -> Response:
         try:
             finals = [final async for final in self.finals(seat)]
-        except AudioError:
-            return self.refused(Code.BAD_AUDIO)
+        except XlsrLiveError as error:
+            return self.failed(error.code, str(error))
         return self.result(finals)
 
     async def finals(self, seat: Seat) -> AsyncGenerator[events.Final]:
-        """Raises `AudioError`."""
+        """Raises `XlsrLiveError`: bad audio, a model that fails, too much audio."""
         with tempfile.NamedTemporaryFile() as file:
             while data := await self.file.read(_PIECE):
                 file.write(data)
             file.flush()
-            self.audio, blocks = open_media(Path(file.name))
+            self.audio, blocks = await asyncio.to_thread(open_media, Path(file.name))
             hotwords = writable(self.phrases, self.recognizer.encoder.vocabulary)
             session = self.recognizer.session(replace(self.config, hotwords=hotwords), self.audio, name=self.name)
             tally = Tally(seat.stats)
             feeding = asyncio.create_task(_feed(session, self.audio.sample_rate, blocks, seat))
             try:
                 async for event in session:
+                    if isinstance(event, events.Error) and event.code != Code.AUDIO_TOO_SHORT:
+                        raise XlsrLiveError(event.message, code=event.code)
                     tally.event(event)
                     match event:
                         case events.Final():
                             yield event
                         case events.SessionEnded():
                             self.audio_s = event.audio_s
-                        case events.Error() if event.code != Code.AUDIO_TOO_SHORT:
-                            raise AudioError(event.message)
+                            logger.info("ended", extra=fields(audio_s=event.audio_s, utterances=event.utterances))
                         case _:
                             pass
                 await feeding
@@ -177,8 +191,9 @@ class Upload(ABC):
 
 async def _feed(session: StreamSession, rate: int, blocks: Iterator[NDArray[np.float32]], seat: Seat) -> None:
     try:
-        for block in blocks:
-            await session.send(block)
-            await seat.take(block.nbytes, len(block) / rate)
+        while some := await asyncio.to_thread(lambda: list(islice(blocks, _AT_ONCE))):
+            for block in some:
+                await session.send(block)
+                await seat.take(block.nbytes, len(block) / rate)
     finally:
         await session.end()

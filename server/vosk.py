@@ -72,7 +72,9 @@ class VoskStream(WebSocketStream):
                 continue
             command = _parse(data)
             if command.config is not None:
-                self._options |= command.config
+                self._options |= {
+                    name: command.config[name] for name in Config.__struct_fields__ if name in command.config
+                }
                 if self._stream is None:  # later it is too late, as in the original
                     self._config = _convert(self._options, Config)
             elif command.eof:

@@ -207,18 +207,18 @@ class WyomingStream(ClientStream[Packet]):
 
 
 async def listen(listener: Any, admission: Admission) -> asyncio.Server:
-    """Serve Wyoming's clients on a listening socket. A client has its place from the beginning, and more than there are
-    may describe the server; it counts, and may be refused, once it sends audio.
+    """Serve Wyoming's clients on a listening socket. A client has its place from its first moment, as that of a
+    websocket has; beyond the limit it may still ask for a description, and is refused once it sends audio.
     """
     settings, sessions = admission.settings, admission.sessions
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         logs.session.set(name := secrets.token_hex(4))
         transport = WyomingTransport(reader, writer, settings.max_message_bytes)
-        client = admission.access.stranger(writer.get_extra_info("peername")[0])
+        peer = writer.get_extra_info("peername")  # None: it has left already
         try:
-            if not sessions.draining and sessions.count < settings.max_connections:
-                with admission.seated(client) as seat:
+            if peer is not None and not sessions.draining and sessions.count < settings.max_connections:
+                with admission.seated(admission.access.stranger(peer[0])) as seat:
                     stream = WyomingStream(name, transport, seat)
                     with sessions.entered(stream):
                         await stream.run()

@@ -70,6 +70,11 @@ class FrontEnd:
         if self._vad is not None:
             self._detect(self._vad)
 
+    @property
+    def unfinished(self) -> int:
+        """Samples in spans."""
+        return sum((self.position if span.end is None else span.end) - span.start for span in self.spans)
+
     def finish(self, reason: Reason) -> None:
         """End the open span here: the client says so, or the input is over."""
         closed = Closed(self.position) if self._vad is None else self._gate.finish(self.position)

@@ -79,6 +79,11 @@ class StreamSession:
         """Samples that were accepted and lost before they were heard: 0, or there is a fault."""
         return self._session.dropped
 
+    @property
+    def unfinished(self) -> int:
+        """Samples, at 16 kHz, of utterances that have not ended: what `aclose` loses."""
+        return self._session.unfinished
+
     async def send(self, audio: bytes | NDArray[np.floating]) -> None:
         """Send a packet: bytes in the declared format, or float samples (n,) or (n, channels) in [-1, 1].
 

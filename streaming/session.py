@@ -247,6 +247,11 @@ class Session:
         """Samples that were accepted and lost before they were heard."""
         return self._front.ring.dropped
 
+    @property
+    def unfinished(self) -> int:
+        """Samples of utterances that have not ended: what `abandon` would lose."""
+        return self._front.unfinished
+
     # ── how it works ──
 
     def _check_open(self) -> None:

@@ -59,7 +59,7 @@ class FakeRecognizer:
 
 
 class FakeSession:
-    coalesced = dropped = 0
+    coalesced = dropped = unfinished = 0
 
     def __init__(self, name: str, trouble: Trouble) -> None:
         self.name = name

@@ -282,14 +282,19 @@ async def loss_and_delay(scene: Scene, chance: Random) -> None:
 
 
 async def a_reader_that_never_reads(scene: Scene, chance: Random) -> None:
-    def small() -> socket.socket:
-        made = socket.socket()
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2_048)
-        return made
-
-    raw = await Raw.upgraded(scene, small)
+    raw = await Raw.upgraded(scene, _small)
     raw.writer.transport.pause_reading()  # type: ignore[attr-defined]
     raw.say(chance.choice(scene.programs), 0.1)
+    await _flooded(raw, chance)
+
+
+def _small() -> socket.socket:
+    made = socket.socket()
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2_048)
+    return made
+
+
+async def _flooded(raw: Raw, chance: Random) -> None:
     complaint = json.dumps({"type": "hotwords", "phrases": ["".join(chance.sample("0123456789", 10))]})
     with suppress(ConnectionError):
         while not raw.writer.is_closing():  # every one is answered by a warning, until the server has enough of it
@@ -297,6 +302,19 @@ async def a_reader_that_never_reads(scene: Scene, chance: Random) -> None:
             await raw.writer.drain()
             await asyncio.sleep(0.02)
     raw.reset()
+
+
+async def a_return_that_is_never_read(scene: Scene, chance: Random) -> None:
+    """The session gives it up, and nothing may wait for the connection."""
+    first = await Raw.upgraded(scene)
+    first.say(chance.choice(scene.programs), 0.1)
+    _, started = await first.frame()
+    first.reset()
+    token = json.loads(started).get("resume", "")  # none if it was refused after the upgrade
+    raw = await Raw.upgraded(scene, _small)
+    raw.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    raw.send(TEXT, json.dumps({"type": "start", "resume": token, "events": 1}))
+    await _flooded(raw, chance)
 
 
 async def a_reader_that_dawdles(scene: Scene, chance: Random) -> None:
@@ -446,6 +464,7 @@ KINDS: tuple[Callable[[Scene, Random], Awaitable[None]], ...] = (
     gone_without_a_word,
     loss_and_delay,
     a_reader_that_never_reads,
+    a_return_that_is_never_read,
     a_reader_that_dawdles,
     no_memory_for_a_step,
     no_memory_for_a_final,

@@ -118,16 +118,20 @@ class Raw:
         events: list[Event] = []
         with suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
-                first, second = await self.reader.readexactly(2)
-                size = second & 127
-                if size >= 126:
-                    size = int.from_bytes(await self.reader.readexactly(2 if size == 126 else 8), "big")
-                payload = await self.reader.readexactly(size)
-                if first & 15 == CLOSE:
+                opcode, payload = await self.frame()
+                if opcode == CLOSE:
                     return Heard(events, int.from_bytes(payload[:2], "big"), payload[2:].decode())
-                if first & 15 == TEXT:
+                if opcode == TEXT:
                     events.append(from_json(payload))
         return Heard(events, None, None)
+
+    async def frame(self) -> tuple[int, bytes]:
+        """The server's next one: its opcode and what is in it."""
+        first, second = await self.reader.readexactly(2)
+        size = second & 127
+        if size >= 126:
+            size = int.from_bytes(await self.reader.readexactly(2 if size == 126 else 8), "big")
+        return first & 15, await self.reader.readexactly(size)
 
     async def ended(self) -> None:
         """Wait until the server has closed the connection."""

@@ -200,6 +200,7 @@ def inconsistencies(found: dict[str, float], campaign: Campaign) -> list[str]:
         "errors_totalencoder_failed": encoder,
         "errors_totalidle_timeout": campaign.done["silence_on_an_open_connection"],
         "errors_totalmessage_too_large": campaign.done["a_message_that_is_too_large"],
+        "errors_totalslow_reader": campaign.done["a_reader_that_never_reads"],
         "errors_totalresume_lost": campaign.done["a_guess_at_anothers_session"],
         "resumed_total": campaign.done["two_connections_for_one_session"],
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,8 @@ import numpy as np
 from fakes import sound
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
+from numpy.typing import NDArray
+from xlsr_live.server.containers import available
 
 PCM = (32_768 * sound("AB CD EF " + "." * 8)).astype("<i2").tobytes()[:12_800]
 WAV = b"RIFF\xff\xff\xff\xffWAVEfmt \x10\0\0\0\x01\0\x01\0\x80\x3e\0\0\0\x7d\0\0\x02\0\x10\0data\xff\xff\xff\xff"
@@ -18,6 +21,42 @@ OGG = b"OggS\0\x02" + bytes(20) + b"\x01\x13OpusHead\x01\x01\x38\x01\x80\xbb\0\0
 WEBM = (
     b"\x1a\x45\xdf\xa3\x9fB\x86\x81\x01B\xf7\x81\x01B\xf2\x81\x04B\xf3\x81\x08B\x82\x84webmB\x87\x81\x04B\x85\x81\x02"
 )
+
+
+def contained(container: str, codec: str, layout: str, samples: NDArray[np.int16], rate: int = 16_000) -> bytes:
+    """A whole file, with the samples in every channel; libopus takes 48 kHz."""
+    import av
+
+    file = io.BytesIO()
+    with av.open(file, "w", format=container) as output:
+        stream = output.add_stream(codec, rate=rate, layout=layout)
+        whole = np.repeat(samples, stream.layout.nb_channels)[None]
+        frame = av.AudioFrame.from_ndarray(whole, format="s16", layout=layout)
+        frame.sample_rate, frame.pts = rate, 0
+        pieces = av.AudioResampler(format=stream.format, layout=layout, rate=rate, frame_size=960)
+        for piece in (*pieces.resample(frame), *pieces.resample(None), None):
+            output.mux(stream.encode(piece))
+    return file.getvalue()
+
+
+def _containers() -> list[bytes]:
+    """Whole small ones, and one that changes in its midst; none where they cannot be made."""
+    if not available():
+        return []
+    brief = np.frombuffer(PCM, "<i2")[:1_920]
+    kinds = [
+        ("webm", "libopus", "mono", 48_000),
+        ("ogg", "flac", "7.1", 16_000),
+        ("matroska", "flac", "octagonal", 16_000),
+        ("matroska", "pcm_f32le", "hexadecagonal", 16_000),
+        ("ogg", "libopus", "7.1", 48_000),
+        ("ogg", "flac", "stereo", 96_000),
+    ]
+    whole = [contained(container, codec, layout, brief, rate) for container, codec, layout, rate in kinds]
+    return [*whole, whole[1] + whole[-1]]
+
+
+CONTAINERS = _containers()
 
 NATIVE = [
     {"type": "start", "version": 1, "encoding": "pcm_f32le", "sample_rate": 48_000, "channels": 2, "config": {}},
@@ -168,6 +207,8 @@ audio = st.one_of(
     torn(WAV).map(lambda head: head + PCM[:3_200]),
     torn(OGG),
     torn(WEBM),
+    st.sampled_from([WEBM, *CONTAINERS]),
+    st.sampled_from([OGG, *CONTAINERS]).flatmap(torn),
 )
 
 
@@ -226,7 +267,7 @@ def forms(draw: Callable[..., Any]) -> tuple[dict[bytes, bytes], list[bytes]]:
         fields[name] = draw(texts | values.map(json.dumps) | st.sampled_from(DEEP))
     for name in draw(st.lists(st.sampled_from(list(FORM)), max_size=6)):
         fields.pop(name, None)
-    file = draw(st.sampled_from([WAV + PCM, b"", PCM, WEBM]) | torn(WAV + PCM[:640]) | torn(OGG))
+    file = draw(st.sampled_from([WAV + PCM, b"", PCM, WEBM, *CONTAINERS]) | torn(WAV + PCM[:640]) | torn(OGG))
     parts = [f'Content-Disposition: form-data; name="{name}"\r\n\r\n{text}' for name, text in fields.items()]
     body = b"".join(b"--B\r\n" + part.encode(errors="replace") + b"\r\n" for part in parts)
     body += b'--B\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n' + file + b"\r\n--B--\r\n"

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from test_server_limits import AUDIO, get, serving
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-from wire import END, dial, listen, settles
+from wire import END, census, dial, listen, settles
 from xlsr_live.client import websocket as client
 from xlsr_live.client.replay import Replay
 from xlsr_live.client.websocket import ConnectionProblem, Stream, connect
-from xlsr_live.server import native
+from xlsr_live.server import native, stream
 from xlsr_live.server.link import Link
 from xlsr_live.server.run import RunningServer, running_server
 from xlsr_live.server.settings import ServerSettings
@@ -166,6 +166,50 @@ def test_audio_that_comes_in_the_moment_of_a_return_is_not_heard_twice():
         return await reading, link.received
 
     assert asyncio.run(conversation()) == (b"again", 5)
+
+
+def test_who_comes_back_at_the_edge_of_what_is_kept_gets_all_of_it():
+    """Another event comes in the same moment."""
+
+    class Websocket:
+        def __init__(self) -> None:
+            self.heard: list[str] = []
+
+        async def send_text(self, text: str) -> None:
+            self.heard.append(text)
+
+        async def close(self, code: int) -> None:
+            pass
+
+    async def conversation() -> list[str]:
+        first, second = Websocket(), Websocket()
+        link = Link(first, grace_s=9.0, keeps=3)  # type: ignore[arg-type]
+        for number in range(5):
+            await link.send(f"event {number}")
+        link.attach(second, 2, "s")  # type: ignore[arg-type]
+        await link.send("event 5")
+        return second.heard[1:]
+
+    assert asyncio.run(conversation()) == [f"event {number}" for number in range(2, 6)]
+
+
+def test_who_comes_back_and_never_reads_leaves_nothing(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(stream, "LAST_WORD_S", 0.1)
+    recognizer = FakeRecognizer("endless")
+
+    async def scene(server: RunningServer) -> None:
+        websocket, started = await begun(server, AUDIO)
+        websocket.transport.abort()
+        async with dial(server.url, max_queue=1) as back:
+            await back.send(json.dumps({"type": "start", "resume": started.resume, "events": 1}))
+            assert await asyncio.to_thread(settles, lambda: [one.closed for one in recognizer.opened], [True])
+            back.transport.abort()
+
+    with serving(recognizer, max_unread_events=500) as server:
+        before = census(server)["tasks"]
+        asyncio.run(scene(server))
+        assert settles(lambda: census(server)["tasks"], before)
+        assert 'errors_total{code="slow_reader"} 1.0' in get(server, "/metrics").text
 
 
 def test_a_connection_that_only_the_server_believes_in_is_replaced():

@@ -58,12 +58,17 @@ def test_a_token_is_asked_for_and_never_logged(caplog: pytest.LogCaptureFixture)
     with serving(token="s3cret") as server:
         assert refused(server) == (401, "unauthorized")
         assert refused(server, Authorization="Bearer wrong") == (401, "unauthorized")
-        assert get(server, "/v1/models").status_code == 401
+        for path in ("/v1/models", "/metrics", "/v1/stream"):
+            assert get(server, path, Authorization="Bearer wrong").status_code == 401
+        numbers = get(server, "/metrics", Authorization="Bearer s3cret").text
+        assert 'xlsr_live_refused_total{reason="unauthorized"} 5.0' in numbers
         assert get(server, "/v1/models", Authorization="Bearer s3cret").status_code == 200
         assert get(server, "/readyz").status_code == 200
         heard = asyncio.run(talk(server.url, [AUDIO, END], additional_headers={"Authorization": "Bearer s3cret"}))
         assert heard.finals == ["3200"]
     assert "s3cret" not in caplog.text
+    assert "wrong" not in caplog.text
+    assert caplog.messages.count("refused") == 5
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 

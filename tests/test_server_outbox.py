@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 from xlsr_live.server.messages import ProtocolError
-from xlsr_live.server.outbox import CONGESTED, Outbox
+from xlsr_live.server.outbox import CONGESTED, MOST_BYTES, Outbox
 from xlsr_live.server.transport import Data
 
 
@@ -37,6 +37,22 @@ def test_the_limit_is_an_error_not_a_wait():
     with pytest.raises(ProtocolError, match="100 events") as error:
         outbox.put("one more")
     assert error.value.code == "slow_reader"
+
+
+def test_large_messages_have_a_limit_of_their_own():
+    outbox, large = Outbox(100), "x" * (MOST_BYTES // 4)
+    for _ in range(2):
+        for _ in range(4):
+            outbox.put(large)
+        with pytest.raises(ProtocolError, match="bytes") as error:
+            outbox.put("one more")
+        assert error.value.code == "slow_reader"
+        assert asyncio.run(taken(outbox, 4)) == [large] * 4  # and there is room again
+
+
+async def taken(outbox: Outbox, count: int) -> list[Data | None]:
+    reader = aiter(outbox)
+    return [await anext(reader) for _ in range(count)]
 
 
 def test_nothing_is_taken_after_the_end():

@@ -230,6 +230,19 @@ def test_other_text_closes_the_connection(server: RunningServer, message: str):
     assert asyncio.run(scene()) == 1011
 
 
+def test_settings_that_are_not_known_are_not_kept(server: RunningServer):
+    async def scene() -> dict[str, Any]:
+        async with dial(address(server)) as websocket:
+            for number in range(9):
+                await websocket.send(config(words=0, **{f"other {number}": "x" * 9_999}))
+            await websocket.send(bytes(3_200))
+            await websocket.recv()
+            (stream,) = server.sessions._open.values()
+            return stream._options  # type: ignore[attr-defined]
+
+    assert asyncio.run(scene()) == {"words": 0}
+
+
 def test_an_impossible_rate_closes_the_connection(server: RunningServer):
     with pytest.raises(ConnectionClosed):
         asyncio.run(lock_step(address(server), [config(sample_rate=1), bytes(3_200)]))

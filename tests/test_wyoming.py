@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from spoken import Samples, at_rate, natively, pause, unharmed
 from wire import packets
 from xlsr_live.server.run import RunningServer, running_server
 from xlsr_live.server.settings import ServerSettings
-from xlsr_live.server.wyoming import LONGEST_HEADER
+from xlsr_live.server.wyoming import LONGEST_HEADER, listen
 from xlsr_live.streaming.errors import ConfigError
 from xlsr_live.streaming.recognizer import Recognizer
 
@@ -219,6 +220,24 @@ def test_a_client_that_leaves_and_a_server_that_stops(recognizer: Recognizer, tw
     with running_server(recognizer, ServerSettings(wyoming_port=0)) as server:
         heard = asyncio.run(scene(server))
     assert transcript(heard)
+
+
+def test_a_client_that_is_gone_before_it_is_looked_at(server: RunningServer, monkeypatch: pytest.MonkeyPatch):
+    handlers: list[Any] = []
+    gone = SimpleNamespace(get_extra_info=lambda name: None, close=lambda: closed.append(True))
+    closed: list[bool] = []
+
+    async def scene() -> None:
+        monkeypatch.setattr(asyncio, "start_server", start)
+        admission = SimpleNamespace(settings=ServerSettings(), sessions=server.sessions)
+        await listen(None, admission)  # type: ignore[arg-type]
+        await handlers[0](None, gone)
+
+    async def start(handler: Any, **_: Any) -> None:
+        handlers.append(handler)
+
+    asyncio.run(scene())
+    assert closed == [True]
 
 
 def test_a_full_server_describes_itself_and_refuses_audio(recognizer: Recognizer):
