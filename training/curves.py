@@ -38,7 +38,7 @@ def draw(work: Work, out: Path) -> None:
     below.set_ylabel("validation WER (%), live dashed")
     below.set_ylim(0, 105)
     below.set_xlabel("hours of audio trained on")
-    below.legend(fontsize=8)
+    below.legend(fontsize=8, ncol=len(corpora), loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
     for axes in (above, below):
         axes.grid(alpha=0.3)
     figure.tight_layout()
