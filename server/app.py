@@ -225,7 +225,7 @@ class _Service:
                 await self._refuse(websocket, dialect, Code.BAD_CONFIG, str(error))
                 return None
             self._access.spend(websocket)
-            with self._sessions.entered(stream):
+            with self._sessions.entered(stream, seat.places):
                 await stream.run()
         return stream
 
