@@ -88,8 +88,9 @@ class NativeStream(WebSocketStream):
 
     def told(self, event: Event) -> None:
         if isinstance(event, SessionStarted):
-            resume = UNSET if self._token is None else self._token
-            event = replace(event, resume=resume, share=UNSET if self._shared is None else self._shared.key)
+            if self._token is not None:
+                event = replace(event, resume=self._token, resume_s=self.seat.kept.grace_s)
+            event = replace(event, share=UNSET if self._shared is None else self._shared.key)
         text = to_json(event)
         if self._shared is not None:
             self._shared.publish(event, text)

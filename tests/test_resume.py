@@ -266,9 +266,7 @@ def test_at_the_end_of_the_server_nobody_is_waited_for():
         assert settles(lambda: server.sessions.count, 0)
 
 
-def test_a_client_gives_up_on_a_server_that_is_gone(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(client, "COME_BACK_S", 0.1)
-
+def test_a_client_gives_up_on_a_server_that_is_gone():
     async def scene() -> None:
         async with cutting(server, [3_000]) as url, connect(url) as stream:
             await anext(aiter(stream))
@@ -281,7 +279,7 @@ def test_a_client_gives_up_on_a_server_that_is_gone(monkeypatch: pytest.MonkeyPa
         for _ in range(100_000):
             await stream.send(AUDIO)
 
-    with serving() as server, pytest.raises(ConnectionProblem):
+    with serving(resume_grace_s=0.1) as server, pytest.raises(ConnectionProblem):
         asyncio.run(scene())
 
 
