@@ -36,7 +36,7 @@ class Seat:
     sharing: Sharing
     account: Account
     late_refusal: Callable[[], Code | None]  # why a session cannot begin after all
-    places: int  # that it takes; 0: of a client that is let in only to come back to the one it has
+    places: int  # that it takes
     _begun: bool = field(default=False, init=False)
     _bytes: int = field(default=0, init=False)  # of audio
 
@@ -89,11 +89,10 @@ class Admission:
         return self._closed() or self._busy(client, self.models.current.engine, sessions=1)
 
     @contextmanager
-    def seated(self, client: Client) -> Generator[Seat]:
-        """Give the client a place, and the present model, for the length of the block. Who was let in although there is
-        no place may come back to one, which only the first message says, and begin nothing.
+    def seated(self, client: Client, refused: Code | None = None) -> Generator[Seat]:
+        """Give the client a place, and the present model, for the length of the block. Who is let in although `refused`
+        gets no place: it may do what needs none, as only its first message tells, and is told so if it begins.
         """
-        refused = self._busy(client, self.models.current.engine, sessions=1)
         places = 0 if refused else 1
         with self._clients.entered(client, places) as account, self.models.used() as recognizer:
             engine = recognizer.engine

@@ -218,7 +218,7 @@ class _Service:
             await self._refuse(websocket, dialect, client)
             return None
         logs.session.set(name := secrets.token_hex(4))
-        with self._admission.seated(client) as seat:
+        with self._admission.seated(client, self._admission.refusal(client)) as seat:
             try:
                 stream = dialect(name, websocket, seat)
             except ConfigError as error:

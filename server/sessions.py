@@ -37,6 +37,11 @@ class Sessions:
         self._patience: asyncio.Timeout | None = None
 
     @property
+    def streams(self) -> int:
+        """All that are open, with a place or without."""
+        return len(self._open)
+
+    @property
     def full(self) -> bool:
         return self.count >= self.limit
 

@@ -7,8 +7,6 @@ import logging
 import signal
 import socket
 import ssl
-import sys
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
@@ -25,6 +23,7 @@ from .models import Models
 from .reload import Load, Reloader, Reread
 from .sessions import Sessions
 from .settings import ServerSettings
+from .supervised import hangup_is_a_request
 from .wyoming import listen as listen_wyoming
 
 CLOSING_S: Final = 3.0  # for the clients' half of the closing handshake
@@ -93,7 +92,7 @@ class Server(uvicorn.Server):
         if self._wyoming_socket is not None:
             self._wyoming = await listen_wyoming(self._wyoming_socket, self._admission)
         self._upkeep = [self._loop.create_task(each) for each in (self._models.watch(), give_back())]
-        if _hangup_is_a_request():
+        if hangup_is_a_request():
             self._loop.add_signal_handler(signal.SIGHUP, self._reloader.ask)
         self._on_ready()
 
@@ -125,12 +124,6 @@ class Server(uvicorn.Server):
             self.force_exit = True
             self._loop.call_soon_threadsafe(self.sessions.hurry)
         self.should_exit = True
-
-
-def _hangup_is_a_request() -> bool:
-    """Whether SIGHUP asks for another model: a terminal that is closed sends it too, and then it means the end."""
-    possible = hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread()
-    return possible and not (sys.stdin is not None and sys.stdin.isatty())
 
 
 def _not_a_refusal(record: logging.LogRecord) -> bool:

@@ -207,8 +207,8 @@ class WyomingStream(ClientStream[Packet]):
 
 
 async def listen(listener: Any, admission: Admission) -> asyncio.Server:
-    """Serve Wyoming's clients on a listening socket. A client has its place from the beginning, and more than there are
-    may describe the server; it counts, and may be refused, once it sends audio.
+    """Serve Wyoming's clients on a listening socket. A client has its place from the beginning, if there is one; else
+    it may have the server described, and is refused once it sends audio.
     """
     settings, sessions = admission.settings, admission.sessions
 
@@ -217,10 +217,10 @@ async def listen(listener: Any, admission: Admission) -> asyncio.Server:
         transport = WyomingTransport(reader, writer, settings.max_message_bytes)
         client = admission.access.stranger(writer.get_extra_info("peername")[0])
         try:
-            if not sessions.draining and sessions.count < settings.max_connections:
-                with admission.seated(client) as seat:
+            if not sessions.draining and sessions.streams < settings.max_connections:
+                with admission.seated(client, admission.refusal(client)) as seat:
                     stream = WyomingStream(name, transport, seat)
-                    with sessions.entered(stream):
+                    with sessions.entered(stream, seat.places):
                         await stream.run()
         finally:
             writer.close()

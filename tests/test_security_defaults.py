@@ -126,7 +126,7 @@ def test_what_is_told_to_others_can_not_be_guessed():
 def test_a_socket_whose_data_nobody_takes_is_closed_by_the_system():
     if sys.platform != "linux":
         pytest.skip("Linux only")
-    with sockets.listen(ServerSettings(), 0) as listener:
+    with sockets.bind(ServerSettings(), 0) as listener:
         assert listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 60_000
 
 

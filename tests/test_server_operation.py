@@ -25,7 +25,7 @@ from wire import END, dial, listen, settles, talk
 from xlsr_live.server import capacity, exporter, logs
 from xlsr_live.server.run import RunningServer, running_server
 from xlsr_live.server.settings import ServerSettings
-from xlsr_live.server.watchdog import PROBE_EVERY, Watchdog
+from xlsr_live.server.watchdog import MOST_PROBES, PROBE_EVERY, Watchdog
 from xlsr_live.streaming.engine import Engine
 from xlsr_live.streaming.events import Error, Event, Final, SessionEnded
 from xlsr_live.streaming.ladder import Level
@@ -99,6 +99,18 @@ def test_memory_of_a_gpu(monkeypatch: pytest.MonkeyPatch):
     assert found == wanted
 
 
+def test_a_gpu_that_has_failed_leaves_the_other_numbers(monkeypatch: pytest.MonkeyPatch):
+    def fail() -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setitem(exporter.sys.modules, "torch", SimpleNamespace(cuda=SimpleNamespace(mem_get_info=fail)))
+    recognizer = FakeRecognizer()
+    recognizer.info = type(recognizer.info)(device="cuda")
+    recognizer.engine.sound = False
+    with serving(recognizer) as server:
+        assert metrics(server)["xlsr_live_ready"] == 0
+
+
 def test_every_metric_of_the_dashboard_exists():
     dashboard = json.loads((DOCS / "deploy" / "grafana.json").read_text())
     with serving() as server:
@@ -128,6 +140,7 @@ def test_every_metric_is_in_the_documents():
         ({"alive": False}, ["stopped"]),
         ({"sound": False}, ["failing"]),
         ({"working_s": 31.0}, ["stalled"]),
+        ({"searching_s": 31.0}, ["stalled"]),
         ({"level": Level.FINALS}, ["overloaded"]),
         ({"level": Level.SHORT, "working_s": 29.0, "queued": 99}, []),
     ],
@@ -236,6 +249,37 @@ def test_an_encoder_that_fails_is_asked_again_and_again_until_it_answers():
     watchdog._probe.result(LIMIT)
     assert engine.sound
     engine.close()
+
+
+def test_an_encoder_that_never_answers_again_is_given_up():
+    """What a GPU does after an illegal access, until its process ends."""
+    asked: list[int] = []
+
+    def fail(batch: list[int]) -> None:
+        asked.extend(batch)
+        if len(asked) != 3 + MOST_PROBES // 2:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    model = Model(act=fail)
+    model.go.set()
+    engine = Engine(model)
+    watchdog = Watchdog(engine, stall_s=60)
+
+    def fail_and_look(probes: int) -> None:
+        for _ in range(3):
+            engine.submit(np.ones(400, np.float32), deadline=0).exception(LIMIT)
+        for _ in range(probes * PROBE_EVERY):
+            watchdog.look()
+            if watchdog._probe is not None:
+                watchdog._probe.exception(LIMIT)
+
+    fail_and_look(MOST_PROBES)  # one of them is answered
+    watchdog.look()
+    assert engine.sound
+    fail_and_look(MOST_PROBES)
+    assert engine.alive
+    fail_and_look(1)
+    assert not engine.alive
 
 
 def test_sessions_go_on_when_the_encoder_hangs(recognizer: Recognizer, clip: Callable[[str], NDArray[np.int16]]):

@@ -20,12 +20,12 @@ from wire import END, dial, settles, talk
 from xlsr_live.server.clients import Account
 from xlsr_live.server.run import RunningServer
 from xlsr_live.server.settings import ServerSettings
-from xlsr_live.server.sockets import listen, tls_context
+from xlsr_live.server.sockets import bind, tls_context
 from xlsr_live.streaming.errors import ConfigError
 
 
 def test_only_this_machine_is_listened_to():
-    with listen(ServerSettings(), 0) as listener:
+    with bind(ServerSettings(), 0) as listener:
         assert listener.getsockname()[0] == "127.0.0.1"
 
 
