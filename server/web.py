@@ -18,6 +18,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from .admission import Admission
 from .app import UPLOADS, create_app
 from .connections import limited
+from .handshakes import behind_tls
 from .memory import give_back
 from .models import Models
 from .reload import Load, Reloader, Reread
@@ -63,10 +64,11 @@ class Server(uvicorn.Server):
         self._upkeep: list[asyncio.Task[None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         logging.getLogger("uvicorn.error").addFilter(_not_a_refusal)
+        http = limited(settings, UPLOADS)
         config = uvicorn.Config(
             create_app(self._admission, self._reloader),
             loop="asyncio",
-            http=limited(settings, UPLOADS),
+            http=http if tls is None else behind_tls(http, tls),
             ws="websockets-sansio",
             lifespan="off",
             log_config=None,
@@ -75,7 +77,6 @@ class Server(uvicorn.Server):
             server_header=False,
             proxy_headers=bool(settings.trusted_proxies),
             forwarded_allow_ips=list(settings.trusted_proxies),
-            ssl_context_factory=None if tls is None else lambda config, default: tls,
             ws_max_size=settings.hard_limit_bytes,
             ws_per_message_deflate=False,  # audio does not deflate, and bombs do
             ws_ping_interval=20,

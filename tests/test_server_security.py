@@ -264,6 +264,47 @@ def test_tls_by_two_files(certificate: tuple[str, str]):
     assert context.minimum_version == ssl.TLSVersion.TLSv1_2
 
 
+def test_handshakes_are_limited_like_requests(certificate: tuple[str, str]):
+    cert, key = certificate
+    with serving(tls_cert=cert, tls_key=key, request_timeout_s=0.3) as server, connected(server) as slow:
+        assert closed(slow, b"\x16\x03\x01")
+    with serving(tls_cert=cert, tls_key=key, max_connections=10) as server:
+        first = [connected(server) for _ in range(10)]
+        with connected(server) as late:
+            assert closed(late)
+        for one in first:
+            one.close()
+        trusting = ssl.create_default_context(cafile=cert)
+        url = server.url.replace("wss", "https").replace("/v1/stream", "/healthz")
+
+        def answer() -> int | None:
+            try:
+                return httpx.get(url, verify=trusting).status_code
+            except httpx.HTTPError:
+                return None
+
+        assert settles(answer, 200)
+
+
+def test_a_request_in_one_packet_with_the_end_of_the_handshake(certificate: tuple[str, str]):
+    cert, key = certificate
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = ssl.create_default_context(cafile=cert).wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
+    with serving(tls_cert=cert, tls_key=key) as server, connected(server) as one:
+
+        def heard(call: Any) -> Any:
+            while True:
+                try:
+                    return call()
+                except ssl.SSLWantReadError:
+                    one.sendall(outgoing.read())
+                    incoming.write(one.recv(1 << 16))
+
+        heard(tls.do_handshake)
+        tls.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert heard(lambda: tls.read(1 << 16)).startswith(b"HTTP/1.1 200")
+
+
 def test_a_bad_certificate_is_one_sentence(certificate: tuple[str, str], tmp_path: Path):
     cert, key = certificate
     (tmp_path / "bad.pem").write_text("no certificate")
