@@ -64,8 +64,8 @@ def overload(
     """Offer a server several times the sessions that it may have, and watch refusals, lag and finals.
 
     First a few streams go through it one after another, with nobody beside them. Then clients come, speak in real time
-    and come again; who is refused comes back when the server says. Exit status 1 if a final is not what it was at first,
-    if a refusal does not say when to come again, or if finals lag too much.
+    and come again; who is refused comes back when the server says. Exit status 1 if finals are not what they were at
+    first, if a refusal does not say when to come again, or if finals lag too much.
     """
     with needs("bench", "this benchmark"):
         from . import crowd, crowded, tables
