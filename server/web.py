@@ -68,6 +68,7 @@ class Server(uvicorn.Server):
         config = uvicorn.Config(
             create_app(self._admission, self._reloader),
             loop="asyncio",
+            h11_max_incomplete_event_size=16 << 10,  # of a head
             http=http if tls is None else behind_tls(http, tls),
             ws="websockets-sansio",
             lifespan="off",

@@ -29,24 +29,6 @@ def test_only_this_machine_is_listened_to():
         assert listener.getsockname()[0] == "127.0.0.1"
 
 
-def test_limits_that_nobody_set():
-    """Every thing a client can make grow has a limit; a larger default is a decision, not a slip."""
-    settings = ServerSettings()
-    assert settings.max_message_bytes == 1 << 20
-    assert settings.hard_limit_bytes == 4 << 20
-    assert settings.max_session_bytes == 4 << 30
-    assert settings.max_session_s == 6 * 3600
-    assert settings.max_unread_events == 1_000
-    assert settings.max_connections == 1_000
-    assert settings.max_viewers == 500
-    assert settings.idle_timeout_s == 60
-    assert settings.request_timeout_s == 10
-    assert settings.ticket_s == 30
-    assert not settings.origins
-    assert not settings.trusted_proxies
-    assert not settings.lm_partials
-
-
 def test_nothing_is_compressed():
     async def scene(server: RunningServer) -> None:
         async with connect(server.url, compression="deflate") as websocket:
