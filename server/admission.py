@@ -81,6 +81,7 @@ class Admission:
         client = self.access.client(connection)
         if client is None:
             return Code.UNAUTHORIZED
+        # Somebody who comes back has a place already, and says so in the first message only; see `seated`.
         code = self._closed() if may_resume and self.kept.awaited else self.refusal(client)
         return client if code is None else code
 

@@ -28,7 +28,7 @@ def held_hangups() -> Generator[list[int]]:
     try:
         yield held
     finally:
-        signal.signal(signal.SIGHUP, before)
+        signal.signal(signal.SIGHUP, before or signal.SIG_DFL)
 
 
 def notify_systemd(state: str) -> None:
