@@ -35,12 +35,12 @@ from ..streaming.config import SAMPLE_BYTES, AudioFormat, SessionConfig
 from ..streaming.errors import AudioError, EventError, XlsrLiveError
 from ..streaming.events import Ack, Error, Event, SessionEnded, SessionResumed, SessionStarted, from_json
 from ..streaming.samples import finite, shaped
+from .attentive import AttentiveConnection
 from .replay import Replay
 
 VERSION: Final = 1  # of the protocol
 EVENTS_HELD: Final = 4_096  # unread events; beyond them the server has to wait
 OPEN_TIMEOUT: Final = 10.0  # seconds for the connection and the handshake
-COME_BACK_S: Final = 30.0  # as long as a server waits unless told otherwise
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0  # between attempts
 
 Dial = Callable[[], Awaitable[ClientConnection]]
@@ -72,6 +72,7 @@ class Stream:
         self._audio = audio
         self._dial = dial
         self._token: str | None = None  # for coming back
+        self._come_back_s = 0.0  # as long as the server waits
         self._seen = 0  # events
         self._replay = Replay(SAMPLE_BYTES[audio.encoding] * audio.channels)
         self._room = asyncio.Event()  # in the replay
@@ -183,12 +184,12 @@ class Stream:
                 self._replay.acknowledge(received)
                 self._room.set()
                 return False
-            case SessionStarted(resume=token):
-                self._token = token or None
+            case SessionStarted(resume=token, resume_s=seconds):
+                self._token, self._come_back_s = token or None, seconds or 0.0
                 if not token:
                     self._replay.stop()
                     self._room.set()
-                event = replace(event, resume=msgspec.UNSET)
+                event = replace(event, resume=msgspec.UNSET, resume_s=msgspec.UNSET)
             case Error():
                 self._told = event
             case _:
@@ -204,7 +205,7 @@ class Stream:
     async def _come_back(self) -> None:
         """Connect again and go on. Raises `ConnectionProblem` if that cannot be done in time."""
         loop = asyncio.get_running_loop()
-        until, pause = loop.time() + COME_BACK_S, FIRST_PAUSE_S
+        until, pause = loop.time() + self._come_back_s, FIRST_PAUSE_S
         while True:
             try:
                 return await self._resume(await self._dial())
@@ -222,7 +223,12 @@ class Stream:
         try:
             start = {"type": "start", "version": VERSION, "resume": self._token, "events": self._seen}
             await connection.send(msgspec.json.encode(start).decode())
-            event = _event(await connection.recv())
+            try:
+                async with asyncio.timeout(OPEN_TIMEOUT):
+                    event = _event(await connection.recv())
+            except TimeoutError:
+                connection.transport.abort()  # there is nobody to say goodbye to
+                raise ConnectionProblem("the server does not answer one who comes back", code="timeout") from None
             if not isinstance(event, SessionResumed):
                 code, why = (
                     (event.code, event.message) if isinstance(event, Error) else ("not_our_protocol", str(event))
@@ -272,9 +278,8 @@ async def connect(
                 open_timeout=OPEN_TIMEOUT,
                 max_queue=EVENTS_HELD,
                 compression=None,  # audio does not deflate
-                # No deadline for the answer to a ping: it queues behind audio that the server has not taken yet, and a
-                # file sent faster than it can be recognized must not break its own connection.
-                ping_timeout=None,
+                create_connection=AttentiveConnection,
+                ping_timeout=None,  # see there
             )
         except (OSError, InvalidHandshake, InvalidURI, ConnectionClosed) as error:
             raise _problem(url, error) from error

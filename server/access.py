@@ -59,20 +59,36 @@ class Access:
     def origin_allowed(self, headers: Headers) -> bool:
         """Whether the page behind a connection may use this server. Browsers ask for no permission before they open a
         websocket across origins, so the server must look; programs send no `Origin`.
+
+        A page that was loaded from the very name that it connects to is the server's own only where the name says
+        something: anybody can let a name of theirs lead to any address (DNS rebinding), but gets no certificate of ours
+        with it, no token, and no way through our proxy.
         """
         origin = headers.get("origin")
         if origin is None or origin in self._settings.origins:
             return True
         try:
             page = urlsplit(origin)
-            return is_loopback(page.hostname or "") or (bool(page.netloc) and page.netloc == headers.get("host"))
         except ValueError:
             return False
+        host = page.hostname or ""
+        settings = self._settings
+        names_count = settings.tls_cert is not None or self.tokens.required or bool(settings.trusted_proxies)
+        own = bool(page.netloc) and page.netloc == headers.get("host") and (names_count or _is_address(host))
+        return own or is_loopback(host)
 
 
 def subprotocol(websocket: HTTPConnection, known: Collection[str] = ()) -> str | None:
     """What to agree on, of `known` and our own: browsers hang up if none of those that they offer is taken."""
     return next((each for each in _offered(websocket) if each == SUBPROTOCOL or each in known), None)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def network(address: str) -> str:

@@ -40,6 +40,7 @@ class Seat:
     sharing: Sharing
     account: Account
     late_refusal: Callable[[], Code | None]  # why a session cannot begin after all
+    places: int  # that it takes
     _begun: bool = field(default=False, init=False)
     _bytes: int = field(default=0, init=False)  # of audio
 
@@ -85,7 +86,7 @@ class Admission:
         client = self.access.client(connection)
         if client is None:
             return Code.UNAUTHORIZED
-        # Somebody who comes back has a place already, and says so in the first message only.
+        # Somebody who comes back has a place already, and says so in the first message only; see `seated`.
         code = self._closed() if may_resume and self.kept.awaited else self.refusal(client)
         return client if code is None else code
 
@@ -115,15 +116,18 @@ class Admission:
             self._uploads -= 1
 
     @contextmanager
-    def seated(self, client: Client) -> Generator[Seat]:
-        """Give the client a place, and the present model, for the length of the block."""
-        with self._clients.entered(client) as account, self.models.used() as recognizer:
+    def seated(self, client: Client, refused: Code | None = None) -> Generator[Seat]:
+        """Give the client a place, and the present model, for the length of the block. Who is let in although `refused`
+        gets no place: it may do what needs none, as only its first message tells, and is told so if it begins.
+        """
+        places = 0 if refused else 1
+        with self._clients.entered(client, places) as account, self.models.used() as recognizer:
             engine = recognizer.engine
 
             def late_refusal() -> Code | None:  # a server that stops hears what is on its way
-                return _failed(engine) or self._busy(client, engine, sessions=0)
+                return _failed(engine) or refused or self._busy(client, engine, sessions=0)
 
-            yield Seat(recognizer, self.settings, self.stats, self.kept, self.sharing, account, late_refusal)
+            yield Seat(recognizer, self.settings, self.stats, self.kept, self.sharing, account, late_refusal, places)
 
     def _closed(self) -> Code | None:
         """Why no session is served now."""

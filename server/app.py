@@ -218,14 +218,14 @@ class _Service:
             await self._refuse(websocket, dialect, client)
             return None
         logs.session.set(name := secrets.token_hex(4))
-        with self._admission.seated(client) as seat:
+        with self._admission.seated(client, self._admission.refusal(client)) as seat:
             try:
                 stream = dialect(name, websocket, seat)
             except ConfigError as error:
                 await self._refuse(websocket, dialect, Code.BAD_CONFIG, str(error))
                 return None
             self._access.spend(websocket)
-            with self._sessions.entered(stream):
+            with self._sessions.entered(stream, seat.places):
                 await stream.run()
         return stream
 

@@ -11,8 +11,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import platform
 import sys
 import time
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Final
@@ -60,7 +62,7 @@ def capacity(recognizer: Recognizer, folder: Path | None = None, *, remember: bo
 def measure(recognizer: Recognizer, *, audio_s: float = AUDIO_S, rounds: int = ROUNDS) -> int:
     """The same, measured now. Must not be called in a running event loop."""
     gpu = recognizer.info.device.startswith("cuda")
-    streams, cores = (GPU_STREAMS, 1) if gpu else (STREAMS, sys.modules["torch"].get_num_threads())
+    streams, cores = (GPU_STREAMS, 1.0) if gpu else (STREAMS, min(_threads(), processors()))
     clock = time.perf_counter if gpu else time.process_time
     noise = np.random.default_rng(0).normal(0, 0.1, round(audio_s * 16_000)).astype(np.float32)
     took: list[float] = []
@@ -89,6 +91,25 @@ async def _round(recognizer: Recognizer, samples: NDArray[np.float32], streams: 
     await asyncio.gather(*(one() for _ in range(streams)))
 
 
+def processors(cgroup: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> float:
+    """How many processors' time this process may have: those it may run on, less if a container or a service's
+    `CPUQuota` gives it a share (Linux, cgroup v2).
+    """
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    found = [float(available)]
+    try:
+        own = next(line for line in cgroup.read_text().splitlines() if line.startswith("0::")).removeprefix("0::/")
+    except (OSError, StopIteration):
+        return found[0]
+    for folder in (root / own, *(root / own).parents):
+        with suppress(OSError, ValueError):  # "max 100000": no limit
+            quota, period = (folder / "cpu.max").read_text().split()
+            found.append(int(quota) / int(period))
+        if folder == root:
+            break
+    return min(found)
+
+
 def cache_folder() -> Path:
     """Where this user's programs keep what they could make again."""
     if sys.platform == "win32":
@@ -101,12 +122,26 @@ def cache_folder() -> Path:
 
 
 def _name(recognizer: Recognizer) -> str:
-    info = recognizer.info
-    device = info.device
-    if device.startswith("cuda"):
+    """All that the number depends on."""
+    info, lm = recognizer.info, recognizer.assets.language_model
+    if info.device.startswith("cuda"):
         device = sys.modules["torch"].cuda.get_device_name()
-    parts = version("xlsr-live"), info.name, info.parameters, device, info.dtype, f"{os.cpu_count()} cores"
+    else:
+        device = f"{_processor()} x {processors():g}, {_threads()} threads"
+    parts = version("xlsr-live"), info.name, info.parameters, device, info.dtype, f"{lm.words if lm else 0} words"
     return ", ".join(map(str, parts))
+
+
+def _threads() -> int:
+    return sys.modules["torch"].get_num_threads()
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
 
 
 def _read(file: Path) -> dict[str, Measured]:

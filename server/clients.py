@@ -51,16 +51,16 @@ class Clients:
         return account is not None and 0 < client.max_sessions < account.sessions + more
 
     @contextmanager
-    def entered(self, client: Client) -> Generator[Account]:
-        """Count a session of the client for the length of the block."""
+    def entered(self, client: Client, sessions: int = 1) -> Generator[Account]:
+        """Count so many sessions of the client for the length of the block."""
         self._forget()
         account = self._accounts.setdefault(client.name, Account(client, self._clock()))
         account.client = client  # its limits may have changed
-        account.sessions += 1
+        account.sessions += sessions
         try:
             yield account
         finally:
-            account.sessions -= 1
+            account.sessions -= sessions
 
     def _forget(self) -> None:
         if len(self._accounts) >= MANY:

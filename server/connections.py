@@ -15,13 +15,13 @@ from .settings import ServerSettings
 LEAST_UPLOAD_RATE: Final = 125_000  # bytes/s
 
 
-def limited(settings: ServerSettings, uploads: Collection[str]) -> type[H11Protocol]:
+def limited(settings: ServerSettings, uploads: Collection[str]) -> type[Impatient]:
     """uvicorn's HTTP, with two limits of its own: beyond so many connections a new one is closed at once, and a whole
     request, head and body, must be there within that time (at the paths `uploads` the body may take longer, as long as
     the largest at `LEAST_UPLOAD_RATE`). Else clients that send a byte now and then would hold connections for ever.
     """
 
-    class Limited(_Impatient):
+    class Limited(Impatient):
         most = settings.max_connections
         patience = settings.request_timeout_s
         upload_patience = patience + settings.max_upload_bytes / LEAST_UPLOAD_RATE
@@ -30,7 +30,9 @@ def limited(settings: ServerSettings, uploads: Collection[str]) -> type[H11Proto
     return Limited
 
 
-class _Impatient(H11Protocol):
+class Impatient(H11Protocol):
+    """See `limited`."""
+
     most: ClassVar[int]
     patience: ClassVar[float]  # seconds
     upload_patience: ClassVar[float]

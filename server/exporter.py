@@ -96,7 +96,10 @@ class Exporter(Collector):
     def _device(self) -> Iterator[Metric]:
         if self._models.current.info.device.startswith("cuda"):
             cuda: Any = sys.modules["torch"].cuda
-            free, total = cuda.mem_get_info()
+            try:
+                free, total = cuda.mem_get_info()
+            except RuntimeError:  # as every call once the device has failed: the other numbers are wanted then
+                return
             memory = {"allocated": cuda.memory_allocated(), "reserved": cuda.memory_reserved()}
             memory |= {"free": free, "total": total}
             values = {(kind,): value for kind, value in memory.items()}

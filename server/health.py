@@ -12,7 +12,7 @@ def troubles(engine: Engine, sessions: Sessions, settings: ServerSettings) -> li
     """Reasons not to send anybody here; none if all is well."""
     reasons = {
         "stopped": not engine.alive,
-        "stalled": engine.working_s > settings.stall_s / 2,
+        "stalled": max(engine.working_s, engine.searching_s) > settings.stall_s / 2,
         "failing": not engine.sound,
         "overloaded": engine.level >= Level.FINALS,
         "draining": sessions.draining,

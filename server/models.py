@@ -6,9 +6,12 @@ import asyncio
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Final
 
 from ..streaming.recognizer import Recognizer
 from .watchdog import EVERY_S, Watchdog
+
+CLOSING_S: Final = 5.0
 
 
 @dataclass(eq=False)
@@ -61,10 +64,10 @@ class Models:
             await asyncio.sleep(EVERY_S)
 
     def close(self) -> None:
-        """Close all that are ours; waits for what they are at."""
+        """Close all that are ours; waits a little for what they are at, unless they are given up."""
         for one in self._loaded:
             if one.ours:
-                one.recognizer.close(timeout=self._stall_s)
+                one.recognizer.close(timeout=CLOSING_S if one.recognizer.engine.alive else 0.0)
 
     def _clean(self) -> None:
         for one in [one for one in self._loaded[:-1] if not one.users]:

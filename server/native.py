@@ -29,6 +29,7 @@ class NativeStream(WebSocketStream):
 
     def __init__(self, name: str, websocket: WebSocket, seat: Seat) -> None:
         super().__init__(name, websocket, seat)
+        self.idle_timeout_s = min(seat.settings.request_timeout_s, self.idle_timeout_s)  # for the first message
         self.resume: Start | None = None  # what the client said, if it wants to go on with another session
         self._token: str | None = None  # for coming back
         self._shared: Shared | None = None
@@ -41,6 +42,7 @@ class NativeStream(WebSocketStream):
 
     async def converse(self) -> None:
         message = await self._message()
+        self.idle_timeout_s = self.settings.idle_timeout_s
         start = message if isinstance(message, Start) else Start()
         if start.resume is not None:
             self.resume, self.handed_over = start, True
@@ -86,8 +88,9 @@ class NativeStream(WebSocketStream):
 
     def told(self, event: Event) -> None:
         if isinstance(event, SessionStarted):
-            resume = UNSET if self._token is None else self._token
-            event = replace(event, resume=resume, share=UNSET if self._shared is None else self._shared.key)
+            if self._token is not None:
+                event = replace(event, resume=self._token, resume_s=self.seat.kept.grace_s)
+            event = replace(event, share=UNSET if self._shared is None else self._shared.key)
         text = to_json(event)
         if self._shared is not None:
             self._shared.publish(event, text)
@@ -100,7 +103,6 @@ class NativeStream(WebSocketStream):
 
     @property
     def away(self) -> bool:
-        """Whether the client's connection has broken, and it may come back."""
         return self._link.away
 
     @property
@@ -115,6 +117,8 @@ class NativeStream(WebSocketStream):
     def come_back(self, websocket: WebSocket, events: int) -> asyncio.Future[None] | None:
         """See `Link.attach`."""
         served = self._link.attach(websocket, events, self.name)
+        if self._waiting is not None:
+            self._waiting = asyncio.get_running_loop().time()
         self.outbox.wake()
         return served
 

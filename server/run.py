@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import threading
 from collections.abc import Generator
 from concurrent.futures import Future
@@ -23,7 +24,8 @@ from .models import Models
 from .reload import Load, Reread
 from .sessions import Sessions
 from .settings import ServerSettings
-from .sockets import address, listening, page_address, tls_context
+from .sockets import address, listen, listening, page_address, tls_context
+from .supervised import held_hangups, notify_systemd
 from .tokens import load_tokens
 from .web import Server
 
@@ -54,10 +56,13 @@ def serve(settings: ServerSettings, load: Load, reread: Reread | None = None) ->
     """
     set_up(settings)
     reread = reread or partial(replace, settings)
-    with listening(settings) as (settings, listeners):
+    with held_hangups() as hung_up, listening(settings) as (settings, listeners):
         tls = tls_context(settings)
-        if not load_tokens(settings).required and not settings.loopback:
-            logger.warning("listening on %s without a token: anyone who can reach it can use it", settings.host)
+        if not settings.loopback:  # critical: said at every level of the log
+            if not load_tokens(settings).required:
+                logger.critical("listening on %s without a token: anyone who can reach it can use it", settings.host)
+            elif settings.wyoming_port is not None:
+                logger.critical("Wyoming's port asks for no token: anyone who can reach %s can use it", settings.host)
 
         def load_and_settle(settings: ServerSettings) -> Recognizer:
             recognizer = load(settings)
@@ -73,7 +78,12 @@ def serve(settings: ServerSettings, load: Load, reread: Reread | None = None) ->
             def ready() -> None:
                 runs = f"{url} (model {info.name} on {info.device}, {info.dtype})"
                 print(f"xlsr-live is ready: {runs}; in a browser: {page_address(settings)}", flush=True)
+                notify_systemd("READY=1")
+                if hung_up:  # while the model was loaded: the settings may be others now
+                    signal.raise_signal(signal.SIGHUP)
 
+            for listener in listeners.values():
+                listen(settings, listener)
             wyoming = listeners.pop("wyoming_port", None)
             server = Server(
                 models,

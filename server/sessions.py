@@ -29,6 +29,7 @@ class Sessions:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
+        self.count = 0  # places taken
         self.draining = False
         self.empty = asyncio.Event()
         self.empty.set()
@@ -36,22 +37,25 @@ class Sessions:
         self._patience: asyncio.Timeout | None = None
 
     @property
-    def count(self) -> int:
+    def streams(self) -> int:
+        """All that are open, with a place or without."""
         return len(self._open)
 
     @property
     def full(self) -> bool:
-        return len(self._open) >= self.limit
+        return self.count >= self.limit
 
     @contextmanager
-    def entered(self, stream: Stream) -> Generator[None]:
-        """Count `stream` as open for the length of the block."""
+    def entered(self, stream: Stream, places: int = 1) -> Generator[None]:
+        """Have `stream` open for the length of the block. It takes so many places."""
         self._open[stream.name] = stream
+        self.count += places
         self.empty.clear()
         try:
             yield
         finally:
             del self._open[stream.name]
+            self.count -= places
             if not self._open:
                 self.empty.set()
 

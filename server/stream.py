@@ -101,6 +101,11 @@ class ClientStream(ABC, Generic[Received]):
     def left(self) -> None:
         """The client has gone, or all has been said."""
 
+    @property
+    def away(self) -> bool:
+        """Whether the client cannot be heard now, and may come back."""
+        return False
+
     # ── what a dialect can do ──
 
     async def next(self) -> Received:
@@ -263,11 +268,15 @@ class ClientStream(ABC, Generic[Received]):
 
     async def _watch(self) -> None:
         """Stop the input of a client that has fallen silent: one look now and then, not a timeout for every message."""
-        limit, clock = self.idle_timeout_s, asyncio.get_running_loop().time
-        while (left := limit if self._waiting is None else self._waiting + limit - clock()) > 0:  # noqa: ASYNC110
+        while (left := self._patience()) > 0:  # noqa: ASYNC110
             await asyncio.sleep(left)
         self._idle = not self._stopping
         self._stop_input()
+
+    def _patience(self) -> float:
+        """For how long the client may go on saying nothing, in seconds."""
+        waiting = None if self.away else self._waiting
+        return self.idle_timeout_s - (0.0 if waiting is None else asyncio.get_running_loop().time() - waiting)
 
     def _stop_input(self) -> None:
         if self._input is not None and not self._input.expired():

@@ -7,8 +7,6 @@ import logging
 import signal
 import socket
 import ssl
-import sys
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
@@ -20,11 +18,13 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from .admission import Admission
 from .app import UPLOADS, create_app
 from .connections import limited
+from .handshakes import behind_tls
 from .memory import give_back
 from .models import Models
 from .reload import Load, Reloader, Reread
 from .sessions import Sessions
 from .settings import ServerSettings
+from .supervised import hangup_is_a_request
 from .wyoming import listen as listen_wyoming
 
 CLOSING_S: Final = 3.0  # for the clients' half of the closing handshake
@@ -64,10 +64,12 @@ class Server(uvicorn.Server):
         self._upkeep: list[asyncio.Task[None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         logging.getLogger("uvicorn.error").addFilter(_not_a_refusal)
+        http = limited(settings, UPLOADS)
         config = uvicorn.Config(
             create_app(self._admission, self._reloader),
             loop="asyncio",
-            http=limited(settings, UPLOADS),
+            h11_max_incomplete_event_size=16 << 10,  # of a head
+            http=http if tls is None else behind_tls(http, tls),
             ws="websockets-sansio",
             lifespan="off",
             log_config=None,
@@ -76,7 +78,6 @@ class Server(uvicorn.Server):
             server_header=False,
             proxy_headers=bool(settings.trusted_proxies),
             forwarded_allow_ips=list(settings.trusted_proxies),
-            ssl_context_factory=None if tls is None else lambda config, default: tls,
             ws_max_size=settings.hard_limit_bytes,
             ws_per_message_deflate=False,  # audio does not deflate, and bombs do
             ws_ping_interval=20,
@@ -93,7 +94,7 @@ class Server(uvicorn.Server):
         if self._wyoming_socket is not None:
             self._wyoming = await listen_wyoming(self._wyoming_socket, self._admission)
         self._upkeep = [self._loop.create_task(each) for each in (self._models.watch(), give_back())]
-        if _hangup_is_a_request():
+        if hangup_is_a_request():
             self._loop.add_signal_handler(signal.SIGHUP, self._reloader.ask)
         self._on_ready()
 
@@ -125,12 +126,6 @@ class Server(uvicorn.Server):
             self.force_exit = True
             self._loop.call_soon_threadsafe(self.sessions.hurry)
         self.should_exit = True
-
-
-def _hangup_is_a_request() -> bool:
-    """Whether SIGHUP asks for another model: a terminal that is closed sends it too, and then it means the end."""
-    possible = hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread()
-    return possible and not (sys.stdin is not None and sys.stdin.isatty())
 
 
 def _not_a_refusal(record: logging.LogRecord) -> bool:

@@ -208,7 +208,7 @@ class WyomingStream(ClientStream[Packet]):
 
 async def listen(listener: Any, admission: Admission) -> asyncio.Server:
     """Serve Wyoming's clients on a listening socket. A client has its place from its first moment, as that of a
-    websocket has; beyond the limit it may still ask for a description, and is refused once it sends audio.
+    websocket has, if there is one; else it may have the server described, and is refused once it sends audio.
     """
     settings, sessions = admission.settings, admission.sessions
 
@@ -217,10 +217,11 @@ async def listen(listener: Any, admission: Admission) -> asyncio.Server:
         transport = WyomingTransport(reader, writer, settings.max_message_bytes)
         peer = writer.get_extra_info("peername")  # None: it has left already
         try:
-            if peer is not None and not sessions.draining and sessions.count < settings.max_connections:
-                with admission.seated(admission.access.stranger(peer[0])) as seat:
+            if peer is not None and not sessions.draining and sessions.streams < settings.max_connections:
+                client = admission.access.stranger(peer[0])
+                with admission.seated(client, admission.refusal(client)) as seat:
                     stream = WyomingStream(name, transport, seat)
-                    with sessions.entered(stream):
+                    with sessions.entered(stream, seat.places):
                         await stream.run()
         finally:
             writer.close()

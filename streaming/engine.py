@@ -88,6 +88,7 @@ class Engine:
         self._lanes = Lanes()
         self._batch: list[Job] = []  # in the worker's hands, not answered yet
         self._begun: float | None = None  # when it last called the encoder, while it is there
+        self._searching: float | None = None  # since when the present search is under way
         self._turn = 0  # of the worker; another has been replaced
         self._hung: dict[int, set[int]] = {}  # by turn: memories that a replaced worker may still write to
         self._failed = 0  # requests in a row
@@ -113,6 +114,12 @@ class Engine:
         """How long the encoder has been at its present call, in seconds; 0 while it has none."""
         begun = self._begun
         return 0.0 if begun is None else self._clock() - begun
+
+    @property
+    def searching_s(self) -> float:
+        """The same of the present search."""
+        since = self._searching
+        return 0.0 if since is None else self._clock() - since
 
     @property
     def queued(self) -> int:
@@ -180,7 +187,11 @@ class Engine:
         def search() -> T | None:
             if not wanted():
                 return None
-            found = run()
+            self._searching = self._clock()
+            try:
+                found = run()
+            finally:
+                self._searching = None
             now = self._clock()
             self.counters.searches += 1
             self.counters.late_searches += now > deadline

@@ -69,6 +69,7 @@ class SessionStarted(_Said, frozen=True, tag="session_started", kw_only=True):
     mode: str
     version: int = 1  # of the protocol
     resume: str | msgspec.UnsetType = msgspec.UNSET  # what lets a client come back to a server's session
+    resume_s: float | msgspec.UnsetType = msgspec.UNSET  # how long the server waits for one who is away
     share: str | msgspec.UnsetType = msgspec.UNSET  # what lets others watch a server's session, if that was asked for
     lag_ms: float = 0.0
     level: int = 0

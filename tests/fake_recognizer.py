@@ -31,6 +31,7 @@ class FakeEngine:
     queued: int = 0
     level: Level = Level.NORMAL
     working_s: float = 0.0
+    searching_s: float = 0.0
     counters: EngineCounters = field(default_factory=EngineCounters)
 
     def rescue(self, patience_s: float) -> bool:

@@ -15,13 +15,24 @@ import pytest
 from numpy.typing import NDArray
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
+from xlsr_live.client import attentive, websocket
 from xlsr_live.client.websocket import ConnectionProblem, connect, encode, start_message
 from xlsr_live.server.run import RunningServer, running_server
 from xlsr_live.server.settings import ServerSettings
 from xlsr_live.streaming.audio import AudioDecoder
 from xlsr_live.streaming.config import AudioFormat, SessionConfig
 from xlsr_live.streaming.errors import AudioError
-from xlsr_live.streaming.events import Command, Error, Event, Final, Rejected, SessionEnded, SessionStarted, to_json
+from xlsr_live.streaming.events import (
+    Command,
+    Error,
+    Event,
+    Final,
+    Rejected,
+    SessionEnded,
+    SessionResumed,
+    SessionStarted,
+    to_json,
+)
 from xlsr_live.streaming.recognizer import Recognizer
 
 CLIPS = Path(__file__).parent / "clips"
@@ -312,6 +323,62 @@ def test_an_array_that_a_session_here_refuses_is_not_sent_either(audio: AudioFor
 def test_arrays_are_not_sent_as_g711():
     with pytest.raises(AudioError, match="not as mulaw; send bytes"):
         received(AudioFormat(encoding="mulaw"), np.zeros(4, np.float32))
+
+
+STARTED = to_json(SessionStarted(session="s", model="m", mode="window", resume="token", resume_s=0.2))
+ENDED = to_json(SessionEnded(audio_s=0.0, utterances=0))
+
+
+def test_a_server_that_lets_the_client_back_in_and_says_nothing(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(websocket, "OPEN_TIMEOUT", 0.2)
+
+    async def handler(connection: ServerConnection) -> None:
+        if "resume" in str(await connection.recv()):
+            await connection.wait_closed()
+        await connection.send(STARTED)
+        await asyncio.sleep(0.1)
+        connection.transport.abort()
+
+    assert against(handler)[1].code == "timeout"
+
+
+def test_a_network_that_is_gone_without_a_word(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(attentive, "SILENT_S", 0.3)
+
+    async def handler(connection: ServerConnection) -> None:
+        if "resume" in str(await connection.recv()):
+            await connection.send(to_json(SessionResumed(session="s", received=0, event=1)))
+            await connection.send(ENDED)
+        else:
+            await connection.send(STARTED)
+        await connection.wait_closed()
+
+    async def run() -> int:
+        async with bad_server(handler) as url, connect(url) as stream:
+            async for _ in stream:
+                pass
+            return stream.resumed
+
+    assert asyncio.run(run()) == 1
+
+
+def test_who_does_not_listen_does_not_take_the_silence_for_the_servers(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(attentive, "SILENT_S", 0.3)
+    monkeypatch.setattr(websocket, "EVENTS_HELD", 4)
+
+    async def handler(connection: ServerConnection) -> None:
+        await connection.recv()
+        for _ in range(20):
+            await connection.send(STARTED)
+        await connection.send(ENDED)
+        await connection.wait_closed()
+
+    async def run() -> tuple[int, int]:
+        async with bad_server(handler) as url, connect(url) as stream:
+            await asyncio.sleep(0.8)
+            return len([event async for event in stream]), stream.resumed
+
+    assert asyncio.run(run()) == (21, 0)
 
 
 def test_only_settings_that_were_changed_are_sent():

@@ -76,6 +76,18 @@ def test_those_who_wait_for_a_worker_that_hangs_are_told_and_the_others_are_serv
     engine.close()
 
 
+def test_how_long_a_search_has_taken(model: Hanging, clock: Clock):
+    engine, begun, go = Engine(model, clock=clock), threading.Event(), threading.Event()
+    found = engine.search(lambda: (begun.set(), go.wait(LIMIT)), deadline=0)
+    assert begun.wait(LIMIT)
+    clock.now = 10.0
+    assert engine.searching_s == 10.0
+    go.set()
+    found.result(LIMIT)
+    assert engine.searching_s == 0.0
+    engine.close()
+
+
 def test_it_is_unsound_until_something_is_answered(model: Hanging, clock: Clock):
     engine = Engine(model, clock=clock)
     assert engine.sound

@@ -262,6 +262,42 @@ def test_a_full_server_lets_in_who_comes_back_and_nobody_else():
         asyncio.run(scene(server))
 
 
+def test_who_might_come_back_and_does_not_say_so_takes_no_place():
+    """While a client is away others are let in who may be it: their first message says so, or they have nothing."""
+
+    async def scene(server: RunningServer) -> list[list[str]]:
+        websocket, started = await begun(server, AUDIO)
+        websocket.transport.abort()
+        silent: list[ClientConnection] = []
+        while len(silent) < 5:
+            try:
+                silent.append(await dial(server.url))
+            except InvalidStatus:  # the server has not seen yet that the connection is gone
+                await asyncio.sleep(0.01)
+        answer = await asyncio.to_thread(get, server, "/readyz")
+        assert (answer.status_code, answer.json()["sessions"]) == (200, 1)
+        await silent[0].send(AUDIO)
+        heard = [codes(await listen(one)) for one in silent]
+        assert [event.text for event in await come_back(server, started.resume) if isinstance(event, Final)] == ["3200"]
+        return heard
+
+    with serving(max_sessions=3, max_client_sessions=1, request_timeout_s=0.5) as server:
+        assert asyncio.run(scene(server)) == [["client_full"]] + 4 * [["idle_timeout"]]
+
+
+def test_while_the_client_is_away_nobody_waits_for_its_messages():
+    async def scene(server: RunningServer) -> list[Event]:
+        websocket, started = await begun(server, AUDIO)
+        websocket.transport.abort()
+        await asyncio.sleep(1.5)
+        return await come_back(server, started.resume)
+
+    with serving(idle_timeout_s=1, resume_grace_s=20) as server:
+        back = asyncio.run(scene(server))
+    assert not codes(back)
+    assert [event.text for event in back if isinstance(event, Final)] == ["3200"]
+
+
 def test_at_the_end_of_the_server_nobody_is_waited_for():
     async def scene(server: RunningServer) -> None:
         websocket, _ = await begun(server, AUDIO)
@@ -274,9 +310,7 @@ def test_at_the_end_of_the_server_nobody_is_waited_for():
         assert settles(lambda: server.sessions.count, 0)
 
 
-def test_a_client_gives_up_on_a_server_that_is_gone(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(client, "COME_BACK_S", 0.1)
-
+def test_a_client_gives_up_on_a_server_that_is_gone():
     async def scene() -> None:
         async with cutting(server, [3_000]) as url, connect(url) as stream:
             await anext(aiter(stream))
@@ -289,7 +323,7 @@ def test_a_client_gives_up_on_a_server_that_is_gone(monkeypatch: pytest.MonkeyPa
         for _ in range(100_000):
             await stream.send(AUDIO)
 
-    with serving() as server, pytest.raises(ConnectionProblem):
+    with serving(resume_grace_s=0.1) as server, pytest.raises(ConnectionProblem):
         asyncio.run(scene())
 
 

@@ -241,7 +241,26 @@ def test_the_tokens_of_other_services(headers: dict[str, str], allowed: bool):
 )
 def test_origin(origin: str | None, allowed: bool):
     headers = Headers({"host": "speech.example:8765"} | ({} if origin is None else {"origin": origin}))
-    assert Access(ServerSettings(origins=("https://captions.example",))).origin_allowed(headers) is allowed
+    settings = ServerSettings(origins=("https://captions.example",), trusted_proxies=("10.0.0.1",))
+    assert Access(settings).origin_allowed(headers) is allowed
+
+
+@pytest.mark.parametrize(
+    ("settings", "allowed"),
+    [
+        ({}, False),
+        ({"host": "0.0.0.0"}, False),
+        ({"token": "s3cret"}, True),  # which the page does not have
+        ({"trusted_proxies": ("127.0.0.1",)}, True),  # which hands on what is meant for us
+        ({"tls_cert": "cert.pem", "tls_key": "key.pem"}, True),  # which is of another name
+        ({"origins": ("http://evil.example:8765",)}, True),
+    ],
+)
+def test_a_name_that_anybody_may_let_lead_here_makes_no_page_the_servers_own(settings: dict[str, Any], allowed: bool):
+    headers = Headers({"host": "evil.example:8765", "origin": "http://evil.example:8765"})
+    assert Access(ServerSettings(**settings)).origin_allowed(headers) is allowed
+    address = Headers({"host": "192.168.1.2:8765", "origin": "http://192.168.1.2:8765"})
+    assert Access(ServerSettings(**settings)).origin_allowed(address)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from wire import END, dial, listen, settles, talk
 from xlsr_live.server import capacity, exporter, logs
 from xlsr_live.server.run import RunningServer, running_server
 from xlsr_live.server.settings import ServerSettings
-from xlsr_live.server.watchdog import PROBE_EVERY, Watchdog
+from xlsr_live.server.watchdog import MOST_PROBES, PROBE_EVERY, Watchdog
 from xlsr_live.streaming.engine import Engine
 from xlsr_live.streaming.events import Error, Event, Final, SessionEnded
 from xlsr_live.streaming.ladder import Level
@@ -99,6 +99,18 @@ def test_memory_of_a_gpu(monkeypatch: pytest.MonkeyPatch):
     assert found == wanted
 
 
+def test_a_gpu_that_has_failed_leaves_the_other_numbers(monkeypatch: pytest.MonkeyPatch):
+    def fail() -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setitem(exporter.sys.modules, "torch", SimpleNamespace(cuda=SimpleNamespace(mem_get_info=fail)))
+    recognizer = FakeRecognizer()
+    recognizer.info = type(recognizer.info)(device="cuda")
+    recognizer.engine.sound = False
+    with serving(recognizer) as server:
+        assert metrics(server)["xlsr_live_ready"] == 0
+
+
 def test_every_metric_of_the_dashboard_exists():
     dashboard = json.loads((DOCS / "deploy" / "grafana.json").read_text())
     with serving() as server:
@@ -128,6 +140,7 @@ def test_every_metric_is_in_the_documents():
         ({"alive": False}, ["stopped"]),
         ({"sound": False}, ["failing"]),
         ({"working_s": 31.0}, ["stalled"]),
+        ({"searching_s": 31.0}, ["stalled"]),
         ({"level": Level.FINALS}, ["overloaded"]),
         ({"level": Level.SHORT, "working_s": 29.0, "queued": 99}, []),
     ],
@@ -236,6 +249,37 @@ def test_an_encoder_that_fails_is_asked_again_and_again_until_it_answers():
     watchdog._probe.result(LIMIT)
     assert engine.sound
     engine.close()
+
+
+def test_an_encoder_that_never_answers_again_is_given_up():
+    """What a GPU does after an illegal access, until its process ends."""
+    asked: list[int] = []
+
+    def fail(batch: list[int]) -> None:
+        asked.extend(batch)
+        if len(asked) != 3 + MOST_PROBES // 2:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    model = Model(act=fail)
+    model.go.set()
+    engine = Engine(model)
+    watchdog = Watchdog(engine, stall_s=60)
+
+    def fail_and_look(probes: int) -> None:
+        for _ in range(3):
+            engine.submit(np.ones(400, np.float32), deadline=0).exception(LIMIT)
+        for _ in range(probes * PROBE_EVERY):
+            watchdog.look()
+            if watchdog._probe is not None:
+                watchdog._probe.exception(LIMIT)
+
+    fail_and_look(MOST_PROBES)  # one of them is answered
+    watchdog.look()
+    assert engine.sound
+    fail_and_look(MOST_PROBES)
+    assert engine.alive
+    fail_and_look(1)
+    assert not engine.alive
 
 
 def test_sessions_go_on_when_the_encoder_hangs(recognizer: Recognizer, clip: Callable[[str], NDArray[np.int16]]):
@@ -360,6 +404,7 @@ def test_the_capacity_is_measured_once_for_each_model(
             **{**{f: getattr(recognizer.info, f) for f in recognizer.info.__struct_fields__}, "name": "other"}
         ),
         engine=recognizer.engine,
+        assets=recognizer.assets,
     )
     assert capacity.capacity(other, tmp_path) == 20
     assert capacity.capacity(recognizer, tmp_path) == 10
@@ -370,6 +415,55 @@ def test_the_capacity_is_measured_once_for_each_model(
     blocked = tmp_path / "file"
     blocked.write_text("")
     assert capacity.capacity(recognizer, blocked) == 50  # nowhere to remember it: measured all the same
+
+
+def test_the_capacity_is_measured_again_for_whatever_it_depends_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recognizer: Recognizer
+):
+    measured: list[int] = []
+    monkeypatch.setattr(capacity, "measure", lambda one: measured.append(0) or len(measured))
+    assert capacity.capacity(recognizer, tmp_path) == 1
+    for number, (name, value) in enumerate({"_threads": 99, "processors": 0.5, "_processor": "abacus"}.items(), 2):
+        monkeypatch.setattr(capacity, name, lambda value=value: value)
+        assert capacity.capacity(recognizer, tmp_path) == number
+    searching: Any = SimpleNamespace(
+        info=recognizer.info, engine=recognizer.engine, assets=SimpleNamespace(language_model=SimpleNamespace(words=9))
+    )
+    assert capacity.capacity(searching, tmp_path) == 5
+
+
+def test_threads_beyond_the_processors_carry_nobody(monkeypatch: pytest.MonkeyPatch, recognizer: Recognizer):
+    async def round_(*_: object) -> None:
+        pass
+
+    seconds = iter(range(100))
+    monkeypatch.setattr(capacity, "_round", round_)
+    monkeypatch.setattr(capacity, "_threads", lambda: 64)
+    monkeypatch.setattr(capacity, "processors", lambda: 2.5)
+    monkeypatch.setattr(capacity.time, "process_time", lambda: next(seconds))
+    assert capacity.measure(recognizer, audio_s=10.0) == int(capacity.MARGIN * 2.5 * capacity.STREAMS * 10)
+
+
+@pytest.mark.parametrize(
+    ("own", "quotas", "processors"),
+    [
+        ("0::/\n", {"": "150000 100000"}, 1.5),
+        ("0::/a/b\n", {"a": "50000 100000", "a/b": "max 100000"}, 0.5),
+        ("0::/a/b\n", {"a": "max 100000"}, 64.0),
+        ("1:cpu:/a\n", {"a": "50000 100000"}, 64.0),
+        (None, {}, 64.0),
+    ],
+)
+def test_the_processors_that_a_container_may_use(
+    own: str | None, quotas: dict[str, str], processors: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(capacity.os, "sched_getaffinity", lambda _: range(64), raising=False)
+    if own is not None:
+        (tmp_path / "own").write_text(own)
+    for folder, quota in quotas.items():
+        (tmp_path / "root" / folder).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "root" / folder / "cpu.max").write_text(quota)
+    assert capacity.processors(tmp_path / "own", tmp_path / "root") == processors
 
 
 def test_a_short_measurement(recognizer: Recognizer):

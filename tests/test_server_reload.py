@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -226,7 +227,7 @@ def test_tokens_are_read_again_and_a_mistake_in_them_changes_nothing(recognizer:
 
 
 SERVE = """
-import sys
+import os, signal, sys
 from fake_recognizer import FakeRecognizer, Info
 from xlsr_live.server import reload, run
 from xlsr_live.server.configuration import configure
@@ -234,6 +235,9 @@ from pathlib import Path
 reload.try_out = lambda recognizer: None
 read = lambda: configure(Path(sys.argv[1])).settings
 def load(settings):
+    if settings.model == "early":
+        Path(sys.argv[1]).write_text('port = 0\\nmodel = "late"\\nmax_sessions = 3\\n')
+        os.kill(os.getpid(), signal.SIGHUP)
     if settings.model == "bad":
         raise reload.XlsrLiveError("no such model")
     return FakeRecognizer(info=Info(settings.model))
@@ -241,11 +245,11 @@ run.serve(read(), load, read)
 """
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no SIGHUP")
-def test_a_hangup_reads_the_file_again(tmp_path: Path):
-    file = tmp_path / "server.toml"
-    file.write_text('port = 0\nmodel = "first"\nmax_sessions = 3\n')
-    here = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])}
+@contextmanager
+def started(model: str, file: Path, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    file.write_text(f'port = 0\nmodel = "{model}"\nmax_sessions = 3\n')
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    here = {**os.environ, "PYTHONPATH": path, **environment}
     pipe = subprocess.PIPE
     process = subprocess.Popen(
         [sys.executable, "-c", SERVE, str(file)],
@@ -255,9 +259,19 @@ def test_a_hangup_reads_the_file_again(tmp_path: Path):
         text=True,
         env=here,
     )
-    assert process.stdout is not None
-    assert process.stderr is not None
     try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no SIGHUP")
+def test_a_hangup_reads_the_file_again(tmp_path: Path):
+    file = tmp_path / "server.toml"
+    with started("first", file) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
         assert "model first" in process.stdout.readline()
         for model, said in (("second", "reloaded model=second"), ("bad", "as before: no such model")):
             file.write_text(f'port = 0\nmodel = "{model}"\nmax_sessions = 5\n')
@@ -266,9 +280,19 @@ def test_a_hangup_reads_the_file_again(tmp_path: Path):
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
         assert "Traceback" not in process.stderr.read()
-    finally:
-        process.kill()
-        process.communicate()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no SIGHUP")
+def test_a_hangup_while_the_first_model_is_loaded_is_obeyed_when_the_server_is_ready(tmp_path: Path):
+    """Which a service manager is told."""
+    address = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(address)
+        manager.settimeout(30)
+        with started("early", tmp_path / "server.toml", NOTIFY_SOCKET=address) as process:
+            assert manager.recv(100) == b"READY=1"
+            assert process.stderr is not None
+            assert "reloaded model=late" in next(line for line in process.stderr if "reloaded" in line)
 
 
 def test_what_can_be_changed_is_a_setting():

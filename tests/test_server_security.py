@@ -20,31 +20,13 @@ from wire import END, dial, settles, talk
 from xlsr_live.server.clients import Account
 from xlsr_live.server.run import RunningServer
 from xlsr_live.server.settings import ServerSettings
-from xlsr_live.server.sockets import listen, tls_context
+from xlsr_live.server.sockets import bind, tls_context
 from xlsr_live.streaming.errors import ConfigError
 
 
 def test_only_this_machine_is_listened_to():
-    with listen(ServerSettings(), 0) as listener:
+    with bind(ServerSettings(), 0) as listener:
         assert listener.getsockname()[0] == "127.0.0.1"
-
-
-def test_limits_that_nobody_set():
-    """Every thing a client can make grow has a limit; a larger default is a decision, not a slip."""
-    settings = ServerSettings()
-    assert settings.max_message_bytes == 1 << 20
-    assert settings.hard_limit_bytes == 4 << 20
-    assert settings.max_session_bytes == 4 << 30
-    assert settings.max_session_s == 6 * 3600
-    assert settings.max_unread_events == 1_000
-    assert settings.max_connections == 1_000
-    assert settings.max_viewers == 500
-    assert settings.idle_timeout_s == 60
-    assert settings.request_timeout_s == 10
-    assert settings.ticket_s == 30
-    assert not settings.origins
-    assert not settings.trusted_proxies
-    assert not settings.lm_partials
 
 
 def test_nothing_is_compressed():
@@ -262,6 +244,47 @@ def test_tls_by_two_files(certificate: tuple[str, str]):
     context = tls_context(ServerSettings(tls_cert=cert, tls_key=key))
     assert context is not None
     assert context.minimum_version == ssl.TLSVersion.TLSv1_2
+
+
+def test_handshakes_are_limited_like_requests(certificate: tuple[str, str]):
+    cert, key = certificate
+    with serving(tls_cert=cert, tls_key=key, request_timeout_s=0.3) as server, connected(server) as slow:
+        assert closed(slow, b"\x16\x03\x01")
+    with serving(tls_cert=cert, tls_key=key, max_connections=10) as server:
+        first = [connected(server) for _ in range(10)]
+        with connected(server) as late:
+            assert closed(late)
+        for one in first:
+            one.close()
+        trusting = ssl.create_default_context(cafile=cert)
+        url = server.url.replace("wss", "https").replace("/v1/stream", "/healthz")
+
+        def answer() -> int | None:
+            try:
+                return httpx.get(url, verify=trusting).status_code
+            except httpx.HTTPError:
+                return None
+
+        assert settles(answer, 200)
+
+
+def test_a_request_in_one_packet_with_the_end_of_the_handshake(certificate: tuple[str, str]):
+    cert, key = certificate
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = ssl.create_default_context(cafile=cert).wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
+    with serving(tls_cert=cert, tls_key=key) as server, connected(server) as one:
+
+        def heard(call: Any) -> Any:
+            while True:
+                try:
+                    return call()
+                except ssl.SSLWantReadError:
+                    one.sendall(outgoing.read())
+                    incoming.write(one.recv(1 << 16))
+
+        heard(tls.do_handshake)
+        tls.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert heard(lambda: tls.read(1 << 16)).startswith(b"HTTP/1.1 200")
 
 
 def test_a_bad_certificate_is_one_sentence(certificate: tuple[str, str], tmp_path: Path):

@@ -9,10 +9,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from checkpoints import DIGITS
+from fake_recognizer import FakeRecognizer
 from numpy.typing import NDArray
 from wire import dial, listen, packets
 from xlsr_live.server.run import serve
@@ -94,12 +96,16 @@ def test_a_second_signal_does_not_wait():
         assert process.wait(timeout=30) == 0
 
 
-def test_an_open_door_is_announced():
-    with serving(STUCK, "port=0, max_sessions=8, host='0.0.0.0'") as (process, _, _):
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [("", "without a token"), (", token='s3cret', wyoming_port=0, wyoming_open=True", "asks for no token")],
+)
+def test_an_open_door_is_announced_however_little_is_logged(settings: str, said: str):
+    with serving(STUCK, f"port=0, max_sessions=8, host='0.0.0.0', log_level='error'{settings}") as (process, _, _):
         process.terminate()
         _, log = process.communicate(timeout=30)
-    assert "WARNING" in log
-    assert "without a token" in log
+    assert "CRITICAL" in log
+    assert said in log
 
 
 def test_a_port_in_use_is_said_before_the_model_is_loaded():
@@ -110,6 +116,32 @@ def test_a_port_in_use_is_said_before_the_model_is_loaded():
         port = taken.getsockname()[1]
         with pytest.raises(ConfigError, match=rf"cannot listen on 127\.0\.0\.1 port {port}: .*in use"):
             serve(ServerSettings(port=port), model)
+
+
+def test_nobody_is_let_wait_for_the_model():
+    """What looks whether the port is open must not take a server that loads for one that serves."""
+
+    def model(settings: ServerSettings) -> Recognizer:
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", settings.port))
+        raise ConfigError("no such model")
+
+    with pytest.raises(ConfigError, match="no such model"):
+        serve(ServerSettings(port=0), model)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no two processes can have taken one port")
+def test_a_port_that_another_one_has_taken_meanwhile():
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+
+        def model(settings: ServerSettings) -> Any:
+            other.bind(("127.0.0.1", settings.port))
+            other.listen()
+            return FakeRecognizer()
+
+        with pytest.raises(ConfigError, match=r"cannot listen on 127\.0\.0\.1 port .*in use"):
+            serve(ServerSettings(port=0, max_sessions=1), model)
 
 
 def test_importing_the_server_does_not_import_torch():

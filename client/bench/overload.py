@@ -46,30 +46,43 @@ Every figure is explained in docs/benchmarks.md.
     metavar="SECONDS",
     help="Length of a session.",
 )
+@click.option(
+    "--lag",
+    type=click.FloatRange(min=0, min_open=True),
+    default=10.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Most that the p95 of finals may lag in any minute.",
+)
 @silence_option
 @data_options
 @token_option
 @session_options
-def overload(url: str, times: float, minutes: float, session_s: float, silence: float, **options: Any) -> None:
+def overload(
+    url: str, times: float, minutes: float, session_s: float, lag: float, silence: float, **options: Any
+) -> int:
     """Offer a server several times the sessions that it may have, and watch refusals, lag and finals.
 
     First a few streams go through it one after another, with nobody beside them. Then clients come, speak in real time
-    and come again; who is refused comes back when the server says. At the end every final must be what it was at first.
+    and come again; who is refused comes back when the server says. Exit status 1 if finals are not what they were at
+    first, if a refusal does not say when to come again, or if finals lag too much.
     """
     with needs("bench", "this benchmark"):
-        from . import crowd, tables
+        from . import crowd, crowded, tables
 
     people, settings = crowd.gather(url, times, session_s, silence, options)
     told = people.come(60 * minutes)
-    shown = [crowd.by_minute(told), crowd.refusals(told)]
+    wrong = crowded.wrong(told, lag)
+    shown = [crowd.by_minute(told), crowd.refusals(told), crowded.verdict(wrong)]
     tables.show(shown)
     click.echo(f"{told.equal} of {told.total} finals are those of the same audio with nobody beside it")
     out: Path | None = options["out"]
     if out:
-        report = tables.provenance("overload") | settings | told.report()
+        report = tables.provenance("overload") | settings | told.report() | {"wrong": wrong}
         for path in tables.write(out, "overload", shown, report):
             click.echo(f"written: {path}")
     if told.broken:
         raise XlsrLiveError(f"{len(told.broken)} sessions broke, the first by: {told.broken[0]}")
     if not told.total:
         raise ConfigError("no session came to its end: longer --minutes, or a server that is ready")
+    return 1 if any(wrong.values()) else 0
