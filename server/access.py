@@ -61,8 +61,8 @@ class Access:
         websocket across origins, so the server must look; programs send no `Origin`.
 
         A page that was loaded from the very name that it connects to is the server's own only where the name says
-        something: anybody can let a name of theirs lead to any address (DNS rebinding), but gets no certificate of ours
-        with it, no token, and no way through our proxy.
+        something: anybody can let a public name of theirs lead to any address (DNS rebinding), but gets no name of a
+        local network with it, no certificate of ours, no token, and no way through our proxy.
         """
         origin = headers.get("origin")
         if origin is None or origin in self._settings.origins:
@@ -74,7 +74,7 @@ class Access:
         host = page.hostname or ""
         settings = self._settings
         names_count = settings.tls_cert is not None or self.tokens.required or bool(settings.trusted_proxies)
-        own = bool(page.netloc) and page.netloc == headers.get("host") and (names_count or _is_address(host))
+        own = bool(page.netloc) and page.netloc == headers.get("host") and (names_count or _is_local(host))
         return own or is_loopback(host)
 
 
@@ -83,11 +83,12 @@ def subprotocol(websocket: HTTPConnection, known: Collection[str] = ()) -> str |
     return next((each for each in _offered(websocket) if each == SUBPROTOCOL or each in known), None)
 
 
-def _is_address(host: str) -> bool:
+def _is_local(host: str) -> bool:
+    """Whether no public name server is asked for it: an address, or a name without a dot or under `.local`."""
     try:
         ipaddress.ip_address(host)
     except ValueError:
-        return False
+        return "." not in host or host.endswith(".local")
     return True
 
 

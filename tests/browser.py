@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
-INSECURE = "captions.test"  # a name that is not this machine's own, so that pages from it are not secure
+INSECURE = "captions.local"  # a name that is not this machine's own, so that pages from it are not secure
 
 
 @contextmanager

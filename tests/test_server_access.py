@@ -259,8 +259,8 @@ def test_origin(origin: str | None, allowed: bool):
 def test_a_name_that_anybody_may_let_lead_here_makes_no_page_the_servers_own(settings: dict[str, Any], allowed: bool):
     headers = Headers({"host": "evil.example:8765", "origin": "http://evil.example:8765"})
     assert Access(ServerSettings(**settings)).origin_allowed(headers) is allowed
-    address = Headers({"host": "192.168.1.2:8765", "origin": "http://192.168.1.2:8765"})
-    assert Access(ServerSettings(**settings)).origin_allowed(address)
+    for local in ("192.168.1.2:8765", "[fd00::2]:8765", "captions:8765", "captions.local"):
+        assert Access(ServerSettings(**settings)).origin_allowed(Headers({"host": local, "origin": f"http://{local}"}))
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ def test_a_model_that_fails_is_not_the_files_fault(dialect: str, brief: Callable
         numbers = metrics(server)
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "30")
     assert code(dialect, answer) == "encoder_failed"
-    assert "the encoder failed" in answer.text
+    assert "the model failed" in answer.text
     assert "secret" not in answer.text
     assert numbers['xlsr_live_errors_total{"code": "encoder_failed"}'] == 1
 
