@@ -15,7 +15,7 @@ class AttentiveConnection(ClientConnection):
     after minutes, or never.
 
     Pings of its own cannot tell: the answer queues behind audio that the server has not taken yet, and a file sent
-    faster than it can be recognised must not break its own connection. While this side does not read it hears nothing.
+    faster than it can be recognized must not break its own connection. While this side does not read it hears nothing.
     """
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
