@@ -17,10 +17,11 @@ import pytest
 import soundfile
 from xlsr_live import streaming
 from xlsr_live.client.cli import cli
-from xlsr_live.client.packaged import FOLDER, load_clips
+from xlsr_live.client.sources.clips import FOLDER, load_clips
 from xlsr_live.streaming.recognizer import Recognizer
 
-ROOT = Path(__file__).parents[1]
+from tests.support.paths import ROOT
+
 PACKAGES = ("streaming", "server", "client")
 MAY_IMPORT = {"streaming": {"streaming"}, "server": {"server", "streaming"}, "client": set(PACKAGES)}
 MODULES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
@@ -132,7 +133,7 @@ def test_the_wheel_works_by_itself(wheel: Path, tmp_path: Path, packaged: Recogn
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); sys.meta_path = [f for f in sys.meta_path"
         " if 'editable' not in type(f).__module__ + getattr(f, '__module__', '')];"
-        "from xlsr_live.client.packaged import load_clips; from xlsr_live.streaming import Recognizer, __file__;"
+        "from xlsr_live.client.sources.clips import load_clips; from xlsr_live.streaming import Recognizer, __file__;"
         "assert __file__.startswith(sys.argv[1]), __file__;"
         "clip = load_clips()[0]; r = Recognizer.load(lm='none');"
         "print(*(f.text for f in r.transcribe(clip.path)), sep=' '); r.close()"
