@@ -33,9 +33,7 @@ class ModelOptions:
     language: str | None = None  # adapter of a multilingual checkpoint such as MMS
     device: str = "auto"  # auto, cpu or cuda
     dtype: str = "auto"  # one of `Dtype`
-    threads: int | None = (
-        None  # of torch, for the whole process; None: 1 for a small model on a CPU, else its default
-    )
+    threads: int | None = None  # of torch, for the whole process; None: 1 for a small model on a CPU, else its default
     max_batch: int | None = None  # utterances in one call of the model; None: 64 on a GPU, 1 on a CPU
     lm: Path | str | None = None  # file or folder of a language model, "bundled" or "none"; None: the checkpoint's own
     calibration: Path | str | None = None  # file or folder of a calibration; None: the checkpoint's own
