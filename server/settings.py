@@ -41,7 +41,8 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         int, Meta(ge=MIN_RATE, le=MAX_RATE, description="Sample rate in Hz of Vosk clients that name none.")
     ] = 8_000
     wyoming_port: (
-        Annotated[int, Meta(ge=0, le=65_535, description="TCP port for Wyoming (Home Assistant); it has no tokens.")] | None
+        Annotated[int, Meta(ge=0, le=65_535, description="TCP port for Wyoming (Home Assistant); it has no tokens.")]
+        | None
     ) = None
     wyoming_open: Annotated[
         bool, Meta(description="With tokens too, serve other machines over Wyoming, which sends none.")
@@ -52,20 +53,20 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     tokens_file: Annotated[str | None, Meta(description="TOML file with named tokens and their limits.")] = None
     ticket_s: Annotated[float, Meta(gt=0, le=600, description="Seconds until a ticket expires.")] = 30.0
 
-    model: Annotated[str, Meta(description="bundled, a Hugging Face name, or a checkpoint folder.")] = (
-        "bundled"
-    )
+    model: Annotated[str, Meta(description="bundled, a Hugging Face name, or a checkpoint folder.")] = "bundled"
     revision: Annotated[str | None, Meta(description="Commit, tag or branch of a Hugging Face model.")] = None
-    language: Annotated[str | None, Meta(description="Language, for models with one vocabulary per language (MMS).")] = None
+    language: Annotated[
+        str | None, Meta(description="Language, for models with one vocabulary per language (MMS).")
+    ] = None
     device: Annotated[Literal["auto", "cpu", "cuda"], Meta(description="Device of the model.")] = "auto"
     dtype: Annotated[
         Dtype,
         Meta(description="Number format; int8 is fastest for large models on processors that support it."),
     ] = "auto"
     threads: Annotated[int, Meta(ge=1, description="CPU threads of the model.")] | None = None
-    lm: Annotated[str | None, Meta(description="n-gram language model: a file or folder; none: not even the model's own.")] = (
-        None
-    )
+    lm: Annotated[
+        str | None, Meta(description="n-gram language model: a file or folder; none: not even the model's own.")
+    ] = None
     calibration: Annotated[
         str | None, Meta(description="calibration.json for confidences, or its folder; default: the model's own.")
     ] = None
@@ -85,13 +86,19 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     ] = 0.0
     max_viewers: Annotated[int, Meta(ge=0, description="Limit of viewers of all shared sessions; 0: no sharing.")] = 500
     max_connections: Annotated[int, Meta(ge=10, description="Limit of connections; more are closed at once.")] = 1_000
-    max_message_bytes: Annotated[int, Meta(ge=1_024, description="Limit of one message.")] = 1 << 20  # 32 s of 16-bit mono
+    max_message_bytes: Annotated[int, Meta(ge=1_024, description="Limit of one message.")] = (
+        1 << 20
+    )  # 32 s of 16-bit mono
     max_upload_bytes: Annotated[int, Meta(ge=1_024, description="Limit of one uploaded file.")] = 25 << 20
     max_session_bytes: Annotated[int, Meta(ge=1_024, description="Limit of one session's audio.")] = 4 << 30
     max_session_s: Annotated[float, Meta(gt=0, description="Limit of the length of a session.")] = 6 * 3600.0
     max_unread_events: Annotated[int, Meta(ge=100, description="A client with more unread events is dropped.")] = 1_000
-    idle_timeout_s: Annotated[float, Meta(gt=0, description="A client that sends nothing for so long is dropped.")] = 60.0
-    request_timeout_s: Annotated[float, Meta(gt=0, description="Time for a whole HTTP request or TLS handshake.")] = 10.0
+    idle_timeout_s: Annotated[float, Meta(gt=0, description="A client that sends nothing for so long is dropped.")] = (
+        60.0
+    )
+    request_timeout_s: Annotated[float, Meta(gt=0, description="Time for a whole HTTP request or TLS handshake.")] = (
+        10.0
+    )
     grace_s: Annotated[float, Meta(ge=0, description="Time to finish open utterances when the server stops.")] = 30.0
     resume_grace_s: Annotated[
         float, Meta(ge=0, le=600, description="Time to resume a session after a lost connection; 0: no resuming.")
@@ -101,9 +108,9 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     ] = 60.0
 
     log_format: Annotated[Literal["text", "json"], Meta(description="Format of the log on stderr.")] = "text"
-    log_level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="Least severe level to log.")] = (
-        "info"
-    )
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="Least severe level to log.")
+    ] = "info"
 
     def __post_init__(self) -> None:
         for field in msgspec.structs.fields(type(self)):  # Python callers; decoding checks the rest
@@ -121,7 +128,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         tokens = (self.token, self.token_file, self.tokens_file) != (None, None, None)
         if self.wyoming_port is not None and tokens and not self.loopback and not self.wyoming_open:
             raise ConfigError(
-                f"Wyoming's protocol has no tokens: without one, anyone who can reach {self.host} could use the server; "
+                f"Wyoming's protocol has no tokens: anyone who can reach {self.host} could use the server; "
                 "set wyoming_open to allow that"
             )
         for origin in self.origins:

@@ -132,5 +132,5 @@ def _configuration(app: Starlette, settings: ServerSettings, tls: ssl.SSLContext
 
 
 def _is_no_refusal(record: logging.LogRecord) -> bool:
-    """Whether to log the line. uvicorn logs each websocket that the app refuses with a status as an error of the app."""
+    """Whether to log the line. uvicorn takes a websocket that the app refuses for an error of the app."""
     return record.msg != "ASGI callable returned without completing handshake."

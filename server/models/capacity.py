@@ -44,8 +44,8 @@ class Measured(msgspec.Struct):
 
 
 def capacity(recognizer: Recognizer, folder: Path | None = None, *, remember: bool = True) -> int:
-    """Sessions that the recognizer can carry in real time, at least 1: read from `folder` (the user's cache by default),
-    otherwise measured, and with `remember` written there."""
+    """Sessions that the recognizer can carry in real time, at least 1: read from `folder` (default: the user's cache),
+    otherwise measured and, with `remember`, written there."""
     file = (folder or cache_folder()) / "capacity.json"
     name, known = _name(recognizer), _read(file)
     if name in known and 0 <= time.time() - known[name].when < CACHED_S:

@@ -51,7 +51,9 @@ class Exporter(Collector):
         stats, sessions = self._stats, self._sessions
         info = self._models.current.info
         labels = {"version": version("xlsr-live"), "model": info.name, "device": info.device, "dtype": info.dtype}
-        yield _gauge("info", "Version, model, device and number format; always 1.", {tuple(labels.values()): 1}, tuple(labels))
+        yield _gauge(
+            "info", "Version, model, device and number format; always 1.", {tuple(labels.values()): 1}, tuple(labels)
+        )
         reasons = unready_reasons(self._models.current.engine, sessions, self._settings)
         yield _gauge("ready", "1 while new sessions are served.", not reasons)
         yield _gauge("sessions_open", "Sessions that are open.", sessions.count)
@@ -88,7 +90,11 @@ class Exporter(Collector):
         yield _counter("searches", "Answers decoded with a language model or hotwords.", counters.searches)
         yield _counter("searches_late", "Of these, answers after their deadline.", counters.late_searches)
         yield _counter("engine_busy_seconds", "Time in the encoder.", counters.busy_s)
-        yield _counter("encoded_seconds", "Encoded audio; each second of speech counts about three times.", counters.samples / 16_000)
+        yield _counter(
+            "encoded_seconds",
+            "Encoded audio; each second of speech counts about three times.",
+            counters.samples / 16_000,
+        )
         yield _histogram("batch_size", "Requests in one call of the encoder.", counters.batch_sizes)
         yield _histogram("step_seconds", "Live steps, from request to answer.", counters.step_waits)
         yield _histogram("pass_seconds", "Full passes (finals), from request to answer.", counters.pass_waits)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 
 def hangup_means_reload() -> bool:
-    """Whether SIGHUP asks for a reload. From a terminal it does not: closing the terminal sends it, to end the process."""
+    """Whether SIGHUP asks for a reload. Not from a terminal, which sends it when it closes."""
     possible = hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread()
     return possible and not (sys.stdin is not None and sys.stdin.isatty())
 

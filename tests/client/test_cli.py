@@ -29,7 +29,7 @@ from xlsr_live.client.cli import run
 from xlsr_live.client.commands import doctor
 from xlsr_live.client.commands import model as local
 from xlsr_live.client.sources.clips import load_clips
-from xlsr_live.server.operations.reload import RELOADED
+from xlsr_live.server.operations.reload import RELOADABLE
 from xlsr_live.server.run import RunningServer, running_server
 from xlsr_live.server.settings import ServerSettings
 from xlsr_live.streaming.protocol.events import Final, SessionEnded, SessionStarted, from_json
@@ -432,7 +432,7 @@ def test_a_server_loads_what_its_settings_name(monkeypatch: pytest.MonkeyPatch):
     )
     settings = ServerSettings(model="m", revision="r", language="deu", dtype="int8", threads=2, lm="l", calibration="c")
     import_module("xlsr_live.client.commands.serve")._load(settings)
-    assert asked == [{name: getattr(settings, name) for name in RELOADED if name != "max_sessions"}]
+    assert asked == [{name: getattr(settings, name) for name in RELOADABLE if name != "max_sessions"}]
 
 
 def test_help_teaches():
