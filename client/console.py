@@ -7,13 +7,7 @@ import sys
 from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
-from ..streaming.errors import XlsrLiveError
-
-
-class MissingPackage(XlsrLiveError):
-    """A part of the program is not installed."""
-
-    code = "not_installed"
+from .errors import MissingPackage
 
 
 def complain(message: str) -> None:

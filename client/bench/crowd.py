@@ -21,12 +21,13 @@ from ...streaming.config import AudioFormat
 from ...streaming.errors import XlsrLiveError
 from ...streaming.frames import SAMPLE_RATE
 from ...streaming.protocol import events
+from ..errors import ConnectionProblem
 from ..options.server import read_token
 from ..options.session import session_config
 from ..output.latency import percentiles
 from ..output.progress import progress
 from ..pump import pump
-from ..remote.websocket import OPEN_TIMEOUT, ConnectionProblem, connect, encode
+from ..remote.websocket import OPEN_TIMEOUT, connect, encode
 from ..sources.sources import paced
 from . import corpus
 from .streams import Material, Opening

@@ -22,7 +22,7 @@ from ..sources.clips import Clip, load_clips
 
 if TYPE_CHECKING:
     from ..output.formats import Output
-    from ..sources.sources import Block
+    from ..pump import Block
 
 EPILOG = """\b
 Examples:

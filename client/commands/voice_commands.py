@@ -24,8 +24,7 @@ from ..output.actions import Action, Heard, function, program, show
 if TYPE_CHECKING:
     from ...streaming.config import AudioFormat
     from ...streaming.ctc.vocabulary import Vocabulary
-    from ..pump import Session
-    from ..sources.sources import Block
+    from ..pump import Block, Session
 
     Opening = Callable[[], AbstractAsyncContextManager[Session]]
 

@@ -33,8 +33,9 @@ from websockets.http11 import Response
 
 from ...streaming.audio.samples import finite, shaped
 from ...streaming.config import SAMPLE_BYTES, AudioFormat, SessionConfig
-from ...streaming.errors import AudioError, EventError, XlsrLiveError
+from ...streaming.errors import AudioError, EventError
 from ...streaming.protocol.events import Ack, Error, Event, SessionEnded, SessionResumed, SessionStarted, from_json
+from ..errors import ConnectionProblem
 from .liveness import AttentiveConnection
 from .replay import Replay
 
@@ -44,23 +45,6 @@ OPEN_TIMEOUT: Final = 10.0  # seconds for the connection and the handshake
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0  # between attempts
 
 Dial = Callable[[], Awaitable[ClientConnection]]
-
-
-class ConnectionProblem(XlsrLiveError):
-    """The server cannot be reached, refuses the session or went away; the sentence says what to do.
-
-    `status` is that of HTTP where the server refused the connection, and `retry_after` then in how many seconds it may
-    be asked again, if it said so. The `code` is the server's own in either case, if it gave one.
-    """
-
-    code = "connection"
-
-    def __init__(
-        self, message: str, *, code: str | None = None, status: int | None = None, retry_after: int | None = None
-    ) -> None:
-        super().__init__(message, code=code)
-        self.status = status
-        self.retry_after = retry_after
 
 
 class Stream:
