@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .websocket import ConnectionProblem, Stream, connect
+    from .remote.websocket import ConnectionProblem, Stream, connect
 
 __all__ = ["ConnectionProblem", "Stream", "connect"]
 
@@ -17,7 +17,7 @@ __all__ = ["ConnectionProblem", "Stream", "connect"]
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(".websocket", __name__), name)
+    return getattr(import_module(".remote.websocket", __name__), name)
 
 
 def __dir__() -> list[str]:

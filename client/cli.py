@@ -15,16 +15,16 @@ import click
 
 from ..streaming.errors import XlsrLiveError
 from .bench.group import bench
-from .calibrate import calibrate
-from .commands import commands
-from .demo import demo
-from .devices import devices
-from .doctor import doctor
-from .mic import mic
-from .output import complain
-from .serve import serve
-from .stream import stream
-from .transcribe import transcribe
+from .commands.calibrate import calibrate
+from .commands.demo import demo
+from .commands.devices import devices
+from .commands.doctor import doctor
+from .commands.mic import mic
+from .commands.serve import serve
+from .commands.stream import stream
+from .commands.transcribe import transcribe
+from .commands.voice_commands import commands
+from .output.output import complain
 
 EPILOG = """\b
 Start here:

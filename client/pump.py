@@ -9,9 +9,9 @@ from contextlib import contextmanager, nullcontext, suppress
 from typing import Final, Protocol
 
 from ..streaming.errors import SessionClosed, XlsrLiveError
-from ..streaming.events import Error, Event
-from .sources import Block
-from .websocket import ConnectionProblem
+from ..streaming.protocol.events import Error, Event
+from .remote.websocket import ConnectionProblem
+from .sources.sources import Block
 
 IMPATIENT_SECONDS: Final = 0.5  # programs such as `timeout` send one interrupt twice, to the process and to its group
 

@@ -16,26 +16,27 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ..streaming.errors import ConfigError, XlsrLiveError
-from ..streaming.events import Error, to_json
-from . import logs, openai_keys
-from .admission import Admission
-from .deepgram import DeepgramStream
-from .deepgram_http import Prerecorded
-from .exporter import CONTENT_TYPE, Exporter
-from .health import troubles
+from ..streaming.protocol.events import Error, to_json
+from . import logs
+from .access.tokens import Client
+from .dialects.deepgram.files import Prerecorded
+from .dialects.deepgram.live import DeepgramStream
+from .dialects.native import NativeStream
+from .dialects.openai import keys as openai_keys
+from .dialects.openai.realtime import RealtimeStream
+from .dialects.openai.transcriptions import Transcription
+from .dialects.uploads import Upload
+from .dialects.vosk.live import VoskStream
 from .messages import CLOSE, Code, Start
-from .native import NativeStream
-from .openai_http import Transcription
-from .openai_realtime import RealtimeStream
-from .pages import Pages, wants_html
+from .operations.health import troubles
+from .operations.metrics import CONTENT_TYPE, Exporter
+from .operations.pages import Pages, wants_html
+from .operations.reload import Reloader
 from .refusals import refusal
-from .reload import Reloader
-from .sharing import Watching
-from .tokens import Client
+from .sessions.admission import Admission
+from .sessions.sharing import Watching
+from .sessions.websocket import WebSocketStream
 from .transport import ClientLeft
-from .uploads import Upload
-from .vosk import VoskStream
-from .websocket import WebSocketStream
 
 logger = logging.getLogger("xlsr_live.server")
 

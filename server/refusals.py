@@ -6,7 +6,7 @@ from typing import Final
 
 from starlette.responses import Response
 
-from ..streaming.events import Error, to_json
+from ..streaming.protocol.events import Error, to_json
 from .messages import REFUSED, Code
 
 WHY: Final[dict[str, str]] = {

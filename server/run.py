@@ -17,16 +17,16 @@ from msgspec.structs import replace
 
 from ..streaming.errors import ConfigError, EngineError
 from ..streaming.recognizer import Recognizer
-from .capacity import capacity
+from .access.tokens import load_tokens
 from .logs import set_up
-from .memory import settle
-from .models import Models
-from .reload import Load, Reread
-from .sessions import Sessions
+from .models.capacity import capacity
+from .models.models import Models
+from .net.sockets import address, listen, listening, page_address, tls_context
+from .operations.memory import settle
+from .operations.reload import Load, Reread
+from .operations.systemd import held_hangups, notify_systemd
+from .sessions.registry import Sessions
 from .settings import ServerSettings
-from .sockets import address, listen, listening, page_address, tls_context
-from .supervised import held_hangups, notify_systemd
-from .tokens import load_tokens
 from .web import Server
 
 logger = logging.getLogger("xlsr_live.server")

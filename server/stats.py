@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from ..streaming.counters import WAITS, Histogram
-from ..streaming.events import Error, Event, Final, Partial, SpeechEnded, SpeechStarted
+from ..streaming.engine.counters import WAITS, Histogram
+from ..streaming.protocol.events import Error, Event, Final, Partial, SpeechEnded, SpeechStarted
 
 
 @dataclass

@@ -15,17 +15,17 @@ from typing import Final
 import uvicorn
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from .admission import Admission
 from .app import UPLOADS, create_app
-from .connections import limited
-from .handshakes import behind_tls
-from .memory import give_back
-from .models import Models
-from .reload import Load, Reloader, Reread
-from .sessions import Sessions
+from .dialects.wyoming import listen as listen_wyoming
+from .models.models import Models
+from .net.connections import limited
+from .net.handshakes import behind_tls
+from .operations.memory import give_back
+from .operations.reload import Load, Reloader, Reread
+from .operations.systemd import hangup_is_a_request
+from .sessions.admission import Admission
+from .sessions.registry import Sessions
 from .settings import ServerSettings
-from .supervised import hangup_is_a_request
-from .wyoming import listen as listen_wyoming
 
 CLOSING_S: Final = 3.0  # for the clients' half of the closing handshake
 

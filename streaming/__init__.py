@@ -10,7 +10,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .config import AudioFormat, SessionConfig
+    from .audio.files import AudioFile, open_audio
+    from .audio.vad import make_vad
+    from .config import AudioFormat, ModelOptions, SessionConfig
+    from .ctc.vocabulary import Vocabulary
     from .errors import (
         AudioError,
         BacklogFull,
@@ -23,7 +26,9 @@ if TYPE_CHECKING:
         SessionClosed,
         XlsrLiveError,
     )
-    from .events import (
+    from .live import StreamSession
+    from .overload import Level
+    from .protocol.events import (
         Ack,
         Alternative,
         Command,
@@ -43,17 +48,12 @@ if TYPE_CHECKING:
         from_json,
         to_json,
     )
-    from .files import AudioFile, open_audio
-    from .ladder import Level
-    from .live import StreamSession
     from .recognizer import Recognizer
-    from .session import Session
-    from .utterance import Request
-    from .vad import make_vad
-    from .vocabulary import Vocabulary
+    from .session.session import Session
+    from .session.utterance import Request
 
 _HOME = {
-    "config": ("AudioFormat", "SessionConfig"),
+    "config": ("AudioFormat", "ModelOptions", "SessionConfig"),
     "errors": (
         "AudioError",
         "BacklogFull",
@@ -66,7 +66,7 @@ _HOME = {
         "SessionClosed",
         "XlsrLiveError",
     ),
-    "events": (
+    "protocol.events": (
         "Ack",
         "Alternative",
         "Command",
@@ -86,14 +86,14 @@ _HOME = {
         "from_json",
         "to_json",
     ),
-    "files": ("AudioFile", "open_audio"),
-    "ladder": ("Level",),
+    "audio.files": ("AudioFile", "open_audio"),
+    "overload": ("Level",),
     "live": ("StreamSession",),
     "recognizer": ("Recognizer",),
-    "session": ("Session",),
-    "utterance": ("Request",),
-    "vad": ("make_vad",),
-    "vocabulary": ("Vocabulary",),
+    "session.session": ("Session",),
+    "session.utterance": ("Request",),
+    "audio.vad": ("make_vad",),
+    "ctc.vocabulary": ("Vocabulary",),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 
@@ -116,6 +116,7 @@ __all__ = [
     "LanguageModelError",
     "Level",
     "ModelError",
+    "ModelOptions",
     "Partial",
     "Recognizer",
     "Rejected",

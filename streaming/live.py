@@ -25,11 +25,11 @@ from typing import Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .engine import Engine
+from .engine.engine import Engine
 from .errors import SessionClosed, XlsrLiveError
-from .events import Event, Partial
-from .session import Session
-from .utterance import Found, Request
+from .protocol.events import Event, Partial
+from .session.session import Session
+from .session.utterance import Found, Request
 
 _PIECE_BYTES = 32_768  # so that one large packet cannot ask for more room than a session has
 _PIECE_SAMPLES = 8_192

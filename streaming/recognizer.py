@@ -21,24 +21,24 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from .audio import AudioDecoder
-from .commands import compiled
-from .config import AudioFormat, SessionConfig
-from .decoding import Assets, Decoding
-from .engine import Engine
+from .audio.decoder import AudioDecoder
+from .audio.files import open_audio
+from .audio.normalize import normalize
+from .audio.vad import make_vad
+from .commands.matcher import compiled
+from .config import AudioFormat, ModelOptions, SessionConfig
+from .engine.engine import Engine
 from .errors import AudioError, EngineError, XlsrLiveError
-from .events import Error, Event, Final
-from .files import open_audio
 from .frames import FIELD, SAMPLE_RATE, too_short
-from .ladder import Level
 from .live import StreamSession
-from .normalize import normalize
-from .report import report_final
-from .session import Session
-from .vad import make_vad
+from .overload import Level
+from .protocol.events import Error, Event, Final
+from .session.decoding import Assets, Decoding
+from .session.session import Session
+from .session.to_events import report_final
 
 if TYPE_CHECKING:
-    from .xlsr import ModelInfo, XlsrEncoder
+    from .model.encoder import ModelInfo, XlsrEncoder
 
 Audio = Path | str | NDArray[np.floating]
 
@@ -84,12 +84,28 @@ class Recognizer:
         if it has one. `calibration` is the file or folder of one; None: the checkpoint's own. Raises `ModelError` and
         `LanguageModelError`.
         """
-        from .beside import load_assets
-        from .xlsr_load import find_source, load
+        options = ModelOptions(
+            model,
+            revision=revision,
+            language=language,
+            device=device,
+            dtype=dtype,
+            threads=threads,
+            max_batch=max_batch,
+            lm=lm,
+            calibration=calibration,
+        )
+        return cls.from_options(options, adaptive=adaptive)
 
-        source = find_source(model, revision)
-        encoder = load(source, language=language, device=device, dtype=dtype, threads=threads, max_batch=max_batch)
-        return cls(encoder, load_assets(source, encoder.vocabulary, lm, calibration), adaptive=adaptive)
+    @classmethod
+    def from_options(cls, options: ModelOptions, *, adaptive: bool = True) -> Self:
+        """`load` with its options in one object. Raises `ModelError` and `LanguageModelError`."""
+        from .model.assets import load_assets
+        from .model.load import find_source, load
+
+        source = find_source(options.model, options.revision)
+        encoder = load(options, source)
+        return cls(encoder, load_assets(source, encoder.vocabulary, options.lm, options.calibration), adaptive=adaptive)
 
     @property
     def info(self) -> ModelInfo:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-from checkpoints import DIGITS
 from numpy.typing import NDArray
 from xlsr_live.server.logs import JsonFormatter, TextFormatter
 from xlsr_live.streaming.recognizer import Recognizer
 
-CLIPS = Path(__file__).parent / "clips"
+from tests.support.paths import CLIPS, DIGITS
+from tests.support.tls import certificate  # noqa: F401  a fixture
 
 
 @pytest.fixture(autouse=True)

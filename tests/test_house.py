@@ -1,4 +1,4 @@
-"""The order of the house: who may import whom, what is exported, what is in the wheel, what the documents say."""
+"""The house: folders are layers, files are small, the wheel holds what it should, the documents tell the truth."""
 
 from __future__ import annotations
 
@@ -10,58 +10,51 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 
 import click
 import pytest
 import soundfile
 from xlsr_live import streaming
 from xlsr_live.client.cli import cli
-from xlsr_live.client.packaged import FOLDER, load_clips
+from xlsr_live.client.sources.clips import FOLDER, load_clips
 from xlsr_live.streaming.recognizer import Recognizer
 
-ROOT = Path(__file__).parents[1]
+from tests.support.paths import ROOT
+
 PACKAGES = ("streaming", "server", "client")
-MAY_IMPORT = {"streaming": {"streaming"}, "server": {"server", "streaming"}, "client": set(PACKAGES)}
 MODULES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
-# The core takes time, audio and log-probabilities as arguments; only its edges do anything else.
-PURE = (
-    "audio",
-    "samples",
-    "ring",
-    "gate",
-    "front",
-    "windows",
-    "ladder",
-    "stitch",
-    "vocabulary",
-    "decode",
-    "endpoint",
-    "report",
-    "utterance",
-    "session",
-    "grammar",
-    "numbers",
-    "spelling",
-    "meaning",
-    "automaton",
-    "viterbi",
-    "nbest",
-    "commands",
-    "spotting",
-    "hotwords",
-    "decoding",
-    "beam",
-    "calibration",
-    "lexicon",
-    "attention",
-    "work",
-    "cues",
-    "breaks",
-    "subtitles",
-    "flicker",
-)
-IMPURE = {"time", "asyncio", "threading", "socket", "torch", "transformers", "logging", "soundfile"}
+
+# A module imports from its own layer and from the layers before it. A layer is a folder, or a set of modules at the
+# root of a package; layers in one tuple import nothing of each other.
+BASE, TOP = "base", "top"
+LAYERS: dict[str, list[str | tuple[str, ...]]] = {
+    "streaming": [BASE, "protocol", "audio", "ctc", "commands", "captions", ("session", "engine", "model"), TOP],
+    "server": [BASE, "net", "access", "models", "sessions", "dialects", "operations", TOP],
+    "client": [BASE, "remote", "sources", "output", "captions", "bench", "commands", TOP],
+}
+TOPS = {
+    "streaming": {"live", "recognizer"},
+    "server": {"app", "web", "run"},
+    "client": {"cli"},
+}
+MAY_IMPORT = {"streaming": {"streaming"}, "server": {"server", "streaming"}, "client": set(PACKAGES)}
+
+# Time, audio and log-probabilities are arguments of the core. Only its edges know anything else.
+IO = {"asyncio", "logging", "socket", "soundfile", "threading", "time", "torch", "transformers", "websockets"}
+ALLOWED_IO = {
+    "streaming/protocol": set[str](),
+    "streaming/audio": {"soundfile"},
+    "streaming/ctc": set[str](),
+    "streaming/commands": set[str](),
+    "streaming/captions": set[str](),
+    "streaming/session": set[str](),
+    "streaming/engine": {"logging", "threading", "time"},
+    "client/remote": IO - {"torch", "transformers"},
+}
 
 
 def imports(path: Path) -> list[ast.Import | ast.ImportFrom]:
@@ -73,28 +66,91 @@ def names(node: ast.Import | ast.ImportFrom) -> list[str]:
     return [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_packages_import_each_other_by_relative_names_and_downwards_only(path: Path):
-    package, *folders = path.relative_to(ROOT).parent.parts
+def imported_modules(path: Path) -> Iterator[Path]:
+    """The project's own modules that a module imports, also for types only."""
     for node in imports(path):
-        if isinstance(node, ast.ImportFrom) and node.level:
-            if node.level == len(folders) + 2:  # out of the package
-                assert (node.module or "").split(".")[0] in MAY_IMPORT[package], ast.unparse(node)
-            assert node.level <= len(folders) + 2, ast.unparse(node)
+        if not isinstance(node, ast.ImportFrom) or not node.level:
+            continue
+        folder = path.parents[node.level - 1].joinpath(*(node.module or "").split("."))
+        for target in (folder.with_suffix(".py"), *(folder / f"{alias.name}.py" for alias in node.names)):
+            if target.is_file():
+                yield target
+                break
         else:
-            # An absolute import of a folder would make a second copy of every class in it.
+            yield folder / "__init__.py"
+
+
+def layer(path: Path) -> str:
+    package, *folders = path.relative_to(ROOT).parent.parts
+    if folders:
+        return folders[0]
+    return TOP if path.stem in {*TOPS[package], "__init__"} else BASE
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_imports_only_from_its_own_layer_and_those_before(path: Path):
+    package = path.relative_to(ROOT).parts[0]
+    order = [each if isinstance(each, tuple) else (each,) for each in LAYERS[package]]
+    height = {name: at for at, each in enumerate(order) for name in each}
+    for target in imported_modules(path):
+        other, here, there = target.relative_to(ROOT).parts[0], layer(path), layer(target)
+        assert other in MAY_IMPORT[package], target
+        if other == package and here != there:
+            assert height[there] < height[here], f"{here} imports {there}: {target.relative_to(ROOT)}"
+    for node in imports(path):  # an absolute import of a folder would make a second copy of every class in it
+        if isinstance(node, ast.Import) or not node.level:
             assert not {name.split(".")[0] for name in names(node)} & {*PACKAGES, "xlsr_live"}, ast.unparse(node)
 
 
-@pytest.mark.parametrize("module", PURE)
-def test_the_core_does_no_io(module: str):
-    used = {name.split(".")[0] for node in imports(ROOT / "streaming" / f"{module}.py") for name in names(node)}
-    assert not used & IMPURE
+def test_every_folder_is_a_layer_and_says_what_it_holds():
+    for package in PACKAGES:
+        known = {name for each in LAYERS[package] for name in ((each,) if isinstance(each, str) else each)}
+        folders = {path.parent.relative_to(ROOT / package) for path in (ROOT / package).rglob("__init__.py")}
+        assert {folder.parts[0] for folder in folders if folder.parts} == known - {BASE, TOP}
+    for path in (path for path in MODULES if path.name == "__init__.py"):
+        assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), path
+
+
+def test_no_import_cycle():
+    graph = {path: set(imported_modules(path)) - {path} for path in MODULES}
+    while leaves := {path for path, targets in graph.items() if not targets & graph.keys()}:
+        graph = {path: targets for path, targets in graph.items() if path not in leaves}
+    assert not graph, sorted(str(path.relative_to(ROOT)) for path in graph)
+
+
+@pytest.mark.parametrize("folder", ALLOWED_IO)
+def test_the_core_does_no_io(folder: str):
+    for path in (ROOT / folder).rglob("*.py"):
+        used = {name.split(".")[0] for node in imports(path) for name in names(node)}
+        assert not used & (IO - ALLOWED_IO[folder]), path
+
+
+def test_files_and_functions_are_short():
+    lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in MODULES if path.name != "__init__.py"}
+    assert {str(path): length for path, length in lines.items() if length > 350} == {}
+    assert median(lines.values()) < 150
+    long: list[str] = []
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                length = (node.end_lineno or node.lineno) - node.lineno + 1
+                long += [f"{path.relative_to(ROOT)}:{node.lineno} {node.name}: {length} lines"] if length > 60 else []
+    assert long == []
+
+
+def test_no_two_classes_have_one_name():
+    found = Counter(
+        node.name
+        for path in MODULES
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    )
+    assert {name for name, count in found.items() if count > 1} == set()
 
 
 def test_all_that_is_exported_is_there():
     assert sorted(streaming.__all__) == list(streaming.__all__)
-    assert set(streaming.__all__) == set(streaming._MODULE)
+    assert set(streaming.__all__) == set(streaming._MODULE) | {"__version__"}
     for name, module in streaming._MODULE.items():
         assert getattr(streaming, name) is getattr(importlib.import_module(f"xlsr_live.streaming.{module}"), name)
     with pytest.raises(AttributeError, match="no attribute 'Recogniser'"):
@@ -132,7 +188,7 @@ def test_the_wheel_works_by_itself(wheel: Path, tmp_path: Path, packaged: Recogn
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); sys.meta_path = [f for f in sys.meta_path"
         " if 'editable' not in type(f).__module__ + getattr(f, '__module__', '')];"
-        "from xlsr_live.client.packaged import load_clips; from xlsr_live.streaming import Recognizer, __file__;"
+        "from xlsr_live.client.sources.clips import load_clips; from xlsr_live.streaming import Recognizer, __file__;"
         "assert __file__.startswith(sys.argv[1]), __file__;"
         "clip = load_clips()[0]; r = Recognizer.load(lm='none');"
         "print(*(f.text for f in r.transcribe(clip.path)), sep=' '); r.close()"
@@ -200,13 +256,6 @@ def test_the_example_of_the_readme_runs(capsys: pytest.CaptureFixture[str], monk
     assert first == f"{final.start} {final.text} {final.confidence}"
     assert [events[0].split("(")[0], events[-1].split("(")[0]] == ["SessionStarted", "SessionEnded"]
     assert any(event.startswith("Partial(") for event in events)
-
-
-def test_every_module_of_the_recognizer_is_in_the_tables():
-    page = (ROOT / "docs" / "how-it-works.md").read_text(encoding="utf-8")
-    cells = re.findall(r"^\| (`.*?) \|", page, re.MULTILINE)
-    modules = {path.stem for path in (ROOT / "streaming").glob("*.py")} - {"__init__"}
-    assert sorted(name for cell in cells for name in re.findall(r"`(\w+)`", cell)) == sorted(modules)
 
 
 def test_the_readme_has_the_two_commands_and_ci_runs_the_second():

@@ -29,7 +29,7 @@ Heard = dict[str, list[tuple[str, np.ndarray]]]  # by corpus: what is said, and 
 
 def tune(work: Work, checkpoint: Path, validation: Path) -> dict:
     """Write WORK/lm/attrs.json; what was chosen, and the rates (%) of all pairs."""
-    from xlsr_live.streaming.lm import LanguageModel, find
+    from xlsr_live.streaming.ctc.lm import LanguageModel, find
     from xlsr_live.streaming.recognizer import Recognizer
 
     attributes = work.root / "lm" / "attrs.json"
@@ -61,7 +61,7 @@ def neighbours(pair: Pair) -> list[Pair]:
 
 def listen(encoder, validation: Path) -> Heard:
     from xlsr_live.client.bench.corpus import Recording, read_samples
-    from xlsr_live.streaming.normalize import normalize
+    from xlsr_live.streaming.audio.normalize import normalize
 
     heard: Heard = defaultdict(list)
     for row in tqdm(read_table(validation), "listening", unit="clip"):
@@ -74,7 +74,7 @@ def listen(encoder, validation: Path) -> Heard:
 
 def rates(model, heard: Heard) -> dict[str, float]:
     """Word error rate of each corpus, in percent, and their mean."""
-    from xlsr_live.streaming.beam import decode_beam
+    from xlsr_live.streaming.ctc.beam import decode_beam
 
     found = {}
     for corpus, clips in heard.items():

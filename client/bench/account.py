@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from ...streaming import events as ev
+from ...streaming.protocol import events as ev
 
 PREFIX: Final = "xlsr_live_"
 LEAST_UTTERANCE_S: Final = 0.8  # min_speech_ms and hangover_ms: nobody has more finals than audio makes

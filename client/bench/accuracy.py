@@ -10,9 +10,9 @@ import click
 
 from ...streaming.config import Mode, SessionConfig, VadName
 from ...streaming.errors import ConfigError
-from ..local import load_recognizer, needs
-from ..options import device_option, lm_option, loading, model_options
-from ..output import progress
+from ..commands.model import load_recognizer, needs
+from ..commands.options import device_option, lm_option, loading, model_options
+from ..output.output import progress
 from .options import data_options
 
 if TYPE_CHECKING:
@@ -81,8 +81,8 @@ def accuracy(
     says otherwise; modes and settings take turns on every recording.
     """
     with needs("bench", "this benchmark"):
-        from ..reliability import draw
         from . import corpus, plots, scoring, tables
+        from .reliability import draw
     with needs("server", "recognizing speech here"):
         from . import measured
 

@@ -7,8 +7,8 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
-from ...streaming.events import Word
 from ...streaming.frames import SAMPLE_RATE
+from ...streaming.protocol.events import Word
 from .corpus import CorpusError, Recording, column, read_rows
 from .streams import Material
 

@@ -10,9 +10,9 @@ from typing import Final
 import numpy as np
 
 from ...streaming.config import AudioFormat, SessionConfig
-from ...streaming.events import Error, Event, Partial, SessionEnded, SpeechEnded
 from ...streaming.frames import SAMPLE_RATE
-from ..websocket import ConnectionProblem, Stream, connect
+from ...streaming.protocol.events import Error, Event, Partial, SessionEnded, SpeechEnded
+from ..remote.websocket import ConnectionProblem, Stream, connect
 from .account import BUSY, Account, Ear
 from .streams import Material
 

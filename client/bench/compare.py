@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from ...streaming.errors import ConfigError
-from ..local import load_recognizer, needs, waiting
-from ..options import device_option, loading, model_options
+from ..commands.model import load_recognizer, needs, waiting
+from ..commands.options import device_option, loading, model_options
 from .accuracy import parse_setting
 from .options import data_options
 

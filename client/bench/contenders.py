@@ -13,11 +13,11 @@ import numpy as np
 import transformers
 from numpy.typing import NDArray
 
+from ...streaming.audio.normalize import normalize
 from ...streaming.frames import FIELD, SAMPLE_RATE, STRIDE, ms
-from ...streaming.normalize import normalize
+from ...streaming.model.encoder import ModelInfo
+from ...streaming.model.load import BUNDLED
 from ...streaming.recognizer import Recognizer
-from ...streaming.xlsr import ModelInfo
-from ...streaming.xlsr_load import BUNDLED
 from .steps import LiveMode, Setting, encode, stepped, text, whole
 
 Float32 = NDArray[np.float32]

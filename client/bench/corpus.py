@@ -11,11 +11,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from ...streaming.audio.files import open_audio
 from ...streaming.config import AudioFormat
 from ...streaming.errors import XlsrLiveError
-from ...streaming.files import open_audio
-from ..local import needs
-from ..packaged import load_clips
+from ..commands.model import needs
+from ..sources.clips import load_clips
 
 FILE: Final = ("file", "path", "audio", "filename")
 TEXT: Final = ("text", "transcript", "sentence", "transcription")
@@ -74,7 +74,7 @@ def spoken(recordings: Sequence[Recording]) -> list[Recording]:
 def read_samples(recording: Recording) -> NDArray[np.float32]:
     """16 kHz mono samples, (n,), as a session would hear them. Raises `AudioError`."""
     with needs("bench", "reading recordings"):
-        from ...streaming.audio import AudioDecoder
+        from ...streaming.audio.decoder import AudioDecoder
 
     file = open_audio(recording.path)
     decoder = AudioDecoder(AudioFormat(sample_rate=file.sample_rate, channels=file.channels))

@@ -17,15 +17,15 @@ from urllib.request import urlopen
 import msgspec
 import numpy as np
 
-from ...streaming import events
 from ...streaming.config import AudioFormat
 from ...streaming.errors import XlsrLiveError
 from ...streaming.frames import SAMPLE_RATE
-from ..options import read_token, session_config
-from ..output import progress
+from ...streaming.protocol import events
+from ..commands.options import read_token, session_config
+from ..output.output import progress
 from ..pump import pump
-from ..sources import paced
-from ..websocket import OPEN_TIMEOUT, ConnectionProblem, connect, encode
+from ..remote.websocket import OPEN_TIMEOUT, ConnectionProblem, connect, encode
+from ..sources.sources import paced
 from . import corpus
 from .streams import Material, Opening
 from .tables import Table

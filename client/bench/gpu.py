@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ...streaming.config import SessionConfig
-from ..local import needs
+from ..commands.model import needs
 
 if TYPE_CHECKING:
     import torch
 
-    from ...streaming.xlsr import XlsrEncoder
+    from ...streaming.model.encoder import XlsrEncoder
     from .gpu_times import PassTime, StepTime
 
 EPILOG = """\b
@@ -175,7 +175,7 @@ def _carried(
     passes: Sequence[PassTime],
     seconds: float,
 ) -> dict[str, Any]:
-    from ...streaming.engine import Engine
+    from ...streaming.engine.engine import Engine
     from .gpu_streams import most_streams, paced, simulated
 
     carried = most_streams(lambda streams: simulated(streams, 30, steps, passes).p95 < BOUND)

@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from ...streaming.frames import span
-from ...streaming.programs import Eager, Graphs
-from ...streaming.windows import Memory, Recall, Reuse, WindowPlanner
-from ...streaming.xlsr import XlsrEncoder
+from ...streaming.model.encoder import XlsrEncoder
+from ...streaming.model.runners import Eager, Graphs
+from ...streaming.requests import Memory, Recall, Reuse, WindowPlanner
 from . import random_xlsr
 from .random_xlsr import weights
 

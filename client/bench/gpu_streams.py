@@ -16,9 +16,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ...streaming.engine import Engine
+from ...streaming.engine.engine import Engine
 from ...streaming.frames import span
-from ...streaming.windows import Memory, Reuse, Window, WindowPlanner
+from ...streaming.requests import Memory, Reuse, Window, WindowPlanner
 from .gpu_checks import HOP, LEFT, LOOKAHEAD, noise
 from .gpu_times import PassTime, StepTime
 

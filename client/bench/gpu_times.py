@@ -11,15 +11,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...streaming.answers import BEST, pack
-from ...streaming.body import Body, flop_per_frame
-from ...streaming.cached import after_kept
 from ...streaming.frames import frames, span
-from ...streaming.plans import Shape, plan_steps
-from ...streaming.pools import Geometry, Place
-from ...streaming.programs import CudaCapture
-from ...streaming.windows import Memory, Reuse, Window, WindowPlanner
-from ...streaming.xlsr import XlsrEncoder
+from ...streaming.model.batching import Shape, plan_steps
+from ...streaming.model.cache import Geometry, Place
+from ...streaming.model.encoder import XlsrEncoder
+from ...streaming.model.layers import Body, flop_per_frame
+from ...streaming.model.readback import BEST, pack
+from ...streaming.model.runners import CudaCapture
+from ...streaming.model.step import after_kept
+from ...streaming.requests import Memory, Reuse, Window, WindowPlanner
 from .gpu_checks import HOP, LEFT, LOOKAHEAD, noise
 
 Float32 = NDArray[np.float32]

@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from ...streaming.errors import XlsrLiveError
-from ..local import needs
-from ..options import check_place, device_option, lm_option, model_options, session_options, token_option
+from ..commands.model import needs
+from ..commands.options import check_place, device_option, lm_option, model_options, session_options, token_option
 from .options import data_options, load_options
 
 EPILOG = """\b

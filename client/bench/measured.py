@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...streaming.calibration import Reliability
 from ...streaming.config import Mode, SessionConfig, VadName
-from ...streaming.events import Event, Final, Partial, Word
+from ...streaming.ctc.calibration import Reliability
 from ...streaming.frames import SAMPLE_RATE
+from ...streaming.protocol.events import Event, Final, Partial, Word
 from ...streaming.recognizer import Recognizer
-from ..judged import Told
 from .corpus import Recording
+from .judged import Told
 from .scoring import Score, Spelling, interval, rate
 from .stability import Stability, stability
 from .steps import Setting, stepped, text, timed, whole

@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from ...streaming.errors import ConfigError, XlsrLiveError
-from ..local import needs
-from ..options import SERVER_URL, session_options, token_option
+from ..commands.model import needs
+from ..commands.options import SERVER_URL, session_options, token_option
 from .options import data_options, silence_option
 
 EPILOG = """\b

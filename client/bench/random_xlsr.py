@@ -7,10 +7,10 @@ from typing import Any, Final
 import torch
 import transformers
 
-from ...streaming.programs import Programs
-from ...streaming.vocabulary import Vocabulary
-from ...streaming.xlsr import XlsrEncoder
-from ...streaming.xlsr_load import assembled
+from ...streaming.ctc.vocabulary import Vocabulary
+from ...streaming.model.encoder import XlsrEncoder
+from ...streaming.model.load import assembled
+from ...streaming.model.runners import Programs
 
 _SHARED: Final[dict[str, Any]] = {
     "conv_dim": (512,) * 7,

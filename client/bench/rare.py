@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from ...streaming.lm import LanguageModel
+from ...streaming.ctc.lm import LanguageModel
 
 SHORTEST: Final = 3  # letters
 

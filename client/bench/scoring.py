@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 import jiwer
 import numpy as np
 
-from ...streaming.vocabulary import Vocabulary
+from ...streaming.ctc.vocabulary import Vocabulary
 
 RESAMPLES: Final = 1_000
 _APOSTROPHES: Final = str.maketrans(dict.fromkeys("’‘ʼ`", "'"))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ...streaming.events import Event, Final, Partial, SpeechEnded
+from ...streaming.protocol.events import Event, Final, Partial, SpeechEnded
 
 
 @dataclass(slots=True)

@@ -10,11 +10,11 @@ from typing import Final as Constant
 import numpy as np
 
 from ...streaming.config import AudioFormat
-from ...streaming.events import Event, Final, Partial
 from ...streaming.frames import SAMPLE_RATE
+from ...streaming.protocol.events import Event, Final, Partial
 from ..pump import pump
-from ..sources import paced
-from ..websocket import connect
+from ..remote.websocket import connect
+from ..sources.sources import paced
 from .account import Account, Ear
 from .streams import Int16, Material, hush
 

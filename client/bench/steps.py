@@ -13,11 +13,11 @@ from typing import Literal, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ...streaming.decode import decode
+from ...streaming.audio.normalize import RunningNormalizer, normalize
+from ...streaming.ctc.greedy import decode
 from ...streaming.frames import STRIDE, ms
-from ...streaming.normalize import RunningNormalizer, normalize
 from ...streaming.recognizer import Recognizer
-from ...streaming.windows import Memory, Reuse, Window, WindowPlanner
+from ...streaming.requests import Memory, Reuse, Window, WindowPlanner
 
 Float32 = NDArray[np.float32]
 LiveMode = Literal["cached", "window"]

@@ -18,7 +18,7 @@ from ...streaming.config import AudioFormat
 from ...streaming.errors import XlsrLiveError
 from ...streaming.frames import SAMPLE_RATE
 from ..pump import Session, pump
-from ..sources import paced
+from ..sources.sources import paced
 from .load import Load, Meter
 from .timing import Heard
 

@@ -23,7 +23,7 @@ from math import inf
 
 import numpy as np
 
-from ...streaming.events import Event, Final, Partial, SpeechEnded, Word
+from ...streaming.protocol.events import Event, Final, Partial, SpeechEnded, Word
 
 TOLERANCE = 0.1  # seconds between the place of a word in a partial and in the final: the second pass moves it a little
 

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from ...streaming.config import AudioFormat
 from ...streaming.errors import ConfigError, XlsrLiveError
-from ...streaming.events import Final
 from ...streaming.frames import SAMPLE_RATE
-from ..local import load_recognizer, waiting
-from ..options import loading, read_token, session_config
-from ..output import progress
-from ..websocket import connect, encode
+from ...streaming.protocol.events import Final
+from ..commands.model import load_recognizer, waiting
+from ..commands.options import loading, read_token, session_config
+from ..output.output import progress
+from ..remote.websocket import connect, encode
 from . import corpus
 from .alignment import Aligned, end_of, read_alignment
 from .load import Meter

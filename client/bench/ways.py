@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...streaming.config import SessionConfig
-from ...streaming.decoding import Decoding
-from ...streaming.events import SpeechEnded, SpeechStarted
 from ...streaming.frames import FIELD, SAMPLE_RATE
+from ...streaming.protocol.events import SpeechEnded, SpeechStarted
 from ...streaming.recognizer import Recognizer
+from ...streaming.session.decoding import Decoding
 from .measured import Texts
 from .scoring import Score, Spelling, rate
 from .steps import whole

@@ -16,7 +16,7 @@ import msgspec
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
-from ...streaming.cues import Cue
+from ...streaming.captions.cues import Cue
 from .delivery import Undelivered
 
 PASSWORD_VARIABLE: Final = "XLSR_LIVE_OBS_PASSWORD"

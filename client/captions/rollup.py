@@ -6,10 +6,10 @@ import threading
 from functools import partial
 from typing import Final as Constant
 
-from ...streaming.cues import LINE_CHARS, LINES
-from ...streaming.events import Event, Final, Partial, SpeechEnded
-from ..formats import Output
-from ..lines import wrap
+from ...streaming.captions.cues import LINE_CHARS, LINES
+from ...streaming.protocol.events import Event, Final, Partial, SpeechEnded
+from ..output.formats import Output
+from ..output.lines import wrap
 from .files import Replaced
 
 HOLD_S: Constant = 8.0  # so long the last text stays, as in the overlay

@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 
 import click
 
-from ...streaming.cues import Cue, CueMaker
-from ...streaming.events import Event, SessionStarted
-from ..formats import Cued, JsonLines, Output, Srt, Vtt
+from ...streaming.captions.cues import Cue, CueMaker
+from ...streaming.protocol.events import Event, SessionStarted
+from ..output.formats import Cued, JsonLines, Output, Srt, Vtt
 from . import obs, youtube
 from .delivery import Delivery
 from .files import Appended, Replaced

@@ -14,7 +14,7 @@ from http.client import HTTPException
 from typing import Final
 from urllib.parse import urlsplit
 
-from ...streaming.cues import Cue
+from ...streaming.captions.cues import Cue
 from ...streaming.errors import ConfigError
 from .delivery import Undelivered
 

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.terminal_theme import MONOKAI
 from rich.text import Text
 from xlsr_live.client.bench.corpus import read_corpus, read_samples
-from xlsr_live.client.demo import PAUSE_SECONDS
-from xlsr_live.client.display import LiveDisplay
+from xlsr_live.client.commands.demo import PAUSE_SECONDS
+from xlsr_live.client.output.display import LiveDisplay
 from xlsr_live.streaming import Final, Partial, Recognizer
 
 FINALS, PARTIALS = 3, 3  # the moment: after so many finals, and then so many partials

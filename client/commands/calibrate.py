@@ -1,0 +1,103 @@
+"""`xlsr-live calibrate`: confidences of a checkpoint that mean what they say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ...streaming.errors import ConfigError
+from ..output.output import progress
+from .model import load_recognizer, needs
+from .options import device_option, lm_option, loading, loading_options, refuse
+
+if TYPE_CHECKING:
+    from ..bench.judged import Ear, Judged
+
+EPILOG = """\b
+Examples:
+  xlsr-live calibrate my/xlsr-german recordings/ --lm german.arpa
+  xlsr-live calibrate my/xlsr-german dev.tsv --plot reliability.png
+  xlsr-live calibrate facebook/wav2vec2-base-960h dev.tsv --out calibration/
+"""
+
+
+@click.command(epilog=EPILOG, short_help="Confidences that mean what they say.")
+@click.argument("model", metavar="NAME_OR_DIR")
+@click.argument("data", type=click.Path(path_type=Path), metavar="DIR_OR_TSV")
+@click.option("--where", multiple=True, metavar="COLUMN=VALUE", help="Only these rows of the table; may be repeated.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only N recordings, evenly picked from all.")
+@lm_option()
+@click.option("--test", is_flag=True, help="Fit nothing: say how good the calibration is (--calibration, or its own).")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Folder for calibration.json. [default: the model's, if it is a folder here]",
+)
+@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), metavar="PNG", help="Draw the reliability.")
+@loading_options
+@device_option("--device")
+def calibrate(
+    model: str,
+    data: Path,
+    where: tuple[str, ...],
+    limit: int | None,
+    test: bool,
+    out: Path | None,
+    plot: Path | None,
+    **options: Any,
+) -> None:
+    """Fit the confidences of a checkpoint to recordings and what is said in them, which it was not trained on.
+
+    DIR_OR_TSV is a table with columns file and text, or a folder with talk.wav beside talk.txt. The result lies beside
+    the checkpoint as calibration.json and is used from then on; that of --out is used where --calibration names it.
+    """
+    with needs("server", "recognizing speech here"), needs("bench", "calibrating"):
+        from ...streaming.ctc.calibration import Calibration, save_calibration
+        from ..bench.corpus import read_corpus, read_samples, spoken
+        from ..bench.judged import Ear
+        from ..bench.scoring import Spelling
+
+    if test:
+        refuse(("out",), "is where a calibration is written; --test reads that of --calibration")
+    else:
+        refuse(("calibration",), "is for --test; what is fitted does not depend on it")
+    folder = out or Path(model).expanduser()
+    if not test and not out and (model == "bundled" or not folder.is_dir()):
+        raise ConfigError(f"{model} is not a folder of yours: say with --out where calibration.json belongs")
+    recordings = spoken(read_corpus(data, where=where, limit=limit))
+    with (
+        load_recognizer(model, **loading(options)) as recognizer,
+        progress(len(recordings)) as (advance, _),
+    ):
+        if test and recognizer.assets.calibration is None:
+            raise ConfigError(f"{model} has no calibration to test: name one with --calibration")
+        spelling = Spelling(recognizer.encoder.vocabulary)
+        ear = Ear(recognizer.encoder, recognizer.assets.language_model)
+        for number, recording in enumerate(recordings):
+            ear.hear(number, spelling.words(recording.text), read_samples(recording))
+            advance()
+    if found := recognizer.assets.calibration if test else None:
+        curves = {"finals": found.final, "partials": found.partial, "language model": found.beam or found.final}
+        shown = {name: judged.test(curves[name]) for name, judged in _kinds(ear).items()}
+    else:
+        fitted = Calibration(final=ear.final.fit(), partial=ear.partial.fit(), beam=ear.beam.fit() if ear.lm else None)
+        shown = {name: judged.cross() for name, judged in _kinds(ear).items()}
+        folder.mkdir(parents=True, exist_ok=True)
+        click.echo(f"written: {save_calibration(folder, fitted)}")
+    for name, judged in _kinds(ear).items():
+        right = sum(judged.right) / len(judged.right)
+        click.echo(
+            f"{name}: {len(judged.right)} words, {100 * right:.1f} % right, "
+            f"expected calibration error {shown[name].error:.3f}"
+        )
+    if plot:
+        from ..bench.reliability import draw
+
+        click.echo(f"written: {draw(plot, shown)}")
+
+
+def _kinds(ear: Ear) -> dict[str, Judged]:
+    return {"finals": ear.final, "partials": ear.partial} | ({"language model": ear.beam} if ear.lm else {})

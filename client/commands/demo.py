@@ -1,0 +1,119 @@
+"""`xlsr-live demo`: a real server, a real websocket and recorded speech, live on the screen."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+from typing import Final as Constant
+
+import click
+
+from ...streaming.config import AudioFormat
+from ...streaming.frames import SAMPLE_RATE
+from ...streaming.protocol.events import Event, Final, Partial
+from ..bench.stability import edits
+from ..output.output import Wanted, live_output
+from ..sources.clips import Clip, load_clips
+from .model import load_recognizer, needs
+
+if TYPE_CHECKING:
+    from ..output.formats import Output
+    from ..sources.sources import Block
+
+EPILOG = """\b
+Examples:
+  xlsr-live demo
+  xlsr-live demo --pace 0
+"""
+PAUSE_SECONDS: Constant = 1.0  # between two speakers
+NOTHING: Constant = "(nothing)"
+NEXT: Constant = """
+Try next:
+  xlsr-live mic                      say something yourself
+  xlsr-live transcribe talk.wav --model facebook/wav2vec2-large-960h-lv60-self
+                                     far fewer errors; the first time it is downloaded (1.2 GB)
+  xlsr-live serve                    and xlsr-live stream talk.wav in another terminal
+  xlsr-live doctor                   what is installed here"""
+
+
+@click.command(epilog=EPILOG, short_help="Recorded speech through a real server, live; needs nothing.")
+@click.option(
+    "--pace", type=click.FloatRange(min=0), default=1.0, show_default=True, metavar="X", help="0: no waiting."
+)
+def demo(pace: float) -> int:
+    """Start a server on a free port, stream recorded speech to it, and show what it hears beside what was said.
+
+    Needs no microphone and no network. The packaged model is small: it knows English, and makes errors.
+    """
+    with needs("server", "the demo"):
+        from ...server.run import running_server
+
+    clips = load_clips()
+    finals: list[Final] = []
+    with load_recognizer(lm=None) as recognizer, running_server(recognizer) as server:
+        click.echo(f"A server at {server.url}, the model {recognizer.info.name} on {recognizer.info.device}.")
+        volatile = "Dim words" if sys.stdout.isatty() else "Words in brackets"
+        click.echo(f"{len(clips)} recordings, one after another. {volatile} may still change.\n")
+        with live_output(Wanted(), default="text") as shown:
+            interrupted = asyncio.run(_play(server.url, clips, pace, shown, finals))
+    if interrupted:
+        return 130
+    _compare(clips, finals)
+    click.echo(NEXT)
+    return 0
+
+
+async def _play(url: str, clips: list[Clip], pace: float, shown: Output, finals: list[Final]) -> bool:
+    from ..pump import pump
+    from ..remote.websocket import connect
+    from ..sources.sources import paced
+
+    def show(event: Event) -> None:
+        if isinstance(event, Partial) and not sys.stdout.isatty():  # in a log too, it should be seen to be live
+            click.echo(f"  ... {event.committed} ({event.volatile})")
+        shown.show(event)
+        if isinstance(event, Final):
+            finals.append(event)
+
+    audio = AudioFormat()
+    shown.begin("demo")
+    async with connect(url, audio=audio) as session:
+        return await pump(session, paced(_one_after_another(clips), audio, pace), show)
+
+
+async def _one_after_another(clips: list[Clip]) -> AsyncIterator[Block]:
+    from ...streaming.audio.files import open_audio
+    from ..sources.sources import BLOCK_SECONDS, file_blocks
+
+    pause = bytes(2 * round(BLOCK_SECONDS * SAMPLE_RATE))
+    for clip in clips:
+        async for block in file_blocks(open_audio(clip.path)):
+            yield block
+        for _ in range(round(PAUSE_SECONDS / BLOCK_SECONDS)):
+            yield pause
+
+
+def _compare(clips: list[Clip], finals: list[Final]) -> None:
+    from ...streaming.audio.files import open_audio
+
+    end = 0.0
+    errors = words = 0
+    click.echo()
+    for clip in clips:
+        begin, end = end, end + open_audio(clip.path).seconds + PAUSE_SECONDS
+        heard = " ".join(final.text for final in finals if begin <= (final.start + final.end) / 2 < end)
+        wrong, said = edits(clip.text.split(), heard.upper().split())[-1], len(clip.text.split())
+        errors, words = errors + wrong, words + said
+        click.echo(f"{clip.path.stem:8} said   {clip.text or NOTHING}")
+        click.echo(f"{'':8} heard  {heard or NOTHING}   ({_rate(wrong, said)})")
+    click.echo(
+        f"\nAltogether: {_rate(errors, words)}. Sentences of voices that it was not trained on are far harder for it."
+    )
+
+
+def _rate(errors: int, words: int) -> str:
+    if not words:
+        return f"{errors} words invented"
+    return f"{errors} of {words} words wrong, WER {100 * errors / words:.0f} %"

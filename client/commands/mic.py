@@ -1,0 +1,114 @@
+"""`xlsr-live mic`: live text from the microphone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, ExitStack, closing
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from ..output.formats import Output, Together
+from ..output.output import Wanted, beside, complain, live_output, output_options
+from ..remote.sharing import announcing, share_option
+from .devices import list_devices
+from .model import load_recognizer
+from .options import (
+    check_place,
+    device_option,
+    lm_option,
+    loading,
+    model_options,
+    read_token,
+    session_config,
+    session_options,
+    token_option,
+)
+
+if TYPE_CHECKING:
+    from ...streaming.protocol.events import Event
+    from ..pump import Session
+    from ..sources.microphone import Microphone
+
+    Opening = Callable[[], AbstractAsyncContextManager[Session]]
+
+SILENT_SECONDS: Final = 3.0  # of nothing but zeros: no real microphone is so quiet
+
+EPILOG = """\b
+Examples:
+  xlsr-live mic --list
+  xlsr-live mic                                   Ctrl-C ends it
+  xlsr-live mic --device USB --duration 60 -f srt -o minute.srt
+  xlsr-live mic --url ws://studio:8765/v1/stream
+"""
+
+
+@click.command(epilog=EPILOG, short_help="Live text from the microphone.")
+@click.option("--list", "listing", is_flag=True, help="List the microphones and stop.")
+@click.option("--device", metavar="NAME|NUMBER", help="Which microphone. [default: the system's]")
+@click.option("--duration", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Stop after S seconds.")
+@click.option("--url", metavar="URL", help="Recognize on this server instead of here.")
+@output_options("live text on a terminal, else jsonl")
+@model_options
+@lm_option()
+@device_option("--compute")
+@token_option
+@share_option
+@session_options
+def mic(
+    listing: bool,
+    device: str | None,
+    duration: float | None,
+    url: str | None,
+    wanted: Wanted,
+    token_file: Path | None,
+    share: bool,
+    **settings: Any,
+) -> int:
+    """Show what is said into the microphone, while it is said. Ctrl-C ends it and finishes the last sentence."""
+    if listing:
+        list_devices()
+        return 0
+    check_place(url)
+
+    from ..remote.websocket import connect
+    from ..sources.microphone import Microphone
+
+    chosen, config, token = loading(settings), session_config(settings), read_token(token_file)
+    # The device before the model: the mistake that costs least to find is found first.
+    with closing(Microphone(device)) as microphone, ExitStack() as stack:
+        audio = microphone.audio
+        if url:
+            opening: Opening = partial(connect, url, config=config, audio=audio, token=token, share=share)
+        else:
+            recognizer = stack.enter_context(load_recognizer(**chosen))
+            opening = partial(recognizer.session, config, audio)
+        others = stack.enter_context(beside(wanted, config=config, paced=True, local=not url))
+        shown = Together([stack.enter_context(live_output(wanted, meter=True)), *others])
+        shown.begin(microphone.device.name)
+        shown.note(f"Listening to {microphone.device.name}. Ctrl-C ends.")
+        show = announcing(url or "", shown.show)
+        return 130 if asyncio.run(_listen(microphone, opening, duration, shown, show)) else 0
+
+
+async def _listen(
+    microphone: Microphone, opening: Opening, duration: float | None, shown: Output, show: Callable[[Event], None]
+) -> bool:
+    from ..pump import pump
+
+    told: set[str] = set()
+
+    def level(dbfs: float) -> None:
+        shown.level(dbfs)
+        if microphone.dropped and "behind" not in told:
+            told.add("behind")
+            complain("recognition is too slow for live audio: some was lost (a smaller model, a GPU, or --url)")
+        if microphone.silence > SILENT_SECONDS and "silent" not in told:
+            told.add("silent")
+            complain(f"{microphone.device.name} gives nothing but zeros: it is muted, or this program may not use it")
+
+    async with opening() as session:
+        return await pump(session, microphone.blocks(duration, level), show)

@@ -1,0 +1,85 @@
+"""`xlsr-live stream`: a file or a pipe through a server's websocket."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any, cast
+
+import click
+
+from ..output.formats import Together
+from ..output.output import Wanted, beside, live_output, output_options
+from ..remote.sharing import announcing, share_option
+from .options import SERVER_URL, audio_options, read_token, refuse, session_config, session_options, token_option
+
+EPILOG = """\b
+Examples:
+  xlsr-live stream talk.flac
+  xlsr-live stream talk.wav --pace 0 --format srt -o talk.srt
+  xlsr-live stream talk.wav --url wss://speech.example.org/v1/stream --hangover-ms 900
+  arecord -q -f S16_LE -r 16000 -c 1 | xlsr-live stream -
+  ffmpeg -loglevel error -i http://radio.example.org/live -f s16le -ac 1 -ar 16000 - | xlsr-live stream -
+"""
+
+
+@click.command(epilog=EPILOG, short_help="A recording or a pipe through a server.")
+@click.argument("file", metavar="FILE|-")
+@click.option("--url", default=SERVER_URL, show_default=True, metavar="URL", help="The server.")
+@click.option(
+    "--pace",
+    type=click.FloatRange(min=0),
+    metavar="X",
+    help="Speed: 1: as it was spoken; 0: as fast as it goes. [default: 1 for a file, 0 for a pipe]",
+)
+@output_options("live text on a terminal, else jsonl")
+@audio_options
+@token_option
+@share_option
+@session_options
+def stream(
+    file: str,
+    url: str,
+    pace: float | None,
+    wanted: Wanted,
+    encoding: str,
+    sample_rate: int,
+    channels: int,
+    token_file: Path | None,
+    share: bool,
+    **settings: Any,
+) -> int:
+    """Send a recording, or raw audio on standard input (-), to a server and show what it hears.
+
+    A recording is sent as 16-bit audio at its own rate and channels; --encoding, --sample-rate and --channels say how
+    the audio on standard input is coded.
+    """
+    from ...streaming.audio.files import open_audio
+    from ...streaming.config import AudioFormat, Encoding
+    from ..pump import pump
+    from ..remote.websocket import connect
+    from ..sources.sources import file_blocks, paced, pipe_blocks
+
+    config, token = session_config(settings), read_token(token_file)
+    piped = file == "-"
+    if not piped:
+        refuse(("encoding", "sample_rate", "channels"), "is for raw audio on standard input (-)")
+    rate = (0.0 if piped else 1.0) if pace is None else pace
+
+    async def run() -> bool:
+        if piped:
+            audio = AudioFormat(encoding=cast(Encoding, encoding), sample_rate=sample_rate, channels=channels)
+            blocks = pipe_blocks(sys.stdin.fileno())
+        else:
+            recorded = open_audio(Path(file))
+            audio = AudioFormat(sample_rate=recorded.sample_rate, channels=recorded.channels)
+            blocks = file_blocks(recorded)
+        live = piped or rate == 1  # what a pipe brings comes when it is there
+        with beside(wanted, config=config, paced=live, local=False) as others, live_output(wanted) as output:
+            shown = Together([output, *others])
+            shown.begin(file)
+            async with connect(url, config=config, audio=audio, token=token, share=share) as session:
+                return await pump(session, paced(blocks, audio, rate), announcing(url, shown.show))
+
+    return 130 if asyncio.run(run()) else 0

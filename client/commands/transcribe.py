@@ -1,0 +1,111 @@
+"""`xlsr-live transcribe`: recordings to text, over the same path as live audio."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import ExitStack, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from ...streaming.errors import AudioError, XlsrLiveError
+from ..output.formats import Output, Together
+from ..output.output import Along, Wanted, beside, complain, live_output, output_options, places, progress, written
+from .model import load_recognizer, needs
+from .options import device_option, lm_option, loading, model_options, session_config, session_options
+
+SUFFIXES: Final = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64"})
+
+EPILOG = """\b
+Examples:
+  xlsr-live transcribe talk.flac
+  xlsr-live transcribe talk.flac --pace 1              watch it as if it were live
+  xlsr-live transcribe *.wav -f json > all.json
+  xlsr-live transcribe recordings/ -f srt -o subtitles/   one file for each recording of a folder
+  xlsr-live transcribe talk.flac --summary --reference talk.txt
+  xlsr-live transcribe a.wav --model facebook/mms-1b-all --language fra --device cuda
+"""
+
+
+@click.command(epilog=EPILOG, short_help="Recordings to text or subtitles.")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
+@click.option(
+    "--pace",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    show_default=True,
+    metavar="X",
+    help="Speed: 1: as it was spoken, live on a terminal; 2: twice as fast; 0: as fast as it goes.",
+)
+@output_options("text", folder=True)
+@model_options
+@lm_option()
+@device_option("--device")
+@session_options
+def transcribe(
+    files: tuple[Path, ...],
+    pace: float,
+    wanted: Wanted,
+    **settings: Any,
+) -> int:
+    """Write what is said in recordings (WAV, FLAC, Ogg, MP3) and folders of them.
+
+    The audio goes through the gate and the live recognizer, as from a microphone. --mode offline does without both: one
+    pass over each whole file. A file that cannot be read does not stop the others, but the exit status is then 2.
+    """
+    chosen, config = loading(settings), session_config(settings)
+    listed = [one for file in files for one in _recordings(file)]
+    if wanted.captions and len(listed) > 1:
+        raise click.UsageError("--captions is for one recording; for several: --format vtt --output DIR")
+    planned = places(listed, wanted.form or "text", wanted.path)
+    lengths = {file: seconds for file in listed if (seconds := _seconds(file))}
+    if not lengths:
+        return 2
+    with needs("server", "recognizing speech here"):
+        from ..sources import recordings
+
+    several, failed = len(listed) > 1, len(listed) - len(lengths)
+    with ExitStack() as stack:
+        others = stack.enter_context(beside(wanted, config=config, paced=pace == 1, local=True))
+        recognizer = stack.enter_context(load_recognizer(**chosen))
+        advance, out = stack.enter_context(progress(0 if pace else sum(lengths.values()), audio=True))
+        shared: Output | None = None
+        if not planned:
+            common = live_output(replace(wanted, path=None), default="text", live=pace > 0, several=several, out=out)
+            shared = stack.enter_context(common)
+        for file in lengths:
+            with nullcontext(shared) if shared else written(wanted.form or "text", planned[file]) as output:
+                shown = Together([output, *others, Along(advance)])
+                shown.begin(str(file))
+                try:
+                    if config.mode == "offline":
+                        recordings.offline(recognizer, file, config, shown)
+                    elif asyncio.run(recordings.live(recognizer, file, config, pace, shown)):
+                        return 130
+                except XlsrLiveError as error:
+                    complain(str(error) if isinstance(error, AudioError) else f"{file}: {error}")
+                    failed += 1
+    return 2 if failed else 0
+
+
+def _recordings(path: Path) -> list[Path]:
+    """The file, or those of a folder that look like audio."""
+    if not path.is_dir():
+        return [path]
+    found = sorted(one for one in path.rglob("*") if one.suffix.lower() in SUFFIXES and one.is_file())
+    if not found:
+        raise AudioError(f"{path}: no recordings in this folder ({', '.join(sorted(SUFFIXES))})")
+    return found
+
+
+def _seconds(file: Path) -> float:
+    """How long a recording is; 0, and what is wrong with it said at once, where it cannot be read."""
+    from ...streaming.audio.files import open_audio
+
+    try:
+        return open_audio(file).seconds
+    except AudioError as error:
+        complain(str(error))
+        return 0.0

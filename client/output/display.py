@@ -1,0 +1,215 @@
+"""The live display: finals one below the other, and under them the utterance that is being spoken.
+
+Committed text stands plain, the volatile tail behind it dimmed (underlined where a terminal knows no dim). There are no
+colours: nothing is lost on who sees them otherwise. A line that is full stays where it is until its final, which takes
+the place of the open utterance; what changes is written over, in one write, and nothing else is touched. When the
+window changes its size, all that fits into it is written anew: what terminals make of old lines differs too much.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from contextlib import redirect_stderr, suppress
+from io import StringIO
+from types import FrameType, TracebackType
+from typing import Final as Constant
+from typing import Self, TextIO
+
+from ...streaming.captions.subtitles import short_clock
+from ...streaming.protocol.events import Event, Final, Partial, SessionEnded, SpeechEnded, SpeechStarted, Warning
+from .formats import Output
+from .lines import wrap
+
+REFRESH: Constant = 10.0  # of the meter, a second
+TIME_CELLS: Constant = 11  # of the column with the time
+KEPT: Constant = 500  # finals, to be written anew when the window grows
+QUIET_DBFS: Constant = -60.0  # the left end of the meter
+LOUD_DBFS: Constant = -3.0
+METER_CELLS: Constant = 20
+PLAIN, BOLD, DIM, UNDERLINED = "\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[4m"
+
+
+class LiveDisplay(Output):
+    """An `Output` for a terminal. A context manager: the terminal is restored on the way out.
+
+    Events come from one thread; notes may come from others.
+    """
+
+    def __init__(self, out: TextIO, *, several: bool = False, meter: bool = False) -> None:
+        super().__init__(out, several=several)
+        self._faint = UNDERLINED if os.environ.get("TERM") == "linux" else DIM
+        self._lock = threading.Lock()
+        self._meter = meter
+        self._dbfs = QUIET_DBFS
+        self._done: deque[tuple[str, str, str]] = deque(maxlen=KEPT)  # style, time, text
+        self._open: Partial | None = None
+        self._speaking = False
+        self._size = self._window()
+        self._shown: list[str] = []  # lines of the region that changes, below which the cursor stands
+        self._drawn = 0.0
+        self._before: object = None  # the handler of SIGWINCH
+        self._stderr = redirect_stderr(_Above(self)) if sys.stderr.isatty() else None
+
+    def __enter__(self) -> Self:
+        self._write("\x1b[?25l")
+        if self._stderr:
+            self._stderr.__enter__()
+        with suppress(ValueError, AttributeError):  # not the main thread; Windows
+            self._before = signal.signal(signal.SIGWINCH, self._resized)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if callable(self._before) or isinstance(self._before, signal.Handlers):
+            signal.signal(signal.SIGWINCH, self._before)
+        if self._stderr:
+            self._stderr.__exit__(kind, error, _)
+        with self._lock:
+            self._open, self._speaking, self._meter = None, False, False
+            self._draw()
+            self._write("\x1b[?25h")
+
+    def begin(self, source: str) -> None:
+        super().begin(source)
+        if self._several:
+            self._say(BOLD, "", source)
+
+    def show(self, event: Event) -> None:
+        match event:
+            case SpeechStarted():
+                self._open, self._speaking = None, True
+            case Partial():
+                self._open = event
+            case Final():
+                self._open, self._speaking = None, False
+                self._say("", _begin(event), event.text)
+                return
+            case SpeechEnded() | SessionEnded():
+                self._open, self._speaking = None, False
+            case Warning():
+                self._say(BOLD, "", f"{event.code}: {event.message}")
+                return
+            case _:
+                return
+        with self._lock:
+            self._draw()
+
+    def level(self, dbfs: float) -> None:
+        self._dbfs = max(dbfs, self._dbfs - 3.0)  # falls slowly, like the needle of a meter
+        if time.monotonic() - self._drawn >= 1 / REFRESH:
+            with self._lock:
+                self._draw()
+
+    def note(self, text: str) -> None:
+        """A line of the program's own."""
+        self._say(self._faint, "", text)
+
+    def _say(self, style: str, begun: str, text: str) -> None:
+        """Lines that stay."""
+        with self._lock:
+            self._done.append((style, begun, text))
+            self._draw(_rows(style, begun, text, self._size[0]))
+
+    def _resized(self, signum: int, frame: FrameType | None) -> None:
+        if self._lock.acquire(blocking=False):  # else whoever draws will see it
+            try:
+                self._draw()
+            finally:
+                self._lock.release()
+
+    def _window(self) -> tuple[int, int]:
+        """Columns and lines."""
+        try:
+            columns, lines = os.get_terminal_size(self._out.fileno())
+        except (OSError, ValueError):
+            columns, lines = 0, 0
+        return max(TIME_CELLS + 8, columns or 80), max(4, lines or 24)
+
+    def _draw(self, above: list[str] | None = None) -> None:
+        """Write what is new `above` the region, and the lines of the region that are not as they were."""
+        self._drawn = time.monotonic()
+        fresh = (size := self._window()) != self._size
+        self._size = size
+        region = self._region()
+        if fresh:
+            rows = [row for done in self._done for row in _rows(*done, self._size[0])]
+            lines = [*rows, *region][-self._size[1] + 1 :]
+            self._write("\x1b[H\x1b[J" + "".join(f"{line}\r\n" for line in lines))
+        else:
+            lines = [*(above or ()), *region]
+            same = 0
+            for old, new in zip(self._shown, lines, strict=False):
+                if old != new:
+                    break
+                same += 1
+            up = len(self._shown) - same
+            text = (f"\x1b[{up}A" if up else "") + "".join(f"{line}\x1b[K\r\n" for line in lines[same:])
+            if text:
+                self._write(text + "\x1b[J" * (len(lines) < len(self._shown)))
+        self._shown = region
+
+    def _region(self) -> list[str]:
+        """The region that changes: the end of the open utterance, and the meter. It never fills the window."""
+        width, height = self._size
+        rows: list[str] = []
+        if self._open and (self._open.committed or self._open.volatile):
+            committed, volatile = self._open.committed, self._open.volatile
+            text = f"{committed} {volatile}" if committed and volatile else committed or volatile
+            letters = len("".join(committed.split()))
+            rows = _rows("", _begin(self._open), text, width, plain=letters, faint=self._faint)
+        elif self._speaking:
+            rows = [" " * TIME_CELLS + self._faint + "..." + PLAIN]
+        if self._meter:
+            rows.append(_bar(self._dbfs, min(METER_CELLS, width - TIME_CELLS - 1)))
+        return rows[-height + 2 :]
+
+
+class _Above(StringIO):
+    """What others write to stderr meanwhile: whole lines appear above the region."""
+
+    def __init__(self, display: LiveDisplay) -> None:
+        super().__init__()
+        self._display = display
+        self._rest = ""
+
+    def write(self, text: str, /) -> int:
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in lines:
+            self._display.note(line)
+        return len(text)
+
+
+def _begin(event: Partial | Final) -> str:
+    return short_clock(event.words[0].start) if event.words else ""
+
+
+def _rows(style: str, begun: str, text: str, width: int, *, plain: int | None = None, faint: str = "") -> list[str]:
+    """Text beside its time, in lines of the window's `width`. What follows its first `plain` letters is `faint`."""
+    rows: list[str] = []
+    label = begun
+    left = len(text) if plain is None else plain
+    # The last column stays empty: some terminals wrap as soon as it is filled.
+    for line in wrap(_printable(text), width - TIME_CELLS - 1) or [""]:
+        at = 0
+        while at < len(line) and (left or line[at] == " "):
+            left -= line[at] != " "
+            at += 1
+        dim = f"{faint}{line[at:]}{PLAIN}" if at < len(line) else ""
+        rows.append(f"{style}{label.ljust(TIME_CELLS)}{line[:at]}{dim}{PLAIN if style else ''}")
+        label = ""
+    return rows
+
+
+def _printable(text: str) -> str:
+    """Without what would steer the terminal."""
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
+def _bar(dbfs: float, cells: int) -> str:
+    lit = round(min(1.0, max(0.0, 1 - dbfs / QUIET_DBFS)) * cells)
+    loud = " too loud" if dbfs > LOUD_DBFS else ""
+    return " " * TIME_CELLS + "━" * lit + "─" * (cells - lit) + loud

@@ -1,0 +1,203 @@
+"""What the commands print: text, JSON lines, a JSON document, SRT or WebVTT; every line is flushed at once."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Final as Constant
+from typing import Self, TextIO
+
+import msgspec
+
+from ...streaming.captions.cues import Cue, CueMaker
+from ...streaming.captions.subtitles import VTT_HEADER, short_clock, srt, vtt
+from ...streaming.protocol.events import Event, Final, SessionEnded, SessionStarted, Warning, Word, to_json
+
+
+class Output:
+    """Takes the events of one recording, or of several one after another, and writes them to `out`.
+
+    Call `begin` with the name of each recording, `show` with each of its events, `close` after the last; or use it as
+    a context manager. With `several`, what is written says which recording it belongs to. One that is `quiet` leaves
+    warnings to another beside it.
+    """
+
+    quiet = False
+
+    def __init__(self, out: TextIO, *, several: bool = False) -> None:
+        self._out = out
+        self._several = several
+        self._source = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.close()
+
+    def begin(self, source: str) -> None:
+        self._source = source
+
+    def show(self, event: Event) -> None:
+        match event:
+            case Final():
+                self.final(event)
+            case Warning() if not self.quiet:  # an error is raised at the end, and reported once there
+                print(f"{event.code}: {event.message}", file=sys.stderr, flush=True)
+            case _:
+                pass
+
+    def final(self, final: Final) -> None:
+        """Write one final."""
+
+    def note(self, text: str) -> None:
+        """Say something about the program itself; only a display does."""
+
+    def level(self, dbfs: float) -> None:
+        """Show the loudness of the input; only a display does."""
+
+    def close(self) -> None:
+        """Write what stands at the end."""
+
+    def _write(self, text: str) -> None:
+        self._out.write(text)
+        self._out.flush()
+
+
+class Text(Output):
+    """One line for each final."""
+
+    def final(self, final: Final) -> None:
+        self._write(f"{self._source}: {final.text}\n" if self._several else f"{final.text}\n")
+
+
+class Plain(Output):
+    """One line for each final, with the time of its first word."""
+
+    def final(self, final: Final) -> None:
+        begun = short_clock(final.words[0].start if final.words else final.start)
+        self._write(f"{self._source}: " * self._several + f"{begun}  {final.text}\n")
+
+    def note(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+
+class Together(Output):
+    """Several outputs of the same events."""
+
+    def __init__(self, outputs: Sequence[Output]) -> None:
+        super().__init__(sys.stdout)
+        self._outputs = outputs
+
+    def begin(self, source: str) -> None:
+        for output in self._outputs:
+            output.begin(source)
+
+    def show(self, event: Event) -> None:
+        for output in self._outputs:
+            output.show(event)
+
+    def note(self, text: str) -> None:
+        for output in self._outputs:
+            output.note(text)
+
+    def level(self, dbfs: float) -> None:
+        for output in self._outputs:
+            output.level(dbfs)
+
+
+class JsonLines(Output):
+    """Every event as it goes over the wire, one in a line; of several recordings each has its `file`."""
+
+    def show(self, event: Event) -> None:
+        line = to_json(event)
+        if self._several:
+            line = f'{line[:-1]},"file":{msgspec.json.encode(self._source).decode()}}}'
+        self._write(line + "\n")
+
+
+class Document(msgspec.Struct, kw_only=True):
+    """What `--format json` writes for one recording."""
+
+    file: str
+    model: str
+    duration: float = 0.0  # seconds of audio
+    text: str = ""  # of all finals
+    finals: list[Final] = []
+    words: list[Word] = []  # of all finals
+
+
+class Json(Output):
+    """One document of one recording, an array of documents of several; written at the end."""
+
+    def __init__(self, out: TextIO, *, several: bool = False) -> None:
+        super().__init__(out, several=several)
+        self._documents: list[Document] = []
+
+    def show(self, event: Event) -> None:
+        match event:
+            case SessionStarted():
+                self._documents.append(Document(file=self._source, model=event.model))
+            case SessionEnded():
+                self._documents[-1].duration = event.audio_s
+            case _:
+                super().show(event)
+
+    def final(self, final: Final) -> None:
+        document = self._documents[-1]
+        document.finals.append(final)
+        document.words.extend(final.words)
+        document.text = f"{document.text} {final.text}".lstrip()
+
+    def close(self) -> None:
+        if self._several or self._documents:
+            content = self._documents if self._several else self._documents[0]
+            self._write(msgspec.json.format(msgspec.json.encode(content), indent=2).decode() + "\n")
+
+
+class Cued(Output):
+    """Takes the cues of one recording as they are made."""
+
+    def __init__(self, out: TextIO, *, several: bool = False, maker: CueMaker | None = None) -> None:
+        super().__init__(out, several=several)
+        self._maker = maker or CueMaker()
+
+    def show(self, event: Event) -> None:
+        super().show(event)
+        for cue in self._maker.receive(event):
+            self.cue(cue)
+
+    def cue(self, cue: Cue) -> None:
+        """Write one cue."""
+
+
+class Srt(Cued):
+    """SubRip: cues with running numbers and decimal commas."""
+
+    _count = 0
+
+    def cue(self, cue: Cue) -> None:
+        self._count += 1
+        self._write(srt(self._count, cue))
+
+
+class Vtt(Cued):
+    """WebVTT (W3C): a file without cues still has its header."""
+
+    def begin(self, source: str) -> None:
+        super().begin(source)
+        self._write(VTT_HEADER)
+
+    def cue(self, cue: Cue) -> None:
+        self._write(vtt(cue))
+
+
+FORMATS: Constant[dict[str, Callable[..., Output]]] = {
+    "text": Text,
+    "plain": Plain,
+    "jsonl": JsonLines,
+    "json": Json,
+    "srt": Srt,
+    "vtt": Vtt,
+}

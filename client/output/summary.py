@@ -1,0 +1,81 @@
+"""`--summary`: what a run amounted to."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+from typing import TextIO
+
+from ...streaming.errors import XlsrLiveError
+from ...streaming.protocol.events import Event, Final, SessionEnded, SessionStarted, SpeechEnded
+from ..bench.stability import edits
+from ..bench.timing import Heard, Latencies, latencies, summary
+from .formats import Output
+
+MOMENTS = {"shown": "word shown", "committed": "word committed", "final_after_word": "final after its last word"}
+
+
+class Summary(Output):
+    """Written to `out` at the end; see `output.beside`. With a `reference`, the words that were said."""
+
+    def __init__(self, out: TextIO, *, reference: list[str] | None, paced: bool, local: bool) -> None:
+        super().__init__(out)
+        self._reference = reference
+        self._paced, self._local = paced, local
+        self._words: list[str] = []
+        self._audio_s = 0.0
+        self._late = Latencies()
+        self._heard = Heard()  # of the open utterance
+        self._began: float | None = None
+
+    def show(self, event: Event) -> None:
+        match event:
+            case SessionStarted():
+                self._began = self._now() if self._began is None else self._began
+                self._heard = Heard(begun=time.monotonic())
+            case Final():
+                self._words += words(event.text)
+            case SessionEnded():
+                self._audio_s += event.audio_s
+            case _:
+                pass
+        if self._paced:
+            self._heard.events.append((time.monotonic(), event))
+            if isinstance(event, SpeechEnded):
+                self._late.extend(latencies(self._heard))
+                self._heard.events.clear()
+
+    def close(self) -> None:
+        lines = [f"{len(self._words)} words in {self._audio_s:.1f} s of audio"]
+        if self._reference is not None:
+            wrong, said = edits(self._reference, self._words)[-1], len(self._reference)
+            lines.append(f"WER {100 * wrong / said:.1f} % ({wrong} of {said} words)")
+        for name, label in MOMENTS.items():
+            if (found := summary(getattr(self._late, name)))["count"]:
+                lines.append(f"{label}: {found['p50']:.2f} s (p50), {found['p95']:.2f} s (p95)")
+        if self._began is not None and self._audio_s and (self._local or not self._paced):
+            took = self._now() - self._began
+            what = "CPU time" if self._paced else "time"
+            lines.append(f"real-time factor {took / self._audio_s:.3f} ({took:.1f} s of {what})")
+        self._write("".join(f"{line}\n" for line in lines))
+
+    def _now(self) -> float:
+        """Of audio that comes as it is spoken, only the work tells anything."""
+        return time.process_time() if self._paced else time.monotonic()
+
+
+def words(text: str) -> list[str]:
+    """Without case and punctuation."""
+    return re.findall(r"[\w']+", text.casefold())
+
+
+def read_reference(path: Path) -> list[str]:
+    """The words of a text file. Raises `XlsrLiveError`."""
+    try:
+        found = words(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise XlsrLiveError(f"cannot read {path}: {error}") from error
+    if not found:
+        raise XlsrLiveError(f"{path} holds no words")
+    return found

@@ -1,0 +1,39 @@
+"""`--share`: others read along in a browser, by a link."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import click
+
+from ...streaming.protocol.events import Event, SessionStarted
+from ..output.output import complain
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def share_option(command: F) -> F:
+    """--share: ask the server for a key with which others can read along."""
+    return click.option("--share", is_flag=True, help="Let others read along; prints the link for their browsers.")(
+        command
+    )
+
+
+def announcing(url: str, show: Callable[[Event], None]) -> Callable[[Event], None]:
+    """`show`, and the link when the server tells the key."""
+
+    def announce(event: Event) -> None:
+        if isinstance(event, SessionStarted) and isinstance(event.share, str):
+            complain(f"others can read along at {view_link(url, event.share)}")
+        show(event)
+
+    return announce
+
+
+def view_link(url: str, key: str) -> str:
+    """The page for those who have the key, on the server whose websocket is at `url`."""
+    parts = urlsplit(url)
+    page = parts._replace(scheme={"ws": "http", "wss": "https"}.get(parts.scheme, parts.scheme), query="", fragment=key)
+    return page._replace(path=parts.path.removesuffix("/v1/stream").rstrip("/") + "/view").geturl()

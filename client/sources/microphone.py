@@ -1,0 +1,115 @@
+"""The audio of a microphone as it is recorded, through PortAudio.
+
+PortAudio calls back on a thread of its own, which must never wait; the recognizer may. Between them stands a queue
+of `HELD_SECONDS`: where that is not enough, new audio is dropped and counted, and the user is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final
+
+import numpy as np
+
+from ...streaming.config import MAX_CHANNELS, AudioFormat
+from ...streaming.frames import SAMPLE_RATE
+from ...streaming.quiet import quiet
+from ..commands.devices import Device, MicrophoneError, choose, input_devices, no_devices, portaudio
+from .sources import Block
+
+BLOCK_SECONDS: Final = 0.05
+HELD_SECONDS: Final = 30.0
+BUSY: Final = -9985  # paDeviceUnavailable
+
+
+class Microphone:
+    """An input device, by number or part of its name. Opened when made, recording from the first call of `blocks`.
+
+    16 kHz mono where the device gives that, else its own rate and channels: the recognizer converts as well as any
+    driver. Raises `MicrophoneError`.
+    """
+
+    def __init__(self, wanted: str | None = None) -> None:
+        sounddevice = portaudio()
+        self.device = choose(input_devices(), wanted)
+        self.dropped = 0.0  # seconds that found the queue full
+        self.silence = 0.0  # seconds of nothing but zeros since the start; 0 once anything was heard
+        self._heard = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._queue: asyncio.Queue[bytes] = asyncio.Queue(int(HELD_SECONDS / BLOCK_SECONDS))
+        with quiet():
+            self.audio = _format(sounddevice, self.device)
+            try:
+                self._stream = sounddevice.RawInputStream(
+                    device=self.device.index,
+                    samplerate=self.audio.sample_rate,
+                    channels=self.audio.channels,
+                    dtype="int16",
+                    blocksize=round(self.audio.sample_rate * BLOCK_SECONDS),
+                    callback=self._record,
+                )
+            except sounddevice.PortAudioError as error:
+                raise _problem(self.device, error) from error
+
+    async def blocks(self, seconds: float | None, level: Callable[[float], None]) -> AsyncIterator[Block]:
+        """The audio from now on, for `seconds` or without end; `level` is told the loudness of each block in dBFS."""
+        self._loop = asyncio.get_running_loop()
+        with quiet():
+            self._stream.start()
+        size = 2 * self.audio.channels
+        left = None if seconds is None else round(seconds * self.audio.sample_rate) * size
+        while left is None or left > 0:
+            block = await self._queue.get()
+            if left is not None:
+                block = block[:left]
+                left -= len(block)
+            level(loudness(block))
+            yield block
+
+    def close(self) -> None:
+        with quiet():
+            self._stream.abort()
+            self._stream.close()
+
+    def _record(self, data: Any, *_: Any) -> None:
+        # Called on PortAudio's thread. The loop may have ended while the device was being closed.
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._put, bytes(data))
+
+    def _put(self, data: bytes) -> None:
+        length = len(data) / (2 * self.audio.channels * self.audio.sample_rate)
+        self._heard = self._heard or any(data)
+        self.silence = 0.0 if self._heard else self.silence + length
+        if self._queue.full():
+            self.dropped += length
+        else:
+            self._queue.put_nowait(data)
+
+
+def loudness(block: bytes) -> float:
+    """dBFS of 16-bit audio: 0 is the loudest sine there can be."""
+    samples = np.frombuffer(block, "<i2").astype(np.float64)
+    power = float(np.mean(samples**2)) if len(samples) else 0.0
+    return 10 * float(np.log10(max(power, 1e-3) / (32_768**2 / 2)))
+
+
+def _format(sounddevice: Any, device: Device) -> AudioFormat:
+    own = min(device.channels, MAX_CHANNELS)
+    for rate, channels in ((SAMPLE_RATE, 1), (device.sample_rate, 1), (device.sample_rate, own)):
+        try:
+            sounddevice.check_input_settings(device=device.index, channels=channels, dtype="int16", samplerate=rate)
+        except sounddevice.PortAudioError:
+            continue
+        return AudioFormat(sample_rate=rate, channels=channels)
+    return AudioFormat(sample_rate=device.sample_rate, channels=own)  # opening it will say what is wrong
+
+
+def _problem(device: Device, error: Exception) -> MicrophoneError:
+    codes = [code for code in error.args if isinstance(code, int)]
+    text = str(error.args[0]) if error.args else "unknown"
+    if BUSY in codes or "unavailable" in text or "busy" in text:
+        return MicrophoneError(f"{device.name} is busy: another program has it; close that, or choose another device")
+    if "denied" in text or "permission" in text.casefold():
+        return MicrophoneError(f"no permission to use {device.name}: {no_devices()}")
+    return MicrophoneError(f"{device.name} cannot be opened: {text}")

@@ -1,0 +1,31 @@
+"""Recordings through the recognizer of this process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ...streaming.audio.files import open_audio
+from ...streaming.config import AudioFormat, SessionConfig
+from ...streaming.protocol.events import SessionEnded, SessionStarted
+from ...streaming.recognizer import Recognizer
+from ..output.formats import Output
+from ..pump import pump
+from .sources import file_blocks, paced
+
+
+async def live(recognizer: Recognizer, file: Path, config: SessionConfig, pace: float, shown: Output) -> bool:
+    """A recording over the path of live audio. Return whether the user interrupted."""
+    recorded = open_audio(file)
+    audio = AudioFormat(sample_rate=recorded.sample_rate, channels=recorded.channels)
+    async with recognizer.session(config, audio) as session:
+        return await pump(session, paced(file_blocks(recorded), audio, pace), shown.show)
+
+
+def offline(recognizer: Recognizer, file: Path, config: SessionConfig, shown: Output) -> None:
+    """One pass over a whole recording, told as a session of one utterance."""
+    seconds = open_audio(file).seconds
+    final = recognizer.offline(file, config)
+    shown.show(SessionStarted(session=file.name, model=recognizer.info.name, mode="offline"))
+    if final:
+        shown.show(final)
+    shown.show(SessionEnded(audio_s=round(seconds, 3), utterances=int(final is not None)))

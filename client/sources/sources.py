@@ -1,0 +1,68 @@
+"""Where audio comes from: a file at its own pace, a pipe as it arrives. The microphone is in `microphone`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...streaming.audio.files import AudioFile
+from ...streaming.config import SAMPLE_BYTES, AudioFormat
+
+BLOCK_SECONDS: Final = 0.1
+
+Block = bytes | NDArray[np.float32]  # as declared by an `AudioFormat`; arrays are (samples, channels), -1..1
+
+
+def seconds(block: Block, audio: AudioFormat) -> float:
+    """How long a block is."""
+    if isinstance(block, bytes):
+        return len(block) / (SAMPLE_BYTES[audio.encoding] * audio.channels * audio.sample_rate)
+    return len(block) / audio.sample_rate
+
+
+async def paced(blocks: AsyncIterator[Block], audio: AudioFormat, pace: float) -> AsyncIterator[Block]:
+    """Yield each block at the moment at which a microphone would have filled it.
+
+    `pace` 1.0 is real time, 2.0 twice as fast, 0 without waiting. Deadlines are counted from the start, so delays do
+    not add up: after a slow consumer the blocks come at once until the clock is met again.
+    """
+    loop = asyncio.get_running_loop()
+    begun, recorded = loop.time(), 0.0
+    async for block in blocks:
+        recorded += seconds(block, audio) / pace if pace else 0.0
+        # Sleeping for nothing still lets others run; reading a file never suspends by itself.
+        await asyncio.sleep(max(0.0, begun + recorded - loop.time()))
+        yield block
+
+
+async def file_blocks(file: AudioFile) -> AsyncIterator[Block]:
+    """The samples of an audio file, (n, channels). Raises `AudioError` where they cannot be read."""
+    for block in file.blocks(BLOCK_SECONDS):
+        yield block
+
+
+async def pipe_blocks(descriptor: int) -> AsyncIterator[Block]:
+    """Raw bytes from a file descriptor as they arrive."""
+    loop = asyncio.get_running_loop()
+    queue: asyncio.Queue[bytes] = asyncio.Queue(maxsize=16)
+
+    def read() -> None:
+        # A daemon thread of our own: a read that never returns must not keep the process from ending. Nor may it hold
+        # the lock of a Python file then, hence the descriptor.
+        with suppress(RuntimeError):  # the loop was closed meanwhile
+            while True:
+                block = os.read(descriptor, 65_536)
+                asyncio.run_coroutine_threadsafe(queue.put(block), loop).result()
+                if not block:
+                    return
+
+    threading.Thread(target=read, name="stdin", daemon=True).start()
+    while block := await queue.get():
+        yield block

@@ -1,0 +1,111 @@
+"""Bearer tokens: whose they are, and what their owner may do."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
+from msgspec import Meta
+
+from ...streaming.errors import ConfigError
+from ..settings import ServerSettings, printable
+
+
+class Client(NamedTuple):
+    """Somebody who has one account, however many connections."""
+
+    name: str  # of the token, or an address
+    max_sessions: int = 0  # 0: no limit
+    audio_s_per_minute: float = 0.0  # 0: no limit
+    admin: bool = False  # may ask for another model
+
+
+class _Entry(msgspec.Struct, forbid_unknown_fields=True):
+    """One table of a tokens file, under the client's name."""
+
+    token: str | None = None
+    sha256: Annotated[str, Meta(pattern="^[0-9a-fA-F]{64}$")] | None = None  # of the token, so that the file is none
+    max_sessions: Annotated[int, Meta(ge=0)] | None = None  # None: as in the settings
+    audio_s_per_minute: Annotated[float, Meta(ge=0)] | None = None
+    admin: bool = False
+
+
+class Tokens:
+    """All tokens of a server; without any everybody is let in."""
+
+    def __init__(self, owners: dict[bytes, Client]) -> None:
+        self._owners = owners  # by the digest of the token
+
+    @property
+    def required(self) -> bool:
+        return bool(self._owners)
+
+    def owner(self, token: str) -> Client | None:
+        """Whose token that is. Takes the same time for every token: digests of equal length are compared, all of
+        them."""
+        digest = _digest(token)
+        found = [owner for known, owner in self._owners.items() if hmac.compare_digest(known, digest)]
+        return found[0] if found else None
+
+
+def load_tokens(settings: ServerSettings) -> Tokens:
+    """Those of the settings and of the files they name. Raises `ConfigError`."""
+    limits = settings.max_client_sessions, settings.client_audio_s_per_minute
+    owners: dict[bytes, Client] = {}
+    single = settings.token if settings.token_file is None else _read(settings.token_file).strip()
+    if single is not None:
+        if not printable(single):
+            raise ConfigError(f"{settings.token_file}: the token must be one line of printable ASCII")
+        owners[_digest(single)] = Client("token", *limits)
+    if settings.tokens_file is not None:
+        for digest, client in _read_tokens(settings.tokens_file, limits):
+            if digest in owners:
+                raise ConfigError(
+                    f"{settings.tokens_file}: {client.name} and {owners[digest].name} have the same token"
+                )
+            owners[digest] = client
+        if not owners:  # else a file that was emptied by mistake would open the door
+            raise ConfigError(f"{settings.tokens_file} holds no tokens")
+    return Tokens(owners)
+
+
+def _read_tokens(file: str, limits: tuple[int, float]) -> list[tuple[bytes, Client]]:
+    text = _read(file)
+    try:
+        table: dict[str, Any] = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{file} is not TOML: {error}") from None
+    owners: list[tuple[bytes, Client]] = []
+    for name, value in table.items():
+        lines = enumerate(text.splitlines(), 1)
+        line = next((number for number, line in lines if re.match(rf"\s*\[?\s*[\"']?{re.escape(name)}\b", line)), 1)
+        where = f"{file}, line {line}, {name}"
+        try:
+            entry = msgspec.convert(value, _Entry)
+        except msgspec.ValidationError as error:
+            raise ConfigError(f"{where}: {error}") from None
+        if (entry.token is None) == (entry.sha256 is None):
+            raise ConfigError(f"{where}: give either token or sha256")
+        if entry.token is not None and not printable(entry.token):
+            raise ConfigError(f"{where}: a token must be printable ASCII and not empty")
+        digest = bytes.fromhex(entry.sha256) if entry.sha256 else _digest(entry.token or "")
+        own = entry.max_sessions, entry.audio_s_per_minute
+        sessions, audio = (each if each is not None else limit for each, limit in zip(own, limits, strict=True))
+        owners.append((digest, Client(name, int(sessions), audio, entry.admin)))
+    return owners
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
+
+
+def _read(file: str) -> str:
+    try:
+        return Path(file).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the tokens in {file}: {getattr(error, 'strerror', error)}") from None

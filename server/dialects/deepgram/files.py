@@ -1,0 +1,65 @@
+"""Deepgram's `POST /v1/listen`: a file as the body, all that is said in it as the answer."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import uuid
+from statistics import fmean
+from typing import Any, BinaryIO, cast
+
+from starlette.datastructures import UploadFile
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from ....streaming.config import SessionConfig
+from ....streaming.errors import ConfigError
+from ....streaming.protocol import events
+from ...messages import Code
+from ..uploads import Upload
+from . import shapes as shapes
+
+
+class Prerecorded(Upload):
+    dialect = "deepgram_http"
+
+    async def read(self, request: Request) -> None:
+        self._query = shapes.Query(request.query_params)
+        if request.headers.get("content-type", "").startswith("application/json"):
+            raise ConfigError("nothing is fetched from addresses; send the audio itself")
+        self.config, self.phrases = SessionConfig(), self._query.phrases
+        self.file = UploadFile(cast(BinaryIO, tempfile.SpooledTemporaryFile(1 << 20)))  # noqa: SIM115  goes with this
+        digest = hashlib.sha256()
+        async for piece in request.stream():
+            digest.update(piece)
+            await self.file.write(piece)
+        await self.file.seek(0)
+        self._sum = digest.hexdigest()
+
+    @staticmethod
+    def refused(code: str, why: str | None = None) -> Response:
+        damaged = "failed to process audio: corrupt or unsupported data"
+        return shapes.refusal(code, damaged if code == Code.BAD_AUDIO else why)
+
+    def result(self, finals: list[events.Final]) -> Response:
+        info, model = self.recognizer.info, shapes.model_id(self.recognizer.info)
+        about = shapes.metadata(str(uuid.uuid4()), self._sum, self.audio_s, self.audio.channels)
+        about |= {"models": [model], "model_info": {model: shapes.model_info(info)}}
+        results: dict[str, Any] = {"channels": [{"alternatives": [self._alternative(finals)]}]}
+        if self._query.utterances:
+            results["utterances"] = [
+                {"id": str(uuid.uuid4()), "channel": 0, "start": final.start, "end": final.end}
+                | self._alternative([final])
+                for final in finals
+            ]
+        return JSONResponse({"metadata": about, "results": results})
+
+    def _alternative(self, finals: list[events.Final]) -> dict[str, Any]:
+        """Several utterances are as sure as their words are on average."""
+        words = [word for final in finals for word in final.words]
+        mean = fmean(word.confidence for word in words) if words else 0.0
+        return {
+            "transcript": self.recognizer.encoder.vocabulary.join(final.text for final in finals),
+            "confidence": finals[0].confidence if len(finals) == 1 else round(mean, 3),
+            "words": shapes.words(words),
+        }

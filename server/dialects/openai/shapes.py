@@ -1,0 +1,71 @@
+"""What OpenAI's realtime and HTTP interfaces have in common: how errors look, how pauses are asked for, how sure words
+are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from starlette.responses import JSONResponse, Response
+
+from ....streaming.config import SessionConfig
+from ....streaming.errors import ConfigError
+from ....streaming.protocol.events import Final
+from ...messages import REFUSED, Code
+from ...refusals import WHY, headers
+from ..mapping import patient
+
+_EAGERNESS = {"low": 1_200, "high": 300}  # ms of silence; otherwise our default
+
+
+def error(message: str, *, code: str | None = None, param: str | None = None, kind: str = "") -> dict[str, Any]:
+    return {"type": kind or "invalid_request_error", "code": code, "message": message, "param": param}
+
+
+def refusal(code: str, why: str | None = None, param: str | None = None) -> Response:
+    status = REFUSED.get(code, 400)
+    named = "invalid_api_key" if code == Code.UNAUTHORIZED else code
+    kind = "server_error" if status >= 500 else "invalid_request_error"
+    body = {"error": error(why or WHY[code], code=named, param=param, kind=kind)}
+    return JSONResponse(body, status, headers(code))
+
+
+def turns(wanted: Any) -> SessionConfig:
+    """The settings for `turn_detection` or `chunking_strategy`. Raises `ConfigError`."""
+    match wanted:
+        case None:
+            return SessionConfig(vad="none")
+        case "auto":
+            return SessionConfig()
+        case {"type": "semantic_vad"}:
+            return patient(_EAGERNESS.get(str(wanted.get("eagerness")), SessionConfig().hangover_ms))
+        case {"type": "server_vad"}:
+            usual = SessionConfig()
+            threshold = _number(wanted, "threshold", usual.vad_threshold, 1)
+            padding = _number(wanted, "prefix_padding_ms", usual.pre_roll_ms, 2_000)
+            silence = _number(wanted, "silence_duration_ms", usual.hangover_ms, 10_000)
+            found = SessionConfig(vad_threshold=min(max(0.2, threshold), 0.99), pre_roll_ms=round(padding))
+            return patient(silence, found)
+        case _:
+            raise ConfigError("turn detection must be null or of type server_vad or semantic_vad")
+
+
+def _number(wanted: dict[str, Any], name: str, default: float, most: float) -> float:
+    value = wanted.get(name)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
+        raise ConfigError(f"{name} must be a number from 0 to {most:g}")
+    return value
+
+
+def log_probabilities(finals: Iterable[Final], separator: str) -> list[dict[str, Any]]:
+    """A word is what others call a token: joined they are the text."""
+    told: list[dict[str, Any]] = []
+    for word in (word for final in finals for word in final.words):
+        token = (separator if told else "") + word.word
+        confidence = math.log(max(word.confidence, 1e-9))
+        told.append({"token": token, "bytes": list(token.encode()), "logprob": round(confidence, 6)})
+    return told

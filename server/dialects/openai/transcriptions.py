@@ -1,0 +1,170 @@
+"""OpenAI's `POST /v1/audio/transcriptions`: a file in, its text out, in one of six shapes or as a stream of events."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any, Final
+
+import msgspec
+from starlette.datastructures import FormData, UploadFile
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+from ....streaming.captions import cues, subtitles
+from ....streaming.errors import ConfigError, XlsrLiveError
+from ....streaming.protocol import events
+from ...messages import Code, ProtocolError
+from ..uploads import Upload
+from .shapes import log_probabilities, refusal, turns
+
+FORMATS: Final = ("json", "text", "srt", "vtt", "verbose_json", "diarized_json")
+DAMAGED: Final = "Audio file might be corrupted or unsupported"
+
+
+class Transcription(Upload):
+    dialect = "openai_http"
+
+    async def read(self, request: Request) -> None:
+        """Fields that are not known are ignored."""
+        try:
+            form = await request.form(max_files=2, max_fields=200)
+        except (ProtocolError, TimeoutError, ClientDisconnect):
+            raise
+        except Exception as error:  # Starlette's and its parser's own for a form that is none
+            why = str(getattr(error, "detail", "")) or "expected multipart/form-data"
+            raise ProtocolError(Code.BAD_MESSAGE, why) from None
+        file = form.get("file")
+        if not isinstance(file, UploadFile):
+            raise ProtocolError(Code.BAD_MESSAGE, "file is required")
+        self.file = file
+        self._format = str(form.get("response_format") or "json")
+        if self._format not in FORMATS:
+            raise ProtocolError(Code.BAD_MESSAGE, f"response_format must be one of {', '.join(FORMATS)}")
+        self._streams = str(form.get("stream", "")).lower() == "true"
+        self._language = str(form.get("language") or "")
+        self._wants = {str(value) for value in _list(form, "timestamp_granularities")}
+        self._logprobs = "logprobs" in _list(form, "include")
+        self.phrases = [str(each) for each in _list(form, "keywords")]
+        self.config = turns(_strategy(form))
+
+    @staticmethod
+    def refused(code: str, why: str | None = None) -> Response:
+        return refusal(code, *((DAMAGED, "file") if code == Code.BAD_AUDIO else (why, None)))
+
+    def stream(self) -> AsyncIterator[str] | None:
+        return self._events() if self._streams else None
+
+    async def _events(self) -> AsyncIterator[str]:
+        """A delta is the text of an utterance, so that deltas joined are the text."""
+        with self.entered() as seat:
+            said: list[events.Final] = []
+            try:
+                async with aclosing(self.finals(seat)) as finals:
+                    async for final in finals:
+                        separator = self._separator if said else ""
+                        said.append(final)
+                        yield _event("transcript.text.delta", delta=separator + final.text, **self._sure([final]))
+            except XlsrLiveError as problem:
+                yield f"data: {bytes(self.failed(problem.code, str(problem)).body).decode()}\n\n"
+                return
+            text = self._separator.join(final.text for final in said)
+            yield _event("transcript.text.done", text=text, **self._sure(said))
+
+    @property
+    def _separator(self) -> str:
+        return self.recognizer.encoder.vocabulary.separator
+
+    def _sure(self, finals: list[events.Final]) -> dict[str, Any]:
+        return {"logprobs": log_probabilities(finals, self._separator)} if self._logprobs else {}
+
+    def result(self, finals: list[events.Final]) -> Response:
+        text = self._separator.join(final.text for final in finals)
+        usage = {"type": "duration", "seconds": math.ceil(self.audio_s)}
+        shown = cues.cues(finals)
+        match self._format:
+            case "text":
+                return PlainTextResponse(text + "\n")
+            case "srt":
+                return PlainTextResponse("".join(subtitles.srt(number, cue) for number, cue in enumerate(shown, 1)))
+            case "vtt":
+                return Response(subtitles.VTT_HEADER + "".join(map(subtitles.vtt, shown)), media_type="text/vtt")
+            case "verbose_json":
+                return JSONResponse(self._verbose(finals, text) | {"usage": usage})
+            case "diarized_json":
+                parts = [
+                    {"type": "transcript.text.segment", "id": f"seg_{at:03}", "speaker": "A"}
+                    | {"start": final.start, "end": final.end, "text": final.text}
+                    for at, final in enumerate(finals, 1)
+                ]
+                body = {"task": "transcribe", "duration": self.audio_s, "text": text, "segments": parts, "usage": usage}
+                return JSONResponse(body)
+            case _:
+                return JSONResponse({"text": text, "usage": usage, **self._sure(finals)})
+
+    def _verbose(self, finals: list[events.Final], text: str) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "task": "transcribe",
+            "language": self._language or self.recognizer.info.language or "unknown",
+            "duration": self.audio_s,
+            "text": text,
+        }
+        if not self._wants or "segment" in self._wants:
+            body["segments"] = [_segment(at, final) for at, final in enumerate(finals)]
+        if "word" in self._wants:
+            body["words"] = [
+                {"word": word.word, "start": word.start, "end": word.end, "confidence": word.confidence}
+                for final in finals
+                for word in final.words
+            ]
+        return body
+
+
+def _segment(at: int, final: events.Final) -> dict[str, Any]:
+    coded = final.text.encode()
+    return {
+        "id": at,
+        "seek": 0,
+        "start": final.start,
+        "end": final.end,
+        "text": final.text,
+        "tokens": [],
+        "temperature": 0.0,
+        "avg_logprob": round(math.log(max(final.confidence, 1e-9)), 4),
+        "compression_ratio": round(len(coded) / len(zlib.compress(coded)), 4),
+        "no_speech_prob": 0.0,
+    }
+
+
+def _list(form: FormData, name: str) -> list[Any]:
+    return [*form.getlist(f"{name}[]"), *form.getlist(name)]
+
+
+def _strategy(form: FormData) -> Any:
+    """`chunking_strategy`; the client writes an object as JSON, or as one field for each of its own."""
+    given = form.get("chunking_strategy")
+    if given in (None, "", "auto"):
+        flat = {
+            name[18:-1]: value for name, value in form.items() if name.startswith("chunking_strategy[") and value != ""
+        }
+        if not flat:
+            return "auto"
+        return {name: value if name == "type" else _json(value) for name, value in flat.items()}
+    return _json(given)
+
+
+def _json(value: object) -> Any:
+    try:
+        return msgspec.json.decode(str(value))
+    except (msgspec.DecodeError, RecursionError):
+        raise ConfigError("chunking_strategy must be auto or an object") from None
+
+
+def _event(kind: str, **fields: Any) -> str:
+    return _data({"type": kind, **fields})
+
+
+def _data(message: dict[str, Any]) -> str:
+    return f"data: {msgspec.json.encode(message).decode()}\n\n"

@@ -1,0 +1,92 @@
+"""Zero mean and unit variance, as the checkpoint's feature extractor wants it.
+
+`normalize` is what the extractor does to a whole utterance; the second pass uses it. Live steps cannot know the whole
+utterance, and normalising each window by itself would amplify pauses and make posteriors jump: `RunningNormalizer`
+scales every sample by the statistics of the utterance up to the step that first used it, and keeps to that.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..frames import ms
+
+Float32 = NDArray[np.float32]
+
+_EPSILON = 1e-7  # of transformers' Wav2Vec2FeatureExtractor
+_SEED_WEIGHT = ms(1000)  # what earlier utterances count for, in samples
+
+
+class Moments(NamedTuple):
+    """Sums over samples; the weight need not be a count."""
+
+    weight: float = 0.0
+    total: float = 0.0
+    squares: float = 0.0
+
+    def plus(self, samples: Float32) -> Moments:
+        wide = samples.astype(np.float64)
+        return Moments(
+            self.weight + len(wide), self.total + float(wide.sum()), self.squares + float(np.square(wide).sum())
+        )
+
+    def scaled_to(self, weight: float) -> Moments:
+        """The same mean and variance with at most that weight."""
+        factor = min(1.0, weight / self.weight) if self.weight else 0.0
+        return Moments(self.weight * factor, self.total * factor, self.squares * factor)
+
+    @property
+    def mean(self) -> float:
+        return self.total / self.weight
+
+    @property
+    def scale(self) -> float:
+        variance = max(0.0, self.squares / self.weight - self.mean**2)
+        return 1.0 / float(np.sqrt(variance + _EPSILON))
+
+
+def normalize(samples: Float32) -> Float32:
+    """Shape (n,) to (n,): exactly the feature extractor's `do_normalize`."""
+    return ((samples - samples.mean()) / np.sqrt(samples.var() + _EPSILON)).astype(np.float32)
+
+
+class RunningNormalizer:
+    """Normalised audio of one utterance as it grows, each sample scaled once and for all.
+
+    `seed` holds the moments of earlier utterances of the session: the first words of a new one are scaled like the
+    last words of the one before. Not `enabled`, it passes the samples on as they are.
+    """
+
+    def __init__(self, seed: Moments | None = None, *, enabled: bool = True) -> None:
+        self._enabled = enabled
+        self._moments = (seed or Moments()).scaled_to(_SEED_WEIGHT)
+        self._done = np.empty(0, np.float32)
+        self._length = 0
+
+    @property
+    def length(self) -> int:
+        """Samples of the utterance normalised so far."""
+        return self._length
+
+    def extend(self, samples: Float32) -> None:
+        """Take the utterance's next samples, shape (n,), and freeze their scale."""
+        if not len(samples):
+            return
+        self._moments = self._moments.plus(samples)
+        end = self._length + len(samples)
+        if end > len(self._done):
+            grown = np.empty(max(end, 2 * len(self._done)), np.float32)
+            grown[: self._length] = self._done[: self._length]
+            self._done = grown
+        scaled = (samples - self._moments.mean) * self._moments.scale if self._enabled else samples
+        self._done[self._length : end] = scaled
+        self._length = end
+
+    def read(self, start: int, end: int) -> Float32:
+        """Copy of normalised samples `[start, end)` of the utterance."""
+        if not 0 <= start <= end <= self._length:
+            raise IndexError(f"samples [{start}, {end}) asked, [0, {self._length}) normalised")
+        return self._done[start:end].copy()

@@ -1,0 +1,167 @@
+"""Phrases found anywhere in speech, by the same Viterbi, where they beat the free path.
+
+    free path ──┬────────────────────────────────────┬──▶      score 0 in every frame
+                └─▶ phrase: cost of its tokens ... ──┘         less what it costs, plus the phrase's boost
+
+A phrase begins and ends where no word of the free path is open, so only whole words are replaced. Its boost is in nats
+for each letter: a phrase is found where exp(-cost / letters) is above exp(-boost). Of phrases that overlap those are
+found that gain most together. The idea is that of word spotting on CTC posteriors (Andrusenko et al. 2024, arXiv
+2406.07096).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import exp, inf
+from typing import Final
+
+import numpy as np
+
+from ..ctc.spelling import Speller
+from ..ctc.vocabulary import Vocabulary
+from ..errors import ConfigError
+from .automaton import Automaton, TooLarge, from_phrases
+from .viterbi import NEVER, Floats, Path, Rows, Viterbi, relative
+
+PAUSE: Final = 10  # frames in which the free path writes nothing: words are over there
+LARGEST_BOOST: Final = 20.0  # nats for each letter
+_GAIN: Final = 1e-3  # nats; less is rounding
+
+
+class Phrases:
+    """Phrases with their boosts, compiled for a vocabulary; shared by all who listen for them.
+
+    Raises `ConfigError` for boosts that are not above 0 and at most 20, and for what the vocabulary cannot write.
+    """
+
+    def __init__(self, boosts: Mapping[str, float], vocabulary: Vocabulary) -> None:
+        self.boosts = dict(boosts)
+        self.vocabulary = vocabulary
+        speller = Speller(vocabulary)
+        entries: list[tuple[list[str], int]] = []
+        self.letters: list[int] = []
+        self.words: set[str] = set()  # as the vocabulary writes them
+        self.phrases = list(self.boosts)
+        for phrase, boost in self.boosts.items():
+            if not 0 < boost <= LARGEST_BOOST:
+                raise ConfigError(f"the boost of {phrase!r} is {boost}, not above 0 and at most {LARGEST_BOOST:g}")
+            units = [speller.spell(unit) for unit in speller.units(phrase)]
+            spelled = [unit for unit in units if unit is not None]
+            if not units or len(spelled) < len(units):
+                unknown = " ".join(speller.unknown("".join(phrase.split())))
+                raise ConfigError(
+                    f"the model cannot write {phrase!r}{f': its vocabulary has no {unknown}' * bool(unknown)}"
+                )
+            entries.append((spelled, len(self.letters)))
+            self.words.update(spelled)
+            self.letters.append(sum(map(len, spelled)))
+        try:
+            self.automaton = Automaton.build(from_phrases(entries), vocabulary)
+        except TooLarge as error:
+            raise ConfigError(f"too many phrases: {error}") from error
+        worth = [boost * count for boost, count in zip(self.boosts.values(), self.letters, strict=True)]
+        self.worth = np.array([*worth, -inf], np.float32)[self.automaton.ends]  # (states,) of ending there
+        self.hope = self.automaton.best_ahead(self.worth)[self.automaton.owner]  # (cells,) the most a path can get
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Detection:
+    """A phrase in the frames of `path`."""
+
+    phrase: str
+    path: Path
+    score: float  # 0..1: exp(-cost / letters)
+
+
+class Spotter:
+    """Takes rows as they come. `settled` frames will not be part of anything else than what was found in them.
+
+    `eager` reports a phrase at its end, even if another that overlaps it could still gain more.
+    """
+
+    def __init__(self, phrases: Phrases, *, eager: bool = False, frame: int = 0) -> None:
+        self.settled = frame
+        self._phrases = phrases
+        self._eager = eager
+        self._silent = np.array([not text.strip() for text in phrases.vocabulary.texts])
+        ends = [text[-1:].isspace() or not phrases.vocabulary.separator for text in phrases.vocabulary.texts]
+        self._over = np.array(ends)  # tokens after which no word is open
+        self._open = False  # whether the free path is within a word
+        self._quiet = 0  # frames since the free path wrote something
+        self._begin()
+
+    def _begin(self) -> None:
+        self._viterbi = Viterbi(self._phrases.automaton, self.settled)
+        self._best = 0.0  # gained since, at most
+        self._ends: list[tuple[int, int]] = []  # frames after which it rose, and the cell
+
+    @property
+    def frame(self) -> int:
+        """The next frame."""
+        return self._viterbi.frame
+
+    def fork(self) -> Spotter:
+        """A copy that goes its own way."""
+        fork = Spotter(self._phrases, eager=self._eager, frame=self.settled)
+        fork._viterbi = self._viterbi.fork()
+        fork._best, fork._ends = self._best, list(self._ends)
+        fork._open, fork._quiet = self._open, self._quiet
+        return fork
+
+    def push(self, rows: Rows) -> list[Detection]:
+        """Take log-probabilities of the next frames, (frames, vocabulary); return what is found for good."""
+        if not len(rows):
+            return []
+        found: list[Detection] = []
+        for row, token in zip(relative(rows), rows.argmax(axis=1).tolist(), strict=True):
+            self._step(row, token)
+            if (self._eager and self._ends) or not self._pending():
+                found += self._settle()
+        return found
+
+    def finish(self) -> list[Detection]:
+        """The utterance is over; return what is still found."""
+        self._end()
+        return self._settle()
+
+    def _step(self, row: Floats, token: int) -> None:
+        enter = -inf if self._open and self._quiet < PAUSE else self._best
+        # Whatever this frame costs, a cell that has no hope of rising above the free path is of no use.
+        self._viterbi.step(row, enter=enter, floor=np.float32(self._best) - self._phrases.hope)
+        self._quiet = self._quiet + 1 if self._silent[token] else 0
+        self._open = not self._over[token] and (self._open or not self._quiet)
+        if not self._open or self._quiet >= PAUSE:
+            self._end()
+
+    def _end(self) -> None:
+        """Note whether a phrase that may end here gains more than anything before."""
+        automaton, scores = self._phrases.automaton, self._viterbi.scores
+        alive = np.flatnonzero(scores > NEVER)
+        states = automaton.owner[alive]
+        gains = scores[alive] + self._phrases.worth[states]
+        if len(gains) and gains.max() > self._best + _GAIN:
+            at = int(gains.argmax())
+            self._best = float(gains[at])
+            self._ends.append((self.frame, int(alive[at])))
+
+    def _pending(self) -> bool:
+        """Whether any path could still gain; one that has said nothing yet and cost nothing need not be remembered."""
+        scores = self._viterbi.scores
+        useful = scores > NEVER
+        useful[list(self._viterbi.cells(0))] &= scores[list(self._viterbi.cells(0))] < self._best - _GAIN
+        return bool(useful.any())
+
+    def _settle(self) -> list[Detection]:
+        found: list[Detection] = []
+        before = self.frame
+        for frame, cell in reversed(self._ends):
+            if frame <= before:
+                path = self._viterbi.trace(cell, frame)
+                index = int(self._phrases.automaton.ends[self._phrases.automaton.owner[cell]])
+                score = exp(-float(path.costs.sum()) / self._phrases.letters[index])
+                found.append(Detection(self._phrases.phrases[index], path, score))
+                before = path.start
+        self.settled = self.frame
+        self._begin()
+        return found[::-1]

@@ -1,0 +1,74 @@
+"""How words are spelled in a model's tokens: from a lexicon file, or letter by letter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from ..errors import LanguageModelError
+from .vocabulary import BOUNDARY, Vocabulary
+
+Spelling = tuple[int, ...]  # tokens of a word, without the boundary that ends it
+_CASES: tuple[Callable[[str], str], ...] = (str, str.upper, str.lower)
+_DELIMITER = "|"  # what lexicon files call the boundary
+
+
+class TokenSpeller:
+    """The tokens of one vocabulary by their texts. Raises `LanguageModelError` if none of them ends words."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._tokens = {text: token for token, text in enumerate(vocabulary.texts) if text}
+        if BOUNDARY not in self._tokens:
+            raise LanguageModelError(
+                "this model's vocabulary has no token between words: a word n-gram has no use here"
+            )
+        self.boundary = self._tokens[BOUNDARY]
+
+    def spell(self, word: str) -> Spelling | None:
+        """Letter by letter, as the tokenizers of these models do; None if a letter is not in the vocabulary."""
+        tokens = [self._tokens.get(letter) for letter in word]
+        known = [token for token in tokens if token is not None and token != self.boundary]
+        return tuple(known) if known and len(known) == len(tokens) else None
+
+    def spell_all(self, words: Iterable[str]) -> dict[str, Spelling]:
+        """Words that can be spelled, in the case that fits most of them. Raises `LanguageModelError` if most cannot."""
+        words = list(dict.fromkeys(words))
+        fitting = ({word: found for word in words if (found := self.spell(case(word)))} for case in _CASES)
+        best = max(fitting, key=len)
+        if 2 * len(best) <= len(words):
+            strange = next((word for word in words if word not in best), "")
+            raise LanguageModelError(
+                f"the words do not fit the model's letters: it can spell {len(best)} of {len(words)}, not {strange!r}"
+            )
+        return best
+
+    def read(self, lines: Iterable[str], name: str) -> dict[str, list[Spelling]]:
+        """Spellings by word from lines `WORD TOKEN TOKEN ... |`. Raises `LanguageModelError` with line and column."""
+        spellings: dict[str, list[Spelling]] = {}
+        for number, line in enumerate(lines, 1):
+            if not (fields := line.split()):
+                continue
+            word, *tokens = fields
+            if tokens[-1:] == [_DELIMITER]:
+                tokens.pop()
+            if not tokens:
+                raise LanguageModelError(f"{name}, line {number}, column {len(line)}: {word!r} has no tokens after it")
+            spelled: list[int] = []
+            column = line.index(word) + len(word)
+            for token in tokens:
+                column = line.index(token, column)
+                found = self._tokens.get(token, self.boundary)
+                if found == self.boundary:
+                    where = f"{name}, line {number}, column {column + 1}"
+                    raise LanguageModelError(f"{where}: {token!r} is no token of the model{self._hint(token)}")
+                spelled.append(found)
+                column += len(token)
+            known = spellings.setdefault(word, [])
+            if tuple(spelled) not in known:
+                known.append(tuple(spelled))
+        if not spellings:
+            raise LanguageModelError(f"{name}: no word in it")
+        return spellings
+
+    def _hint(self, token: str) -> str:
+        others = [other for case in _CASES if (other := case(token)) in self._tokens]
+        return f"; it has {others[0]!r}: is the lexicon for another model?" if others else ""

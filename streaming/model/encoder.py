@@ -1,0 +1,133 @@
+"""The encoder edge: a `Wav2Vec2ForCTC` that turns batches of audio into log-probabilities."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, cast
+
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..config import Mode, SessionConfig
+from ..ctc.vocabulary import Vocabulary
+from ..errors import EngineError
+from ..frames import STRIDE, frames, ms
+from ..requests import Memory, Recall, Reuse
+from .batching import evenly_long
+from .full_pass import WholePasses
+from .step import CachedSteps
+
+Float32 = NDArray[np.float32]
+
+
+class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What was loaded, for people and for `/v1/models`."""
+
+    name: str
+    parameters: int
+    device: str
+    dtype: str
+    vocabulary: int  # tokens
+    language: str | None
+    modes: tuple[Mode, ...] = ("window", "offline")  # that sessions may have; the first is the default
+
+
+class XlsrEncoder:
+    """A checkpoint ready to encode; see `engine.Encoder`.
+
+    On a CPU the default is one utterance a batch: batches save no time there, and an utterance's numbers then do not
+    depend, in the last bit, on who shares its batch. `most_samples` of whole passes, padding included, share a batch,
+    so that live steps need not wait long behind it.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        vocabulary: Vocabulary,
+        info: ModelInfo,
+        *,
+        normalized: bool,
+        max_batch: int,
+        most_samples: float = math.inf,
+        cached: CachedSteps | None = None,
+        wholes: WholePasses | None = None,
+    ) -> None:
+        self.vocabulary = vocabulary
+        self.info = info
+        self.normalized = normalized
+        self.max_batch = max_batch
+        self.most_samples = most_samples
+        self.cached = cached  # None: the checkpoint does not allow it
+        self._wholes = wholes  # None: by transformers' own forward
+        self._model = model
+        self._device = model.device
+        self._dtype = model.dtype
+        # Group norm has statistics over time, so padding would change every frame: equal lengths only.
+        self._may_pad = model.config.feat_extract_norm == "layer"
+
+    def fits(self, samples: int, others: Sequence[int]) -> bool:
+        if not self._may_pad:
+            return all(samples == other for other in others)
+        lengths = [samples, *others]
+        return evenly_long(lengths) and max(lengths) * len(lengths) <= self.most_samples
+
+    def encode(self, batch: Sequence[Float32], recalls: Sequence[Recall | None] | None = None) -> list[Float32]:
+        """Log-probabilities, (frames, vocabulary) float32, of normalised 16 kHz audio, (n,) with n of at least 400.
+
+        With a `Recall` the pass may go on from features that live steps have made. The numbers are then the same within
+        rounding, and depend on what was recalled alone.
+        """
+        if self._wholes is None:
+            return self._forward(batch)
+        return self._wholes.encode(batch, recalls or [None] * len(batch))
+
+    @torch.inference_mode()
+    def _forward(self, batch: Sequence[Float32]) -> list[Float32]:
+        lengths = [len(samples) for samples in batch]
+        audio = torch.zeros(len(batch), max(lengths))
+        for row, samples in zip(audio, batch, strict=True):
+            row[: len(samples)] = torch.from_numpy(samples)
+        mask = None
+        if min(lengths) != max(lengths):
+            mask = (torch.arange(max(lengths))[None] < torch.tensor(lengths)[:, None]).long().to(self._device)
+        logits = self._model(audio.to(self._device, self._dtype), attention_mask=mask).logits
+        rows = cast(Float32, logits.float().log_softmax(-1).cpu().numpy())
+        if not np.isfinite(rows).all():
+            raise EngineError("the model's output is not finite")
+        return [r[: frames(length)] for r, length in zip(rows, lengths, strict=True)]
+
+    def fits_step(self, step: Reuse, others: Sequence[Reuse]) -> bool:
+        """See `CachedSteps.fits`."""
+        return self._steps.fits(step, others)
+
+    def advance(self, batch: Sequence[tuple[Float32, Reuse]]) -> list[Float32]:
+        """See `CachedSteps.advance`."""
+        return self._steps.advance(batch)
+
+    def prepare(self, config: SessionConfig, *, utterances: int) -> None:
+        """Spend now what the first live steps of sessions like that would cost, and make room for so many of them."""
+        self._steps.prepare(
+            _memory(config), hop=ms(config.hop_ms) // STRIDE, utterances=utterances, most_batch=self.max_batch
+        )
+
+    def utterance_bytes(self, config: SessionConfig) -> int:
+        """What an utterance of sessions like that holds of the device's memory while it is spoken."""
+        return self._steps.utterance_bytes(_memory(config))
+
+    def release(self, memory: int) -> None:
+        """See `CachedSteps.release`."""
+        self._steps.release(memory)
+
+    @property
+    def _steps(self) -> CachedSteps:
+        if self.cached is None:
+            raise EngineError("this checkpoint does not allow cached steps")
+        return self.cached
+
+
+def _memory(config: SessionConfig) -> Memory:
+    lengths = config.left_context_ms, config.lookahead_ms, config.max_utterance_ms
+    return Memory(*(ms(length) // STRIDE for length in lengths))

@@ -1,0 +1,48 @@
+"""Where an utterance ends though the gate stays open: trailing blanks, and the best pause in speech that is too long.
+
+Both are decided step by step from the words heard so far, so the same audio is always cut at the same frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from ..ctc.greedy import DecodedWord
+
+
+class Cut(NamedTuple):
+    frame: int  # the utterance ends before this frame, the next one begins with it
+    reason: Literal["blanks", "length"]
+
+
+class Endpointer:
+    """All lengths in frames. `trailing` of 0 switches that rule off; `margin` is kept after the last word."""
+
+    def __init__(self, *, longest: int, trailing: int, margin: int) -> None:
+        self._longest = longest
+        self._trailing = trailing
+        self._margin = margin
+
+    def cut(self, words: Sequence[DecodedWord], *, floor: int, committed: int, newest: int) -> Cut | None:
+        """Decide after a step that committed frames up to `committed` and heard frames up to `newest`.
+
+        `words` are all heard so far, the volatile ones included; speech that is too long is not cut before `floor`.
+        """
+        if self._trailing and words and newest - words[-1].end >= self._trailing:
+            frame = words[-1].end + self._margin
+            if frame <= committed:
+                return Cut(frame, "blanks")
+        if newest >= self._longest:
+            return Cut(self._best_pause(words, floor, committed, newest), "length")
+        return None
+
+    def _best_pause(self, words: Sequence[DecodedWord], floor: int, committed: int, newest: int) -> int:
+        """Middle of the longest gap between words from `floor` on, the latest of equals; else the committed edge."""
+        following = [*words[1:], DecodedWord("", newest, newest, 0.0, 0)]
+        gaps = [
+            (after.start - word.end, (word.end + after.start + 1) // 2)
+            for word, after in zip(words, following, strict=False)
+        ]
+        length, frame = max((gap for gap in gaps if gap[1] >= floor), default=(0, 0))
+        return frame if length > 0 else committed or newest

@@ -1,0 +1,239 @@
+"""The figures of the benchmarks on examples that can be counted by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from xlsr_live.client.bench import ways
+from xlsr_live.client.bench.capacity import search
+from xlsr_live.client.bench.rare import rarest, unsaid
+from xlsr_live.client.bench.scoring import Score, Spelling, interval, rate
+from xlsr_live.client.bench.stability import changes, stability
+from xlsr_live.client.bench.timing import Heard, Latencies, latencies, summary
+from xlsr_live.streaming.ctc.lm import Weights
+from xlsr_live.streaming.ctc.vocabulary import Vocabulary
+from xlsr_live.streaming.protocol.events import Event, Final, Partial, SpeechEnded, SpeechStarted, Word
+
+from tests.support.ngrams import language_model
+
+
+def vocabulary(tokens: str, delimiter: str = "|") -> Vocabulary:
+    return Vocabulary.from_tokens(["<pad>", *tokens], blank=0, delimiter=delimiter)
+
+
+# --- error rates
+
+
+def test_texts_are_written_as_the_vocabulary_can_write_them():
+    upper, lower, both = vocabulary("ABC'|"), vocabulary("abc|"), vocabulary("aBc-|")
+    assert Spelling(upper)("  a’b —\tc-A. ") == "A'B C A"
+    assert Spelling(lower)("A'B C-a") == "ab c a"
+    assert Spelling(both)("a-B c!") == "a-B c"
+    assert Spelling(upper)("e\u0301") == "É"  # composed, and kept though the vocabulary lacks it
+    assert Spelling(upper).lacking("caf\u00e9 3") == {"F", "É", "3"}
+
+
+def test_errors_are_counted_for_words_and_characters():
+    spelling = Spelling(vocabulary("ABC|"))
+    assert spelling.score("a b c", "A C C A") == (Score(2, 3), Score(3, 5))
+    assert spelling.score("", "A B") == (Score(2, 0), Score(3, 0))
+    assert spelling.score("a", "") == (Score(1, 1), Score(1, 1))
+
+
+def test_without_word_boundaries_a_character_is_a_word():
+    spelling = Spelling(vocabulary("你好吗"))
+    assert spelling.score("你 好，吗", "你吗")[0] == Score(1, 3)
+
+
+def test_what_a_reader_must_know_is_said():
+    notes = Spelling(vocabulary("ABC|")).notes(["abc", "über"])
+    assert "2 recordings; texts are made upper case" in notes[0]
+    assert notes[1] == "1 references hold characters that this vocabulary cannot write: E R Ü"
+    assert len(Spelling(vocabulary("ABC|")).notes(["abc"])) == 1
+
+
+def test_the_interval_holds_the_rate_and_narrows_with_more_utterances():
+    few = [Score(0, 10), Score(3, 10), Score(1, 10), Score(0, 5)]
+    low, high = interval(few)
+    assert low < rate(few) == 4 / 35 < high
+    narrow = interval(few * 50)
+    assert low < narrow[0] < rate(few) < narrow[1] < high
+    assert interval([Score(1, 4)] * 3) == (0.25, 0.25)
+    assert rate([Score(2, 0)]) == 2
+
+
+# --- stability
+
+
+def words(text: str, *, committed: bool) -> tuple[Word, ...]:
+    return tuple(Word(word, 0.0, 0.1, 1.0, committed) for word in text.split())
+
+
+def partial(committed: str, volatile: str) -> Partial:
+    both = (*words(committed, committed=True), *words(volatile, committed=False))
+    return Partial(utterance=0, committed=committed, volatile=volatile, words=both, audio_s=0.0, lag_ms=0.0)
+
+
+def final(text: str) -> Final:
+    return Final(utterance=0, text=text, words=words(text, committed=True), start=0.0, end=1.0, confidence=1.0)
+
+
+def ended() -> SpeechEnded:
+    return SpeechEnded(utterance=0, end=1.0, reason="silence")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("", "a b", 0),
+        ("a b", "a b c d", 0),  # words that are added are no change
+        ("a b", "a c", 1),
+        ("a b", "a", 1),
+        ("a b", "x a b", 1),
+        ("a b", "", 2),
+        ("sev", "seven", 1),
+    ],
+)
+def test_changes_are_the_words_that_do_not_stay(old: str, new: str, expected: int):
+    assert changes(old.split(), new.split()) == expected
+
+
+@given(st.lists(st.sampled_from("ab"), max_size=6), st.lists(st.sampled_from("ab"), max_size=6))
+def test_changes_are_bounded_and_nothing_where_the_old_text_goes_on(old: Sequence[str], more: Sequence[str]):
+    assert changes(old, [*old, *more]) == 0
+    assert changes(old, more) <= len(old)
+
+
+def test_churn_is_of_volatile_words_and_revision_of_committed_ones():
+    events: list[Event] = [
+        SpeechStarted(utterance=0, start=0.0),
+        partial("", "one to"),
+        partial("one", "two three"),  # "to" became "two": 1
+        partial("one two", "tree four"),  # "three" became "tree": 1
+        final("one too three four"),  # committed "two" changed: 1 revised; volatile "tree": 1
+        ended(),
+        partial("", "noise"),
+        partial("noise", ""),  # it stayed, and is committed now
+        ended(),  # without a final: 1 revised
+    ]
+    counts = stability(events)
+    assert (counts.replaced, counts.revised, counts.committed, counts.final) == (3, 2, 3, 4)
+    assert counts.churn == 3 / 4
+    assert counts.revision == 2 / 3
+
+
+def test_counts_add_up():
+    events: list[Event] = [partial("one", "tree"), final("one three"), ended()]
+    total = stability(events)
+    total += stability(events)
+    assert total == stability([*events, *events])
+    assert stability([final("one"), ended()]).churn == 0
+
+
+# --- latency
+
+
+def word(text: str, start: float, end: float, committed: bool = True) -> Word:
+    return Word(text, start, end, 1.0, committed)
+
+
+def shown(*known: Word, lag_ms: float = 50.0) -> Partial:
+    return Partial(utterance=0, committed="", volatile="", words=known, audio_s=0.0, lag_ms=lag_ms)
+
+
+def spoken(*known: Word) -> Final:
+    return Final(utterance=0, text="x", words=known, start=0.0, end=2.0, confidence=1.0)
+
+
+def example(reason: str = "silence") -> Heard:
+    """A stream that began at 100 s on the clock."""
+    one, two = word("ONE", 0.4, 0.8), word("TWO", 1.0, 1.4)
+    events: list[tuple[float, Event]] = [
+        (101.0, shown(word("ONE", 0.42, 0.76, False))),
+        (101.5, shown(word("ONE", 0.42, 0.76), word("TOO", 1.0, 1.4, False), lag_ms=70.0)),
+        (102.0, shown(word("ONE", 0.42, 0.76), word("TWO", 1.06, 1.44, False))),
+        (102.4, spoken(one, two)),
+        (102.5, SpeechEnded(utterance=0, end=1.9, reason=reason)),
+    ]
+    return Heard(100.0, events)
+
+
+def test_three_moments_of_each_word_and_two_of_the_utterance():
+    found = latencies(example(), since=0, until=1_000)
+    assert found.shown == pytest.approx([0.2, 0.1])  # 101.0 - 100.8, 101.5 - 101.4
+    assert found.right == pytest.approx([0.2, 0.6])  # TWO was TOO until 102.0
+    assert found.committed == pytest.approx([0.7, 1.0])  # 101.5 - 100.8; TWO only with the final
+    assert found.final == pytest.approx([1.6, 1.0])
+    assert found.final_after_word == pytest.approx([1.0])
+    assert found.final_after_end == pytest.approx([0.5])
+    assert found.lag == pytest.approx([0.05, 0.07, 0.05])
+
+
+def test_an_equal_word_elsewhere_is_another_word():
+    heard = Heard(0.0, [(1.0, shown(word("ONE", 0.1, 0.3))), (9.0, spoken(word("ONE", 5.0, 5.4))), (9.1, ended())])
+    assert latencies(heard, since=0, until=100).shown == pytest.approx([3.6])
+
+
+def test_only_what_falls_into_the_measured_time_counts():
+    found = latencies(example(), since=101.0, until=102.0)  # ONE ended at 100.8
+    assert found.final == pytest.approx([1.0])
+    assert found.lag == pytest.approx([0.05, 0.07])
+    assert latencies(example(), since=0, until=101.0).final_after_word == []
+
+
+def test_an_utterance_that_the_end_of_the_stream_cut_off_is_left_out():
+    assert latencies(example("end"), since=0, until=1_000).final == []
+
+
+def test_a_true_end_of_words_can_be_given():
+    found = latencies(example(), since=0, until=1_000, end_of=lambda word: word.end + 0.1)
+    assert found.final == pytest.approx([1.5, 0.9])
+    assert found.final_after_end == pytest.approx([0.5])
+
+
+def test_latencies_of_streams_are_put_together():
+    one, all_of_them = latencies(example(), since=0, until=1_000), Latencies()
+    all_of_them.extend(one)
+    all_of_them.extend(one)
+    assert all_of_them.report()["final"]["count"] == 4
+    assert summary([]) == {"count": 0}
+    assert summary([1.0, 3.0]) == pytest.approx({"count": 2, "p50": 2, "p95": 2.9, "p99": 2.98, "max": 3})
+
+
+# --- capacity
+
+
+@given(limit=st.integers(0, 5_000), start=st.integers(1, 64), most=st.integers(1, 4_096))
+def test_the_search_comes_within_a_sixteenth_of_the_limit(limit: int, start: int, most: int):
+    tried: list[int] = []
+
+    def good(streams: int) -> bool:
+        tried.append(streams)
+        return streams <= limit
+
+    best = search(good, start=start, most=most)
+    limit = min(limit, most)
+    assert best <= limit
+    assert limit - best <= max(0, best // 16)
+    assert len(tried) == len(set(tried)) <= 24
+    assert all(1 <= streams <= most for streams in tried)
+
+
+def test_errors_are_counted_apart_for_rare_words_and_others():
+    said, heard = ["A", "RARE", "BIRD", "SANG", "AT", "DAWN"], ["A", "BEAR", "BIRD", "OWL", "SANG", "DAWN"]
+    found = ways.judge(said, heard, ["RARE", "DAWN"], ["OWL", "DAWN"])
+    assert (found.rare, found.elsewhere, found.intruders) == (Score(1, 2), Score(2, 4), 1)
+    assert ways.judge([], ["OWL"], [], ["OWL"]) == (Score(0, 0), Score(1, 0), 1)
+    assert ways.judge([], [], [], []) == (Score(0, 0), Score(0, 0), 0)
+
+
+def test_rare_words_are_those_that_the_language_model_lacks_or_finds_least_likely(tmp_path: Path):
+    model = language_model(tmp_path, Weights())
+    assert rarest(["AB", "BAA", "BAA", "CAB", "ABBA", "A"], model, 3) == ["ABBA", "CAB", "BAA"]
+    assert rarest(["AB", "AXE"], model, 2) == []  # too short; and what the vocabulary cannot write
+    assert unsaid([["X", "Y"], ["Y"], [], ["Y"]], [["X"], ["Y"], [], ["Y"]]) == [[], ["X"], ["Y"], ["X"]]
+    assert unsaid([["X"]], [["X"]]) == [[]]

@@ -1,0 +1,245 @@
+"""Captions to OBS and YouTube: a real websocket that speaks obs-websocket 5, a real HTTP server, and both broken."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import logging
+import re
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import click
+import pytest
+from websockets.sync.server import Server, ServerConnection, serve
+from xlsr_live.client.captions.delivery import Delivery, Undelivered
+from xlsr_live.client.captions.obs import LINE_CHARS, PASSWORD_VARIABLE, Obs
+from xlsr_live.client.captions.targets import caption_output
+from xlsr_live.client.captions.youtube import URL_VARIABLE, YouTube
+from xlsr_live.streaming.captions.cues import Cue
+from xlsr_live.streaming.errors import ConfigError
+from xlsr_live.streaming.protocol.events import Final, SessionStarted, Word
+
+PASSWORD = "supersecretpassword"
+SALT, CHALLENGE = "lM1GncleQOaCu9lT1yeUZhFYnqhsLLP1G5lAGo3ixaI=", "+IxH4CnCiqpX1rM9scsNynZzbOe4KhDeYcTNS3PDaeY="
+ONE, TWO = Cue(1.5, 3.0, ("ONE TWO", "THREE")), Cue(4.0, 5.0, ("FOUR",))
+
+
+class FakeObs:
+    """As OBS 30 does it: hello, identify with the answer to a challenge, requests."""
+
+    def __init__(self) -> None:
+        self.captions: list[str] = []
+        self.refusals = 0  # requests to refuse: the stream has not begun
+        self.drops = 0  # connections to break instead of an answer
+        self.connections = 0
+        self.come = threading.Event()
+        self.server: Server = serve(self.handle, "127.0.0.1", 0)
+        self.port: int = self.server.socket.getsockname()[1]
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def handle(self, connection: ServerConnection) -> None:
+        def say(op: int, data: object) -> None:
+            connection.send(json.dumps({"op": op, "d": data}))
+
+        self.connections += 1
+        say(
+            0,
+            {"obsWebSocketVersion": "5.5.2", "rpcVersion": 1, "authentication": {"salt": SALT, "challenge": CHALLENGE}},
+        )
+        identify = json.loads(connection.recv())
+        secret = base64.b64encode(hashlib.sha256((PASSWORD + SALT).encode()).digest())
+        expected = base64.b64encode(hashlib.sha256(secret + CHALLENGE.encode()).digest()).decode()
+        if identify["op"] != 1 or identify["d"].get("authentication") != expected:
+            connection.close(4009, "Authentication failed.")
+            return
+        assert identify["d"]["rpcVersion"] == 1
+        say(2, {"negotiatedRpcVersion": 1})
+        for message in connection:
+            request = json.loads(message)
+            assert request["op"] == 6
+            assert request["d"]["requestType"] == "SendStreamCaption"
+            if self.drops:
+                self.drops -= 1
+                connection.close(1011)
+                return
+            refused, self.refusals = self.refusals > 0, max(0, self.refusals - 1)
+            status = {"result": False, "code": 501} if refused else {"result": True, "code": 100}
+            say(5, {"eventType": "Anything", "eventIntent": 1})  # events may stand between
+            say(
+                7, {"requestType": "SendStreamCaption", "requestId": request["d"]["requestId"], "requestStatus": status}
+            )
+            if not refused:
+                self.captions.append(request["d"]["requestData"]["captionText"])
+                self.come.set()
+
+
+@pytest.fixture
+def obs() -> Iterator[FakeObs]:
+    fake = FakeObs()
+    yield fake
+    fake.server.shutdown()
+
+
+def test_the_handshake_with_a_password_and_captions(obs: FakeObs):
+    there = Obs("127.0.0.1", obs.port, PASSWORD)
+    there.send(ONE)
+    there.send(TWO)
+    there.close()
+    assert obs.captions == ["ONE TWO\nTHREE", "FOUR"]
+    assert obs.connections == 1
+
+
+@pytest.mark.parametrize(("password", "why"), [("", "wants its password"), ("wrong", "refuses the password")])
+def test_a_password_that_is_wrong_or_missing(obs: FakeObs, password: str, why: str):
+    with pytest.raises(Undelivered, match=f"{why}.*{PASSWORD_VARIABLE}"):
+        Obs("127.0.0.1", obs.port, password).send(ONE)
+
+
+def test_the_connection_is_made_again_and_a_stream_that_has_not_begun_is_named(obs: FakeObs):
+    there = Obs("127.0.0.1", obs.port, PASSWORD)
+    obs.drops, obs.refusals = 1, 1
+    with pytest.raises(Undelivered, match="closed"):
+        there.send(ONE)
+    with pytest.raises(Undelivered, match="OBS is not streaming"):
+        there.send(ONE)
+    there.send(ONE)
+    there.close()
+    assert (obs.captions, obs.connections) == (["ONE TWO\nTHREE"], 2)
+
+
+def said(text: str) -> Final:
+    words = tuple(Word(word, n * 0.5, n * 0.5 + 0.4, 0.9) for n, word in enumerate(text.split()))
+    return Final(utterance=0, text=text, words=words, start=0.0, end=words[-1].end, confidence=0.9)
+
+
+def test_captions_to_obs_as_a_captioner_types_it(
+    obs: FakeObs, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setenv(PASSWORD_VARIABLE, PASSWORD)
+    with caplog.at_level(logging.INFO), caption_output(f"obs://127.0.0.1:{obs.port}", early=False) as output:
+        output.begin("microphone")
+        output.show(SessionStarted(session="s", model="digits", mode="cached"))
+        output.show(said("SEVENTEEN " * 5))
+    (caption,) = obs.captions
+    assert caption.split() == ["SEVENTEEN"] * 5
+    assert max(map(len, caption.split("\n"))) <= LINE_CHARS
+    assert PASSWORD not in caplog.text + "".join(capsys.readouterr())
+
+
+class FakeYouTube(ThreadingHTTPServer):
+    def __init__(self) -> None:
+        self.posts: list[tuple[str, str]] = []
+        self.answers: list[int] = []  # statuses to give first
+        super().__init__(("127.0.0.1", 0), Post)
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/closedcaption?cid=secret-key"
+
+
+class Post(BaseHTTPRequestHandler):
+    server: FakeYouTube
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        self.server.posts.append((self.path, body))
+        self.send_response(self.server.answers.pop(0) if self.server.answers else 200)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None: ...
+
+
+@pytest.fixture
+def youtube() -> Iterator[FakeYouTube]:
+    server = FakeYouTube()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def test_posts_are_numbered_and_timed_and_the_same_again_has_the_same_number(youtube: FakeYouTube):
+    there = YouTube(youtube.url, lambda: 1_379_032_811.0)
+    youtube.answers = [500]
+    with pytest.raises(Undelivered, match="HTTP 500: it cannot take them now") as refused:
+        there.send(ONE)
+    there.send(ONE)
+    there.send(TWO)
+    path = "/closedcaption?cid=secret-key&seq="
+    first = "2013-09-13T00:40:12.500\nONE TWO<br>THREE\n"
+    assert youtube.posts == [(f"{path}1", first), (f"{path}1", first), (f"{path}2", "2013-09-13T00:40:15.000\nFOUR\n")]
+    assert "secret-key" not in str(refused.value)
+
+
+def test_what_youtube_says_no_to_is_told_without_the_key(youtube: FakeYouTube):
+    youtube.answers = [403]
+    with pytest.raises(Undelivered, match=f"HTTP 403: .*{URL_VARIABLE}"):
+        YouTube(youtube.url, lambda: 0.0).send(ONE)
+    with pytest.raises(ConfigError, match=f"{URL_VARIABLE} is no address") as refused:
+        YouTube("secret-key", lambda: 0.0)
+    assert "secret" not in str(refused.value)
+
+
+def test_captions_to_youtube_as_a_captioner_types_it(youtube: FakeYouTube, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(URL_VARIABLE, youtube.url)
+    with caption_output("youtube", early=False) as output:
+        output.show(SessionStarted(session="s", model="digits", mode="cached"))
+        output.show(said("ONE TWO"))
+    ((path, body),) = youtube.posts
+    assert path.endswith("&seq=1")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\nONE TWO\n", body)
+
+
+def test_what_fails_is_told_once_tried_again_and_told_when_it_is_over(capsys: pytest.CaptureFixture[str]):
+    sent: list[Cue] = []
+    failures = iter([True, True, False, False])
+
+    def send(cue: Cue) -> None:
+        if next(failures):
+            raise Undelivered("nobody there")
+        sent.append(cue)
+
+    with Delivery("OBS", send, kept=10, pauses=(0.001, 0.001)) as delivery:
+        delivery.put(ONE)
+        delivery.put(TWO)
+    assert sent == [ONE, TWO]
+    assert capsys.readouterr().err.splitlines() == [
+        "xlsr-live: captions do not reach OBS: nobody there; trying again",
+        "xlsr-live: captions reach OBS again",
+    ]
+
+
+def test_what_never_arrives_holds_nothing_up_and_is_counted(capsys: pytest.CaptureFixture[str]):
+    def send(cue: Cue) -> None:
+        raise ConnectionRefusedError("connection refused")
+
+    with Delivery("OBS", send, kept=1, pauses=(60, 60), farewell_s=0.01) as delivery:
+        for _ in range(50):
+            delivery.put(ONE)
+    first, last = capsys.readouterr().err.splitlines()
+    assert "connection refused" in first
+    assert last == "xlsr-live: 50 of 50 captions did not reach OBS"
+
+
+@pytest.mark.parametrize(
+    ("target", "paced", "why"),
+    [
+        ("obs://me:secret@studio", True, PASSWORD_VARIABLE),
+        ("obs://studio:port", True, "obs://127.0.0.1:4455"),
+        ("obs:me:secret@studio", True, "obs://127.0.0.1:4455"),
+        ("obs://[secret", True, "obs://127.0.0.1:4455"),
+        ("https://upload.youtube.com/closedcaption?cid=secret", True, URL_VARIABLE),
+        ("youtube", True, URL_VARIABLE),
+        ("obs://studio", False, "--pace 1"),
+    ],
+)
+def test_targets_that_are_refused_and_secrets_are_not_repeated(
+    target: str, paced: bool, why: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv(URL_VARIABLE, raising=False)
+    with pytest.raises(click.UsageError, match=why) as refused, caption_output(target, early=False, paced=paced):
+        pass
+    assert "secret" not in str(refused.value)

@@ -1,0 +1,250 @@
+"""`--captions` FILE: parsers that were not written here read the files at every moment, and nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+import soundfile
+import webvtt
+from numpy.typing import NDArray
+from xlsr_live.client.captions.files import Appended, Replaced
+from xlsr_live.client.captions.rollup import RollUp
+from xlsr_live.client.captions.targets import caption_output
+from xlsr_live.client.output.formats import Output
+from xlsr_live.streaming.captions.cues import GAP, LINE_CHARS, LINES, LONGEST, SHORTEST, SPEED
+from xlsr_live.streaming.errors import XlsrLiveError
+from xlsr_live.streaming.protocol.events import (
+    Event,
+    Final,
+    Partial,
+    SessionEnded,
+    SessionStarted,
+    SpeechEnded,
+    SpeechStarted,
+    Warning,
+    Word,
+    from_json,
+)
+from xlsr_live.streaming.recognizer import Recognizer
+
+from tests.support.paths import SPEECH
+
+LONGFORM = SPEECH / "longform" / "26-496.flac"
+
+
+def utterance(text: str, start: float, index: int = 0) -> list[Event]:
+    words = tuple(Word(w, start + 0.4 * n, start + 0.4 * n + 0.3, 0.9) for n, w in enumerate(text.split()))
+    end = words[-1].end + 0.3
+    half = words[: len(words) // 2]
+    committed = " ".join(word.word for word in half)
+    return [
+        SpeechStarted(utterance=index, start=start),
+        Partial(utterance=index, committed=committed, volatile="AND", words=half, audio_s=end, lag_ms=1.0),
+        Final(utterance=index, text=text, words=words, start=start, end=end, confidence=0.9),
+        SpeechEnded(utterance=index, end=end, reason="silence"),
+    ]
+
+
+SESSION: list[Event] = [
+    SessionStarted(session="s", model="digits", mode="window"),
+    *utterance("ONE TWO & THREE --> FOUR", 0.5),
+    Warning(code="degraded", message="fewer partials"),
+    *utterance("SEVENTEEN " * 20, 6.0, 1),
+    SessionEnded(audio_s=30.0, utterances=2),
+]
+
+
+@pytest.fixture
+def captions(tmp_path: Path) -> Iterator[Callable[[str], tuple[Path, Output]]]:
+    with ExitStack() as stack:
+
+        def open_(name: str) -> tuple[Path, Output]:
+            output = stack.enter_context(caption_output(str(tmp_path / name), early=False))
+            output.begin("talk.wav")
+            return tmp_path / name, output
+
+        yield open_
+
+
+def read(path: Path) -> list[webvtt.Caption]:
+    """By webvtt-py, which reads both, but takes an empty file, as SubRip without cues is, for none."""
+    if path.suffix == ".srt" and not path.stat().st_size:
+        return []
+    return (webvtt.read if path.suffix == ".vtt" else webvtt.from_srt)(path).captions
+
+
+def check_guidelines(found: list[webvtt.Caption]) -> None:
+    free = 0.0
+    for caption in found:
+        assert len(caption.lines) <= LINES
+        assert max(map(len, caption.lines)) <= LINE_CHARS
+        start, end = _seconds(caption.start), _seconds(caption.end)
+        assert SHORTEST - 0.002 <= end - start <= LONGEST + 0.002
+        assert start >= free - 0.002
+        assert len(" ".join(caption.lines)) / (end - start) <= SPEED + 0.2
+        free = end + GAP
+
+
+def _seconds(clock: str) -> float:
+    hours, minutes, seconds = clock.split(":")
+    return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
+
+
+def check_all_along(path: Path, output: Output, events: list[Event]) -> list[webvtt.Caption]:
+    """Parse after every event: what was there stays, and the words of all finals so far are there."""
+    words: list[str] = []
+    before: list[str] = []
+    found: list[webvtt.Caption] = []
+    for event in events:
+        output.show(event)
+        found = read(path)
+        texts = [f"{one.start} {one.end} {one.text}" for one in found]
+        assert texts[: len(before)] == before
+        before = texts
+        if isinstance(event, Final):
+            words += [word.word for word in event.words]
+        assert " ".join(one.text.replace("\n", " ") for one in found).split() == words
+    return found
+
+
+@pytest.mark.parametrize("name", ["out.vtt", "out.srt"])
+def test_subtitles_are_whole_after_every_event(name: str, captions: Callable[[str], tuple[Path, Output]]):
+    path, output = captions(name)
+    assert read(path) == []
+    events = [e for e in SESSION if not (isinstance(e, Final) and "&" in e.text)]  # escapes are test_formats' business
+    assert len(check_all_along(path, output, events)) >= 2
+    assert os.listdir(path.parent) == [name]
+
+
+@pytest.mark.skipif(not LONGFORM.is_file(), reason="the speech collection ../shared/speech is not here")
+def test_guidelines_hold_on_continuous_speech(
+    packaged: Recognizer, captions: Callable[[str], tuple[Path, Output]]
+) -> None:
+    samples, _ = soundfile.read(LONGFORM, frames=20 * 16_000, dtype="float32")
+    path, output = captions("out.vtt")
+    found = check_all_along(path, output, list(packaged.stream(samples)))
+    assert len(found) >= 3
+    check_guidelines(found)
+
+
+def test_guidelines_hold_on_a_clip_of_the_tests(
+    recognizer: Recognizer, clip: Callable[[str], NDArray[np.int16]], captions: Callable[[str], tuple[Path, Output]]
+):
+    path, output = captions("out.srt")
+    audio = np.tile(np.concatenate([clip("george"), np.zeros(16_000, np.int16)]), 2).astype(np.float32) / 32_768
+    found = check_all_along(path, output, list(recognizer.stream(audio)))
+    assert len(found) >= 2
+    check_guidelines(found)
+
+
+def test_the_text_file_has_the_last_two_lines_and_committed_words_at_once(
+    captions: Callable[[str], tuple[Path, Output]],
+):
+    path, output = captions("obs.txt")
+    seen: list[str] = []
+    for event in SESSION:
+        output.show(event)
+        seen.append(path.read_text())
+    seventeen = " ".join(["SEVENTEEN"] * 4)
+    assert list(dict.fromkeys(seen)) == [
+        "",
+        "ONE TWO &",
+        "ONE TWO & THREE --> FOUR",
+        f"{seventeen}\nSEVENTEEN SEVENTEEN",
+        f"{seventeen}\n{seventeen}",
+    ]
+
+
+def test_an_utterance_of_noise_leaves_the_text_file_as_it_was(captions: Callable[[str], tuple[Path, Output]]):
+    path, output = captions("obs.txt")
+    for event in [*SESSION[:5], *utterance("UH WELL", 9.0, 1)[:2]]:
+        output.show(event)
+    assert path.read_text() == "ONE TWO & THREE --> FOUR\nUH"
+    output.show(SpeechEnded(utterance=1, end=10.0, reason="silence"))
+    assert path.read_text() == "ONE TWO & THREE --> FOUR"
+
+
+def test_the_text_file_is_empty_some_seconds_after_the_last_text_and_at_the_end(tmp_path: Path):
+    class Alarm(threading.Timer):
+        """Goes off when the test says so."""
+
+        def start(self) -> None:
+            assert self.daemon
+            set_.append(self)
+
+    set_: list[Alarm] = []
+    path = tmp_path / "obs.txt"
+    with Replaced(path) as file, RollUp(file, alarm=Alarm) as output:
+        for event in SESSION[:5]:
+            output.show(event)
+        late, now = set_  # one for each text
+        assert now.interval == 8.0
+        assert late.finished.is_set()  # cancelled
+        late.function()  # it was on its way when it was cancelled
+        assert path.read_text() == "ONE TWO & THREE --> FOUR"
+        now.function()
+        assert path.read_text() == ""
+        output.show(SpeechEnded(utterance=0, end=2.5, reason="silence"))
+        assert path.read_text() == ""
+        for event in utterance("FIVE SIX", 15.0, 1):
+            output.show(event)
+        assert path.read_text() == "FIVE SIX"
+    assert path.read_text() == ""
+    assert set_[-1].finished.is_set()
+
+
+def test_json_lines_are_the_events(captions: Callable[[str], tuple[Path, Output]], capsys: pytest.CaptureFixture[str]):
+    path, output = captions("out.jsonl")
+    for number, event in enumerate(SESSION, 1):
+        output.show(event)
+        assert [from_json(line) for line in path.read_text().splitlines()] == SESSION[:number]
+    assert json.loads(path.read_text().splitlines()[0])["type"] == "session_started"
+    assert capsys.readouterr().err == ""  # the warning is for the output that they stand beside
+
+
+@pytest.mark.parametrize("kind", [Replaced, Appended])
+def test_a_disk_that_fails_is_told_once_and_nothing_is_missing_in_the_end(
+    kind: type[Replaced] | type[Appended],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with kind(tmp_path / "out") as file:
+        file.write("one\n")
+        file.flush()
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (6, hard))  # half of the next line finds room
+            for text in ("two\n", "three\n"):
+                file.write(text)
+                file.flush()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert (tmp_path / "out").read_text() == ("one\ntw" if kind is Appended else "one\n")
+        file.write("four\n")
+        file.flush()
+        assert (tmp_path / "out").read_text() == "one\ntwo\nthree\nfour\n"
+    assert os.listdir(tmp_path) == ["out"]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "File too large" in line
+
+
+def test_what_cannot_be_written_is_said_at_the_start(tmp_path: Path):
+    with (
+        pytest.raises(XlsrLiveError, match=r"cannot write .*out\.vtt: there is no folder .*nowhere$"),
+        caption_output(str(tmp_path / "nowhere" / "out.vtt"), early=False),
+    ):
+        pass
+    with (
+        pytest.raises(click.UsageError, match=r"a file ending in \.vtt, \.srt"),
+        caption_output("out.doc", early=False),
+    ):
+        pass

@@ -1,0 +1,146 @@
+"""`xlsr-live commands`: what is printed, what programs and functions are given, and mistakes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from xlsr_live.client.cli import run
+from xlsr_live.server.run import running_server
+from xlsr_live.streaming.commands.grammar import parse_grammar
+from xlsr_live.streaming.errors import ModelError
+from xlsr_live.streaming.recognizer import Recognizer
+
+from tests.support.paths import ROOT
+
+GRAMMARS = sorted((ROOT / "client" / "grammars").glob("*.txt"))
+NUMBERS = str(ROOT / "client" / "grammars" / "numbers.txt")
+CLIP = str(ROOT / "tests" / "clips" / "george.flac")
+
+
+@pytest.fixture(autouse=True)
+def loaded(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model of the whole test run."""
+
+    class Shared:
+        def __enter__(self) -> Recognizer:
+            return recognizer
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setattr("xlsr_live.client.commands.voice_commands.load_recognizer", lambda *_, **__: Shared())
+
+
+def test_there_is_no_language_model_unless_one_is_named(monkeypatch: pytest.MonkeyPatch):
+    asked: list[object] = []
+
+    def load(**options: object) -> None:
+        asked.append(options["lm"])
+        raise ModelError("enough")
+
+    monkeypatch.setattr("xlsr_live.client.commands.voice_commands.load_recognizer", load)
+    for given in ([], ["--lm", "bundled"]):
+        assert run(["commands", NUMBERS, "--say", "one", *given]) == 2
+    assert asked == ["none", "bundled"]
+
+
+def test_a_command_is_a_line_of_json(capsys: pytest.CaptureFixture[str]):
+    assert run(["commands", NUMBERS, CLIP, "--alternatives", "2"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    heard = json.loads(line)
+    assert (heard["type"], heard["command"], heard["slots"]) == ("command", "digits", {"digits": "129481"})
+    assert heard["text"] == " ".join(word["word"] for word in heard["words"])
+    assert heard["score"] > 0.9
+    assert len({str(other["slots"]) for other in heard["alternatives"]} | {str(heard["slots"])}) == 3
+
+
+def test_what_is_not_in_the_grammar_is_silent_or_told_as_rejected(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    grammar = tmp_path / "seven.txt"
+    grammar.write_text("seven: seven\nsix: six three\n")
+    assert run(["commands", str(grammar), CLIP]) == 0
+    assert capsys.readouterr().out == ""
+    assert run(["commands", str(grammar), CLIP, "--rejected"]) == 0
+    assert json.loads(capsys.readouterr().out)["type"] == "rejected"
+
+
+def test_a_program_gets_arguments_and_no_shell(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    code = "import os, sys, json; print(sys.argv[1:], json.loads(os.environ['XLSR_LIVE_COMMAND'])['text'])"
+    program = f'{sys.executable} -c "{code}" "a b;c $HOME"'
+    assert run(["commands", NUMBERS, CLIP, "--exec", program]) == 0
+    said = capfd.readouterr().out.splitlines()
+    assert said[1] == "['a b;c $HOME', 'digits', 'digits=129481'] ONE TWO NINE FOUR EIGHT ONE"
+
+
+def test_a_function_gets_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "at_home.py").write_text("told = []\ndef heard(command):\n    told.append(command)\n    1 / 0\n")
+    monkeypatch.chdir(tmp_path)
+    assert run(["commands", NUMBERS, CLIP, "--call", "at_home:heard"]) == 0
+    assert [command["slots"] for command in sys.modules.pop("at_home").told] == [{"digits": "129481"}]
+
+
+def test_the_same_through_a_server_and_in_the_events_of_stream(
+    recognizer: Recognizer, capsys: pytest.CaptureFixture[str]
+):
+    with running_server(recognizer) as server:
+        assert run(["commands", NUMBERS, CLIP, "--url", server.url]) == 0
+        (heard,) = map(json.loads, capsys.readouterr().out.splitlines())
+        assert (heard["command"], heard["slots"]) == ("digits", {"digits": "129481"})
+        streamed = ["stream", CLIP, "--url", server.url, "--pace", "0", "-f", "jsonl"]
+        assert run([*streamed, "--grammar", NUMBERS]) == 0
+        events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        told = [event for event in events if event["type"] in ("final", "command", "speech_ended")]
+        assert [event["type"] for event in told] == ["final", "command", "speech_ended"]
+        assert {**told[1], "lag_ms": 0, "level": 0} == {**heard, "lag_ms": 0, "level": 0}
+
+
+def test_commands_count_after_the_wake_phrase(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    grammar = tmp_path / "rest.txt"
+    grammar.write_text("rest: (digits: <digits>)\n")
+    assert run(["commands", str(grammar), CLIP, "--wake", "one two nine"]) == 0
+    (heard,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert heard["slots"] == {"digits": "481"}
+    assert run(["commands", str(grammar), CLIP, "--wake", "six six", "--rejected"]) == 0
+    assert json.loads(capsys.readouterr().out)["reason"] == "asleep"
+
+
+def test_words_can_be_tried_without_audio(capsys: pytest.CaptureFixture[str]):
+    assert run(["commands", NUMBERS, "--say", "oh one two"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"command": "digits", "slots": {"digits": "012"}}
+    assert run(["commands", NUMBERS, "--say", "one hundred"]) == 2
+    assert "not in the grammar: one hundred" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("grammar", "options", "why"),
+    [
+        ("a: (one", [], r"g.txt, line 1, column 8: expected '\)'"),
+        ("a: (b{2}){2", [], "g.txt, line 1, column"),
+        ("a: one", ["--wake", "zap"], "cannot write 'zap'"),
+        (
+            "a: one\nb: two all",
+            [],
+            "g.txt, line 2, column 8: the model cannot write all: its vocabulary has no a l",
+        ),
+        ("a: one", ["--score", "2"], "command_score is 2.0; it must be 0.01 to 1"),
+        ("a: one", ["--call", "nowhere:f"], "--call nowhere:f: No module named 'nowhere'"),
+        ("a: one", ["--exec", "'"], "--exec"),
+    ],
+)
+def test_mistakes_are_one_line_and_status_2(
+    grammar: str, options: list[str], why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "g.txt").write_text(grammar)
+    assert run(["commands", str(tmp_path / "g.txt"), CLIP, *options]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert why.replace("\\", "") in error
+
+
+@pytest.mark.parametrize("path", GRAMMARS, ids=lambda path: path.stem)
+def test_the_example_grammars_can_be_read(path: Path):
+    grammar = parse_grammar(path.read_text(encoding="utf-8"))
+    assert grammar.commands
+    assert parse_grammar(str(grammar)) == grammar

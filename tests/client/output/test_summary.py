@@ -1,0 +1,51 @@
+"""`--summary`: what stands at the end."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from xlsr_live.client.output.summary import Summary, read_reference
+from xlsr_live.streaming.errors import XlsrLiveError
+from xlsr_live.streaming.protocol.events import Event, Final, SessionEnded, SessionStarted, SpeechEnded, Word
+
+
+def session() -> list[Event]:
+    words = (Word("ONE", 0.5, 0.8, 0.9), Word("TOO", 1.0, 1.3, 0.9))
+    return [
+        SessionStarted(session="s", model="digits", mode="cached"),
+        Final(utterance=0, text="ONE TOO", words=words, start=0.2, end=1.6, confidence=0.9),
+        SpeechEnded(utterance=0, end=1.6, reason="silence"),
+        SessionEnded(audio_s=2.0, utterances=1),
+    ]
+
+
+def summarized(*, paced: bool, local: bool, reference: list[str] | None = None) -> list[str]:
+    out = io.StringIO()
+    with Summary(out, reference=reference, paced=paced, local=local) as shown:
+        for event in session():
+            shown.show(event)
+        assert out.getvalue() == ""
+    return out.getvalue().splitlines()
+
+
+def test_words_and_their_error_rate():
+    lines = summarized(paced=False, local=True, reference=["one", "two", "three", "four"])
+    assert lines[:2] == ["2 words in 2.0 s of audio", "WER 75.0 % (3 of 4 words)"]
+    assert lines[2].startswith("real-time factor")
+
+
+def test_live_audio_has_latencies_and_work_elsewhere_no_factor():
+    lines = summarized(paced=True, local=False)
+    assert [line.split(":")[0] for line in lines[1:]] == ["word shown", "word committed", "final after its last word"]
+
+
+def test_a_reference_is_words_whatever_their_case_and_punctuation(tmp_path: Path):
+    (tmp_path / "said.txt").write_text("One, two;\nthat's THREE.")
+    assert read_reference(tmp_path / "said.txt") == ["one", "two", "that's", "three"]
+    (tmp_path / "said.txt").write_text("...")
+    with pytest.raises(XlsrLiveError, match="holds no words"):
+        read_reference(tmp_path / "said.txt")
+    with pytest.raises(XlsrLiveError, match="cannot read"):
+        read_reference(tmp_path / "nothing.txt")

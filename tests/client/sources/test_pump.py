@@ -1,0 +1,147 @@
+"""Sending and receiving at once, the clock of recordings, and Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Iterable
+
+import pytest
+from xlsr_live.client.pump import pump
+from xlsr_live.client.remote.websocket import ConnectionProblem
+from xlsr_live.client.sources.sources import Block, paced
+from xlsr_live.streaming.config import AudioFormat
+from xlsr_live.streaming.errors import AudioError, XlsrLiveError
+from xlsr_live.streaming.protocol.events import Error, Event, Final, SessionEnded
+
+
+class Echo:
+    """A session that hears the number of bytes it was sent."""
+
+    def __init__(self, *first: Event, after: int = 10**9) -> None:
+        self.sent: list[Block] = []
+        self.first = first
+        self.after = after  # blocks, then the session ends by itself
+        self.ended = asyncio.Event()
+
+    async def send(self, audio: Block) -> None:
+        self.sent.append(audio)
+        if len(self.sent) >= self.after:
+            self.ended.set()
+        await asyncio.sleep(0)
+
+    async def end(self) -> None:
+        self.ended.set()
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        for event in self.first:
+            yield event
+        await self.ended.wait()
+        yield Final(utterance=0, text=str(len(self.sent)), words=(), start=0, end=1, confidence=1)
+        yield SessionEnded(audio_s=0, utterances=1)
+
+
+async def source(blocks: Iterable[Block], then: Exception | None = None, forever: bool = False) -> AsyncIterator[Block]:
+    for block in blocks:
+        yield block
+    if then:
+        raise then
+    while forever:
+        await asyncio.sleep(0.01)
+        yield b"more"
+
+
+def test_everything_is_sent_then_ended():
+    async def run() -> tuple[list[Event], bool]:
+        shown: list[Event] = []
+        return shown, await pump(Echo(), source([b"a", b"b", b"c"]), shown.append)
+
+    shown, interrupted = asyncio.run(run())
+    assert [type(event) for event in shown] == [Final, SessionEnded]
+    assert shown[0].text == "3"
+    assert not interrupted
+
+
+def test_ctrl_c_ends_the_audio_and_keeps_the_last_final():
+    async def run() -> tuple[list[Event], bool]:
+        shown: list[Event] = []
+        asyncio.get_running_loop().call_later(0.1, os.kill, os.getpid(), signal.SIGINT)
+        return shown, await pump(Echo(), source([b"a"], forever=True), shown.append)
+
+    shown, interrupted = asyncio.run(run())
+    assert interrupted
+    assert [type(event) for event in shown] == [Final, SessionEnded]
+
+
+def test_ctrl_c_twice_gives_up():
+    class Stuck(Echo):
+        async def end(self) -> None:
+            pass
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        for delay in (0.05, 0.06, 0.8):  # the second is an echo of the first
+            loop.call_later(delay, os.kill, os.getpid(), signal.SIGINT)
+        begun = loop.time()
+        try:
+            await pump(Stuck(), source([b"a"], forever=True), lambda _: None)
+        finally:
+            assert loop.time() - begun > 0.7
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(asyncio.wait_for(run(), 5))
+
+
+def test_a_source_that_fails_is_reported_and_nobody_waits():
+    async def run() -> None:
+        await pump(Echo(), source([b"a"], then=AudioError("NaN")), lambda _: None)
+
+    with pytest.raises(AudioError, match="NaN"):
+        asyncio.run(asyncio.wait_for(run(), 5))
+
+
+def test_an_error_event_is_raised_after_the_finals():
+    shown: list[Event] = []
+
+    async def run() -> None:
+        await pump(Echo(Error(code="encoder_failed", message="out of memory")), source([b"a"]), shown.append)
+
+    with pytest.raises(XlsrLiveError, match="out of memory") as error:
+        asyncio.run(run())
+    assert error.value.code == "encoder_failed"
+    assert [type(event) for event in shown] == [Error, Final, SessionEnded]
+
+
+def test_a_session_that_ends_before_the_audio_is_a_problem():
+    async def run() -> None:
+        await pump(Echo(after=3), source([b"a"], forever=True), lambda _: None)
+
+    with pytest.raises(ConnectionProblem, match="before the audio was over"):
+        asyncio.run(asyncio.wait_for(run(), 5))
+
+
+def schedule(pace: float, slow: dict[int, float]) -> list[float]:
+    """When each of ten blocks of 20 ms comes; the consumer takes `slow[i]` seconds over block i."""
+
+    async def run() -> list[float]:
+        loop, times = asyncio.get_running_loop(), []
+        begun = loop.time()
+        async for _ in paced(source([bytes(640)] * 10), AudioFormat(), pace):
+            times.append(loop.time() - begun)
+            await asyncio.sleep(slow.get(len(times) - 1, 0))
+        return times
+
+    return asyncio.run(run())
+
+
+def test_recorded_audio_comes_at_its_own_pace_and_delays_do_not_add_up():
+    times = schedule(1.0, {2: 0.06})
+    assert all(time >= 0.02 * (place + 1) - 0.002 for place, time in enumerate(times))
+    assert times[4] - times[3] < 0.015  # catches up
+    assert times[-1] < 0.2 + 0.06  # and is back on the clock
+
+
+def test_pace_is_a_speed_and_0_does_not_wait():
+    assert 0.09 < schedule(2.0, {})[-1] < 0.15
+    assert schedule(0, {})[-1] < 0.05

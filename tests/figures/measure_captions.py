@@ -1,0 +1,61 @@
+"""Cues of continuous speech, held against the guidelines: `python -m tests.figures.measure_captions [FILE ...]`.
+
+Each file goes through the packaged model, and its WebVTT through a parser of others after every final.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from itertools import pairwise
+from pathlib import Path
+
+import webvtt
+from xlsr_live.client.captions.files import Replaced
+from xlsr_live.client.output.formats import Vtt
+from xlsr_live.streaming import Final, Recognizer
+from xlsr_live.streaming.captions.cues import GAP, LINE_CHARS, LINES, LONGEST, SHORTEST, SPEED, Cue, CueMaker
+
+from tests.support.paths import SPEECH
+
+LONGFORM = SPEECH / "longform"
+
+
+def main() -> None:
+    files = [Path(name) for name in sys.argv[1:]] or sorted(LONGFORM.glob("*.flac"))
+    with Recognizer.load(lm="none", threads=1) as recognizer, tempfile.TemporaryDirectory() as folder:
+        for file in files:
+            measure(recognizer, file, Path(folder) / "out.vtt")
+
+
+def measure(recognizer: Recognizer, file: Path, path: Path) -> None:
+    finals = [event for event in recognizer.stream(file) if isinstance(event, Final)]
+    maker, cues = CueMaker(), list[Cue]()
+    with Replaced(path) as out:
+        subtitles = Vtt(out)
+        subtitles.begin(file.name)
+        for final in finals:
+            cues += maker.receive(final)
+            subtitles.show(final)
+            assert len(webvtt.read(path).captions) == len(cues)
+    begins = iter(word.start for final in finals for word in final.words)
+    late: list[float] = []
+    for cue in cues:
+        first, *_ = [next(begins) for line in cue.lines for _ in line.split()]
+        late.append(cue.start - first)
+    lasted = [cue.end - cue.start for cue in cues]
+    speeds = sorted(cue.speed for cue in cues)
+    apart = [after.start - before.end for before, after in pairwise(cues)]
+    broken = sum(len(cue.lines) > LINES or max(map(len, cue.lines)) > LINE_CHARS for cue in cues)
+    print(f"{file.name}: {sum(len(final.words) for final in finals)} words, {len(finals)} finals, {len(cues)} cues")
+    print(f"  lines too long or too many: {broken}; parsed after every final: yes")
+    print(f"  {min(lasted):.2f} to {max(lasted):.2f} s on screen (allowed {SHORTEST:.2f} to {LONGEST})")
+    print(f"  {min(apart):.3f} s or more between them (allowed {GAP:.3f})")
+    print(
+        f"  {speeds[len(speeds) // 2]:.1f} characters a second (median), at most {speeds[-1]:.1f}; {SPEED} are allowed"
+    )
+    print(f"  too fast: {maker.fast}; at most {max(late):.2f} s late")
+
+
+if __name__ == "__main__":
+    main()

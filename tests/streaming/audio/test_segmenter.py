@@ -1,0 +1,105 @@
+"""Audio in, spans out: the ring keeps what a span or a possible onset needs and nothing more."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from xlsr_live.streaming.audio.segmenter import FrontEnd
+from xlsr_live.streaming.audio.vad import FRAME
+from xlsr_live.streaming.config import SessionConfig
+from xlsr_live.streaming.errors import BacklogFull
+
+from tests.support.fakes import LoudVad, sound
+
+
+class Listening(LoudVad):
+    """Remembers what it was given."""
+
+    def __init__(self) -> None:
+        self.frames: list[np.ndarray] = []
+
+    def __call__(self, frames: np.ndarray) -> list[float]:
+        self.frames += list(frames)
+        return super().__call__(frames)
+
+
+def found(front: FrontEnd) -> list[tuple[int, int | None, str]]:
+    return [(span.start, span.end, span.reason) for span in front.spans]
+
+
+@given(st.lists(st.integers(0, 3_000), max_size=40))
+@settings(max_examples=60, deadline=None)
+def test_the_detector_hears_every_sample_once_whatever_the_packets(sizes: list[int]):
+    audio = np.arange(40_000, dtype=np.float32) / 40_000
+    vad = Listening()
+    front = FrontEnd(SessionConfig(), vad)
+    at = 0
+    for size in [*sizes, 40_000]:
+        front.receive(audio[at : at + size])
+        at += size
+    heard = np.concatenate(vad.frames)
+    assert {len(frame) for frame in vad.frames} == {FRAME}
+    assert np.array_equal(heard, audio[: 40_000 // FRAME * FRAME])
+
+
+def test_spans_come_with_their_reasons_and_start_in_audio_that_is_still_held():
+    audio = sound("." * 20 + "ABC" + "." * 20 + "ABC")
+    front = FrontEnd(SessionConfig(), LoudVad())
+    for at in range(0, len(audio), 160):
+        front.receive(audio[at : at + 160])
+        front.release()
+        assert not front.spans or front.ring.start <= front.spans[0].start
+    front.finish("end")
+    first, second = found(front)
+    assert (first[0], first[2], second[2]) == (32_000 - 4_800 - 320, "silence", "end")  # onset on the 30 ms grid
+    assert second[1] == len(audio)
+    assert front.ring.read(first[0], len(audio)).any()
+    assert front.ring.dropped == 0
+
+
+def test_silence_is_let_go_of_but_for_what_an_onset_may_reach():
+    front = FrontEnd(SessionConfig(), LoudVad())
+    for _ in range(200):
+        front.receive(np.zeros(1_600, np.float32))
+        front.release()
+    assert front.ring.end - front.ring.start < 16_000 * 2
+    assert front.ring.dropped == 0
+
+
+def test_without_a_detector_a_span_lasts_from_flush_to_flush():
+    front = FrontEnd(SessionConfig(), None)
+    front.finish("flush")
+    assert found(front) == []
+    front.receive(np.zeros(100, np.float32))
+    assert found(front) == [(0, None, "silence")]
+    assert front.known(front.spans[0]) == 100
+    assert front.likely_end(front.spans[0]) is None
+    front.receive(np.zeros(100, np.float32))
+    front.finish("flush")
+    front.receive(np.zeros(0, np.float32))
+    front.receive(np.zeros(10, np.float32))
+    assert found(front) == [(0, 200, "flush"), (200, None, "silence")]
+
+
+def test_after_a_flush_the_detector_starts_with_the_next_sample():
+    vad = Listening()
+    front = FrontEnd(SessionConfig(), vad)
+    audio = np.arange(2_000, dtype=np.float32)
+    front.receive(audio[:700])
+    front.finish("flush")
+    front.receive(audio[700:])
+    assert [frame[0] for frame in vad.frames] == [0, 700, 1_180]
+
+
+def test_more_than_there_is_room_for_is_refused_whole():
+    front = FrontEnd(SessionConfig(max_utterance_ms=2_000), None)
+    room = front.room
+    assert room == 32 * 16_000
+    front.receive(np.ones(room - 10, np.float32))
+    with pytest.raises(BacklogFull, match=r"32\.0 s of audio"):
+        front.receive(np.ones(11, np.float32))
+    assert (front.position, front.room) == (room - 10, 10)
+    front.receive(np.ones(10, np.float32))
+    assert front.ring.dropped == 0

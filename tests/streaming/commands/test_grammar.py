@@ -1,0 +1,193 @@
+"""The language of commands: what is printed is read again, mistakes have a place, words mean what the grammar says."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from xlsr_live.streaming.commands.grammar import (
+    Choice,
+    Expression,
+    Grammar,
+    Repeat,
+    Sequence,
+    Slot,
+    Use,
+    Word,
+    Worth,
+    parse_grammar,
+)
+from xlsr_live.streaming.commands.matcher import Commands
+from xlsr_live.streaming.commands.numbers import LARGEST, spoken
+from xlsr_live.streaming.ctc.vocabulary import Vocabulary
+from xlsr_live.streaming.errors import ConfigError, GrammarError
+
+LATIN = Vocabulary.from_tokens(["<pad>", "<s>", "|", "'", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ"], blank=0, silent=["<s>"])
+
+names = st.from_regex(r"[a-z][a-z0-9_-]{0,5}", fullmatch=True)
+texts = st.text(st.characters(exclude_characters='"\n\r', exclude_categories=["Cs"]), max_size=6)
+leaves = st.builds(Word, st.from_regex(r"[a-zäé'-]{1,6}", fullmatch=True)) | st.builds(
+    Use, names, st.none() | st.tuples(st.integers(0, 99), st.integers(0, 99))
+)
+
+
+def larger(inner: st.SearchStrategy[Expression]) -> st.SearchStrategy[Expression]:
+    several = st.lists(inner, min_size=2, max_size=3).map(tuple)
+    counts = st.tuples(st.integers(0, 3), st.none() | st.integers(1, 5)).filter(lambda c: c[1] is None or c[0] <= c[1])
+    return (
+        st.builds(Sequence, several)
+        | st.builds(Choice, several)
+        | st.builds(lambda body, count: Repeat(body, *count), inner, counts)
+        | st.builds(Slot, names, inner)
+        | st.builds(Worth, inner, st.integers(1 - 10**18, 10**18 - 1) | texts)
+    )
+
+
+expressions = st.recursive(leaves, larger, max_leaves=12)
+tables = st.dictionaries(names, expressions, max_size=3)
+
+
+@given(tables.filter(bool), tables)
+@settings(max_examples=100, deadline=None)
+def test_what_is_printed_is_read_again(commands, rules):
+    grammar = Grammar(commands, rules)
+    assert parse_grammar(str(grammar)) == grammar
+
+
+@given(st.text(st.sampled_from('ab <>()[]{}|:=+*"#1,.\n'), max_size=40))
+@settings(max_examples=300, deadline=None)
+def test_any_text_is_a_grammar_or_an_error_with_a_place_in_it(text):
+    try:
+        Commands(text, LATIN)
+        place = (1, 1)
+    except GrammarError as error:
+        place = (error.line, error.column)
+    assert 1 <= place[0] <= text.count("\n") + 1
+    assert 1 <= place[1] <= max(map(len, text.split("\n"))) + 1
+
+
+MISTAKES = {
+    "": (1, 1, "no command"),
+    "<a> = b": (1, 1, "no command"),
+    "a: (b": (1, 6, "expected ')'"),
+    "a: b]": (1, 5, "does not belong"),
+    "a: b | ": (1, 8, "words are missing"),
+    "a:\nb: c": (2, 1, "words are missing"),
+    "a: b{2": (1, 5, "{ without its other half"),
+    "a: b{3,2}": (1, 5, "no range"),
+    "a: b{x}": (1, 5, "repetition"),
+    "a: b=": (1, 6, "after '='"),
+    "a: b\na: c": (2, 1, "defined twice"),
+    "  a: b": (1, 3, "left margin"),
+    "a b": (1, 3, "expected ':'"),
+    "1: b": (1, 1, "expected the name"),
+    "a: x\n  <b>": (2, 3, "no rule <b>"),
+    "a: x <b>\n<b> = y [<c>]\n<c> = z <b>": (3, 9, "uses itself"),
+    "a: x\n<b> = <b>": (2, 7, "uses itself"),
+    "a: <number 5..2>": (1, 4, "no range"),
+    "a: <number 0..1000>": (1, 4, "no range"),
+    "a: <digit 1..2>": (1, 4, "no rule"),
+    "a: x\nb: [x] y*": (2, 1, "without a word"),
+    "a: set 5 to größe": (1, 8, "no 5"),
+    "a: one\n  größe": (2, 3, "no ö"),
+    "a: (((<number 0..999>){9} b){9}){9}": (1, 7, "too large"),
+    "(" * 200: (1, 1, "expected the name"),
+    "a: " + "(" * 200: (1, 34, "brackets"),
+}
+
+
+@pytest.mark.parametrize("text", list(MISTAKES), ids=lambda text: repr(text[:30]))
+def test_mistakes_are_told_with_their_place(text: str):
+    line, column, why = MISTAKES[text]
+    with pytest.raises(GrammarError, match=rf"^line {line}, column {column}: ") as caught:
+        Commands(text, LATIN)
+    assert why in str(caught.value)
+    assert (caught.value.line, caught.value.column, caught.value.code) == (line, column, "bad_grammar")
+    assert isinstance(caught.value, ConfigError)
+
+
+HOUSE = """
+# a house
+light: [turn | switch] (state: on | off) the (room: <room>) light
+timer: [set a] timer (length: (minutes: <number 1..90>) minute[s]=m
+   | (an hour and a half)="1:30")
+code: (code: <digits>)
+pick: (thing: apple | pear)+
+sizes: (size: <number 0..9> <number 0..9>)
+words: note (text: any old <number 0..9> words)
+later: the kitchen light
+light-again: on the kitchen light
+<room> = kitchen | living room | (bath | bathroom)=bath
+<s> = s
+""".replace("minute[s]=m", "(minute | minutes)")
+
+
+def slots(words: str, grammar: str = HOUSE) -> tuple[str, list[tuple[str, object, int, int]]]:
+    meaning = Commands(grammar, LATIN).interpret(words.split())
+    assert meaning is not None
+    return meaning.command, [tuple(slot) for slot in meaning.slots]
+
+
+def test_slots_hold_what_was_said_or_what_it_is_worth():
+    assert slots("SWITCH OFF THE LIVING ROOM LIGHT") == (
+        "light",
+        [("state", "off", 1, 2), ("room", "living room", 3, 5)],
+    )
+    assert slots("ON THE BATHROOM LIGHT") == ("light", [("state", "on", 0, 1), ("room", "bath", 2, 3)])
+    assert slots("OH ONE ZERO") == ("code", [("code", "010", 0, 3)])
+    assert slots("PEAR APPLE") == ("pick", [("thing", "pear", 0, 1), ("thing", "apple", 1, 2)])
+    assert slots("FOUR TWO")[1] == [("code", "42", 0, 2)]  # the first of two commands that fit
+    assert slots("FOUR TWO", "sizes: (size: <number 0..9> <number 0..9>)")[1] == [("size", [4, 2], 0, 2)]
+    assert slots("NOTE ANY OLD SIX WORDS")[1] == [("text", "any old 6 words", 1, 5)]
+    assert slots("ON THE KITCHEN LIGHT")[0] == "light"
+    assert slots("THE KITCHEN LIGHT") == ("later", [])
+    # A slot within a slot; a value for several words.
+    assert slots("TIMER TWENTY ONE MINUTES") == ("timer", [("length", "21 minutes", 1, 4), ("minutes", 21, 1, 3)])
+    assert slots("SET A TIMER AN HOUR AND A HALF")[1] == [("length", "1:30", 3, 8)]
+
+
+def test_other_words_mean_nothing():
+    commands = Commands(HOUSE, LATIN)
+    for words in ("", "LIGHT", "ON THE KITCHEN", "ON THE KITCHEN LIGHT NOW", "TIMER NINETY ONE MINUTES"):
+        assert commands.interpret(words.split()) is None
+
+
+def test_repetitions_are_counted():
+    commands = Commands("a: x{2,3}\nb: y{2}\nc: [z]{3} w\nd: v{2,} u*", LATIN)
+    said = {"X" * n for n in (2, 3)} | {"YY"} | {"Z" * n + "W" for n in range(4)}
+    said |= {"V" * n + "U" * m for n in (2, 3, 4) for m in range(3)}
+    tried = ["X" * n for n in range(5)] + ["Y" * n for n in range(4)] + ["Z" * n + "W" for n in range(5)]
+    tried += ["V" * n + "U" * m for n in range(5) for m in range(3)]
+    assert {text for text in tried if commands.interpret(list(text))} == said
+
+
+@given(st.integers(0, LARGEST))
+def test_numbers_are_worth_themselves(value: int):
+    def words(parts: list[Expression]) -> list[str]:
+        return [word for p in parts for word in ([p.text] if isinstance(p, Word) else words([p.body]))]
+
+    said = " ".join(words(spoken(value))).upper()
+    low, high = max(0, value - 1), min(LARGEST, value + 1)
+    assert slots(said, f"n: (n: <number {low}..{high}>)")[1][0][1] == value
+    assert slots(said.replace(" AND ", " "), f"n: (n: <number {low}..{high}>)")[1][0][1] == value
+
+
+def test_words_are_written_in_the_case_of_the_vocabulary():
+    lower = Vocabulary.from_tokens(["<pad>", "|", *"abcst", "ß"], blank=0)
+    assert Commands("x: (s: Straß CAB)".replace("r", ""), lower).interpret(["staß", "cab"]).slots[0].value == "Staß CAB"
+    upper = Vocabulary.from_tokens(["<pad>", "|", *"ABCST"], blank=0)
+    assert Commands("x: staß", upper).interpret(["STASS"])
+
+
+def test_without_boundaries_characters_are_the_units():
+    units = Vocabulary.from_tokens(["<pad>", *"开关灯大厅"], blank=0, delimiter=None)
+    commands = Commands("灯: (做: 开 | 关) (哪: 大厅) 灯", units)
+    meaning = commands.interpret(["开", "大", "厅", "灯"])
+    assert [(slot.name, slot.value) for slot in meaning.slots] == [("做", "开"), ("哪", "大厅")]
+
+
+def test_sub_words_must_be_able_to_make_a_word():
+    pieces = Vocabulary.from_tokens(["<pad>", "|", "TH", "E", "ING", "S"], blank=0)
+    assert Commands("x: thing these", pieces).interpret(["THING", "THESE"])
+    with pytest.raises(GrammarError, match=r"column 7: the model cannot write hint"):
+        Commands("x: the hint".replace("the ", "es "), pieces)

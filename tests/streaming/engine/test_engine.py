@@ -1,0 +1,353 @@
+"""One thread owns the model: the order of work, who shares a batch, and that every waiter is told."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future, wait
+
+import pytest
+from xlsr_live.streaming.engine.engine import Engine
+from xlsr_live.streaming.errors import EngineError
+from xlsr_live.streaming.overload import Level
+from xlsr_live.streaming.requests import Memory, Recall, Reuse, Window
+
+from tests.support.engine_model import LIMIT, Float32, Model, audio, names, step
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[[Model], Engine]]:
+    """Starts an engine whose worker is busy with request 0."""
+    started: list[tuple[Engine, Model]] = []
+
+    def begin(model: Model) -> Engine:
+        engine = Engine(model)
+        started.append((engine, model))
+        engine.submit(audio(0), deadline=0.0)
+        assert model.busy.wait(LIMIT)
+        return engine
+
+    yield begin
+    for engine, model in started:
+        model.go.set()
+        engine.close()
+
+
+def test_the_earliest_deadline_goes_first_and_equals_in_their_order(start):
+    model = Model()
+    engine = start(model)
+    futures = [engine.submit(audio(i), deadline=d) for i, d in [(1, 3.0), (2, 1.0), (3, 2.0), (4, 1.0)]]
+    assert engine.queued == 4
+    model.go.set()
+    assert names(futures) == [1, 2, 3, 4]
+    assert model.batches == [[0], [2], [4], [3], [1]]
+
+
+def test_a_batch_holds_the_most_urgent_and_those_that_fit_beside_it(start):
+    model = Model(max_batch=3)
+    engine = start(model)
+    lengths = {1: 400, 2: 800, 3: 400, 4: 400, 5: 800, 6: 400}
+    futures = [engine.submit(audio(i, length), deadline=i) for i, length in lengths.items()]
+    model.go.set()
+    assert names(futures) == list(lengths)
+    assert model.batches[1:] == [[1, 3, 4], [2, 5], [6]]
+    assert (engine.counters.batch_sizes.count, engine.counters.batch_sizes.total) == (4, 7)
+    assert engine.counters.samples == 400 + sum(lengths.values())
+
+
+def test_a_bad_request_takes_nobody_with_it(start):
+    def fail(batch: list[int]) -> None:
+        if 2 in batch:
+            raise ValueError("inner secret")
+
+    model = Model(max_batch=4, act=fail)
+    engine = start(model)
+    futures = [engine.submit(audio(i), deadline=i) for i in (1, 2, 3)]
+    model.go.set()
+    assert names([futures[0], futures[2]]) == [1, 3]
+    with pytest.raises(EngineError, match="ValueError") as error:
+        futures[1].result(LIMIT)
+    assert "secret" not in str(error.value)
+    assert engine.alive
+    assert engine.counters.failures == 1
+    assert engine.counters.batch_sizes.total == 3  # answered
+
+
+def test_what_nobody_wants_any_more_is_not_encoded(start):
+    model = Model(max_batch=4)
+    engine = start(model)
+    wanted = {1: True, 2: False, 3: True}
+    futures = [engine.submit(audio(i), deadline=i, wanted=lambda i=i: wanted[i]) for i in wanted]
+    futures[2].cancel()
+    model.go.set()
+    assert names(futures[:1]) == [1]
+    for future in futures[1:]:
+        with pytest.raises(CancelledError):
+            future.result(LIMIT)
+    assert sorted(name for batch in model.batches for name in batch) == [0, 1]
+    assert engine.counters.withdrawn == 2
+
+
+def test_a_withdrawn_request_that_fits_no_batch_is_cancelled_all_the_same(start):
+    model = Model(max_batch=4)
+    engine = start(model)
+    first = engine.submit(audio(1), deadline=1)
+    other = engine.submit(audio(2, 800), deadline=2, wanted=lambda: False)
+    model.go.set()
+    assert names([first]) == [1]
+    with pytest.raises(CancelledError):
+        other.result(LIMIT)
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_closing_finishes_the_batch_under_way_and_tells_all_who_wait(start, cancelled: bool):
+    model = Model()
+    engine = start(model)
+    futures = [engine.submit(audio(i), deadline=i) for i in (1, 2, 3)]
+    if cancelled:
+        futures[0].cancel()
+    closing = threading.Thread(target=engine.close)
+    closing.start()
+    while engine.alive:
+        pass
+    model.go.set()
+    closing.join(LIMIT)
+    for future in futures[1:]:
+        with pytest.raises(EngineError):
+            future.result(LIMIT)
+    assert model.batches == [[0]]
+    with pytest.raises(EngineError, match="not running"):
+        engine.submit(audio(9), deadline=0).result(LIMIT)
+    engine.close()
+    assert not engine.alive
+
+
+class Death(BaseException):
+    pass
+
+
+def die(batch: list[int]) -> None:
+    raise Death
+
+
+class Miscounting(Model):
+    def encode(self, batch: Sequence[Float32], recalls: Sequence[Recall | None] = ()) -> list[Float32]:
+        return super().encode(batch)[1:]
+
+
+def misfit(samples: int, others: Sequence[int]) -> bool:
+    raise RuntimeError("fits is broken")
+
+
+def everybody_is_told(engine: Engine, futures: Sequence[Future]) -> None:
+    done, left = wait(futures, LIMIT / 4)
+    assert not left, "a waiter waits for ever"
+    assert all(isinstance(future.exception(), EngineError) for future in done)
+    if not engine.alive:
+        with pytest.raises(EngineError):
+            engine.submit(audio(9), deadline=0).result(LIMIT)
+
+
+def test_when_the_worker_dies_everybody_is_told_and_later_requests_are_refused():
+    model = Model(max_batch=2, act=die)
+    engine = Engine(model)
+    futures = [engine.submit(audio(i), deadline=i) for i in range(5)]
+    model.go.set()
+    everybody_is_told(engine, futures)
+    assert not engine.alive
+
+
+def test_a_model_that_loses_an_answer_leaves_nobody_waiting():
+    model = Miscounting(max_batch=2)
+    engine = Engine(model)
+    futures = [engine.submit(audio(i), deadline=i) for i in range(5)]
+    model.go.set()
+    everybody_is_told(engine, futures)
+    engine.close()
+
+
+def test_a_fault_in_choosing_the_batch_leaves_nobody_waiting(start):
+    model = Model(max_batch=4)
+    engine = start(model)
+    model.fits = misfit  # type: ignore[method-assign]
+    futures = [engine.submit(audio(i), deadline=i) for i in (1, 2, 3)]
+    model.go.set()
+    everybody_is_told(engine, futures)
+
+
+def test_a_broken_question_whether_it_is_wanted_leaves_nobody_waiting(start):
+    model = Model(max_batch=4)
+    engine = start(model)
+
+    def broken() -> bool:
+        raise RuntimeError("gone")
+
+    futures = [engine.submit(audio(1), deadline=1), engine.submit(audio(2), deadline=2, wanted=broken)]
+    model.go.set()
+    done, left = wait(futures, LIMIT / 4)
+    assert len(done) == 2
+    assert not left
+
+
+# ── cached steps ──
+
+
+def done_with(engine: Engine) -> None:
+    """Wait until the worker has done all that it was told."""
+    engine.submit(audio(99), deadline=1e9).result(LIMIT)
+
+
+def test_a_batch_holds_steps_or_whole_passes_and_one_step_of_an_utterance(start):
+    model = Model(max_batch=8)
+    engine = start(model)
+    a, b, c = Memory(50, 24), Memory(50, 24), Memory(50, 24)
+    asked = [(1, a), (2, None), (3, b), (4, a), (5, None), (6, c), (7, b), (8, a)]
+    futures = [engine.submit(audio(i), deadline=i, reuse=m and step(m)) for i, m in asked]
+    model.go.set()
+    assert names(futures) == [i for i, _ in asked]
+    assert model.batches[1:] == [[1, 3, 6], [2, 5], [4, 7], [8]]
+    assert (engine.counters.pass_waits.count, engine.counters.step_waits.count) == (3, 6)
+
+
+def test_a_step_never_overtakes_an_earlier_one_of_its_utterance(start):
+    """The earlier one does not fit the batch; the later one would."""
+    model = Model(max_batch=8)
+    model.fits_step = lambda step, others: step.window.newest == others[0].window.newest  # type: ignore[method-assign]
+    engine = start(model)
+    a, b = Memory(50, 24), Memory(50, 24)
+
+    def ask(name: int, memory: Memory, newest: int) -> Future:
+        return engine.submit(audio(name), deadline=0, reuse=Reuse(memory, Window(0, 0, 0, 1, newest, 0)))
+
+    futures = [ask(1, a, 10), ask(2, b, 20), ask(3, b, 10), ask(4, a, 10)]
+    model.go.set()
+    assert names(futures) == [1, 2, 3, 4]
+    assert model.batches[1:] == [[1], [2], [3, 4]]
+
+
+def test_an_urgent_pass_hurries_the_steps_whose_features_it_may_use_and_never_overtakes_them(start):
+    model = Model(max_batch=8)
+    engine = start(model)
+    a, b = Memory(50, 24), Memory(51, 24)
+    asked = [(1, 9.0, step(a)), (2, 5.0, step(b)), (3, 9.0, step(a)), (4, 1.0, Recall(a, 2)), (5, 2.0, None)]
+    futures = [engine.submit(audio(name), deadline=due, reuse=reuse) for name, due, reuse in asked]
+    model.go.set()
+    assert names(futures) == [1, 2, 3, 4, 5]
+    assert model.batches[1:] == [[1], [3], [4, 5], [2]]
+
+
+def test_late_answers_raise_the_level_and_an_engine_that_does_not_adapt_stays(start):
+    for adaptive, seen in ((True, Level.FINALS), (False, Level.NORMAL)):
+        now = iter(range(0, 10_000))
+        model = Model()
+        model.go.set()
+        engine = Engine(model, adaptive=adaptive, clock=lambda now=now: float(next(now)))
+        for name in range(1, 30):
+            names([engine.submit(audio(name), deadline=0.0)])
+        assert engine.level == seen
+        assert engine.counters.late == 29
+        engine.close()
+
+
+def test_late_searches_raise_the_level_too_and_unwanted_ones_are_not_made(start):
+    now = iter(range(0, 10_000))
+    engine = Engine(Model(), clock=lambda: float(next(now)))
+    for _ in range(30):
+        assert engine.search(lambda: "found", deadline=0.0).result(LIMIT) == "found"
+    assert engine.level == Level.FINALS
+    assert engine.search(lambda: "found", deadline=0.0, wanted=lambda: False).result(LIMIT) is None
+    assert (engine.counters.searches, engine.counters.late_searches) == (30, 30)
+    engine.close()
+    with pytest.raises(EngineError, match="closed"):
+        engine.search(lambda: "found", deadline=0.0)
+
+
+def test_a_step_that_fails_in_a_batch_is_applied_once_by_the_others(start):
+    def fail(batch: list[int]) -> None:
+        if 2 in batch:
+            raise EngineError("what the encoder remembered is gone")
+
+    model = Model(max_batch=4, act=fail)
+    engine = start(model)
+    memories = [Memory(50, 24) for _ in range(3)]
+    futures = [engine.submit(audio(i), deadline=i, reuse=step(m)) for i, m in enumerate(memories, start=1)]
+    model.go.set()
+    assert names([futures[0], futures[2]]) == [1, 3]
+    with pytest.raises(EngineError, match="gone"):
+        futures[1].result(LIMIT)
+    assert model.applied == [(memories[0].number, 1), (memories[2].number, 3)]
+
+
+def test_a_release_comes_after_the_step_under_way_and_withdraws_those_that_wait(start):
+    model = Model()
+    engine = start(model)
+    a, b = Memory(50, 24), Memory(50, 24)
+    first = engine.submit(audio(1), deadline=1, reuse=step(a))
+    model.busy.clear()
+    model.go.set()
+    assert names([first]) == [1]
+    model.go.clear()
+    model.busy.clear()
+    under_way = engine.submit(audio(2), deadline=2, reuse=step(a))
+    assert model.busy.wait(LIMIT)
+    waiting = engine.submit(audio(3), deadline=3, reuse=step(a))
+    other = engine.submit(audio(4), deadline=4, reuse=step(b))
+    engine.release(a)
+    engine.release(a)
+    engine.release(Memory(50, 24))  # nobody knows it
+    assert waiting.cancelled()
+    model.go.set()
+    assert names([under_way, other]) == [2, 4]
+    assert model.applied == [(a.number, 1), (a.number, 2), (a.number, "released"), (b.number, 4)]
+
+
+def test_what_is_remembered_of_an_utterance_that_vanished_is_forgotten_after_its_steps(start):
+    model = Model()
+    engine = start(model)
+    memory = Memory(50, 24)
+    number = memory.number
+    futures = [engine.submit(audio(i), deadline=i, reuse=step(memory)) for i in (1, 2)]
+    del memory
+    gc.collect()
+    model.go.set()
+    assert names(futures) == [1, 2]
+    done_with(engine)
+    done_with(engine)
+    assert model.applied == [(number, 1), (number, 2), (number, "released")]
+    assert not engine._memories
+
+
+def test_many_threads_get_their_own_answers():
+    model = Model(max_batch=8)
+    model.go.set()
+    engine = Engine(model)
+    answers: dict[int, list[int]] = {}
+
+    def ask(thread: int) -> None:
+        asked = range(thread * 50, thread * 50 + 50)
+        answers[thread] = names([engine.submit(audio(i, 400 + i % 3), deadline=-i) for i in asked])
+
+    threads = [threading.Thread(target=ask, args=(thread,)) for thread in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LIMIT)
+    engine.close()
+    assert answers == {thread: list(range(thread * 50, thread * 50 + 50)) for thread in range(8)}
+    assert engine.counters.batch_sizes.total == 400
+
+
+def test_an_idle_worker_keeps_no_audio_alive():
+    model = Model()
+    model.go.set()
+    engine = Engine(model)
+    samples = audio(1)
+    gone = weakref.ref(samples)
+    names([engine.submit(samples, deadline=0)])
+    names([engine.submit(audio(2), deadline=0)])  # the worker has been past the first one
+    del samples
+    gc.collect()
+    assert gone() is None
+    engine.close()

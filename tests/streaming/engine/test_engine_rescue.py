@@ -1,0 +1,194 @@
+"""A worker that hangs in the encoder: its waiters are told, another goes on, and what it does late does no harm."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+from xlsr_live.streaming.engine.engine import Engine
+from xlsr_live.streaming.errors import EngineError
+from xlsr_live.streaming.requests import Memory, Recall
+
+from tests.support.engine_model import LIMIT, Clock, Hanging, Model, audio, names, step
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def model() -> Iterator[Hanging]:
+    before = set(threading.enumerate())
+    model = Hanging(1, max_batch=8)
+    yield model
+    model.freed.set()
+    for thread in set(threading.enumerate()) - before:  # they log that they have come back
+        thread.join(LIMIT)
+
+
+def test_those_who_wait_for_a_worker_that_hangs_are_told_and_the_others_are_served(model: Hanging, clock: Clock):
+    engine = Engine(model, clock=clock)
+    stuck = engine.submit(audio(1), deadline=0)
+    assert model.hung.acquire(timeout=LIMIT)
+    waiting = [engine.submit(audio(name), deadline=0) for name in (2, 3)]
+    clock.now = 10.0
+    assert engine.working_s == 10.0
+    assert not engine.rescue(10.0)
+    clock.now = 10.1
+    assert engine.rescue(10.0)
+    with pytest.raises(EngineError, match="did not answer within 10 s") as error:
+        stuck.result(0)
+    assert error.value.code == "encoder_failed"
+    assert names(waiting) == [2, 3]
+    assert engine.alive
+    assert (engine.counters.restarts, engine.counters.failures) == (1, 1)
+    assert not engine.rescue(10.0)
+    late = names([engine.submit(audio(4), deadline=0)])
+    model.freed.set()  # the first worker comes back, with an answer that nobody waits for
+    while engine._hung:
+        pass
+    assert late + names([engine.submit(audio(5), deadline=0)]) == [4, 5]
+    assert engine.counters.pass_waits.count == 4
+    engine.close()
+
+
+def test_how_long_a_search_has_taken(model: Hanging, clock: Clock):
+    engine, begun, go = Engine(model, clock=clock), threading.Event(), threading.Event()
+    found = engine.search(lambda: (begun.set(), go.wait(LIMIT)), deadline=0)
+    assert begun.wait(LIMIT)
+    clock.now = 10.0
+    assert engine.searching_s == 10.0
+    go.set()
+    found.result(LIMIT)
+    assert engine.searching_s == 0.0
+    engine.close()
+
+
+def test_it_is_unsound_until_something_is_answered(model: Hanging, clock: Clock):
+    engine = Engine(model, clock=clock)
+    assert engine.sound
+    engine.submit(audio(1), deadline=0)
+    assert model.hung.acquire(timeout=LIMIT)
+    clock.now = 99.0
+    assert engine.rescue(1.0)
+    assert not engine.sound
+    assert engine.working_s == 0.0
+    assert names([engine.submit(audio(2), deadline=0)]) == [2]
+    assert engine.sound
+    engine.close()
+
+
+def test_failures_in_a_row_make_it_unsound_and_an_answer_sound_again():
+    def fail(batch: list[int]) -> None:
+        if batch[0] < 4:
+            raise RuntimeError("out of memory")
+
+    model = Model(act=fail)
+    model.go.set()
+    engine = Engine(model)
+    for name in (1, 2, 3):
+        assert engine.sound
+        with pytest.raises(EngineError):
+            engine.submit(audio(name), deadline=0).result(LIMIT)
+    assert not engine.sound
+    assert names([engine.submit(audio(4), deadline=0)]) == [4]
+    assert engine.sound
+    engine.close()
+
+
+def test_what_a_worker_that_hangs_may_still_write_to_is_left_alone(model: Hanging, clock: Clock):
+    engine = Engine(model, clock=clock)
+    mine, other = Memory(50, 24), Memory(50, 24)
+    stuck = engine.submit(audio(1), deadline=0, reuse=step(mine))
+    assert model.hung.acquire(timeout=LIMIT)
+    next_step = engine.submit(audio(2), deadline=1, reuse=step(mine))
+    final = engine.submit(audio(3), deadline=2, reuse=Recall(mine, 1))
+    beside = engine.submit(audio(4), deadline=3, reuse=step(other))
+    clock.now = 99.0
+    assert engine.rescue(1.0)
+    for future in (stuck, next_step, engine.submit(audio(5), deadline=0, reuse=step(mine))):
+        with pytest.raises(EngineError):
+            future.result(LIMIT)
+    # Passes need nothing that is remembered.
+    assert names([final, beside, engine.submit(audio(6), deadline=0, reuse=Recall(mine, 1))]) == [3, 4, 6]
+    engine.release(mine)
+    assert names([engine.submit(audio(7), deadline=0)]) == [7]
+    assert model.applied == [(other.number, 4)]
+    model.freed.set()
+    while (mine.number, "released") not in model.applied:
+        pass
+    assert model.applied[1:] == [(mine.number, 1), (mine.number, "released")]
+    engine.close()
+
+
+def test_in_a_batch_that_fails_those_already_answered_keep_their_answers(clock: Clock):
+    model = Hanging(2, max_batch=4)
+
+    def fail_together(batch: list[int]) -> None:
+        if len(batch) > 1:
+            raise RuntimeError("one of them is bad")
+        model._hang(batch)
+
+    model._act = fail_together
+    model.go.clear()
+    engine = Engine(model, clock=clock)
+    first = engine.submit(audio(9), deadline=0)
+    assert model.busy.wait(LIMIT)
+    futures = [engine.submit(audio(name), deadline=name) for name in (1, 2, 3)]
+    model.go.set()
+    assert model.hung.acquire(timeout=LIMIT)
+    clock.now = 99.0
+    assert engine.rescue(1.0)
+    assert names([first, futures[0]]) == [9, 1]
+    for future in futures[1:]:
+        with pytest.raises(EngineError):
+            future.result(LIMIT)
+    model.freed.set()
+    engine.close()
+
+
+def test_an_encoder_that_hangs_again_and_again_is_given_up(model: Hanging, clock: Clock):
+    engine = Engine(model, clock=clock)
+    for _ in range(4):
+        assert engine.alive
+        stuck = engine.submit(audio(1), deadline=0)
+        assert model.hung.acquire(timeout=LIMIT)
+        waiting = engine.submit(audio(2), deadline=1)
+        clock.now += 99.0
+        assert engine.rescue(1.0)
+        with pytest.raises(EngineError):
+            stuck.result(LIMIT)
+        assert not engine.alive or names([waiting]) == [2]
+    assert not engine.alive
+    with pytest.raises(EngineError, match="was stopped"):
+        waiting.result(LIMIT)
+    with pytest.raises(EngineError, match="not running"):
+        engine.submit(audio(2), deadline=0).result(LIMIT)
+    engine.close(timeout=0.0)  # does not wait for those that hang
+
+
+def test_a_worker_that_dies_after_it_was_replaced_takes_nothing_with_it(clock: Clock):
+    class Late(BaseException):
+        pass
+
+    model = Hanging(1)
+
+    def die(batch: list[int]) -> None:
+        model._hang(batch)
+        if 1 in batch:
+            raise Late
+
+    model._act = die
+    engine = Engine(model, clock=clock)
+    engine.submit(audio(1), deadline=0)
+    assert model.hung.acquire(timeout=LIMIT)
+    clock.now = 99.0
+    assert engine.rescue(1.0)
+    model.freed.set()
+    while engine._hung:
+        pass
+    assert engine.alive
+    assert names([engine.submit(audio(2), deadline=0)]) == [2]
+    engine.close()

@@ -1,0 +1,355 @@
+"""Loading checkpoints of every published kind, and encoding in batches."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2ForCTC
+from xlsr_live.streaming.audio.normalize import normalize
+from xlsr_live.streaming.config import ModelOptions, SessionConfig
+from xlsr_live.streaming.errors import ModelError
+from xlsr_live.streaming.frames import frames
+from xlsr_live.streaming.model.load import load
+from xlsr_live.streaming.recognizer import Recognizer
+
+from tests.support.checkpoints import (
+    LETTERS,
+    NO_DELIMITER,
+    SMALL_GROUP_NORM,
+    SUB_WORDS,
+    XLSR_1B,
+    XLSR_2B,
+    XLSR_300M,
+    config,
+    publish,
+    publish_multilingual,
+    tokenizer,
+)
+
+
+def noise(length: int, seed: int = 0) -> np.ndarray:
+    return (np.random.default_rng(seed).standard_normal(length) * 0.1).astype(np.float32)
+
+
+def reference(directory: Path, samples: np.ndarray, **options: Any) -> tuple[np.ndarray, str]:
+    """Log-probabilities and text by transformers alone."""
+    model = Wav2Vec2ForCTC.from_pretrained(directory).eval()
+    if "target_lang" in options:
+        model.load_adapter(options["target_lang"])
+    inputs = Wav2Vec2FeatureExtractor.from_pretrained(directory)(samples, sampling_rate=16_000, return_tensors="pt")
+    with torch.inference_mode():
+        logits = model(inputs.input_values).logits[0]
+    return logits.log_softmax(-1).numpy(), tokenizer(directory, **options).decode(logits.argmax(-1))
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return publish(tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture
+def copy(small: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(small, tmp_path / "copy"))
+
+
+# ── what loads ──
+
+KINDS: dict[str, dict[str, Any]] = {
+    "letters": {},
+    "lower case": {"lower": True},
+    "sub-words": {"tokens": SUB_WORDS},
+    "no delimiter": {"tokens": NO_DELIMITER},
+    "not normalised": {"normalize": False},
+    "group norm": {"size": SMALL_GROUP_NORM},
+}
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_every_kind_of_checkpoint_loads_and_streams_what_transformers_says(tmp_path: Path, kind: str):
+    directory = publish(tmp_path, **KINDS[kind])
+    samples = noise(24_000)
+    rows, text = reference(directory, samples)
+    with Recognizer.load(str(directory), device="cpu") as recognizer:
+        heard = normalize(samples) if recognizer.encoder.normalized else samples
+        assert np.allclose(recognizer.encoder.encode([heard])[0], rows, atol=1e-4)
+        (final,) = recognizer.transcribe(samples, SessionConfig(vad="none"))
+    assert final.text == " ".join(text.split())
+    assert len(final.text) > 5
+
+
+def test_a_multilingual_checkpoint_speaks_the_language_asked_for(tmp_path: Path):
+    directory = publish_multilingual(tmp_path, {"eng": LETTERS, "cmn": NO_DELIMITER}, target="eng")
+    samples = noise(16_000)
+    texts = {}
+    for language in ("eng", "cmn"):
+        rows, text = reference(directory, samples, target_lang=language)
+        with Recognizer.load(str(directory), device="cpu", language=language) as recognizer:
+            assert recognizer.info.language == language
+            assert recognizer.info.vocabulary == rows.shape[1]
+            assert np.allclose(recognizer.encoder.encode([normalize(samples)])[0], rows, atol=1e-4)
+            (final,) = recognizer.transcribe(samples, SessionConfig(vad="none"))
+        texts[language] = final.text
+        assert final.text == " ".join(text.split())
+    assert set(texts["eng"]) <= set("ABCDEFGH ")
+    assert set(texts["cmn"]) <= set("你好吗我们")
+
+
+def test_a_language_that_the_checkpoint_does_not_have_is_said(tmp_path: Path):
+    directory = publish_multilingual(tmp_path, {"eng": LETTERS, "cmn": NO_DELIMITER}, target="eng")
+    refused(str(directory), "language 'xyz'", language="xyz")
+
+
+def test_a_multilingual_checkpoint_without_a_default_asks_for_a_language(tmp_path: Path):
+    directory = publish_multilingual(tmp_path, {"eng": LETTERS, "cmn": NO_DELIMITER}, target=None)
+    refused(str(directory), "language")
+
+
+def test_the_packaged_model_tells_what_it_is(packaged: Recognizer):
+    info = packaged.info
+    assert (info.name, info.device, info.dtype, info.language) == ("bundled", "cpu", "float32", None)
+    assert info.vocabulary == len(packaged.encoder.vocabulary) == 32
+    assert info.parameters > 1_000_000
+    assert packaged.encoder.max_batch == 1
+    assert not packaged.encoder.normalized  # live steps make the features of the second pass
+
+
+def test_published_sizes_have_the_published_numbers_of_parameters():
+    with torch.device("meta"):
+        for size, millions in ((XLSR_300M, 315), (XLSR_1B, 963), (XLSR_2B, 2_159)):
+            model = Wav2Vec2ForCTC(config(size, 32))
+            assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, rel=0.01)
+
+
+# ── what does not ──
+
+
+def refused(name: str, words: str, **options: Any) -> None:
+    with pytest.raises(ModelError, match=words) as error:
+        load(ModelOptions(name, **options))
+    assert "\n" not in str(error.value)
+    assert "huggingface.co" not in str(error.value)
+    assert len(str(error.value).replace(name, "")) < 250
+
+
+def edit(directory: Path, **changes: Any) -> None:
+    path = directory / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize("name", ["/no/such/dir", "./nowhere", "no-slash", "a/b/c", ""])
+def test_a_name_that_is_neither_directory_nor_hub_name(name: str):
+    refused(name, "no such directory")
+
+
+def test_a_file_is_not_a_directory(tmp_path: Path):
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    refused(str(tmp_path / "model.safetensors"), "is a file")
+
+
+def test_a_directory_without_a_config(tmp_path: Path):
+    refused(str(tmp_path), r"config\.json")
+
+
+def test_a_config_that_is_not_json(copy: Path):
+    (copy / "config.json").write_text("{")
+    refused(str(copy), r"config\.json|JSON")
+
+
+def test_a_directory_without_weights(copy: Path):
+    (copy / "model.safetensors").unlink()
+    refused(str(copy), "no weights")
+
+
+def test_pickled_weights_are_never_read(copy: Path):
+    (copy / "model.safetensors").unlink()
+    touched = copy / "touched"
+
+    class Evil:
+        def __reduce__(self):
+            return (touched.write_text, ("x",))
+
+    torch.save({"lm_head.weight": Evil()}, copy / "pytorch_model.bin")
+    refused(str(copy), "pickled")
+    assert not touched.exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"architectures": ["Wav2Vec2ForPreTraining"]}, "without a CTC head"),
+        ({"architectures": ["HubertForCTC"], "model_type": "hubert"}, "not Wav2Vec2ForCTC"),
+        ({"architectures": None}, "not Wav2Vec2ForCTC"),
+        ({"conv_stride": [5, 2, 2, 2, 2, 2, 1]}, "320 samples"),
+        ({"conv_kernel": [10, 3, 3, 3, 3, 2, 3]}, "320 samples"),
+        ({"add_adapter": True}, "320 samples"),
+        ({"hidden_size": 64}, "cannot be loaded"),  # the weights are of another shape
+    ],
+)
+def test_a_checkpoint_that_does_not_fit(copy: Path, changes: dict[str, Any], words: str):
+    edit(copy, **changes)
+    refused(str(copy), words)
+
+
+@pytest.mark.parametrize("lost", ["lm_head.weight", "wav2vec2.encoder.layers.1.attention.k_proj.weight"])
+def test_weights_that_are_missing_are_not_made_up(copy: Path, lost: str):
+    weights = load_file(copy / "model.safetensors")
+    del weights[lost]
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    refused(str(copy), f"lacks weights.*{lost}")
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage, not safetensors", None])
+def test_damaged_weights(copy: Path, content: bytes | None):
+    path = copy / "model.safetensors"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2] if content is None else content)
+    refused(str(copy), "cannot be loaded")
+
+
+@pytest.mark.parametrize("file", ["preprocessor_config.json", "vocab.json"])
+def test_a_checkpoint_without_extractor_or_tokenizer(copy: Path, file: str):
+    (copy / file).unlink()
+    refused(str(copy), file if file.startswith("pre") else "vocab|tokenizer")
+
+
+def test_a_checkpoint_for_another_sample_rate(copy: Path):
+    path = copy / "preprocessor_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"sampling_rate": 8_000}))
+    refused(str(copy), "8000 Hz")
+
+
+def test_a_blank_that_the_head_cannot_emit(copy: Path):
+    path = copy / "vocab.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"<pad>": 99}))
+    refused(str(copy), "padding token")
+
+
+def test_a_language_for_a_checkpoint_without_adapters(copy: Path):
+    refused(str(copy), "no language adapters", language="eng")
+
+
+@pytest.mark.parametrize("device", ["gpu", "cpu:x", "meta", "mps"])
+def test_a_device_that_there_is_not(small: Path, device: str):
+    refused(str(small), "auto, cpu or cuda", device=device)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a CUDA device")
+def test_cuda_where_there_is_none(small: Path):
+    refused(str(small), "no CUDA device", device="cuda")
+
+
+def test_a_number_format_that_there_is_not(small: Path):
+    refused(str(small), "bfloat16", dtype="int4")
+
+
+HUB = """
+from xlsr_live.streaming.config import ModelOptions
+from xlsr_live.streaming.model.load import load
+for name, revision in [("me/tiny", None), ("me/tiny", "b" * 40), ("me/pickled", None), ("me/nothing", None)]:
+    try:
+        print(load(ModelOptions(name, revision=revision, device="cpu")).info.vocabulary)
+    except Exception as error:
+        print(type(error).__name__, error)
+"""
+
+
+def test_hub_names_pinned_revisions_and_a_hub_that_cannot_be_reached(tmp_path: Path):
+    """In a process of its own, as the hub's settings are read once; its cache is filled by hand."""
+
+    def cached(name: str, revision: str, main: bool = True) -> Path:
+        at = tmp_path / "hub" / f"models--me--{name}"
+        (at / "refs").mkdir(parents=True, exist_ok=True)
+        if main:
+            (at / "refs" / "main").write_text(revision)
+        return at / "snapshots" / revision
+
+    publish(cached("tiny", "a" * 40))
+    publish(cached("tiny", "b" * 40, main=False), tokens=SUB_WORDS)
+    pickled = publish(cached("pickled", "c" * 40))
+    torch.save(load_file(pickled / "model.safetensors"), pickled / "pytorch_model.bin")
+    (pickled / "model.safetensors").unlink()
+    env = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", HUB], env=env, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    letters, sub_words, pickle, nothing = done.stdout.splitlines()
+    assert (letters, sub_words) == (str(len(LETTERS)), str(len(SUB_WORDS)))
+    assert pickle.startswith("ModelError me/pickled has no safetensors weights")
+    assert nothing.startswith("ModelError me/nothing is not in the local cache")
+
+
+# ── batches ──
+
+
+@pytest.mark.parametrize("normalize_", [True, False])
+def test_batched_with_padding_equals_single(tmp_path: Path, normalize_: bool):
+    encoder = load(ModelOptions(str(publish(tmp_path, normalize=normalize_)), device="cpu", max_batch=8))
+    batch = [noise(length, seed) for seed, length in enumerate([16_000, 14_000, 400, 8_123, 15_999, 16_000])]
+    together = encoder.encode(batch)
+    for samples, rows in zip(batch, together, strict=True):
+        (alone,) = encoder.encode([samples])
+        assert rows.shape == alone.shape == (frames(len(samples)), len(LETTERS))
+        assert rows.dtype == np.float32
+        assert np.abs(rows - alone).max() < 1e-4
+        assert np.allclose(np.exp(rows).sum(1), 1, atol=1e-5)
+
+
+def test_layer_norm_batches_pad_little_and_group_norm_batches_not_at_all(tmp_path: Path, small: Path):
+    layer = load(ModelOptions(str(small), device="cpu"))
+    assert layer.fits(16_000, [16_000, 15_000])
+    assert layer.fits(12_000, [16_000])
+    assert not layer.fits(4_000, [16_000])
+    assert not layer.fits(32_000, [16_000, 16_000])
+    group = load(ModelOptions(str(publish(tmp_path, SMALL_GROUP_NORM)), device="cpu"))
+    assert group.fits(16_000, [16_000, 16_000])
+    assert not group.fits(15_999, [16_000])
+    batch = [noise(8_000, seed) for seed in range(3)]
+    for samples, rows in zip(batch, group.encode(batch), strict=True):
+        assert np.abs(rows - group.encode([samples])[0]).max() < 1e-4
+
+
+@pytest.mark.parametrize("seconds", [0.025, 0.5, 2.0])
+def test_half_precision_stays_near_and_makes_the_same_rows(small: Path, seconds: float):
+    samples = normalize(noise(int(16_000 * seconds)))
+    full = load(ModelOptions(str(small), device="cpu")).encode([samples])[0]
+    half = load(ModelOptions(str(small), device="cpu", dtype="bfloat16")).encode([samples])[0]
+    assert half.dtype == np.float32
+    assert half.shape == full.shape
+    assert np.abs(half - full).max() < 0.5
+
+
+def test_weights_that_overflow_are_an_error_not_a_transcript(copy: Path):
+    weights = load_file(copy / "model.safetensors")
+    weights["lm_head.bias"][:] = float("nan")
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    with Recognizer.load(str(copy), device="cpu") as recognizer:
+        events = list(recognizer.stream(noise(16_000), SessionConfig(vad="none")))
+    codes = [event.code for event in events if type(event).__name__ == "Error"]
+    assert set(codes) == {"encoder_failed"}
+    assert type(events[-1]).__name__ == "SessionEnded"
+
+
+# ── full size ──
+
+
+def test_a_full_size_xlsr_300m_loads_streams_and_batches(tmp_path: Path):
+    directory = publish(tmp_path, XLSR_300M)
+    try:
+        with Recognizer.load(str(directory), device="cpu") as recognizer:
+            assert recognizer.info.parameters == pytest.approx(315e6, rel=0.01)
+            events = list(recognizer.stream(noise(48_000), SessionConfig(vad="none", hop_ms=1_000, lookahead_ms=500)))
+            assert type(events[-1]).__name__ == "SessionEnded"
+            assert not [event for event in events if type(event).__name__ == "Error"]
+            batch = [normalize(noise(length, length)) for length in (16_000, 12_000)]
+            for samples, rows in zip(batch, recognizer.encoder.encode(batch), strict=True):
+                assert np.abs(rows - recognizer.encoder.encode([samples])[0]).max() < 1e-3
+    finally:
+        shutil.rmtree(directory)

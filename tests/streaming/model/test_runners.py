@@ -1,0 +1,280 @@
+"""Fixed shapes and replayed graphs on a CPU: a stand-in for the graph runs the program again on the same buffers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+import torch
+from xlsr_live.streaming.config import ModelOptions
+from xlsr_live.streaming.errors import EngineError
+from xlsr_live.streaming.frames import frames, span
+from xlsr_live.streaming.model.cache import Places
+from xlsr_live.streaming.model.encoder import XlsrEncoder
+from xlsr_live.streaming.model.full_pass import WholePasses
+from xlsr_live.streaming.model.layers import Body
+from xlsr_live.streaming.model.load import load
+from xlsr_live.streaming.model.readback import BEST, pack, unpack
+from xlsr_live.streaming.model.runners import Eager, Graphs, Programs
+from xlsr_live.streaming.model.step import CachedSteps
+from xlsr_live.streaming.requests import Memory, Recall
+
+from tests.support.cached_reference import Utterance, difference, noise
+from tests.support.checkpoints import LETTERS, SMALL, SMALL_MMS, publish
+
+Float32 = np.ndarray
+CPU = torch.device("cpu")
+SETTING = (12, 12, 50)
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is available here")
+
+
+def again(program: Callable[[], torch.Tensor]) -> tuple[Callable[[], None], torch.Tensor]:
+    """What `CudaCapture` gives: something that does the work once more, from and to the same buffers."""
+    answer = program()
+
+    def replay() -> None:
+        answer.copy_(program())
+
+    return replay, answer
+
+
+class Model:
+    """One checkpoint's steps and passes over the same places."""
+
+    def __init__(self, encoder: XlsrEncoder, programs: Programs, best: int | None = None) -> None:
+        self.body = Body(encoder._model)
+        self.programs = programs
+        self.places = Places(self.body.pool, most_bytes=1 << 28)
+        self.steps = CachedSteps(self.body, self.places, programs, best=best)
+        self.wholes = WholePasses(self.body, self.places, programs, best=best)
+
+    def encode(self, batch: list[Float32], recalls: list[Recall | None] | None = None) -> list[Float32]:
+        return self.wholes.encode(batch, recalls or [None] * len(batch))
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> XlsrEncoder:
+    return load(ModelOptions(str(publish(tmp_path_factory.mktemp("m"), normalize=False)), device="cpu"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def together(model: Model, said: list[Utterance]) -> None:
+    """Take all steps, in batches of whoever is ready and fits."""
+    random = Random(0)
+    while speaking := [utterance for utterance in said if utterance.left]:
+        random.shuffle(speaking)
+        batch: list[Utterance] = []
+        for each in speaking[: random.randrange(1, 6)]:
+            if not batch or model.steps.fits(each.next[1], [other.next[1] for other in batch]):
+                batch.append(each)
+        for each, rows in zip(batch, model.steps.advance([each.next for each in batch]), strict=True):
+            each.take(rows)
+
+
+# ── graphs ──
+
+
+def test_replayed_steps_and_passes_are_those_that_run_as_they_are(encoder: XlsrEncoder):
+    graphs = Graphs(CPU, capture=again)
+    model, plain = Model(encoder, graphs), Model(encoder, Eager(CPU))
+    said = [Utterance(noise(400 + 1_700 * seed, seed), *SETTING) for seed in range(30)]
+    together(model, said)
+    assert graphs.replays > 20
+    for utterance in said:
+        alone = Utterance(utterance.samples, *SETTING).run(plain.steps)
+        assert difference(utterance.rows, alone.rows) < 1e-4
+    for _ in range(4):
+        batch = [utterance.samples for utterance in said[10:13]]
+        replays = graphs.replays
+        recalls = [Recall(utterance.memory, 20) for utterance in said[10:13]]
+        assert difference(model.encode(batch, recalls), plain.encode(batch)) < 1e-4
+        assert difference(model.encode(batch), plain.encode(batch)) < 1e-4
+    assert graphs.replays == replays + 2
+
+
+@needs_cuda
+def test_replayed_steps_on_a_gpu_are_those_that_run_as_they_are(tmp_path: Path):
+    encoder = load(ModelOptions(str(publish(tmp_path)), device="cuda", dtype="float32"))
+    graphs = Graphs(encoder._model.device)
+    model, plain = Model(encoder, graphs), Model(encoder, Eager(encoder._model.device))
+    said = [Utterance(noise(400 + 1_700 * seed, seed), *SETTING) for seed in range(30)]
+    together(model, said)
+    assert graphs.replays > 20
+    for utterance in said:
+        assert difference(utterance.rows, Utterance(utterance.samples, *SETTING).run(plain.steps).rows) < 1e-3
+
+
+def test_a_step_that_fails_in_a_graph_leaves_everything_as_it_was(encoder: XlsrEncoder):
+    graphs = Graphs(CPU, capture=again)
+    model = Model(encoder, graphs)
+    good, bad = (Utterance(noise(40_000, seed), *SETTING) for seed in range(2))
+    want = Utterance(good.samples, *SETTING).run(Model(encoder, Eager(CPU)).steps).rows
+    bad.samples[30_000:] = np.nan
+    while bad.left[0].newest < frames(30_000):
+        for utterance, rows in zip((good, bad), model.steps.advance([good.next, bad.next]), strict=True):
+            utterance.take(rows)
+    while good.left:
+        with pytest.raises(EngineError, match="not finite"):
+            model.steps.advance([bad.next, good.next])
+        good.take(model.steps.advance([good.next])[0])
+    assert graphs.replays > 6
+    assert difference(good.rows, want) < 1e-4
+
+
+def test_pools_may_grow_under_graphs_and_shapes_may_come_prepared(encoder: XlsrEncoder):
+    graphs = Graphs(CPU, capture=again)
+    model = Model(encoder, graphs)
+    model.steps.prepare(Memory(50, 12), hop=12, utterances=10, most_batch=8)
+    assert graphs.replays == 4  # batches of 8, 4, 2, 1
+    room = model.places.bytes
+    said = [Utterance(noise(20_000, seed), *SETTING) for seed in range(20)]  # more than there is room for at first
+    for utterance in said[:10]:
+        utterance.take(model.steps.advance([utterance.next])[0])
+    assert model.places.bytes == room
+    together(model, said[:10])
+    together(model, said[10:])
+    assert model.places.bytes > room
+    plain = Model(encoder, Eager(CPU))
+    for utterance in said:
+        assert difference(utterance.rows, Utterance(utterance.samples, *SETTING).run(plain.steps).rows) < 1e-4
+
+
+def test_where_capture_fails_everything_runs_as_it_is(encoder: XlsrEncoder, caplog: pytest.LogCaptureFixture):
+    def refuse(program: Callable[[], torch.Tensor]) -> tuple[Callable[[], None], torch.Tensor]:
+        raise RuntimeError("no graphs here")
+
+    graphs = Graphs(CPU, capture=refuse)
+    utterance = Utterance(noise(60_000), *SETTING)
+    want = Utterance(utterance.samples, *SETTING).run(Model(encoder, Eager(CPU)).steps)
+    with caplog.at_level(logging.ERROR):
+        utterance.run(Model(encoder, graphs).steps)
+    assert difference(utterance.rows, want.rows) < 1e-4
+    assert graphs.replays == 0
+    assert len(caplog.records) == 1
+
+
+def test_shapes_are_few_and_never_too_small():
+    graphs = Graphs(CPU, capture=again)
+    assert [graphs.batch(n) for n in (1, 2, 3, 5, 64, 65)] == [1, 2, 4, 8, 64, 128]
+    sizes = [graphs.frames(n) for n in range(3_000)]
+    assert sizes[0] == 0
+    assert all(size >= n and size % 8 == 0 for n, size in enumerate(sizes))
+    assert all(size <= 1.34 * n for n, size in enumerate(sizes) if n > 24)
+    assert len(set(sizes)) < 35
+
+
+# ── features that are recalled ──
+
+
+@pytest.mark.parametrize("kind", ["random", "adapters", "odd kernel"])
+def test_a_pass_that_recalls_features_is_the_plain_pass(tmp_path: Path, kind: str):
+    size = {"random": SMALL, "adapters": SMALL_MMS, "odd kernel": SMALL | {"num_conv_pos_embeddings": 15}}[kind]
+    encoder = load(ModelOptions(str(publish(tmp_path, size, normalize=False)), device="cpu"))
+    model = Model(encoder, Eager(CPU))
+    said = [Utterance(noise(length, length), *SETTING) for length in (400, 9_000, 20_001, 30_000)]
+    batch, recalls = [], []
+    for utterance in said:
+        while utterance.left:
+            recalls_now = utterance.left[0].newest
+            utterance.take(model.steps.advance([utterance.next])[0])
+        batch += [utterance.samples, utterance.samples[: len(utterance.samples) // 2 + 200]]
+        recalls += [Recall(utterance.memory, recalls_now), Recall(utterance.memory, recalls_now)]
+    plain = [encoder._forward([samples])[0] for samples in batch]
+    together = model.encode(batch, recalls)
+    assert difference(together, plain) < 1e-4
+    for samples, recall, rows in zip(batch, recalls, plain, strict=True):
+        for known in {0, recall.heard // 2, recall.heard}:
+            once, twice = (model.encode([samples], [Recall(recall.memory, known)])[0] for _ in range(2))
+            assert np.abs(once - rows).max() < 1e-4
+            assert np.abs(once - model.encode([samples])[0]).max() < 1e-5
+            assert np.array_equal(once, twice)
+
+
+def test_what_is_not_remembered_is_made_again(encoder: XlsrEncoder):
+    model = Model(encoder, Eager(CPU))
+    samples = noise(30_000)
+    (want,) = model.encode([samples])
+    spoken = Utterance(samples, *SETTING)
+    spoken.take(model.steps.advance([spoken.next])[0])
+    beyond = Recall(spoken.memory, spoken.left[0].newest)
+    (rows,) = model.encode([samples], [beyond])  # one step behind
+    assert np.array_equal(rows, want)
+    model.steps.release(spoken.memory.number)
+    (rows,) = model.encode([samples], [Recall(spoken.memory, 12)])
+    assert np.array_equal(rows, want)
+
+
+def test_an_utterance_longer_than_was_said_takes_its_steps_and_is_not_recalled(encoder: XlsrEncoder):
+    model = Model(encoder, Eager(CPU))
+    utterance = Utterance(noise(span(620), 3), 20, 12, 50)
+    want = Utterance(utterance.samples, 20, 12, 50).run(model.steps).rows
+    utterance.memory = Memory(50, 12, longest=100)  # room for 500 and what positions need
+    heard = 0
+    while utterance.left:
+        heard = utterance.left[0].newest
+        utterance.take(model.steps.advance([utterance.next])[0])
+    assert difference(utterance.rows, want) < 1e-5
+    (rows,) = model.encode([utterance.samples], [Recall(utterance.memory, heard)])
+    assert np.array_equal(rows, model.encode([utterance.samples])[0])
+    long = Utterance(noise(span(501)), 600, 0, 0)
+    long.memory = Memory(0, 0, longest=500)
+    with pytest.raises(EngineError, match="longer than"):
+        long.run(model.steps)
+
+
+@pytest.mark.parametrize("length", [4_000, 16_000])
+def test_passes_are_the_models_forward_in_any_company(encoder: XlsrEncoder, length: int):
+    batch = [noise(length - 300 * index, index) for index in range(5)] + [noise(length, 9)]
+    model = Model(encoder, Eager(CPU))
+    for samples, rows in zip(batch, model.encode(batch), strict=True):
+        assert rows.shape == (frames(len(samples)), len(LETTERS))
+        assert np.abs(rows - encoder._forward([samples])[0]).max() < 1e-4
+
+
+# ── answers ──
+
+
+def test_of_large_vocabularies_the_best_tokens_come_untouched(tmp_path: Path):
+    tokens = ("<pad>", "<s>", "</s>", "<unk>", "|", *(chr(0x4E00 + index) for index in range(300)))
+    encoder = load(ModelOptions(str(publish(tmp_path, SMALL, tokens, normalize=False)), device="cpu"))
+    few, all_ = Model(encoder, Eager(CPU), best=BEST), Model(encoder, Eager(CPU))
+    utterance, whole = (Utterance(noise(30_000), *SETTING) for _ in range(2))
+    utterance.run(few.steps), whole.run(all_.steps)
+    samples = noise(9_000)
+    pairs = [*zip(utterance.rows, whole.rows, strict=True), (few.encode([samples])[0], all_.encode([samples])[0])]
+    for rows, want in pairs:
+        assert np.array_equal(rows.argmax(1), want.argmax(1))
+        best = np.argsort(-want, 1, kind="stable")[:, :BEST]
+        assert np.array_equal(np.take_along_axis(rows, best, 1), np.take_along_axis(want, best, 1))
+        assert np.allclose(np.exp(rows.astype(np.float64)).sum(1), 1, atol=1e-5)
+        assert (np.sort(rows, 1)[:, -BEST - 1] <= np.sort(rows, 1)[:, -BEST]).all()
+
+
+@pytest.mark.parametrize("best", [None, 4])
+def test_rows_that_are_nobodys_need_not_be_finite(best: int | None):
+    rows = torch.randn(2, 3, 9).log_softmax(-1)
+    rows[1, 2] = torch.nan
+    valid = torch.ones(2, 3, dtype=torch.bool)
+    assert unpack(pack(rows, valid, best=best)[0].numpy(), 2, 9, best=best) is None
+    valid[1, 2] = False
+    answer = unpack(pack(rows, valid, best=best)[0].numpy(), 2, 9, best=best)
+    assert np.array_equal(answer[0].argmax(1), rows[0].argmax(1))
+
+
+def test_a_row_with_one_certain_token_has_a_finite_rest():
+    rows = torch.full((1, 1, 100), -1e4)
+    rows[0, 0, 70] = 0
+    answer = unpack(pack(rows, torch.ones(1, 1, dtype=torch.bool), best=BEST)[0].numpy(), 1, 100, best=BEST)
+    assert np.isfinite(answer).all()
+    assert answer.argmax() == 70

@@ -1,0 +1,342 @@
+"""What sessions decode with: hotwords, language models, calibrations; in any packets and any order of answers."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from xlsr_live.client.cli import run as command
+from xlsr_live.streaming.commands.spotting import Phrases
+from xlsr_live.streaming.config import SessionConfig
+from xlsr_live.streaming.ctc.beam import decode_beam
+from xlsr_live.streaming.ctc.calibration import FILE, Calibration, Curve, save_calibration
+from xlsr_live.streaming.ctc.greedy import decode
+from xlsr_live.streaming.ctc.lm import LanguageModel, Weights
+from xlsr_live.streaming.errors import ConfigError, LanguageModelError, ModelError
+from xlsr_live.streaming.model.assets import load_assets
+from xlsr_live.streaming.model.load import Source, find_source
+from xlsr_live.streaming.protocol.events import Event, Final, Partial, from_json, to_json
+from xlsr_live.streaming.session.decoding import Assets, Decoding
+
+from tests.support.driving import FLUSH, Packet, lines, pieces, run, utterances
+from tests.support.fakes import VOCABULARY, FakeEncoder, sound
+from tests.support.ngrams import arpa, language_model
+
+CALIBRATION = Calibration(
+    final=Curve(temperature=2.0, level=0.5, offset=-1.0),
+    partial=Curve(temperature=3.0, level=0.2),
+    beam=Curve(temperature=4.0, offset=-0.5),
+)
+# A letter is one frame, as CTC has it: a wrong one costs 2 to 4 nats, and so does each letter in silence.
+SPEECH = sound("..ABCD EFGH ABCD GGGG " + "." * 8 + "ABCD GHAB CDEF " + "." * 8, letter=1, gap=3)
+HOP = {"hop_ms": 200, "lookahead_ms": 200}
+
+
+@pytest.fixture(scope="module")
+def lm(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
+    weights = Weights(lm=1.5, word=0.5, beam=20, tokens=5, threshold=12.0, unknown=0.6)
+    return language_model(tmp_path_factory.mktemp("lm"), weights, VOCABULARY)
+
+
+def finals(events: list[Event]) -> list[Final]:
+    return [event for event in events if isinstance(event, Final)]
+
+
+def texts(events: list[Event]) -> list[str]:
+    return [final.text for final in finals(events)]
+
+
+def split(packets: list[Packet], random: Random) -> list[Packet]:
+    """The same audio in other packets; hotwords stay where they are."""
+    found: list[Packet] = []
+    for packet in packets:
+        if isinstance(packet, np.ndarray):
+            found += pieces(packet, [random.choice([1, 160, 700, 1_600, 9_000]) for _ in range(200)])
+        else:
+            found.append(packet)
+    return found
+
+
+# ── hotwords ──
+
+
+@pytest.mark.parametrize("settings", [{}, HOP, {"finals": "append"}, {"partials": False}, {"mode": "offline"}])
+def test_hotwords_are_written_where_they_nearly_were(settings: dict[str, Any]):
+    events = run([SPEECH], SessionConfig(hotwords=("abce:1.5", "ghab cdea:1.5"), **settings))
+    assert texts(events) == ["ABCE EFGH ABCE GGGG", "ABCE GHAB CDEA"]
+    for heard in utterances(events):
+        shown = heard.partials[-1] if heard.partials else None
+        assert shown is None or "ABCD" not in [word.word for word in shown.words if word.committed]
+
+
+def test_hotwords_that_were_not_said_change_nothing():
+    assert lines(run([SPEECH], SessionConfig(hotwords=("HGFEDCBA:1",)))) == lines(run([SPEECH]))
+
+
+def test_other_hotwords_hold_from_there_on():
+    here = 320 * 22  # within the first utterance
+    kept = run([SPEECH[:here], ("abce:1.5",), SPEECH[here:]], SessionConfig(**HOP))
+    assert texts(kept) == ["ABCE EFGH ABCE GGGG", "ABCE GHAB CDEF"]
+    pause = 320 * 100  # in the pause
+    events = run([SPEECH[:pause], ("abce:1.5",), SPEECH[pause:]], SessionConfig(**HOP))
+    first, second = utterances(events)
+    assert first.end < pause < second.start
+    assert texts(events) == ["ABCD EFGH ABCD GGGG", "ABCE GHAB CDEF"]
+    ended = run([SPEECH[:pause], (), SPEECH[pause:]], SessionConfig(hotwords=("abce:1.5",), **HOP))
+    assert texts(ended) == ["ABCE EFGH ABCE GGGG", "ABCD GHAB CDEF"]
+
+
+def test_an_appending_final_keeps_what_was_committed_with_the_hotwords_of_then():
+    here = 320 * 50
+    events = run([SPEECH[:here], ("abce:1.5",), SPEECH[here:]], SessionConfig(finals="append", **HOP))
+    assert texts(events) == ["ABCD EFGH ABCE GGGG", "ABCE GHAB CDEF"]
+
+
+changes = st.lists(
+    st.tuples(st.integers(0, len(SPEECH)), st.sampled_from([(), ("abce:1.5",), ("efgg:1.5", "abcd g:3")])), max_size=3
+)
+
+
+@given(changes, st.integers(0, 1_000), st.sampled_from(["full", "append"]), st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_hotwords_in_any_packets_and_any_order_of_answers_give_the_same_events(
+    changes: list[tuple[int, tuple[str, ...]]], seed: int, how: Any, flushed: bool
+):
+    packets: list[Packet] = []
+    at = 0
+    for place, hotwords in sorted(changes):
+        packets += [SPEECH[at:place], hotwords]
+        at = place
+    packets += [SPEECH[at:], *([FLUSH] if flushed else [])]
+    config = SessionConfig(hotwords=("cdff:2",), finals=how, **HOP)
+    random = Random(seed)
+    assert lines(run(split(packets, random), config, random=random)) == lines(run(packets, config))
+
+
+@pytest.mark.parametrize(
+    ("hotwords", "why"),
+    [
+        (["X7"], "has no X 7"),
+        (["AB:0"], "boost of 'AB' is 0"),
+        (["AB:21"], "boost of 'AB' is 21"),
+        (["AB:nan"], "boost of 'AB' is nan"),
+        (["AB:much"], "after the colon"),
+        ([" "], "cannot write"),
+        (["AB"] * 101, "101 phrases"),
+        (["A" * 101], "phrase of 101 characters"),
+        (["A" * 100] * 21, "2100 characters"),
+    ],
+)
+def test_bad_hotwords_are_refused_and_those_before_stay(hotwords: list[str], why: str):
+    with pytest.raises(ConfigError, match=why):
+        Decoding(VOCABULARY, SessionConfig(hotwords=tuple(hotwords)))
+    decoding = Decoding(VOCABULARY, SessionConfig(hotwords=("AC:9",)))
+    with pytest.raises(ConfigError, match=why):
+        decoding.set_hotwords(hotwords, 5)
+    rows = FakeEncoder().rows(sound("AB "))
+    assert [word.text for word in decoding.final(10)(rows).words] == ["AC"]
+
+
+# ── language models ──
+
+
+def test_finals_are_those_of_the_search_over_the_whole_utterance(lm: LanguageModel):
+    encoder = FakeEncoder()
+    config = SessionConfig(nbest=3, **HOP)
+    events = run([SPEECH], config, assets=Assets(language_model=lm), encoder=encoder)
+    for heard in utterances(events):
+        found = decode_beam(encoder.rows(SPEECH[heard.start : heard.end]), lm)
+        assert heard.final is not None
+        assert heard.final.text == " ".join(word.text for word in found[0].words)
+        told = [(" ".join(word.text for word in each.words), round(each.score, 3)) for each in found[:3]]
+        assert [(each.text, each.score) for each in heard.final.nbest or ()] == told
+        assert from_json(to_json(heard.final)) == heard.final
+    partials = [event for event in events if isinstance(event, Partial)]
+    assert partials == [event for event in run([SPEECH], SessionConfig(**HOP)) if isinstance(event, Partial)]
+
+
+def test_nbest_is_told_only_when_asked_for(lm: LanguageModel):
+    for final in finals(run([SPEECH], assets=Assets(language_model=lm))):
+        assert "nbest" not in to_json(final)
+
+
+def test_a_language_model_that_is_not_wanted_changes_nothing(lm: LanguageModel):
+    assert lines(run([SPEECH], SessionConfig(lm_for="none"), assets=Assets(language_model=lm))) == lines(
+        run([SPEECH], SessionConfig(lm_for="none"))
+    )
+
+
+@pytest.mark.parametrize("how", ["full", "append"])
+@pytest.mark.parametrize("seed", range(6))
+def test_a_language_model_in_partials_tells_the_same_in_any_packets(lm: LanguageModel, how: Any, seed: int):
+    config = SessionConfig(lm_for="all", finals=how, max_utterance_ms=2_000, **HOP)
+    random, assets = Random(seed), Assets(language_model=lm)
+    long = sound("AB BAA AB A B AB BAA A AB BAA B " * 3)
+    whole = run([long], config, assets=assets)
+    assert len(utterances(whole)) > 1
+    assert lines(run(split([long], random), config, assets=assets, random=random)) == lines(whole)
+    if how == "append":
+        for heard in utterances(whole):
+            assert heard.final is not None
+            assert all(one.end <= other.start for one, other in pairwise(heard.final.words))
+
+
+def test_hotwords_take_part_in_the_search_though_the_lexicon_lacks_them(lm: LanguageModel):
+    config = SessionConfig(hotwords=("fefd:1.5",))
+    assert texts(
+        run([sound("..AB FEFE AB " + "." * 8, letter=1, gap=3)], config, assets=Assets(language_model=lm))
+    ) == ["AB FEFD AB"]
+
+
+def test_what_needs_a_language_model_says_so(lm: LanguageModel):
+    cases: list[tuple[dict[str, Any], Assets]] = [
+        ({"nbest": 2}, Assets()),
+        ({"lm_for": "all"}, Assets()),
+        ({"nbest": 2, "lm_for": "none"}, Assets(None, lm)),
+    ]
+    for wrong, assets in cases:
+        with pytest.raises(ConfigError, match="language model"):
+            Decoding(VOCABULARY, SessionConfig(**wrong), assets)
+    with pytest.raises(ConfigError, match="nbest"):
+        SessionConfig(nbest=2, finals="append")
+    with pytest.raises(ConfigError, match="lm_for"):
+        Decoding(VOCABULARY, SessionConfig(hotwords=("AB",), lm_for="all"), Assets(None, lm))
+
+
+# ── confidences ──
+
+
+def test_partials_and_finals_have_calibrated_confidences():
+    encoder = FakeEncoder()
+    assets = Assets(calibration=CALIBRATION)
+    events, plain = (run([SPEECH], SessionConfig(**HOP), encoder=encoder, assets=each) for each in (assets, None))
+    for heard, before in zip(utterances(events), utterances(plain), strict=True):
+        assert heard.final is not None
+        assert before.final is not None
+        words = decode(encoder.rows(SPEECH[heard.start : heard.end]), VOCABULARY)
+        want = CALIBRATION.of_final(words)
+        assert [word.confidence for word in heard.final.words] == [round(each, 3) for each in want]
+        assert heard.final.confidence == round(sum(want) / len(want), 3)
+        assert heard.final.text == before.final.text
+        assert [(p.committed, p.volatile) for p in heard.partials] == [
+            (p.committed, p.volatile) for p in before.partials
+        ]
+        for one, other in pairwise(heard.partials):
+            kept = [word for word in one.words if word.committed]
+            assert list(other.words[: len(kept)]) == kept
+
+
+def test_a_search_and_hotwords_are_judged_by_the_greedy_path(lm: LanguageModel):
+    rows = FakeEncoder().rows(sound("AB EF "))
+    greedy = decode(rows, VOCABULARY)
+    found = Decoding(VOCABULARY, SessionConfig(), Assets(CALIBRATION, lm)).final(1)(rows)
+    assert list(found.confidences) == CALIBRATION.of_beam(found.words, greedy)
+    found = Decoding(VOCABULARY, SessionConfig(hotwords=("AC:9",)), Assets(CALIBRATION)).final(1)(rows)
+    assert [word.text for word in found.words] == ["AC", "EF"]
+    assert list(found.confidences) == CALIBRATION.of_final(found.words, greedy)
+    assert found.confidences[0] < 0.1 < found.confidences[1]
+
+
+# ── what lies beside a checkpoint ──
+
+
+def checkpoint(folder: Path) -> Path:
+    for name in ("config.json", "vocab.json", "preprocessor_config.json", "model.safetensors"):
+        (folder / name).write_text("{}")
+    return folder
+
+
+def test_what_lies_beside_a_checkpoint_is_taken(tmp_path: Path):
+    source = find_source(str(checkpoint(tmp_path)))
+    assert load_assets(source, VOCABULARY) == Assets()
+    save_calibration(tmp_path, CALIBRATION)
+    assert load_assets(source, VOCABULARY) == Assets(calibration=CALIBRATION)
+    (tmp_path / FILE).write_text("{")
+    with pytest.raises(ModelError, match="calibration"):
+        load_assets(source, VOCABULARY)
+
+
+def test_a_calibration_goes_by_its_name(tmp_path: Path):
+    (fitted := tmp_path / "fitted").mkdir()
+    (own := tmp_path / "own").mkdir()
+    source = find_source(str(checkpoint(own)))
+    other = Calibration(final=Curve(temperature=3.0), partial=Curve())
+    save_calibration(own, CALIBRATION)
+    save_calibration(fitted, other)
+    for name in (fitted, str(fitted / FILE)):
+        assert load_assets(source, VOCABULARY, calibration=name) == Assets(calibration=other)
+    for nothing in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(ModelError, match="is no calibration and no folder that holds"):
+            load_assets(source, VOCABULARY, calibration=nothing)
+
+
+def test_a_language_model_is_that_of_the_checkpoint_or_another_or_none(tmp_path: Path):
+    pytest.importorskip("flashlight.lib.text", reason="flashlight-text is not installed: pip install 'xlsr-live[lm]'")
+    source = find_source(str(checkpoint(tmp_path)))
+    inside = tmp_path / "language_model"
+    inside.mkdir()
+    (inside / "tiny.arpa").write_text(arpa())
+    assert load_assets(source, VOCABULARY).language_model is not None
+    assert load_assets(source, VOCABULARY, "none").language_model is None
+    assert load_assets(source, VOCABULARY, inside / "tiny.arpa").language_model is not None
+    (inside / "tiny.arpa").write_text(arpa()[:-60])
+    with pytest.raises(LanguageModelError, match=r"tiny\.arpa"):
+        load_assets(source, VOCABULARY)
+    with pytest.raises(LanguageModelError, match="no such file"):
+        load_assets(source, VOCABULARY, tmp_path / "nothing.arpa")
+
+
+def test_the_packaged_language_model_goes_by_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("flashlight.lib.text", reason="flashlight-text is not installed: pip install 'xlsr-live[lm]'")
+    monkeypatch.setattr("xlsr_live.streaming.model.assets.BUNDLED", tmp_path / "bundled")
+    (another := tmp_path / "another").mkdir()
+    source = find_source(str(checkpoint(another)))
+    with pytest.raises(LanguageModelError, match="without a language model"):
+        load_assets(source, VOCABULARY, "bundled")
+    (inside := tmp_path / "bundled" / "language_model").mkdir(parents=True)
+    (inside / "tiny.arpa").write_text(arpa())
+    assert load_assets(source, VOCABULARY, "bundled").language_model is not None
+    assert load_assets(source, VOCABULARY).language_model is None
+
+
+def test_what_lies_beside_a_checkpoint_of_the_hub_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    asked: list[dict[str, Any]] = []
+
+    def fetch(name: str, **options: Any) -> str:
+        asked.append({"name": name, **options})
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
+    save_calibration(tmp_path, CALIBRATION)
+    source = Source("owner/model", "owner/model", {"local_files_only": True, "revision": "abc"})
+    assert load_assets(source, VOCABULARY, "none") == Assets(calibration=CALIBRATION)
+    assert asked == [
+        {"name": "owner/model", **source.options, "allow_patterns": [FILE]}
+    ]  # no language model for nothing
+
+    def fail(name: str, **options: Any) -> str:
+        raise OSError("no route")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
+    assert load_assets(source, VOCABULARY) == Assets()
+
+
+# ── the command line ──
+
+
+def test_a_bad_hotword_is_one_line_on_stderr(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert command(["transcribe", "nothing.wav", "--hotword", "one:two"]) == 2
+    assert "'one:two': after the colon comes a number" in capsys.readouterr().err
+
+
+def test_settings_on_the_wire_are_those_in_python():
+    config = SessionConfig(hotwords=("AB", "CD:3"), lm_for="all", nbest=2)
+    assert msgspec.json.decode(msgspec.json.encode(config), type=SessionConfig) == config
+    assert Phrases({"AB": 2.0}, VOCABULARY).words == {"AB"}

@@ -1,0 +1,99 @@
+"""What is held back of partials, and what never is."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from random import Random
+
+import pytest
+from xlsr_live.streaming.config import SessionConfig
+from xlsr_live.streaming.errors import ConfigError
+from xlsr_live.streaming.protocol.events import Final, Partial, Word
+from xlsr_live.streaming.session.stabilizer import Steady
+
+from tests.support.driving import pieces, run
+from tests.support.fakes import sound
+
+AUDIO = sound("AB CD  EF AH  B CAFE BED D A   FED CAB FF ")
+
+
+def words(text: str, committed: int = 0) -> tuple[Word, ...]:
+    """One every half second, 0.3 s long."""
+    return tuple(Word(w, n / 2, n / 2 + 0.3, 0.9, n < committed) for n, w in enumerate(text.split()))
+
+
+def at(seconds: float) -> int:
+    return round(16_000 * seconds)
+
+
+def steady(hold_back_ms: int = 200, update_ms: int = 0) -> Steady:
+    return Steady(SessionConfig(hold_back_ms=hold_back_ms, update_ms=update_ms))
+
+
+def test_the_newest_word_waits_for_audio_or_for_another_word():
+    policy = steady()
+    assert policy.show(words("ONE SEV"), at(0.9)) == words("ONE")
+    assert policy.show(words("ONE SEVEN TW"), at(1.4)) == words("ONE SEVEN")
+    assert policy.show(words("ONE SEVEN TWO"), at(1.45)) is None
+    assert policy.show(words("ONE SEVEN TWO"), at(1.6)) == words("ONE SEVEN TWO")
+
+
+def test_a_committed_word_never_waits():
+    assert steady().show(words("ONE", committed=1), at(0.31)) == words("ONE", committed=1)
+
+
+def test_a_place_that_is_filled_is_not_emptied_again():
+    policy = steady()
+    assert policy.show(words("SEVEN"), at(0.6)) == words("SEVEN")
+    grown = (Word("SEVENTEEN", 0.0, 0.9, 0.9, False),)
+    assert policy.show(grown, at(1.0)) == grown
+
+
+def test_updates_keep_their_distance_and_nothing_is_lost():
+    policy = steady(0, 200)
+    assert policy.show(words("ONE"), at(0.8)) == words("ONE")
+    assert policy.show(words("ONE TWO"), at(0.9)) is None
+    assert policy.show(words("ONE TWO"), at(1.0)) == words("ONE TWO")
+
+
+def partials(config: SessionConfig, seed: int | None = None) -> list[Partial]:
+    packets = pieces(AUDIO, [1_600] * 1_000)
+    return [e for e in run(packets, config, random=None if seed is None else Random(seed)) if isinstance(e, Partial)]
+
+
+@pytest.mark.parametrize("hop", [60, 240, 480])
+def test_holding_back_delays_no_committed_word_and_only_the_last_volatile_one(hop: int):
+    raw = partials(SessionConfig(hop_ms=hop, hold_back_ms=0, update_ms=0))
+    held = {one.audio_s: one for one in partials(SessionConfig(hop_ms=hop, hold_back_ms=300, update_ms=0))}
+    assert len(held) < len(raw) or hop == 480
+    shown: tuple[Word, ...] = ()
+    for one in raw:
+        other = held.get(one.audio_s)
+        shown = other.words if other else shown
+        assert [w for w in shown if w.committed] == [w for w in one.words if w.committed]
+        assert shown in (one.words, one.words[:-1])
+        assert one.volatile.startswith(other.volatile if other else "")
+
+
+def test_at_most_five_partials_a_second_whatever_the_hop_and_the_packets():
+    config = SessionConfig(hop_ms=60)
+    shown = partials(config)
+    for one, other in pairwise(shown):
+        assert one.utterance != other.utterance or other.audio_s - one.audio_s >= 0.2
+    assert len(shown) > 5
+    assert partials(config, seed=3) == shown
+
+
+def test_finals_are_those_without_the_policy():
+    raw, held = (
+        [e for e in run([AUDIO], SessionConfig(hop_ms=60, **given)) if isinstance(e, Final)]
+        for given in ({"hold_back_ms": 0, "update_ms": 0}, {"hold_back_ms": 2_000, "update_ms": 2_000})
+    )
+    assert raw == held
+    assert raw
+
+
+@pytest.mark.parametrize("given", [{"hold_back_ms": -1}, {"hold_back_ms": 2_001}, {"update_ms": 5_001}])
+def test_bounds(given: dict[str, int]):
+    with pytest.raises(ConfigError):
+        SessionConfig(**given)

@@ -1,0 +1,61 @@
+"""A single-stream reference for cached steps."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from xlsr_live.streaming.model.cache import Places
+from xlsr_live.streaming.model.encoder import XlsrEncoder
+from xlsr_live.streaming.model.layers import Body
+from xlsr_live.streaming.model.runners import Eager
+from xlsr_live.streaming.model.step import CachedSteps
+from xlsr_live.streaming.requests import Memory, Reuse, Window, WindowPlanner
+
+Float32 = np.ndarray
+
+
+ROOM = 1 << 28  # bytes
+
+
+def noise(length: int, seed: int = 0) -> Float32:
+    return np.random.default_rng(seed).standard_normal(length).astype(np.float32)
+
+
+def windows(samples: int, hop: int, lookahead: int, left: int) -> list[Window]:
+    planner = WindowPlanner(hop=hop, lookahead=lookahead, left_context=left)
+    rest = [*planner.plan(samples)], planner.finish(samples)
+    return [*rest[0], rest[1]] if rest[1] else rest[0]
+
+
+class Utterance:
+    """Takes its steps one by one."""
+
+    def __init__(self, samples: Float32, hop: int, lookahead: int, left: int) -> None:
+        self.memory = Memory(left, lookahead)
+        self.samples = samples
+        self.left = windows(len(samples), hop, lookahead, left)
+        self.rows: list[Float32] = []
+
+    @property
+    def next(self) -> tuple[Float32, Reuse]:
+        return self.samples[slice(*self.left[0].new_samples)], Reuse(self.memory, self.left[0])
+
+    def take(self, rows: Float32) -> None:
+        assert len(rows) == self.left[0].newest - self.left[0].committed
+        self.rows.append(rows)
+        self.left.pop(0)
+
+    def run(self, steps: CachedSteps) -> Utterance:
+        while self.left:
+            self.take(steps.advance([self.next])[0])
+        steps.release(self.memory.number)
+        return self
+
+
+def fresh(encoder: XlsrEncoder, room: int = ROOM) -> CachedSteps:
+    body = Body(encoder._model)
+    return CachedSteps(body, Places(body.pool, most_bytes=room), Eager(torch.device("cpu")))
+
+
+def difference(a: list[Float32], b: list[Float32]) -> float:
+    return max(float(np.abs(x - y).max()) for x, y in zip(a, b, strict=True))

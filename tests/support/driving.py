@@ -1,0 +1,356 @@
+"""Drives a session without clock or threads, and checks what must hold of every session's events."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from random import Random
+from typing import TypeVar
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from xlsr_live.streaming.audio.normalize import normalize
+from xlsr_live.streaming.audio.segmenter import FrontEnd
+from xlsr_live.streaming.audio.vad import Vad, make_vad
+from xlsr_live.streaming.config import AudioFormat, SessionConfig
+from xlsr_live.streaming.ctc.greedy import confidence, decode
+from xlsr_live.streaming.frames import FIELD, STRIDE, seconds
+from xlsr_live.streaming.protocol.events import (
+    Command,
+    Error,
+    Event,
+    Final,
+    Partial,
+    Rejected,
+    SessionEnded,
+    SessionStarted,
+    SpeechEnded,
+    SpeechStarted,
+    Word,
+    to_json,
+)
+from xlsr_live.streaming.requests import Memory, Reuse
+from xlsr_live.streaming.session.decoding import Assets
+from xlsr_live.streaming.session.session import Session
+from xlsr_live.streaming.session.utterance import Found, Request
+
+from tests.support.fakes import FakeEncoder, LoudVad
+
+Float32 = NDArray[np.float32]
+FLUSH = "flush"
+MODES = ("window", "cached", "offline")
+T = TypeVar("T", bytes, Float32)
+Packet = bytes | NDArray[np.floating] | str | tuple[str, ...]  # audio, FLUSH, a grammar or hotwords
+
+
+@dataclass
+class Driver:
+    """Feeds packets and answers requests: at once and in order or, with `random`, whenever it likes.
+
+    With `random`, answers that take long to decode are decoded in their order, and what comes of it is told in that
+    order, both whenever it likes.
+    """
+
+    session: Session
+    encoder: FakeEncoder
+    random: Random | None = None
+    fails: Callable[[Request], bool] = lambda request: False
+    events: list[Event] = field(default_factory=list)
+    waiting: list[Request] = field(default_factory=list)
+    searching: deque[tuple[int, Callable[[], Found]]] = field(default_factory=deque)
+    searched: deque[tuple[int, Found]] = field(default_factory=deque)
+    ring_peak: int = 0
+    steps: dict[int, Float32] = field(
+        default_factory=dict
+    )  # answers to cached steps: told in any order, made in theirs
+    memories: set[Memory] = field(default_factory=set)
+
+    def run(self, packets: Iterable[Packet]) -> list[Event]:
+        for packet in packets:
+            if isinstance(packet, str):
+                if packet == FLUSH:
+                    self.session.receive_flush(0.0)
+                else:
+                    self.session.receive_grammar(packet)
+            elif isinstance(packet, tuple):
+                self.session.receive_hotwords(packet)
+            else:
+                while not self.session.can_take(packet):
+                    self.work()
+                self.session.receive_audio(packet, 0.0)
+            self.collect()
+            while self.busy and (self.random is None or self.random.random() < 0.3):
+                self.work()
+        self.session.receive_eof(0.0)
+        self.collect()
+        while self.busy:
+            self.work()
+        ring = self.session._front.ring
+        assert self.session.ended
+        assert ring.dropped == 0
+        assert not self.memories, "the encoder remembers an utterance for ever"
+        return self.events
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.waiting or self.searching or self.searched)
+
+    def work(self) -> None:
+        """Answer a request, decode an answer, or tell what was decoded."""
+        ways = (
+            [self.answer] * bool(self.waiting)
+            + [self.search] * bool(self.searching)
+            + [self.tell] * bool(self.searched)
+        )
+        assert ways, "a full session waits for nothing"
+        (self.random.choice(ways) if self.random else ways[0])()
+
+    def search(self) -> None:
+        request, search = self.searching.popleft()
+        self.searched.append((request, search()))
+
+    def tell(self) -> None:
+        self.session.receive_found(*self.searched.popleft(), 0.0)
+        self.collect()
+
+    def answer(self) -> None:
+        at = self.random.randrange(len(self.waiting)) if self.random else 0
+        request = self.waiting.pop(at)
+        step = self.steps.pop(request.id, None)
+        if self.random is None and not self.session.wants(request.id):
+            return  # else the answer comes too late, and must not matter
+        if self.fails(request):
+            self.session.receive_failure(request.id, "it broke", 0.0)
+        else:
+            rows = self.encoder.rows(request.samples) if step is None else step
+            if self.random and (search := self.session.search(request.id)):
+                self.searching.append((request.id, lambda: search(rows)))
+            else:
+                self.session.receive_logprobs(request.id, rows, 0.0)
+        self.collect()
+
+    def collect(self) -> None:
+        asked = self.session.requests()
+        for request in asked:
+            if request.reuse is not None:
+                self.memories.add(request.reuse.memory)
+            if isinstance(request.reuse, Reuse):
+                (self.steps[request.id],) = self.encoder.advance([(request.samples, request.reuse)])
+        for memory in self.session.released():
+            self.memories.discard(memory)
+            self.encoder.release(memory.number)
+        self.waiting += asked
+        assert len(self.events) < 5_000, "it goes on for ever"
+        self.events += self.session.events()
+        ring = self.session._front.ring
+        self.ring_peak = max(self.ring_peak, ring.end - ring.start)
+
+
+def run(
+    packets: Iterable[Packet],
+    config: SessionConfig | None = None,
+    *,
+    audio: AudioFormat | None = None,
+    vad: Vad | str | None = "loud",
+    encoder: FakeEncoder | None = None,
+    random: Random | None = None,
+    fails: Callable[[Request], bool] = lambda request: False,
+    assets: Assets | None = None,
+) -> list[Event]:
+    """Events of a session. `vad` "loud" is the fake one, "real" the one that the settings name."""
+    config, encoder = config or SessionConfig(), encoder or FakeEncoder()
+    detector = LoudVad() if vad == "loud" else make_vad(config.vad) if vad == "real" else vad
+    assert not isinstance(detector, str)
+    session = Session(
+        encoder.vocabulary,
+        config,
+        audio,
+        vad=detector,
+        normalized=encoder.normalized,
+        modes=MODES,
+        name="s",
+        assets=assets,
+    )
+    return Driver(session, encoder, random, fails).run(packets)
+
+
+def timeless(events: Iterable[Event]) -> list[Event]:
+    """What was said, without how late and under what load."""
+    return [
+        event if isinstance(event, SessionStarted) else msgspec.structs.replace(event, lag_ms=0.0, level=0)
+        for event in events
+    ]
+
+
+def lines(events: list[Event]) -> str:
+    return "\n".join(to_json(event) for event in events)
+
+
+def pieces(data: T, sizes: Iterable[int]) -> list[T]:
+    """`data` in packets of these sizes; what is left over comes last."""
+    packets, at = [], 0
+    for size in sizes:
+        packets.append(data[at : at + size])
+        at += size
+        if at >= len(data):
+            return packets
+    return [*packets, data[at:]]
+
+
+@dataclass
+class Heard:
+    """One utterance, as told by its events."""
+
+    index: int
+    start: int  # sample
+    end: int = -1
+    reason: str = ""
+    partials: list[Partial] = field(default_factory=list)
+    final: Final | None = None
+    decision: Command | Rejected | None = None
+
+
+def utterances(events: list[Event]) -> list[Heard]:
+    """Check the order of events, and everything that holds whatever was said. Times must fall on milliseconds."""
+    assert isinstance(events[0], SessionStarted)
+    assert isinstance(events[-1], SessionEnded)
+    audio_s = events[-1].audio_s
+    done: list[Heard] = []
+    now: Heard | None = None
+    for event in events[1:-1]:
+        match event:
+            case SpeechStarted():
+                assert now is None
+                assert event.utterance == len(done)
+                now = Heard(event.utterance, round(event.start * 16_000))
+                assert now.start >= (done[-1].end if done else 0)
+            case Partial():
+                assert now is not None
+                assert now.index == event.utterance
+                assert now.final is None
+                now.partials.append(event)
+            case Final():
+                assert now is not None
+                assert now.index == event.utterance
+                assert now.final is None
+                assert now.decision is None or getattr(now.decision, "early", False)
+                assert event.text
+                now.final = event
+            case Command() | Rejected():
+                assert now is not None
+                assert now.index == event.utterance
+                assert now.decision is None
+                now.decision = event
+                if isinstance(event, Command):
+                    assert now.final is None or not event.early
+                    assert event.text == " ".join(word.word for word in event.words)
+                    _check_words(event.words, now.start / 16_000, event.audio_s)
+            case SpeechEnded():
+                assert now is not None
+                assert now.index == event.utterance
+                now.end, now.reason = round(event.end * 16_000), event.reason
+                assert now.start < now.end <= round(audio_s * 16_000)
+                _check_utterance(now)
+                done.append(now)
+                now = None
+            case Error():
+                pass
+            case _:
+                raise AssertionError(f"{event} in the middle of a session")
+    assert now is None
+    assert events[-1].utterances == len(done)
+    return done
+
+
+def _check_utterance(heard: Heard) -> None:
+    committed: list[str] = []
+    audio_s = 0.0
+    shown: tuple[Word, ...] = ()
+    for partial in heard.partials:
+        assert partial.words != shown, "a partial without news"
+        shown = partial.words
+        words = [word.word for word in partial.words if word.committed]
+        assert words[: len(committed)] == committed, "committed text was changed"
+        assert [word.committed for word in partial.words] == [True] * len(words) + [False] * (
+            len(partial.words) - len(words)
+        )
+        assert partial.committed == " ".join(words)
+        assert partial.volatile == " ".join(word.word for word in partial.words[len(words) :])
+        assert partial.audio_s >= audio_s
+        committed, audio_s = words, partial.audio_s
+        _check_words(partial.words, heard.start / 16_000, partial.audio_s)
+    if heard.final is not None:
+        assert heard.final.text == " ".join(word.word for word in heard.final.words)
+        assert (round(heard.final.start * 16_000), round(heard.final.end * 16_000)) == (heard.start, heard.end)
+        assert 0 < heard.final.confidence <= 1
+        assert all(word.committed for word in heard.final.words)
+        _check_words(heard.final.words, heard.final.start, heard.final.end)
+
+
+def _check_words(words: tuple[Word, ...], start: float, end: float) -> None:
+    at = start
+    for word in words:
+        assert word.word
+        assert at <= word.start < word.end <= end
+        assert 0 < word.confidence <= 1
+        at = word.end
+
+
+def expected_final(heard: Heard, samples: Float32, encoder: FakeEncoder) -> Final | None:
+    """What one full pass over exactly the utterance's samples says."""
+    audio = samples[heard.start : heard.end]
+    words = decode(encoder.rows(normalize(audio) if encoder.normalized else audio), encoder.vocabulary)
+    if not words:
+        return None
+
+    def at(frame: int) -> float:
+        return seconds(heard.start + frame * STRIDE)
+
+    return Final(
+        utterance=heard.index,
+        text=encoder.vocabulary.join(word.text for word in words),
+        words=tuple(Word(w.text, at(w.start), at(w.end), round(w.confidence, 3)) for w in words),
+        start=seconds(heard.start),
+        end=seconds(heard.end),
+        confidence=round(confidence(words), 3),
+    )
+
+
+def gate_spans(samples: Float32, config: SessionConfig, vad: Vad | None, flushes: Iterable[int] = ()) -> list[range]:
+    """Spans `[start, end)` in which the gate is open, by the front end alone."""
+    front = FrontEnd(config, vad)
+    spans: list[range] = []
+
+    def hear(start: int, end: int) -> None:
+        for at in range(start, end, 1_600):
+            front.receive(samples[at : min(at + 1_600, end)])
+            while front.spans and front.spans[0].end is not None:
+                spans.append(range(front.spans[0].start, front.spans.popleft().end or 0))
+            if front.spans and front.position - front.ring.start > 320_000:
+                front.ring.discard(front.position - 160_000)  # of an open span, only the indices matter here
+            elif not front.spans:
+                front.release()
+
+    at = 0
+    for flush in flushes:
+        hear(at, flush)
+        front.finish("flush")
+        at = flush
+    hear(at, len(samples))
+    front.finish("end")
+    spans += [range(s.start, s.end or 0) for s in front.spans]
+    return [span for span in spans if len(span) >= FIELD]
+
+
+def check_coverage(heard: list[Heard], spans: list[range]) -> None:
+    """Every sample of a span belongs to exactly one utterance, apart from a rest too short for a frame."""
+    left = list(heard)
+    for span in spans:
+        at = span.start
+        while left and left[0].start < span.stop:
+            assert left[0].start == at
+            at = left.pop(0).end
+        assert 0 <= span.stop - at < FIELD
+    assert not left

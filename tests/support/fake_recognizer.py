@@ -1,0 +1,96 @@
+"""A recognizer that does as it is told, for what a healthy one cannot be made to do. It stands at the server's boundary
+with `streaming`: the same calls, no audio, no model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import msgspec
+from xlsr_live.streaming.engine.counters import EngineCounters
+from xlsr_live.streaming.overload import Level
+from xlsr_live.streaming.protocol.events import Event, Final, SessionEnded, SessionStarted
+
+Trouble = Literal["none", "deaf", "stuck", "broken", "endless"]
+
+
+class Info(msgspec.Struct, frozen=True):
+    name: str = "fake"
+    device: str = "cpu"
+    dtype: str = "float32"
+
+
+@dataclass
+class FakeEngine:
+    alive: bool = True
+    sound: bool = True
+    queued: int = 0
+    level: Level = Level.NORMAL
+    working_s: float = 0.0
+    searching_s: float = 0.0
+    counters: EngineCounters = field(default_factory=EngineCounters)
+
+    def rescue(self, patience_s: float) -> bool:
+        return False
+
+    def submit(self, samples: Any, *, deadline: float) -> Future[Any]:
+        return Future()
+
+
+@dataclass
+class FakeRecognizer:
+    trouble: Trouble = "none"
+    info: Info = field(default_factory=Info)
+    engine: FakeEngine = field(default_factory=FakeEngine)
+    opened: list[FakeSession] = field(default_factory=list)
+
+    def session(self, config: Any = None, audio: Any = None, *, name: str | None = None) -> FakeSession:
+        self.opened.append(FakeSession(name or "", self.trouble))
+        return self.opened[-1]
+
+    async def prepare(self, grammar: str) -> None:
+        pass
+
+    def close(self, timeout: float | None = None) -> None:
+        self.engine.alive = False
+
+
+class FakeSession:
+    coalesced = dropped = unfinished = 0
+
+    def __init__(self, name: str, trouble: Trouble) -> None:
+        self.name = name
+        self.closed = False
+        self._trouble = trouble
+        self._received = 0
+        self._ended = asyncio.Event()
+
+    async def send(self, audio: bytes) -> None:
+        if self._trouble == "deaf":  # the backlog never empties
+            await asyncio.Event().wait()
+        if self._trouble == "broken":
+            raise RuntimeError("an inner secret")
+        self._received += len(audio)
+
+    async def flush(self) -> None:
+        pass
+
+    async def end(self) -> None:
+        if self._trouble != "stuck":
+            self._ended.set()
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        yield SessionStarted(session=self.name, model="fake", mode="window")
+        while self._trouble == "endless":
+            yield Final(utterance=0, text="A" * 1_000, words=(), start=0.0, end=1.0, confidence=1.0)
+            await asyncio.sleep(0)
+        await self._ended.wait()
+        yield Final(utterance=0, text=str(self._received), words=(), start=0.0, end=1.0, confidence=1.0)
+        yield SessionEnded(audio_s=0.0, utterances=1)

@@ -1,0 +1,110 @@
+"""Small fakes at the core's boundary: an encoder and a detector whose answers are functions of the samples alone.
+
+The sound they understand is a sequence of constant levels in sixteenths of full scale: 0 is silence, 1 is noise (it
+opens the gate and says nothing), 2 ends a word and 3 to 10 are the letters A to H.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from xlsr_live.streaming.ctc.vocabulary import Vocabulary
+from xlsr_live.streaming.frames import frames
+from xlsr_live.streaming.model.encoder import ModelInfo
+from xlsr_live.streaming.requests import Memory, Recall, Reuse, Window
+
+Float32 = NDArray[np.float32]
+
+LETTERS = "ABCDEFGH"
+VOCABULARY = Vocabulary.from_tokens(["<pad>", "|", *LETTERS], blank=0)
+
+
+def sound(text: str, *, letter: int = 4, gap: int = 2) -> Float32:
+    """Samples that say `text`: a letter, a space that ends a word, `~` for 100 ms of noise, `.` for 100 ms of silence.
+
+    Every letter lasts `letter` frames and is followed by `gap` frames of noise, which are blanks.
+    """
+    levels: list[int] = []
+    for char in text:
+        match char:
+            case ".":
+                levels += [0] * 5
+            case "~":
+                levels += [1] * 5
+            case " ":
+                levels += [2] * 2
+            case _:
+                levels += [LETTERS.index(char) + 3] * letter + [1] * gap
+    return np.repeat(np.array(levels, np.float32) / 16, 320)
+
+
+class FakeEncoder:
+    """One row for every 400 samples, 320 apart. The token is told by the sample in the middle of the frame, its
+    probability by the sum of all 400; with `context` also by the sum of all the samples in the request, so that a
+    request for other samples than those the contract names cannot stay unseen.
+    """
+
+    vocabulary = VOCABULARY
+    info = ModelInfo(name="fake", parameters=0, device="cpu", dtype="float32", vocabulary=10, language=None)
+
+    def __init__(self, *, context: bool = True, normalized: bool = False, max_batch: int = 4) -> None:
+        self.max_batch = max_batch
+        self.normalized = normalized
+        self.batches: list[list[int]] = []  # lengths in samples
+        self.remembered: dict[int, Float32] = {}  # audio of utterances, by number
+        self._context = context
+
+    def fits(self, samples: int, others: Sequence[int]) -> bool:
+        return True
+
+    def encode(self, batch: Sequence[Float32], recalls: Sequence[Recall | None] = ()) -> list[Float32]:
+        self.batches.append([len(samples) for samples in batch])
+        return [self.rows(samples) for samples in batch]
+
+    def fits_step(self, step: Reuse, others: Sequence[Reuse]) -> bool:
+        return True
+
+    def advance(self, batch: Sequence[tuple[Float32, Reuse]]) -> list[Float32]:
+        """What a request for all of the window's samples would be told: with the same words as in window mode."""
+        return [self._step(samples, *reuse) for samples, reuse in batch]
+
+    def _step(self, samples: Float32, memory: Memory, window: Window) -> Float32:
+        audio = self.remembered.get(memory.number, np.empty(0, np.float32))
+        assert frames(len(audio)) == window.heard
+        assert window.first == max(0, window.committed - memory.left_context)
+        assert window.heard - window.committed <= memory.lookahead
+        if len(samples):
+            shared = audio[320 * window.heard :]
+            assert len(shared) in (0, 80)
+            assert np.array_equal(samples[: len(shared)], shared)
+            audio = self.remembered[memory.number] = np.concatenate((audio[: 320 * window.heard], samples))
+        assert frames(len(audio)) == window.newest
+        return self.rows(audio[slice(*window.samples)])[window.committed - window.first :]
+
+    def release(self, memory: int) -> None:
+        self.remembered.pop(memory, None)
+
+    def rows(self, samples: Float32) -> Float32:
+        exact = np.rint(samples.astype(np.float64) * 4096).astype(np.int64)
+        sums = np.concatenate(([0], np.cumsum(exact)))
+        starts = np.arange(0, len(samples) - 399, 320)
+        levels = np.abs(np.rint(exact[starts + 200] / 256).astype(np.int64))
+        tokens = np.where(levels < 2, 0, (levels - 1) % len(VOCABULARY))
+        heat = 1 + ((sums[starts + 400] - sums[starts]) % 97) / 97
+        if self._context:
+            heat += (sums[-1] % 89) / 89
+        logits = np.zeros((len(starts), len(VOCABULARY)))
+        logits[np.arange(len(starts)), tokens] = 1 + heat
+        return (logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))).astype(np.float32)
+
+
+class LoudVad:
+    """Speech is whatever is not silent."""
+
+    def __call__(self, frames: Float32) -> list[float]:
+        return [float(np.abs(frame).mean() > 0.03) for frame in frames]
+
+    def reset(self) -> None:
+        pass

@@ -1,0 +1,149 @@
+"""The server without sockets, as strangers meet it: for `test_fuzz` and `fuzz`.
+
+A conversation goes through the whole ASGI app (routes, access, admission, dialect, session) or, for Wyoming, through
+its stream; the encoder is a fake. What is declared is an answer. All else is a bug: an exception that nobody expects, a
+line of the log at ERROR, an undeclared status or close code, an answer that is no JSON, more CPU time than `CPU_S`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Final, cast
+
+import pytest
+from xlsr_live.server.app import create_app
+from xlsr_live.server.dialects import wyoming
+from xlsr_live.server.messages import CLOSE, REFUSED
+from xlsr_live.server.models.models import Models
+from xlsr_live.server.operations.reload import Reloader
+from xlsr_live.server.sessions import stream
+from xlsr_live.server.sessions.admission import Admission
+from xlsr_live.server.sessions.registry import Sessions
+from xlsr_live.server.settings import ServerSettings
+from xlsr_live.streaming import recognizer as front_door
+from xlsr_live.streaming.recognizer import Recognizer
+
+from tests.support.fakes import FakeEncoder, LoudVad
+
+CPU_S: Final = 5.0  # for one conversation
+CLOSES: Final = {*CLOSE.values(), 1000}
+STATUSES: Final = {*REFUSED.values(), 200, 204, 400, 405} - {500}
+
+Said = str | bytes
+
+
+class Server:
+    """One server for many conversations, each in an event loop of its own. Use it as a context manager."""
+
+    def __enter__(self) -> Server:
+        self._patches = pytest.MonkeyPatch()
+        self._patches.setattr(front_door, "make_vad", lambda name: None if name == "none" else LoudVad())
+        self._patches.setattr(stream, "LAST_WORD_S", 0.2)
+        self._patches.setattr(wyoming, "PARTING_S", 0.2)
+        self._recognizer = Recognizer(FakeEncoder(context=False), adaptive=False)  # type: ignore[arg-type]
+        self._faults: list[str] = []
+        self._log = logging.Handler(logging.ERROR)
+        self._log.emit = lambda record: self._faults.append(logging.Formatter().format(record))  # type: ignore
+        logging.getLogger().addHandler(self._log)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger().removeHandler(self._log)
+        self._recognizer.close()
+        self._patches.undo()
+
+    def websocket(self, path: str, query: bytes, headers: dict[bytes, bytes], said: Sequence[Said]) -> list[str]:
+        """What the server answers to these messages, after which the client leaves."""
+        extensions = {"websocket.http.response": {}}
+        offered = headers.get(b"sec-websocket-protocol", b"").decode("latin-1").split(",")
+        scope = {"type": "websocket", "subprotocols": [each.strip() for each in offered if each.strip()]}
+        client = deque[dict[str, Any]]([{"type": "websocket.connect"}])
+        client += [
+            {"type": "websocket.receive", "text" if isinstance(one, str) else "bytes": one, **_other(one)}
+            for one in said
+        ]
+        client.append({"type": "websocket.disconnect", "code": 1000, "reason": ""})
+        sent = self._run({**scope, "path": path, "extensions": extensions}, query, headers, client)
+        for message in sent:
+            if message["type"] == "websocket.close":
+                assert message["code"] in CLOSES, message
+        return [json.dumps(json.loads(message["text"])) for message in sent if message.get("text")]
+
+    def request(
+        self, method: str, path: str, headers: dict[bytes, bytes], body: Sequence[bytes], query: bytes = b""
+    ) -> None:
+        """One HTTP request, its body in pieces."""
+        client = deque[dict[str, Any]](
+            {"type": "http.request", "body": piece, "more_body": at < len(body)} for at, piece in enumerate(body, 1)
+        )
+        self._run({"type": "http", "method": method, "path": path, "http_version": "1.1"}, query, headers, client)
+
+    def wyoming(self, data: bytes) -> None:
+        """A client of Wyoming's that sends these bytes and leaves."""
+
+        async def scene() -> None:
+            admission = self._admission()
+            reader = asyncio.StreamReader(limit=wyoming.LONGEST_HEADER)
+            reader.feed_data(data)
+            reader.feed_eof()
+            transport = wyoming.WyomingTransport(reader, cast(Any, _Writer()), admission.settings.max_message_bytes)
+            with admission.seated(admission.access.stranger("127.0.0.1")) as seat:
+                await wyoming.WyomingStream("w", transport, seat).run()
+
+        self._within(scene())
+
+    def _admission(self) -> Admission:
+        settings = ServerSettings(max_message_bytes=1 << 16, max_upload_bytes=1 << 18, vosk_port=2_700)
+        return Admission(Models(self._recognizer, 60, borrowed=True), settings, Sessions(100))
+
+    def _run(
+        self, scope: dict[str, Any], query: bytes, headers: dict[bytes, bytes], client: deque[dict[str, Any]]
+    ) -> list[dict[str, Any]]:
+        sent: list[dict[str, Any]] = []
+
+        async def scene() -> None:
+            admission = self._admission()
+            app = create_app(admission, Reloader(admission, cast(Any, None), lambda: admission.settings))
+
+            async def receive() -> dict[str, Any]:
+                return client.popleft() if client else await asyncio.Event().wait() and {}
+
+            async def send(message: Any) -> None:
+                sent.append(message)
+
+            address = {"client": ("127.0.0.1", 1), "server": ("127.0.0.1", 8_765), "scheme": "http", "root_path": ""}
+            told = {"headers": [*headers.items()], "query_string": query, "raw_path": scope["path"].encode()}
+            await app({"asgi": {"version": "3.0"}, **address, **told, **scope}, receive, send)
+            assert not admission.sessions.count
+
+        self._within(scene())
+        for message in sent:
+            assert message.get("status", 200) in STATUSES, message
+        return sent
+
+    def _within(self, scene: Any) -> None:
+        begun = time.process_time()
+        asyncio.run(asyncio.wait_for(scene, 600))
+        took = time.process_time() - begun
+        assert took < CPU_S, f"{took:.1f} s of CPU time"
+        faults, self._faults[:] = [*self._faults], []
+        assert not faults, faults[0]
+
+
+def _other(said: Said) -> dict[str, None]:
+    return {"bytes" if isinstance(said, str) else "text": None}
+
+
+class _Writer:
+    def write(self, data: bytes) -> None:
+        for line in data.split(b"\n")[:1]:
+            json.loads(line)
+
+    async def drain(self) -> None: ...
+
+    def write_eof(self) -> None: ...

@@ -1,0 +1,70 @@
+"""Speech for the dialects' tests, and what the native protocol makes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import NDArray
+from xlsr_live.server.run import RunningServer
+from xlsr_live.streaming.protocol.events import Final
+
+from tests.support.wire import END, Heard, census, packets, settles, talk
+
+Samples = NDArray[np.int16]
+
+
+def pause(seconds: float) -> Samples:
+    return np.zeros(round(seconds * 16_000), np.int16)
+
+
+def at_rate(samples: Samples, rate: int) -> Samples:
+    return soxr.resample(samples, 16_000, rate)
+
+
+def as_file(samples: Samples, form: str = "WAV", rate: int = 16_000, **options: Any) -> bytes:
+    """The bytes of an audio file."""
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate, format=form, **options)
+    return file.getvalue()
+
+
+async def heard_natively(server: RunningServer, data: bytes, *before: str) -> list[Final]:
+    """The native protocol's finals of 16 kHz samples, or of what `before` declares."""
+    heard: Heard = await talk(server.url, [*before, *packets(data), END])
+    assert not heard.errors
+    return [event for event in heard.events if isinstance(event, Final)]
+
+
+_heard: dict[tuple[bytes, ...], list[Final]] = {}
+
+
+def natively(server: RunningServer, data: bytes, *before: str) -> list[Final]:
+    """The same, but asked once in the whole run: the answer is always the same, which others test."""
+    asked = (data, *(each.encode() for each in before))
+    if asked not in _heard:
+        _heard[asked] = asyncio.run(heard_natively(server, data, *before))
+    return _heard[asked]
+
+
+def words(finals: list[Final]) -> list[tuple[str, float, float, float]]:
+    return [(word.word, word.start, word.end, word.confidence) for final in finals for word in final.words]
+
+
+@contextmanager
+def unharmed(server: RunningServer) -> Iterator[None]:
+    """Whatever a client does, it leaves nothing behind."""
+    assert settles(lambda: server.sessions.count, 0)
+    before = census(server)
+    yield
+
+    def more() -> dict[str, int]:
+        return {name: count for name, count in census(server).items() if count > before[name]}
+
+    assert settles(more, {}), f"{before} became {census(server)}"
