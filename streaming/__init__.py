@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .audio.files import AudioFile, open_audio
     from .audio.vad import make_vad
-    from .config import AudioFormat, SessionConfig
+    from .config import AudioFormat, ModelOptions, SessionConfig
     from .ctc.vocabulary import Vocabulary
     from .errors import (
         AudioError,
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from .session.session import Session
 
 _HOME = {
-    "config": ("AudioFormat", "SessionConfig"),
+    "config": ("AudioFormat", "ModelOptions", "SessionConfig"),
     "errors": (
         "AudioError",
         "BacklogFull",
@@ -116,6 +116,7 @@ __all__ = [
     "LanguageModelError",
     "Level",
     "ModelError",
+    "ModelOptions",
     "Partial",
     "Recognizer",
     "Rejected",

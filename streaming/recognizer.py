@@ -26,7 +26,7 @@ from .audio.files import open_audio
 from .audio.normalize import normalize
 from .audio.vad import make_vad
 from .commands.matcher import compiled
-from .config import AudioFormat, SessionConfig
+from .config import AudioFormat, ModelOptions, SessionConfig
 from .ctc.assets import Assets
 from .engine.engine import Engine
 from .errors import AudioError, EngineError, XlsrLiveError
@@ -85,12 +85,28 @@ class Recognizer:
         if it has one. `calibration` is the file or folder of one; None: the checkpoint's own. Raises `ModelError` and
         `LanguageModelError`.
         """
+        options = ModelOptions(
+            model,
+            revision=revision,
+            language=language,
+            device=device,
+            dtype=dtype,
+            threads=threads,
+            max_batch=max_batch,
+            lm=lm,
+            calibration=calibration,
+        )
+        return cls.from_options(options, adaptive=adaptive)
+
+    @classmethod
+    def from_options(cls, options: ModelOptions, *, adaptive: bool = True) -> Self:
+        """`load` with its options in one object. Raises `ModelError` and `LanguageModelError`."""
         from .model.assets import load_assets
         from .model.load import find_source, load
 
-        source = find_source(model, revision)
-        encoder = load(source, language=language, device=device, dtype=dtype, threads=threads, max_batch=max_batch)
-        return cls(encoder, load_assets(source, encoder.vocabulary, lm, calibration), adaptive=adaptive)
+        source = find_source(options.model, options.revision)
+        encoder = load(options, source)
+        return cls(encoder, load_assets(source, encoder.vocabulary, options.lm, options.calibration), adaptive=adaptive)
 
     @property
     def info(self) -> ModelInfo:

@@ -17,6 +17,7 @@ import soundfile
 import torch
 from xlsr_live.client.bench.steps import Setting, stepped, text, timed, whole
 from xlsr_live.streaming import Recognizer
+from xlsr_live.streaming.config import ModelOptions
 from xlsr_live.streaming.model.encoder import XlsrEncoder
 from xlsr_live.streaming.model.int8 import supported
 from xlsr_live.streaming.model.load import load
@@ -48,7 +49,7 @@ def step(encoder: XlsrEncoder, size: int) -> float:
 def speed(rounds: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         publish(Path(folder), XLSR_300M)
-        encoders = {name: load(folder, device="cpu", dtype=name) for name in FORMATS}
+        encoders = {name: load(ModelOptions(folder, device="cpu", dtype=name)) for name in FORMATS}
     audio = np.random.default_rng(0).standard_normal(80_000).astype(np.float32)
     works: dict[str, Callable[[XlsrEncoder], float]] = {
         "a pass over 5 s": lambda encoder: timed(lambda: encoder.encode([audio]))[1],

@@ -10,6 +10,7 @@ from random import Random
 import numpy as np
 import pytest
 import torch
+from xlsr_live.streaming.config import ModelOptions
 from xlsr_live.streaming.errors import EngineError
 from xlsr_live.streaming.frames import frames, span
 from xlsr_live.streaming.model.cache import Places
@@ -57,7 +58,7 @@ class Model:
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> XlsrEncoder:
-    return load(str(publish(tmp_path_factory.mktemp("m"), normalize=False)), device="cpu")
+    return load(ModelOptions(str(publish(tmp_path_factory.mktemp("m"), normalize=False)), device="cpu"))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -104,7 +105,7 @@ def test_replayed_steps_and_passes_are_those_that_run_as_they_are(encoder: XlsrE
 
 @needs_cuda
 def test_replayed_steps_on_a_gpu_are_those_that_run_as_they_are(tmp_path: Path):
-    encoder = load(str(publish(tmp_path)), device="cuda", dtype="float32")
+    encoder = load(ModelOptions(str(publish(tmp_path)), device="cuda", dtype="float32"))
     graphs = Graphs(encoder._model.device)
     model, plain = Model(encoder, graphs), Model(encoder, Eager(encoder._model.device))
     said = [Utterance(noise(400 + 1_700 * seed, seed), *SETTING) for seed in range(30)]
@@ -179,7 +180,7 @@ def test_shapes_are_few_and_never_too_small():
 @pytest.mark.parametrize("kind", ["random", "adapters", "odd kernel"])
 def test_a_pass_that_recalls_features_is_the_plain_pass(tmp_path: Path, kind: str):
     size = {"random": SMALL, "adapters": SMALL_MMS, "odd kernel": SMALL | {"num_conv_pos_embeddings": 15}}[kind]
-    encoder = load(str(publish(tmp_path, size, normalize=False)), device="cpu")
+    encoder = load(ModelOptions(str(publish(tmp_path, size, normalize=False)), device="cpu"))
     model = Model(encoder, Eager(CPU))
     said = [Utterance(noise(length, length), *SETTING) for length in (400, 9_000, 20_001, 30_000)]
     batch, recalls = [], []
@@ -246,7 +247,7 @@ def test_passes_are_the_models_forward_in_any_company(encoder: XlsrEncoder, leng
 
 def test_of_large_vocabularies_the_best_tokens_come_untouched(tmp_path: Path):
     tokens = ("<pad>", "<s>", "</s>", "<unk>", "|", *(chr(0x4E00 + index) for index in range(300)))
-    encoder = load(str(publish(tmp_path, SMALL, tokens, normalize=False)), device="cpu")
+    encoder = load(ModelOptions(str(publish(tmp_path, SMALL, tokens, normalize=False)), device="cpu"))
     few, all_ = Model(encoder, Eager(CPU), best=BEST), Model(encoder, Eager(CPU))
     utterance, whole = (Utterance(noise(30_000), *SETTING) for _ in range(2))
     utterance.run(few.steps), whole.run(all_.steps)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 from xlsr_live.streaming.audio.normalize import normalize
+from xlsr_live.streaming.config import ModelOptions
 from xlsr_live.streaming.errors import EngineError
 from xlsr_live.streaming.frames import frames
 from xlsr_live.streaming.model.encoder import XlsrEncoder
@@ -34,7 +35,9 @@ SETTINGS = [(10, 0, 20), (5, 30, 7), (40, 10, 0), (30, 30, 12), (1, 3, 4), (16, 
 @pytest.fixture(scope="module")
 def encoders(tmp_path_factory: pytest.TempPathFactory, packaged: Recognizer) -> dict[str, XlsrEncoder]:
     made = {name: publish(tmp_path_factory.mktemp("m"), size) for name, size in SIZES.items()}
-    return {name: load(str(path), device="cpu") for name, path in made.items()} | {"packaged": packaged.encoder}
+    return {name: load(ModelOptions(str(path), device="cpu")) for name, path in made.items()} | {
+        "packaged": packaged.encoder
+    }
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -298,23 +301,23 @@ def test_there_is_room_for_so_many_and_then_again(encoders: dict[str, XlsrEncode
 
 def test_only_checkpoints_with_layer_norm_are_cached(tmp_path: Path, encoders: dict[str, XlsrEncoder]):
     assert encoders["random"].info.modes == ("cached", "window", "offline")
-    group = load(str(publish(tmp_path, SMALL_GROUP_NORM)), device="cpu")
+    group = load(ModelOptions(str(publish(tmp_path, SMALL_GROUP_NORM)), device="cpu"))
     assert group.info.modes == ("window", "offline")
     with pytest.raises(EngineError, match="does not allow"):
         group.advance([])
 
 
 def test_half_precision_keeps_its_state_in_half_precision(speech: Float32):
-    half = load(str(DIGITS), device="cpu", dtype="bfloat16")
+    half = load(ModelOptions(str(DIGITS), device="cpu", dtype="bfloat16"))
     utterance = Utterance(speech, 24, 24, 200)
-    want = reference(load(str(DIGITS), device="cpu"), speech, list(utterance.left))
+    want = reference(load(ModelOptions(str(DIGITS), device="cpu")), speech, list(utterance.left))
     rows = utterance.run(fresh(half)).rows
     same = [a.argmax(1) == b.argmax(1) for a, b in zip(rows, want, strict=True)]
     assert np.concatenate(same).mean() > 0.97
 
 
 def test_at_the_full_size_of_xlsr_300m_steps_are_exact_too(tmp_path: Path):
-    encoder = load(str(publish(tmp_path, XLSR_300M)), device="cpu")
+    encoder = load(ModelOptions(str(publish(tmp_path, XLSR_300M)), device="cpu"))
     (tmp_path / "model.safetensors").unlink()
     samples = noise(28_000)
     utterance = Utterance(samples, 24, 24, 30)
