@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
+from ..streaming.protocol.codes import Code
 from . import refusals
 from .dialects import endpoints as dialects
 from .dialects.deepgram import shapes as deepgram
@@ -22,7 +23,6 @@ from .dialects.openai.realtime import RealtimeStream
 from .dialects.openai.transcriptions import Transcription
 from .dialects.uploads import Upload
 from .dialects.vosk.live import VoskStream
-from .messages import Code
 from .operations.endpoints import Endpoints
 from .operations.pages import Pages
 from .operations.reload import Reloader

@@ -12,11 +12,12 @@ from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ...streaming.errors import ConfigError
+from ...streaming.protocol.codes import Code
 from ...streaming.protocol.events import Error, to_json
+from ...streaming.protocol.messages import Start
 from .. import logs
 from ..access.tokens import Client
-from ..messages import CLOSE, Code, Start
-from ..refusals import Refused
+from ..refusals import CLOSE_CODES, Refused
 from ..sessions.admission import Admission
 from ..sessions.websocket import WebSocketStream
 from ..transport import ClientLeft
@@ -106,6 +107,6 @@ async def _resume(admission: Admission, websocket: WebSocket, client: Client, st
         lost = Error(code=Code.RESUME_LOST, message="the session no longer exists; start another one")
         admission.stats.errors[Code.RESUME_LOST] += 1
         await websocket.send_text(to_json(lost))
-        await websocket.close(CLOSE[Code.RESUME_LOST], Code.RESUME_LOST)
+        await websocket.close(CLOSE_CODES[Code.RESUME_LOST], Code.RESUME_LOST)
     except (ClientLeft, WebSocketDisconnect):
         pass

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from ...streaming.errors import XlsrLiveError
-from ..messages import Code
+from ...streaming.protocol.codes import Code
 from ..refusals import Refused
 from ..sessions.admission import Admission
 from ..sessions.sharing import Watching

@@ -13,9 +13,9 @@ from typing import Final
 import msgspec
 
 from ...streaming.errors import XlsrLiveError
+from ...streaming.protocol.codes import Code, ProtocolError
 from ..access.tokens import load_tokens
 from ..logs import fields
-from ..messages import Code, ProtocolError
 from ..models.candidate import Load, load_candidate
 from ..sessions.admission import Admission
 from ..settings import ServerSettings

@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from ...streaming.protocol.codes import Code, ProtocolError
 from ..access.access import subprotocol
-from ..messages import Code, ProtocolError
 from ..transport import ClientLeft, Data, Transport
 from .admission import Seat
 from .stream import ClientStream
