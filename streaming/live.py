@@ -28,8 +28,9 @@ from numpy.typing import NDArray
 from .engine.engine import Engine
 from .errors import SessionClosed, XlsrLiveError
 from .protocol.events import Event, Partial
+from .requests import Request
 from .session.session import Session
-from .session.utterance import Found, Request
+from .session.utterance import Found
 
 _PIECE_BYTES = 32_768  # so that one large packet cannot ask for more room than a session has
 _PIECE_SAMPLES = 8_192

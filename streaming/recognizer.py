@@ -27,13 +27,14 @@ from .audio.normalize import normalize
 from .audio.vad import make_vad
 from .commands.matcher import compiled
 from .config import AudioFormat, ModelOptions, SessionConfig
+from .ctc.assets import Assets
 from .engine.engine import Engine
 from .errors import AudioError, EngineError, XlsrLiveError
 from .frames import FIELD, SAMPLE_RATE, too_short
 from .live import StreamSession
 from .overload import Level
 from .protocol.events import Error, Event, Final
-from .session.decoding import Assets, Decoding
+from .session.decoding import Decoding
 from .session.session import Session
 from .session.to_events import report_final
 

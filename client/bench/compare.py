@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from ...streaming.errors import ConfigError
-from ..commands.model import load_recognizer, needs, waiting
-from ..commands.options import device_option, loading, model_options
+from ..console import needs, waiting
+from ..options.model import device_option, load_recognizer, loading, model_options
 from .accuracy import parse_setting
 from .options import data_options
 

@@ -9,9 +9,9 @@ import click
 
 from ...streaming.config import BOOST
 from ...streaming.errors import ConfigError
-from ..commands.model import load_recognizer, needs
-from ..commands.options import device_option, lm_option, loading, model_options
-from ..output.output import progress
+from ..console import needs
+from ..options.model import device_option, lm_option, load_recognizer, loading, model_options
+from ..output.progress import progress
 from .options import data_options
 
 if TYPE_CHECKING:

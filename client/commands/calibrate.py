@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ...streaming.errors import ConfigError
-from ..output.output import progress
-from .model import load_recognizer, needs
-from .options import device_option, lm_option, loading, loading_options, refuse
+from ..console import needs
+from ..options.model import device_option, lm_option, load_recognizer, loading, loading_options
+from ..options.server import refuse
+from ..output.progress import progress
 
 if TYPE_CHECKING:
     from ..bench.judged import Ear, Judged

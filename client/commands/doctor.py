@@ -97,8 +97,8 @@ def _gpu() -> Check:
 
 def _model() -> Check:
     from ...streaming.audio.files import open_audio
+    from ..options.model import load_recognizer
     from ..sources.clips import load_clips
-    from .model import load_recognizer
 
     clip = load_clips()[0]
     begun = time.monotonic()
@@ -114,7 +114,7 @@ def _model() -> Check:
 
 
 def _microphone() -> Check:
-    from .devices import choose, input_devices
+    from ..sources.devices import choose, input_devices
 
     device = choose(input_devices(), None)
     return Check("ok", "microphone", f"{device.index} {device.name} ({device.host})")

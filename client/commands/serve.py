@@ -12,7 +12,8 @@ from msgspec import inspect
 
 from ...server.configuration import FIELDS, configure, flag, several
 from ...server.settings import SECRET, ServerSettings
-from .model import load_recognizer, needs
+from ..console import needs
+from ..options.model import load_recognizer
 
 if TYPE_CHECKING:
     from ...streaming.recognizer import Recognizer

@@ -23,11 +23,10 @@ import numpy as np
 import pytest
 import soundfile
 from xlsr_live import client
-from xlsr_live.client import cli
-from xlsr_live.client.bench.stability import edits
+from xlsr_live.client import cli, console
 from xlsr_live.client.cli import run
 from xlsr_live.client.commands import doctor
-from xlsr_live.client.commands import model as local
+from xlsr_live.client.output.word_errors import edits
 from xlsr_live.client.sources.clips import load_clips
 from xlsr_live.server.operations.reload import RELOADED
 from xlsr_live.server.run import RunningServer, running_server
@@ -481,6 +480,6 @@ def test_a_client_starts_in_under_half_a_second():
 def test_the_spinner_is_for_terminals(monkeypatch: pytest.MonkeyPatch):
     silent = io.StringIO()
     monkeypatch.setattr(sys, "stderr", silent)
-    with local.waiting("loading"):
+    with console.waiting("loading"):
         pass
     assert silent.getvalue() == ""

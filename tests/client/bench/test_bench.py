@@ -26,11 +26,11 @@ from xlsr_live.client.bench.steps import Setting, stepped, text, whole
 from xlsr_live.client.cli import run
 from xlsr_live.server.run import running_server
 from xlsr_live.server.settings import ServerSettings
+from xlsr_live.streaming.ctc.assets import Assets
 from xlsr_live.streaming.ctc.lm import LanguageModel, find
 from xlsr_live.streaming.errors import ConfigError, ModelError
 from xlsr_live.streaming.protocol.events import Final
 from xlsr_live.streaming.recognizer import Recognizer
-from xlsr_live.streaming.session.decoding import Assets
 
 from tests.support.fake_recognizer import FakeSession, Trouble
 from tests.support.paths import DIGITS

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from xlsr_live.client.bench.judged import Judged, judge
 from xlsr_live.client.commands.calibrate import calibrate
+from xlsr_live.streaming.ctc.assets import Assets
 from xlsr_live.streaming.ctc.calibration import (
     FILE,
     Calibration,
@@ -27,7 +28,6 @@ from xlsr_live.streaming.ctc.calibration import (
 )
 from xlsr_live.streaming.ctc.greedy import DecodedWord
 from xlsr_live.streaming.errors import ModelError
-from xlsr_live.streaming.session.decoding import Assets
 
 from tests.support.fakes import FakeEncoder, sound
 
