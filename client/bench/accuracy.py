@@ -11,7 +11,7 @@ import click
 from ...streaming.config import Mode, SessionConfig, VadName
 from ...streaming.errors import ConfigError
 from ..console import needs
-from ..options.model import device_option, lm_option, load_recognizer, loading, model_options
+from ..options.model import device_option, lm_option, load_recognizer, model_options, take_model_options
 from ..output.progress import progress
 from .options import data_options
 
@@ -88,8 +88,8 @@ def accuracy(
 
     settings = [parse_setting(one) for one in sets]
     recordings = corpus.read_corpus(data, where=where, limit=limit)
-    how = loading(options, threads=1)
-    with load_recognizer(**how) as recognizer:
+    how = take_model_options(options, threads=1)
+    with load_recognizer(how) as recognizer:
         chosen = parse_modes(modes, recognizer.info.modes)
         spelling = scoring.Spelling(recognizer.encoder.vocabulary)
         rows = measured.rows(chosen, settings, cast(VadName, vad), hold_backs)
@@ -105,7 +105,7 @@ def accuracy(
                 "model": recognizer.info,
                 "data": str(data or "packaged clips"),
                 "vad": vad,
-                "lm": how["lm"],
+                "lm": how.lm,
                 "rows": [row.report() for row in rows],
             }
             written = tables.write(out, "accuracy", shown, report)

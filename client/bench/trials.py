@@ -18,7 +18,7 @@ from ...streaming.errors import ConfigError, XlsrLiveError
 from ...streaming.frames import SAMPLE_RATE
 from ...streaming.protocol.events import Final
 from ..console import waiting
-from ..options.model import load_recognizer, loading
+from ..options.model import load_recognizer, take_model_options
 from ..options.server import read_token
 from ..options.session import session_config
 from ..output.latency import Latencies, latencies, percentiles, word_end
@@ -145,13 +145,13 @@ def bench_of(options: dict[str, Any]) -> Generator[Bench]:
         if url:
             opening: Opening = partial(connect, url, config=config, audio=audio, token=token)
         else:
-            chosen = loading(options)
-            recognizer = stack.enter_context(load_recognizer(**chosen))
+            chosen = take_model_options(options)
+            recognizer = stack.enter_context(load_recognizer(chosen))
             opening = partial(recognizer.session, config, audio)
             alone = partial(recognizer.transcribe, config=config)
             level = partial(getattr, recognizer.engine, "level")
             own = "the model's own" if recognizer.assets.language_model else "none"
-            settings |= {"model": recognizer.info, "lm": chosen["lm"] or own}
+            settings |= {"model": recognizer.info, "lm": chosen.lm or own}
         material = Material(samples, options["silence"])
         yield Bench(
             material,

@@ -9,7 +9,7 @@ import click
 
 from ...streaming.errors import ConfigError
 from ..console import needs
-from ..options.model import device_option, lm_option, load_recognizer, loading, loading_options
+from ..options.model import device_option, lm_option, load_recognizer, loading_options, take_model_options
 from ..options.server import refuse
 from ..output.progress import progress
 
@@ -70,7 +70,7 @@ def calibrate(
         raise ConfigError(f"{model} is not a folder of yours: say with --out where calibration.json belongs")
     recordings = spoken(read_corpus(data, where=where, limit=limit))
     with (
-        load_recognizer(model, **loading(options)) as recognizer,
+        load_recognizer(take_model_options(options | {"model": model})) as recognizer,
         progress(len(recordings)) as (advance, _),
     ):
         if test and recognizer.assets.calibration is None:

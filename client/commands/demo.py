@@ -10,7 +10,7 @@ from typing import Final as Constant
 
 import click
 
-from ...streaming.config import AudioFormat
+from ...streaming.config import AudioFormat, ModelOptions
 from ...streaming.frames import SAMPLE_RATE
 from ...streaming.protocol.events import Event, Final, Partial
 from ..console import needs
@@ -54,7 +54,7 @@ def demo(pace: float) -> int:
 
     clips = load_clips()
     finals: list[Final] = []
-    with load_recognizer(lm=None) as recognizer, running_server(recognizer) as server:
+    with load_recognizer(ModelOptions()) as recognizer, running_server(recognizer) as server:
         click.echo(f"A server at {server.url}, the model {recognizer.info.name} on {recognizer.info.device}.")
         volatile = "Dim words" if sys.stdout.isatty() else "Words in brackets"
         click.echo(f"{len(clips)} recordings, one after another. {volatile} may still change.\n")

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 import click
 
+from ...streaming.config import ModelOptions
 from ...streaming.errors import XlsrLiveError
 from ...streaming.model import hub
 from ...streaming.protocol.events import Final as FinalEvent
@@ -102,7 +103,7 @@ def _model() -> Check:
 
     clip = load_clips()[0]
     begun = time.monotonic()
-    with load_recognizer() as recognizer:
+    with load_recognizer(ModelOptions(lm="none")) as recognizer:
         loaded = time.monotonic()
         heard = " ".join(event.text for event in recognizer.stream(clip.path) if isinstance(event, FinalEvent))
         took = time.monotonic() - loaded

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ..console import complain
-from ..options.model import device_option, lm_option, load_recognizer, loading, model_options
+from ..options.model import device_option, lm_option, load_recognizer, model_options, take_model_options
 from ..options.server import check_place, read_token, token_option
 from ..options.session import session_config, session_options
 from ..output.formats import Output, Together
@@ -71,14 +71,14 @@ def mic(
     from ..remote.websocket import connect
     from ..sources.microphone import Microphone
 
-    chosen, config, token = loading(settings), session_config(settings), read_token(token_file)
+    chosen, config, token = take_model_options(settings), session_config(settings), read_token(token_file)
     # The device before the model: the mistake that costs least to find is found first.
     with closing(Microphone(device)) as microphone, ExitStack() as stack:
         audio = microphone.audio
         if url:
             opening: Opening = partial(connect, url, config=config, audio=audio, token=token, share=share)
         else:
-            recognizer = stack.enter_context(load_recognizer(**chosen))
+            recognizer = stack.enter_context(load_recognizer(chosen))
             opening = partial(recognizer.session, config, audio)
         others = stack.enter_context(side_outputs(output, config=config, paced=True, local=not url))
         shown = Together([stack.enter_context(live_output(output, meter=True)), *others])

@@ -12,7 +12,7 @@ import click
 
 from ...streaming.errors import AudioError, XlsrLiveError
 from ..console import complain, needs
-from ..options.model import device_option, lm_option, load_recognizer, loading, model_options
+from ..options.model import device_option, lm_option, load_recognizer, model_options, take_model_options
 from ..options.session import session_config, session_options
 from ..output.formats import Output, Together
 from ..output.open import live_output, output_paths, written
@@ -59,7 +59,7 @@ def transcribe(
     The audio goes through the gate and the live recognizer, as from a microphone. --mode offline does without both: one
     pass over each whole file. A file that cannot be read does not stop the others, but the exit status is then 2.
     """
-    chosen, config = loading(settings), session_config(settings)
+    chosen, config = take_model_options(settings), session_config(settings)
     listed = [one for file in files for one in _recordings(file)]
     if output.captions and len(listed) > 1:
         raise click.UsageError("--captions is for one recording; for several: --format vtt --output DIR")
@@ -73,7 +73,7 @@ def transcribe(
     several, failed = len(listed) > 1, len(listed) - len(lengths)
     with ExitStack() as stack:
         others = stack.enter_context(side_outputs(output, config=config, paced=pace == 1, local=True))
-        recognizer = stack.enter_context(load_recognizer(**chosen))
+        recognizer = stack.enter_context(load_recognizer(chosen))
         advance, out = stack.enter_context(progress(0 if pace else sum(lengths.values()), audio=True))
         shared: Output | None = None
         if not planned:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
 
 import click
 
-from ...streaming.config import Dtype
+from ...streaming.config import Dtype, ModelOptions
 from ..console import needs, waiting
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-LOADING: Final = ("model", "revision", "language", "dtype", "threads", "calibration", "lm", "compute")
+NAMES: Final = ("model", "revision", "language", "dtype", "threads", "calibration", "lm", "compute")
 
 
 def loading_options(command: F) -> F:
@@ -80,38 +80,20 @@ def device_option(flag: str) -> Callable[[F], F]:
     )
 
 
-def loading(options: dict[str, Any], *, threads: int | None = None) -> dict[str, Any]:
-    """Take the arguments of `load_recognizer` out of a command's options; `threads` if none are given."""
-    given = {name: options.pop(name) for name in LOADING if name in options}
-    device = given.pop("compute")
-    return {**given, "device": device, "threads": given["threads"] or threads}
+def take_model_options(options: dict[str, Any], *, threads: int | None = None) -> ModelOptions:
+    """Remove the options of this module from a command's options; `threads` is the default of --threads.
 
-
-def load_recognizer(
-    model: str = "bundled",
-    *,
-    revision: str | None = None,
-    language: str | None = None,
-    device: str = "auto",
-    dtype: str = "auto",
-    threads: int | None = None,
-    lm: str | None = "none",
-    calibration: Path | str | None = None,
-) -> Recognizer:
-    """Load a model, with a spinner on a terminal. No language model unless the command offers `lm`.
-
-    Raises `ModelError`, `LanguageModelError` or `MissingPackage`.
+    A command without --lm uses no language model.
     """
-    with needs("server", "recognizing speech here"), waiting(f"loading the model ({model})"):
+    given: dict[str, Any] = {"lm": "none"} | {name: options.pop(name) for name in NAMES if name in options}
+    given["device"] = given.pop("compute")
+    given["threads"] = given["threads"] or threads
+    return ModelOptions(**given)
+
+
+def load_recognizer(options: ModelOptions) -> Recognizer:
+    """Load a model, with a spinner on a terminal. Raises `ModelError`, `LanguageModelError` or `MissingPackage`."""
+    with needs("server", "recognizing speech here"), waiting(f"loading the model ({options.model})"):
         from ...streaming.recognizer import Recognizer
 
-        return Recognizer.load(
-            model,
-            revision=revision,
-            language=language,
-            device=device,
-            dtype=dtype,
-            threads=threads,
-            lm=lm,
-            calibration=calibration,
-        )
+        return Recognizer.from_options(options)

@@ -12,7 +12,7 @@ from click.core import ParameterSource
 
 from ...streaming.config import Encoding
 from ...streaming.errors import ConfigError
-from .model import LOADING
+from .model import NAMES as MODEL_NAMES
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -31,7 +31,7 @@ def refuse(names: Collection[str], why: str) -> None:
 def check_place(url: str | None) -> None:
     """Raise `UsageError` for options of the other place: with `url` those of a model here, without it a server's."""
     if url:
-        refuse(LOADING, "is for recognizing here; the server at --url has its own")
+        refuse(MODEL_NAMES, "is for recognizing here; the server at --url has its own")
     else:
         refuse(("token_file", "share"), "needs a server: --url")
 

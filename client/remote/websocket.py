@@ -31,7 +31,7 @@ from websockets.asyncio.client import connect as open_websocket
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 from websockets.http11 import Response
 
-from ...streaming.audio.samples import finite, shaped
+from ...streaming.audio.samples import as_packet, checked, shaped
 from ...streaming.config import SAMPLE_BYTES, AudioFormat, SessionConfig
 from ...streaming.errors import AudioError, EventError
 from ...streaming.protocol.events import Ack, Error, Event, SessionEnded, SessionResumed, SessionStarted, from_json
@@ -75,9 +75,10 @@ class Stream:
         Waits while the server is slower than the sender. Raises `AudioError` for other arrays and for samples that are
         not finite, and `ConnectionProblem` once the connection is closed for good: the events still to be read say why.
         """
-        if isinstance(audio, np.ndarray):
-            audio = encode(finite(shaped(audio, self._audio.channels)), self._audio.encoding)
-        await self._send(bytes(audio))
+        packet = as_packet(audio)
+        if isinstance(packet, np.ndarray):
+            packet = encode(checked(shaped(packet, self._audio.channels)), self._audio.encoding)
+        await self._send(packet)
 
     async def flush(self) -> None:
         """End the utterance here; the session goes on."""
