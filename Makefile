@@ -25,4 +25,4 @@ bench:
 	xlsr-live bench latency
 
 docs:
-	pdoc --no-show-source --docformat google -o build/api xlsr_live.streaming xlsr_live.client
+	python docs/api.py
