@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
-from ...streaming.audio.samples import finite, shaped
+from ...streaming.audio.samples import as_packet, checked, shaped
 from ...streaming.config import SAMPLE_BYTES
 from ...streaming.errors import EventError
 from ...streaming.protocol.events import Ack, Error, Event, SessionEnded, SessionResumed, SessionStarted, from_json
@@ -74,9 +74,10 @@ class Stream:
         Waits while the server is slower than the sender. Raises `AudioError` for other arrays and for samples that are
         not finite, and `ConnectionProblem` once the session is over; the remaining events then give the reason.
         """
-        if isinstance(audio, np.ndarray):
-            audio = encode(finite(shaped(audio, self._audio.channels)), self._audio.encoding)
-        await self._send(bytes(audio))
+        packet = as_packet(audio)
+        if isinstance(packet, np.ndarray):
+            packet = encode(checked(shaped(packet, self._audio.channels)), self._audio.encoding)
+        await self._send(packet)
 
     async def flush(self) -> None:
         """End the utterance here; the session continues."""
