@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from xlsr_live.client.remote.replay import Replay
+from xlsr_live.client.remote.replay import ReplayBuffer
 from xlsr_live.server.run import RunningServer
 from xlsr_live.streaming.captions.cues import cues
 from xlsr_live.streaming.captions.subtitles import VTT_HEADER, srt, vtt
@@ -49,7 +49,7 @@ def test_replay_sends_what_the_python_client_sends(opened: Callable[..., Any], s
     script = [rng.choice([2 * rng.randrange(1, 30), "mark"]) for _ in range(80)]
     total = sum(size for size in script if isinstance(size, int)) // 2
     positions = sorted(rng.randrange(total + 1) for _ in range(10))
-    replay = Replay(2)
+    replay = ReplayBuffer(2)
     for step in script:
         replay.add(bytes(step) if isinstance(step, int) else step)
     expected = [[part if isinstance(part, str) else len(part) for part in replay.since(at)] for at in positions]
