@@ -13,8 +13,8 @@ import click
 from ...streaming.config import AudioFormat
 from ...streaming.frames import SAMPLE_RATE
 from ...streaming.protocol.events import Event, Final, Partial
-from ..bench.stability import edits
 from ..output.output import Wanted, live_output
+from ..output.stability import edits
 from ..sources.clips import Clip, load_clips
 from .model import load_recognizer, needs
 

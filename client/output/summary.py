@@ -9,9 +9,9 @@ from typing import TextIO
 
 from ...streaming.errors import XlsrLiveError
 from ...streaming.protocol.events import Event, Final, SessionEnded, SessionStarted, SpeechEnded
-from ..bench.stability import edits
-from ..bench.timing import Heard, Latencies, latencies, summary
 from .formats import Output
+from .stability import edits
+from .timing import Latencies, StreamLog, latencies, summary
 
 MOMENTS = {"shown": "word shown", "committed": "word committed", "final_after_word": "final after its last word"}
 
@@ -26,14 +26,14 @@ class Summary(Output):
         self._words: list[str] = []
         self._audio_s = 0.0
         self._late = Latencies()
-        self._heard = Heard()  # of the open utterance
+        self._heard = StreamLog()  # of the open utterance
         self._began: float | None = None
 
     def show(self, event: Event) -> None:
         match event:
             case SessionStarted():
                 self._began = self._now() if self._began is None else self._began
-                self._heard = Heard(begun=time.monotonic())
+                self._heard = StreamLog(begun=time.monotonic())
             case Final():
                 self._words += words(event.text)
             case SessionEnded():

@@ -24,10 +24,10 @@ import pytest
 import soundfile
 from xlsr_live import client
 from xlsr_live.client import cli
-from xlsr_live.client.bench.stability import edits
 from xlsr_live.client.cli import run
 from xlsr_live.client.commands import doctor
 from xlsr_live.client.commands import model as local
+from xlsr_live.client.output.stability import edits
 from xlsr_live.client.sources.clips import load_clips
 from xlsr_live.server.operations.reload import RELOADED
 from xlsr_live.server.run import RunningServer, running_server
