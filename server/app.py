@@ -16,7 +16,9 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ..streaming.errors import ConfigError, XlsrLiveError
+from ..streaming.protocol.codes import Code
 from ..streaming.protocol.events import Error, to_json
+from ..streaming.protocol.messages import Start
 from . import logs
 from .access.tokens import Client
 from .dialects.deepgram.files import Prerecorded
@@ -27,12 +29,11 @@ from .dialects.openai.realtime import RealtimeStream
 from .dialects.openai.transcriptions import Transcription
 from .dialects.uploads import Upload
 from .dialects.vosk.live import VoskStream
-from .messages import CLOSE, Code, Start
 from .operations.health import troubles
 from .operations.metrics import CONTENT_TYPE, Exporter
 from .operations.pages import Pages, wants_html
 from .operations.reload import Reloader
-from .refusals import refusal
+from .refusals import CLOSE_CODES, refusal
 from .sessions.admission import Admission
 from .sessions.sharing import Watching
 from .sessions.websocket import WebSocketStream
@@ -246,7 +247,7 @@ class _Service:
             lost = Error(code=Code.RESUME_LOST, message="that session is not kept any more; start another")
             self._stats.errors[Code.RESUME_LOST] += 1
             await websocket.send_text(to_json(lost))
-            await websocket.close(CLOSE[Code.RESUME_LOST], Code.RESUME_LOST)
+            await websocket.close(CLOSE_CODES[Code.RESUME_LOST], Code.RESUME_LOST)
         except (ClientLeft, WebSocketDisconnect):
             pass
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .audio.files import AudioFile, open_audio
     from .audio.vad import make_vad
-    from .config import AudioFormat, SessionConfig
+    from .config import AudioFormat, ModelOptions, SessionConfig
     from .ctc.vocabulary import Vocabulary
     from .errors import (
         AudioError,
@@ -49,11 +49,11 @@ if TYPE_CHECKING:
         to_json,
     )
     from .recognizer import Recognizer
+    from .requests import Request
     from .session.session import Session
-    from .session.utterance import Request
 
 _HOME = {
-    "config": ("AudioFormat", "SessionConfig"),
+    "config": ("AudioFormat", "ModelOptions", "SessionConfig"),
     "errors": (
         "AudioError",
         "BacklogFull",
@@ -91,7 +91,7 @@ _HOME = {
     "live": ("StreamSession",),
     "recognizer": ("Recognizer",),
     "session.session": ("Session",),
-    "session.utterance": ("Request",),
+    "requests": ("Request",),
     "audio.vad": ("make_vad",),
     "ctc.vocabulary": ("Vocabulary",),
 }
@@ -116,6 +116,7 @@ __all__ = [
     "LanguageModelError",
     "Level",
     "ModelError",
+    "ModelOptions",
     "Partial",
     "Recognizer",
     "Rejected",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
 from typing import Final, Literal
 
 import msgspec
@@ -19,6 +21,22 @@ SAMPLE_BYTES: Final[dict[Encoding, int]] = {"pcm_s16le": 2, "pcm_f32le": 4, "mul
 BOOST: Final = 2.0  # of hotwords, in nats for each letter
 MOST_HOTWORDS, LONGEST_HOTWORD, MOST_CHARACTERS = 100, 100, 2_000  # others must not wait long while they are compiled
 MIN_RATE, MAX_RATE, MAX_CHANNELS = 8_000, 96_000, 32
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOptions:
+    """Which model to load, and how. `Recognizer.load` takes the same names as keywords."""
+
+    model: str = "bundled"  # or a local directory, or a Hugging Face name
+    _: KW_ONLY
+    revision: str | None = None  # commit, tag or branch of a Hugging Face model
+    language: str | None = None  # adapter of a multilingual checkpoint such as MMS
+    device: str = "auto"  # auto, cpu or cuda
+    dtype: str = "auto"  # one of `Dtype`
+    threads: int | None = None  # of torch, for the whole process; None: 1 for a small model on a CPU, else its default
+    max_batch: int | None = None  # utterances in one call of the model; None: 64 on a GPU, 1 on a CPU
+    lm: Path | str | None = None  # file or folder of a language model, "bundled" or "none"; None: the checkpoint's own
+    calibration: Path | str | None = None  # file or folder of a calibration; None: the checkpoint's own
 
 
 class AudioFormat(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

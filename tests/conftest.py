@@ -13,6 +13,7 @@ from xlsr_live.server.logs import JsonFormatter, TextFormatter
 from xlsr_live.streaming.recognizer import Recognizer
 
 from tests.support.paths import CLIPS, DIGITS
+from tests.support.tls import certificate  # noqa: F401  a fixture
 
 
 @pytest.fixture(autouse=True)

@@ -12,10 +12,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 STAGES = (
-    *("synthesize", "prepare", "train", "decay", "export", "curves"),
+    *("synthesize", "kokoro", "prepare", "train", "decay", "export", "curves"),
     *("lm", "tune", "calibrate", "evaluate", "package"),
 )
-DEFAULT, SMOKE = STAGES[:-1], STAGES[:6]  # only who asks for it overwrites the packaged model
+DEFAULT, SMOKE = STAGES[:-1], STAGES[:7]  # only who asks for it overwrites the packaged model
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -27,9 +27,13 @@ def arguments() -> argparse.Namespace:
     add("--speech", type=Path, default=REPOSITORY.parent / "shared" / "speech", help="folder of the real speech")
     add("--out", type=Path, help="folder of the exported checkpoint (default: WORK/bundled)")
     add("--synthetic-hours", type=float, default=12.0, help="hours of synthetic speech; 0 for none")
+    add("--kokoro", type=Path, metavar="DIR", help="model.onnx and voices.npz of hexgrad/Kokoro-82M; reads sentences")
+    add("--kokoro-hours", type=float, default=40.0, help="hours that Kokoro reads")
     add("--rounds", type=int, default=110, help="rounds (of about an hour of audio) in the stable phase")
-    add("--minutes", type=float, default=1e9, help="end the program, with a checkpoint, after so long a training")
+    add("--minutes", type=float, default=1e9, help="stop training, with a checkpoint, after so long")
+    add("--from", dest="start", type=Path, metavar="DIR", help="begin with the weights of this exported checkpoint")
     add("--decay", type=int, metavar="N", help="rounds of the decay (default: 12); `train --decay N` means `decay`")
+    add("--within", type=float, default=1e9, metavar="MINUTES", help="end a decay after so long at the latest")
     add("--batch-seconds", type=float, help="padded audio per step (default: 32 on a CPU, 320 on a CUDA GPU)")
     add("--workers", type=int, help="processes that prepare batches (default: none on a CPU)")
     add("--evaluate-every", type=int, default=10, metavar="ROUNDS")
@@ -37,8 +41,8 @@ def arguments() -> argparse.Namespace:
     add("--streamed-share", type=float, default=0.25, help="share of the steps that hear as live steps do")
     add("--threads", type=int, help="threads of a CPU that share a step (default: all cores; 1 with a GPU)")
     add("--lm-order", type=int, default=4)
-    add("--lm-prune", type=int, nargs="+", default=[0, 0, 1, 2], metavar="N", help="drop n-grams seen at most N times")
-    add("--lm-words", type=int, default=60_000, help="most frequent words of the text to keep")
+    add("--lm-prune", type=int, nargs="+", default=[0, 0, 1, 1], metavar="N", help="drop n-grams seen at most N times")
+    add("--lm-words", type=int, default=60_000, help="most frequent words of the texts to keep")
     add("--smoke", action="store_true", help=f"{', '.join(SMOKE)} on a scrap of the data, in .training-smoke")
     args = parser.parse_args()
     if unknown := set(args.stages) - set(STAGES):
@@ -54,18 +58,21 @@ def arguments() -> argparse.Namespace:
     return args
 
 
-def lacking(stage: str, work: Path) -> str:
+def lacking(stage: str, args: argparse.Namespace) -> str:
     """What a stage needs and does not find; empty if nothing."""
     modules = {
+        "kokoro": ("onnxruntime", "kokoro_onnx"),
         "curves": ("matplotlib",),
         "tune": ("xlsr_live", "flashlight"),
         "calibrate": ("xlsr_live", "jiwer", "matplotlib"),
         "evaluate": ("xlsr_live", "jiwer"),
     }
     missing = [f"the module {name}" for name in modules.get(stage, ()) if not find_spec(name)]
-    if stage == "lm" and not (work / "kenlm" / "build").exists():
+    if stage == "kokoro" and not args.kokoro:
+        missing.append("--kokoro DIR")
+    if stage == "lm" and not (args.work / "kenlm" / "build").exists():
         missing += [f"the program {name}" for name in ("cmake", "c++") if not shutil.which(name)]
-    if stage == "tune" and not (work / "lm" / "words.binary").exists():
+    if stage == "tune" and not (args.work / "lm" / "words.binary").exists():
         missing.append("what `lm` makes")
     return ", ".join(missing)
 
@@ -78,7 +85,7 @@ def main() -> None:
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
     for stage in STAGES:
         if stage in args.stages:
-            missing = lacking(stage, args.work)
+            missing = lacking(stage, args)
             if missing and args.named:
                 sys.exit(f"{stage} needs {missing}")
             if missing:
@@ -97,6 +104,10 @@ def run(stage: str, args: argparse.Namespace) -> None:
         from .synthesize import synthesize
 
         synthesize(work, 0.02 if args.smoke else args.synthetic_hours)
+    if stage == "kokoro":
+        from .kokoro import synthesize as read_aloud
+
+        read_aloud(work, args.kokoro, 0.005 if args.smoke else args.kokoro_hours)
     if stage == "prepare":
         from .prepare import prepare
 
@@ -155,6 +166,8 @@ def train(work, args: argparse.Namespace, decay: int) -> None:
     options = Options(
         rounds=args.rounds,
         minutes=args.minutes,
+        start=args.start,
+        within=args.within,
         decay=decay,
         batch_seconds=args.batch_seconds or (320.0 if cuda else 32.0),
         shards=shards,

@@ -9,24 +9,23 @@ from __future__ import annotations
 import lzma
 from pathlib import Path
 
-from .prepare import speech_in, split
-
-RUN = 6  # words in a row that no sentence may have in common with a held-out one
+from .prepare import runs, speech_in, split
 
 
 def sentences(speech: Path) -> list[str]:
-    """Lines of lm/english.txt.xz that neither are the text of a held-out utterance nor share a run of words with one.
+    """Lines of lm/english.txt.xz (books) that are neither the text of a held-out utterance nor share a run of words
+    with one. Held out are all utterances of `train` that are not for training."""
+    return _allowed(speech, "english.txt.xz")
 
-    Held out are all utterances of `train` that are not for training. Both texts are spelled alike: A-Z, ', space.
-    """
+
+def dialogue(speech: Path) -> list[str]:
+    """The same of lm/spoken.txt.xz; none where there is no such file."""
+    return _allowed(speech, "spoken.txt.xz") if (speech / "lm" / "spoken.txt.xz").exists() else []
+
+
+def _allowed(speech: Path, name: str) -> list[str]:
     held = {u.text for u in split(speech_in(speech / "train")) if u.split != "train"}
     known = {run for text in held for run in runs(text)}
-    with lzma.open(speech / "lm" / "english.txt.xz", "rt", encoding="utf-8") as file:
+    with lzma.open(speech / "lm" / name, "rt", encoding="utf-8") as file:
         lines = file.read().splitlines()
     return [line for line in lines if line not in held and known.isdisjoint(runs(line))]
-
-
-def runs(text: str) -> zip:
-    """Every `RUN` words in a row, as tuples."""
-    words = text.split()
-    return zip(*(words[i:] for i in range(RUN)), strict=False)

@@ -28,7 +28,7 @@ def restore(path: Path) -> dict[str, Any]:
 
 def finished(state: dict[str, Any]) -> bool:
     """Whether the rate of a decay has fallen to zero."""
-    return state["round"] >= state["decay_from"] + state.get("decay", 0)
+    return state.get("done", False) or state["round"] >= state["decay_from"] + state.get("decay", 0)
 
 
 def set_aside(path: Path) -> Path:

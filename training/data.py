@@ -18,7 +18,7 @@ from .prepare import Utterance, load
 from .settings import FRAME, Augmentation, Work
 from .text import encode
 
-SOURCES = ("real", "synthetic", "noise")
+SOURCES = ("real", "synthetic", "kokoro", "noise")
 
 
 @dataclass(frozen=True)

@@ -12,33 +12,34 @@ import tarfile
 from collections import Counter
 from pathlib import Path
 
-from .books import sentences
+from .books import dialogue, sentences
 from .prepare import read_table
 from .settings import Work
 
 KENLM = "kenlm==0.3.0"
 PROGRAMS = ("lmplz", "build_binary")
-MAX_BYTES = 15_000_000
-# How often a sentence that was recorded for training counts: commands, digits and spelled words are rare in books.
-SPOKEN_WEIGHT = 5
+MAX_BYTES = 25_000_000  # n-gram and lexicon together
+# The counts of all texts are added. Dialogue repeats itself, so a part of it is enough and costs books less.
+DIALOGUE_SHARE = 0.4
+RECORDED_WEIGHT = 5  # sentences recorded for training: commands, digits and spelled words are rare in the texts
 
 
 def build(work: Work, order: int, prune: tuple[int, ...], words: int) -> dict[str, int]:
-    """Write WORK/lm/words.binary and WORK/lm/lexicon.txt; their sizes, for the record.
+    """Write WORK/lm/words.binary and WORK/lm/lexicon.txt; return their sizes.
 
-    `prune` are KenLM's thresholds by order: n-grams seen at most that often are dropped. Only the `words` most frequent
-    words of the books are kept, with every word of the training transcripts.
+    `prune` are KenLM's thresholds by order: n-grams seen at most that often are dropped. The lexicon holds the `words`
+    most frequent words of books and dialogue, and every word of the training transcripts.
     """
     programs = work.root / "kenlm" / "build" / "bin"
     if not all((programs / name).exists() for name in PROGRAMS):
         build_kenlm(work.root / "kenlm")
     folder = work.root / "lm"
     folder.mkdir(parents=True, exist_ok=True)
-    books = sentences(work.speech)
-    spoken = spoken_texts(work)
-    counts = Counter(word for line in books for word in line.split())
-    kept = {word for word, _ in counts.most_common(words)} | {word for line in spoken for word in line.split()}
-    (folder / "text.txt").write_text("\n".join(books + spoken * SPOKEN_WEIGHT) + "\n", encoding="utf-8")
+    books, spoken, recorded = sentences(work.speech), dialogue(work.speech), transcripts(work)
+    counts = Counter(word for line in books + spoken for word in line.split())
+    written = books + thinned(spoken, books)
+    kept = {word for word, _ in counts.most_common(words)} | {word for line in recorded for word in line.split()}
+    (folder / "text.txt").write_text("\n".join(written + recorded * RECORDED_WEIGHT) + "\n", encoding="utf-8")
     (folder / "vocabulary.txt").write_text("\n".join(sorted(kept)) + "\n", encoding="utf-8")
     thresholds = [str(n) for n in prune]
     lmplz = [programs / "lmplz", "-o", str(order), "--prune", *thresholds, "-S", "1G", "-T", folder]
@@ -50,16 +51,28 @@ def build(work: Work, order: int, prune: tuple[int, ...], words: int) -> dict[st
     # One spelling per word, in the form of flashlight's lexicon: letters, then the word delimiter.
     lexicon = [f"{word}\t{' '.join(word)} |" for word in sorted(kept)]
     (folder / "lexicon.txt").write_text("\n".join(lexicon) + "\n", encoding="utf-8")
-    sizes = {name: (folder / name).stat().st_size for name in ("words.binary", "lexicon.txt")} | {"words": len(kept)}
-    if sizes["words.binary"] > MAX_BYTES:
-        raise ValueError(f"words.binary has {sizes['words.binary']} bytes, more than {MAX_BYTES}: prune more")
-    return sizes
+    sizes = {name: (folder / name).stat().st_size for name in ("words.binary", "lexicon.txt")}
+    if sum(sizes.values()) > MAX_BYTES:
+        raise ValueError(f"{sizes}: more than {MAX_BYTES} bytes, prune more")
+    return sizes | {"words": len(kept)}
 
 
-def spoken_texts(work: Work) -> list[str]:
-    """Transcripts of the training split, for the words and phrases that books lack."""
+def thinned(lines: list[str], others: list[str]) -> list[str]:
+    """`DIALOGUE_SHARE` of the lines, evenly spread, and those with a word that nothing before them has."""
+    seen, chosen = {word for line in others for word in line.split()}, []
+    for number, line in enumerate(lines):
+        words = line.split()
+        if int((number + 1) * DIALOGUE_SHARE) > int(number * DIALOGUE_SHARE) or not seen.issuperset(words):
+            chosen.append(line)
+            seen.update(words)
+    return chosen
+
+
+def transcripts(work: Work) -> list[str]:
+    """Transcripts of the training split: they hold the words and phrases that the texts lack."""
     rows = read_table(work.audio / "real.tsv")
-    return [row["text"] for row in rows if row["split"] == "train" and row["text"]]
+    own = [row for row in rows if row["corpus"] != "kokoro"]  # which reads the books
+    return [row["text"] for row in own if row["split"] == "train" and row["text"]]
 
 
 def build_kenlm(folder: Path) -> None:

@@ -19,7 +19,7 @@ from .prepare import PHRASE, Utterance, read_utterances, write_table
 from .settings import FRAME, HOP, RATE, SCALE, Work
 from .text import BLANK, VOCABULARY, encode
 
-CORPORA = ("kathleen", "librispeech", "an4")
+CORPORA = ("kathleen", "librispeech", "an4", "storybooks")
 WORDS = (1, 4)  # of a phrase, least and most
 SURE = -0.35  # mean log-probability of an alignment's frames; below it is not trusted
 CUT = RATE // 100  # samples whose energy is compared to find where to cut
@@ -43,8 +43,9 @@ def phrases(work: Work, speech: Speech, network: Network) -> list[Utterance]:
 @torch.inference_mode()
 def log_probabilities(network: Network, audio: np.ndarray) -> np.ndarray:
     """(frames, vocabulary) of samples (n,) in [-1, 1)."""
-    logits = network(torch.from_numpy(audio * SCALE)[None], torch.tensor([len(audio)]))[0][0]
-    return logits.log_softmax(-1).numpy()
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = network(torch.from_numpy(audio * SCALE)[None], torch.tensor([len(audio)]))[0][0]
+    return logits.float().log_softmax(-1).numpy()
 
 
 def boundaries(audio: np.ndarray, text: str, logp: np.ndarray) -> list[int] | None:

@@ -21,11 +21,22 @@ from .settings import RATE, Work
 SPLIT_SEED = 1
 # Held-out speakers, where a corpus has enough of them; otherwise held-out texts or recordings.
 VALIDATION_SPEAKERS = {"librispeech": 16, "an4": 7, "speechocean762": 12}
-VALIDATION_UTTERANCES = {"librispeech": 24, "an4": 80, "speechocean762": 80, "kathleen": 60, "wakewords": 18}
-VALIDATION_TEXTS = {"kathleen": 45}
+VALIDATION_UTTERANCES = {
+    "librispeech": 24,
+    "an4": 80,
+    "speechocean762": 80,
+    "kathleen": 60,
+    "storybooks": 20,
+    "kokoro": 20,
+    "wakewords": 18,
+}
+VALIDATION_TEXTS = {"kathleen": 45, "storybooks": 25}
 VALIDATION_DIGITS = 3  # recordings of every digit of every speaker
 VALIDATION_NOISE = 3  # recordings of each class, with all clips cut out of them
 VALIDATION_SYNTHETIC = 40
+RETOLD = ("kokoro", "storybooks")  # read what other corpora or other pages say, so a run of words may be held out
+HELD_VOICES = ("am_michael", "bf_emma")  # of Kokoro, with every blend of them
+RUN = 6  # words in a row that no text may have in common with a held-out one
 PHRASE = "phrase"  # `split` of a piece of a training utterance
 
 
@@ -47,8 +58,9 @@ def prepare(work: Work) -> None:
     work.audio.mkdir(parents=True, exist_ok=True)
     decode_shards(work.speech / "train", work.audio, "real", first_of_each=work.scrap)
     decode_noise(work.speech, work.audio)
-    if (work.synthetic / "train.tsv").exists():
-        decode_shards(work.synthetic, work.audio, "synthetic")
+    for name, folder in (("synthetic", work.synthetic), ("kokoro", work.kokoro)):
+        if (folder / "train.tsv").exists():
+            decode_shards(folder, work.audio, name)
 
 
 def decode_shards(folder: Path, out: Path, name: str, first_of_each: bool = False) -> None:
@@ -64,7 +76,8 @@ def decode_shards(folder: Path, out: Path, name: str, first_of_each: bool = Fals
         if not first_of_each or "-000." in u.source:
             shards[u.source].append(u)
     utterances, position = [], 0
-    with open(out / f"{name}.i16", "wb") as file:
+    part = out / f"{name}.part"  # a training process may have the old file mapped
+    with open(part, "wb") as file:
         for shard, members in tqdm(shards.items(), desc=f"decoding {name}", unit="shard"):
             audio = _read(Path(shard))
             for u in members:
@@ -72,6 +85,7 @@ def decode_shards(folder: Path, out: Path, name: str, first_of_each: bool = Fals
                 utterances.append(replace(u, source=name, start=position + u.start, samples=count))
             audio.tofile(file)
             position += len(audio)
+    os.replace(part, out / f"{name}.i16")
     write_table(done, split(utterances))
 
 
@@ -156,6 +170,8 @@ def split(utterances: list[Utterance]) -> list[Utterance]:
                 recordings[u.speaker.split("-")[0]].add(u.speaker)
             held = {r for of in recordings.values() for r in draw.sample(sorted(of), min(len(of), VALIDATION_NOISE))}
             pool = [u for u in members if u.speaker in held]
+        elif corpus == "kokoro":
+            pool = [u for u in members if any(voice in u.speaker for voice in HELD_VOICES)]
         elif corpus.startswith("tts-"):
             pool = draw.sample(members, min(len(members) // 20, VALIDATION_SYNTHETIC))
         else:
@@ -165,7 +181,17 @@ def split(utterances: list[Utterance]) -> list[Utterance]:
         for u in members:
             fate = "validation" if u in chosen else "unused" if u in apart else "train"
             marked.append(replace(u, split=fate))
+    known = {run for u in marked if u.split != "train" for run in runs(u.text)}
+    for at, u in enumerate(marked):
+        if u.corpus in RETOLD and u.split == "train" and not known.isdisjoint(runs(u.text)):
+            marked[at] = replace(u, split="unused")
     return marked
+
+
+def runs(text: str) -> zip:
+    """Every `RUN` words in a row, as tuples."""
+    words = text.split()
+    return zip(*(words[i:] for i in range(RUN)), strict=False)
 
 
 def load(work: Work, source: str) -> tuple[np.ndarray, list[Utterance]]:

@@ -64,12 +64,14 @@ class Augmentation:
 
 # Share of each corpus in a round of training; what is not there is left out and the rest scaled up.
 SHARES = {
-    "librispeech": 0.22,
-    "an4": 0.10,
+    "librispeech": 0.23,
+    "storybooks": 0.1,
+    "kokoro": 0.28,
+    "kathleen": 0.17,
     "speechocean762": 0.09,
-    "kathleen": 0.27,
+    "an4": 0.08,
+    "fsdd": 0.06,
     "ljspeech": 0.01,
-    "fsdd": 0.10,
     "wakewords": 0.015,
     "noise": 0.03,
     "tts": 0.165,
@@ -104,6 +106,8 @@ class Options:
     evaluate_every: int = 10  # rounds
     matrices: str = "muon"
     streamed_share: float = Optimiser.streamed_share
+    start: Path | None = None  # a checkpoint folder whose weights a fresh stable phase begins with
+    within: float = 1e9  # minutes of training after which the rate of a decay is zero, if its rounds take longer
     schedule: Schedule = Schedule()
     model: Model = Model()
 
@@ -119,6 +123,10 @@ class Work:
     @property
     def synthetic(self) -> Path:
         return self.root / "synthetic"
+
+    @property
+    def kokoro(self) -> Path:
+        return self.root / "kokoro"
 
     @property
     def audio(self) -> Path:

@@ -13,6 +13,7 @@ import random
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,23 +96,35 @@ def excerpts(sentences: list[str]) -> list[str]:
 
 
 def shard(folder: Path, number: int, texts: list[str], voices: list[Voice], seconds: float) -> None:
-    """Write one shard of about `seconds` and, last, its table."""
-    table, name = folder / f"{number:03}.tsv", f"{number:03}.opus"
-    if table.exists():
-        return
-    draw = random.Random(f"{SEED} {number}")
-    pieces, rows, position = [], [], 0
+    """Write one shard of about `seconds`, unless it is there."""
+    if not (folder / f"{number:03}.tsv").exists():
+        write_shard(folder, number, utterances(number, texts, voices, seconds))
+
+
+def utterances(
+    number: int, texts: list[str], voices: list[Voice], seconds: float
+) -> Iterator[tuple[str, str, str, np.ndarray]]:
+    """Corpus, voice, text and samples of each sentence of a shard."""
+    draw, total = random.Random(f"{SEED} {number}"), 0
     with tempfile.TemporaryDirectory() as scratch:
         for text in texts:
-            if position >= seconds * RATE:
-                break
+            if total >= seconds * RATE:
+                return
             voice = draw.choices(voices, [v.share for v in voices])[0]
             audio = speak(voice, text, Path(scratch), draw)
-            if len(audio) < RATE // 4 or len(audio) > 16 * RATE:
-                continue
-            rows.append("\t".join((name, str(position), str(len(audio)), voice.corpus, voice.name, text)))
-            pieces.append(audio)
-            position += len(audio)
+            if RATE // 4 <= len(audio) <= 16 * RATE:
+                total += len(audio)
+                yield voice.corpus, voice.name, text, audio
+
+
+def write_shard(folder: Path, number: int, read: Iterable[tuple[str, str, str, np.ndarray]]) -> None:
+    """Write utterances (corpus, speaker, text, samples) end to end to one Opus file and, last, its table."""
+    table, name = folder / f"{number:03}.tsv", f"{number:03}.opus"
+    pieces, rows, position = [], [], 0
+    for corpus, speaker, text, audio in read:
+        rows.append("\t".join((name, str(position), str(len(audio)), corpus, speaker, text)))
+        pieces.append(audio)
+        position += len(audio)
     part = folder / f"{number:03}.part"
     with soundfile.SoundFile(
         part, "w", RATE, 1, format="OGG", subtype="OPUS", compression_level=0.9

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
+from transformers import Wav2Vec2ForCTC
 
 from . import checkpoint
 from .data import Batch, Rounds, Speech, loader
@@ -25,7 +26,7 @@ from .phrases import phrases
 from .plan import Step, plan_round
 from .prepare import PHRASE
 from .score import LIVE, Clip, rates, transcribe, validation
-from .settings import RATE, Augmentation, Optimiser, Options, Work
+from .settings import RATE, SCALE, Augmentation, Optimiser, Options, Work
 from .text import BLANK
 
 SAVE_SECONDS = 300.0
@@ -49,6 +50,8 @@ class Trainer:
         self.average = checkpoint.Average(self.network, self.optimiser.ema)
         self.step, self.round, self.at, self.heard, self.wall = 0, 0, 0, 0.0, 0.0
         self.decay_from, self.began = 0, 0  # round and step of the stable phase at which a decay begins
+        self.decay_wall = 0.0  # seconds of training before the decay
+        self.done = False  # the last round is over, or the time of a decay
         self.stop, self.saved = False, time.monotonic()
         self.path = work.run / ("decay.pt" if options.decay else "stable.pt")
         self._resume()
@@ -57,6 +60,8 @@ class Trainer:
     def _resume(self) -> None:
         source = self._source()
         if source is None:
+            if self.options.start:
+                self._warm_start(self.options.start)
             return
         state = checkpoint.restore(source)
         if len(state["optimisers"]) != len(self.optimisers):
@@ -70,14 +75,26 @@ class Trainer:
                 group["weight_decay"] = weight_decay
         self.step, self.round, self.at = state["step"], state["round"], state["at"]
         self.heard, self.wall, self.decay_from = state["heard"], state["wall"], state["decay_from"]
-        self.began = state.get("began", 0)
+        self.began, self.decay_wall = state.get("began", 0), state.get("decay_wall", 0.0)
+        self.done = bool(self.options.decay) and source == self.path and state.get("done", False)
         parts = (state["batch_seconds"], state.get("shards", self.options.shards))
         if parts != (self.options.batch_seconds, self.options.shards) and self.at:
             print(f"steps are cut otherwise than in {source.name}: what is left of round {self.round} is skipped")
             self.round, self.at = self.round + 1, 0
         if source != self.path:
-            self.decay_from, self.began = self.round, self.step
+            self.decay_from, self.began, self.decay_wall = self.round, self.step, self.wall
         print(f"resumed {source.name}: round {self.round}, step {self.step}", flush=True)
+
+    def _warm_start(self, folder: Path) -> None:
+        """Take the weights of an exported checkpoint. The optimisers start fresh; the curriculum is over."""
+        model = Wav2Vec2ForCTC.from_pretrained(folder)
+        with torch.no_grad():  # `export` multiplied them
+            model.wav2vec2.feature_extractor.conv_layers[0].conv.weight /= SCALE
+        self.network.load_state_dict(Network(model).state_dict())
+        self.network.centre()
+        self.average = checkpoint.Average(self.network, self.optimiser.ema)
+        self.round = self.schedule.spliced_from
+        print(f"weights of {folder}, round {self.round}", flush=True)
 
     def _source(self) -> Path | None:
         """The checkpoint to go on from.
@@ -110,21 +127,26 @@ class Trainer:
             "shards": self.options.shards,
             "decay": self.options.decay,
         }
-        state |= {name: getattr(self, name) for name in ("step", "round", "at", "heard", "wall", "decay_from", "began")}
+        places = ("step", "round", "at", "heard", "wall", "decay_from", "began", "decay_wall", "done")
+        state |= {name: getattr(self, name) for name in places}
         checkpoint.save(self.path, state)
         self.saved = time.monotonic()
 
     def rate(self, progress: float) -> float:
-        """Learning rate as a share of the peak, `progress` (0-1) of this round done."""
+        """Learning rate as a share of the peak, `progress` (0-1) of this round done. That of a decay reaches zero after
+        its rounds or its minutes, whichever are over first."""
         warm = min(1.0, (self.step + 1) / self.optimiser.warmup_steps)
         if not self.options.decay:
             return warm
-        return warm * max(0.0, 1 - (self.round - self.decay_from + progress) / self.options.decay)
+        rounds = (self.round - self.decay_from + progress) / self.options.decay
+        minutes = (self.wall - self.decay_wall) / (60 * self.options.within)
+        return warm * max(0.0, 1 - max(rounds, minutes))
 
     def run(self) -> bool:
-        """Rounds until the last one, and True; or until time is up or a signal asks to stop, and False.
+        """Train until the last round or the end of a decay, and return True; or until the time is up or a
+        signal asks to stop, and return False.
 
-        What was done is saved either way. A second signal ends the program at once.
+        Both save a checkpoint. A second signal ends the program at once.
         """
         before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
@@ -135,7 +157,7 @@ class Trainer:
         for number in before:
             signal.signal(number, ask_to_stop)
         try:
-            if self.round < self.last:
+            if self.round < self.last and not self.done:
                 self._rounds()
                 self.save()
             else:
@@ -143,7 +165,7 @@ class Trainer:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-        return self.round >= self.last
+        return self.done or self.round >= self.last
 
     def _rounds(self) -> None:
         speech = Speech(self.work)
@@ -159,12 +181,15 @@ class Trainer:
             size, shards = self.options.batch_seconds, self.options.shards
             plan = plan_round(self.round, speech.utterances, size, shards, self.schedule, how)
             loss, speed = self._round(plan, Rounds(speech, plan, how), deadline)
-            if self.at < len(plan):
+            self.done |= self.at == len(plan) and self.round + 1 >= self.last
+            if self.at < len(plan) and not self.done:
                 return
             self.round, self.at = self.round + 1, 0
             print(f"round {self.round} step {self.step} loss {loss:.3f} {speed:.0f} audio-s/s", flush=True)
-            if self.round % self.options.evaluate_every == 0 or self.round == self.last:
+            if self.round % self.options.evaluate_every == 0 or self.done:
                 self.evaluate(clips, loss, speed)
+            if self.done:
+                return
 
     def _round(self, plan: list[Step], rounds: Rounds, deadline: float) -> tuple[float, float]:
         """What is left of a round, or as much as there is time for; mean loss, and seconds of audio per second."""
@@ -177,7 +202,8 @@ class Trainer:
             bar.set_postfix(loss=f"{torch.stack(losses[-20:]).mean().item():.2f}", refresh=False)
             self.step, self.at, self.wall = self.step + 1, self.at + 1, wall + time.monotonic()
             self.stop |= time.monotonic() > deadline
-            if self.stop:
+            self.done |= self.rate(self.at / len(plan)) <= 0
+            if self.stop or self.done:
                 break
             if time.monotonic() - self.saved > SAVE_SECONDS:
                 self.save()

@@ -9,9 +9,9 @@ import click
 
 from ...streaming.config import Mode, SessionConfig, VadName
 from ...streaming.errors import ConfigError
-from ..commands.model import load_recognizer, needs
-from ..commands.options import device_option, lm_option, loading, model_options
-from ..output.output import progress
+from ..console import needs
+from ..options.model import device_option, lm_option, load_recognizer, model_options, take_model_options
+from ..output.progress import progress
 from .options import data_options
 
 if TYPE_CHECKING:
@@ -85,8 +85,8 @@ def accuracy(
 
     settings = [parse_setting(one) for one in sets]
     recordings = corpus.read_corpus(data, where=where, limit=limit)
-    load_options = loading(options, threads=1)
-    with load_recognizer(**load_options) as recognizer:
+    loaded = take_model_options(options, threads=1)
+    with load_recognizer(loaded) as recognizer:
         chosen = parse_modes(modes, recognizer.info.modes)
         normalizer = scoring.TextNormalizer(recognizer.encoder.vocabulary)
         rows = accuracy_rows.make_rows(chosen, settings, cast(VadName, vad), hold_backs)
@@ -103,7 +103,7 @@ def accuracy(
                 "model": recognizer.info,
                 "data": str(data or "packaged clips"),
                 "vad": vad,
-                "lm": load_options["lm"],
+                "lm": loaded.lm,
                 "rows": [row.report() for row in rows],
             }
             written = tables.write(out, "accuracy", shown, report)

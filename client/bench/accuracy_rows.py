@@ -14,10 +14,10 @@ from ...streaming.ctc.calibration import Reliability
 from ...streaming.frames import SAMPLE_RATE
 from ...streaming.protocol.events import Event, Final, Partial, Word
 from ...streaming.recognizer import Recognizer
-from ..output.stability import Stability, stability
-from ..output.timing import Latencies, in_audio, summary
+from ..output.latency import Latencies, in_audio, percentiles
 from .corpus import Recording
 from .scoring import TextNormalizer, TranscriptScores
+from .stability import Stability, stability
 from .steps import StepSetting, greedy_text, offline_pass, run_steps, timed
 from .word_correctness import ReportedWords
 
@@ -77,8 +77,8 @@ class AccuracyRow:
             "words": asdict(self.stability),
             "churn": self.stability.churn,
             "revised": self.stability.revision,
-            "shown_after_s": summary(self.latencies.shown),
-            "committed_after_s": summary(self.latencies.committed),
+            "shown_after_s": percentiles(self.latencies.shown),
+            "committed_after_s": percentiles(self.latencies.committed),
             "calibration": {name: _bins(found) for name, found in self.reliabilities().items()},
             "encoder_cpu_per_s": self.encoder_cpu,
             "encoder_wall_per_s": self.encoder[1] / self.seconds,

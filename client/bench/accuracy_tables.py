@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ..output.timing import summary
+from ..output.latency import percentiles
 from .accuracy_rows import AccuracyRow
 from .tables import Table, percent
 
@@ -52,7 +52,7 @@ def _live(column: Column) -> Column:
 
 def _latency(moment: str) -> Column:
     def column(row: AccuracyRow) -> str:
-        found = summary(getattr(row.latencies, moment))
+        found = percentiles(getattr(row.latencies, moment))
         return f"{found['p50']:.2f}, {found['p95']:.2f}" if found["count"] else ""
 
     return _live(column)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...streaming.frames import SAMPLE_RATE
-from ..output.output import progress
+from ..output.progress import progress
 from .baselines import Baseline
 from .scoring import TextNormalizer, TranscriptScores
 from .steps import timed

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from ..output.timing import summary
+from ..output.latency import percentiles
 from .load_test import Outcome
 from .tables import Table
 
@@ -65,7 +65,7 @@ def _curve_row(outcome: Outcome, bound: float, moment: str) -> list[str]:
 
 
 def _cells(values: Sequence[float]) -> list[str]:
-    found = summary(values)
+    found = percentiles(values)
     return [*(f"{found[name]:.2f}" if name in found else "" for name in ("p50", "p95", "p99", "max")), str(len(values))]
 
 

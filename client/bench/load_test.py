@@ -17,10 +17,12 @@ from ...streaming.config import AudioFormat
 from ...streaming.errors import ConfigError, XlsrLiveError
 from ...streaming.frames import SAMPLE_RATE
 from ...streaming.protocol.events import Final
-from ..commands.model import load_recognizer, waiting
-from ..commands.options import loading, read_token, session_config
-from ..output.output import progress
-from ..output.timing import Latencies, latencies, summary, word_end
+from ..console import waiting
+from ..options.model import load_recognizer, take_model_options
+from ..options.server import read_token
+from ..options.session import session_config
+from ..output.latency import Latencies, latencies, percentiles, word_end
+from ..output.progress import progress
 from ..remote.websocket import connect, encode
 from . import corpus
 from .alignment import AlignedWords, end_of, read_alignment
@@ -50,7 +52,7 @@ class Outcome(NamedTuple):
 
     def within(self, bound: float, moment: str) -> bool:
         """Whether all streams completed and the moment's p95 is under the bound (seconds)."""
-        found = summary(getattr(self.latencies, moment))
+        found = percentiles(getattr(self.latencies, moment))
         return self.trial.problem is None and found["count"] > 0 and found["p95"] < bound
 
     def report(self) -> dict[str, Any]:
@@ -149,13 +151,13 @@ def open_load_test(options: dict[str, Any]) -> Generator[LoadTest]:
         if url:
             open_session: OpenSession = partial(connect, url, config=config, audio=audio, token=token)
         else:
-            chosen = loading(options)
-            recognizer = stack.enter_context(load_recognizer(**chosen))
+            loaded = take_model_options(options)
+            recognizer = stack.enter_context(load_recognizer(loaded))
             open_session = partial(recognizer.session, config, audio)
             transcribe = partial(recognizer.transcribe, config=config)
             level = partial(getattr, recognizer.engine, "level")
             own = "the model's own" if recognizer.assets.language_model else "none"
-            settings |= {"model": recognizer.info, "lm": chosen["lm"] or own}
+            settings |= {"model": recognizer.info, "lm": loaded.lm or own}
         yield LoadTest(
             Playlist(samples, options["silence"]),
             open_session,

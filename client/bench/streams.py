@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ...streaming.config import AudioFormat
 from ...streaming.errors import XlsrLiveError
 from ...streaming.frames import SAMPLE_RATE
-from ..output.timing import StreamLog
+from ..output.latency import TimedEvents
 from ..pump import Session, pump
 from ..sources.sources import paced
 from .resources import ResourceMeter, ResourceUsage
@@ -97,7 +97,7 @@ class Trial:
     plan: TrialPlan
     since: float
     until: float
-    streams: list[StreamLog] = field(default_factory=list[StreamLog])
+    streams: list[TimedEvents] = field(default_factory=list[TimedEvents])
     usage: ResourceUsage = field(default_factory=ResourceUsage)
     problem: str | None = None  # why not all streams completed
 
@@ -113,7 +113,7 @@ async def run_trial(
     recording `k`."""
     since = time.monotonic() + plan.warm_up
     trial = Trial(plan, since, since + plan.seconds)
-    trial.streams = [StreamLog() for _ in range(plan.streams)]
+    trial.streams = [TimedEvents() for _ in range(plan.streams)]
     measuring = asyncio.create_task(_measure(trial, meter))
     ticking = asyncio.create_task(_every_second(tick))
     try:
@@ -136,7 +136,9 @@ async def run_trial(
     return trial
 
 
-async def _stream(plan: TrialPlan, playlist: Playlist, open_session: OpenSession, number: int, log: StreamLog) -> None:
+async def _stream(
+    plan: TrialPlan, playlist: Playlist, open_session: OpenSession, number: int, log: TimedEvents
+) -> None:
     await asyncio.sleep(plan.delay(number))
     size = plan.packet_ms * SAMPLE_RATE // 1000
     total = plan.samples(number)

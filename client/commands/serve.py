@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -12,7 +13,9 @@ from msgspec import inspect
 
 from ...server.configuration import FIELDS, configure, flag, several
 from ...server.settings import SECRET, ServerSettings
-from .model import load_recognizer, needs
+from ...streaming.config import ModelOptions
+from ..console import needs
+from ..options.model import load_recognizer
 
 if TYPE_CHECKING:
     from ...streaming.recognizer import Recognizer
@@ -96,13 +99,5 @@ def serve(config: Path | None, print_config: bool, **flags: Any) -> None:
 
 
 def _load(settings: ServerSettings) -> Recognizer:
-    return load_recognizer(
-        settings.model,
-        revision=settings.revision,
-        language=settings.language,
-        device=settings.device,
-        dtype=settings.dtype,
-        threads=settings.threads,
-        lm=settings.lm,
-        calibration=settings.calibration,
-    )
+    shared = [field.name for field in fields(ModelOptions) if field.name in FIELDS]
+    return load_recognizer(ModelOptions(**{name: getattr(settings, name) for name in shared}))

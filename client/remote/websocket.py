@@ -20,7 +20,7 @@ import random
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -31,36 +31,20 @@ from websockets.asyncio.client import connect as open_websocket
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 from websockets.http11 import Response
 
-from ...streaming.audio.samples import finite, shaped
+from ...streaming.audio.samples import as_packet, checked, shaped
 from ...streaming.config import SAMPLE_BYTES, AudioFormat, SessionConfig
-from ...streaming.errors import AudioError, EventError, XlsrLiveError
+from ...streaming.errors import AudioError, EventError
 from ...streaming.protocol.events import Ack, Error, Event, SessionEnded, SessionResumed, SessionStarted, from_json
+from ...streaming.protocol.messages import End, Flush, Grammar, Hotwords, Start, to_json
+from ..errors import ConnectionProblem
 from .liveness import AttentiveConnection
 from .replay import Replay
 
-VERSION: Final = 1  # of the protocol
 EVENTS_HELD: Final = 4_096  # unread events; beyond them the server has to wait
 OPEN_TIMEOUT: Final = 10.0  # seconds for the connection and the handshake
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0  # between attempts
 
 Dial = Callable[[], Awaitable[ClientConnection]]
-
-
-class ConnectionProblem(XlsrLiveError):
-    """The server cannot be reached, refuses the session or went away; the sentence says what to do.
-
-    `status` is that of HTTP where the server refused the connection, and `retry_after` then in how many seconds it may
-    be asked again, if it said so. The `code` is the server's own in either case, if it gave one.
-    """
-
-    code = "connection"
-
-    def __init__(
-        self, message: str, *, code: str | None = None, status: int | None = None, retry_after: int | None = None
-    ) -> None:
-        super().__init__(message, code=code)
-        self.status = status
-        self.retry_after = retry_after
 
 
 class Stream:
@@ -91,27 +75,28 @@ class Stream:
         Waits while the server is slower than the sender. Raises `AudioError` for other arrays and for samples that are
         not finite, and `ConnectionProblem` once the connection is closed for good: the events still to be read say why.
         """
-        if isinstance(audio, np.ndarray):
-            audio = encode(finite(shaped(audio, self._audio.channels)), self._audio.encoding)
-        await self._send(bytes(audio))
+        packet = as_packet(audio)
+        if isinstance(packet, np.ndarray):
+            packet = encode(checked(shaped(packet, self._audio.channels)), self._audio.encoding)
+        await self._send(packet)
 
     async def flush(self) -> None:
         """End the utterance here; the session goes on."""
-        await self._send('{"type":"flush"}')
+        await self._send(to_json(Flush()))
 
     async def set_hotwords(self, hotwords: Sequence[str]) -> None:
         """Listen for these ("PHRASE" or "PHRASE:BOOST") from here on; what cannot be done comes as a `warning`."""
-        await self._send(msgspec.json.encode({"type": "hotwords", "phrases": tuple(hotwords)}).decode())
+        await self._send(to_json(Hotwords(tuple(hotwords))))
 
     async def set_grammar(self, grammar: str) -> None:
         """Listen for the commands of this grammar from here on, for none if it is empty; a mistake in it comes as a
         `warning` with its line and column.
         """
-        await self._send(msgspec.json.encode({"type": "grammar", "text": grammar}).decode())
+        await self._send(to_json(Grammar(grammar)))
 
     async def end(self) -> None:
         """No more audio: the server finishes what is open and ends the session."""
-        await self._send('{"type":"end"}')
+        await self._send(to_json(End()))
 
     async def aclose(self) -> None:
         """Leave at once, without the rest of the events."""
@@ -221,8 +206,7 @@ class Stream:
 
     async def _resume(self, connection: ClientConnection) -> None:
         try:
-            start = {"type": "start", "version": VERSION, "resume": self._token, "events": self._seen}
-            await connection.send(msgspec.json.encode(start).decode())
+            await connection.send(to_json(Start(resume=self._token, events=self._seen)))
             try:
                 async with asyncio.timeout(OPEN_TIMEOUT):
                     event = _event(await connection.recv())
@@ -284,26 +268,20 @@ async def connect(
         except (OSError, InvalidHandshake, InvalidURI, ConnectionClosed) as error:
             raise _problem(url, error) from error
 
+    start = Start(
+        encoding=audio.encoding,
+        sample_rate=audio.sample_rate,
+        channels=audio.channels,
+        config=config or SessionConfig(),
+        resumable=resume,
+        share=share,
+    )
     stream = Stream(await dial(), audio, dial, resume=resume)
     try:
-        await stream._start(start_message(config or SessionConfig(), audio, resume=resume, share=share))  # pyright: ignore[reportPrivateUsage]
+        await stream._start(to_json(start))  # pyright: ignore[reportPrivateUsage]
         yield stream
     finally:
         await stream.aclose()
-
-
-def start_message(config: SessionConfig, audio: AudioFormat, *, resume: bool = True, share: bool = False) -> str:
-    """The first message of a session. Settings at their defaults are left out: there the server's own apply."""
-    defaults = msgspec.to_builtins(SessionConfig())
-    settings: dict[str, Any] = {
-        name: value for name, value in msgspec.to_builtins(config).items() if value != defaults[name]
-    }
-    message = {"type": "start", "version": VERSION, **msgspec.to_builtins(audio), "config": settings}
-    if not resume:
-        message["resumable"] = False
-    if share:
-        message["share"] = True
-    return msgspec.json.encode(message).decode()
 
 
 def encode(audio: NDArray[np.floating], encoding: str) -> bytes:

@@ -16,9 +16,9 @@ from ...streaming.config import AudioFormat, SessionConfig
 from ...streaming.errors import ConfigError
 from ...streaming.live import StreamSession
 from ...streaming.protocol import events
+from ...streaming.protocol.codes import Code, ProtocolError
 from ...streaming.recognizer import Recognizer
 from .. import logs
-from ..messages import Code, ProtocolError
 from ..sessions.admission import Admission, Seat
 from ..sessions.stream import ClientStream
 from ..transport import ClientLeft, Data

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Hashable
 from typing import Final
 
-from ..messages import Code, ProtocolError
+from ...streaming.protocol.codes import Code, ProtocolError
 from ..transport import Data
 
 CONGESTED: Final = 16  # messages waiting; below this every partial is delivered

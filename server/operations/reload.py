@@ -18,10 +18,10 @@ import numpy as np
 from ...streaming.config import SessionConfig
 from ...streaming.errors import EngineError, XlsrLiveError
 from ...streaming.frames import SAMPLE_RATE, frames
+from ...streaming.protocol.codes import Code, ProtocolError
 from ...streaming.recognizer import Recognizer
 from ..access.tokens import load_tokens
 from ..logs import fields
-from ..messages import Code, ProtocolError
 from ..models.capacity import capacity
 from ..sessions.admission import Admission
 from ..settings import ServerSettings

@@ -12,12 +12,12 @@ from starlette.requests import HTTPConnection
 
 from ...streaming.engine.engine import Engine
 from ...streaming.overload import Level
+from ...streaming.protocol.codes import Code, ProtocolError
 from ...streaming.recognizer import Recognizer
 from ..access.access import Access
 from ..access.clients import Account, Clients
 from ..access.tokens import Client
 from ..logs import fields
-from ..messages import Code, ProtocolError
 from ..models.models import Models
 from ..refusals import WHY
 from ..settings import ServerSettings

@@ -7,8 +7,8 @@ from typing import ClassVar
 from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from ...streaming.protocol.codes import Code, ProtocolError
 from ..access.access import subprotocol
-from ..messages import Code, ProtocolError
 from ..refusals import refusal
 from ..transport import ClientLeft, Data, Transport
 from .admission import Seat

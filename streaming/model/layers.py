@@ -48,6 +48,7 @@ class Body:
         self._beyond = width - 1 - self.reach  # and after it: an even kernel reaches one less
         self._head_width: int = self.hidden // model.config.num_attention_heads
         self._position = base.encoder.pos_conv_embed
+        self._position_weights = _exact_weights(self._position.conv)
         self._norm = base.encoder.layer_norm
         self._projection = base.feature_projection
         self._convolutions = [_convolution(layer) for layer in base.feature_extractor.conv_layers]
@@ -93,8 +94,9 @@ class Body:
     def positioned(self, near: Tensor) -> Tensor:
         """Features from `reach` frames before the first that is wanted, (B, reach + T, hidden), with zeros outside of
         the utterance, to the layers' input, (B, T, hidden)."""
-        conv = self._position.conv
-        moved = conv1d(pad(near.transpose(1, 2), (0, self._beyond)), conv.weight, conv.bias, groups=conv.groups)
+        weight, bias = self._position_weights
+        padded = pad(near.transpose(1, 2), (0, self._beyond)).to(weight.dtype)
+        moved = conv1d(padded, weight, bias, groups=self._position.conv.groups).to(near.dtype)
         return near[:, self.reach :] + self._position.activation(moved).transpose(1, 2)
 
     def layer(self, index: int, x: Tensor, context: Context, mask: Tensor | None) -> Tensor:
@@ -145,6 +147,17 @@ def _convolution(layer: Any) -> _Convolution:
     conv = layer.conv
     weight = conv.weight.detach().transpose(1, 2).flatten(1).contiguous()
     return _Convolution(weight, conv.bias, conv.kernel_size[0], conv.stride[0], layer.layer_norm, layer.activation)
+
+
+def _exact_weights(conv: Any) -> tuple[Tensor, Tensor]:
+    """Weights of a grouped convolution, in float32 where the processor computes it wrongly in bfloat16.
+
+    On processors with AMX, oneDNN returns wrong sums for groups of fewer than 16 channels.
+    """
+    weight, bias = conv.weight.detach(), conv.bias.detach()
+    if weight.device.type == "cpu" and weight.dtype == torch.bfloat16 and weight.shape[1] < 16:
+        return weight.float(), bias.float()
+    return weight, bias
 
 
 def _fused(attention: Any) -> nn.Linear:

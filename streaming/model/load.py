@@ -19,7 +19,7 @@ import transformers
 from safetensors import SafetensorError
 from torch.nn.utils import parametrize
 
-from ..config import Dtype, SessionConfig
+from ..config import Dtype, ModelOptions, SessionConfig
 from ..ctc.vocabulary import Vocabulary
 from ..errors import ModelError
 from ..frames import FIELD, SAMPLE_RATE, STRIDE, geometry
@@ -60,20 +60,12 @@ class Source:
     options: dict[str, Any]
 
 
-def load(
-    name: str | Source,
-    *,
-    revision: str | None = None,
-    language: str | None = None,
-    device: str = "auto",
-    dtype: str = "auto",
-    threads: int | None = None,
-    max_batch: int | None = None,
-) -> XlsrEncoder:
-    """Load a checkpoint: "bundled", a directory, a Hugging Face name, or where it was found. Raises `ModelError`."""
-    source = find_source(name, revision) if isinstance(name, str) else name
-    where = _device(device)
-    kind = _dtype(dtype, where)
+def load(options: ModelOptions, source: Source | None = None) -> XlsrEncoder:
+    """Load a checkpoint from `source`, by default where `find_source` finds it. Raises `ModelError`."""
+    source = source or find_source(options.model, options.revision)
+    language, threads = options.language, options.threads
+    where = _device(options.device)
+    kind = _dtype(options.dtype, where)
     transformers.utils.logging.disable_progress_bar()
     try:
         config = _Config.from_pretrained(source.path, **source.options)
@@ -101,9 +93,9 @@ def load(
         _vocabulary(tokenizer, model.config.vocab_size),
         name=source.name,
         normalized=bool(extractor.do_normalize),
-        int8=dtype == "int8",
+        int8=options.dtype == "int8",
         language=language,
-        max_batch=max_batch,
+        max_batch=options.max_batch,
     )
     if where.type == "cuda" and encoder.cached:
         begun = time.monotonic()

@@ -17,7 +17,6 @@ from xlsr_live.server.settings import ServerSettings
 
 from tests.support.paths import ROOT
 from tests.support.serving import serving
-from tests.support.tls import certificate  # noqa: F401  a fixture
 
 DEPLOY = ROOT / "docs" / "deploy"
 DEFAULTS = ServerSettings()
@@ -98,7 +97,7 @@ def test_compose_names_what_the_others_have():
     assert job["authorization"]["credentials_file"] == server["environment"]["XLSR_LIVE_TOKEN_FILE"]
 
 
-def test_the_check_of_health(certificate: tuple[str, str], monkeypatch: pytest.MonkeyPatch):  # noqa: F811
+def test_the_check_of_health(certificate: tuple[str, str], monkeypatch: pytest.MonkeyPatch):
     def check() -> None:
         runpy.run_path(str(DEPLOY / "healthcheck.py"))
 

@@ -92,6 +92,6 @@ def test_a_client_in_javascript(said: str, server: RunningServer):
 
 
 def test_every_code_of_a_client_is_told():
-    source = (ROOT / "client" / "websocket.py").read_text(encoding="utf-8")
+    source = (ROOT / "client" / "remote" / "websocket.py").read_text(encoding="utf-8")
     told = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", THERE, re.MULTILINE))))
     assert set(re.findall(r'\bcode ?= ?"(\w+)"', source)) <= told

@@ -9,7 +9,8 @@ from typing import Final
 
 import numpy as np
 from xlsr_live.client.bench.streams import Playlist
-from xlsr_live.client.remote.websocket import ConnectionProblem, Stream, connect
+from xlsr_live.client.errors import ConnectionProblem
+from xlsr_live.client.remote.websocket import Stream, connect
 from xlsr_live.streaming.config import AudioFormat, SessionConfig
 from xlsr_live.streaming.frames import SAMPLE_RATE
 from xlsr_live.streaming.protocol.events import Error, Event, Partial, SessionEnded, SpeechEnded
@@ -123,4 +124,4 @@ class ChurnClients:
 
 def _cut(stream: Stream) -> None:
     """Break the connection as a network failure does."""
-    stream._connection.transport.abort()
+    stream._connection.transport.abort()  # pyright: ignore[reportPrivateUsage]

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from xlsr_live.client.bench.streams import OpenSession
-from xlsr_live.client.output.output import progress
-from xlsr_live.client.output.timing import summary
+from xlsr_live.client.errors import ConnectionProblem
+from xlsr_live.client.output.latency import percentiles
+from xlsr_live.client.output.progress import progress
 from xlsr_live.client.pump import pump
-from xlsr_live.client.remote.websocket import ConnectionProblem
 from xlsr_live.client.sources.sources import paced
 from xlsr_live.streaming.config import AudioFormat
 from xlsr_live.streaming.errors import XlsrLiveError
@@ -66,8 +66,8 @@ class OverloadResult:
             "finals_as_alone": [self.equal, self.total],
             "minutes": [
                 {
-                    "final_lag": summary(minute.final_lags),
-                    "partial_lag": summary(minute.partial_lags),
+                    "final_lag": percentiles(minute.final_lags),
+                    "partial_lag": percentiles(minute.partial_lags),
                     "level": minute.level,
                     "begun": minute.begun,
                     "refused": minute.refused,

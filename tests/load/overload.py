@@ -16,8 +16,10 @@ from xlsr_live.client.bench import corpus, tables
 from xlsr_live.client.bench.load_test import read_int16
 from xlsr_live.client.bench.options import data_options, silence_option
 from xlsr_live.client.bench.streams import Playlist
-from xlsr_live.client.commands.options import SERVER_URL, read_token, session_config, session_options, token_option
-from xlsr_live.client.remote.websocket import OPEN_TIMEOUT, ConnectionProblem, connect
+from xlsr_live.client.errors import ConnectionProblem
+from xlsr_live.client.options.server import SERVER_URL, read_token, token_option
+from xlsr_live.client.options.session import session_config, session_options
+from xlsr_live.client.remote.websocket import OPEN_TIMEOUT, connect
 from xlsr_live.streaming.errors import ConfigError, XlsrLiveError
 from xlsr_live.streaming.frames import SAMPLE_RATE
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from xlsr_live.client.bench.tables import Table
-from xlsr_live.client.output.timing import summary
+from xlsr_live.client.output.latency import percentiles
 
 from tests.load.load_clients import OverloadResult
 
@@ -16,7 +16,7 @@ def violations(result: OverloadResult, lag_s: float) -> dict[str, list[str]]:
     late = [
         f"{p95:.1f} s in minute {at + 1}"
         for at, minute in sorted(result.minutes.items())
-        if minute.final_lags and (p95 := summary(minute.final_lags)["p95"]) > lag_s
+        if minute.final_lags and (p95 := percentiles(minute.final_lags)["p95"]) > lag_s
     ]
     different = result.total - result.equal
     return {
@@ -63,5 +63,5 @@ def refusals(result: OverloadResult) -> Table:
 
 
 def _cells(values: Sequence[float]) -> list[str]:
-    found = summary(values)
+    found = percentiles(values)
     return [f"{found[name]:.2f}" if name in found else "" for name in ("p50", "p95", "max")]

@@ -16,7 +16,7 @@ from typing import Final
 
 from prometheus_client.parser import text_string_to_metric_families
 from xlsr_live.client.bench.resources import cpu_of, resident_mib
-from xlsr_live.client.commands.model import waiting
+from xlsr_live.client.console import waiting
 from xlsr_live.streaming.errors import ConfigError, XlsrLiveError
 
 STOP_S: Final = 60.0  # for a graceful stop

@@ -13,9 +13,9 @@ from xlsr_live.client.bench import corpus, tables
 from xlsr_live.client.bench.load_test import MAX_RECORDINGS, read_int16
 from xlsr_live.client.bench.options import data_options, silence_option
 from xlsr_live.client.bench.streams import Playlist
-from xlsr_live.client.commands.model import waiting
-from xlsr_live.client.commands.options import device_option, lm_option, model_options
-from xlsr_live.client.output.output import progress
+from xlsr_live.client.console import waiting
+from xlsr_live.client.options.model import device_option, lm_option, model_options
+from xlsr_live.client.output.progress import progress
 from xlsr_live.streaming.errors import XlsrLiveError
 
 from tests.load import soak_result

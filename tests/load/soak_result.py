@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from xlsr_live.client.bench.tables import Table
-from xlsr_live.client.output.timing import summary
+from xlsr_live.client.output.latency import percentiles
 
 from tests.load.ledger import Ledger
 from tests.load.realtime_client import Lag, RealtimeClient
@@ -49,8 +49,8 @@ class SoakResult:
         `percent`."""
         wrong: list[str] = []
         for name, lags in (("partials", self.partial_lags), ("finals", self.final_lags)):
-            early = summary([lag for done, lag in lags if 0.1 <= done < 0.4])
-            late = summary([lag for done, lag in lags if done >= 0.7])
+            early = percentiles([lag for done, lag in lags if 0.1 <= done < 0.4])
+            late = percentiles([lag for done, lag in lags if done >= 0.7])
             if not early["count"] or not late["count"]:
                 wrong.append(f"too few {name} for a verdict")
             elif late["p50"] > (1 + percent / 100) * early["p50"] + LATENCY_NOISE_S:
@@ -100,5 +100,5 @@ def verdict(violations: dict[str, list[str]], ledger: Ledger, client: RealtimeCl
 
 
 def _cells(lags: Sequence[float]) -> list[str]:
-    found = summary(lags)
+    found = percentiles(lags)
     return [f"{1000 * found[name]:.0f}" if name in found else "" for name in ("p50", "p95")]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 from xlsr_live.client.bench.streams import Playlist
-from xlsr_live.client.remote.websocket import ConnectionProblem
+from xlsr_live.client.errors import ConnectionProblem
 from xlsr_live.streaming.errors import XlsrLiveError
 from xlsr_live.streaming.protocol.events import (
     Final,

@@ -9,7 +9,7 @@ import click
 import msgspec
 import pytest
 from xlsr_live.client.cli import cli, run
-from xlsr_live.client.commands.options import TOKEN_VARIABLE
+from xlsr_live.client.options.server import TOKEN_VARIABLE
 from xlsr_live.server.configuration import FIELDS, PREFIX, configure, flag
 from xlsr_live.server.settings import SECRET, ServerSettings
 from xlsr_live.streaming.errors import ConfigError

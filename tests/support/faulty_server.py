@@ -25,7 +25,7 @@ from xlsr_live.server.models.models import Models
 from xlsr_live.server.settings import ServerSettings
 from xlsr_live.streaming.live import StreamSession
 from xlsr_live.streaming.recognizer import Recognizer
-from xlsr_live.streaming.requests import Reuse
+from xlsr_live.streaming.requests import CachedStep
 
 from tests.support.paths import ROOT
 
@@ -97,7 +97,7 @@ class CursingEngine:
         return getattr(self._engine, name)
 
     def submit(self, samples: np.ndarray, *, reuse: Any = None, **others: Any) -> Any:
-        step = isinstance(reuse, Reuse)
+        step = isinstance(reuse, CachedStep)
         self._steps += step
         struck = {
             CURSES["no_memory_step"]: step and self._steps == 2,

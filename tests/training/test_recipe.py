@@ -5,6 +5,7 @@ from __future__ import annotations
 import lzma
 import signal
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import jiwer
@@ -21,13 +22,15 @@ from tests.support.cached_reference import fresh
 from tests.support.paths import SPEECH
 from tests.support.speech import needs_speech
 from training import checkpoint
-from training.books import sentences
+from training.books import dialogue, sentences
 from training.curves import read_history
 from training.export import averaged, chosen, export, package
+from training.kokoro import COVER, plan
+from training.lm import thinned
 from training.network import Network, Stream, build
 from training.phrases import align, boundaries
 from training.plan import Step, longest_utterance, plan_round
-from training.prepare import Utterance, noise_in, read_table, speech_in, split, write_table
+from training.prepare import HELD_VOICES, Utterance, noise_in, read_table, speech_in, split, write_table
 from training.settings import FRAME, HOP, RATE, SCALE, Augmentation, Model, Options, Schedule, Work
 from training.text import BLANK, encode
 from training.train import Trainer
@@ -101,6 +104,36 @@ def test_the_text_for_the_language_model_has_no_sentence_that_is_held_out(tmp_pa
     with lzma.open(tmp_path / "lm" / "english.txt.xz", "wt") as file:
         file.write("\n".join(lines) + "\n")
     assert sentences(tmp_path) == ["THEY WENT DOWN TO THE CELLAR"]
+    assert dialogue(tmp_path) == []
+    (tmp_path / "lm" / "english.txt.xz").rename(tmp_path / "lm" / "spoken.txt.xz")
+    assert dialogue(tmp_path) == ["THEY WENT DOWN TO THE CELLAR"]
+
+
+@needs_speech
+def test_two_synthetic_voices_are_only_in_validation():
+    kokoro = [u for u in split(speech_in(SPEECH.parent / "train")) if u.corpus == "kokoro"]
+    for voice in HELD_VOICES:
+        assert {u.split for u in kokoro if u.speaker == voice} == {"validation"}
+        assert {u.split for u in kokoro if voice in u.speaker} == {"validation", "unused"}
+
+
+def test_the_first_sentences_that_kokoro_reads_hold_every_frequent_word_often_enough():
+    draw = np.random.default_rng(0)
+    words = [f"W{number}" for number in range(300)]
+    lines = [" ".join(words[min(299, int(rank))] for rank in draw.pareto(0.7, 12)) for _ in range(3000)]
+    texts = plan(lines[:1500], lines[1500:])
+    assert sorted(texts) == sorted(lines)
+    first = texts[: len(texts) // 2]
+    for word in words:
+        count = sum(line.split().count(word) for line in texts)
+        assert sum(line.split().count(word) for line in first) >= min(count, COVER[-1][1])
+
+
+def test_thinned_dialogue_keeps_every_word():
+    lines = [f"I WANT NUMBER {'A' * (number % 7)} PLEASE" for number in range(100)]
+    kept = thinned(lines, ["I WANT"])
+    assert {word for line in kept for word in line.split()} == {word for line in lines for word in line.split()}
+    assert len(kept) < 60
 
 
 def planned(number: int, utterances: list[Utterance]) -> list[Step]:
@@ -218,6 +251,27 @@ def test_each_decay_begins_where_the_stable_phase_stands_and_the_latest_finished
     assert (path.name, state["decay_from"], state["round"]) == ("decay.pt", 3, 5)
     assert [entry["round"] for entry in read_history(work.run / "decay.jsonl")] == [4, 5]
     assert read_history(work.run / "decay.jsonl")[-1]["rate"] == 0
+
+
+def test_a_decay_ends_with_its_minutes_if_its_rounds_take_longer(work: Work):
+    assert Trainer(work, options(rounds=1)).run()
+    trainer = Trainer(work, replace(options(decay=50), within=0.02))
+    assert trainer.run()
+    assert trainer.round < 51
+    path, state = chosen(work)
+    assert (path.name, state["round"]) == ("decay.pt", trainer.round)
+    assert read_history(work.run / "decay.jsonl")[-1]["rate"] == 0
+
+
+def test_a_run_can_begin_with_the_weights_of_an_export(work: Work, tmp_path: Path):
+    assert Trainer(work, options()).run()
+    export(work, tmp_path / "bundled", TINY)
+    fresh_work = Work(work.speech, tmp_path / "next")
+    fresh_work.root.mkdir()
+    trainer = Trainer(fresh_work, replace(options(), start=tmp_path / "bundled"))
+    assert (trainer.round, trainer.step) == (BRIEF.spliced_from, 0)
+    for name, want in checkpoint.restore(work.run / "stable.pt")["average"]["weights"].items():
+        assert torch.allclose(trainer.average.weights[name], want, atol=2e-3), name
 
 
 # ── the network ──

@@ -15,7 +15,7 @@ from starlette.websockets import WebSocket
 from ....streaming.config import SessionConfig
 from ....streaming.live import StreamSession
 from ....streaming.protocol import events
-from ...messages import Code
+from ....streaming.protocol.codes import Code
 from ...sessions.admission import Seat
 from ...sessions.websocket import WebSocketStream
 from ..audio_formats import Intake

@@ -13,8 +13,8 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
 
 from ....streaming.errors import ConfigError
+from ....streaming.protocol.codes import Code
 from ...access.access import ephemeral
-from ...messages import Code
 from ...sessions.admission import Admission
 from .setup import usual
 from .shapes import refusal

@@ -20,7 +20,7 @@ from starlette.websockets import WebSocket
 from ....streaming.errors import ConfigError
 from ....streaming.live import StreamSession
 from ....streaming.protocol import events
-from ...messages import Code
+from ....streaming.protocol.codes import Code
 from ...sessions.admission import Seat
 from ...sessions.websocket import WebSocketStream
 from ..deltas import Deltas

@@ -14,9 +14,10 @@ import pytest
 from numpy.typing import NDArray
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
+from xlsr_live.client.errors import ConnectionProblem
 from xlsr_live.client.remote import liveness as attentive
 from xlsr_live.client.remote import websocket
-from xlsr_live.client.remote.websocket import ConnectionProblem, connect, encode, start_message
+from xlsr_live.client.remote.websocket import connect, encode
 from xlsr_live.server.run import RunningServer, running_server
 from xlsr_live.server.settings import ServerSettings
 from xlsr_live.streaming.audio.decoder import AudioDecoder
@@ -380,13 +381,6 @@ def test_who_does_not_listen_does_not_take_the_silence_for_the_servers(monkeypat
             return len([event async for event in stream]), stream.resumed
 
     assert asyncio.run(run()) == (21, 0)
-
-
-def test_only_settings_that_were_changed_are_sent():
-    message = start_message(SessionConfig(hop_ms=240), AudioFormat(sample_rate=8_000))
-    assert message == (
-        '{"type":"start","version":1,"encoding":"pcm_s16le","sample_rate":8000,"channels":1,"config":{"hop_ms":240}}'
-    )
 
 
 def test_16_bit_audio_survives_the_way_through_floats():

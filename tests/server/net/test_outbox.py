@@ -3,9 +3,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from xlsr_live.server.messages import ProtocolError
 from xlsr_live.server.net.outbox import CONGESTED, MOST_BYTES, Outbox
 from xlsr_live.server.transport import Data
+from xlsr_live.streaming.protocol.codes import ProtocolError
 
 
 async def drained(outbox: Outbox) -> list[Data]:

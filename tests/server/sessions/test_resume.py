@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from xlsr_live.client.errors import ConnectionProblem
 from xlsr_live.client.remote import websocket as client
 from xlsr_live.client.remote.replay import Replay
-from xlsr_live.client.remote.websocket import ConnectionProblem, Stream, connect
+from xlsr_live.client.remote.websocket import Stream, connect
 from xlsr_live.server.dialects import native
 from xlsr_live.server.run import RunningServer, running_server
 from xlsr_live.server.sessions import stream

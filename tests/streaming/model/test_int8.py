@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from xlsr_live.streaming import ModelError, Recognizer
+from xlsr_live.streaming.config import ModelOptions
 from xlsr_live.streaming.model import int8 as quantized
 from xlsr_live.streaming.model.int8 import Int8Linear
 from xlsr_live.streaming.model.load import load
@@ -83,16 +84,16 @@ def test_a_model_says_the_same_in_8_bits(
 def test_other_processors_are_told_what_else_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("xlsr_live.streaming.model.load.supported", lambda: False)
     with pytest.raises(ModelError, match="bfloat16 or float32"):
-        load(str(publish(tmp_path)), device="cpu", dtype="int8")
+        load(ModelOptions(str(publish(tmp_path)), device="cpu", dtype="int8"))
 
 
 @needs_int8
 def test_without_16_bit_products_the_rest_is_float32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     samples = np.random.default_rng(0).standard_normal(16_000).astype(np.float32)
     directory = str(publish(tmp_path))
-    want = load(directory, device="cpu").encode([samples])[0]
+    want = load(ModelOptions(directory, device="cpu")).encode([samples])[0]
     for has in (True, False):
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda has=has: has)
-        rows = load(directory, device="cpu", dtype="int8").encode([samples])[0]
+        rows = load(ModelOptions(directory, device="cpu", dtype="int8")).encode([samples])[0]
         assert rows.dtype == np.float32
         assert np.abs(rows - want).max() < 0.5

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2ForCTC
 from xlsr_live.streaming.audio.normalize import normalize
-from xlsr_live.streaming.config import SessionConfig
+from xlsr_live.streaming.config import ModelOptions, SessionConfig
 from xlsr_live.streaming.errors import ModelError
 from xlsr_live.streaming.frames import frames
 from xlsr_live.streaming.model.load import load
@@ -135,7 +135,7 @@ def test_published_sizes_have_the_published_numbers_of_parameters():
 
 def refused(name: str, words: str, **options: Any) -> None:
     with pytest.raises(ModelError, match=words) as error:
-        load(name, **options)
+        load(ModelOptions(name, **options))
     assert "\n" not in str(error.value)
     assert "huggingface.co" not in str(error.value)
     assert len(str(error.value).replace(name, "")) < 250
@@ -252,10 +252,11 @@ def test_a_number_format_that_there_is_not(small: Path):
 
 
 HUB = """
+from xlsr_live.streaming.config import ModelOptions
 from xlsr_live.streaming.model.load import load
 for name, revision in [("me/tiny", None), ("me/tiny", "b" * 40), ("me/pickled", None), ("me/nothing", None)]:
     try:
-        print(load(name, revision=revision, device="cpu").info.vocabulary)
+        print(load(ModelOptions(name, revision=revision, device="cpu")).info.vocabulary)
     except Exception as error:
         print(type(error).__name__, error)
 """
@@ -290,7 +291,7 @@ def test_hub_names_pinned_revisions_and_a_hub_that_cannot_be_reached(tmp_path: P
 
 @pytest.mark.parametrize("normalize_", [True, False])
 def test_batched_with_padding_equals_single(tmp_path: Path, normalize_: bool):
-    encoder = load(str(publish(tmp_path, normalize=normalize_)), device="cpu", max_batch=8)
+    encoder = load(ModelOptions(str(publish(tmp_path, normalize=normalize_)), device="cpu", max_batch=8))
     batch = [noise(length, seed) for seed, length in enumerate([16_000, 14_000, 400, 8_123, 15_999, 16_000])]
     together = encoder.encode(batch)
     for samples, rows in zip(batch, together, strict=True):
@@ -302,12 +303,12 @@ def test_batched_with_padding_equals_single(tmp_path: Path, normalize_: bool):
 
 
 def test_layer_norm_batches_pad_little_and_group_norm_batches_not_at_all(tmp_path: Path, small: Path):
-    layer = load(str(small), device="cpu")
+    layer = load(ModelOptions(str(small), device="cpu"))
     assert layer.fits(16_000, [16_000, 15_000])
     assert layer.fits(12_000, [16_000])
     assert not layer.fits(4_000, [16_000])
     assert not layer.fits(32_000, [16_000, 16_000])
-    group = load(str(publish(tmp_path, SMALL_GROUP_NORM)), device="cpu")
+    group = load(ModelOptions(str(publish(tmp_path, SMALL_GROUP_NORM)), device="cpu"))
     assert group.fits(16_000, [16_000, 16_000])
     assert not group.fits(15_999, [16_000])
     batch = [noise(8_000, seed) for seed in range(3)]
@@ -318,8 +319,8 @@ def test_layer_norm_batches_pad_little_and_group_norm_batches_not_at_all(tmp_pat
 @pytest.mark.parametrize("seconds", [0.025, 0.5, 2.0])
 def test_half_precision_stays_near_and_makes_the_same_rows(small: Path, seconds: float):
     samples = normalize(noise(int(16_000 * seconds)))
-    full = load(str(small), device="cpu").encode([samples])[0]
-    half = load(str(small), device="cpu", dtype="bfloat16").encode([samples])[0]
+    full = load(ModelOptions(str(small), device="cpu")).encode([samples])[0]
+    half = load(ModelOptions(str(small), device="cpu", dtype="bfloat16")).encode([samples])[0]
     assert half.dtype == np.float32
     assert half.shape == full.shape
     assert np.abs(half - full).max() < 0.5

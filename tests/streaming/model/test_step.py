@@ -12,12 +12,13 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 from xlsr_live.streaming.audio.normalize import normalize
+from xlsr_live.streaming.config import ModelOptions
 from xlsr_live.streaming.errors import EngineError
 from xlsr_live.streaming.frames import frames
 from xlsr_live.streaming.model.encoder import XlsrEncoder
 from xlsr_live.streaming.model.load import load
 from xlsr_live.streaming.recognizer import Recognizer
-from xlsr_live.streaming.requests import Memory, Reuse, Window
+from xlsr_live.streaming.requests import CachedStep, CacheHandle, Window
 
 from tests.support.cached_reference import Float32, Utterance, difference, fresh, noise, windows
 from tests.support.checkpoints import SMALL, SMALL_GROUP_NORM, SMALL_MMS, XLSR_300M, publish
@@ -34,7 +35,9 @@ SETTINGS = [(10, 0, 20), (5, 30, 7), (40, 10, 0), (30, 30, 12), (1, 3, 4), (16, 
 @pytest.fixture(scope="module")
 def encoders(tmp_path_factory: pytest.TempPathFactory, packaged: Recognizer) -> dict[str, XlsrEncoder]:
     made = {name: publish(tmp_path_factory.mktemp("m"), size) for name, size in SIZES.items()}
-    return {name: load(str(path), device="cpu") for name, path in made.items()} | {"packaged": packaged.encoder}
+    return {name: load(ModelOptions(str(path), device="cpu")) for name, path in made.items()} | {
+        "packaged": packaged.encoder
+    }
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -139,7 +142,7 @@ def test_features_made_once_from_new_samples_are_those_of_the_whole_utterance(
         parts = [
             steps._body.features(torch.from_numpy(speech[None, slice(*w.new_samples)]))
             for w in windows(len(speech), 17, 30, 200)
-            if w.newest > w.heard
+            if w.newest > w.encoded
         ]
     whole = features(encoders["packaged"], speech)
     assert sum(part.shape[1] for part in parts) == whole.shape[1] == frames(len(speech))
@@ -170,7 +173,7 @@ def test_utterances_that_come_and_go_hear_in_any_company_what_each_hears_alone(
     said = [utterance(index) for index in range(14)]
     alone = [Utterance(u.samples, u.left[0].newest, 0, 0) for u in said]
     for own, whole in zip(said, alone, strict=True):
-        whole.memory, whole.left = Memory(own.memory.left_context, own.memory.lookahead), list(own.left)
+        whole.memory, whole.left = CacheHandle(own.memory.left_context, own.memory.lookahead), list(own.left)
         whole.run(fresh(encoders[name]))
     steps, waiting, speaking, sizes = fresh(encoders[name]), list(said), [], set()
     while waiting or speaking:
@@ -252,7 +255,7 @@ def test_a_step_that_is_not_the_next_one_is_refused(encoders: dict[str, XlsrEnco
     with pytest.raises(EngineError, match="gone"):
         steps.advance([utterance.next])
     with pytest.raises(ValueError, match="samples for"):
-        steps.advance([(speech[:400], Reuse(Memory(50, 24), first[1].window))])
+        steps.advance([(speech[:400], CachedStep(CacheHandle(50, 24), first[1].window))])
 
 
 def test_a_batch_that_fails_may_be_tried_one_by_one(encoders: dict[str, XlsrEncoder], speech: Float32):
@@ -298,23 +301,23 @@ def test_there_is_room_for_so_many_and_then_again(encoders: dict[str, XlsrEncode
 
 def test_only_checkpoints_with_layer_norm_are_cached(tmp_path: Path, encoders: dict[str, XlsrEncoder]):
     assert encoders["random"].info.modes == ("cached", "window", "offline")
-    group = load(str(publish(tmp_path, SMALL_GROUP_NORM)), device="cpu")
+    group = load(ModelOptions(str(publish(tmp_path, SMALL_GROUP_NORM)), device="cpu"))
     assert group.info.modes == ("window", "offline")
     with pytest.raises(EngineError, match="does not allow"):
         group.advance([])
 
 
 def test_half_precision_keeps_its_state_in_half_precision(speech: Float32):
-    half = load(str(DIGITS), device="cpu", dtype="bfloat16")
+    half = load(ModelOptions(str(DIGITS), device="cpu", dtype="bfloat16"))
     utterance = Utterance(speech, 24, 24, 200)
-    want = reference(load(str(DIGITS), device="cpu"), speech, list(utterance.left))
+    want = reference(load(ModelOptions(str(DIGITS), device="cpu")), speech, list(utterance.left))
     rows = utterance.run(fresh(half)).rows
     same = [a.argmax(1) == b.argmax(1) for a, b in zip(rows, want, strict=True)]
     assert np.concatenate(same).mean() > 0.97
 
 
 def test_at_the_full_size_of_xlsr_300m_steps_are_exact_too(tmp_path: Path):
-    encoder = load(str(publish(tmp_path, XLSR_300M)), device="cpu")
+    encoder = load(ModelOptions(str(publish(tmp_path, XLSR_300M)), device="cpu"))
     (tmp_path / "model.safetensors").unlink()
     samples = noise(28_000)
     utterance = Utterance(samples, 24, 24, 30)

@@ -29,7 +29,7 @@ TOLERANCE = 0.1  # seconds by which the second pass may move a word
 
 
 @dataclass(slots=True)
-class StreamLog:
+class TimedEvents:
     """The events of one paced stream. Times are in seconds on one clock."""
 
     begun: float = 0.0  # time of sample 0
@@ -53,10 +53,10 @@ class Latencies:
             getattr(self, name).extend(getattr(other, name))
 
     def report(self) -> dict[str, dict[str, float]]:
-        return {name: summary(getattr(self, name)) for name in Latencies.__slots__}
+        return {name: percentiles(getattr(self, name)) for name in Latencies.__slots__}
 
 
-def summary(values: Sequence[float]) -> dict[str, float]:
+def percentiles(values: Sequence[float]) -> dict[str, float]:
     """Count, percentiles and maximum; without values only the count."""
     if not values:
         return {"count": 0}
@@ -73,7 +73,7 @@ def in_audio(events: Iterable[Event]) -> Latencies:
 
     A final arrives at the end of its utterance.
     """
-    log, at = StreamLog(), 0.0
+    log, at = TimedEvents(), 0.0
     for event in events:
         if isinstance(event, Partial):
             at = event.audio_s
@@ -84,7 +84,7 @@ def in_audio(events: Iterable[Event]) -> Latencies:
 
 
 def latencies(
-    log: StreamLog,
+    log: TimedEvents,
     *,
     since: float = -inf,
     until: float = inf,
