@@ -10,7 +10,8 @@ from typing import Final
 import numpy as np
 from xlsr_live.client.bench.streams import Playlist
 from xlsr_live.client.errors import ConnectionProblem
-from xlsr_live.client.remote.websocket import Stream, connect
+from xlsr_live.client.remote.stream import Stream
+from xlsr_live.client.remote.websocket import connect
 from xlsr_live.streaming.config import AudioFormat, SessionConfig
 from xlsr_live.streaming.frames import SAMPLE_RATE
 from xlsr_live.streaming.protocol.events import Error, Event, Partial, SessionEnded, SpeechEnded

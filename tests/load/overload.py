@@ -19,7 +19,8 @@ from xlsr_live.client.bench.streams import Playlist
 from xlsr_live.client.errors import ConnectionProblem
 from xlsr_live.client.options.server import SERVER_URL, read_token, token_option
 from xlsr_live.client.options.session import session_config, session_options
-from xlsr_live.client.remote.websocket import OPEN_TIMEOUT, connect
+from xlsr_live.client.remote.connection import OPEN_TIMEOUT
+from xlsr_live.client.remote.websocket import connect
 from xlsr_live.streaming.errors import ConfigError, XlsrLiveError
 from xlsr_live.streaming.frames import SAMPLE_RATE
 
