@@ -34,9 +34,9 @@ class Watchdog:
         that is not ready is asked nothing by others. If that fails again and again, a process that begins anew is the
         only cure (a GPU's context, once broken, stays so): close the engine.
         """
-        replaced = self._engine.rescue(self._stall_s)
+        replaced = self._engine.replace_stuck_worker(self._stall_s)
         self._looks += 1
-        if self._engine.sound or not self._engine.alive:
+        if self._engine.healthy or not self._engine.alive:
             self._asked = 0
         elif replaced or (self._looks >= PROBE_EVERY and (self._probe is None or self._probe.done())):
             if self._asked == MOST_PROBES:

@@ -98,7 +98,7 @@ def test_a_gpu_that_has_failed_leaves_the_other_numbers(monkeypatch: pytest.Monk
     monkeypatch.setitem(exporter.sys.modules, "torch", SimpleNamespace(cuda=SimpleNamespace(mem_get_info=fail)))
     recognizer = FakeRecognizer()
     recognizer.info = type(recognizer.info)(device="cuda")
-    recognizer.engine.sound = False
+    recognizer.engine.healthy = False
     with serving(recognizer) as server:
         assert metrics(server)["xlsr_live_ready"] == 0
 
@@ -202,12 +202,12 @@ def test_the_watchdog_replaces_a_worker_that_hangs_and_asks_the_new_one(hanging:
     clock.now = 60.0
     watchdog.look()
     assert not stuck.done()
-    assert engine.sound
+    assert engine.healthy
     clock.now = 60.1
     watchdog.look()
     assert stuck.exception(0) is not None
     watchdog._probe.result(LIMIT)  # nobody else asked, and yet it is known to answer
-    assert engine.sound
+    assert engine.healthy
     before = engine.counters.pass_waits.count
     watchdog.look()
     assert engine.counters.pass_waits.count == before  # no need to ask again
@@ -228,7 +228,7 @@ def test_an_encoder_that_fails_is_asked_again_and_again_until_it_answers():
     watchdog = Watchdog(engine, stall_s=60)
     for _ in range(3):
         engine.submit(np.ones(400, np.float32), deadline=0).exception(LIMIT)
-    assert not engine.sound
+    assert not engine.healthy
     for look in range(2 * PROBE_EVERY):
         watchdog.look()
         assert (watchdog._probe is None) == (look < PROBE_EVERY - 1)
@@ -239,7 +239,7 @@ def test_an_encoder_that_fails_is_asked_again_and_again_until_it_answers():
     for _ in range(PROBE_EVERY):
         watchdog.look()
     watchdog._probe.result(LIMIT)
-    assert engine.sound
+    assert engine.healthy
     engine.close()
 
 
@@ -267,7 +267,7 @@ def test_an_encoder_that_never_answers_again_is_given_up():
 
     fail_and_look(MOST_PROBES)  # one of them is answered
     watchdog.look()
-    assert engine.sound
+    assert engine.healthy
     fail_and_look(MOST_PROBES)
     assert engine.alive
     fail_and_look(1)
@@ -283,12 +283,12 @@ def test_sessions_go_on_when_the_encoder_hangs(recognizer: Recognizer, clip: Cal
         def __getattr__(self, name: str) -> Any:
             return getattr(encoder, name)
 
-        def advance(self, batch: Any) -> Any:
+        def encode_steps(self, batch: Any) -> Any:
             if not hung.is_set():
                 hung.set()
                 assert freed.wait(LIMIT)
                 raise RuntimeError("too late")
-            return encoder.advance(batch)
+            return encoder.encode_steps(batch)
 
     async def scene(server: RunningServer) -> list[Event]:
         async with dial(server.url) as websocket:
