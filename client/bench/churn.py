@@ -13,7 +13,8 @@ from ...streaming.config import AudioFormat, SessionConfig
 from ...streaming.frames import SAMPLE_RATE
 from ...streaming.protocol.events import Error, Event, Partial, SessionEnded, SpeechEnded
 from ..errors import ConnectionProblem
-from ..remote.websocket import Stream, connect
+from ..remote.stream import Stream
+from ..remote.websocket import connect
 from .account import BUSY, Account, Ear
 from .streams import Material
 

@@ -27,7 +27,9 @@ from ..options.session import session_config
 from ..output.latency import percentiles
 from ..output.progress import progress
 from ..pump import pump
-from ..remote.websocket import OPEN_TIMEOUT, connect, encode
+from ..remote.connection import OPEN_TIMEOUT
+from ..remote.pcm import encode
+from ..remote.websocket import connect
 from ..sources.sources import paced
 from . import corpus
 from .streams import Material, Opening

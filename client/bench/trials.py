@@ -23,7 +23,8 @@ from ..options.server import read_token
 from ..options.session import session_config
 from ..output.latency import Latencies, latencies, percentiles, word_end
 from ..output.progress import progress
-from ..remote.websocket import connect, encode
+from ..remote.pcm import encode
+from ..remote.websocket import connect
 from . import corpus
 from .alignment import Aligned, end_of, read_alignment
 from .load import Meter

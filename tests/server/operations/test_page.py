@@ -15,7 +15,7 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 from websockets.sync.client import connect
-from xlsr_live.client.remote.replay import Replay
+from xlsr_live.client.remote.replay import ReplayBuffer
 from xlsr_live.server.run import RunningServer, running_server
 from xlsr_live.server.settings import ServerSettings
 from xlsr_live.streaming.captions.cues import cues
@@ -400,7 +400,7 @@ def test_what_is_sent_again_is_what_the_python_client_would_send(opened: Callabl
     script = [rng.choice([2 * rng.randrange(1, 30), "mark"]) for _ in range(80)]
     total = sum(size for size in script if isinstance(size, int)) // 2
     asked = sorted(rng.randrange(total + 1) for _ in range(10))
-    replay = Replay(2)
+    replay = ReplayBuffer(2)
     for step in script:
         replay.add(bytes(step) if isinstance(step, int) else step)
     expected = [[part if isinstance(part, str) else len(part) for part in replay.since(at)] for at in asked]

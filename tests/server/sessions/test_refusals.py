@@ -37,7 +37,7 @@ class Told(Engine):
     """At the level and of the health that it is told."""
 
     level = Level.NORMAL  # type: ignore[assignment]
-    sound = True  # type: ignore[assignment]
+    healthy = True  # type: ignore[assignment]
 
 
 @pytest.fixture
