@@ -142,5 +142,5 @@ def partials(encoder: XlsrEncoder, samples: Float32, config: SessionConfig) -> I
 def _rows(encoder: XlsrEncoder, audio: RunningNormalizer, window: Window, memory: CacheHandle | None) -> Float32:
     """Log-probabilities of frames `[window.committed, window.newest)`."""
     if memory:
-        return encoder.advance([(audio.read(*window.new_samples), CachedStep(memory, window))])[0]
+        return encoder.encode_steps([(audio.read(*window.new_samples), CachedStep(memory, window))])[0]
     return encoder.encode([audio.read(*window.samples)])[0][window.committed - window.first :]

@@ -40,7 +40,7 @@ def step(encoder: XlsrEncoder, size: int) -> float:
         newest, commit, committed = 24 * (k + 1), 24 * k, max(24 * (k - 1), 0)
         window = Window(step=k, first=0, committed=committed, commit=commit, newest=newest, heard=24 * k)
         batch = [(audio, CachedStep(memory, window)) for memory in memories]
-        taken.append(timed(lambda batch=batch: encoder.advance(batch))[1])
+        taken.append(timed(lambda batch=batch: encoder.encode_steps(batch))[1])
     for memory in memories:
         encoder.release(memory.number)
     return min(taken[1:])
