@@ -33,9 +33,9 @@ class Watchdog:
         """Replace a worker that hangs, and probe an unhealthy encoder: an unready server gets no traffic that could
         prove recovery. After `MAX_FAILED_PROBES`, close the engine: only a new process repairs a broken GPU context.
         """
-        replaced = self._engine.rescue(self._stall_s)
+        replaced = self._engine.replace_stuck_worker(self._stall_s)
         self._checks += 1
-        if self._engine.sound or not self._engine.alive:
+        if self._engine.healthy or not self._engine.alive:
             self._failed_probes = 0
         elif replaced or (self._checks >= PROBE_INTERVAL and (self.probe is None or self.probe.done())):
             if self._failed_probes == MAX_FAILED_PROBES:

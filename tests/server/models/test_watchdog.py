@@ -38,12 +38,12 @@ def test_a_hanging_worker_is_replaced_and_the_new_one_probed(hanging: Hanging):
     clock.now = 60.0
     watchdog.check()
     assert not stuck.done()
-    assert engine.sound
+    assert engine.healthy
     clock.now = 60.1
     watchdog.check()
     assert stuck.exception(0) is not None
     watchdog.probe.result(LIMIT)  # the probe proves that it answers
-    assert engine.sound
+    assert engine.healthy
     before = engine.counters.pass_waits.count
     watchdog.check()
     assert engine.counters.pass_waits.count == before  # a healthy encoder is not probed
@@ -64,7 +64,7 @@ def test_a_failed_encoder_is_probed_until_it_answers():
     watchdog = Watchdog(engine, stall_s=60)
     for _ in range(3):
         engine.submit(np.ones(400, np.float32), deadline=0).exception(LIMIT)
-    assert not engine.sound
+    assert not engine.healthy
     for number in range(2 * PROBE_INTERVAL):
         watchdog.check()
         assert (watchdog.probe is None) == (number < PROBE_INTERVAL - 1)
@@ -75,7 +75,7 @@ def test_a_failed_encoder_is_probed_until_it_answers():
     for _ in range(PROBE_INTERVAL):
         watchdog.check()
     watchdog.probe.result(LIMIT)
-    assert engine.sound
+    assert engine.healthy
     engine.close()
 
 
@@ -103,7 +103,7 @@ def test_an_encoder_that_never_recovers_is_given_up():
 
     fail_and_check(MAX_FAILED_PROBES)  # one probe succeeds
     watchdog.check()
-    assert engine.sound
+    assert engine.healthy
     fail_and_check(MAX_FAILED_PROBES)
     assert engine.alive
     fail_and_check(1)
@@ -119,12 +119,12 @@ def test_sessions_survive_a_hanging_encoder(recognizer: Recognizer, clip: Callab
         def __getattr__(self, name: str) -> Any:
             return getattr(encoder, name)
 
-        def advance(self, batch: Any) -> Any:
+        def encode_steps(self, batch: Any) -> Any:
             if not hung.is_set():
                 hung.set()
                 assert freed.wait(LIMIT)
                 raise RuntimeError("too late")
-            return encoder.advance(batch)
+            return encoder.encode_steps(batch)
 
     async def scene(server: RunningServer) -> list[Event]:
         async with dial(server.url) as websocket:

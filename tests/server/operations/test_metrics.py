@@ -85,7 +85,7 @@ def test_a_broken_gpu_leaves_the_other_metrics(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(exporter.sys.modules, "torch", SimpleNamespace(cuda=SimpleNamespace(mem_get_info=fail)))
     recognizer = FakeRecognizer()
     recognizer.info = type(recognizer.info)(device="cuda")
-    recognizer.engine.sound = False
+    recognizer.engine.healthy = False
     with serving(recognizer) as server:
         assert metrics(server)["xlsr_live_ready"] == 0
 
