@@ -22,26 +22,26 @@ from ..streaming.protocol.messages import Start
 from . import logs
 from .access.tokens import Client
 from .dialects.deepgram.files import Prerecorded
-from .dialects.deepgram.live import DeepgramStream
-from .dialects.native import NativeStream
+from .dialects.deepgram.live import DeepgramDialect
+from .dialects.native import NativeDialect
 from .dialects.openai import keys as openai_keys
-from .dialects.openai.realtime import RealtimeStream
+from .dialects.openai.realtime import RealtimeDialect
 from .dialects.openai.transcriptions import Transcription
 from .dialects.uploads import Upload
-from .dialects.vosk.live import VoskStream
+from .dialects.vosk.live import VoskDialect
+from .dialects.websocket import WebSocketDialect
 from .operations.health import troubles
 from .operations.metrics import CONTENT_TYPE, Exporter
 from .operations.pages import Pages, wants_html
 from .operations.reload import Reloader
 from .refusals import CLOSE_CODES, refusal
 from .sessions.admission import Admission
-from .sessions.sharing import Watching
-from .sessions.websocket import WebSocketStream
+from .sessions.sharing import ViewerResponse
 from .transport import ClientLeft
 
 logger = logging.getLogger("xlsr_live.server")
 
-S = TypeVar("S", bound=WebSocketStream)
+S = TypeVar("S", bound=WebSocketDialect)
 
 UPLOADS: Final[dict[str, type[Upload]]] = {"/v1/audio/transcriptions": Transcription, "/v1/listen": Prerecorded}
 INDEX: Final = """xlsr-live: real-time speech recognition
@@ -84,9 +84,9 @@ def create_app(admission: Admission, reloader: Reloader) -> Starlette:
             Route("/v1/realtime/transcription_sessions", service.openai_key(beta=True), methods=["POST"]),
             *(Route(path, service.taking(kind), methods=["POST"]) for path, kind in UPLOADS.items()),
             WebSocketRoute("/v1/stream", service.native),
-            WebSocketRoute("/", service.speaking(VoskStream)),
-            WebSocketRoute("/v1/listen", service.speaking(DeepgramStream)),
-            WebSocketRoute("/v1/realtime", service.speaking(RealtimeStream)),
+            WebSocketRoute("/", service.speaking(VoskDialect)),
+            WebSocketRoute("/v1/listen", service.speaking(DeepgramDialect)),
+            WebSocketRoute("/v1/realtime", service.speaking(RealtimeDialect)),
             WebSocketRoute("/{path:path}", service.elsewhere),
         ]
     )
@@ -101,7 +101,7 @@ class _Service:
         self._sessions = admission.sessions
         self._access = admission.access
         self._stats = admission.stats
-        self._kept = admission.kept
+        self._resume_store = admission.resume_store
         self._sharing = admission.sharing
         self.pages = Pages()
         self._exporter = Exporter(self._models, self._sessions, self._stats, self._settings, self._sharing)
@@ -126,7 +126,7 @@ class _Service:
             return refusal(Code.NOT_FOUND, "no session is shared under this key; the key ends with its session")
         if self._sharing.full:
             return refusal(Code.SERVER_FULL, "as many people watch as may; try again later")
-        return Watching(self._sharing, shared, request.headers.get("last-event-id", ""))
+        return ViewerResponse(self._sharing, shared, request.headers.get("last-event-id", ""))
 
     async def health(self, request: Request) -> Response:
         return JSONResponse({"status": "ok"})
@@ -203,11 +203,11 @@ class _Service:
 
     async def native(self, websocket: WebSocket) -> None:
         client = self._admission.client(websocket, may_resume=True)
-        stream = await self._serve(NativeStream, websocket, client)
+        stream = await self._serve(NativeDialect, websocket, client)
         if not isinstance(client, Code) and stream is not None and stream.resume is not None:
             await self._resume(websocket, client, stream.resume)
 
-    def speaking(self, dialect: type[WebSocketStream]) -> Callable[[WebSocket], Awaitable[None]]:
+    def speaking(self, dialect: type[WebSocketDialect]) -> Callable[[WebSocket], Awaitable[None]]:
         """The endpoint of a dialect."""
 
         async def endpoint(websocket: WebSocket) -> None:
@@ -220,29 +220,29 @@ class _Service:
             await self._refuse(websocket, dialect, client)
             return None
         logs.session.set(name := secrets.token_hex(4))
-        with self._admission.seated(client, self._admission.refusal(client)) as seat:
+        with self._admission.lease(client) as lease:
             try:
-                stream = dialect(name, websocket, seat)
+                stream = dialect(name, websocket, lease)
             except ConfigError as error:
                 await self._refuse(websocket, dialect, Code.BAD_CONFIG, str(error))
                 return None
             self._access.spend(websocket)
-            with self._sessions.entered(stream, seat.places):
+            with lease.registered(stream):
                 await stream.run()
         return stream
 
     async def _resume(self, websocket: WebSocket, client: Client, start: Start) -> None:
         """Give the websocket to the session that it belongs to."""
-        stream = self._kept.find(start.resume or "", client, named=self._access.tokens.required)
+        stream = self._resume_store.find(start.resume or "", client, named=self._access.tokens.required)
         try:
             if stream is not None:
                 logs.session.set(stream.name)
                 logger.info("client comes back", extra=logs.fields(events=start.events))
-                if stream.finished and await stream.fetched(websocket, start.events):
+                if stream.finished and await stream.send_missed(websocket, start.events):
                     return
-                if (served := stream.come_back(websocket, start.events)) is not None:
+                if (in_use := stream.resume_over(websocket, start.events)) is not None:
                     self._stats.resumed += 1
-                    await served
+                    await in_use
                     return
             lost = Error(code=Code.RESUME_LOST, message="that session is not kept any more; start another")
             self._stats.errors[Code.RESUME_LOST] += 1
@@ -255,16 +255,16 @@ class _Service:
         """Any other path; Vosk's clients, on a port of their own, may name any."""
         port = (websocket.scope["server"] or ("", None))[1]
         if port is not None and port == self._settings.vosk_port:
-            await self.speaking(VoskStream)(websocket)
+            await self.speaking(VoskDialect)(websocket)
         else:
-            await self._refuse(websocket, NativeStream, Code.NOT_FOUND)
+            await self._refuse(websocket, NativeDialect, Code.NOT_FOUND)
 
     def _no(self, request: Request, code: Code) -> Response:
         self._admission.refused(request, code)
         return refusal(code)
 
     async def _refuse(
-        self, websocket: WebSocket, dialect: type[WebSocketStream], code: Code, why: str | None = None
+        self, websocket: WebSocket, dialect: type[WebSocketDialect], code: Code, why: str | None = None
     ) -> None:
         self._admission.refused(websocket, code)
         await websocket.send_denial_response(dialect.refused(code, why))

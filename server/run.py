@@ -25,7 +25,7 @@ from .net.sockets import address, listen, listening, page_address, tls_context
 from .operations.memory import settle
 from .operations.reload import Load, Reread
 from .operations.systemd import held_hangups, notify_systemd
-from .sessions.registry import Sessions
+from .sessions.registry import SessionRegistry
 from .settings import ServerSettings
 from .web import Server
 
@@ -39,7 +39,7 @@ class RunningServer:
 
     port: int
     url: str  # ws://127.0.0.1:PORT/v1/stream
-    sessions: Sessions
+    sessions: SessionRegistry
     loop: asyncio.AbstractEventLoop  # the server's
     vosk_port: int | None = None
     wyoming_port: int | None = None

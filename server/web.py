@@ -16,7 +16,7 @@ import uvicorn
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from .app import UPLOADS, create_app
-from .dialects.wyoming import listen as listen_wyoming
+from .dialects.wyoming.listener import listen as listen_wyoming
 from .models.models import Models
 from .net.connections import limited
 from .net.handshakes import behind_tls
@@ -24,7 +24,7 @@ from .operations.memory import give_back
 from .operations.reload import Load, Reloader, Reread
 from .operations.systemd import hangup_is_a_request
 from .sessions.admission import Admission
-from .sessions.registry import Sessions
+from .sessions.registry import SessionRegistry
 from .settings import ServerSettings
 
 CLOSING_S: Final = 3.0  # for the clients' half of the closing handshake
@@ -52,7 +52,7 @@ class Server(uvicorn.Server):
         wyoming: socket.socket | None,
         stop_when_dead: bool = False,
     ) -> None:
-        self.sessions = Sessions(limit)
+        self.sessions = SessionRegistry(limit)
         self._models = models
         self._admission = Admission(models, settings, self.sessions)
         self._reloader = Reloader(self._admission, load, reread)

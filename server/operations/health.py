@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from ...streaming.engine.engine import Engine
 from ...streaming.overload import Level
-from ..sessions.registry import Sessions
+from ..sessions.registry import SessionRegistry
 from ..settings import ServerSettings
 
 
-def troubles(engine: Engine, sessions: Sessions, settings: ServerSettings) -> list[str]:
+def troubles(engine: Engine, sessions: SessionRegistry, settings: ServerSettings) -> list[str]:
     """Reasons not to send anybody here; none if all is well."""
     reasons = {
         "stopped": not engine.alive,

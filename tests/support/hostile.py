@@ -23,7 +23,7 @@ from xlsr_live.server.operations.reload import Reloader
 from xlsr_live.server.refusals import CLOSE_CODES, HTTP_STATUSES
 from xlsr_live.server.sessions import stream
 from xlsr_live.server.sessions.admission import Admission
-from xlsr_live.server.sessions.registry import Sessions
+from xlsr_live.server.sessions.registry import SessionRegistry
 from xlsr_live.server.settings import ServerSettings
 from xlsr_live.streaming import recognizer as front_door
 from xlsr_live.streaming.recognizer import Recognizer
@@ -99,7 +99,7 @@ class Server:
 
     def _admission(self) -> Admission:
         settings = ServerSettings(max_message_bytes=1 << 16, max_upload_bytes=1 << 18, vosk_port=2_700)
-        return Admission(Models(self._recognizer, 60, borrowed=True), settings, Sessions(100))
+        return Admission(Models(self._recognizer, 60, borrowed=True), settings, SessionRegistry(100))
 
     def _run(
         self, scope: dict[str, Any], query: bytes, headers: dict[bytes, bytes], client: deque[dict[str, Any]]
