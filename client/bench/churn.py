@@ -12,7 +12,8 @@ import numpy as np
 from ...streaming.config import AudioFormat, SessionConfig
 from ...streaming.frames import SAMPLE_RATE
 from ...streaming.protocol.events import Error, Event, Partial, SessionEnded, SpeechEnded
-from ..remote.websocket import ConnectionProblem, Stream, connect
+from ..errors import ConnectionProblem
+from ..remote.websocket import Stream, connect
 from .account import BUSY, Account, Ear
 from .streams import Material
 

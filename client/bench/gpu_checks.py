@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from ...streaming.frames import span
 from ...streaming.model.encoder import XlsrEncoder
 from ...streaming.model.runners import Eager, Graphs
-from ...streaming.requests import Memory, Recall, Reuse, WindowPlanner
+from ...streaming.requests import CachedFeatures, CachedStep, CacheHandle
+from ...streaming.session.planner import WindowPlanner
 from . import random_xlsr
 from .random_xlsr import weights
 
@@ -32,17 +33,17 @@ def noise(seconds: float, seed: int) -> Float32:
     return np.random.default_rng(seed).standard_normal(int(16_000 * seconds)).astype(np.float32)
 
 
-def stepped(encoder: XlsrEncoder, batch: Sequence[Float32]) -> tuple[list[Float32], list[Recall]]:
+def stepped(encoder: XlsrEncoder, batch: Sequence[Float32]) -> tuple[list[Float32], list[CachedFeatures]]:
     """All rows of audio of equal lengths by live steps, all in one batch; and what they leave to be recalled."""
-    memories = [Memory(LEFT, LOOKAHEAD) for _ in batch]
+    memories = [CacheHandle(LEFT, LOOKAHEAD) for _ in batch]
     planner = WindowPlanner(hop=HOP, lookahead=LOOKAHEAD, left_context=LEFT)
     rows: list[list[Float32]] = [[] for _ in batch]
     windows = planner.plan(len(batch[0]))
     for w in windows:
-        asked = [(x[slice(*w.new_samples)], Reuse(memory, w)) for x, memory in zip(batch, memories, strict=True)]
+        asked = [(x[slice(*w.new_samples)], CachedStep(memory, w)) for x, memory in zip(batch, memories, strict=True)]
         for own, answer in zip(rows, encoder.advance(asked), strict=True):
             own.append(answer[: w.commit - w.committed])
-    return [np.concatenate(own) for own in rows], [Recall(memory, windows[-1].newest) for memory in memories]
+    return [np.concatenate(own) for own in rows], [CachedFeatures(memory, windows[-1].newest) for memory in memories]
 
 
 def checks(size: str, device: torch.device, half: torch.dtype) -> Iterator[Check]:
@@ -98,8 +99,8 @@ def _reference(size: str, device: torch.device, batch: Sequence[Float32]) -> lis
 def _one_step(encoder: XlsrEncoder, samples: Float32) -> list[Float32]:
     window = WindowPlanner(hop=1_000, lookahead=0, left_context=0).finish(len(samples))
     assert window is not None  # there are samples
-    memory = Memory(0, 0)
-    rows = encoder.advance([(samples[: span(window.newest)], Reuse(memory, window))])
+    memory = CacheHandle(0, 0)
+    rows = encoder.advance([(samples[: span(window.newest)], CachedStep(memory, window))])
     encoder.release(memory.number)
     return rows
 

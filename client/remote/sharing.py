@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import click
 
 from ...streaming.protocol.events import Event, SessionStarted
-from ..output.output import complain
+from ..console import complain
 
 F = TypeVar("F", bound=Callable[..., Any])
 

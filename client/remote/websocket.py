@@ -31,11 +31,12 @@ from websockets.asyncio.client import connect as open_websocket
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 from websockets.http11 import Response
 
-from ...streaming.audio.samples import finite, shaped
+from ...streaming.audio.samples import as_packet, checked, shaped
 from ...streaming.config import SAMPLE_BYTES, AudioFormat, SessionConfig
-from ...streaming.errors import AudioError, EventError, XlsrLiveError
+from ...streaming.errors import AudioError, EventError
 from ...streaming.protocol.events import Ack, Error, Event, SessionEnded, SessionResumed, SessionStarted, from_json
 from ...streaming.protocol.messages import End, Flush, Grammar, Hotwords, Start, to_json
+from ..errors import ConnectionProblem
 from .liveness import AttentiveConnection
 from .replay import Replay
 
@@ -44,23 +45,6 @@ OPEN_TIMEOUT: Final = 10.0  # seconds for the connection and the handshake
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0  # between attempts
 
 Dial = Callable[[], Awaitable[ClientConnection]]
-
-
-class ConnectionProblem(XlsrLiveError):
-    """The server cannot be reached, refuses the session or went away; the sentence says what to do.
-
-    `status` is that of HTTP where the server refused the connection, and `retry_after` then in how many seconds it may
-    be asked again, if it said so. The `code` is the server's own in either case, if it gave one.
-    """
-
-    code = "connection"
-
-    def __init__(
-        self, message: str, *, code: str | None = None, status: int | None = None, retry_after: int | None = None
-    ) -> None:
-        super().__init__(message, code=code)
-        self.status = status
-        self.retry_after = retry_after
 
 
 class Stream:
@@ -91,9 +75,10 @@ class Stream:
         Waits while the server is slower than the sender. Raises `AudioError` for other arrays and for samples that are
         not finite, and `ConnectionProblem` once the connection is closed for good: the events still to be read say why.
         """
-        if isinstance(audio, np.ndarray):
-            audio = encode(finite(shaped(audio, self._audio.channels)), self._audio.encoding)
-        await self._send(bytes(audio))
+        packet = as_packet(audio)
+        if isinstance(packet, np.ndarray):
+            packet = encode(checked(shaped(packet, self._audio.channels)), self._audio.encoding)
+        await self._send(packet)
 
     async def flush(self) -> None:
         """End the utterance here; the session goes on."""

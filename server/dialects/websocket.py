@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ...streaming.protocol.codes import Code, ProtocolError
 from ..access.access import subprotocol
-from ..refusals import refusal
 from ..sessions.admission import Lease
 from ..transport import ClientLeft, Data, Transport
 from .base import Dialect
@@ -66,8 +64,3 @@ class WebSocketDialect(Dialect[Data]):
     def transport(self, websocket: WebSocket, lease: Lease) -> Transport[Data]:
         accepted = subprotocol(websocket, self.subprotocols)
         return WebSocketTransport(websocket, lease.settings.max_message_bytes, accepted)
-
-    @staticmethod
-    def refused(code: Code, why: str | None = None) -> Response:
-        """The HTTP response to a client that is refused."""
-        return refusal(code, why)

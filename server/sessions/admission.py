@@ -19,7 +19,7 @@ from ..access.clients import Account, Clients
 from ..access.tokens import Client
 from ..logs import fields
 from ..models.models import Models
-from ..refusals import WHY
+from ..refusals import WHY, Refused
 from ..settings import ServerSettings
 from ..stats import Stats
 from .registry import Drainable, SessionRegistry
@@ -62,7 +62,7 @@ class Lease:
         if self._bytes > (limit := self.settings.max_session_bytes):
             raise ProtocolError(Code.SESSION_TOO_LONG, f"a session may have {limit} bytes of audio; open another")
         self.stats.audio_s += seconds
-        if (wait := self.account.pay(seconds, asyncio.get_running_loop().time())) > 0:
+        if (wait := self.account.charge(seconds, asyncio.get_running_loop().time())) > 0:
             await asyncio.sleep(wait)
 
     @contextmanager
@@ -86,22 +86,32 @@ class Admission:
         self._clients = Clients()
         self._uploads = 0  # in progress
 
-    def client(self, connection: HTTPConnection, *, may_resume: bool = False) -> Client | Code:
-        """The client of a connection that asks for a session, or why it is refused."""
+    def authenticate(self, connection: HTTPConnection) -> Client:
+        """The owner of the connection's token. Raises `Refused`."""
+        if (client := self.access.bearer(connection)) is None:
+            raise Refused(Code.UNAUTHORIZED)
+        return client
+
+    def admit(self, connection: HTTPConnection, *, may_resume: bool = False) -> Client:
+        """The client that opens a session, by its token or ticket. Raises `Refused`.
+
+        `may_resume`: only the first message says whether the client resumes a session, which needs no new slot. So it
+        is admitted to a full server while a session waits for its client; see `lease`.
+        """
         if not self.access.origin_allowed(connection.headers):
-            return Code.FORBIDDEN_ORIGIN
-        client = self.access.client(connection)
-        if client is None:
-            return Code.UNAUTHORIZED
-        # A client that resumes a session needs no new slot, but only its first message says so; see `lease`.
+            raise Refused(Code.FORBIDDEN_ORIGIN)
+        if (client := self.access.client(connection)) is None:
+            raise Refused(Code.UNAUTHORIZED)
         code = self._unavailable() if may_resume and self.resume_store.any_away else self.refusal(client)
-        return client if code is None else code
+        if code is not None:
+            raise Refused(code)
+        return client
 
     def refusal(self, client: Client) -> Code | None:
         """Why the client cannot start a session now; None if it can."""
         return self._unavailable() or self._busy(client, self.models.current.engine, sessions=1)
 
-    def refused(self, connection: HTTPConnection, code: Code) -> None:
+    def count_refusal(self, connection: HTTPConnection, code: Code) -> None:
         """Count and log a refused connection."""
         self.stats.refused[code] += 1
         client = connection.client.host if connection.client else ""
@@ -129,7 +139,7 @@ class Admission:
         """
         refused = self.refusal(client)
         slots = 0 if refused else 1
-        with self._clients.entered(client, slots) as account, self.models.used() as recognizer:
+        with self._clients.entered(client, slots) as account, self.models.lease() as recognizer:
             engine = recognizer.engine
 
             def late_refusal() -> Code | None:  # no check for draining: a stopping server finishes accepted audio

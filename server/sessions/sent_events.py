@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 
-from ..net.outbox import MOST_BYTES
+from ..net.outbox import MAX_BYTES
 from ..transport import Data
 
 
 class SentEvents:
-    """Keeps the newest `limit` events, within `MOST_BYTES`."""
+    """Keeps the newest `limit` events, within `MAX_BYTES`."""
 
     def __init__(self, limit: int) -> None:
         self.count = 0  # of all events, kept or not
@@ -22,7 +22,7 @@ class SentEvents:
         self._kept.append(data)
         self.count += 1
         self._bytes += len(data)
-        while len(self._kept) > 1 and (len(self._kept) > self._limit or self._bytes > MOST_BYTES):
+        while len(self._kept) > 1 and (len(self._kept) > self._limit or self._bytes > MAX_BYTES):
             self._bytes -= len(self._kept.popleft())
 
     @property

@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ..requests import Recall, Reuse
+from ..requests import CachedFeatures, CachedStep
 
 Float32 = NDArray[np.float32]
 
@@ -33,14 +33,14 @@ class Job:
     asked: float  # when
     samples: Float32
     wanted: Callable[[], bool]
-    reuse: Reuse | Recall | None
+    reuse: CachedStep | CachedFeatures | None
     future: Future[Float32]
     order: int = 0  # of coming; lanes set it
 
     @property
     def memory(self) -> int | None:
         """The number of the memory that it names."""
-        return None if self.reuse is None else self.reuse.memory.number
+        return None if self.reuse is None else self.reuse.cache.number
 
 
 @dataclass(slots=True)
@@ -54,7 +54,7 @@ class _Lane:
 
     @property
     def stepping(self) -> bool:
-        return isinstance(self.jobs[0].reuse, Reuse)
+        return isinstance(self.jobs[0].reuse, CachedStep)
 
 
 _Queue = list[tuple[float, int, int, _Lane]]  # heap of (due, order of the first job, ticket, lane)
@@ -117,9 +117,9 @@ class Lanes:
         lane = self._lanes.pop(memory, None)
         if lane is None:
             return []
-        steps = [job for job in lane.jobs if isinstance(job.reuse, Reuse)]
+        steps = [job for job in lane.jobs if isinstance(job.reuse, CachedStep)]
         for job in lane.jobs:
-            if not isinstance(job.reuse, Reuse):
+            if not isinstance(job.reuse, CachedStep):
                 job.reuse = None
                 self._queue(_Lane(deque([job])))
         lane.jobs, lane.ticket = deque(), 0

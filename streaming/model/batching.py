@@ -48,10 +48,10 @@ def plan_steps(
     """The words of steps in one pool, in the order of `step_columns`."""
     pool = places[0].pool
     left, cells = pool.geometry.left, pool.cells
-    new = [window.newest - window.heard for window in windows]
+    new = [window.newest - window.encoded for window in windows]
     dummy = (0, 0, 0, 0, shape.queries, shape.queries)  # hears silence; its rows are nobody's
     columns = [
-        (p.slot, w.first, w.committed, w.commit, w.newest, w.heard) for p, w in zip(places, windows, strict=True)
+        (p.slot, w.first, w.committed, w.commit, w.newest, w.encoded) for p, w in zip(places, windows, strict=True)
     ]
     columns += [dummy] * (shape.batch - len(windows))
     slot, first, committed, commit, newest, heard = np.array(columns, np.int32).T[:, :, None]

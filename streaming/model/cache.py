@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..errors import EngineError
-from ..requests import Memory
+from ..requests import CacheHandle
 
 _FIRST_SLOTS = 8
 # Settings that differ by little share a pool, and so a batch. In frames.
@@ -32,7 +32,7 @@ class Geometry(NamedTuple):
     longest: int  # frames whose projected features are kept
 
     @classmethod
-    def of(cls, memory: Memory) -> Geometry:
+    def of(cls, memory: CacheHandle) -> Geometry:
         return cls(_up(memory.left_context, _LEFT_ROUNDING), _up(max(1, memory.longest), _LONGEST_ROUNDING))
 
 

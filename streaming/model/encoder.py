@@ -15,7 +15,7 @@ from ..config import Mode, SessionConfig
 from ..ctc.vocabulary import Vocabulary
 from ..errors import EngineError
 from ..frames import STRIDE, frames, ms
-from ..requests import Memory, Recall, Reuse
+from ..requests import CachedFeatures, CachedStep, CacheHandle
 from .batching import evenly_long
 from .full_pass import WholePasses
 from .step import CachedSteps
@@ -74,10 +74,10 @@ class XlsrEncoder:
         lengths = [samples, *others]
         return evenly_long(lengths) and max(lengths) * len(lengths) <= self.most_samples
 
-    def encode(self, batch: Sequence[Float32], recalls: Sequence[Recall | None] | None = None) -> list[Float32]:
+    def encode(self, batch: Sequence[Float32], recalls: Sequence[CachedFeatures | None] | None = None) -> list[Float32]:
         """Log-probabilities, (frames, vocabulary) float32, of normalised 16 kHz audio, (n,) with n of at least 400.
 
-        With a `Recall` the pass may go on from features that live steps have made. The numbers are then the same within
+        With `CachedFeatures` the pass may reuse features of the live steps. The numbers are then the same within
         rounding, and depend on what was recalled alone.
         """
         if self._wholes is None:
@@ -99,11 +99,11 @@ class XlsrEncoder:
             raise EngineError("the model's output is not finite")
         return [r[: frames(length)] for r, length in zip(rows, lengths, strict=True)]
 
-    def fits_step(self, step: Reuse, others: Sequence[Reuse]) -> bool:
+    def fits_step(self, step: CachedStep, others: Sequence[CachedStep]) -> bool:
         """See `CachedSteps.fits`."""
         return self._steps.fits(step, others)
 
-    def advance(self, batch: Sequence[tuple[Float32, Reuse]]) -> list[Float32]:
+    def advance(self, batch: Sequence[tuple[Float32, CachedStep]]) -> list[Float32]:
         """See `CachedSteps.advance`."""
         return self._steps.advance(batch)
 
@@ -128,6 +128,6 @@ class XlsrEncoder:
         return self.cached
 
 
-def _memory(config: SessionConfig) -> Memory:
+def _memory(config: SessionConfig) -> CacheHandle:
     lengths = config.left_context_ms, config.lookahead_ms, config.max_utterance_ms
-    return Memory(*(ms(length) // STRIDE for length in lengths))
+    return CacheHandle(*(ms(length) // STRIDE for length in lengths))

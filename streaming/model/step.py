@@ -26,7 +26,7 @@ from torch import Tensor
 
 from ..errors import EngineError
 from ..frames import span
-from ..requests import Memory, Reuse, Window
+from ..requests import CachedStep, CacheHandle, Window
 from .batching import Shape, evenly_long, plan_steps, step_columns
 from .cache import NOWHERE, Geometry, Place, Places, Pool
 from .layers import Body
@@ -48,16 +48,16 @@ class CachedSteps:
         self._programs = programs
         self._best = best
 
-    def fits(self, step: Reuse, others: Sequence[Reuse]) -> bool:
+    def fits(self, step: CachedStep, others: Sequence[CachedStep]) -> bool:
         """Whether a step may share a batch with others that do: of equal geometry, and little of it may be padding."""
-        if others and Geometry.of(step.memory) != Geometry.of(others[0].memory):
+        if others and Geometry.of(step.cache) != Geometry.of(others[0].cache):
             return False
         windows = [step.window, *(other.window for other in others)]
-        lengths = [w.newest - w.committed for w in windows], [w.newest - w.heard for w in windows]
+        lengths = [w.newest - w.committed for w in windows], [w.newest - w.encoded for w in windows]
         return all(map(evenly_long, lengths))
 
     @torch.inference_mode()
-    def advance(self, batch: Sequence[tuple[Float32, Reuse]]) -> list[Float32]:
+    def advance(self, batch: Sequence[tuple[Float32, CachedStep]]) -> list[Float32]:
         """Take the next steps of different utterances, of equal geometry.
 
         Each is the window's new samples, (n,), normalised, and what they go on from. Returns log-probabilities of the
@@ -73,7 +73,7 @@ class CachedSteps:
         lengths = [window.newest - window.committed for window in windows]
         if max(lengths) > pool.geometry.longest:
             raise EngineError("this step is longer than the longest utterance was said to be")
-        new, kept = max(w.newest - w.heard for w in windows), max(w.commit - w.committed for w in windows)
+        new, kept = max(w.newest - w.encoded for w in windows), max(w.commit - w.committed for w in windows)
         shape = self._shape(len(batch), max(lengths), new, kept)
         words = plan_steps(shape, [samples for samples, _ in batch], windows, places, self._body.reach)
         for place, window in zip(places, windows, strict=True):
@@ -87,7 +87,7 @@ class CachedSteps:
         return [row[:length] for row, length in zip(rows, lengths, strict=False)]
 
     @torch.inference_mode()
-    def prepare(self, memory: Memory, *, hop: int, utterances: int, most_batch: int) -> None:
+    def prepare(self, memory: CacheHandle, *, hop: int, utterances: int, most_batch: int) -> None:
         """Make room for so many utterances like that one, and spend now what their first steps would cost: those in
         the middle of an utterance, in batches of any size."""
         pool = self.places.reserve(Geometry.of(memory), utterances)
@@ -101,7 +101,7 @@ class CachedSteps:
             self._programs.prepare(("step", pool.version, shape), partial(self._step, pool, shape), words)
             size //= 2
 
-    def utterance_bytes(self, memory: Memory) -> int:
+    def utterance_bytes(self, memory: CacheHandle) -> int:
         """What is remembered of one utterance takes so much."""
         return self._body.pool(Geometry.of(memory)).slot_bytes
 
@@ -109,14 +109,14 @@ class CachedSteps:
         """Forget the utterance whose memory has that number; one that is not known is no error."""
         self.places.release(number)
 
-    def _place(self, reuse: Reuse) -> Place:
+    def _place(self, reuse: CachedStep) -> Place:
         memory, window = reuse
         place = self.places.get(memory.number)
         if place is None:
-            if window.heard:
+            if window.encoded:
                 raise EngineError("what the encoder remembered of this utterance is gone")
             return self.places.take(memory.number, Geometry.of(memory))
-        if (place.committed, place.heard) != (window.committed, window.heard):
+        if (place.committed, place.heard) != (window.committed, window.encoded):
             raise EngineError("the steps of this utterance are not in order")
         return place
 

@@ -9,7 +9,8 @@ from xlsr_live.streaming.model.encoder import XlsrEncoder
 from xlsr_live.streaming.model.layers import Body
 from xlsr_live.streaming.model.runners import Eager
 from xlsr_live.streaming.model.step import CachedSteps
-from xlsr_live.streaming.requests import Memory, Reuse, Window, WindowPlanner
+from xlsr_live.streaming.requests import CachedStep, CacheHandle, Window
+from xlsr_live.streaming.session.planner import WindowPlanner
 
 Float32 = np.ndarray
 
@@ -31,14 +32,14 @@ class Utterance:
     """Takes its steps one by one."""
 
     def __init__(self, samples: Float32, hop: int, lookahead: int, left: int) -> None:
-        self.memory = Memory(left, lookahead)
+        self.memory = CacheHandle(left, lookahead)
         self.samples = samples
         self.left = windows(len(samples), hop, lookahead, left)
         self.rows: list[Float32] = []
 
     @property
-    def next(self) -> tuple[Float32, Reuse]:
-        return self.samples[slice(*self.left[0].new_samples)], Reuse(self.memory, self.left[0])
+    def next(self) -> tuple[Float32, CachedStep]:
+        return self.samples[slice(*self.left[0].new_samples)], CachedStep(self.memory, self.left[0])
 
     def take(self, rows: Float32) -> None:
         assert len(rows) == self.left[0].newest - self.left[0].committed

@@ -25,7 +25,7 @@ from xlsr_live.server.models.models import Models
 from xlsr_live.server.settings import ServerSettings
 from xlsr_live.streaming.live import StreamSession
 from xlsr_live.streaming.recognizer import Recognizer
-from xlsr_live.streaming.requests import Reuse
+from xlsr_live.streaming.requests import CachedStep
 
 from tests.support.paths import ROOT
 
@@ -97,7 +97,7 @@ class CursingEngine:
         return getattr(self._engine, name)
 
     def submit(self, samples: np.ndarray, *, reuse: Any = None, **others: Any) -> Any:
-        step = isinstance(reuse, Reuse)
+        step = isinstance(reuse, CachedStep)
         self._steps += step
         struck = {
             CURSES["no_memory_step"]: step and self._steps == 2,
@@ -136,11 +136,11 @@ class Watched(run.Server):
         """Everything that a client could leave behind, and how often the encoder was made to fail."""
         assert self._loop is not None
         gc.collect()
-        engine, kept = self.recognizer.engine, self._admission.kept
+        engine, kept = self.recognizer.engine, self._admission.resume_store
         steps = self.recognizer.encoder.cached
         return {
             "open": self.sessions.count,
-            "kept": len(kept._streams),
+            "kept": len(kept._entries),
             "accounts": sum(one.sessions for one in self._admission._clients._accounts.values()),
             "tasks": asyncio.run_coroutine_threadsafe(self._tasks(), self._loop).result(10),
             "connections": len(self.server_state.connections),

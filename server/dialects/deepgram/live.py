@@ -9,7 +9,6 @@ from statistics import fmean
 from typing import Any, Final
 
 import msgspec
-from starlette.responses import Response
 from starlette.websockets import WebSocket
 
 from ....streaming.config import SessionConfig
@@ -210,10 +209,6 @@ class DeepgramDialect(WebSocketDialect):
                 return 1008, "DATA-0000"
             case _:
                 return super().close_frame(code)
-
-    @staticmethod
-    def refused(code: Code, why: str | None = None) -> Response:
-        return shapes.refusal(code, why)
 
     def _reject(self, message: str) -> None:
         """The connection stays open."""

@@ -13,7 +13,6 @@ from typing import Any, Final, cast
 
 import msgspec
 from msgspec.structs import replace
-from starlette.responses import Response
 from starlette.websockets import WebSocket
 
 from ....streaming.errors import ConfigError
@@ -25,7 +24,7 @@ from ..websocket import WebSocketDialect
 from . import keys as openai_keys
 from .items import Items
 from .session_setup import SessionSetup, default_setup
-from .shapes import error, refusal
+from .shapes import error
 
 BETA: Final = "openai-beta.realtime-v1"
 LEAST_COMMIT_S: Final = 0.1
@@ -171,10 +170,6 @@ class RealtimeDialect(WebSocketDialect):
     def encode_error(self, error: events.Error) -> str:
         ours = error.code in (Code.INTERNAL_ERROR, Code.ENCODER_FAILED)
         return self._encode_error(error.message, code=error.code, kind="server_error" if ours else "")
-
-    @staticmethod
-    def refused(code: Code, why: str | None = None) -> Response:
-        return refusal(code, why)
 
     # ── messages of the server ──
 

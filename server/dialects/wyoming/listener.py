@@ -25,7 +25,7 @@ async def listen(listener: Any, admission: Admission) -> asyncio.Server:
         peer = writer.get_extra_info("peername")  # None: the client has already left
         try:
             if peer is not None and not sessions.draining and sessions.streams < settings.max_connections:
-                with admission.lease(admission.access.stranger(peer[0])) as lease:
+                with admission.lease(admission.access.anonymous(peer[0])) as lease:
                     stream = WyomingDialect(name, transport, lease)
                     with lease.registered(stream):
                         await stream.run()

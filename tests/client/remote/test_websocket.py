@@ -14,9 +14,10 @@ import pytest
 from numpy.typing import NDArray
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
+from xlsr_live.client.errors import ConnectionProblem
 from xlsr_live.client.remote import liveness as attentive
 from xlsr_live.client.remote import websocket
-from xlsr_live.client.remote.websocket import ConnectionProblem, connect, encode
+from xlsr_live.client.remote.websocket import connect, encode
 from xlsr_live.server.run import RunningServer, running_server
 from xlsr_live.server.settings import ServerSettings
 from xlsr_live.streaming.audio.decoder import AudioDecoder

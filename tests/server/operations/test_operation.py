@@ -18,7 +18,7 @@ import pytest
 from numpy.typing import NDArray
 from xlsr_live.server import logs
 from xlsr_live.server.models import capacity
-from xlsr_live.server.models.watchdog import MOST_PROBES, PROBE_EVERY, Watchdog
+from xlsr_live.server.models.watchdog import MAX_FAILED_PROBES, PROBE_INTERVAL, Watchdog
 from xlsr_live.server.operations import metrics as exporter
 from xlsr_live.server.run import RunningServer, running_server
 from xlsr_live.server.settings import ServerSettings
@@ -200,16 +200,16 @@ def test_the_watchdog_replaces_a_worker_that_hangs_and_asks_the_new_one(hanging:
     stuck = engine.submit(np.ones(400, np.float32), deadline=0)
     assert hanging.hung.acquire(timeout=LIMIT)
     clock.now = 60.0
-    watchdog.look()
+    watchdog.check()
     assert not stuck.done()
     assert engine.sound
     clock.now = 60.1
-    watchdog.look()
+    watchdog.check()
     assert stuck.exception(0) is not None
     watchdog._probe.result(LIMIT)  # nobody else asked, and yet it is known to answer
     assert engine.sound
     before = engine.counters.pass_waits.count
-    watchdog.look()
+    watchdog.check()
     assert engine.counters.pass_waits.count == before  # no need to ask again
     engine.close()
 
@@ -229,15 +229,15 @@ def test_an_encoder_that_fails_is_asked_again_and_again_until_it_answers():
     for _ in range(3):
         engine.submit(np.ones(400, np.float32), deadline=0).exception(LIMIT)
     assert not engine.sound
-    for look in range(2 * PROBE_EVERY):
-        watchdog.look()
-        assert (watchdog._probe is None) == (look < PROBE_EVERY - 1)
+    for look in range(2 * PROBE_INTERVAL):
+        watchdog.check()
+        assert (watchdog._probe is None) == (look < PROBE_INTERVAL - 1)
         if watchdog._probe is not None:
             watchdog._probe.exception(LIMIT)
     assert engine.counters.failures == 3 + 2
     broken.clear()
-    for _ in range(PROBE_EVERY):
-        watchdog.look()
+    for _ in range(PROBE_INTERVAL):
+        watchdog.check()
     watchdog._probe.result(LIMIT)
     assert engine.sound
     engine.close()
@@ -249,7 +249,7 @@ def test_an_encoder_that_never_answers_again_is_given_up():
 
     def fail(batch: list[int]) -> None:
         asked.extend(batch)
-        if len(asked) != 3 + MOST_PROBES // 2:
+        if len(asked) != 3 + MAX_FAILED_PROBES // 2:
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
     model = Model(act=fail)
@@ -260,15 +260,15 @@ def test_an_encoder_that_never_answers_again_is_given_up():
     def fail_and_look(probes: int) -> None:
         for _ in range(3):
             engine.submit(np.ones(400, np.float32), deadline=0).exception(LIMIT)
-        for _ in range(probes * PROBE_EVERY):
-            watchdog.look()
+        for _ in range(probes * PROBE_INTERVAL):
+            watchdog.check()
             if watchdog._probe is not None:
                 watchdog._probe.exception(LIMIT)
 
-    fail_and_look(MOST_PROBES)  # one of them is answered
-    watchdog.look()
+    fail_and_look(MAX_FAILED_PROBES)  # one of them is answered
+    watchdog.check()
     assert engine.sound
-    fail_and_look(MOST_PROBES)
+    fail_and_look(MAX_FAILED_PROBES)
     assert engine.alive
     fail_and_look(1)
     assert not engine.alive
@@ -433,7 +433,7 @@ def test_threads_beyond_the_processors_carry_nobody(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(capacity, "_threads", lambda: 64)
     monkeypatch.setattr(capacity, "processors", lambda: 2.5)
     monkeypatch.setattr(capacity.time, "process_time", lambda: next(seconds))
-    assert capacity.measure(recognizer, audio_s=10.0) == int(capacity.MARGIN * 2.5 * capacity.STREAMS * 10)
+    assert capacity.measure(recognizer, audio_s=10.0) == int(capacity.MARGIN * 2.5 * capacity.CPU_STREAMS * 10)
 
 
 @pytest.mark.parametrize(

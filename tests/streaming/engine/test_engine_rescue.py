@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from xlsr_live.streaming.engine.engine import Engine
 from xlsr_live.streaming.errors import EngineError
-from xlsr_live.streaming.requests import Memory, Recall
+from xlsr_live.streaming.requests import CachedFeatures, CacheHandle
 
 from tests.support.engine_model import LIMIT, Clock, Hanging, Model, audio, names, step
 
@@ -100,11 +100,11 @@ def test_failures_in_a_row_make_it_unsound_and_an_answer_sound_again():
 
 def test_what_a_worker_that_hangs_may_still_write_to_is_left_alone(model: Hanging, clock: Clock):
     engine = Engine(model, clock=clock)
-    mine, other = Memory(50, 24), Memory(50, 24)
+    mine, other = CacheHandle(50, 24), CacheHandle(50, 24)
     stuck = engine.submit(audio(1), deadline=0, reuse=step(mine))
     assert model.hung.acquire(timeout=LIMIT)
     next_step = engine.submit(audio(2), deadline=1, reuse=step(mine))
-    final = engine.submit(audio(3), deadline=2, reuse=Recall(mine, 1))
+    final = engine.submit(audio(3), deadline=2, reuse=CachedFeatures(mine, 1))
     beside = engine.submit(audio(4), deadline=3, reuse=step(other))
     clock.now = 99.0
     assert engine.rescue(1.0)
@@ -112,7 +112,7 @@ def test_what_a_worker_that_hangs_may_still_write_to_is_left_alone(model: Hangin
         with pytest.raises(EngineError):
             future.result(LIMIT)
     # Passes need nothing that is remembered.
-    assert names([final, beside, engine.submit(audio(6), deadline=0, reuse=Recall(mine, 1))]) == [3, 4, 6]
+    assert names([final, beside, engine.submit(audio(6), deadline=0, reuse=CachedFeatures(mine, 1))]) == [3, 4, 6]
     engine.release(mine)
     assert names([engine.submit(audio(7), deadline=0)]) == [7]
     assert model.applied == [(other.number, 4)]

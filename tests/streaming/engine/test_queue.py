@@ -9,12 +9,12 @@ from random import Random
 import numpy as np
 import pytest
 from xlsr_live.streaming.engine.queue import Job, Lanes
-from xlsr_live.streaming.requests import Memory, Recall, Reuse, Window
+from xlsr_live.streaming.requests import CachedFeatures, CachedStep, CacheHandle, Window
 
 NOTHING = np.zeros(1, np.float32)
 
 
-def job(deadline: float, reuse: Reuse | Recall | None = None, wanted: bool = True) -> Job:
+def job(deadline: float, reuse: CachedStep | CachedFeatures | None = None, wanted: bool = True) -> Job:
     return Job(deadline, 0.0, NOTHING, lambda: wanted, reuse, Future())
 
 
@@ -25,12 +25,12 @@ def number(one: Job) -> int:
 
 @pytest.mark.parametrize("seed", range(40))
 def test_each_leaves_once_in_order_and_the_most_urgent_first(seed: int) -> None:
-    random, lanes, memories = Random(seed), Lanes(), [Memory(10, 5) for _ in range(4)]
+    random, lanes, memories = Random(seed), Lanes(), [CacheHandle(10, 5) for _ in range(4)]
     most, waiting, gone, withdrawn = random.randint(1, 6), dict[int, Job](), list[Job](), 0
     for _ in range(300):
         if random.random() < 0.6:
             memory = random.choice(memories)
-            kinds = (None, Recall(memory, 3), Reuse(memory, Window(0, 0, 0, 0, 0, 0)))
+            kinds = (None, CachedFeatures(memory, 3), CachedStep(memory, Window(0, 0, 0, 0, 0, 0)))
             added = job(random.random(), random.choice(kinds), wanted=random.random() < 0.9)
             lanes.put(added)
             waiting[added.order] = added
@@ -43,7 +43,7 @@ def test_each_leaves_once_in_order_and_the_most_urgent_first(seed: int) -> None:
                 gone.append(one)
             assert len(batch) <= most
             assert len({number(one) for one in batch}) == len(batch), "one of each memory"
-            assert len({isinstance(one.reuse, Reuse) for one in batch}) <= 1, "steps or passes"
+            assert len({isinstance(one.reuse, CachedStep) for one in batch}) <= 1, "steps or passes"
             due: dict[int, float] = defaultdict(lambda: 1.0)  # an urgent request hurries those before it
             for one in before.values():
                 if not one.future.cancelled():
@@ -85,8 +85,8 @@ def test_a_question_that_fails_loses_nothing() -> None:
 
 
 def test_a_lane_taken_apart_gives_back_its_steps_and_keeps_its_passes() -> None:
-    lanes, memory = Lanes(), Memory(10, 5)
-    step, whole = job(1.0, Reuse(memory, Window(0, 0, 0, 0, 0, 0))), job(2.0, Recall(memory, 3))
+    lanes, memory = Lanes(), CacheHandle(10, 5)
+    step, whole = job(1.0, CachedStep(memory, Window(0, 0, 0, 0, 0, 0))), job(2.0, CachedFeatures(memory, 3))
     lanes.put(step)
     lanes.put(whole)
     assert lanes.part(memory.number) == [step]

@@ -21,7 +21,7 @@ from xlsr_live.streaming.model.load import load
 from xlsr_live.streaming.model.readback import BEST, pack, unpack
 from xlsr_live.streaming.model.runners import Eager, Graphs, Programs
 from xlsr_live.streaming.model.step import CachedSteps
-from xlsr_live.streaming.requests import Memory, Recall
+from xlsr_live.streaming.requests import CachedFeatures, CacheHandle
 
 from tests.support.cached_reference import Utterance, difference, noise
 from tests.support.checkpoints import LETTERS, SMALL, SMALL_MMS, publish
@@ -52,7 +52,7 @@ class Model:
         self.steps = CachedSteps(self.body, self.places, programs, best=best)
         self.wholes = WholePasses(self.body, self.places, programs, best=best)
 
-    def encode(self, batch: list[Float32], recalls: list[Recall | None] | None = None) -> list[Float32]:
+    def encode(self, batch: list[Float32], recalls: list[CachedFeatures | None] | None = None) -> list[Float32]:
         return self.wholes.encode(batch, recalls or [None] * len(batch))
 
 
@@ -97,7 +97,7 @@ def test_replayed_steps_and_passes_are_those_that_run_as_they_are(encoder: XlsrE
     for _ in range(4):
         batch = [utterance.samples for utterance in said[10:13]]
         replays = graphs.replays
-        recalls = [Recall(utterance.memory, 20) for utterance in said[10:13]]
+        recalls = [CachedFeatures(utterance.memory, 20) for utterance in said[10:13]]
         assert difference(model.encode(batch, recalls), plain.encode(batch)) < 1e-4
         assert difference(model.encode(batch), plain.encode(batch)) < 1e-4
     assert graphs.replays == replays + 2
@@ -135,7 +135,7 @@ def test_a_step_that_fails_in_a_graph_leaves_everything_as_it_was(encoder: XlsrE
 def test_pools_may_grow_under_graphs_and_shapes_may_come_prepared(encoder: XlsrEncoder):
     graphs = Graphs(CPU, capture=again)
     model = Model(encoder, graphs)
-    model.steps.prepare(Memory(50, 12), hop=12, utterances=10, most_batch=8)
+    model.steps.prepare(CacheHandle(50, 12), hop=12, utterances=10, most_batch=8)
     assert graphs.replays == 4  # batches of 8, 4, 2, 1
     room = model.places.bytes
     said = [Utterance(noise(20_000, seed), *SETTING) for seed in range(20)]  # more than there is room for at first
@@ -189,13 +189,13 @@ def test_a_pass_that_recalls_features_is_the_plain_pass(tmp_path: Path, kind: st
             recalls_now = utterance.left[0].newest
             utterance.take(model.steps.advance([utterance.next])[0])
         batch += [utterance.samples, utterance.samples[: len(utterance.samples) // 2 + 200]]
-        recalls += [Recall(utterance.memory, recalls_now), Recall(utterance.memory, recalls_now)]
+        recalls += [CachedFeatures(utterance.memory, recalls_now), CachedFeatures(utterance.memory, recalls_now)]
     plain = [encoder._forward([samples])[0] for samples in batch]
     together = model.encode(batch, recalls)
     assert difference(together, plain) < 1e-4
     for samples, recall, rows in zip(batch, recalls, plain, strict=True):
-        for known in {0, recall.heard // 2, recall.heard}:
-            once, twice = (model.encode([samples], [Recall(recall.memory, known)])[0] for _ in range(2))
+        for known in {0, recall.frames // 2, recall.frames}:
+            once, twice = (model.encode([samples], [CachedFeatures(recall.cache, known)])[0] for _ in range(2))
             assert np.abs(once - rows).max() < 1e-4
             assert np.abs(once - model.encode([samples])[0]).max() < 1e-5
             assert np.array_equal(once, twice)
@@ -207,11 +207,11 @@ def test_what_is_not_remembered_is_made_again(encoder: XlsrEncoder):
     (want,) = model.encode([samples])
     spoken = Utterance(samples, *SETTING)
     spoken.take(model.steps.advance([spoken.next])[0])
-    beyond = Recall(spoken.memory, spoken.left[0].newest)
+    beyond = CachedFeatures(spoken.memory, spoken.left[0].newest)
     (rows,) = model.encode([samples], [beyond])  # one step behind
     assert np.array_equal(rows, want)
     model.steps.release(spoken.memory.number)
-    (rows,) = model.encode([samples], [Recall(spoken.memory, 12)])
+    (rows,) = model.encode([samples], [CachedFeatures(spoken.memory, 12)])
     assert np.array_equal(rows, want)
 
 
@@ -219,16 +219,16 @@ def test_an_utterance_longer_than_was_said_takes_its_steps_and_is_not_recalled(e
     model = Model(encoder, Eager(CPU))
     utterance = Utterance(noise(span(620), 3), 20, 12, 50)
     want = Utterance(utterance.samples, 20, 12, 50).run(model.steps).rows
-    utterance.memory = Memory(50, 12, longest=100)  # room for 500 and what positions need
+    utterance.memory = CacheHandle(50, 12, longest=100)  # room for 500 and what positions need
     heard = 0
     while utterance.left:
         heard = utterance.left[0].newest
         utterance.take(model.steps.advance([utterance.next])[0])
     assert difference(utterance.rows, want) < 1e-5
-    (rows,) = model.encode([utterance.samples], [Recall(utterance.memory, heard)])
+    (rows,) = model.encode([utterance.samples], [CachedFeatures(utterance.memory, heard)])
     assert np.array_equal(rows, model.encode([utterance.samples])[0])
     long = Utterance(noise(span(501)), 600, 0, 0)
-    long.memory = Memory(0, 0, longest=500)
+    long.memory = CacheHandle(0, 0, longest=500)
     with pytest.raises(EngineError, match="longer than"):
         long.run(model.steps)
 

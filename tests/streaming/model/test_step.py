@@ -18,7 +18,7 @@ from xlsr_live.streaming.frames import frames
 from xlsr_live.streaming.model.encoder import XlsrEncoder
 from xlsr_live.streaming.model.load import load
 from xlsr_live.streaming.recognizer import Recognizer
-from xlsr_live.streaming.requests import Memory, Reuse, Window
+from xlsr_live.streaming.requests import CachedStep, CacheHandle, Window
 
 from tests.support.cached_reference import Float32, Utterance, difference, fresh, noise, windows
 from tests.support.checkpoints import SMALL, SMALL_GROUP_NORM, SMALL_MMS, XLSR_300M, publish
@@ -142,7 +142,7 @@ def test_features_made_once_from_new_samples_are_those_of_the_whole_utterance(
         parts = [
             steps._body.features(torch.from_numpy(speech[None, slice(*w.new_samples)]))
             for w in windows(len(speech), 17, 30, 200)
-            if w.newest > w.heard
+            if w.newest > w.encoded
         ]
     whole = features(encoders["packaged"], speech)
     assert sum(part.shape[1] for part in parts) == whole.shape[1] == frames(len(speech))
@@ -173,7 +173,7 @@ def test_utterances_that_come_and_go_hear_in_any_company_what_each_hears_alone(
     said = [utterance(index) for index in range(14)]
     alone = [Utterance(u.samples, u.left[0].newest, 0, 0) for u in said]
     for own, whole in zip(said, alone, strict=True):
-        whole.memory, whole.left = Memory(own.memory.left_context, own.memory.lookahead), list(own.left)
+        whole.memory, whole.left = CacheHandle(own.memory.left_context, own.memory.lookahead), list(own.left)
         whole.run(fresh(encoders[name]))
     steps, waiting, speaking, sizes = fresh(encoders[name]), list(said), [], set()
     while waiting or speaking:
@@ -255,7 +255,7 @@ def test_a_step_that_is_not_the_next_one_is_refused(encoders: dict[str, XlsrEnco
     with pytest.raises(EngineError, match="gone"):
         steps.advance([utterance.next])
     with pytest.raises(ValueError, match="samples for"):
-        steps.advance([(speech[:400], Reuse(Memory(50, 24), first[1].window))])
+        steps.advance([(speech[:400], CachedStep(CacheHandle(50, 24), first[1].window))])
 
 
 def test_a_batch_that_fails_may_be_tried_one_by_one(encoders: dict[str, XlsrEncoder], speech: Float32):
