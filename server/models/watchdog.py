@@ -25,7 +25,7 @@ class Watchdog:
     def __init__(self, engine: Engine, stall_s: float) -> None:
         self._engine = engine
         self._stall_s = stall_s
-        self._probe: Future[NDArray[np.float32]] | None = None
+        self.probe: Future[NDArray[np.float32]] | None = None  # the latest
         self._checks = 0  # since the last probe
         self._failed_probes = 0  # since the last answer
 
@@ -33,15 +33,15 @@ class Watchdog:
         """Replace a worker that hangs, and probe an unhealthy encoder: an unready server gets no traffic that could
         prove recovery. After `MAX_FAILED_PROBES`, close the engine: only a new process repairs a broken GPU context.
         """
-        replaced = self._engine.rescue(self._stall_s)
+        replaced = self._engine.replace_stuck_worker(self._stall_s)
         self._checks += 1
-        if self._engine.sound or not self._engine.alive:
+        if self._engine.healthy or not self._engine.alive:
             self._failed_probes = 0
-        elif replaced or (self._checks >= PROBE_INTERVAL and (self._probe is None or self._probe.done())):
+        elif replaced or (self._checks >= PROBE_INTERVAL and (self.probe is None or self.probe.done())):
             if self._failed_probes == MAX_FAILED_PROBES:
                 logger.error("the model has failed %d probes in a row; giving up", self._failed_probes)
                 self._engine.close(timeout=0)
                 return
             self._checks = 0
             self._failed_probes += 1
-            self._probe = self._engine.submit(PROBE, deadline=0.0)
+            self.probe = self._engine.submit(PROBE, deadline=0.0)

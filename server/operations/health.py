@@ -13,7 +13,7 @@ def unready_reasons(engine: Engine, sessions: SessionRegistry, settings: ServerS
     conditions = {
         "stopped": not engine.alive,
         "stalled": max(engine.working_s, engine.searching_s) > settings.stall_s / 2,
-        "failing": not engine.sound,
+        "failing": not engine.healthy,
         "overloaded": engine.level >= Level.FINALS,
         "draining": sessions.draining,
         "full": sessions.full,

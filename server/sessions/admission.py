@@ -171,4 +171,4 @@ class Admission:
 
 
 def _failed(engine: Engine) -> Code | None:
-    return None if engine.alive and engine.sound else Code.ENCODER_FAILED
+    return None if engine.alive and engine.healthy else Code.ENCODER_FAILED

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..audio.decoder import RESAMPLER_DELAY, AudioDecoder
 from ..audio.normalize import Moments
-from ..audio.segmenter import FrontEnd, Reason
+from ..audio.segmenter import Reason, Segmenter
 from ..audio.vad import Vad
 from ..commands.matcher import Decision
 from ..config import AudioFormat, Mode, SessionConfig
@@ -60,9 +60,9 @@ class Session:
             for event in session.events():
                 print(event)
 
-    In cached mode live requests (those with a `CachedStep`) go to `encoder.advance`, in their order, and `released()`
-    returns the cache handles that no request will name again. `abandon()` drops the session where
-    it stands.
+    In cached mode live requests (those with a `CachedStep`) go to `encoder.encode_steps`, in their order, and
+    `released()` returns the cache handles that no request will name again. `abandon()` drops the session where it
+    stands.
 
     `now` is any clock in seconds that never goes back; it only enters `lag_ms` and deadlines. Everything else depends
     on the audio alone: packets, the order of answers and other sessions change no event. Utterances are worked on
@@ -100,7 +100,7 @@ class Session:
         self._decoding = Decoding(vocabulary, self.config, assets)
         self._normalized = normalized
         self._audio = AudioDecoder(audio or AudioFormat())
-        self._front = FrontEnd(self.config, vad)
+        self._front = Segmenter(self.config, vad)
         self._events: list[Event] = [SessionStarted(session=name, model=model, mode=mode, level=level)]
         self._requests: list[Request] = []
         self._released: list[CacheHandle] = []

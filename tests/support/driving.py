@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from xlsr_live.streaming.audio.normalize import normalize
-from xlsr_live.streaming.audio.segmenter import FrontEnd
+from xlsr_live.streaming.audio.segmenter import Segmenter
 from xlsr_live.streaming.audio.vad import Vad, make_vad
 from xlsr_live.streaming.config import AudioFormat, SessionConfig
 from xlsr_live.streaming.ctc.assets import Assets
@@ -137,7 +137,7 @@ class Driver:
             if request.reuse is not None:
                 self.memories.add(request.reuse.cache)
             if isinstance(request.reuse, CachedStep):
-                (self.steps[request.id],) = self.encoder.advance([(request.samples, request.reuse)])
+                (self.steps[request.id],) = self.encoder.encode_steps([(request.samples, request.reuse)])
         for memory in self.session.released():
             self.memories.discard(memory)
             self.encoder.release(memory.number)
@@ -320,7 +320,7 @@ def expected_final(heard: Heard, samples: Float32, encoder: FakeEncoder) -> Fina
 
 def gate_spans(samples: Float32, config: SessionConfig, vad: Vad | None, flushes: Iterable[int] = ()) -> list[range]:
     """Spans `[start, end)` in which the gate is open, by the front end alone."""
-    front = FrontEnd(config, vad)
+    front = Segmenter(config, vad)
     spans: list[range] = []
 
     def hear(start: int, end: int) -> None:
