@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .errors import ConnectionProblem
-    from .remote.websocket import Stream, connect
+    from .remote.stream import Stream
+    from .remote.websocket import connect
 
-_MODULE = {"ConnectionProblem": "errors", "Stream": "remote.websocket", "connect": "remote.websocket"}
+_MODULE = {"ConnectionProblem": "errors", "Stream": "remote.stream", "connect": "remote.websocket"}
 
 __all__ = ["ConnectionProblem", "Stream", "connect"]
 

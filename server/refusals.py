@@ -47,14 +47,14 @@ HTTP_STATUSES: Final[dict[str, int]] = {  # the HTTP status when there is no web
     Code.RELOAD_FAILED: 500,
 }
 WHY: Final[dict[str, str]] = {
-    Code.UNAUTHORIZED: "send a token of the server as `Authorization: Bearer <token>`, or a ticket that is still good",
-    Code.FORBIDDEN_ORIGIN: "pages of this origin may not use the server; it must be started with the origin allowed",
-    Code.NOT_ADMIN: "only a token that is marked `admin` in the file of tokens may ask for that",
+    Code.UNAUTHORIZED: "send a token as `Authorization: Bearer <token>`, or a valid ticket as `?ticket=<ticket>`",
+    Code.FORBIDDEN_ORIGIN: "pages of this origin may not use the server; the setting `origins` must name it",
+    Code.NOT_ADMIN: "only a token marked `admin` in the tokens file may do that",
     Code.NOT_FOUND: "there is no websocket at this path; the native protocol is at /v1/stream",
-    Code.CLIENT_FULL: "this client has all the sessions it may have; end one, or try again later",
-    Code.TOO_MANY_TICKETS: "too many tickets of this client are unused; use them, or try again later",
+    Code.CLIENT_FULL: "this client has reached its limit of sessions; end one, or try again later",
+    Code.TOO_MANY_TICKETS: "this client has too many unused tickets; use them, or try again later",
     Code.SERVER_FULL: "all sessions are taken; try again later",
-    Code.OVERLOADED: "the server has more to do than it can; try again later",
+    Code.OVERLOADED: "the server is overloaded; try again later",
     Code.SHUTTING_DOWN: "the server is stopping; try again later",
     Code.ENCODER_FAILED: "the model does not answer; try again later",
 }
@@ -67,6 +67,15 @@ _RETRY_AFTER_S: Final[dict[str, int]] = {
     Code.ENCODER_FAILED: 30,
     Code.RELOADING: 10,
 }
+
+
+class Refused(Exception):
+    """A client is not served. `code` says why; `why` replaces the usual message of the code."""
+
+    def __init__(self, code: Code, why: str | None = None) -> None:
+        super().__init__(code)
+        self.code = code
+        self.why = why
 
 
 def headers(code: str) -> dict[str, str]:

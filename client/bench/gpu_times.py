@@ -13,9 +13,9 @@ from torch import Tensor
 
 from ...streaming.frames import frames, span
 from ...streaming.model.batching import Shape, plan_steps
-from ...streaming.model.cache import Geometry, Place
+from ...streaming.model.cache import Slot, SlotShape
 from ...streaming.model.encoder import XlsrEncoder
-from ...streaming.model.layers import Body, flop_per_frame
+from ...streaming.model.layers import XlsrLayers, flop_per_frame
 from ...streaming.model.readback import BEST, pack
 from ...streaming.model.runners import CudaCapture
 from ...streaming.model.step import after_kept
@@ -61,7 +61,7 @@ def step_times(encoder: XlsrEncoder, config: Any, peak: float | None, *, repeats
             samples = audio[slice(*w.new_samples)]
             asked = [(samples, CachedStep(memory, w)) for memory in memories]
             begun = time.perf_counter()
-            encoder.advance(asked)
+            encoder.encode_steps(asked)
             taken.append(time.perf_counter() - begun)
         for memory in memories:
             encoder.release(memory.number)
@@ -96,11 +96,11 @@ def pass_times(encoder: XlsrEncoder, config: Any, peak: float | None, *, repeats
 @torch.inference_mode()
 def stage_times(model: Any, batch: int, *, repeats: int) -> dict[str, float]:
     """Seconds that the parts of a step of so many utterances take, each measured by itself as a graph of its own."""
-    body = Body(model)
+    body = XlsrLayers(model)
     device, queries = model.device, HOP + LOOKAHEAD
-    pool = body.pool(Geometry.of(CacheHandle(LEFT, LOOKAHEAD)))
+    pool = body.pool(SlotShape.of(CacheHandle(LEFT, LOOKAHEAD)))
     pool.grow(batch + 1)
-    places = [Place(pool, slot + 1) for slot in range(batch)]
+    places = [Slot(pool, slot + 1) for slot in range(batch)]
     window = Window(11, 40, 240, 240 + HOP, 240 + queries, 240 + queries - HOP)
     shape = Shape(batch, queries, HOP, HOP)
     audio = [noise(span(HOP) / 16_000, 0)[: span(HOP)]] * batch

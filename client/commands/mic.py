@@ -18,16 +18,16 @@ from ..options.session import session_config, session_options
 from ..output.formats import Output, Together
 from ..output.open import live_output
 from ..output.options import OutputOptions, output_options
-from ..remote.sharing import announcing, share_option
+from ..remote.sharing import announce_link, share_option
 from .devices import list_devices
 from .outputs import side_outputs
 
 if TYPE_CHECKING:
     from ...streaming.protocol.events import Event
-    from ..pump import Session
+    from ..pump import LiveSession
     from ..sources.microphone import Microphone
 
-    Opening = Callable[[], AbstractAsyncContextManager[Session]]
+    Opening = Callable[[], AbstractAsyncContextManager[LiveSession]]
 
 SILENT_SECONDS: Final = 3.0  # of nothing but zeros: no real microphone is so quiet
 
@@ -84,7 +84,7 @@ def mic(
         shown = Together([stack.enter_context(live_output(output, meter=True)), *others])
         shown.begin(microphone.device.name)
         shown.note(f"Listening to {microphone.device.name}. Ctrl-C ends.")
-        show = announcing(url or "", shown.show)
+        show = announce_link(url or "", shown.show)
         return 130 if asyncio.run(_listen(microphone, opening, duration, shown, show)) else 0
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 from msgspec import inspect
 
-from ...server.configuration import FIELDS, configure, flag, several
+from ...server.configuration import FIELDS, configure, flag, repeatable
 from ...server.settings import SECRET, ServerSettings
 from ...streaming.config import ModelOptions
 from ..console import needs
@@ -47,7 +47,7 @@ def server_options(command: F) -> F:
             metavar = "N" if int in kind else "X" if float in kind else "TEXT"
             choices = [each for each in kind if isinstance(each, str)]
             metavar = "|".join([*(["N"] if int in kind else []), *choices]) if choices else metavar
-            option = click.option(flag(name), name, metavar=metavar, multiple=several(name), help=text)
+            option = click.option(flag(name), name, metavar=metavar, multiple=repeatable(name), help=text)
         command = option(command)
     return command
 

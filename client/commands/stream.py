@@ -14,7 +14,7 @@ from ..options.session import session_config, session_options
 from ..output.formats import Together
 from ..output.open import live_output
 from ..output.options import OutputOptions, output_options
-from ..remote.sharing import announcing, share_option
+from ..remote.sharing import announce_link, share_option
 from .outputs import side_outputs
 
 EPILOG = """\b
@@ -83,6 +83,6 @@ def stream(
             shown = Together([main, *others])
             shown.begin(file)
             async with connect(url, config=config, audio=audio, token=token, share=share) as session:
-                return await pump(session, paced(blocks, audio, rate), announcing(url, shown.show))
+                return await pump(session, paced(blocks, audio, rate), announce_link(url, shown.show))
 
     return 130 if asyncio.run(run()) else 0

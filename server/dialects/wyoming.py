@@ -218,7 +218,7 @@ async def listen(listener: Any, admission: Admission) -> asyncio.Server:
         peer = writer.get_extra_info("peername")  # None: it has left already
         try:
             if peer is not None and not sessions.draining and sessions.streams < settings.max_connections:
-                client = admission.access.stranger(peer[0])
+                client = admission.access.anonymous(peer[0])
                 with admission.seated(client, admission.refusal(client)) as seat:
                     stream = WyomingStream(name, transport, seat)
                     with sessions.entered(stream, seat.places):

@@ -29,7 +29,7 @@ from ..errors import EngineError
 from ..overload import Ladder, Level
 from ..requests import CachedFeatures, CachedStep, CacheHandle
 from .counters import EngineCounters
-from .queue import Float32, Job, Lanes
+from .queue import EncodeJob, Float32, RequestQueue
 
 T = TypeVar("T")
 
@@ -62,7 +62,7 @@ class Encoder(Protocol):
         """Whether a step may share a batch with the others."""
         ...
 
-    def advance(self, batch: Sequence[tuple[Float32, CachedStep]]) -> list[Float32]:
+    def encode_steps(self, batch: Sequence[tuple[Float32, CachedStep]]) -> list[Float32]:
         """The same for steps of different utterances. If it raises, what is remembered is as it was, or gone."""
         ...
 
@@ -85,8 +85,8 @@ class Engine:
         self._ladder = Ladder() if adaptive else None
         self._level = Level.NORMAL  # as of `_judged`: it is asked for with every packet
         self._judged = 0.0
-        self._lanes = Lanes()
-        self._batch: list[Job] = []  # in the worker's hands, not answered yet
+        self._lanes = RequestQueue()
+        self._batch: list[EncodeJob] = []  # in the worker's hands, not answered yet
         self._begun: float | None = None  # when it last called the encoder, while it is there
         self._searching: float | None = None  # since when the present search is under way
         self._turn = 0  # of the worker; another has been replaced
@@ -107,7 +107,7 @@ class Engine:
         return self._thread.is_alive() and not self._closing
 
     @property
-    def sound(self) -> bool:
+    def healthy(self) -> bool:
         """Whether the encoder's last answers were answers: not since a worker was replaced, or failures in a row."""
         return self._failed < _FAILING
 
@@ -154,7 +154,7 @@ class Engine:
         The future never stays open: it gets the log-probabilities or an `EngineError`, or is cancelled because
         `wanted()` was false when its turn came.
         """
-        job = Job(deadline, self._clock(), samples, wanted, reuse, Future())
+        job = EncodeJob(deadline, self._clock(), samples, wanted, reuse, Future())
         with self._changed:
             if not self.alive:
                 job.future.set_exception(EngineError("the encoder is not running"))
@@ -216,7 +216,7 @@ class Engine:
             goodbye()
             self._changed.notify()
 
-    def rescue(self, patience_s: float) -> bool:
+    def replace_stuck_worker(self, patience_s: float) -> bool:
         """Replace the worker if the encoder has been at one call for longer than that; True if it was.
 
         Its waiters get an `EngineError`. Once several have been replaced and not one of them came back, the engine
@@ -307,20 +307,20 @@ class Engine:
                 del self._memories[number]
             self._encoder.release(number)
 
-    def _fits(self, job: Job) -> bool:
+    def _fits(self, job: EncodeJob) -> bool:
         """Whether a job may join the batch, which has one of its kind."""
         if isinstance(job.reuse, CachedStep):
             return self._encoder.fits_step(job.reuse, [o.reuse for o in self._batch if isinstance(o.reuse, CachedStep)])
         return self._encoder.fits(len(job.samples), [len(other.samples) for other in self._batch])
 
-    def _run_batch(self, batch: list[Job]) -> list[Float32]:
+    def _run_batch(self, batch: list[EncodeJob]) -> list[Float32]:
         steps = [(job.samples, job.reuse) for job in batch if isinstance(job.reuse, CachedStep)]
         if steps:
-            return self._encoder.advance(steps)
+            return self._encoder.encode_steps(steps)
         recalls = [job.reuse if isinstance(job.reuse, CachedFeatures) else None for job in batch]
         return self._encoder.encode([job.samples for job in batch], recalls)
 
-    def _encode(self, batch: list[Job], turn: int) -> None:
+    def _encode(self, batch: list[EncodeJob], turn: int) -> None:
         begun = self._clock()
         self._enter(turn, begun)
         try:
@@ -354,7 +354,7 @@ class Engine:
                 raise _Replaced
             self._begun = now
 
-    def _leave(self, turn: int, batch: list[Job]) -> None:
+    def _leave(self, turn: int, batch: list[EncodeJob]) -> None:
         """The answers of the batch are the caller's to give from here on. Keeps no job: a waiting worker must not keep
         the last sessions and their audio alive."""
         with self._changed:
@@ -363,7 +363,7 @@ class Engine:
             self._begun = None
             self._batch = [job for job in self._batch if job not in batch]
 
-    def _count(self, job: Job, now: float) -> None:
+    def _count(self, job: EncodeJob, now: float) -> None:
         stepping = isinstance(job.reuse, CachedStep)
         (self.counters.step_waits if stepping else self.counters.pass_waits).observe(now - job.asked)
         self.counters.late += now > job.deadline
@@ -376,7 +376,7 @@ class Engine:
                 self._ladder.answered(now, waited=now - asked, allowed=max(deadline - asked, _GRACE))
 
 
-def _fail(jobs: list[Job], why: str) -> None:
+def _fail(jobs: list[EncodeJob], why: str) -> None:
     for job in jobs:
         if not job.future.done() and (job.future.running() or job.future.set_running_or_notify_cancel()):
             job.future.set_exception(EngineError(why))

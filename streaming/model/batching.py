@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..frames import span
 from ..requests import Window
-from .cache import NOWHERE, ZERO, Place
+from .cache import NOWHERE, ZERO, Slot
 
 Float32 = NDArray[np.float32]
 Int32 = NDArray[np.int32]
@@ -43,7 +43,7 @@ def step_columns(shape: Shape, left: int, reach: int) -> tuple[int, ...]:
 
 
 def plan_steps(
-    shape: Shape, audio: Sequence[Float32], windows: Sequence[Window], places: Sequence[Place], reach: int
+    shape: Shape, audio: Sequence[Float32], windows: Sequence[Window], places: Sequence[Slot], reach: int
 ) -> list[Int32]:
     """The words of steps in one pool, in the order of `step_columns`."""
     pool = places[0].pool

@@ -17,8 +17,8 @@ from ..errors import EngineError
 from ..frames import STRIDE, frames, ms
 from ..requests import CachedFeatures, CachedStep, CacheHandle
 from .batching import evenly_long
-from .full_pass import WholePasses
-from .step import CachedSteps
+from .full_pass import PassEncoder
+from .step import StepEncoder
 
 Float32 = NDArray[np.float32]
 
@@ -52,8 +52,8 @@ class XlsrEncoder:
         normalized: bool,
         max_batch: int,
         most_samples: float = math.inf,
-        cached: CachedSteps | None = None,
-        wholes: WholePasses | None = None,
+        cached: StepEncoder | None = None,
+        wholes: PassEncoder | None = None,
     ) -> None:
         self.vocabulary = vocabulary
         self.info = info
@@ -100,12 +100,12 @@ class XlsrEncoder:
         return [r[: frames(length)] for r, length in zip(rows, lengths, strict=True)]
 
     def fits_step(self, step: CachedStep, others: Sequence[CachedStep]) -> bool:
-        """See `CachedSteps.fits`."""
+        """See `StepEncoder.fits`."""
         return self._steps.fits(step, others)
 
-    def advance(self, batch: Sequence[tuple[Float32, CachedStep]]) -> list[Float32]:
-        """See `CachedSteps.advance`."""
-        return self._steps.advance(batch)
+    def encode_steps(self, batch: Sequence[tuple[Float32, CachedStep]]) -> list[Float32]:
+        """See `StepEncoder.encode_steps`."""
+        return self._steps.encode_steps(batch)
 
     def prepare(self, config: SessionConfig, *, utterances: int) -> None:
         """Spend now what the first live steps of sessions like that would cost, and make room for so many of them."""
@@ -118,11 +118,11 @@ class XlsrEncoder:
         return self._steps.utterance_bytes(_memory(config))
 
     def release(self, memory: int) -> None:
-        """See `CachedSteps.release`."""
+        """See `StepEncoder.release`."""
         self._steps.release(memory)
 
     @property
-    def _steps(self) -> CachedSteps:
+    def _steps(self) -> StepEncoder:
         if self.cached is None:
             raise EngineError("this checkpoint does not allow cached steps")
         return self.cached

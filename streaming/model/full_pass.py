@@ -19,10 +19,10 @@ from ..errors import EngineError
 from ..frames import STRIDE, frames, span
 from ..requests import CachedFeatures
 from .batching import Shape, pass_columns, plan_passes
-from .cache import Place, Places, Pool
-from .layers import Body
+from .cache import CacheManager, Pool, Slot
+from .layers import XlsrLayers
 from .readback import pack, unpack
-from .runners import Programs, opened
+from .runners import Runner, split_words
 
 Float32 = NDArray[np.float32]
 
@@ -31,13 +31,13 @@ class _Whole(NamedTuple):
     samples: Float32  # of the frames after those that are known
     length: int  # frames
     known: int  # of these, remembered at its place
-    place: Place | None
+    place: Slot | None
 
 
-class WholePasses:
+class PassEncoder:
     """Belongs to the thread that runs the model; `best` as in `answers`."""
 
-    def __init__(self, body: Body, places: Places, programs: Programs, *, best: int | None = None) -> None:
+    def __init__(self, body: XlsrLayers, places: CacheManager, programs: Runner, *, best: int | None = None) -> None:
         self._body = body
         self._places = places
         self._programs = programs
@@ -86,7 +86,7 @@ class WholePasses:
 
     def _program(self, pool: Pool | None, shape: Shape, full: bool, words: Tensor) -> Tensor:
         body, (size, length, new, _) = self._body, shape
-        audio, (remembered, fresh, counts, valid) = opened(words, size, span(new), pass_columns(shape))
+        audio, (remembered, fresh, counts, valid) = split_words(words, size, span(new), pass_columns(shape))
         sources: list[Tensor] = []
         if new:
             features = body.features(audio).flatten(0, 1)

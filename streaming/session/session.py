@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..audio.decoder import RESAMPLER_DELAY, AudioDecoder
 from ..audio.normalize import Moments
-from ..audio.segmenter import FrontEnd, Reason
+from ..audio.segmenter import Reason, Segmenter
 from ..audio.vad import Vad
 from ..commands.matcher import Decision
 from ..config import AudioFormat, Mode, SessionConfig
@@ -61,7 +61,7 @@ class Session:
 
     A job is a `Request` to encode samples; its answer is log-probabilities, (frames of the request, vocabulary). With
     hotwords, a grammar or a language model there are also `DecodeJob`s: the answer is what `job.run()` returns, in any
-    thread. In cached mode, live requests (those with a `CachedStep`) go to `encoder.advance`, in their order, and
+    thread. In cached mode, live requests (those with a `CachedStep`) go to `encoder.encode_steps`, in their order, and
     `released()` returns the cache handles that no later request names. `abandon()` ends the session at once.
 
     `now` is any clock in seconds that never goes back; it only enters `lag_ms` and deadlines. Everything else depends
@@ -98,7 +98,7 @@ class Session:
         self._decoding = Decoding(vocabulary, self.config, assets)
         self._normalized = normalized
         self._audio = AudioDecoder(audio or AudioFormat())
-        self._front = FrontEnd(self.config, vad)
+        self._front = Segmenter(self.config, vad)
         self._outbox = Outbox(level)
         self._outbox.emit(SessionStarted(session=name, model=model, mode=mode), 0)
         self._jobs: list[Job] = []

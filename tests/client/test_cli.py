@@ -28,7 +28,7 @@ from xlsr_live.client.cli import run
 from xlsr_live.client.commands import doctor
 from xlsr_live.client.output.word_errors import edits
 from xlsr_live.client.sources.clips import load_clips
-from xlsr_live.server.operations.reload import RELOADED
+from xlsr_live.server.operations.reload import RELOADABLE
 from xlsr_live.server.run import RunningServer, running_server
 from xlsr_live.server.settings import ServerSettings
 from xlsr_live.streaming.config import ModelOptions
@@ -430,7 +430,7 @@ def test_a_server_loads_what_its_settings_name(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("xlsr_live.client.commands.serve.load_recognizer", asked.append)
     settings = ServerSettings(model="m", revision="r", language="deu", dtype="int8", threads=2, lm="l", calibration="c")
     import_module("xlsr_live.client.commands.serve")._load(settings)
-    named = {name: getattr(settings, name) for name in RELOADED if name != "max_sessions"}
+    named = {name: getattr(settings, name) for name in RELOADABLE if name != "max_sessions"}
     assert asked == [ModelOptions(**named)]
 
 

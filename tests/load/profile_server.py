@@ -112,7 +112,7 @@ class TalkativeEncoder:
     def fits_step(self, step: CachedStep, others: Sequence[CachedStep]) -> bool:
         return True
 
-    def advance(self, batch: Sequence[tuple[NDArray[np.float32], CachedStep]]) -> list[NDArray[np.float32]]:
+    def encode_steps(self, batch: Sequence[tuple[NDArray[np.float32], CachedStep]]) -> list[NDArray[np.float32]]:
         return [self._rows[reuse.window.committed : reuse.window.newest] for _, reuse in batch]
 
     def release(self, memory: int) -> None:

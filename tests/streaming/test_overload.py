@@ -81,7 +81,7 @@ def test_each_level_asks_for_less():
             for request in live:
                 assert isinstance(request.reuse, CachedStep)
                 steps.append(request.window)
-                (rows,) = encoder.advance([(request.samples, request.reuse)])
+                (rows,) = encoder.encode_steps([(request.samples, request.reuse)])
                 session.receive_answer(request.id, rows, 0.0)
         partials = [event for event in session.events() if isinstance(event, Partial)]
         assert all(partial.level == level for partial in partials)

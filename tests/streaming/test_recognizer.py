@@ -57,8 +57,8 @@ class Rows:
             (self._known[key],) = self._encoder.encode([samples])
         return self._known[key]
 
-    def advance(self, batch: Sequence[tuple[np.ndarray, CachedStep]]) -> list[np.ndarray]:
-        return self._encoder.advance(batch)
+    def encode_steps(self, batch: Sequence[tuple[np.ndarray, CachedStep]]) -> list[np.ndarray]:
+        return self._encoder.encode_steps(batch)
 
     def release(self, memory: int) -> None:
         self._encoder.release(memory)

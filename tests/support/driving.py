@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from xlsr_live.streaming.audio.normalize import normalize
-from xlsr_live.streaming.audio.segmenter import FrontEnd
+from xlsr_live.streaming.audio.segmenter import Segmenter
 from xlsr_live.streaming.audio.vad import Vad, make_vad
 from xlsr_live.streaming.config import AudioFormat, SessionConfig
 from xlsr_live.streaming.ctc.assets import Assets
@@ -104,7 +104,7 @@ class Driver:
             if isinstance(job, Request) and job.reuse is not None:
                 self.memories.add(job.reuse.cache)
                 if isinstance(job.reuse, CachedStep):
-                    (self.steps[job.id],) = self.encoder.advance([(job.samples, job.reuse)])
+                    (self.steps[job.id],) = self.encoder.encode_steps([(job.samples, job.reuse)])
         for memory in self.session.released():
             self.memories.discard(memory)
             self.encoder.release(memory.number)
@@ -287,7 +287,7 @@ def expected_final(heard: Heard, samples: Float32, encoder: FakeEncoder) -> Fina
 
 def gate_spans(samples: Float32, config: SessionConfig, vad: Vad | None, flushes: Iterable[int] = ()) -> list[range]:
     """Spans `[start, end)` in which the gate is open, by the front end alone."""
-    front = FrontEnd(config, vad)
+    front = Segmenter(config, vad)
     spans: list[range] = []
 
     def hear(start: int, end: int) -> None:

@@ -44,7 +44,7 @@ class Model:
     def fits_step(self, step: CachedStep, others: Sequence[CachedStep]) -> bool:
         return all(step.cache.left_context == other.cache.left_context for other in others)
 
-    def advance(self, batch: Sequence[tuple[Float32, CachedStep]]) -> list[Float32]:
+    def encode_steps(self, batch: Sequence[tuple[Float32, CachedStep]]) -> list[Float32]:
         """Applies a step only if it answers, as it must; counts how often each was applied."""
         answers = self.encode([samples for samples, _ in batch])
         for samples, reuse in batch:

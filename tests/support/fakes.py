@@ -66,7 +66,7 @@ class FakeEncoder:
     def fits_step(self, step: CachedStep, others: Sequence[CachedStep]) -> bool:
         return True
 
-    def advance(self, batch: Sequence[tuple[Float32, CachedStep]]) -> list[Float32]:
+    def encode_steps(self, batch: Sequence[tuple[Float32, CachedStep]]) -> list[Float32]:
         """What a request for all of the window's samples would be told: with the same words as in window mode."""
         return [self._step(samples, *reuse) for samples, reuse in batch]
 

@@ -92,7 +92,7 @@ class Server:
             reader.feed_data(data)
             reader.feed_eof()
             transport = wyoming.WyomingTransport(reader, cast(Any, _Writer()), admission.settings.max_message_bytes)
-            with admission.seated(admission.access.stranger("127.0.0.1")) as seat:
+            with admission.seated(admission.access.anonymous("127.0.0.1")) as seat:
                 await wyoming.WyomingStream("w", transport, seat).run()
 
         self._within(scene())

@@ -1,6 +1,6 @@
-"""Words that a checkpoint hears in recordings, each with whether it was said.
+"""Which words of a transcript are correct, with their scores and confidences.
 
-A word is right if the alignment of all words with the reference that has the fewest errors pairs it with an equal one.
+A word is correct if the alignment with the fewest errors pairs it with an equal word of the reference.
 """
 
 from __future__ import annotations
@@ -19,30 +19,33 @@ from ...streaming.ctc.calibration import Curve, Reliability, fit, level, levels,
 from ...streaming.ctc.greedy import DecodedWord, GreedyDecoder, decode
 from ...streaming.protocol.events import Word
 from ...streaming.requests import CachedStep, CacheHandle, Window
-from .steps import Setting, plan
+from .steps import StepSetting, plan_steps
 
 if TYPE_CHECKING:
     from ...streaming.ctc.lm import LanguageModel
     from ...streaming.model.encoder import XlsrEncoder
 
 Float32 = NDArray[np.float32]
+Arrays = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]  # scores, levels, right
 
 FOLDS = 5
 
 
 @dataclass(slots=True)
-class Judged:
-    """One entry for each word."""
+class ScoredWords:
+    """Decoded words and whether each is correct; one entry for each word."""
 
     scores: list[float] = field(default_factory=list[float])  # log-probability
-    levels: list[float] = field(default_factory=list[float])  # of its utterance, see `calibration`
+    levels: list[float] = field(default_factory=list[float])  # of the utterance, see `calibration`
     right: list[bool] = field(default_factory=list[bool])
     recordings: list[int] = field(default_factory=list[int])
 
-    def add(self, recording: int, said: Sequence[str], words: Sequence[DecodedWord], levels: Sequence[float]) -> None:
+    def add(
+        self, recording: int, reference: Sequence[str], words: Sequence[DecodedWord], levels: Sequence[float]
+    ) -> None:
         self.scores += [word.score for word in words]
         self.levels += levels
-        self.right += judge(said, [word.text for word in words])
+        self.right += correct_words(reference, [word.text for word in words])
         self.recordings += [recording] * len(words)
 
     def fit(self) -> Curve:
@@ -52,8 +55,8 @@ class Judged:
         scores, levels, right = self._arrays()
         return reliability(curve(scores, levels), right)
 
-    def cross(self) -> Reliability:
-        """Each word by a curve that was fitted without its recording, and four fifths of the others."""
+    def cross_validate(self) -> Reliability:
+        """Each word by a curve fitted on four fifths of the recordings, without its own."""
         arrays = scores, levels, right = self._arrays()
         fold = np.array(self.recordings) % FOLDS
         found = np.zeros(len(right))
@@ -62,69 +65,69 @@ class Judged:
             found[fold == each] = curve(scores[fold == each], levels[fold == each])
         return reliability(found, right)
 
-    def _arrays(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+    def _arrays(self) -> Arrays:
         return np.array(self.scores), np.array(self.levels), np.array(self.right, bool)
 
 
 @dataclass(slots=True)
-class Told:
-    """Words as sessions tell them, with their confidences; one entry for each."""
+class ReportedWords:
+    """Words of session events: confidence and correctness of each."""
 
     confidences: list[float] = field(default_factory=list[float])
     right: list[bool] = field(default_factory=list[bool])
 
-    def add(self, said: Sequence[str], words: Sequence[Word], before: Sequence[Word] = ()) -> None:
-        """Words that come after those `before` in the same recording, which are told already."""
-        self.right += judge(said, [word.word for word in (*before, *words)])[len(before) :]
+    def add(self, reference: Sequence[str], words: Sequence[Word], before: Sequence[Word] = ()) -> None:
+        """Add `words`, which follow the words `before` in the same recording."""
+        self.right += correct_words(reference, [word.word for word in (*before, *words)])[len(before) :]
         self.confidences += [word.confidence for word in words]
 
     def reliability(self) -> Reliability | None:
         return reliability(np.array(self.confidences), np.array(self.right)) if self.right else None
 
 
-def _fit(arrays: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]], of: NDArray[np.bool_]) -> Curve:
+def _fit(arrays: Arrays, subset: NDArray[np.bool_]) -> Curve:
     scores, levels, right = arrays
-    return fit(scores[of], levels[of], right[of])
+    return fit(scores[subset], levels[subset], right[subset])
 
 
-def judge(said: Sequence[str], heard: Sequence[str]) -> list[bool]:
-    """Which of the words heard were said, by the alignment with the fewest errors."""
-    right = [False] * len(heard)
-    if said and heard:
-        for chunk in jiwer.process_words(" ".join(said), " ".join(heard)).alignments[0]:
+def correct_words(reference: Sequence[str], words: Sequence[str]) -> list[bool]:
+    """Which of the words are correct, by the alignment with the fewest errors."""
+    right = [False] * len(words)
+    if reference and words:
+        for chunk in jiwer.process_words(" ".join(reference), " ".join(words)).alignments[0]:
             if chunk.type == "equal":
                 right[chunk.hyp_start_idx : chunk.hyp_end_idx] = [True] * (chunk.hyp_end_idx - chunk.hyp_start_idx)
     return right
 
 
 @dataclass(slots=True)
-class Ear:
-    """Hears recordings as finals and as partials; each is one utterance, without a gate."""
+class CalibrationData:
+    """Words of finals, of partials and of finals searched with `lm`. Each recording is one utterance without a gate."""
 
     encoder: XlsrEncoder
     lm: LanguageModel | None = None
-    final: Judged = field(default_factory=Judged)
-    partial: Judged = field(default_factory=Judged)
-    beam: Judged = field(default_factory=Judged)
+    final: ScoredWords = field(default_factory=ScoredWords)
+    partial: ScoredWords = field(default_factory=ScoredWords)
+    beam: ScoredWords = field(default_factory=ScoredWords)
 
-    def hear(self, recording: int, said: Sequence[str], samples: Float32) -> None:
-        """Judge what is heard in 16 kHz samples, (n,) with n of at least 400."""
+    def add(self, recording: int, reference: Sequence[str], samples: Float32) -> None:
+        """Decode 16 kHz samples, (n,) with n of at least 400."""
         (rows,) = self.encoder.encode([normalize(samples) if self.encoder.normalized else samples])
         words = decode(rows, self.encoder.vocabulary)
-        self.final.add(recording, said, words, [level(words)] * len(words))
+        self.final.add(recording, reference, words, [level(words)] * len(words))
         for shown in partials(self.encoder, samples, SessionConfig()):
-            self.partial.add(recording, said, shown, levels(shown))
+            self.partial.add(recording, reference, shown, levels(shown))
         if self.lm:
             from ...streaming.ctc.beam import decode_beam
 
             found = decode_beam(rows, self.lm)[0].words
-            self.beam.add(recording, said, found, [level(words)] * len(found))
+            self.beam.add(recording, reference, found, [level(words)] * len(found))
 
 
 def partials(encoder: XlsrEncoder, samples: Float32, config: SessionConfig) -> Iterator[list[DecodedWord]]:
-    """The words of every partial of an utterance: complete ones, then volatile ones."""
-    setting = Setting(config.hop_ms, config.lookahead_ms, config.left_context_ms)
-    windows, _, audio = plan(samples, setting, normalized=encoder.normalized)
+    """The words of every partial of an utterance: complete words, then volatile ones."""
+    setting = StepSetting(config.hop_ms, config.lookahead_ms, config.left_context_ms)
+    windows, _, audio = plan_steps(samples, setting, normalized=encoder.normalized)
     memory = setting.memory() if "cached" in encoder.info.modes else None
     decoder = GreedyDecoder(encoder.vocabulary)
     for window in windows:
@@ -139,5 +142,5 @@ def partials(encoder: XlsrEncoder, samples: Float32, config: SessionConfig) -> I
 def _rows(encoder: XlsrEncoder, audio: RunningNormalizer, window: Window, memory: CacheHandle | None) -> Float32:
     """Log-probabilities of frames `[window.committed, window.newest)`."""
     if memory:
-        return encoder.advance([(audio.read(*window.new_samples), CachedStep(memory, window))])[0]
+        return encoder.encode_steps([(audio.read(*window.new_samples), CachedStep(memory, window))])[0]
     return encoder.encode([audio.read(*window.samples)])[0][window.committed - window.first :]

@@ -1,4 +1,4 @@
-"""What `bench accuracy` measures of one mode and setting, recording by recording."""
+"""The measurements of `bench accuracy` for one mode and setting, recording by recording."""
 
 from __future__ import annotations
 
@@ -16,60 +16,29 @@ from ...streaming.protocol.events import Event, Final, Partial, Word
 from ...streaming.recognizer import Recognizer
 from ..output.latency import Latencies, in_audio, percentiles
 from .corpus import Recording
-from .judged import Told
-from .scoring import Score, Spelling, interval, rate
+from .scoring import TextNormalizer, TranscriptScores
 from .stability import Stability, stability
-from .steps import Setting, stepped, text, timed, whole
+from .steps import StepSetting, greedy_text, offline_pass, run_steps, timed
+from .word_correctness import ReportedWords
 
 
 @dataclass(slots=True)
-class Texts:
-    """Errors of one kind of text, in the order of the recordings."""
-
-    heard: list[str] = field(default_factory=list[str])
-    words: list[Score] = field(default_factory=list[Score])
-    characters: list[Score] = field(default_factory=list[Score])
-
-    def add(self, spelling: Spelling, said: str, heard: str) -> None:
-        words, characters = spelling.score(said, heard)
-        self.heard.append(heard)
-        self.words.append(words)
-        self.characters.append(characters)
-
-    @property
-    def wer(self) -> float:
-        return rate(self.words)
-
-    @property
-    def cer(self) -> float:
-        return rate(self.characters)
-
-    @property
-    def interval(self) -> str:
-        low, high = interval(self.words)
-        return f"{100 * low:.1f} to {100 * high:.1f}"
-
-    def report(self) -> dict[str, Any]:
-        return {"wer": self.wer, "wer_95": interval(self.words), "cer": self.cer}
-
-
-@dataclass(slots=True)
-class Measured:
-    """One row: a mode and, unless it is offline, a setting. `config` is that of its sessions."""
+class AccuracyRow:
+    """A mode with a setting, or the offline mode. `config` is the configuration of its sessions."""
 
     mode: Mode
-    setting: Setting | None
+    setting: StepSetting | None
     config: SessionConfig
-    live: Texts = field(default_factory=Texts)  # each recording one utterance; offline: one pass over it
-    final: Texts = field(default_factory=Texts)  # of sessions, through the gate
+    live: TranscriptScores = field(default_factory=TranscriptScores)  # each recording one utterance, without a gate
+    final: TranscriptScores = field(default_factory=TranscriptScores)  # of sessions, through the gate
     stability: Stability = field(default_factory=Stability)
-    late: Latencies = field(default_factory=Latencies)  # of words of sessions, on the clock of the audio
-    finals: Told = field(default_factory=Told)  # words of sessions and how sure they are told to be
-    partials: Told = field(default_factory=Told)
+    latencies: Latencies = field(default_factory=Latencies)  # of sessions, on the clock of the audio
+    finals: ReportedWords = field(default_factory=ReportedWords)
+    partials: ReportedWords = field(default_factory=ReportedWords)
     recordings: list[Recording] = field(default_factory=list[Recording])
     seconds: float = 0.0  # of audio
     frames: int = 0
-    agreeing: int = 0  # frames whose most likely token is that of the pass over the whole recording
+    agreeing: int = 0  # frames with the most likely token of the offline pass
     encoded: int = 0  # frames that went through the layers
     encoder: tuple[float, float] = (0.0, 0.0)  # CPU and wall seconds, without gate and sessions
     session: float = 0.0  # CPU seconds of sessions: gate, live steps, second pass, decoding
@@ -91,13 +60,12 @@ class Measured:
         return self.session / self.seconds
 
     def reliabilities(self) -> dict[str, Reliability]:
-        """Of finals and partials, where there are any."""
+        """Of finals and of partials, where there are any."""
         kinds = {"finals": self.finals.reliability(), "partials": self.partials.reliability()}
         return {name: found for name, found in kinds.items() if found}
 
     def report(self) -> dict[str, Any]:
         """Everything, for JSON."""
-        each = zip(self.recordings, self.live.heard, self.live.words, self.final.heard, self.final.words, strict=True)
         return {
             "mode": self.mode,
             "setting_ms": self.setting and self.setting._asdict(),
@@ -109,8 +77,8 @@ class Measured:
             "words": asdict(self.stability),
             "churn": self.stability.churn,
             "revised": self.stability.revision,
-            "shown_after_s": percentiles(self.late.shown),
-            "committed_after_s": percentiles(self.late.committed),
+            "shown_after_s": percentiles(self.latencies.shown),
+            "committed_after_s": percentiles(self.latencies.committed),
             "calibration": {name: _bins(found) for name, found in self.reliabilities().items()},
             "encoder_cpu_per_s": self.encoder_cpu,
             "encoder_wall_per_s": self.encoder[1] / self.seconds,
@@ -127,18 +95,20 @@ class Measured:
                     "final_errors": final_score.errors,
                     "words": live_score.length,
                 }
-                for recording, live, live_score, final, final_score in each
+                for recording, live, live_score, final, final_score in zip(
+                    self.recordings, self.live.texts, self.live.words, self.final.texts, self.final.words, strict=True
+                )
             ],
         }
 
 
-def rows(
-    modes: Sequence[Mode], settings: Sequence[Setting], vad: VadName, hold_backs: Sequence[int] = ()
-) -> list[Measured]:
-    """A row for each setting, live mode and time that the newest word is held back, and one for offline."""
+def make_rows(
+    modes: Sequence[Mode], settings: Sequence[StepSetting], vad: VadName, hold_backs: Sequence[int] = ()
+) -> list[AccuracyRow]:
+    """A row for each hold-back time, setting and live mode, and one for offline."""
     default = SessionConfig()
-    found = [
-        Measured(
+    live = [
+        AccuracyRow(
             mode,
             setting,
             SessionConfig(
@@ -155,21 +125,25 @@ def rows(
         for mode in modes
         if mode != "offline"
     ]
-    return found + [Measured(mode, None, SessionConfig(mode=mode, vad=vad)) for mode in modes if mode == "offline"]
+    return live + [AccuracyRow(mode, None, SessionConfig(mode=mode, vad=vad)) for mode in modes if mode == "offline"]
 
 
 def measure(
-    recognizer: Recognizer, spelling: Spelling, recording: Recording, samples: NDArray[np.float32], rows: list[Measured]
+    recognizer: Recognizer,
+    normalizer: TextNormalizer,
+    recording: Recording,
+    samples: NDArray[np.float32],
+    rows: list[AccuracyRow],
 ) -> None:
     """Add a recording of 16 kHz samples, (n,), to all rows."""
-    offline = timed(lambda: whole(recognizer, samples))
+    offline = timed(lambda: offline_pass(recognizer, samples))
     best = offline[0].rows.argmax(1)
     for row in rows:
         mode, setting = row.mode, row.setting
         if mode == "offline" or setting is None:
             run, *taken = offline
         else:
-            run, *taken = timed(lambda mode=mode, setting=setting: stepped(recognizer, mode, samples, setting))
+            run, *taken = timed(lambda mode=mode, setting=setting: run_steps(recognizer, mode, samples, setting))
         events, cpu, _ = timed(lambda row=row: list(recognizer.stream(samples, row.config)))
         row.recordings.append(recording)
         row.seconds += len(samples) / SAMPLE_RATE
@@ -179,24 +153,24 @@ def measure(
         row.encoder = row.encoder[0] + taken[0], row.encoder[1] + taken[1]
         row.session += cpu
         row.stability += stability(events)
-        row.late.extend(in_audio(events))
-        row.live.add(spelling, recording.text, text(recognizer, run.rows))
+        row.latencies.extend(in_audio(events))
+        row.live.add(normalizer, recording.text, greedy_text(recognizer, run.rows))
         finals = [event.text for event in events if isinstance(event, Final)]
-        row.final.add(spelling, recording.text, recognizer.encoder.vocabulary.join(finals))
-        _judge(row, spelling.words(recording.text), events)
+        row.final.add(normalizer, recording.text, recognizer.encoder.vocabulary.join(finals))
+        _add_reported_words(row, normalizer.words(recording.text), events)
 
 
-def _judge(row: Measured, said: list[str], events: Sequence[Event]) -> None:
-    """All words of all partials, each after the finals before it; and those of the finals."""
+def _add_reported_words(row: AccuracyRow, reference: list[str], events: Sequence[Event]) -> None:
+    """All words of all partials, each after the finals before it; and the words of the finals."""
     finals: list[Word] = []
     for event in events:
         if isinstance(event, Partial):
-            row.partials.add(said, event.words, before=finals)
+            row.partials.add(reference, event.words, before=finals)
         elif isinstance(event, Final):
             finals += event.words
-    row.finals.add(said, finals)
+    row.finals.add(reference, finals)
 
 
 def _bins(found: Reliability) -> dict[str, Any]:
-    shown = ("confidence", "right", "words")
-    return {"expected_error": found.error, **{name: getattr(found, name).tolist() for name in shown}}
+    names = ("confidence", "right", "words")
+    return {"expected_error": found.error, **{name: getattr(found, name).tolist() for name in names}}

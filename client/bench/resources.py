@@ -1,4 +1,4 @@
-"""What a process and a GPU spend while streams run."""
+"""The CPU time, memory and GPU use of a process while streams run."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ...streaming.errors import ConfigError
 
 
 @dataclass(slots=True)
-class Load:
+class ResourceUsage:
     """Of the measured time."""
 
     wall: float = 0.0  # seconds
-    cpu: float | None = None  # seconds, all threads; None: not known
+    cpu: float | None = None  # seconds, all threads; None: unknown
     gpu: list[float] = field(default_factory=list[float])  # utilization in percent, once a second
-    gpu_bytes: int | None = None  # of the GPU's memory in use at the end, by everybody
+    gpu_bytes: int | None = None  # GPU memory in use at the end, by all processes
 
     @property
     def cores(self) -> float | None:
@@ -40,36 +40,36 @@ class Load:
         }
 
 
-class Meter:
-    """`begin`, then `look` about every second; `load` is what was used between `begin` and the last `look`.
+class ResourceMeter:
+    """Call `start`, then `sample` about every second; `usage` covers the time up to the last sample.
 
-    `pid` None: this process; 0: none that could be measured (a server elsewhere). Raises `ConfigError`.
+    `pid` None means this process, 0 none (a server elsewhere). Raises `ConfigError`.
     """
 
     def __init__(self, pid: int | None = None) -> None:
         self._cpu: Callable[[], float | None] = time.process_time
         if pid is not None:
             self._cpu = (lambda: cpu_of(pid)) if pid else (lambda: None)
-        self._begun: tuple[float, float | None] | None = None
-        self._load = Load()
+        self._start: tuple[float, float | None] | None = None
+        self._usage = ResourceUsage()
         if self._cpu() is None and pid:
             raise ConfigError(f"--pid {pid}: the CPU time of that process cannot be read here")
 
-    def begin(self) -> None:
-        self._begun = time.monotonic(), self._cpu()
-        self._load = Load()
+    def start(self) -> None:
+        self._start = time.monotonic(), self._cpu()
+        self._usage = ResourceUsage()
 
-    def look(self) -> None:
-        if self._begun is None:
+    def sample(self) -> None:
+        if self._start is None:
             return
-        wall, cpu = self._begun
+        wall, cpu = self._start
         now = self._cpu()
-        self._load.wall = time.monotonic() - wall
-        self._load.cpu = None if now is None or cpu is None else now - cpu
-        _look_at_gpu(self._load)
+        self._usage.wall = time.monotonic() - wall
+        self._usage.cpu = None if now is None or cpu is None else now - cpu
+        _sample_gpu(self._usage)
 
-    def load(self) -> Load:
-        return self._load
+    def usage(self) -> ResourceUsage:
+        return self._usage
 
 
 def cpu_of(pid: int) -> float | None:
@@ -87,11 +87,11 @@ def resident_mib(pid: int | str = "self") -> float:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def _look_at_gpu(load: Load) -> None:
-    torch: Any = sys.modules.get("torch")  # without it in this process there is no model here
+def _sample_gpu(usage: ResourceUsage) -> None:
+    torch: Any = sys.modules.get("torch")  # a process without torch runs no model
     if torch is None or not torch.cuda.is_available():
         return
     free, total = torch.cuda.mem_get_info()
-    load.gpu_bytes = total - free
-    with suppress(ModuleNotFoundError, RuntimeError):  # it needs nvidia-ml-py
-        load.gpu.append(float(torch.cuda.utilization()))
+    usage.gpu_bytes = total - free
+    with suppress(ModuleNotFoundError, RuntimeError):  # needs nvidia-ml-py
+        usage.gpu.append(float(torch.cuda.utilization()))
