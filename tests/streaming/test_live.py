@@ -20,8 +20,9 @@ from xlsr_live.streaming.errors import AudioError, ConfigError, GrammarError, Se
 from xlsr_live.streaming.live import StreamSession
 from xlsr_live.streaming.protocol.events import Command, Error, Event, Final, Partial, SessionEnded, SessionStarted
 from xlsr_live.streaming.requests import CachedFeatures
+from xlsr_live.streaming.session.final_decoder import FinalDecoder
 from xlsr_live.streaming.session.session import Session
-from xlsr_live.streaming.session.utterance import Found
+from xlsr_live.streaming.session.step_decoder import StepDecoder
 
 from tests.support.driving import Float32, lines, run, utterances
 from tests.support.fakes import VOCABULARY, FakeEncoder, LoudVad, sound
@@ -357,35 +358,34 @@ def test_hotwords_and_searches_are_those_of_the_core(engine: Engine, tmp_path: P
         assert [event.text for event in events if isinstance(event, Final)] == ["ABCD AB", "ABCE GH"]
 
 
-def test_live_steps_are_searched_beside_the_loop_and_tell_what_the_core_does(engine: Engine, tmp_path: Path):
+def test_slow_live_steps_are_decoded_in_another_thread_with_the_events_of_the_core(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     lm = language_model(tmp_path, Weights(lm=1.5, word=0.5, beam=20, tokens=5), VOCABULARY)
     config = SessionConfig(lm_for="all", hop_ms=200, lookahead_ms=200, max_utterance_ms=2_000)
     audio, assets = sound("AB BAA AB A B AB BAA A AB BAA B " * 3), Assets(language_model=lm)
     threads: set[str] = set()
 
-    class Watched(Session):
-        def search(self, request: int) -> Callable[[Float32], Found] | None:
-            if (search := super().search(request)) is None:
-                return None
+    def watched(decode: Callable[..., Any]) -> Callable[..., Any]:
+        def run_watched(*given: Any) -> Any:
+            threads.add(threading.current_thread().name)
+            return decode(*given)
 
-            def watched(rows: Float32) -> Found:
-                threads.add(threading.current_thread().name)
-                return search(rows)
-
-            return watched
-
-        def receive_logprobs(self, request: int, rows: Float32, now: float) -> None:
-            assert not self.wants(request), "decoded in the event loop"
+        return run_watched
 
     async def scene() -> list[Event]:
-        core = Watched(VOCABULARY, config, vad=LoudVad(), normalized=False, modes=("window",), name="s", assets=assets)
+        core = Session(VOCABULARY, config, vad=LoudVad(), normalized=False, modes=("window",), name="s", assets=assets)
         async with StreamSession(core, engine, clock=lambda: 0.0) as stream:
             return await say(stream, audio, 1_600)
 
-    events = running(scene)
+    with monkeypatch.context() as patch:
+        patch.setattr(StepDecoder, "decode", watched(StepDecoder.decode))
+        patch.setattr(FinalDecoder, "__call__", watched(FinalDecoder.__call__))
+        events = running(scene)
     assert lines(events) == lines(run([audio], config, assets=assets))
     assert len(utterances(events)) > 1
     assert len(threads) == 1
+    assert threads != {threading.current_thread().name}
     assert engine.counters.searches > len(utterances(events))
 
 
@@ -413,21 +413,16 @@ def test_commands_are_those_of_the_core_and_grammars_are_compiled_beside_the_loo
     assert prepared == ["cab: cab", "x: x"]
 
 
-def test_a_search_that_fails_leaves_what_was_heard_live(engine: Engine):
+def test_a_final_whose_decoding_fails_has_the_words_of_the_live_steps(engine: Engine, monkeypatch: pytest.MonkeyPatch):
+    def fail(decoder: FinalDecoder, rows: Float32) -> Any:
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(FinalDecoder, "__call__", fail)
+
     async def scene() -> list[Event]:
-        core = Session(VOCABULARY, vad=LoudVad(), normalized=False, name="s")
-
-        def broken(request: int) -> Callable[[Float32], Found] | None:
-            def search(rows: Float32) -> Found:
-                raise RuntimeError("no memory")
-
-            return search if utterance_of(core)._final == request else None
-
-        core.search = broken
+        config = SessionConfig(hotwords=("HGFEDCBA:1",))  # finals are then decoded in another thread
+        core = Session(VOCABULARY, config, vad=LoudVad(), normalized=False, name="s")
         return await say(StreamSession(core, engine, clock=lambda: 0.0), SPEECH)
-
-    def utterance_of(core: Session) -> Any:
-        return core._utterance
 
     events = running(scene)
     assert {event.code for event in events if isinstance(event, Error)} == {"encoder_failed"}

@@ -82,7 +82,7 @@ def test_each_level_asks_for_less():
                 assert isinstance(request.reuse, CachedStep)
                 steps.append(request.window)
                 (rows,) = encoder.encode_steps([(request.samples, request.reuse)])
-                session.receive_logprobs(request.id, rows, 0.0)
+                session.receive_answer(request.id, rows, 0.0)
         partials = [event for event in session.events() if isinstance(event, Partial)]
         assert all(partial.level == level for partial in partials)
         assert any(partial.volatile for partial in partials) == (level < Level.COMMITTED)
@@ -115,7 +115,7 @@ def test_every_event_says_how_late_it_is_and_at_what_level():
     session.receive_eof(1.0)
     while asked := session.requests():
         for request in asked:
-            session.receive_logprobs(request.id, encoder.rows(request.samples), 3.5)
+            session.receive_answer(request.id, encoder.rows(request.samples), 3.5)
     events = session.events()
     assert isinstance(events[0], SessionStarted)
     kinds = {type(event).__name__ for event in events}

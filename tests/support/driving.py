@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from random import Random
@@ -32,9 +31,8 @@ from xlsr_live.streaming.protocol.events import (
     Word,
     to_json,
 )
-from xlsr_live.streaming.requests import CachedStep, CacheHandle, Request
+from xlsr_live.streaming.requests import CachedStep, CacheHandle, DecodeJob, Job, Request
 from xlsr_live.streaming.session.session import Session
-from xlsr_live.streaming.session.utterance import Found
 
 from tests.support.fakes import FakeEncoder, LoudVad
 
@@ -47,24 +45,16 @@ Packet = bytes | NDArray[np.floating] | str | tuple[str, ...]  # audio, FLUSH, a
 
 @dataclass
 class Driver:
-    """Feeds packets and answers requests: at once and in order or, with `random`, whenever it likes.
-
-    With `random`, answers that take long to decode are decoded in their order, and what comes of it is told in that
-    order, both whenever it likes.
-    """
+    """Feeds packets and answers jobs: at once and in order or, with `random`, at any time and in any order."""
 
     session: Session
     encoder: FakeEncoder
     random: Random | None = None
     fails: Callable[[Request], bool] = lambda request: False
     events: list[Event] = field(default_factory=list)
-    waiting: list[Request] = field(default_factory=list)
-    searching: deque[tuple[int, Callable[[], Found]]] = field(default_factory=deque)
-    searched: deque[tuple[int, Found]] = field(default_factory=deque)
+    waiting: list[Job] = field(default_factory=list)
     ring_peak: int = 0
-    steps: dict[int, Float32] = field(
-        default_factory=dict
-    )  # answers to cached steps: told in any order, made in theirs
+    steps: dict[int, Float32] = field(default_factory=dict)  # answers to cached steps: made in order, given in any
     memories: set[CacheHandle] = field(default_factory=set)
 
     def run(self, packets: Iterable[Packet]) -> list[Event]:
@@ -78,70 +68,47 @@ class Driver:
                 self.session.receive_hotwords(packet)
             else:
                 while not self.session.can_take(packet):
-                    self.work()
+                    assert self.waiting, "a full session waits for nothing"
+                    self.answer()
                 self.session.receive_audio(packet, 0.0)
             self.collect()
-            while self.busy and (self.random is None or self.random.random() < 0.3):
-                self.work()
+            while self.waiting and (self.random is None or self.random.random() < 0.3):
+                self.answer()
         self.session.receive_eof(0.0)
         self.collect()
-        while self.busy:
-            self.work()
+        while self.waiting:
+            self.answer()
         ring = self.session._front.ring
         assert self.session.ended
         assert ring.dropped == 0
         assert not self.memories, "the encoder remembers an utterance for ever"
         return self.events
 
-    @property
-    def busy(self) -> bool:
-        return bool(self.waiting or self.searching or self.searched)
-
-    def work(self) -> None:
-        """Answer a request, decode an answer, or tell what was decoded."""
-        ways = (
-            [self.answer] * bool(self.waiting)
-            + [self.search] * bool(self.searching)
-            + [self.tell] * bool(self.searched)
-        )
-        assert ways, "a full session waits for nothing"
-        (self.random.choice(ways) if self.random else ways[0])()
-
-    def search(self) -> None:
-        request, search = self.searching.popleft()
-        self.searched.append((request, search()))
-
-    def tell(self) -> None:
-        self.session.receive_found(*self.searched.popleft(), 0.0)
-        self.collect()
-
     def answer(self) -> None:
         at = self.random.randrange(len(self.waiting)) if self.random else 0
-        request = self.waiting.pop(at)
-        step = self.steps.pop(request.id, None)
-        if self.random is None and not self.session.wants(request.id):
+        job = self.waiting.pop(at)
+        step = self.steps.pop(job.id, None)
+        if self.random is None and not self.session.wants(job.id):
             return  # else the answer comes too late, and must not matter
-        if self.fails(request):
-            self.session.receive_failure(request.id, "it broke", 0.0)
+        if isinstance(job, DecodeJob):
+            self.session.receive_answer(job.id, job.run(), 0.0)
+        elif self.fails(job):
+            self.session.receive_failure(job.id, "it broke", 0.0)
         else:
-            rows = self.encoder.rows(request.samples) if step is None else step
-            if self.random and (search := self.session.search(request.id)):
-                self.searching.append((request.id, lambda: search(rows)))
-            else:
-                self.session.receive_logprobs(request.id, rows, 0.0)
+            self.session.receive_answer(job.id, self.encoder.rows(job.samples) if step is None else step, 0.0)
         self.collect()
 
     def collect(self) -> None:
-        asked = self.session.requests()
-        for request in asked:
-            if request.reuse is not None:
-                self.memories.add(request.reuse.cache)
-            if isinstance(request.reuse, CachedStep):
-                (self.steps[request.id],) = self.encoder.encode_steps([(request.samples, request.reuse)])
+        jobs = self.session.requests()
+        for job in jobs:
+            if isinstance(job, Request) and job.reuse is not None:
+                self.memories.add(job.reuse.cache)
+                if isinstance(job.reuse, CachedStep):
+                    (self.steps[job.id],) = self.encoder.encode_steps([(job.samples, job.reuse)])
         for memory in self.session.released():
             self.memories.discard(memory)
             self.encoder.release(memory.number)
-        self.waiting += asked
+        self.waiting += jobs
         assert len(self.events) < 5_000, "it goes on for ever"
         self.events += self.session.events()
         ring = self.session._front.ring

@@ -240,7 +240,7 @@ def test_a_session_that_is_abandoned_releases_what_the_encoder_remembers_and_ask
     session.abandon()
     assert session.released() == [first.reuse.cache]
     assert session.released() == []
-    session.receive_logprobs(first.id, np.zeros((24, 10), np.float32), 0.0)
+    session.receive_answer(first.id, np.zeros((24, 10), np.float32), 0.0)
     assert session.ended
     assert session.requests() == []
     with pytest.raises(SessionClosed):
@@ -281,7 +281,7 @@ def test_an_utterance_is_scaled_like_the_one_before_it():
     while requests := session.requests():
         seen += requests
         for request in requests:
-            session.receive_logprobs(request.id, encoder.rows(request.samples), 0.0)
+            session.receive_answer(request.id, encoder.rows(request.samples), 0.0)
     first, second = utterances(session.events())
     step = next(request for request in seen if request.utterance == 1 and request.kind == "live")
     scale = RunningNormalizer(Moments().plus(audio[first.start : first.end]))
@@ -386,8 +386,8 @@ def test_a_partial_tells_its_lag_and_how_far_it_heard():
         session.receive_audio(packet, 10.0 + index)
     first, second, *_ = session.requests()  # 3,280 and 6,480 samples: there with packets 2 and 4
     assert [first.deadline, second.deadline] == [12.2, 14.2]
-    session.receive_logprobs(first.id, encoder.rows(first.samples), 15.5)
-    session.receive_logprobs(second.id, encoder.rows(second.samples), 15.5)
+    session.receive_answer(first.id, encoder.rows(first.samples), 15.5)
+    session.receive_answer(second.id, encoder.rows(second.samples), 15.5)
     partials = [event for event in session.events() if isinstance(event, Partial)]
     assert [(partial.audio_s, partial.lag_ms) for partial in partials] == [(0.205, 3_500.0), (0.405, 1_500.0)]
 
@@ -411,7 +411,7 @@ def test_answers_to_withdrawn_and_unknown_requests_are_ignored():
     session.receive_audio(sound("..AB CD ..."), 0.0)
     session.receive_eof(0.0)
     session.events()
-    session.receive_logprobs(999, np.zeros((3, 10), np.float32), 0.0)
+    session.receive_answer(999, np.zeros((3, 10), np.float32), 0.0)
     session.receive_failure(998, "nothing", 0.0)
     assert session.events() == []
 
