@@ -121,6 +121,7 @@ class Upload(ABC):
                 return self.refused(Code.SHUTTING_DOWN)
             finally:
                 disconnect.cancel()
+                await self.close()
 
     async def _not_received(self, code: str, why: str) -> Response:
         await self.close()
