@@ -46,7 +46,7 @@ def test_half_an_hour_holds_no_more_memory_than_five_minutes_and_times_stay_exac
         held = max(held, ring.end - ring.start)
         if index % (120 * 25) == 120 * 25 - 1:  # every 5 minutes
             flat.append(tracemalloc.get_traced_memory()[0])
-            assert len(session._arrivals) < 100
+            assert len(session._outbox._arrivals) < 100
             encoder.batches.clear()
     tracemalloc.stop()
     session.receive_eof(0.0)
