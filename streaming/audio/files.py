@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -94,11 +95,12 @@ def _readable(name: str, source: AudioSource) -> Path | BinaryIO:
     path = Path(source)
     if path.is_dir():
         raise AudioError(f"{name}: is a directory, not an audio file")
-    stream = path.open("rb")
-    found = _checked_stream(name, stream)
-    if found is None:
-        stream.close()
-    return path if found is None else found
+    with ExitStack() as stack:
+        stream = stack.enter_context(path.open("rb"))
+        found = _checked_stream(name, stream)
+        if found is not None and stream.seekable():
+            stack.pop_all()  # it reads from the stream
+        return path if found is None else found
 
 
 def _checked_stream(name: str, stream: BinaryIO) -> BinaryIO | None:
