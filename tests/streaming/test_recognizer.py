@@ -181,7 +181,7 @@ def test_no_slot_is_held_when_nobody_speaks(recognizer: Recognizer, speech: np.n
 def settle(recognizer: Recognizer) -> None:
     """Wait until the engine has done what it was told."""
     deadline = time.monotonic() + 20
-    while recognizer.engine._gone and time.monotonic() < deadline:
+    while recognizer.engine._caches._released and time.monotonic() < deadline:
         time.sleep(0.01)
     recognizer.engine.submit(np.zeros(400, np.float32), deadline=0.0).result(20)
 
