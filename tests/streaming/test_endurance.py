@@ -46,7 +46,7 @@ def test_half_an_hour_holds_no_more_memory_than_five_minutes_and_times_stay_exac
         held = max(held, ring.end - ring.start)
         if index % (120 * 25) == 120 * 25 - 1:  # every 5 minutes
             flat.append(tracemalloc.get_traced_memory()[0])
-            assert len(session._arrivals) < 100
+            assert len(session._outbox._arrivals) < 100
             encoder.batches.clear()
     tracemalloc.stop()
     session.receive_eof(0.0)
@@ -64,7 +64,7 @@ def test_half_an_hour_holds_no_more_memory_than_five_minutes_and_times_stay_exac
     assert max(flat) - flat[0] < 50_000 + 200 * turns  # what the test itself keeps
 
 
-def test_an_utterance_without_end_is_cut_and_let_go_of():
+def test_an_endless_utterance_is_cut_and_its_memory_freed():
     """Ten minutes of noise that never lets the gate close."""
     session = Session(VOCABULARY, SessionConfig(max_utterance_ms=5_000), vad=LoudVad(), normalized=False)
     encoder = FakeEncoder(context=False)
