@@ -9,13 +9,13 @@ from .settings import Work
 
 
 def read_history(path: Path) -> list[dict]:
-    """Evaluations in order; where a resumed run repeated one, the last counts."""
+    """Return the evaluations in order. If a resumed run repeated a round, the last evaluation counts."""
     entries = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     return sorted({entry["round"]: entry for entry in entries}.values(), key=lambda entry: entry["round"])
 
 
 def draw(work: Work, out: Path) -> None:
-    """Validation WER of every corpus, offline (solid) and live (dashed), over hours of audio heard, to a PNG."""
+    """Plot training loss and validation WER of every corpus, offline (solid) and live (dashed), over hours of audio."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,4 +1,4 @@
-"""What a round of training consists of: a function of the seed, the round's number and how steps are cut into parts."""
+"""The plan of a round: a function of the seed, the round's number and the sizes of steps and parts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from .prepare import PHRASE, Utterance
 from .settings import RATE, SHARES, Augmentation, Schedule
 
-FEWEST_PHRASES = 8  # of a speaker, to make sentences of
+FEWEST_PHRASES = 8  # of a speaker, for making sentences of them
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,8 @@ def plan_round(
 
 
 def stretch_of(members: list[Utterance], number: int, count: int, seed: int) -> list[Utterance]:
-    """The `number`-th run of `count` utterances in an endless series of shuffles: all are heard before one returns, as
-    long as `count` and the members stay the same from round to round."""
+    """The `number`-th run of `count` utterances in an endless series of shuffles: no utterance repeats before all were
+    used, as long as `count` and the members stay the same from round to round."""
     chosen: list[Utterance] = []
     position = number * count
     while len(chosen) < count:

@@ -1,7 +1,7 @@
-"""Training with resume: warm-up, a constant rate for as long as there is time, and a decay whenever a model is wanted.
+"""Training that can be resumed: warm-up, a constant rate without a fixed end, and a decay when a model is needed.
 
-`stable.pt` is the endless run. A decay continues from it in `decay.pt` with a rate that falls to zero, and leaves
-`stable.pt` as it was, so that a later run can go on from there with more time or a better machine.
+`stable.pt` holds the stable phase. A decay continues from it in `decay.pt` with a rate that falls to zero. It does not
+change `stable.pt`, so that the stable phase can continue later with more time or a better machine.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SAVE_SECONDS = 300.0
 
 
 class Trainer:
-    """One run: network, optimisers, average, and the place in the plan."""
+    """One run: network, optimisers, average of the weights, and the position in the plan."""
 
     def __init__(self, work: Work, options: Options):
         self.work, self.options = work, options
@@ -79,7 +79,7 @@ class Trainer:
         self.done = bool(self.options.decay) and source == self.path and state.get("done", False)
         parts = (state["batch_seconds"], state.get("shards", self.options.shards))
         if parts != (self.options.batch_seconds, self.options.shards) and self.at:
-            print(f"steps are cut otherwise than in {source.name}: what is left of round {self.round} is skipped")
+            print(f"step sizes differ from {source.name}: the rest of round {self.round} is skipped")
             self.round, self.at = self.round + 1, 0
         if source != self.path:
             self.decay_from, self.began, self.decay_wall = self.round, self.step, self.wall
@@ -97,10 +97,10 @@ class Trainer:
         print(f"weights of {folder}, round {self.round}", flush=True)
 
     def _source(self) -> Path | None:
-        """The checkpoint to go on from.
+        """The checkpoint to continue from.
 
-        A decay goes on if it is of as many rounds as asked for and began where the stable phase still stands. Any other
-        is set aside and a new one begins there.
+        A decay continues if it has the requested number of rounds and began at the present end of the stable phase. Any
+        other decay is renamed, and a new one begins there.
         """
         stable = self.work.run / "stable.pt"
         if not self.options.decay:
@@ -114,7 +114,8 @@ class Trainer:
             return self.path
         aside = checkpoint.set_aside(self.path)
         print(
-            f"decay.pt is of another decay: it is {aside.name} now, and a new one begins at {stable.name}", flush=True
+            f"decay.pt belongs to another decay: renamed to {aside.name}; a new one begins at {stable.name}",
+            flush=True,
         )
         return stable
 
@@ -192,7 +193,7 @@ class Trainer:
                 return
 
     def _round(self, plan: list[Step], rounds: Rounds, deadline: float) -> tuple[float, float]:
-        """What is left of a round, or as much as there is time for; mean loss, and seconds of audio per second."""
+        """Train the rest of a round, or until the time is up; return mean loss and seconds of audio per second."""
         batches = loader(rounds, self.at, self.options.workers)
         losses, began, heard = [], time.monotonic(), self.heard
         wall = self.wall - began
@@ -211,7 +212,7 @@ class Trainer:
         return loss, (self.heard - heard) / (time.monotonic() - began)
 
     def train_step(self, parts: list[Callable[[], Batch]], characters: int, rate: float) -> Tensor:
-        """One update with the gradients of all parts, a thread each; the loss in nats per character."""
+        """One update with the gradients of all parts, one thread per part; return the loss in nats per character."""
         torch.manual_seed(self.schedule.seed * 1_000_003 + self.step)
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
@@ -236,7 +237,7 @@ class Trainer:
         """Loss, gradients of all parameters, and seconds of audio of one part of a step with so many characters."""
         lengths = batch.lengths.to(self.device, non_blocking=True)
         samples, masks = (x.to(self.device, non_blocking=True) for x in (batch.samples, batch.masks))
-        # No cache: it belongs to all threads, which would share a graph through it.
+        # No cache: all threads would share it, and a graph through it.
         with torch.autocast(self.device.type, torch.bfloat16, cache_enabled=False):
             last, middle = self.network(samples, lengths, stream, masks)
         share = self.optimiser.middle_loss
@@ -245,7 +246,7 @@ class Trainer:
         return loss.detach(), gradients, float(batch.lengths.sum()) / RATE
 
     def draw_stream(self) -> Stream | None:
-        """The live recognizer's attention for a share of the steps, with its lengths drawn at random."""
+        """Draw lengths for the live recognizer's attention; None, for full attention, in the other steps."""
         draw = np.random.default_rng((self.schedule.seed, self.step, 7))
         if draw.random() >= self.optimiser.streamed_share:
             return None
@@ -276,7 +277,7 @@ def ctc(logits: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
 
 
 def optimisers(network: Network, how: Optimiser) -> list[torch.optim.Optimizer]:
-    """AdamW, and when asked Muon for the matrices of the transformer layers: two, of a size, for two threads."""
+    """AdamW, and optionally Muon for the matrices of the transformer layers: two of equal size, for two threads."""
     layers = network.model.wav2vec2.encoder.layers
     matrices = [p for p in layers.parameters() if p.ndim == 2] if how.matrices == "muon" else []
     chosen = {id(p) for p in matrices}
