@@ -11,6 +11,7 @@ import numpy as np
 from .prepare import PHRASE, Utterance
 from .settings import RATE, SHARES, Augmentation, Schedule
 
+KINDS = ("recorded", "natural synthetic", "other synthetic", "noise")
 FEWEST_PHRASES = 8  # of a speaker, for making sentences of them
 
 
@@ -33,6 +34,13 @@ class Item:
 
 
 Step = tuple[list[Item], ...]  # the parts of a step; threads share them out
+
+
+def kind(corpus: str) -> str:
+    """The kind of audio in a corpus, one of `KINDS`."""
+    if corpus.startswith("tts-"):
+        return "other synthetic"
+    return {"kokoro": "natural synthetic", "noise": "noise"}.get(corpus, "recorded")
 
 
 def longest_utterance(number: int, schedule: Schedule) -> float:

@@ -23,7 +23,7 @@ from . import checkpoint
 from .data import Batch, Rounds, Speech, loader
 from .network import Network, Stream, build, frames
 from .phrases import phrases
-from .plan import Step, plan_round
+from .plan import KINDS, Step, kind, plan_round
 from .prepare import PHRASE
 from .score import LIVE, Clip, rates, transcribe, validation
 from .settings import RATE, SCALE, Augmentation, Optimiser, Options, Work
@@ -49,6 +49,7 @@ class Trainer:
         self.pool = ThreadPoolExecutor(options.shards)
         self.average = checkpoint.Average(self.network, self.optimiser.ema)
         self.step, self.round, self.at, self.heard, self.wall = 0, 0, 0, 0.0, 0.0
+        self.kinds = dict.fromkeys(KINDS, 0.0)  # seconds of recordings by kind
         self.decay_from, self.began = 0, 0  # round and step of the stable phase at which a decay begins
         self.decay_wall = 0.0  # seconds of training before the decay
         self.done = False  # the last round is over, or the time of a decay
@@ -75,6 +76,7 @@ class Trainer:
                 group["weight_decay"] = weight_decay
         self.step, self.round, self.at = state["step"], state["round"], state["at"]
         self.heard, self.wall, self.decay_from = state["heard"], state["wall"], state["decay_from"]
+        self.kinds |= state.get("kinds", {})
         self.began, self.decay_wall = state.get("began", 0), state.get("decay_wall", 0.0)
         self.done = bool(self.options.decay) and source == self.path and state.get("done", False)
         parts = (state["batch_seconds"], state.get("shards", self.options.shards))
@@ -128,7 +130,7 @@ class Trainer:
             "shards": self.options.shards,
             "decay": self.options.decay,
         }
-        places = ("step", "round", "at", "heard", "wall", "decay_from", "began", "decay_wall", "done")
+        places = ("step", "round", "at", "heard", "wall", "kinds", "decay_from", "began", "decay_wall", "done")
         state |= {name: getattr(self, name) for name in places}
         checkpoint.save(self.path, state)
         self.saved = time.monotonic()
@@ -198,7 +200,10 @@ class Trainer:
         losses, began, heard = [], time.monotonic(), self.heard
         wall = self.wall - began
         for parts in (bar := tqdm(batches, f"round {self.round}", len(plan), initial=self.at, mininterval=10)):
-            characters = sum(len(item.text) for part in plan[self.at] for item in part)
+            items = [item for part in plan[self.at] for item in part]
+            characters = sum(len(item.text) for item in items)
+            for utterance in (u for item in items for u in item.parts):
+                self.kinds[kind(utterance.corpus)] += utterance.samples / RATE
             losses.append(self.train_step(parts, characters, self.rate(self.at / len(plan))))
             bar.set_postfix(loss=f"{torch.stack(losses[-20:]).mean().item():.2f}", refresh=False)
             self.step, self.at, self.wall = self.step + 1, self.at + 1, wall + time.monotonic()
@@ -263,6 +268,7 @@ class Trainer:
         self.average.swap(self.network)
         entry = {"round": self.round, "step": self.step, "audio_hours": round(self.heard / 3600, 2)}
         entry |= {"minutes": round(self.wall / 60, 1), "loss": round(loss, 4), "speed": round(speed, 1)}
+        entry |= {"hours": {name: round(seconds / 3600, 2) for name, seconds in self.kinds.items()}}
         entry |= {"rate": round(self.rate(0.0), 4), "offline": offline, "live": live}
         checkpoint.append_history(self.path.with_name(self.path.stem + ".jsonl"), entry)
         for name, result in (("offline", offline), ("live", live)):
