@@ -88,6 +88,11 @@ class Upload(ABC):
         if self._task is not None:
             self._task.cancel()
 
+    async def close_files(self) -> None:
+        """Release what `read` received. May be called before it, and twice."""
+        if hasattr(self, "file"):
+            await self.file.close()
+
     async def answer(self) -> Response:
         """Handle the request. Never raises: errors become responses."""
         try:
@@ -96,12 +101,15 @@ class Upload(ABC):
             # Check again: the server may have filled up during the upload.
             if (code := self._admission.refusal(self._client)) is not None:
                 raise ProtocolError(code, WHY[code])
-        except (ProtocolError, ConfigError) as error:
-            return self.failed(error.code, str(error))
-        except TimeoutError:
-            return self.failed(Code.IDLE_TIMEOUT, "the upload stalled")
-        except ClientDisconnect:
-            return self.failed(Code.BAD_MESSAGE, "the client left")
+        except (ProtocolError, ConfigError, TimeoutError, ClientDisconnect) as error:
+            await self.close_files()
+            match error:
+                case TimeoutError():
+                    return self.failed(Code.IDLE_TIMEOUT, "the upload stalled")
+                case ClientDisconnect():
+                    return self.failed(Code.BAD_MESSAGE, "the client left")
+                case _:
+                    return self.failed(error.code, str(error))
         if (stream := self.stream()) is not None:
             return StreamingResponse(stream, media_type="text/event-stream")
         with self.entered() as lease:
@@ -161,9 +169,12 @@ class Upload(ABC):
     async def finals(self, lease: Lease) -> AsyncGenerator[events.Final]:
         """Raises `XlsrLiveError`: bad audio, a model that fails, too much audio."""
         with tempfile.NamedTemporaryFile() as file:
-            while data := await self.file.read(_COPY_BYTES):
-                file.write(data)
-            file.flush()
+            try:
+                while data := await self.file.read(_COPY_BYTES):
+                    file.write(data)
+                file.flush()
+            finally:
+                await self.close_files()
             self.audio, blocks = await asyncio.to_thread(open_media, Path(file.name))
             hotwords = writable(self.phrases, self.recognizer.encoder.vocabulary)
             session = self.recognizer.session(replace(self.config, hotwords=hotwords), self.audio, name=self.name)
