@@ -17,9 +17,10 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ..commands.compiled import compiled
+from ..commands.decision import Decision, Strictness
 from ..commands.hotwords import HotwordDecoder, favour
 from ..commands.listener import CommandSpec, wake_phrase
-from ..commands.matcher import Decision, Strictness, compiled
 from ..commands.spotting import Phrases
 from ..config import SessionConfig, read_hotwords
 from ..ctc.assets import Assets

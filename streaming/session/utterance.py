@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..audio.normalize import Moments, RunningNormalizer, normalize
+from ..commands.decision import Decision
 from ..commands.listener import CommandListener, CommandSpec
-from ..commands.matcher import Decision
 from ..config import SessionConfig
 from ..ctc.greedy import DecodedWord
 from ..frames import SAMPLE_RATE, STRIDE, frames, ms, span
