@@ -18,11 +18,11 @@ from ...streaming.config import AudioFormat
 from ...streaming.errors import XlsrLiveError
 from ...streaming.frames import SAMPLE_RATE
 from ..output.latency import TimedEvents
-from ..pump import Session, pump
+from ..pump import LiveSession, pump
 from ..sources.sources import paced
 from .resources import ResourceMeter, ResourceUsage
 
-OpenSession = Callable[[], AbstractAsyncContextManager[Session]]  # a new session of 16 kHz 16-bit mono audio
+OpenSession = Callable[[], AbstractAsyncContextManager[LiveSession]]  # a new session of 16 kHz 16-bit mono audio
 Int16 = NDArray[np.int16]
 
 PAUSE_DBFS: Final = -60.0  # noise in pauses: no microphone is digitally silent

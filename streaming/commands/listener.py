@@ -30,13 +30,13 @@ class CommandSpec:
     wake: Phrases | None = None
     others: int = 0
 
-    def hear(self, *, awake: bool, early: bool) -> CommandListener:
+    def listen(self, *, awake: bool, early: bool) -> CommandListener:
         """A pass over an utterance, from its first frame; `awake` if the wake phrase came before the utterance."""
         return CommandListener(self, awake=awake, early=early)
 
     def decide(self, rows: Rows, *, awake: bool) -> Decision:
         """The decision on a complete utterance, (frames, vocabulary)."""
-        listener = self.hear(awake=awake, early=False)
+        listener = self.listen(awake=awake, early=False)
         listener.push(rows)
         return listener.finish()
 

@@ -1,4 +1,4 @@
-"""Dialects that are spoken over websockets."""
+"""Dialects over websockets."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ...streaming.protocol.codes import Code, ProtocolError
 from ..access.access import subprotocol
+from ..sessions.admission import Lease
 from ..transport import ClientLeft, Data, Transport
-from .admission import Seat
-from .stream import ClientStream
+from .base import Dialect
 
 
-def within(limit: int, data: Data) -> Data:
-    """A message that is not too large. Raises `ProtocolError` for others."""
+def check_size(limit: int, data: Data) -> Data:
+    """Return the message. Raises `ProtocolError` if it has more than `limit` bytes."""
     size = len(data) if isinstance(data, bytes) else len(data.encode())
     if size > limit:
-        raise ProtocolError(Code.MESSAGE_TOO_LARGE, f"{size} bytes in one message; at most {limit} are taken")
+        raise ProtocolError(Code.MESSAGE_TOO_LARGE, f"{size} bytes in one message; the limit is {limit}")
     return data
 
 
 class WebSocketTransport:
-    """Text messages are str, binary ones bytes. `subprotocol`: the one to choose of those that the client offers."""
+    """Text messages are str, binary ones bytes. `subprotocol`: the one to accept of those that the client offers."""
 
     def __init__(self, websocket: WebSocket, limit: int, subprotocol: str | None = None) -> None:
         self._websocket = websocket
@@ -38,7 +38,7 @@ class WebSocketTransport:
             raise ClientLeft
         binary: bytes | None = message.get("bytes")
         data: str | bytes = message["text"] if binary is None else binary
-        return within(self._limit, data)
+        return check_size(self._limit, data)
 
     async def send(self, data: Data) -> None:
         try:
@@ -53,14 +53,14 @@ class WebSocketTransport:
             raise ClientLeft from error
 
 
-class WebSocketStream(ClientStream[Data]):
-    """May raise `ConfigError` when it is made: the address asks for what cannot be."""
+class WebSocketDialect(Dialect[Data]):
+    """The constructor may raise `ConfigError`: the address asks for something impossible."""
 
-    subprotocols: ClassVar[tuple[str, ...]] = ()  # one of them is agreed on if it is offered
+    subprotocols: ClassVar[tuple[str, ...]] = ()  # one of them is accepted if the client offers it
 
-    def __init__(self, name: str, websocket: WebSocket, seat: Seat) -> None:
-        super().__init__(name, self.transport(websocket, seat), seat)
+    def __init__(self, name: str, websocket: WebSocket, lease: Lease) -> None:
+        super().__init__(name, self.transport(websocket, lease), lease)
 
-    def transport(self, websocket: WebSocket, seat: Seat) -> Transport[Data]:
-        chosen = subprotocol(websocket, self.subprotocols)
-        return WebSocketTransport(websocket, seat.settings.max_message_bytes, chosen)
+    def transport(self, websocket: WebSocket, lease: Lease) -> Transport[Data]:
+        accepted = subprotocol(websocket, self.subprotocols)
+        return WebSocketTransport(websocket, lease.settings.max_message_bytes, accepted)

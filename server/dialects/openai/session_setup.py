@@ -1,5 +1,5 @@
-"""Settings of an OpenAI realtime session: as its clients see and change them, in today's shape (GA, nested) and in the
-beta's (flat), and what they mean here.
+"""The settings of an OpenAI Realtime session, as clients see and change them: in the current shape (GA, nested) and
+in the beta's (flat).
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from ....streaming.config import AudioFormat, SessionConfig
 from ....streaming.ctc.vocabulary import Vocabulary
 from ....streaming.errors import ConfigError
 from ..mapping import writable
-from .shapes import turns
+from .shapes import turn_settings
 
 LOGPROBS: Final = "item.input_audio_transcription.logprobs"
-_BETA_FIELDS: Final = {  # of a flat session, and where the nested one has them
+_BETA_FIELDS: Final = {  # names in a flat session, and in a nested one
     "input_audio_format": "format",
     "input_audio_transcription": "transcription",
     "input_audio_noise_reduction": "noise_reduction",
@@ -26,7 +26,9 @@ _BETA_FORMATS: Final = {"pcm16": "audio/pcm", "g711_ulaw": "audio/pcmu", "g711_a
 
 
 @dataclass(frozen=True)
-class Setup:
+class SessionSetup:
+    """`shown` is what the client sees, the rest what it means for a session here."""
+
     shown: dict[str, Any]  # `audio.input`
     include: list[str] | None
     audio: AudioFormat
@@ -36,19 +38,19 @@ class Setup:
     def logprobs(self) -> bool:
         return LOGPROBS in (self.include or ())
 
-    def changed(self, session: dict[str, Any], vocabulary: Vocabulary) -> Setup:
-        """With the fields that a session in either shape sets. Raises `ConfigError`."""
+    def changed(self, session: dict[str, Any], vocabulary: Vocabulary) -> SessionSetup:
+        """A copy with the fields that `session`, in either shape, sets. Raises `ConfigError`."""
         try:
             shown = {**self.shown, **_changes(session)}
             include = msgspec.convert(session.get("include", self.include), list[str] | None)
-            audio, config = _audio(shown), turns(shown["turn_detection"])
+            audio, config = _audio(shown), turn_settings(shown["turn_detection"])
             config = msgspec.structs.replace(config, hotwords=_phrases(shown["transcription"], vocabulary))
         except msgspec.ValidationError as error:
             raise ConfigError(str(error)) from None
-        return Setup(_as_they_will_be(shown, config), include, audio, config)
+        return SessionSetup(_with_actual_values(shown, config), include, audio, config)
 
-    def told(self, name: str, expires: int, *, beta: bool) -> dict[str, Any]:
-        """The session `name` in one of the shapes; it ends at `expires`, in seconds since 1970."""
+    def describe(self, name: str, expires: int, *, beta: bool) -> dict[str, Any]:
+        """The session as clients see it. It ends at `expires`, in seconds since 1970."""
         session: dict[str, Any] = {
             "id": f"sess_{name}",
             "object": "realtime.transcription_session",
@@ -63,19 +65,19 @@ class Setup:
         return {**session, **flat, "client_secret": None}
 
 
-def usual() -> Setup:
-    """What a session begins with."""
+def default_setup() -> SessionSetup:
+    """The settings that a session begins with."""
     shown = {
         "format": {"type": "audio/pcm", "rate": 24_000},
         "transcription": None,
         "noise_reduction": None,
         "turn_detection": {"type": "server_vad"},
     }
-    return Setup(_as_they_will_be(shown, SessionConfig()), None, _audio(shown), SessionConfig())
+    return SessionSetup(_with_actual_values(shown, SessionConfig()), None, _audio(shown), SessionConfig())
 
 
-def _as_they_will_be(shown: dict[str, Any], config: SessionConfig) -> dict[str, Any]:
-    """And not as they were wished."""
+def _with_actual_values(shown: dict[str, Any], config: SessionConfig) -> dict[str, Any]:
+    """Show the values in effect, where they differ from those asked for."""
     detection = shown["turn_detection"]
     if not isinstance(detection, dict) or detection["type"] != "server_vad":
         return shown
@@ -88,7 +90,7 @@ def _as_they_will_be(shown: dict[str, Any], config: SessionConfig) -> dict[str, 
 
 
 def _changes(session: dict[str, Any]) -> dict[str, Any]:
-    """The fields of `audio.input` that a session in either shape sets. Raises `ValidationError`."""
+    """The fields of `audio.input` that `session`, in either shape, sets. Raises `ValidationError`."""
     nested = msgspec.convert(session.get("audio") or {}, dict[str, Any]).get("input")
     found = msgspec.convert(nested or {}, dict[str, Any])
     flat = {field: session[name] for name, field in _BETA_FIELDS.items() if name in session}
@@ -111,7 +113,7 @@ def _audio(settings: dict[str, Any]) -> AudioFormat:
             return AudioFormat(encoding="alaw", sample_rate=8_000)
         case other:
             raise ConfigError(
-                f"audio format {str(other)[:40]!r} is not supported; audio/pcm, audio/pcmu, audio/pcma are"
+                f"audio format {str(other)[:40]!r} is not supported; use audio/pcm, audio/pcmu or audio/pcma"
             )
 
 
