@@ -75,6 +75,11 @@ class Upload(ABC):
     def refused(code: str, why: str | None = None) -> Response:
         """The response to a request that is refused."""
 
+    async def close(self) -> None:
+        """Delete what was uploaded."""
+        if hasattr(self, "file"):
+            await self.file.close()
+
     def stream(self) -> AsyncIterator[str] | None:
         """The response as a stream of events, if the client asks for one. It must call `entered` itself."""
         return None
@@ -88,11 +93,6 @@ class Upload(ABC):
         if self._task is not None:
             self._task.cancel()
 
-    async def close_files(self) -> None:
-        """Release what `read` received. May be called before it, and twice."""
-        if hasattr(self, "file"):
-            await self.file.close()
-
     async def answer(self) -> Response:
         """Handle the request. Never raises: errors become responses."""
         try:
@@ -101,15 +101,12 @@ class Upload(ABC):
             # Check again: the server may have filled up during the upload.
             if (code := self._admission.refusal(self._client)) is not None:
                 raise ProtocolError(code, WHY[code])
-        except (ProtocolError, ConfigError, TimeoutError, ClientDisconnect) as error:
-            await self.close_files()
-            match error:
-                case TimeoutError():
-                    return self.failed(Code.IDLE_TIMEOUT, "the upload stalled")
-                case ClientDisconnect():
-                    return self.failed(Code.BAD_MESSAGE, "the client left")
-                case _:
-                    return self.failed(error.code, str(error))
+        except (ProtocolError, ConfigError) as error:
+            return await self._not_received(error.code, str(error))
+        except TimeoutError:
+            return await self._not_received(Code.IDLE_TIMEOUT, "the upload stalled")
+        except ClientDisconnect:
+            return await self._not_received(Code.BAD_MESSAGE, "the client left")
         if (stream := self.stream()) is not None:
             return StreamingResponse(stream, media_type="text/event-stream")
         with self.entered() as lease:
@@ -124,6 +121,11 @@ class Upload(ABC):
                 return self.refused(Code.SHUTTING_DOWN)
             finally:
                 disconnect.cancel()
+                await self.close()
+
+    async def _not_received(self, code: str, why: str) -> Response:
+        await self.close()
+        return self.failed(code, why)
 
     def failed(self, code: str, why: str) -> Response:
         """The response to a request that failed, counted and logged."""
@@ -169,12 +171,10 @@ class Upload(ABC):
     async def finals(self, lease: Lease) -> AsyncGenerator[events.Final]:
         """Raises `XlsrLiveError`: bad audio, a model that fails, too much audio."""
         with tempfile.NamedTemporaryFile() as file:
-            try:
-                while data := await self.file.read(_COPY_BYTES):
-                    file.write(data)
-                file.flush()
-            finally:
-                await self.close_files()
+            while data := await self.file.read(_COPY_BYTES):
+                file.write(data)
+            file.flush()
+            await self.close()
             self.audio, blocks = await asyncio.to_thread(open_media, Path(file.name))
             hotwords = writable(self.phrases, self.recognizer.encoder.vocabulary)
             session = self.recognizer.session(replace(self.config, hotwords=hotwords), self.audio, name=self.name)

@@ -182,7 +182,7 @@ def test_silence_holds_no_slot(recognizer: Recognizer, speech: np.ndarray):
 def settle(recognizer: Recognizer) -> None:
     """Wait until the engine has freed released caches."""
     deadline = time.monotonic() + 20
-    while recognizer.engine._gone and time.monotonic() < deadline:
+    while recognizer.engine._caches._released and time.monotonic() < deadline:
         time.sleep(0.01)
     recognizer.engine.submit(np.zeros(400, np.float32), deadline=0.0).result(20)
 

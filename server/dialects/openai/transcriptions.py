@@ -51,7 +51,7 @@ class Transcription(Upload):
         self.phrases = [str(each) for each in _list(form, "keywords")]
         self.config = turn_settings(_strategy(form))
 
-    async def close_files(self) -> None:
+    async def close(self) -> None:
         if hasattr(self, "_form"):
             await self._form.close()
 
