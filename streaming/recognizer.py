@@ -25,7 +25,7 @@ from .audio.decoder import AudioDecoder
 from .audio.files import AudioInput, open_input
 from .audio.normalize import normalize
 from .audio.vad import make_vad
-from .commands.matcher import compiled
+from .commands.compiled import compiled
 from .config import AudioFormat, ModelOptions, SessionConfig
 from .ctc.assets import Assets
 from .driver import Call, SessionDriver
