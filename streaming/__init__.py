@@ -1,7 +1,7 @@
 """Real-time speech recognition on XLS-R: the recognizer.
 
-`Recognizer` is the front door; `Session` is the same thing without any I/O. Names are imported when they are first
-asked for, so that a client that needs only events and settings loads neither torch nor a detector.
+Start with `Recognizer`; `Session` is one stream without I/O. Names are imported at their first use, so a client that
+needs only events and settings loads neither torch nor a detector.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
     from .audio.files import AudioFile, open_audio
     from .audio.vad import make_vad
     from .config import AudioFormat, ModelOptions, SessionConfig
@@ -49,8 +50,8 @@ if TYPE_CHECKING:
         to_json,
     )
     from .recognizer import Recognizer
+    from .requests import Request
     from .session.session import Session
-    from .session.utterance import Request
 
 _HOME = {
     "config": ("AudioFormat", "ModelOptions", "SessionConfig"),
@@ -91,7 +92,7 @@ _HOME = {
     "live": ("StreamSession",),
     "recognizer": ("Recognizer",),
     "session.session": ("Session",),
-    "session.utterance": ("Request",),
+    "requests": ("Request",),
     "audio.vad": ("make_vad",),
     "ctc.vocabulary": ("Vocabulary",),
 }
@@ -134,6 +135,7 @@ __all__ = [
     "Warning",
     "Word",
     "XlsrLiveError",
+    "__version__",
     "from_json",
     "make_vad",
     "open_audio",
@@ -142,6 +144,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module("importlib.metadata").version("xlsr-live")
     if name not in _MODULE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f".{_MODULE[name]}", __name__), name)

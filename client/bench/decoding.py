@@ -9,9 +9,9 @@ import click
 
 from ...streaming.config import BOOST
 from ...streaming.errors import ConfigError
-from ..commands.model import load_recognizer, needs
-from ..commands.options import device_option, lm_option, loading, model_options
-from ..output.output import progress
+from ..console import needs
+from ..options.model import device_option, lm_option, load_recognizer, model_options, take_model_options
+from ..output.progress import progress
 from .options import data_options
 
 if TYPE_CHECKING:
@@ -59,12 +59,12 @@ def decoding(
         from . import rare, ways
 
     recordings = corpus.read_corpus(data, where=where, limit=limit)
-    how = loading(options, threads=1)
-    with load_recognizer(**how) as recognizer:
+    how = take_model_options(options, threads=1)
+    with load_recognizer(how) as recognizer:
         if (words := recognizer.assets.language_model) is None:
             raise ConfigError("the checkpoint has no language model of its own: name one with --lm")
-        spelling = scoring.Spelling(recognizer.encoder.vocabulary)
-        spoken = [spelling.words(recording.text) for recording in recordings]
+        normalizer = scoring.TextNormalizer(recognizer.encoder.vocabulary)
+        spoken = [normalizer.words(recording.text) for recording in recordings]
         chosen = [rare.rarest(said, words, hotwords) for said in spoken]
         others = rare.unsaid(spoken, chosen)
         sets = {recording.set: ways.ways() for recording in recordings}
@@ -72,15 +72,15 @@ def decoding(
             for recording, *said in zip(recordings, spoken, chosen, others, strict=True):
                 samples = corpus.read_samples(recording)
                 about = ways.Said(recording.text, *said)
-                ways.measure(recognizer, spelling, about, samples, boost, sets[recording.set])
+                ways.measure(recognizer, normalizer, about, samples, boost, sets[recording.set])
                 advance()
-        shown = [summarize(sets, hotwords, spelling.notes([recording.text for recording in recordings]))]
+        shown = [summarize(sets, hotwords, normalizer.notes([recording.text for recording in recordings]))]
         tables.show(shown)
         if out:
             report: dict[str, Any] = tables.provenance("decoding") | {
                 "model": recognizer.info,
                 "data": str(data or "packaged clips"),
-                "lm": how["lm"],
+                "lm": how.lm,
                 "hotwords": [
                     {"file": recording.path.name, "set": recording.set, "said": said, "not_said": other}
                     for recording, said, other in zip(recordings, chosen, others, strict=True)
@@ -130,4 +130,4 @@ def _errors(way: Way) -> list[str]:
 
 def _silence(way: Way) -> list[str]:
     """Where nobody speaks there is no rate."""
-    return [f"words in {sum(map(bool, way.texts.heard))} of {len(way.texts.heard)}", "", "", ""]
+    return [f"words in {sum(map(bool, way.texts.texts))} of {len(way.texts.texts)}", "", "", ""]

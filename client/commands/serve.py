@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 from msgspec import inspect
 
-from ...server.configuration import FIELDS, configure, flag, several
+from ...server.configuration import FIELDS, configure, flag, repeatable
 from ...server.settings import SECRET, ServerSettings
-from .model import load_recognizer, needs
+from ...streaming.config import ModelOptions
+from ..console import needs
+from ..options.model import load_recognizer
 
 if TYPE_CHECKING:
     from ...streaming.recognizer import Recognizer
@@ -44,13 +47,13 @@ def server_options(command: F) -> F:
             metavar = "N" if int in kind else "X" if float in kind else "TEXT"
             choices = [each for each in kind if isinstance(each, str)]
             metavar = "|".join([*(["N"] if int in kind else []), *choices]) if choices else metavar
-            option = click.option(flag(name), name, metavar=metavar, multiple=several(name), help=text)
+            option = click.option(flag(name), name, metavar=metavar, multiple=repeatable(name), help=text)
         command = option(command)
     return command
 
 
 def _described(annotation: Any) -> tuple[list[Any], str]:
-    """What kinds of value a setting takes (choices as themselves), and its sentence."""
+    """The types of a setting's values (choices as themselves), and its description."""
     kinds: list[Any] = []
     text = ""
     waiting: list[inspect.Type] = [inspect.type_info(annotation)]
@@ -79,11 +82,11 @@ def _described(annotation: Any) -> tuple[list[Any], str]:
 @click.option("--print-config", is_flag=True, help="Show the settings and where each comes from, and stop.")
 @server_options
 def serve(config: Path | None, print_config: bool, **flags: Any) -> None:
-    """Serve live recognition over websockets (docs/server.md). Ctrl-C finishes what is being said, then stops.
+    """Serve live recognition over websockets (docs/server.md). Ctrl-C stops, after open utterances are finished.
 
-    Every option is also a key of the configuration file (max_sessions = 8) and a variable (XLSR_LIVE_MAX_SESSIONS=8);
-    flags count more than variables, variables more than the file. The token itself is no option: it is given in a file
-    or as XLSR_LIVE_TOKEN. SIGHUP reads them again and changes the model without an end to any session.
+    Every option is also a key of the configuration file (max_sessions = 8) and a variable (XLSR_LIVE_MAX_SESSIONS=8).
+    Flags override variables, and variables override the file. The token is not an option: put it into a file or into
+    XLSR_LIVE_TOKEN. SIGHUP reads the file and the token again and can change the model; sessions continue.
     """
     configured = configure(config, os.environ, flags)
     if print_config:
@@ -96,13 +99,5 @@ def serve(config: Path | None, print_config: bool, **flags: Any) -> None:
 
 
 def _load(settings: ServerSettings) -> Recognizer:
-    return load_recognizer(
-        settings.model,
-        revision=settings.revision,
-        language=settings.language,
-        device=settings.device,
-        dtype=settings.dtype,
-        threads=settings.threads,
-        lm=settings.lm,
-        calibration=settings.calibration,
-    )
+    shared = [field.name for field in fields(ModelOptions) if field.name in FIELDS]
+    return load_recognizer(ModelOptions(**{name: getattr(settings, name) for name in shared}))

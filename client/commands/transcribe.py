@@ -1,4 +1,4 @@
-"""`xlsr-live transcribe`: recordings to text, over the same path as live audio."""
+"""`xlsr-live transcribe`: recordings to text, through the same pipeline as live audio."""
 
 from __future__ import annotations
 
@@ -11,17 +11,21 @@ from typing import Any, Final
 import click
 
 from ...streaming.errors import AudioError, XlsrLiveError
+from ..console import complain, needs
+from ..options.model import device_option, lm_option, load_recognizer, model_options, take_model_options
+from ..options.session import session_config, session_options
 from ..output.formats import Output, Together
-from ..output.output import Along, Wanted, beside, complain, live_output, output_options, places, progress, written
-from .model import load_recognizer, needs
-from .options import device_option, lm_option, loading, model_options, session_config, session_options
+from ..output.open import live_output, output_paths, written
+from ..output.options import OutputOptions, output_options
+from ..output.progress import AudioProgress, progress
+from .outputs import side_outputs
 
 SUFFIXES: Final = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64"})
 
 EPILOG = """\b
 Examples:
   xlsr-live transcribe talk.flac
-  xlsr-live transcribe talk.flac --pace 1              watch it as if it were live
+  xlsr-live transcribe talk.flac --pace 1              in real time, like live speech
   xlsr-live transcribe *.wav -f json > all.json
   xlsr-live transcribe recordings/ -f srt -o subtitles/   one file for each recording of a folder
   xlsr-live transcribe talk.flac --summary --reference talk.txt
@@ -37,52 +41,47 @@ Examples:
     default=0.0,
     show_default=True,
     metavar="X",
-    help="Speed: 1: as it was spoken, live on a terminal; 2: twice as fast; 0: as fast as it goes.",
+    help="Speed. 1: real time, live on a terminal; 2: twice as fast; 0: as fast as possible.",
 )
 @output_options("text", folder=True)
 @model_options
 @lm_option()
 @device_option("--device")
 @session_options
-def transcribe(
-    files: tuple[Path, ...],
-    pace: float,
-    wanted: Wanted,
-    **settings: Any,
-) -> int:
-    """Write what is said in recordings (WAV, FLAC, Ogg, MP3) and folders of them.
+def transcribe(files: tuple[Path, ...], pace: float, output: OutputOptions, **settings: Any) -> int:
+    """Write the text of recordings (WAV, FLAC, Ogg, MP3) and of folders of recordings.
 
-    The audio goes through the gate and the live recognizer, as from a microphone. --mode offline does without both: one
-    pass over each whole file. A file that cannot be read does not stop the others, but the exit status is then 2.
+    The audio passes the gate and the live recognizer, like audio from a microphone. --mode offline uses neither: it
+    makes one pass over each whole file. A file that cannot be read does not stop the others; the exit status is then 2.
     """
-    chosen, config = loading(settings), session_config(settings)
+    model, config = take_model_options(settings), session_config(settings)
     listed = [one for file in files for one in _recordings(file)]
-    if wanted.captions and len(listed) > 1:
+    if output.captions and len(listed) > 1:
         raise click.UsageError("--captions is for one recording; for several: --format vtt --output DIR")
-    planned = places(listed, wanted.form or "text", wanted.path)
+    paths = output_paths(listed, output.form or "text", output.path)
     lengths = {file: seconds for file in listed if (seconds := _seconds(file))}
     if not lengths:
         return 2
     with needs("server", "recognizing speech here"):
-        from ..sources import recordings
+        from .recordings import recognize_live, recognize_offline
 
     several, failed = len(listed) > 1, len(listed) - len(lengths)
     with ExitStack() as stack:
-        others = stack.enter_context(beside(wanted, config=config, paced=pace == 1, local=True))
-        recognizer = stack.enter_context(load_recognizer(**chosen))
+        others = stack.enter_context(side_outputs(output, config=config, paced=pace == 1, local=True))
+        recognizer = stack.enter_context(load_recognizer(model))
         advance, out = stack.enter_context(progress(0 if pace else sum(lengths.values()), audio=True))
         shared: Output | None = None
-        if not planned:
-            common = live_output(replace(wanted, path=None), default="text", live=pace > 0, several=several, out=out)
+        if not paths:
+            common = live_output(replace(output, path=None), default="text", live=pace > 0, several=several, out=out)
             shared = stack.enter_context(common)
         for file in lengths:
-            with nullcontext(shared) if shared else written(wanted.form or "text", planned[file]) as output:
-                shown = Together([output, *others, Along(advance)])
+            with nullcontext(shared) if shared else written(output.form or "text", paths[file]) as main:
+                shown = Together([main, *others, AudioProgress(advance)])
                 shown.begin(str(file))
                 try:
                     if config.mode == "offline":
-                        recordings.offline(recognizer, file, config, shown)
-                    elif asyncio.run(recordings.live(recognizer, file, config, pace, shown)):
+                        recognize_offline(recognizer, file, config, shown)
+                    elif asyncio.run(recognize_live(recognizer, file, config, pace, shown)):
                         return 130
                 except XlsrLiveError as error:
                     complain(str(error) if isinstance(error, AudioError) else f"{file}: {error}")
@@ -91,7 +90,7 @@ def transcribe(
 
 
 def _recordings(path: Path) -> list[Path]:
-    """The file, or those of a folder that look like audio."""
+    """The file, or the audio files of a folder."""
     if not path.is_dir():
         return [path]
     found = sorted(one for one in path.rglob("*") if one.suffix.lower() in SUFFIXES and one.is_file())
@@ -101,7 +100,7 @@ def _recordings(path: Path) -> list[Path]:
 
 
 def _seconds(file: Path) -> float:
-    """How long a recording is; 0, and what is wrong with it said at once, where it cannot be read."""
+    """The length of a recording; 0 after a message if it cannot be read."""
     from ...streaming.audio.files import open_audio
 
     try:

@@ -1,6 +1,4 @@
-"""A recognizer that does as it is told, for what a healthy one cannot be made to do. It stands at the server's boundary
-with `streaming`: the same calls, no audio, no model.
-"""
+"""A recognizer whose faults a test chooses. It has the calls that the server makes, without audio or model."""
 
 from __future__ import annotations
 
@@ -27,14 +25,14 @@ class Info(msgspec.Struct, frozen=True):
 @dataclass
 class FakeEngine:
     alive: bool = True
-    sound: bool = True
+    healthy: bool = True
     queued: int = 0
     level: Level = Level.NORMAL
     working_s: float = 0.0
     searching_s: float = 0.0
     counters: EngineCounters = field(default_factory=EngineCounters)
 
-    def rescue(self, patience_s: float) -> bool:
+    def replace_stuck_worker(self, patience_s: float) -> bool:
         return False
 
     def submit(self, samples: Any, *, deadline: float) -> Future[Any]:

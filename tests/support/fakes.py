@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from xlsr_live.streaming.ctc.vocabulary import Vocabulary
 from xlsr_live.streaming.frames import frames
 from xlsr_live.streaming.model.encoder import ModelInfo
-from xlsr_live.streaming.requests import Memory, Recall, Reuse, Window
+from xlsr_live.streaming.requests import CachedFeatures, CachedStep, CacheHandle, Window
 
 Float32 = NDArray[np.float32]
 
@@ -41,9 +41,9 @@ def sound(text: str, *, letter: int = 4, gap: int = 2) -> Float32:
 
 
 class FakeEncoder:
-    """One row for every 400 samples, 320 apart. The token is told by the sample in the middle of the frame, its
-    probability by the sum of all 400; with `context` also by the sum of all the samples in the request, so that a
-    request for other samples than those the contract names cannot stay unseen.
+    """One row for every 400 samples, 320 apart. The sample in the middle of a frame decides its token, the sum of all
+    400 its probability; with `context` also the sum of all samples in the request, so that a request with wrong samples
+    changes events.
     """
 
     vocabulary = VOCABULARY
@@ -53,38 +53,38 @@ class FakeEncoder:
         self.max_batch = max_batch
         self.normalized = normalized
         self.batches: list[list[int]] = []  # lengths in samples
-        self.remembered: dict[int, Float32] = {}  # audio of utterances, by number
+        self.caches: dict[int, Float32] = {}  # audio of utterances, by number
         self._context = context
 
     def fits(self, samples: int, others: Sequence[int]) -> bool:
         return True
 
-    def encode(self, batch: Sequence[Float32], recalls: Sequence[Recall | None] = ()) -> list[Float32]:
+    def encode(self, batch: Sequence[Float32], recalls: Sequence[CachedFeatures | None] = ()) -> list[Float32]:
         self.batches.append([len(samples) for samples in batch])
         return [self.rows(samples) for samples in batch]
 
-    def fits_step(self, step: Reuse, others: Sequence[Reuse]) -> bool:
+    def fits_step(self, step: CachedStep, others: Sequence[CachedStep]) -> bool:
         return True
 
-    def advance(self, batch: Sequence[tuple[Float32, Reuse]]) -> list[Float32]:
-        """What a request for all of the window's samples would be told: with the same words as in window mode."""
+    def encode_steps(self, batch: Sequence[tuple[Float32, CachedStep]]) -> list[Float32]:
+        """The answer to a request for all of the window's samples, which has the same words as in window mode."""
         return [self._step(samples, *reuse) for samples, reuse in batch]
 
-    def _step(self, samples: Float32, memory: Memory, window: Window) -> Float32:
-        audio = self.remembered.get(memory.number, np.empty(0, np.float32))
-        assert frames(len(audio)) == window.heard
+    def _step(self, samples: Float32, memory: CacheHandle, window: Window) -> Float32:
+        audio = self.caches.get(memory.number, np.empty(0, np.float32))
+        assert frames(len(audio)) == window.encoded
         assert window.first == max(0, window.committed - memory.left_context)
-        assert window.heard - window.committed <= memory.lookahead
+        assert window.encoded - window.committed <= memory.lookahead
         if len(samples):
-            shared = audio[320 * window.heard :]
+            shared = audio[320 * window.encoded :]
             assert len(shared) in (0, 80)
             assert np.array_equal(samples[: len(shared)], shared)
-            audio = self.remembered[memory.number] = np.concatenate((audio[: 320 * window.heard], samples))
+            audio = self.caches[memory.number] = np.concatenate((audio[: 320 * window.encoded], samples))
         assert frames(len(audio)) == window.newest
         return self.rows(audio[slice(*window.samples)])[window.committed - window.first :]
 
     def release(self, memory: int) -> None:
-        self.remembered.pop(memory, None)
+        self.caches.pop(memory, None)
 
     def rows(self, samples: Float32) -> Float32:
         exact = np.rint(samples.astype(np.float64) * 4096).astype(np.int64)

@@ -25,7 +25,7 @@ from xlsr_live.server.models.models import Models
 from xlsr_live.server.settings import ServerSettings
 from xlsr_live.streaming.live import StreamSession
 from xlsr_live.streaming.recognizer import Recognizer
-from xlsr_live.streaming.requests import Reuse
+from xlsr_live.streaming.requests import CachedStep
 
 from tests.support.paths import ROOT
 
@@ -58,12 +58,12 @@ class Faulty:
         pairs = zip(batch, recalls, strict=True)
         return [self._encoder.encode([samples], [recall])[0] for samples, recall in pairs]
 
-    def advance(self, batch: Any) -> Any:
+    def encode_steps(self, batch: Any) -> Any:
         self._strike([samples for samples, _ in batch])
         with self._counting(batch):  # a step after one that failed: before any step is taken, as in a batch
             for _, reuse in batch:
                 self._encoder.cached._place(reuse)
-        return [self._encoder.advance([one])[0] for one in batch]
+        return [self._encoder.encode_steps([one])[0] for one in batch]
 
     def _strike(self, batch: list[np.ndarray]) -> None:
         """Before anything is remembered, as an allocator fails."""
@@ -97,7 +97,7 @@ class CursingEngine:
         return getattr(self._engine, name)
 
     def submit(self, samples: np.ndarray, *, reuse: Any = None, **others: Any) -> Any:
-        step = isinstance(reuse, Reuse)
+        step = isinstance(reuse, CachedStep)
         self._steps += step
         struck = {
             CURSES["no_memory_step"]: step and self._steps == 2,
@@ -136,18 +136,18 @@ class Watched(run.Server):
         """Everything that a client could leave behind, and how often the encoder was made to fail."""
         assert self._loop is not None
         gc.collect()
-        engine, kept = self.recognizer.engine, self._admission.kept
+        engine, kept = self.recognizer.engine, self._admission.resume_store
         steps = self.recognizer.encoder.cached
         return {
             "open": self.sessions.count,
-            "kept": len(kept._streams),
+            "kept": len(kept._entries),
             "accounts": sum(one.sessions for one in self._admission._clients._accounts.values()),
             "tasks": asyncio.run_coroutine_threadsafe(self._tasks(), self._loop).result(10),
             "connections": len(self.server_state.connections),
             "handlers": len(self.server_state.tasks),
             "sessions": sum(type(one) is StreamSession for one in gc.get_objects()),
-            "queued": engine.queued + len(engine._lanes._lanes) + len(engine._batch),
-            "memories": len(engine._memories) + len(engine._gone),
+            "queued": engine.queued + len(engine._queue._lines) + len(engine._batch),
+            "memories": len(engine._caches),
             "slots": len(steps.places) if steps else 0,
             "threads": threading.active_count(),
             "files": len(os.listdir("/proc/self/fd")),

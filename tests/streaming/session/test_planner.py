@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from xlsr_live.streaming.frames import FIELD, STRIDE, frames, span
-from xlsr_live.streaming.requests import Window, WindowPlanner
+from xlsr_live.streaming.requests import Window
+from xlsr_live.streaming.session.planner import WindowPlanner
 
 plans = st.fixed_dictionaries(
     {"hop": st.integers(1, 60), "lookahead": st.integers(0, 90), "left_context": st.integers(0, 250)}
@@ -73,6 +74,6 @@ def test_an_utterance_without_a_frame_has_no_step():
 
 
 @pytest.mark.parametrize("wrong", [{"hop": 0}, {"lookahead": -1}, {"left_context": -1}])
-def test_senseless_lengths_are_refused(wrong: dict[str, int]):
+def test_impossible_lengths_are_refused(wrong: dict[str, int]):
     with pytest.raises(ValueError, match="at least one frame"):
         WindowPlanner(**{"hop": 1, "lookahead": 0, "left_context": 0, **wrong})
