@@ -121,7 +121,7 @@ def commands(
 
 
 def _say(grammar: str, vocabulary: Vocabulary, words: str) -> int:
-    from ...streaming.commands.matcher import compiled
+    from ...streaming.commands.compiled import compiled
 
     meaning = compiled(grammar, vocabulary).understand(words)
     if meaning is None:

@@ -28,7 +28,7 @@ class FinalDecoder:
     nbest: int  # hypotheses to keep
     phrases: Phrases | None  # hotwords
     spec: CommandSpec | None  # commands to find
-    awake: bool  # as in `CommandSpec.hear`
+    awake: bool  # as in `CommandSpec.listen`
 
     @property
     def slow(self) -> bool:

@@ -13,7 +13,7 @@ from ..audio.decoder import RESAMPLER_DELAY, AudioDecoder
 from ..audio.normalize import Moments
 from ..audio.segmenter import Reason, Segmenter
 from ..audio.vad import Vad
-from ..commands.matcher import Decision
+from ..commands.decision import Decision
 from ..config import AudioFormat, Mode, SessionConfig
 from ..ctc.assets import Assets
 from ..ctc.vocabulary import Vocabulary
