@@ -1,0 +1,200 @@
+"""ARPA files: read into an n-gram, or, where one is broken, what is wrong with it, with line and column."""
+
+from __future__ import annotations
+
+import gzip
+import logging
+from array import array
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import LanguageModelError
+from .ngram import UNKNOWN, UNKNOWN_WORDS, Ngram, SortedTable
+
+log = logging.getLogger("xlsr_live.model")
+
+_BEGIN, _END = "\\data\\", "\\end\\"
+_UNKNOWN_SCORE: Final = -100.0  # log10, where the file does not say it
+_NO_BACKOFF: Final = -0.0  # nothing follows such a context
+_REPORT: Final = 500_000  # n-grams between two lines of progress
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+
+def read_arpa(path: Path) -> Ngram:
+    """Raises `LanguageModelError` with line and column of the first fault."""
+    try:
+        with _opened(path) as lines:
+            return _build(_Reader(path, lines))
+    except (ValueError, KeyError, IndexError) as error:
+        raise LanguageModelError(f"{path} is no ARPA file: {find_fault(path) or error}") from error
+
+
+def find_fault(path: Path) -> str | None:
+    """What is wrong with an ARPA file, with line and column; None where nothing is found."""
+    with _opened(path) as lines:
+        return _fault(lines)
+
+
+@contextmanager
+def _opened(path: Path) -> Generator[TextIO]:
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
+            yield lines
+    except UnicodeDecodeError as error:
+        raise LanguageModelError(f"{path}: neither an ARPA file in UTF-8 nor a KenLM binary") from error
+    except (OSError, EOFError) as error:
+        raise LanguageModelError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+
+
+class _Reader:
+    """Sections of an ARPA file, one after the other; reports progress on long ones."""
+
+    def __init__(self, path: Path, lines: Iterator[str]) -> None:
+        self._path = path
+        self._lines = (text for line in lines if (text := line.strip()))
+        self.words: dict[str, int] = dict.fromkeys(UNKNOWN_WORDS, UNKNOWN)
+        self.counts: list[int] = []
+        self._expect(_BEGIN)
+        for text in self._lines:
+            if not text.startswith("ngram "):
+                self._header = text
+                break
+            order, count = text.removeprefix("ngram ").split("=")
+            self.counts.append(int(count))
+            if int(order) != len(self.counts):
+                raise ValueError(text)
+        if not self.counts:
+            raise ValueError("no n-grams")
+
+    def section(self, order: int) -> tuple[Ints, Floats, Floats]:
+        """Words of the next order's n-grams, (n, order), their scores and back-off weights, (n,) each."""
+        if self._header != f"\\{order}-grams:":
+            raise ValueError(self._header)
+        words, scores, backoffs = array("q"), array("f"), array("f")
+        for done in range(self.counts[order - 1]):
+            fields = next(self._lines, "").split()
+            if order == 1:
+                self.words.setdefault(fields[1], len(self.words) - 1)  # both names of the unknown word share a number
+            words.extend(self.words[word] for word in fields[1 : order + 1])
+            scores.append(float(fields[0]))
+            backoffs.append(float(fields[order + 1]) if len(fields) == order + 2 else _NO_BACKOFF)
+            if not order + 1 <= len(fields) <= order + 2:
+                raise ValueError(fields)
+            if done % _REPORT == _REPORT - 1:
+                log.info("%s: %d of %d %d-grams", self._path.name, done + 1, self.counts[order - 1], order)
+        self._header = next(self._lines, "")
+        found = np.frombuffer(scores, np.float32) if scores else np.empty(0, np.float32)
+        if not (found <= 0).all():
+            raise ValueError("not a log-probability")
+        return np.array(words, np.int64).reshape(-1, order), found, np.array(backoffs, np.float32)
+
+    def finish(self) -> None:
+        if self._header != _END:
+            raise ValueError(self._header)
+
+    def _expect(self, text: str) -> None:
+        if next(self._lines, "") != text:
+            raise ValueError(text)
+
+
+def _build(reader: _Reader) -> Ngram:
+    sections = [reader.section(order) for order in range(1, len(reader.counts) + 1)]
+    reader.finish()
+    names = list(reader.words)[1:]
+    names[UNKNOWN] = UNKNOWN_WORDS[0]
+    scores = np.full(len(names), _UNKNOWN_SCORE, np.float32)
+    backoffs = np.full(len(names), _NO_BACKOFF, np.float32)
+    (singles, found, weights), *longer = sections
+    scores[singles[:, 0]], backoffs[singles[:, 0]] = found, weights
+    places = [words[:, -1] for words, _, _ in longer]  # of each n-gram's end in the table before
+    size = len(names)
+    tables: list[SortedTable] = []
+    for level, (_, found, weights) in enumerate(longer):
+        order = level + 2
+        keys = [
+            place * len(names) + words[:, -order]
+            for place, (words, _, _) in zip(places[level:], longer[level:], strict=True)
+        ]
+        # A pruned model may lack the end of a longer n-gram: it takes a place, but has no score.
+        entries = np.unique(np.concatenate(keys))
+        places[level:] = [np.searchsorted(entries, each) for each in keys]
+        own = np.full(len(entries), np.nan, np.float32)
+        after = np.full(len(entries), 0, np.float32)
+        own[places[level]], after[places[level]] = found, weights
+        first = np.searchsorted(entries // len(names), np.arange(size + 1))
+        tables.append(
+            SortedTable(
+                memoryview(first.astype(np.int64)),
+                memoryview((entries % len(names)).astype(np.uint32)),
+                memoryview(own),
+                memoryview(after) if order < len(sections) else None,
+            )
+        )
+        size = len(entries)
+    return Ngram(names, scores, backoffs, tables)
+
+
+def _fault(lines: Iterable[str]) -> str | None:
+    """The first line that is not as <https://cmusphinx.github.io/wiki/arpaformat/> has it."""
+    counts: list[int] = []
+    known: set[str] = set()
+    order, left = 0, 0  # of the section: its order, and how many n-grams are still to come
+    number = 0
+    for number, line in enumerate(lines, 1):
+        text = line.strip()
+        if not text:
+            continue
+        where = f"line {number}, column 1"
+        if not order and not counts and text == _BEGIN:
+            continue
+        if not order and text.startswith("ngram "):
+            name, _, count = text.removeprefix("ngram ").partition("=")
+            if not (name.strip() == str(len(counts) + 1) and count.strip().isdigit()):
+                return f"{where}: 'ngram {len(counts) + 1}=COUNT' is wanted, not {text!r}"
+            counts.append(int(count))
+        elif text.startswith("\\"):
+            if left:
+                return f"{where}: {text!r}, but {left} of {counts[order - 1]} {order}-grams are still to come"
+            order += 1
+            wanted = f"\\{order}-grams:" if order <= len(counts) else _END
+            if text != wanted or not counts:
+                return f"{where}: {wanted if counts else 'the line ngram 1=COUNT'!r} is wanted, not {text!r}"
+            if text == _END:
+                return None
+            left = counts[order - 1]
+        elif not order:
+            return f"{where}: {_BEGIN!r} is wanted, not {text[:40]!r}"
+        elif not left:
+            return f"{where}: more {order}-grams than the {counts[order - 1]} that the header promises"
+        else:
+            left -= 1
+            if why := _ngram_fault(text.split(), order, known):
+                column = line.find(why[0]) + 1
+                return f"line {number}, column {column}: {why[1]}"
+    return f"line {number}: the file ends here, without {_END!r}: it is cut off"
+
+
+def _ngram_fault(fields: list[str], order: int, known: set[str]) -> tuple[str, str] | None:
+    """What stands at fault, and what is wrong with it."""
+    words = fields[1 : order + 1]
+    if len(words) < order or len(fields) > order + 2:
+        return fields[0], f"a {order}-gram has a log-probability, {order} word(s) and perhaps a back-off weight"
+    for value in (fields[0], *fields[order + 1 :]):
+        try:
+            number = float(value)
+        except ValueError:
+            return value, f"{value!r} is not a number"
+        if number != number or (value is fields[0] and number > 0):
+            return value, f"{value} is not a log-probability"
+    if order == 1:
+        known.update(words)
+        return None
+    stranger = next((word for word in words if word not in known), None)
+    return None if stranger is None else (stranger, f"{stranger!r} is not among the 1-grams")
