@@ -1,6 +1,6 @@
 """The command line and the clients.
 
-`connect` opens a session on a server; it is imported when it is first asked for, so that the command line starts fast.
+`connect` opens a session on a server. It is imported when it is first used, so that the command line starts fast.
 """
 
 from __future__ import annotations
@@ -9,15 +9,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .remote.websocket import ConnectionProblem, Stream, connect
+    from .errors import ConnectionProblem
+    from .remote.stream import Stream
+    from .remote.websocket import connect
+
+_MODULE = {"ConnectionProblem": "errors", "Stream": "remote.stream", "connect": "remote.websocket"}
 
 __all__ = ["ConnectionProblem", "Stream", "connect"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in _MODULE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(".remote.websocket", __name__), name)
+    return getattr(import_module(f".{_MODULE[name]}", __name__), name)
 
 
 def __dir__() -> list[str]:

@@ -24,7 +24,7 @@ from .commands.serve import serve
 from .commands.stream import stream
 from .commands.transcribe import transcribe
 from .commands.voice_commands import commands
-from .output.output import complain
+from .console import complain
 
 EPILOG = """\b
 Start here:

@@ -8,10 +8,14 @@ from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Final, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..streaming.errors import SessionClosed, XlsrLiveError
 from ..streaming.protocol.events import Error, Event
-from .remote.websocket import ConnectionProblem
-from .sources.sources import Block
+from .errors import ConnectionProblem
+
+Block = bytes | NDArray[np.float32]  # in the session's `AudioFormat`; arrays are (samples, channels) in [-1, 1]
 
 IMPATIENT_SECONDS: Final = 0.5  # programs such as `timeout` send one interrupt twice, to the process and to its group
 

@@ -1,7 +1,7 @@
-"""Where settings come from: a TOML file, over it the environment, over both the flags. One list of names for all three:
+"""Sources of settings: a TOML file, overridden by the environment, overridden by flags. All three use the same names:
 `max_sessions` in the file, `XLSR_LIVE_MAX_SESSIONS`, `--max-sessions`.
 
-A mistake is one sentence that names the file and line, the variable or the flag.
+An error is one sentence that names the file and line, the variable or the flag.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, Final, get_args, get_origin
 import msgspec
 
 from ..streaming.errors import ConfigError
-from .settings import SECRET, ServerSettings, problem
+from .settings import SECRET, ServerSettings, describe_error
 
 PREFIX: Final = "XLSR_LIVE_"
 NOT_SETTINGS: Final = {"XLSR_LIVE_CONFIG", "XLSR_LIVE_DEBUG", "XLSR_LIVE_COMMAND"}
@@ -28,10 +28,10 @@ FIELDS: Final = {field.name: field for field in msgspec.structs.fields(ServerSet
 @dataclass(frozen=True)
 class Configuration:
     settings: ServerSettings
-    sources: Mapping[str, str]  # of each setting that is not at its default
+    sources: Mapping[str, str]  # by setting, without those at their defaults
 
     def __str__(self) -> str:
-        """A configuration file that says the same, and where each value comes from; secrets are left out."""
+        """The settings as a configuration file, with the source of each value; secrets are left out."""
         return "".join(f"{line}\n" for line in self._lines())
 
     def _lines(self) -> Iterator[str]:
@@ -48,9 +48,7 @@ class Configuration:
 def configure(
     file: Path | None = None, environment: Mapping[str, str] | None = None, flags: Mapping[str, Any] | None = None
 ) -> Configuration:
-    """Read all three; flags whose value is None or empty were not given, nor are empty variables. Raises
-    `ConfigError`.
-    """
+    """Read all three sources. Flags that are None or empty, and empty variables, do not count. Raises `ConfigError`."""
     environment = environment or {}
     if file is None and (named := environment.get("XLSR_LIVE_CONFIG")):
         file = Path(named)
@@ -61,20 +59,20 @@ def configure(
         *_read_environment(environment),
         *_read_flags(flags or {}),
     ):
-        if name in ("token", "token_file"):  # two ways to say one thing: here too the later counts
+        if name in ("token", "token_file"):  # alternatives: the later source replaces either
             values = {other: values[other] for other in values if other not in ("token", "token_file")}
         values[name], sources[name] = value, source
     return Configuration(ServerSettings(**values), {name: sources[name] for name in values})
 
 
 def flag(name: str) -> str:
-    """The flag of a setting; one that may be repeated is in the singular."""
-    if several(name):
+    """The flag of a setting, in the singular if it may be repeated."""
+    if repeatable(name):
         name = name.replace("proxies", "proxy").removesuffix("s")
     return "--" + name.replace("_", "-")
 
 
-def several(name: str) -> bool:
+def repeatable(name: str) -> bool:
     return any(get_origin(each) is tuple for each in (FIELDS[name].type, *get_args(FIELDS[name].type)))
 
 
@@ -84,7 +82,7 @@ def _read_file(file: Path) -> Iterator[tuple[str, Any, str]]:
         table = tomllib.loads(text)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the configuration {file}: {getattr(error, 'strerror', error)}") from None
-    except tomllib.TOMLDecodeError as error:  # its text ends with line and column
+    except tomllib.TOMLDecodeError as error:  # the message ends with line and column
         raise ConfigError(f"{file} is not TOML: {error}") from None
     for name, value in table.items():
         key = rf"\s*(\[+\s*)?[\"']?{re.escape(name)}\b"
@@ -97,7 +95,7 @@ def _read_environment(environment: Mapping[str, str]) -> Iterator[tuple[str, Any
     for variable, text in sorted(environment.items()):
         if variable.startswith(PREFIX) and variable not in NOT_SETTINGS and text:
             name = variable.removeprefix(PREFIX).lower()
-            value = [each.strip() for each in text.split(",")] if name in FIELDS and several(name) else text
+            value = [each.strip() for each in text.split(",")] if name in FIELDS and repeatable(name) else text
             yield name, _converted(name, value, variable, strict=False), variable
 
 
@@ -109,18 +107,18 @@ def _read_flags(flags: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
 
 def _converted(name: str, value: Any, where: str, *, strict: bool) -> Any:
     if name not in FIELDS:
-        near = get_close_matches(name, FIELDS, 1)
-        meant = f"; {near[0]!r} is meant?" if near else ""
-        raise ConfigError(f"{where}: there is no setting {name!r}{meant}")
+        similar = get_close_matches(name, FIELDS, 1)
+        hint = f"; did you mean {similar[0]!r}?" if similar else ""
+        raise ConfigError(f"{where}: there is no setting {name!r}{hint}")
     try:
         return msgspec.convert(value, FIELDS[name].type, strict=strict)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{where}: {problem(name, value, str(error))}") from None
+        raise ConfigError(f"{where}: {describe_error(name, value, str(error))}") from None
 
 
 def _toml(value: object) -> str:
     if isinstance(value, tuple):
         return f"[{', '.join(map(_toml, value))}]"  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
     if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # as a basic string of TOML
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # a basic string of TOML
     return str(value).lower() if isinstance(value, bool) else repr(value)

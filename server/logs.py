@@ -1,4 +1,4 @@
-"""The log: one line an event, as text or JSON, with the session it is about. No audio, no transcripts, no secrets."""
+"""The log: one line per event, as text or JSON, with the session's id. No audio, no transcripts, no secrets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from .settings import ServerSettings
 
-session: ContextVar[str] = ContextVar("session", default="")  # set once where a session begins; its tasks inherit it
+session: ContextVar[str] = ContextVar("session", default="")  # set where a session begins; its tasks inherit it
 
 _SECRETS: Final = re.compile(
     r"(?i)((?:bearer|authorization: token|token,)\s+|(?:ticket|resume)=|xlsr-live\.ticket\.|openai-insecure-api-key\.)"
@@ -19,15 +19,15 @@ _SECRETS: Final = re.compile(
 )
 
 
-def set_up(settings: ServerSettings) -> None:
-    """Send the process's log to stderr."""
+def configure_logging(settings: ServerSettings) -> None:
+    """Send the log of the process to stderr."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if settings.log_format == "json" else TextFormatter())
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
 
 
 def fields(**values: object) -> dict[str, object]:
-    """`extra` of a line: what programs want to read from it."""
+    """Structured fields of a line, as its `extra`."""
     return {"fields": values}
 
 
@@ -45,8 +45,8 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, session (in a session), message, the line's own fields, traceback
-    (after a fault)."""
+    """One JSON object per line: time, level, logger, session (in a session), message, the line's own fields, and a
+    traceback (after an exception)."""
 
     def format(self, record: logging.LogRecord) -> str:
         about = session.get()
@@ -64,7 +64,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def redacted(line: str) -> str:
-    """The line without tokens and tickets, wherever they come from."""
+    """The line without tokens and tickets."""
     return _SECRETS.sub(r"\1***", line)
 
 

@@ -1,4 +1,4 @@
-"""How the server says no before there is a websocket: an HTTP status, and why as JSON."""
+"""How the server refuses: an HTTP status with the reason as JSON, or the close code of a websocket."""
 
 from __future__ import annotations
 
@@ -6,18 +6,55 @@ from typing import Final
 
 from starlette.responses import Response
 
+from ..streaming.protocol.codes import Code
 from ..streaming.protocol.events import Error, to_json
-from .messages import REFUSED, Code
 
+CLOSE_CODES: Final[dict[str, int]] = {  # the websocket's close code after an error (RFC 6455, section 7.4.1)
+    Code.NOT_JSON: 1007,
+    Code.UNKNOWN_TYPE: 1003,
+    Code.BAD_MESSAGE: 1007,
+    Code.BAD_VERSION: 1003,
+    Code.BAD_CONFIG: 1008,
+    Code.BAD_GRAMMAR: 1008,
+    Code.UNEXPECTED_MESSAGE: 1008,
+    Code.MESSAGE_TOO_LARGE: 1009,
+    Code.BAD_AUDIO: 1007,
+    Code.TRUNCATED_SAMPLE: 1007,
+    Code.AUDIO_TOO_SHORT: 1007,
+    Code.IDLE_TIMEOUT: 1008,
+    Code.SESSION_TOO_LONG: 1008,
+    Code.SLOW_READER: 1008,
+    Code.ENCODER_FAILED: 1011,
+    Code.INTERNAL_ERROR: 1011,
+    Code.SHUTTING_DOWN: 1001,
+    Code.OVERLOADED: 1013,  # "try again later"
+    Code.CLIENT_FULL: 1013,
+    Code.SERVER_FULL: 1013,
+    Code.RESUME_LOST: 1008,
+}
+HTTP_STATUSES: Final[dict[str, int]] = {  # the HTTP status when there is no websocket yet
+    Code.UNAUTHORIZED: 401,
+    Code.FORBIDDEN_ORIGIN: 403,
+    Code.NOT_ADMIN: 403,
+    Code.NOT_FOUND: 404,
+    Code.CLIENT_FULL: 429,
+    Code.TOO_MANY_TICKETS: 429,
+    Code.SERVER_FULL: 503,
+    Code.OVERLOADED: 503,
+    Code.SHUTTING_DOWN: 503,
+    Code.ENCODER_FAILED: 503,
+    Code.RELOADING: 409,
+    Code.RELOAD_FAILED: 500,
+}
 WHY: Final[dict[str, str]] = {
-    Code.UNAUTHORIZED: "send a token of the server as `Authorization: Bearer <token>`, or a ticket that is still good",
-    Code.FORBIDDEN_ORIGIN: "pages of this origin may not use the server; it must be started with the origin allowed",
-    Code.NOT_ADMIN: "only a token that is marked `admin` in the file of tokens may ask for that",
+    Code.UNAUTHORIZED: "send a token as `Authorization: Bearer <token>`, or a valid ticket as `?ticket=<ticket>`",
+    Code.FORBIDDEN_ORIGIN: "pages of this origin may not use the server; the setting `origins` must name it",
+    Code.NOT_ADMIN: "only a token marked `admin` in the tokens file may do that",
     Code.NOT_FOUND: "there is no websocket at this path; the native protocol is at /v1/stream",
-    Code.CLIENT_FULL: "this client has all the sessions it may have; end one, or try again later",
-    Code.TOO_MANY_TICKETS: "too many tickets of this client are unused; use them, or try again later",
+    Code.CLIENT_FULL: "this client has reached its limit of sessions; end one, or try again later",
+    Code.TOO_MANY_TICKETS: "this client has too many unused tickets; use them, or try again later",
     Code.SERVER_FULL: "all sessions are taken; try again later",
-    Code.OVERLOADED: "the server has more to do than it can; try again later",
+    Code.OVERLOADED: "the server is overloaded; try again later",
     Code.SHUTTING_DOWN: "the server is stopping; try again later",
     Code.ENCODER_FAILED: "the model does not answer; try again later",
 }
@@ -32,6 +69,15 @@ _RETRY_AFTER_S: Final[dict[str, int]] = {
 }
 
 
+class Refused(Exception):
+    """A client is not served. `code` says why; `why` replaces the usual message of the code."""
+
+    def __init__(self, code: Code, why: str | None = None) -> None:
+        super().__init__(code)
+        self.code = code
+        self.why = why
+
+
 def headers(code: str) -> dict[str, str]:
     """HTTP headers that go with a refusal."""
     if code == Code.UNAUTHORIZED:
@@ -41,4 +87,6 @@ def headers(code: str) -> dict[str, str]:
 
 def refusal(code: Code, why: str | None = None) -> Response:
     body = to_json(Error(code=code, message=why or WHY[code]))
-    return Response(body, status_code=REFUSED.get(code, 400), headers=headers(code), media_type="application/json")
+    return Response(
+        body, status_code=HTTP_STATUSES.get(code, 400), headers=headers(code), media_type="application/json"
+    )

@@ -1,10 +1,11 @@
-"""Running the app: under `xlsr-live serve`, or on a free port beside other code."""
+"""Running the app: for `xlsr-live serve`, or on a free port in a background thread."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import signal
+import socket
 import threading
 from collections.abc import Generator
 from concurrent.futures import Future
@@ -18,24 +19,25 @@ from msgspec.structs import replace
 from ..streaming.errors import ConfigError, EngineError
 from ..streaming.recognizer import Recognizer
 from .access.tokens import load_tokens
-from .logs import set_up
+from .logs import configure_logging
+from .models.candidate import Load
 from .models.capacity import capacity
 from .models.models import Models
-from .net.sockets import address, listen, listening, page_address, tls_context
-from .operations.memory import settle
-from .operations.reload import Load, Reread
-from .operations.systemd import held_hangups, notify_systemd
+from .net.sockets import bound_sockets, listen, page_url, tls_context, websocket_url
+from .operations.memory import freeze_loaded
+from .operations.reload import Reread
+from .operations.systemd import deferred_hangups, notify_systemd
 from .sessions.registry import Sessions
 from .settings import ServerSettings
 from .web import Server
 
 logger = logging.getLogger("xlsr_live.server")
-UNMEASURED: Final = 32  # sessions, where nobody waits for a measurement
+UNMEASURED: Final = 32  # sessions, where a measurement would take too long
 
 
 @dataclass(frozen=True)
 class RunningServer:
-    """A server that runs in a thread of this process."""
+    """A server in a thread of this process."""
 
     port: int
     url: str  # ws://127.0.0.1:PORT/v1/stream
@@ -46,61 +48,66 @@ class RunningServer:
 
 
 def serve(settings: ServerSettings, load: Load, reread: Reread | None = None) -> None:
-    """Serve until SIGINT or SIGTERM, then finish open utterances; a second signal stops at once. `load` makes the
-    recognizer that settings name; `reread` gives those of now when another is asked for (SIGHUP), else nothing changes
-    in them.
+    """Serve until SIGINT or SIGTERM, then finish open utterances; a second signal stops at once.
 
-    The ports are taken before the model is loaded, so that the mistake that costs least to find is found first. Raises
-    `ConfigError` when the address cannot be had or a file not be read, what `load` raises, and `EngineError` when the
-    model has failed for good.
+    `load` makes the recognizer that settings name; on a reload (SIGHUP), `reread` reads the settings again. The ports
+    are bound before the model is loaded, so the cheapest mistake shows first. Raises `ConfigError` when a port is taken
+    or a file cannot be read, what `load` raises, and `EngineError` when the model has failed for good.
     """
-    set_up(settings)
-    reread = reread or partial(replace, settings)
-    with held_hangups() as hung_up, listening(settings) as (settings, listeners):
+    configure_logging(settings)
+    with deferred_hangups() as hangups, bound_sockets(settings) as (settings, sockets):
         tls = tls_context(settings)
-        if not settings.loopback:  # critical: said at every level of the log
-            if not load_tokens(settings).required:
-                logger.critical("listening on %s without a token: anyone who can reach it can use it", settings.host)
-            elif settings.wyoming_port is not None:
-                logger.critical("Wyoming's port asks for no token: anyone who can reach %s can use it", settings.host)
-
-        def load_and_settle(settings: ServerSettings) -> Recognizer:
-            recognizer = load(settings)
-            settle()
-            return recognizer
-
-        recognizer = load_and_settle(settings)
+        _warn_if_open(settings)
+        recognizer = _load_and_freeze(load, settings)
         models = Models(recognizer, settings.stall_s)
         try:
-            info, url = recognizer.info, address(settings)
             limit = capacity(recognizer) if settings.max_sessions == "auto" else settings.max_sessions
 
             def ready() -> None:
-                runs = f"{url} (model {info.name} on {info.device}, {info.dtype})"
-                print(f"xlsr-live is ready: {runs}; in a browser: {page_address(settings)}", flush=True)
-                notify_systemd("READY=1")
-                if hung_up:  # while the model was loaded: the settings may be others now
+                _announce(settings, recognizer)
+                if hangups:  # received while the model was loading: the settings may have changed since
                     signal.raise_signal(signal.SIGHUP)
 
-            for listener in listeners.values():
+            for listener in sockets.values():
                 listen(settings, listener)
-            wyoming = listeners.pop("wyoming_port", None)
             server = Server(
                 models,
                 settings,
                 ready,
-                load=load_and_settle,
-                reread=reread,
+                load=partial(_load_and_freeze, load),
+                reread=reread or partial(replace, settings),
                 limit=limit,
                 tls=tls,
-                wyoming=wyoming,
+                wyoming=sockets.pop("wyoming_port", None),
                 stop_when_dead=True,
             )
-            server.run(sockets=[*listeners.values()])
+            server.run(sockets=[*sockets.values()])
             if not models.current.engine.alive:
-                raise EngineError("the model has failed for good; the log says why")
+                raise EngineError("the model has failed for good; see the log")
         finally:
             models.close()
+
+
+def _warn_if_open(settings: ServerSettings) -> None:
+    if settings.loopback:
+        return
+    if not load_tokens(settings).required:  # critical: logged at every level
+        logger.critical("listening on %s without a token: anyone who can reach it can use it", settings.host)
+    elif settings.wyoming_port is not None:
+        logger.critical("the Wyoming port has no tokens: anyone who can reach %s can use it", settings.host)
+
+
+def _load_and_freeze(load: Load, settings: ServerSettings) -> Recognizer:
+    recognizer = load(settings)
+    freeze_loaded()
+    return recognizer
+
+
+def _announce(settings: ServerSettings, recognizer: Recognizer) -> None:
+    info = recognizer.info
+    model = f"model {info.name} on {info.device}, {info.dtype}"
+    print(f"xlsr-live is ready: {websocket_url(settings)} ({model}); in a browser: {page_url(settings)}", flush=True)
+    notify_systemd("READY=1")
 
 
 @contextmanager
@@ -117,44 +124,40 @@ def running_server(
     """
     settings = replace(settings or ServerSettings(), port=0)
     models = Models(recognizer, settings.stall_s, borrowed=True)
-    limit = UNMEASURED if settings.max_sessions == "auto" else settings.max_sessions
     started: Future[asyncio.AbstractEventLoop] = Future()
-    with listening(settings) as (settings, listeners):
-
-        def ready() -> None:
-            started.set_result(asyncio.get_running_loop())
-
-        wyoming = listeners.pop("wyoming_port", None)
+    with bound_sockets(settings) as (settings, sockets):
         server = Server(
             models,
             settings,
-            ready,
+            lambda: started.set_result(asyncio.get_running_loop()),
             load=load or _load_nothing,
             reread=reread or partial(replace, settings),
-            limit=limit,
+            limit=UNMEASURED if settings.max_sessions == "auto" else settings.max_sessions,
             tls=tls_context(settings),
-            wyoming=wyoming,
+            wyoming=sockets.pop("wyoming_port", None),
         )
-
-        def run() -> None:
-            try:
-                server.run(sockets=[*listeners.values()])
-            except BaseException as error:
-                if started.done():
-                    raise
-                started.set_exception(error)
-
-        thread = threading.Thread(target=run, name="xlsr-live-server")
+        thread = threading.Thread(
+            target=_run_in_thread, args=(server, [*sockets.values()], started), name="xlsr-live-server"
+        )
         thread.start()
         try:
             loop = started.result()
             ports = settings.vosk_port, settings.wyoming_port
-            yield RunningServer(settings.port, address(settings), server.sessions, loop, *ports)
+            yield RunningServer(settings.port, websocket_url(settings), server.sessions, loop, *ports)
         finally:
             server.should_exit = True
             thread.join()
             models.close()
 
 
+def _run_in_thread(server: Server, sockets: list[socket.socket], started: Future[asyncio.AbstractEventLoop]) -> None:
+    try:
+        server.run(sockets=sockets)
+    except BaseException as error:
+        if started.done():
+            raise
+        started.set_exception(error)
+
+
 def _load_nothing(settings: ServerSettings) -> Recognizer:
-    raise ConfigError("this server was started with a model of its own and cannot load another")
+    raise ConfigError("this server was started with a loaded model and cannot load another one")

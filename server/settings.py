@@ -1,5 +1,5 @@
-"""Settings of one server: frozen, checked once. The same names in a file, in the environment and as flags (see
-`configuration`); the bounds and the sentences below are those of all three.
+"""The settings of one server: frozen, checked once. `configuration` reads them from a file, the environment and flags;
+the bounds and descriptions below apply to all three.
 """
 
 from __future__ import annotations
@@ -13,105 +13,112 @@ from msgspec import Meta
 from ..streaming.config import MAX_RATE, MIN_RATE, Dtype
 from ..streaming.errors import ConfigError
 
-SECRET: Final = ("token",)  # never shown, and never a flag: flags stand in every process list
+SECRET: Final = ("token",)  # never shown, and never a flag: process lists show flags
 
 
 class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where to listen, what to run, whom to let in, and the limit of everything a client can make grow.
+    """Addresses, access, the model, and a limit for everything that clients can make grow.
 
     Raises `ConfigError` for a value out of range.
     """
 
-    host: Annotated[str, Meta(description="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1"
-    port: Annotated[int, Meta(ge=0, le=65_535, description="0: any free port.")] = 8765
-    tls_cert: Annotated[str | None, Meta(description="PEM file with the certificate and those above it.")] = None
-    tls_key: Annotated[str | None, Meta(description="PEM file with its private key.")] = None
+    host: Annotated[str, Meta(description="Address to listen on; 0.0.0.0 for all addresses.")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65_535, description="TCP port; 0 for any free port.")] = 8765
+    tls_cert: Annotated[str | None, Meta(description="PEM file with the certificate chain.")] = None
+    tls_key: Annotated[str | None, Meta(description="PEM file with the private key.")] = None
     trusted_proxies: Annotated[
         tuple[str, ...],
-        Meta(description="Address or network whose X-Forwarded-For and X-Forwarded-Proto are believed."),
+        Meta(description="Address or network of a proxy whose X-Forwarded-For and X-Forwarded-Proto are trusted."),
     ] = ()
     origins: Annotated[
-        tuple[str, ...], Meta(description="Web origin allowed besides the server's own and localhost.")
+        tuple[str, ...], Meta(description="Web origin whose pages may use the server, besides its own and localhost.")
     ] = ()
 
     vosk_port: (
-        Annotated[int, Meta(ge=0, le=65_535, description="Another port, for clients of Vosk's protocol.")] | None
+        Annotated[int, Meta(ge=0, le=65_535, description="Additional port for clients of Vosk's protocol.")] | None
     ) = None
     vosk_rate: Annotated[
-        int, Meta(ge=MIN_RATE, le=MAX_RATE, description="Hz of Vosk's clients, if they name no rate.")
+        int, Meta(ge=MIN_RATE, le=MAX_RATE, description="Sample rate in Hz of Vosk clients that name none.")
     ] = 8_000
     wyoming_port: (
-        Annotated[int, Meta(ge=0, le=65_535, description="TCP port for Wyoming (Home Assistant); no token.")] | None
+        Annotated[int, Meta(ge=0, le=65_535, description="TCP port for Wyoming (Home Assistant); it has no tokens.")]
+        | None
     ) = None
     wyoming_open: Annotated[
-        bool, Meta(description="Serve Wyoming to other machines although there are tokens, for which it cannot ask.")
+        bool, Meta(description="With tokens too, serve other machines over Wyoming, which sends none.")
     ] = False
 
-    token: Annotated[str | None, Meta(description="What clients send as bearer token.")] = None
-    token_file: Annotated[str | None, Meta(description="File that holds the token and nothing else.")] = None
-    tokens_file: Annotated[str | None, Meta(description="TOML file of named tokens and their limits.")] = None
-    ticket_s: Annotated[float, Meta(gt=0, le=600, description="Seconds in which a ticket must be used.")] = 30.0
+    token: Annotated[str | None, Meta(description="The token that clients must send.")] = None
+    token_file: Annotated[str | None, Meta(description="File that holds only the token.")] = None
+    tokens_file: Annotated[str | None, Meta(description="TOML file with named tokens and their limits.")] = None
+    ticket_s: Annotated[float, Meta(gt=0, le=600, description="Seconds until a ticket expires.")] = 30.0
 
-    model: Annotated[str, Meta(description="The packaged model, a Hugging Face name, or a checkpoint's folder.")] = (
-        "bundled"
-    )
+    model: Annotated[str, Meta(description="bundled, a Hugging Face name, or a checkpoint folder.")] = "bundled"
     revision: Annotated[str | None, Meta(description="Commit, tag or branch of a Hugging Face model.")] = None
-    language: Annotated[str | None, Meta(description="For models with a vocabulary for each language (MMS).")] = None
-    device: Annotated[Literal["auto", "cpu", "cuda"], Meta(description="Where the model runs.")] = "auto"
+    language: Annotated[
+        str | None, Meta(description="Language, for models with one vocabulary per language (MMS).")
+    ] = None
+    device: Annotated[Literal["auto", "cpu", "cuda"], Meta(description="Device of the model.")] = "auto"
     dtype: Annotated[
         Dtype,
-        Meta(description="Number format; int8 is the fastest for large models, on processors that have it."),
+        Meta(description="Number format; int8 is fastest for large models on processors that support it."),
     ] = "auto"
     threads: Annotated[int, Meta(ge=1, description="CPU threads of the model.")] | None = None
-    lm: Annotated[str | None, Meta(description="An n-gram or a folder with one; none: not the model's own either.")] = (
-        None
-    )
+    lm: Annotated[
+        str | None, Meta(description="n-gram language model: a file or folder; none: not even the model's own.")
+    ] = None
     calibration: Annotated[
-        str | None, Meta(description="A calibration.json of confidences, or its folder; else the model's own.")
+        str | None, Meta(description="calibration.json for confidences, or its folder; default: the model's own.")
     ] = None
     lm_partials: Annotated[
-        bool, Meta(description="Let clients have the language model in partials; that costs much time.")
+        bool, Meta(description="Allow clients to use the language model in partials, at much CPU time.")
     ] = False
 
     max_sessions: (
-        Annotated[int, Meta(ge=1, description="More are refused; auto: as many as a short test shows.")]
+        Annotated[int, Meta(ge=1, description="Limit of open sessions; auto: measure at the first start.")]
         | (Literal["auto"])
     ) = "auto"
     max_client_sessions: Annotated[
-        int, Meta(ge=0, description="Of one token, or of one address where there are none; 0: no limit.")
+        int, Meta(ge=0, description="Limit of sessions per token, or per address without tokens; 0: no limit.")
     ] = 0
     client_audio_s_per_minute: Annotated[
-        float, Meta(ge=0, description="Audio of one client; more has to wait. 0: no limit.")
+        float, Meta(ge=0, description="Audio seconds per minute of one client; more is delayed. 0: no limit.")
     ] = 0.0
-    max_viewers: Annotated[int, Meta(ge=0, description="Of all shared sessions together; 0: none can be shared.")] = 500
-    max_connections: Annotated[int, Meta(ge=10, description="Of any kind; more are closed at once.")] = 1_000
-    max_message_bytes: Annotated[int, Meta(ge=1_024, description="Of one message.")] = 1 << 20  # 32 s of 16-bit mono
-    max_upload_bytes: Annotated[int, Meta(ge=1_024, description="Of one request with a file.")] = 25 << 20
-    max_session_bytes: Annotated[int, Meta(ge=1_024, description="Of one session's audio.")] = 4 << 30
-    max_session_s: Annotated[float, Meta(gt=0, description="How long a session may last.")] = 6 * 3600.0
-    max_unread_events: Annotated[int, Meta(ge=100, description="A client that leaves more is dropped.")] = 1_000
-    idle_timeout_s: Annotated[float, Meta(gt=0, description="Without any message from the client.")] = 60.0
-    request_timeout_s: Annotated[float, Meta(gt=0, description="For a whole HTTP request or handshake.")] = 10.0
-    grace_s: Annotated[float, Meta(ge=0, description="For open utterances when the server stops.")] = 30.0
+    max_viewers: Annotated[int, Meta(ge=0, description="Limit of viewers of all shared sessions; 0: no sharing.")] = 500
+    max_connections: Annotated[int, Meta(ge=10, description="Limit of connections; more are closed at once.")] = 1_000
+    max_message_bytes: Annotated[int, Meta(ge=1_024, description="Limit of one message.")] = (
+        1 << 20
+    )  # 32 s of 16-bit mono
+    max_upload_bytes: Annotated[int, Meta(ge=1_024, description="Limit of one uploaded file.")] = 25 << 20
+    max_session_bytes: Annotated[int, Meta(ge=1_024, description="Limit of one session's audio.")] = 4 << 30
+    max_session_s: Annotated[float, Meta(gt=0, description="Limit of the length of a session.")] = 6 * 3600.0
+    max_unread_events: Annotated[int, Meta(ge=100, description="A client with more unread events is dropped.")] = 1_000
+    idle_timeout_s: Annotated[float, Meta(gt=0, description="A client that sends nothing for so long is dropped.")] = (
+        60.0
+    )
+    request_timeout_s: Annotated[float, Meta(gt=0, description="Time for a whole HTTP request or TLS handshake.")] = (
+        10.0
+    )
+    grace_s: Annotated[float, Meta(ge=0, description="Time to finish open utterances when the server stops.")] = 30.0
     resume_grace_s: Annotated[
-        float, Meta(ge=0, le=600, description="For a client whose connection broke to come back; 0: it cannot.")
+        float, Meta(ge=0, le=600, description="Time to resume a session after a lost connection; 0: no resuming.")
     ] = 30.0
     stall_s: Annotated[
-        float, Meta(gt=0, description="A call of the model that takes longer has failed; its worker is replaced.")
+        float, Meta(gt=0, description="A model call that takes longer has failed; its worker is replaced.")
     ] = 60.0
 
-    log_format: Annotated[Literal["text", "json"], Meta(description="Of the log, on stderr.")] = "text"
-    log_level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="Least serious to log.")] = (
-        "info"
-    )
+    log_format: Annotated[Literal["text", "json"], Meta(description="Format of the log on stderr.")] = "text"
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="Least severe level to log.")
+    ] = "info"
 
     def __post_init__(self) -> None:
-        for field in msgspec.structs.fields(type(self)):  # decoding checks types and bounds; made in Python: here
+        for field in msgspec.structs.fields(type(self)):  # Python callers; decoding checks the rest
             value = getattr(self, field.name)
             try:
                 msgspec.convert(value, field.type)
             except msgspec.ValidationError as error:
-                raise ConfigError(problem(field.name, value, str(error))) from None
+                raise ConfigError(describe_error(field.name, value, str(error))) from None
         if self.token is not None and not printable(self.token):
             raise ConfigError("token must be printable ASCII and not empty")
         if self.token is not None and self.token_file is not None:
@@ -121,8 +128,8 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         tokens = (self.token, self.token_file, self.tokens_file) != (None, None, None)
         if self.wyoming_port is not None and tokens and not self.loopback and not self.wyoming_open:
             raise ConfigError(
-                f"Wyoming's protocol knows no token, so on {self.host} anyone could use the server without; "
-                "set wyoming_open if that is meant"
+                f"Wyoming's protocol has no tokens: anyone who can reach {self.host} could use the server; "
+                "set wyoming_open to allow that"
             )
         for origin in self.origins:
             if not origin.startswith(("http://", "https://")) or origin.count("/") != 2:
@@ -131,7 +138,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             try:
                 ipaddress.ip_network(proxy, strict=False)
             except ValueError:
-                raise ConfigError(f"trusted_proxies: {proxy!r} is no address or network such as 10.0.0.0/8") from None
+                raise ConfigError(f"trusted_proxies: {proxy!r} is not an address or a network (10.0.0.0/8)") from None
 
     def __repr__(self) -> str:
         shown = {field: getattr(self, field) for field in self.__struct_fields__ if field not in SECRET}
@@ -139,7 +146,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     @property
     def hard_limit_bytes(self) -> int:
-        """Where the websocket layer gives up: a message up to here is answered with an `error` event first."""
+        """A larger message cuts the connection; one between `max_message_bytes` and this gets an `error` event."""
         return 4 * self.max_message_bytes
 
     @property
@@ -148,9 +155,9 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         return is_loopback(self.host)
 
 
-def problem(name: str, value: Any, why: str) -> str:
-    """The sentence about a value out of range; that of a secret stays one."""
-    return f"{name}: {why}" if name in SECRET else f"{name} is {value!r}: {why.partition(' - at ')[0]}"
+def describe_error(name: str, value: Any, reason: str) -> str:
+    """One sentence about an invalid value; it does not show secrets."""
+    return f"{name}: {reason}" if name in SECRET else f"{name} is {value!r}: {reason.partition(' - at ')[0]}"
 
 
 def printable(token: str) -> bool:

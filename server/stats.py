@@ -1,4 +1,4 @@
-"""What the server counts. Plain numbers on the event loop; `exporter` reads them when it is asked."""
+"""The server's counters: plain numbers on the event loop, which `operations/metrics` exports."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ class Stats:
 
     sessions: Counter[str] = field(default_factory=Counter[str])  # opened, by dialect
     reloads: Counter[str] = field(default_factory=Counter[str])  # by result
-    resumed: int = 0  # connections with which a client came back
+    resumed: int = 0  # connections that resumed a session
     refused: Counter[str] = field(default_factory=Counter[str])  # connections, by code
-    errors: Counter[str] = field(default_factory=Counter[str])  # told to clients, by code
+    errors: Counter[str] = field(default_factory=Counter[str])  # sent to clients, by code
     audio_s: float = 0.0  # received
     speech_s: float = 0.0  # in utterances
     partials: int = 0
     finals: int = 0
-    coalesced: int = 0  # partials that a slow reader did not get, since newer ones replaced them
-    dropped: int = 0  # samples that were accepted and not heard, the client being there: must stay 0
-    abandoned: int = 0  # samples of utterances before whose end the client left, stayed away or stopped reading
+    coalesced: int = 0  # partials that a newer one replaced for slow readers
+    dropped: int = 0  # accepted samples that were not recognized though the client stayed: must stay 0
+    abandoned: int = 0  # samples of utterances whose client left or stopped reading before their end
     partial_lags: Histogram = field(default_factory=lambda: Histogram(WAITS))  # seconds
     final_lags: Histogram = field(default_factory=lambda: Histogram(WAITS))
 
@@ -34,7 +34,7 @@ class Tally:
 
     def __init__(self, stats: Stats) -> None:
         self._stats = stats
-        self._began = 0.0  # the utterance, in seconds of the session
+        self._began = 0.0  # start of the utterance, in seconds of the session
 
     def event(self, event: Event) -> None:
         match event:

@@ -1,4 +1,4 @@
-"""How messages of one client come and go: the part of a dialect that knows sockets."""
+"""The connection of one client, as the dialects see it."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ Data = str | bytes
 
 
 class ClientLeft(Exception):
-    """The connection is gone, with or without goodbye."""
+    """The connection is closed, with or without a closing handshake."""
 
 
 class Transport(Protocol[Received]):
-    """One connection. All raise `ClientLeft` when it is gone."""
+    """One connection. Every method raises `ClientLeft` when it is closed."""
 
     async def open(self) -> None:
-        """Do what comes before the first message."""
+        """Complete the handshake."""
         ...
 
     async def receive(self) -> Received:
-        """Wait for one message. Raises `ProtocolError` for one that is too large or makes no sense."""
+        """Wait for one message. Raises `ProtocolError` for a message that is too large or malformed."""
         ...
 
     async def send(self, data: Data) -> None:
@@ -28,5 +28,5 @@ class Transport(Protocol[Received]):
         ...
 
     async def close(self, code: int, reason: str) -> None:
-        """End the connection."""
+        """Close the connection."""
         ...

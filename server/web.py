@@ -1,4 +1,4 @@
-"""uvicorn, as this server wants it."""
+"""uvicorn with this server's configuration, start and shutdown."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from types import FrameType
 from typing import Final
 
 import uvicorn
+from starlette.applications import Starlette
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from .app import UPLOADS, create_app
 from .dialects.wyoming import listen as listen_wyoming
+from .models.candidate import Load
 from .models.models import Models
-from .net.connections import limited
-from .net.handshakes import behind_tls
-from .operations.memory import give_back
-from .operations.reload import Load, Reloader, Reread
-from .operations.systemd import hangup_is_a_request
+from .net.connections import limited_http
+from .net.handshakes import over_tls
+from .operations.memory import trim_memory
+from .operations.reload import Reloader, Reread
+from .operations.systemd import hangup_means_reload
 from .sessions.admission import Admission
 from .sessions.registry import Sessions
 from .settings import ServerSettings
 
-CLOSING_S: Final = 3.0  # for the clients' half of the closing handshake
+CLOSING_S: Final = 3.0  # for the clients' close frames
 
 
 class Server(uvicorn.Server):
-    """Three habits of uvicorn's changed: open streams end in peace, any second signal is final, and a signal that was
-    obeyed is not raised again afterwards (the exit status is 0). And while it runs a watchdog looks after the engine,
-    and SIGHUP changes the model.
+    """uvicorn, changed in three points: open streams end gracefully, any second signal stops at once, and a handled
+    signal is not raised again afterwards (the exit status is 0). It also runs the watchdogs, and reloads on SIGHUP.
 
-    `wyoming` is a listening socket for Wyoming's clients. With `stop_when_dead` it ends when the engine does, else it
-    goes on and says so.
+    `wyoming`: a listening socket for Wyoming clients. `stop_when_dead`: stop when the engine has failed for good.
     """
 
     def __init__(
@@ -61,41 +61,19 @@ class Server(uvicorn.Server):
         self._grace_s = settings.grace_s
         self._on_ready = on_ready
         self._stop_when_dead = stop_when_dead
-        self._upkeep: list[asyncio.Task[None]] = []
+        self._background: list[asyncio.Task[None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
-        logging.getLogger("uvicorn.error").addFilter(_not_a_refusal)
-        http = limited(settings, UPLOADS)
-        config = uvicorn.Config(
-            create_app(self._admission, self._reloader),
-            loop="asyncio",
-            h11_max_incomplete_event_size=16 << 10,  # of a head
-            http=http if tls is None else behind_tls(http, tls),
-            ws="websockets-sansio",
-            lifespan="off",
-            log_config=None,
-            log_level=logging.WARNING,  # its INFO lines hold addresses and query strings
-            access_log=False,
-            server_header=False,
-            proxy_headers=bool(settings.trusted_proxies),
-            forwarded_allow_ips=list(settings.trusted_proxies),
-            ws_max_size=settings.hard_limit_bytes,
-            ws_per_message_deflate=False,  # audio does not deflate, and bombs do
-            ws_ping_interval=20,
-            # No deadline for the pong: it queues behind audio that a full backlog keeps from being read, and a client
-            # that sends faster than real time must not die of it. Lost clients are found by the idle timeout.
-            ws_ping_timeout=None,
-            timeout_graceful_shutdown=5,
-        )
-        super().__init__(config)
+        logging.getLogger("uvicorn.error").addFilter(_is_no_refusal)
+        super().__init__(_configuration(create_app(self._admission, self._reloader), settings, tls))
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._loop = asyncio.get_running_loop()
         if self._wyoming_socket is not None:
             self._wyoming = await listen_wyoming(self._wyoming_socket, self._admission)
-        self._upkeep = [self._loop.create_task(each) for each in (self._models.watch(), give_back())]
-        if hangup_is_a_request():
-            self._loop.add_signal_handler(signal.SIGHUP, self._reloader.ask)
+        self._background = [self._loop.create_task(each) for each in (self._models.watch(), trim_memory())]
+        if hangup_means_reload():
+            self._loop.add_signal_handler(signal.SIGHUP, self._reloader.request)
         self._on_ready()
 
     async def on_tick(self, counter: int) -> bool:
@@ -105,20 +83,20 @@ class Server(uvicorn.Server):
         for server in (*self.servers, *filter(None, [self._wyoming])):
             server.close()
         await self.sessions.drain(self._grace_s)
-        for task in self._upkeep:
+        for task in self._background:
             task.cancel()
         if not self.force_exit:
             with suppress(TimeoutError):
                 async with asyncio.timeout(CLOSING_S):
-                    await self._closed()
+                    await self._websockets_closed()
         await super().shutdown(sockets)
 
-    async def _closed(self) -> None:
-        """Wait for the clients' close frames: to cut off one that is still sending would cost it what it has not yet
-        read, the last final first of all.
+    async def _websockets_closed(self) -> None:
+        """Wait for the clients' close frames: cutting a client that still sends would lose events that it has not read,
+        such as the last final.
         """
         connections = self.server_state.connections
-        while any(isinstance(one, WebSocketsSansIOProtocol) for one in connections):  # noqa: ASYNC110  it has no event
+        while any(isinstance(one, WebSocketsSansIOProtocol) for one in connections):  # noqa: ASYNC110  no event exists
             await asyncio.sleep(0.02)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -128,6 +106,31 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
 
-def _not_a_refusal(record: logging.LogRecord) -> bool:
-    """uvicorn takes every websocket that is refused with a status of the app's own for a fault of the app."""
+def _configuration(app: Starlette, settings: ServerSettings, tls: ssl.SSLContext | None) -> uvicorn.Config:
+    http = limited_http(settings, UPLOADS)
+    return uvicorn.Config(
+        app,
+        loop="asyncio",
+        h11_max_incomplete_event_size=16 << 10,  # of a request's head
+        http=http if tls is None else over_tls(http, tls),
+        ws="websockets-sansio",
+        lifespan="off",
+        log_config=None,
+        log_level=logging.WARNING,  # INFO lines contain addresses and query strings
+        access_log=False,
+        server_header=False,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(settings.trusted_proxies),
+        ws_max_size=settings.hard_limit_bytes,
+        ws_per_message_deflate=False,  # audio does not compress, and compression bombs do
+        ws_ping_interval=20,
+        # The pong queues behind audio that a full backlog leaves unread: a deadline would drop clients that send faster
+        # than real time. The idle timeout finds lost clients.
+        ws_ping_timeout=None,
+        timeout_graceful_shutdown=5,
+    )
+
+
+def _is_no_refusal(record: logging.LogRecord) -> bool:
+    """Whether to log the line. uvicorn takes a websocket that the app refuses for an error of the app."""
     return record.msg != "ASGI callable returned without completing handshake."

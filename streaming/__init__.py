@@ -49,8 +49,8 @@ if TYPE_CHECKING:
         to_json,
     )
     from .recognizer import Recognizer
+    from .requests import Request
     from .session.session import Session
-    from .session.utterance import Request
 
 _HOME = {
     "config": ("AudioFormat", "ModelOptions", "SessionConfig"),
@@ -91,7 +91,7 @@ _HOME = {
     "live": ("StreamSession",),
     "recognizer": ("Recognizer",),
     "session.session": ("Session",),
-    "session.utterance": ("Request",),
+    "requests": ("Request",),
     "audio.vad": ("make_vad",),
     "ctc.vocabulary": ("Vocabulary",),
 }

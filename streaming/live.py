@@ -25,11 +25,13 @@ from typing import Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from .audio.samples import as_packet
 from .engine.engine import Engine
 from .errors import SessionClosed, XlsrLiveError
 from .protocol.events import Event, Partial
+from .requests import Request
 from .session.session import Session
-from .session.utterance import Found, Request
+from .session.utterance import Found
 
 _PIECE_BYTES = 32_768  # so that one large packet cannot ask for more room than a session has
 _PIECE_SAMPLES = 8_192
@@ -87,8 +89,10 @@ class StreamSession:
     async def send(self, audio: bytes | NDArray[np.floating]) -> None:
         """Send a packet: bytes in the declared format, or float samples (n,) or (n, channels) in [-1, 1].
 
-        Raises `AudioError` if samples are not finite (that packet is refused), `SessionClosed` after `end`.
+        Lists and tensors are converted. Raises `AudioError` for samples that cannot be what was declared (the packet is
+        refused), `SessionClosed` after `end`.
         """
+        audio = as_packet(audio)
         size = _PIECE_SAMPLES if isinstance(audio, np.ndarray) else _PIECE_BYTES
         async with self._sending:
             self._session.check_audio(audio)

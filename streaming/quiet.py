@@ -1,23 +1,34 @@
-"""Libraries that write to the terminal by themselves, kept from it."""
+"""Keeps native libraries from writing to the terminal."""
 
 from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 
+_lock = threading.Lock()
+
 
 @contextmanager
-def quiet() -> Generator[None]:
-    """Keep native libraries' own chatter (ALSA lists every device it does not have, KenLM draws a progress bar) off the
-    terminal for the length of the block."""
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
+def quiet(*, any_thread: bool = True) -> Generator[None]:
+    """Discard what native libraries write to stderr inside the block: ALSA lists each missing device, KenLM draws a
+    progress bar, libmpg123 comments on damaged tags.
+
+    The whole process is silent meanwhile. Without `any_thread` the block does this only in the main thread: a server
+    reads files in other threads and must not lose log lines.
+    """
+    if not any_thread and threading.current_thread() is not threading.main_thread():
         yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+        return
+    with _lock:  # two blocks at once would restore the wrong file
+        sys.stderr.flush()
+        stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nowhere, 2)
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            os.close(nowhere)

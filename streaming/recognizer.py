@@ -22,25 +22,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .audio.decoder import AudioDecoder
-from .audio.files import open_audio
+from .audio.files import AudioInput, open_input
 from .audio.normalize import normalize
 from .audio.vad import make_vad
 from .commands.matcher import compiled
 from .config import AudioFormat, ModelOptions, SessionConfig
+from .ctc.assets import Assets
 from .engine.engine import Engine
 from .errors import AudioError, EngineError, XlsrLiveError
-from .frames import FIELD, SAMPLE_RATE, too_short
+from .frames import FIELD, too_short
 from .live import StreamSession
 from .overload import Level
 from .protocol.events import Error, Event, Final
-from .session.decoding import Assets, Decoding
+from .session.decoding import Decoding
 from .session.session import Session
 from .session.to_events import report_final
 
 if TYPE_CHECKING:
     from .model.encoder import ModelInfo, XlsrEncoder
-
-Audio = Path | str | NDArray[np.floating]
 
 _BLOCK_SECONDS = 0.1
 _IN_FLIGHT = 8  # requests that a file keeps the engine supplied with
@@ -137,14 +136,14 @@ class Recognizer:
             with suppress(RuntimeError):  # the recognizer was closed
                 self._compiler.submit(time.sleep, 2 * (time.thread_time() - begun))
 
-    def stream(self, audio: Audio, config: SessionConfig | None = None, *, pace: float = 0.0) -> Iterator[Event]:
+    def stream(self, audio: AudioInput, config: SessionConfig | None = None, *, pace: float = 0.0) -> Iterator[Event]:
         """A file, or 16 kHz mono samples (n,), through the live path; events as they happen.
 
         `pace` 1.0 feeds it in real time, 0 as fast as it is heard: then nobody waits, and nothing is given up however
         busy the engine is. Raises `ConfigError`, `GrammarError` and `AudioError` for what cannot be begun or read; what
         goes wrong after that is an `Error` among the events.
         """
-        form, blocks = _open(audio)
+        form, blocks = open_input(audio, _BLOCK_SECONDS)
         driver = _Driver(self._new_session(config, form, None), self.engine)
         try:
             yield from self._drive(driver, form, blocks, pace)
@@ -175,7 +174,7 @@ class Recognizer:
             driver.wait()
             yield from driver.events()
 
-    def transcribe(self, audio: Audio, config: SessionConfig | None = None) -> list[Final]:
+    def transcribe(self, audio: AudioInput, config: SessionConfig | None = None) -> list[Final]:
         """Finals of a file, or of 16 kHz mono samples (n,), by the live path.
 
         Raises `ConfigError`, `GrammarError` and `AudioError`, and `EngineError` if the model failed on a part of it:
@@ -193,7 +192,7 @@ class Recognizer:
             raise kind(errors[0].message, code=errors[0].code)
         return finals
 
-    def offline(self, audio: Audio, config: SessionConfig | None = None) -> Final | None:
+    def offline(self, audio: AudioInput, config: SessionConfig | None = None) -> Final | None:
         """One pass over all of the audio with full context and no gate; None if no word was heard.
 
         Memory grows with the square of the length: for minutes, not hours. Raises `ConfigError`, `GrammarError`,
@@ -201,7 +200,7 @@ class Recognizer:
         """
         vocabulary = self.encoder.vocabulary
         decoding = Decoding(vocabulary, config or SessionConfig(), self.assets)
-        form, blocks = _open(audio)
+        form, blocks = open_input(audio, _BLOCK_SECONDS)
         decoder = AudioDecoder(form)
         samples = np.concatenate([*(decoder.receive(block) for block in blocks), decoder.flush()])
         if len(samples) < FIELD:
@@ -293,12 +292,3 @@ class _Driver:
                 pass
             except XlsrLiveError as error:
                 self.session.receive_failure(request, str(error), now)
-
-
-def _open(audio: Audio) -> tuple[AudioFormat, Iterator[NDArray[np.floating]]]:
-    if not isinstance(audio, np.ndarray):
-        file = open_audio(audio)
-        return AudioFormat(sample_rate=file.sample_rate, channels=file.channels), file.blocks(_BLOCK_SECONDS)
-    size = round(_BLOCK_SECONDS * SAMPLE_RATE)
-    blocks = (audio[at : at + size] for at in range(0, len(audio), size))
-    return AudioFormat(channels=audio.shape[1] if audio.ndim == 2 else 1), blocks

@@ -34,7 +34,7 @@ BASE, TOP = "base", "top"
 LAYERS: dict[str, list[str | tuple[str, ...]]] = {
     "streaming": [BASE, "protocol", "audio", "ctc", "commands", "captions", ("session", "engine", "model"), TOP],
     "server": [BASE, "net", "access", "models", "sessions", "dialects", "operations", TOP],
-    "client": [BASE, "remote", "sources", "output", "captions", "bench", "commands", TOP],
+    "client": [BASE, "options", "remote", "sources", "output", "captions", "bench", "commands", TOP],
 }
 TOPS = {
     "streaming": {"live", "recognizer"},

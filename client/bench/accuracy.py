@@ -10,9 +10,9 @@ import click
 
 from ...streaming.config import Mode, SessionConfig, VadName
 from ...streaming.errors import ConfigError
-from ..commands.model import load_recognizer, needs
-from ..commands.options import device_option, lm_option, loading, model_options
-from ..output.output import progress
+from ..console import needs
+from ..options.model import device_option, lm_option, load_recognizer, model_options, take_model_options
+from ..output.progress import progress
 from .options import data_options
 
 if TYPE_CHECKING:
@@ -88,8 +88,8 @@ def accuracy(
 
     settings = [parse_setting(one) for one in sets]
     recordings = corpus.read_corpus(data, where=where, limit=limit)
-    how = loading(options, threads=1)
-    with load_recognizer(**how) as recognizer:
+    how = take_model_options(options, threads=1)
+    with load_recognizer(how) as recognizer:
         chosen = parse_modes(modes, recognizer.info.modes)
         spelling = scoring.Spelling(recognizer.encoder.vocabulary)
         rows = measured.rows(chosen, settings, cast(VadName, vad), hold_backs)
@@ -105,7 +105,7 @@ def accuracy(
                 "model": recognizer.info,
                 "data": str(data or "packaged clips"),
                 "vad": vad,
-                "lm": how["lm"],
+                "lm": how.lm,
                 "rows": [row.report() for row in rows],
             }
             written = tables.write(out, "accuracy", shown, report)
@@ -137,8 +137,8 @@ def parse_modes(text: str | None, allowed: tuple[Mode, ...]) -> list[Mode]:
 
 def summarize(rows: list[Measured], notes: list[str]) -> list[Any]:
     """One table of live text, one of sessions."""
+    from ..output.latency import percentiles
     from .tables import Table, percent
-    from .timing import summary
 
     def cells(row: Measured, columns: list[Callable[[Measured], str]]) -> list[str]:
         return [str(row.setting or "offline"), row.mode, *(column(row) for column in columns)]
@@ -148,7 +148,7 @@ def summarize(rows: list[Measured], notes: list[str]) -> list[Any]:
 
     def late(name: str) -> Callable[[Measured], str]:
         def show(row: Measured) -> str:
-            found = summary(getattr(row.late, name))
+            found = percentiles(getattr(row.late, name))
             return f"{found['p50']:.2f}, {found['p95']:.2f}" if found["count"] else ""
 
         return live(show)

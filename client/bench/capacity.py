@@ -8,8 +8,10 @@ from typing import Any
 
 import click
 
-from ..commands.model import needs
-from ..commands.options import check_place, device_option, lm_option, model_options, session_options, token_option
+from ..console import needs
+from ..options.model import device_option, lm_option, model_options
+from ..options.server import check_place, token_option
+from ..options.session import session_options
 from .options import data_options, load_options
 
 EPILOG = """\b

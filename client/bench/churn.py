@@ -12,7 +12,9 @@ import numpy as np
 from ...streaming.config import AudioFormat, SessionConfig
 from ...streaming.frames import SAMPLE_RATE
 from ...streaming.protocol.events import Error, Event, Partial, SessionEnded, SpeechEnded
-from ..remote.websocket import ConnectionProblem, Stream, connect
+from ..errors import ConnectionProblem
+from ..remote.stream import Stream
+from ..remote.websocket import connect
 from .account import BUSY, Account, Ear
 from .streams import Material
 

@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from ...streaming.errors import ConfigError
-from ..commands.model import load_recognizer, needs, waiting
-from ..commands.options import device_option, loading, model_options
+from ..console import needs, waiting
+from ..options.model import device_option, load_recognizer, model_options, take_model_options
 from .accuracy import parse_setting
 from .options import data_options
 
@@ -69,12 +69,12 @@ def compare(
         from . import corpus, scoring, tables
     with needs("server", "recognizing speech here"):
         from . import contenders, races
-    chosen = loading(options, threads=1)
+    chosen = take_model_options(options, threads=1)
     steps, strides = parse_setting(setting), parse_chunk(chunk)
     recordings = corpus.read_corpus(data, where=where, limit=limit)
-    with load_recognizer(**chosen) as recognizer:
+    with load_recognizer(chosen) as recognizer:
         with waiting("loading it into a transformers pipeline"):
-            pipe = contenders.pipeline(chosen["model"], recognizer.info, chosen["revision"])
+            pipe = contenders.pipeline(chosen.model, recognizer.info, chosen.revision)
         entered = contenders.contenders(recognizer, steps, pipe, strides)
         spelling = scoring.Spelling(recognizer.encoder.vocabulary)
         single = [(recording.text, corpus.read_samples(recording)) for recording in recordings]

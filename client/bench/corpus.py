@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ...streaming.audio.files import open_audio
 from ...streaming.config import AudioFormat
 from ...streaming.errors import XlsrLiveError
-from ..commands.model import needs
+from ..console import needs
 from ..sources.clips import load_clips
 
 FILE: Final = ("file", "path", "audio", "filename")

@@ -21,15 +21,19 @@ from ...streaming.config import AudioFormat
 from ...streaming.errors import XlsrLiveError
 from ...streaming.frames import SAMPLE_RATE
 from ...streaming.protocol import events
-from ..commands.options import read_token, session_config
-from ..output.output import progress
+from ..errors import ConnectionProblem
+from ..options.server import read_token
+from ..options.session import session_config
+from ..output.latency import percentiles
+from ..output.progress import progress
 from ..pump import pump
-from ..remote.websocket import OPEN_TIMEOUT, ConnectionProblem, connect, encode
+from ..remote.connection import OPEN_TIMEOUT
+from ..remote.pcm import encode
+from ..remote.websocket import connect
 from ..sources.sources import paced
 from . import corpus
 from .streams import Material, Opening
 from .tables import Table
-from .timing import summary
 
 SCRIPTS: Final = 16  # different streams: each is heard alone first
 PACKET: Final = SAMPLE_RATE // 10
@@ -79,8 +83,8 @@ class Told:
             "finals_as_alone": [self.equal, self.total],
             "minutes": [
                 {
-                    "final_lag": summary(one.final_lags),
-                    "partial_lag": summary(one.partial_lags),
+                    "final_lag": percentiles(one.final_lags),
+                    "partial_lag": percentiles(one.partial_lags),
                     "level": one.level,
                     "begun": one.begun,
                     "refused": one.refused,
@@ -245,5 +249,5 @@ def refusals(told: Told) -> Table:
 
 
 def _cells(values: Sequence[float]) -> list[str]:
-    found = summary(values)
+    found = percentiles(values)
     return [f"{found[name]:.2f}" if name in found else "" for name in ("p50", "p95", "max")]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from ..output.latency import percentiles
 from .crowd import Told
 from .tables import Table
-from .timing import summary
 
 
 def wrong(told: Told, lag_s: float) -> dict[str, list[str]]:
@@ -13,7 +13,7 @@ def wrong(told: Told, lag_s: float) -> dict[str, list[str]]:
     late = [
         f"{p95:.1f} s in minute {at + 1}"
         for at, one in sorted(told.minutes.items())
-        if one.final_lags and (p95 := summary(one.final_lags)["p95"]) > lag_s
+        if one.final_lags and (p95 := percentiles(one.final_lags)["p95"]) > lag_s
     ]
     other = told.total - told.equal
     return {

@@ -9,9 +9,9 @@ import click
 
 from ...streaming.config import BOOST
 from ...streaming.errors import ConfigError
-from ..commands.model import load_recognizer, needs
-from ..commands.options import device_option, lm_option, loading, model_options
-from ..output.output import progress
+from ..console import needs
+from ..options.model import device_option, lm_option, load_recognizer, model_options, take_model_options
+from ..output.progress import progress
 from .options import data_options
 
 if TYPE_CHECKING:
@@ -59,8 +59,8 @@ def decoding(
         from . import rare, ways
 
     recordings = corpus.read_corpus(data, where=where, limit=limit)
-    how = loading(options, threads=1)
-    with load_recognizer(**how) as recognizer:
+    how = take_model_options(options, threads=1)
+    with load_recognizer(how) as recognizer:
         if (words := recognizer.assets.language_model) is None:
             raise ConfigError("the checkpoint has no language model of its own: name one with --lm")
         spelling = scoring.Spelling(recognizer.encoder.vocabulary)
@@ -80,7 +80,7 @@ def decoding(
             report: dict[str, Any] = tables.provenance("decoding") | {
                 "model": recognizer.info,
                 "data": str(data or "packaged clips"),
-                "lm": how["lm"],
+                "lm": how.lm,
                 "hotwords": [
                     {"file": recording.path.name, "set": recording.set, "said": said, "not_said": other}
                     for recording, said, other in zip(recordings, chosen, others, strict=True)

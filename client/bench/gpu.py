@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ...streaming.config import SessionConfig
-from ..commands.model import needs
+from ..console import needs
 
 if TYPE_CHECKING:
     import torch

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from ...streaming.frames import span
 from ...streaming.model.encoder import XlsrEncoder
-from ...streaming.model.runners import Eager, Graphs
-from ...streaming.requests import Memory, Recall, Reuse, WindowPlanner
+from ...streaming.model.runners import EagerRunner, GraphRunner
+from ...streaming.requests import CachedFeatures, CachedStep, CacheHandle
+from ...streaming.session.planner import WindowPlanner
 from . import random_xlsr
 from .random_xlsr import weights
 
@@ -32,23 +33,23 @@ def noise(seconds: float, seed: int) -> Float32:
     return np.random.default_rng(seed).standard_normal(int(16_000 * seconds)).astype(np.float32)
 
 
-def stepped(encoder: XlsrEncoder, batch: Sequence[Float32]) -> tuple[list[Float32], list[Recall]]:
+def stepped(encoder: XlsrEncoder, batch: Sequence[Float32]) -> tuple[list[Float32], list[CachedFeatures]]:
     """All rows of audio of equal lengths by live steps, all in one batch; and what they leave to be recalled."""
-    memories = [Memory(LEFT, LOOKAHEAD) for _ in batch]
+    memories = [CacheHandle(LEFT, LOOKAHEAD) for _ in batch]
     planner = WindowPlanner(hop=HOP, lookahead=LOOKAHEAD, left_context=LEFT)
     rows: list[list[Float32]] = [[] for _ in batch]
     windows = planner.plan(len(batch[0]))
     for w in windows:
-        asked = [(x[slice(*w.new_samples)], Reuse(memory, w)) for x, memory in zip(batch, memories, strict=True)]
-        for own, answer in zip(rows, encoder.advance(asked), strict=True):
+        asked = [(x[slice(*w.new_samples)], CachedStep(memory, w)) for x, memory in zip(batch, memories, strict=True)]
+        for own, answer in zip(rows, encoder.encode_steps(asked), strict=True):
             own.append(answer[: w.commit - w.committed])
-    return [np.concatenate(own) for own in rows], [Recall(memory, windows[-1].newest) for memory in memories]
+    return [np.concatenate(own) for own in rows], [CachedFeatures(memory, windows[-1].newest) for memory in memories]
 
 
 def checks(size: str, device: torch.device, half: torch.dtype) -> Iterator[Check]:
     """One after the other as they are done. Float32 checks are of the arrangement, the others of the format."""
     batch = [noise(4, seed) for seed in range(5)]
-    exact = random_xlsr.encoder(size, device, torch.float32, max_batch=8, programs=Eager(device))
+    exact = random_xlsr.encoder(size, device, torch.float32, max_batch=8, programs=EagerRunner(device))
     plain, _ = stepped(exact, batch)
     alone = [stepped(exact, [samples])[0][0] for samples in batch]
     whole = [exact.encode([samples])[0] for samples in batch]
@@ -59,8 +60,8 @@ def checks(size: str, device: torch.device, half: torch.dtype) -> Iterator[Check
     yield _near("float32: a whole pass and transformers' forward", whole, _reference(size, device, batch), 1e-3)
     yield _near("float32: one step over everything and a whole pass", _one_step(exact, batch[0]), whole[:1], 1e-3)
     del exact
-    full = random_xlsr.encoder(size, device, half, max_batch=8, programs=Eager(device))
-    graphs = Graphs(device, capture=None if device.type == "cuda" else _again)
+    full = random_xlsr.encoder(size, device, half, max_batch=8, programs=EagerRunner(device))
+    graphs = GraphRunner(device, capture=None if device.type == "cuda" else _again)
     fast = random_xlsr.encoder(size, device, half, max_batch=8, programs=graphs)
     name = str(half).removeprefix("torch.")
     for _ in range(2):  # so that each shape has come often enough
@@ -76,7 +77,7 @@ def checks(size: str, device: torch.device, half: torch.dtype) -> Iterator[Check
     agreeing = float(np.mean(np.concatenate([a.argmax(1) == b.argmax(1) for a, b in zip(eager, plain, strict=True)])))
     yield Check(f"{name} and float32: frames with the same best token", agreeing, 0.9, agreeing >= 0.9)
     del full, fast
-    many = random_xlsr.encoder(size, device, half, vocabulary=500, programs=Eager(device))
+    many = random_xlsr.encoder(size, device, half, vocabulary=500, programs=EagerRunner(device))
     rows = many.encode(batch[:1])[0]
     total = float(np.abs(np.exp(rows.astype(np.float64)).sum(1) - 1).max())
     yield Check(f"{name}: 500 tokens, probabilities of a frame add up to 1", total, 1e-3, total <= 1e-3)
@@ -98,8 +99,8 @@ def _reference(size: str, device: torch.device, batch: Sequence[Float32]) -> lis
 def _one_step(encoder: XlsrEncoder, samples: Float32) -> list[Float32]:
     window = WindowPlanner(hop=1_000, lookahead=0, left_context=0).finish(len(samples))
     assert window is not None  # there are samples
-    memory = Memory(0, 0)
-    rows = encoder.advance([(samples[: span(window.newest)], Reuse(memory, window))])
+    memory = CacheHandle(0, 0)
+    rows = encoder.encode_steps([(samples[: span(window.newest)], CachedStep(memory, window))])
     encoder.release(memory.number)
     return rows
 

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from ...streaming.engine.engine import Engine
 from ...streaming.frames import span
-from ...streaming.requests import Memory, Reuse, Window, WindowPlanner
+from ...streaming.requests import CachedStep, CacheHandle, Window
+from ...streaming.session.planner import WindowPlanner
 from .gpu_checks import HOP, LEFT, LOOKAHEAD, noise
 from .gpu_times import PassTime, StepTime
 
@@ -106,7 +107,7 @@ def paced(engine: Engine, streams: int, seconds: float) -> Load:
     audio = noise(_LONGEST + 1, 0)
     late: list[float] = []
     finals: list[float] = []
-    speaking: dict[int, tuple[Memory, list[Window]]] = {}
+    speaking: dict[int, tuple[CacheHandle, list[Window]]] = {}
     lock, answers = threading.Lock(), list[Future[NDArray[np.float32]]]()
     begun = time.monotonic()
 
@@ -130,10 +131,10 @@ def paced(engine: Engine, streams: int, seconds: float) -> Load:
         else:
             if each.stream not in speaking:
                 planner = WindowPlanner(hop=HOP, lookahead=LOOKAHEAD, left_context=LEFT)
-                speaking[each.stream] = Memory(LEFT, LOOKAHEAD), planner.plan(span(HOP * int(_LONGEST / _HOP + 1)))
+                speaking[each.stream] = CacheHandle(LEFT, LOOKAHEAD), planner.plan(span(HOP * int(_LONGEST / _HOP + 1)))
             memory, windows = speaking[each.stream]
             window = windows.pop(0)
-            reuse = Reuse(memory, window)
+            reuse = CachedStep(memory, window)
             answer = engine.submit(audio[slice(*window.new_samples)], deadline=due + _HOP, reuse=reuse)
             answer.add_done_callback(told(late, due))
         answers.append(answer)

@@ -13,13 +13,14 @@ from torch import Tensor
 
 from ...streaming.frames import frames, span
 from ...streaming.model.batching import Shape, plan_steps
-from ...streaming.model.cache import Geometry, Place
+from ...streaming.model.cache import Slot, SlotShape
 from ...streaming.model.encoder import XlsrEncoder
-from ...streaming.model.layers import Body, flop_per_frame
+from ...streaming.model.layers import XlsrLayers, flop_per_frame
 from ...streaming.model.readback import BEST, pack
 from ...streaming.model.runners import CudaCapture
 from ...streaming.model.step import after_kept
-from ...streaming.requests import Memory, Reuse, Window, WindowPlanner
+from ...streaming.requests import CachedStep, CacheHandle, Window
+from ...streaming.session.planner import WindowPlanner
 from .gpu_checks import HOP, LEFT, LOOKAHEAD, noise
 
 Float32 = NDArray[np.float32]
@@ -53,14 +54,14 @@ def step_times(encoder: XlsrEncoder, config: Any, peak: float | None, *, repeats
     for batch in _doubling(encoder.max_batch):
         planner = WindowPlanner(hop=HOP, lookahead=LOOKAHEAD, left_context=LEFT)
         windows = planner.plan(span(HOP * (_WARM + repeats)))
-        memories = [Memory(LEFT, LOOKAHEAD) for _ in range(batch)]
+        memories = [CacheHandle(LEFT, LOOKAHEAD) for _ in range(batch)]
         audio = noise(windows[-1].newest * 0.02 + 0.1, 0)
         taken: list[float] = []
         for w in windows:
             samples = audio[slice(*w.new_samples)]
-            asked = [(samples, Reuse(memory, w)) for memory in memories]
+            asked = [(samples, CachedStep(memory, w)) for memory in memories]
             begun = time.perf_counter()
-            encoder.advance(asked)
+            encoder.encode_steps(asked)
             taken.append(time.perf_counter() - begun)
         for memory in memories:
             encoder.release(memory.number)
@@ -95,11 +96,11 @@ def pass_times(encoder: XlsrEncoder, config: Any, peak: float | None, *, repeats
 @torch.inference_mode()
 def stage_times(model: Any, batch: int, *, repeats: int) -> dict[str, float]:
     """Seconds that the parts of a step of so many utterances take, each measured by itself as a graph of its own."""
-    body = Body(model)
+    body = XlsrLayers(model)
     device, queries = model.device, HOP + LOOKAHEAD
-    pool = body.pool(Geometry.of(Memory(LEFT, LOOKAHEAD)))
+    pool = body.pool(SlotShape.of(CacheHandle(LEFT, LOOKAHEAD)))
     pool.grow(batch + 1)
-    places = [Place(pool, slot + 1) for slot in range(batch)]
+    places = [Slot(pool, slot + 1) for slot in range(batch)]
     window = Window(11, 40, 240, 240 + HOP, 240 + queries, 240 + queries - HOP)
     shape = Shape(batch, queries, HOP, HOP)
     audio = [noise(span(HOP) / 16_000, 0)[: span(HOP)]] * batch

@@ -18,7 +18,7 @@ from ...streaming.config import SessionConfig
 from ...streaming.ctc.calibration import Curve, Reliability, fit, level, levels, reliability
 from ...streaming.ctc.greedy import DecodedWord, GreedyDecoder, decode
 from ...streaming.protocol.events import Word
-from ...streaming.requests import Memory, Reuse, Window
+from ...streaming.requests import CachedStep, CacheHandle, Window
 from .steps import Setting, plan
 
 if TYPE_CHECKING:
@@ -136,8 +136,8 @@ def partials(encoder: XlsrEncoder, samples: Float32, config: SessionConfig) -> I
         encoder.release(memory.number)
 
 
-def _rows(encoder: XlsrEncoder, audio: RunningNormalizer, window: Window, memory: Memory | None) -> Float32:
+def _rows(encoder: XlsrEncoder, audio: RunningNormalizer, window: Window, memory: CacheHandle | None) -> Float32:
     """Log-probabilities of frames `[window.committed, window.newest)`."""
     if memory:
-        return encoder.advance([(audio.read(*window.new_samples), Reuse(memory, window))])[0]
+        return encoder.encode_steps([(audio.read(*window.new_samples), CachedStep(memory, window))])[0]
     return encoder.encode([audio.read(*window.samples)])[0][window.committed - window.first :]

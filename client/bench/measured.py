@@ -14,12 +14,12 @@ from ...streaming.ctc.calibration import Reliability
 from ...streaming.frames import SAMPLE_RATE
 from ...streaming.protocol.events import Event, Final, Partial, Word
 from ...streaming.recognizer import Recognizer
+from ..output.latency import Latencies, in_audio, percentiles
 from .corpus import Recording
 from .judged import Told
 from .scoring import Score, Spelling, interval, rate
 from .stability import Stability, stability
 from .steps import Setting, stepped, text, timed, whole
-from .timing import Latencies, in_audio, summary
 
 
 @dataclass(slots=True)
@@ -109,8 +109,8 @@ class Measured:
             "words": asdict(self.stability),
             "churn": self.stability.churn,
             "revised": self.stability.revision,
-            "shown_after_s": summary(self.late.shown),
-            "committed_after_s": summary(self.late.committed),
+            "shown_after_s": percentiles(self.late.shown),
+            "committed_after_s": percentiles(self.late.committed),
             "calibration": {name: _bins(found) for name, found in self.reliabilities().items()},
             "encoder_cpu_per_s": self.encoder_cpu,
             "encoder_wall_per_s": self.encoder[1] / self.seconds,

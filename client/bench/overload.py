@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from ...streaming.errors import ConfigError, XlsrLiveError
-from ..commands.model import needs
-from ..commands.options import SERVER_URL, session_options, token_option
+from ..console import needs
+from ..options.server import SERVER_URL, token_option
+from ..options.session import session_options
 from .options import data_options, silence_option
 
 EPILOG = """\b

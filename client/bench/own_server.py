@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from ...streaming.errors import ConfigError, XlsrLiveError
-from ..commands.model import needs, waiting
+from ..console import needs, waiting
 from .load import cpu_of, resident_mib
 
 STOP_S: Final = 60.0  # for the server to end in peace

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...streaming.frames import SAMPLE_RATE
-from ..output.output import progress
+from ..output.progress import progress
 from .contenders import Contender
 from .measured import Texts
 from .scoring import Spelling

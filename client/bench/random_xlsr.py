@@ -9,8 +9,8 @@ import transformers
 
 from ...streaming.ctc.vocabulary import Vocabulary
 from ...streaming.model.encoder import XlsrEncoder
-from ...streaming.model.load import assembled
-from ...streaming.model.runners import Programs
+from ...streaming.model.load import assemble
+from ...streaming.model.runners import Runner
 
 _SHARED: Final[dict[str, Any]] = {
     "conv_dim": (512,) * 7,
@@ -55,10 +55,10 @@ def encoder(
     *,
     vocabulary: int = 32,
     max_batch: int | None = None,
-    programs: Programs | None = None,
+    programs: Runner | None = None,
 ) -> XlsrEncoder:
     tokens = ["", " ", *(chr(0x4E00 + index) for index in range(vocabulary - 2))]
-    return assembled(
+    return assemble(
         weights(size, device, vocabulary=vocabulary).to(dtype),
         Vocabulary(tuple(tokens), 0),
         name=f"XLS-R {size}, random weights",

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ...streaming.errors import XlsrLiveError
-from ..commands.model import needs, waiting
-from ..commands.options import device_option, lm_option, model_options
-from ..output.output import progress
+from ..console import needs, waiting
+from ..options.model import device_option, lm_option, model_options
+from ..output.progress import progress
 from .options import data_options, silence_option
 
 if TYPE_CHECKING:

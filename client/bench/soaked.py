@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from ..output.latency import percentiles
 from .account import Account
 from .steady import Lag, Steady
 from .tables import Table
-from .timing import summary
 
 TENTHS: Final = 10
 FLOOR_S: Final = 0.02  # of latency that may come and go on any machine
@@ -48,8 +48,8 @@ class Soaked:
         by so much."""
         wrong: list[str] = []
         for name, lags in (("partials", self.partial_lags), ("finals", self.final_lags)):
-            early = summary([lag for done, lag in lags if 0.1 <= done < 0.4])
-            late = summary([lag for done, lag in lags if done >= 0.7])
+            early = percentiles([lag for done, lag in lags if 0.1 <= done < 0.4])
+            late = percentiles([lag for done, lag in lags if done >= 0.7])
             if not early["count"] or not late["count"]:
                 wrong.append(f"too few {name} came to judge by")
             elif late["p50"] > (1 + percent / 100) * early["p50"] + FLOOR_S:
@@ -101,5 +101,5 @@ def verdict(wrong: dict[str, list[str]], account: Account, steady: Steady) -> Ta
 
 
 def _cells(lags: Sequence[float]) -> list[str]:
-    found = summary(lags)
+    found = percentiles(lags)
     return [f"{1000 * found[name]:.0f}" if name in found else "" for name in ("p50", "p95")]

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ...streaming.protocol.events import Event, Final, Partial, SpeechEnded
+from ..output.word_errors import edits
 
 
 @dataclass(slots=True)
@@ -86,13 +87,3 @@ def parts(partial: Partial) -> tuple[list[str], list[str]]:
 def changes(old: Sequence[str], new: Sequence[str]) -> int:
     """Fewest word edits that turn `old` into any beginning of `new` (the end of `new` is free)."""
     return min(edits(old, new))
-
-
-def edits(old: Sequence[str], new: Sequence[str]) -> list[int]:
-    """Fewest word edits (Levenshtein) that turn `old` into each beginning of `new`; the last of these is all of it."""
-    row = list(range(len(new) + 1))
-    for i, word in enumerate(old, start=1):
-        above, row = row, [i]
-        for j, other in enumerate(new, start=1):
-            row.append(min(above[j] + 1, row[j - 1] + 1, above[j - 1] + (word != other)))
-    return row

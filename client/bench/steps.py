@@ -17,7 +17,8 @@ from ...streaming.audio.normalize import RunningNormalizer, normalize
 from ...streaming.ctc.greedy import decode
 from ...streaming.frames import STRIDE, ms
 from ...streaming.recognizer import Recognizer
-from ...streaming.requests import Memory, Reuse, Window, WindowPlanner
+from ...streaming.requests import CachedStep, CacheHandle, Window
+from ...streaming.session.planner import WindowPlanner
 
 Float32 = NDArray[np.float32]
 LiveMode = Literal["cached", "window"]
@@ -34,9 +35,9 @@ class Setting(NamedTuple):
     def __str__(self) -> str:
         return f"{self.hop}, {self.lookahead}, {self.left}"
 
-    def memory(self) -> Memory:
+    def memory(self) -> CacheHandle:
         """Of one utterance, for cached steps."""
-        return Memory(ms(self.left) // STRIDE, ms(self.lookahead) // STRIDE)
+        return CacheHandle(ms(self.left) // STRIDE, ms(self.lookahead) // STRIDE)
 
 
 class Stepped(NamedTuple):
@@ -52,7 +53,7 @@ def stepped(recognizer: Recognizer, mode: LiveMode, samples: Float32, setting: S
     encoded = 0
     for w in [*windows, rest] if rest else windows:
         if mode == "cached":
-            answer = encode(recognizer, audio.read(*w.new_samples), Reuse(memory, w))
+            answer = encode(recognizer, audio.read(*w.new_samples), CachedStep(memory, w))
             encoded += w.newest - w.committed
         else:
             answer = encode(recognizer, audio.read(*w.samples))[w.committed - w.first :]
@@ -68,7 +69,7 @@ def whole(recognizer: Recognizer, samples: Float32) -> Stepped:
     return Stepped(rows, len(rows))
 
 
-def encode(recognizer: Recognizer, samples: Float32, reuse: Reuse | None = None) -> Float32:
+def encode(recognizer: Recognizer, samples: Float32, reuse: CachedStep | None = None) -> Float32:
     """Log-probabilities of normalized audio, in the thread that owns the model."""
     return recognizer.engine.submit(samples, deadline=time.monotonic(), reuse=reuse).result()
 

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from ...streaming.config import AudioFormat
 from ...streaming.errors import XlsrLiveError
 from ...streaming.frames import SAMPLE_RATE
+from ..output.latency import TimedEvents
 from ..pump import Session, pump
 from ..sources.sources import paced
 from .load import Load, Meter
-from .timing import Heard
 
 Opening = Callable[[], AbstractAsyncContextManager[Session]]  # a new session of 16 kHz 16-bit mono audio
 Int16 = NDArray[np.int16]
@@ -97,7 +97,7 @@ class Trial:
     plan: Plan
     since: float
     until: float
-    streams: list[Heard] = field(default_factory=list[Heard])
+    streams: list[TimedEvents] = field(default_factory=list[TimedEvents])
     load: Load = field(default_factory=Load)
     problem: str | None = None  # why the streams did not all come to their end
 
@@ -109,7 +109,7 @@ async def run(
     called every second."""
     since = time.monotonic() + plan.warm_up
     trial = Trial(plan, since, since + plan.seconds)
-    trial.streams = [Heard() for _ in range(plan.streams)]
+    trial.streams = [TimedEvents() for _ in range(plan.streams)]
     watch = asyncio.create_task(_watch(trial, meter))
     ticking = asyncio.create_task(_every_second(tick))
     try:
@@ -132,7 +132,7 @@ async def run(
     return trial
 
 
-async def _stream(plan: Plan, material: Material, opening: Opening, number: int, heard: Heard) -> None:
+async def _stream(plan: Plan, material: Material, opening: Opening, number: int, heard: TimedEvents) -> None:
     await asyncio.sleep(plan.wait(number))
     size = plan.packet_ms * SAMPLE_RATE // 1000
     total = plan.samples(number)

@@ -17,16 +17,19 @@ from ...streaming.config import AudioFormat
 from ...streaming.errors import ConfigError, XlsrLiveError
 from ...streaming.frames import SAMPLE_RATE
 from ...streaming.protocol.events import Final
-from ..commands.model import load_recognizer, waiting
-from ..commands.options import loading, read_token, session_config
-from ..output.output import progress
-from ..remote.websocket import connect, encode
+from ..console import waiting
+from ..options.model import load_recognizer, take_model_options
+from ..options.server import read_token
+from ..options.session import session_config
+from ..output.latency import Latencies, latencies, percentiles, word_end
+from ..output.progress import progress
+from ..remote.pcm import encode
+from ..remote.websocket import connect
 from . import corpus
 from .alignment import Aligned, end_of, read_alignment
 from .load import Meter
 from .streams import Material, Opening, Plan, Trial, run
 from .tables import Table
-from .timing import Latencies, latencies, summary, word_end
 
 MOST_RECORDINGS = 200  # held in memory, unless --limit says otherwise
 
@@ -143,13 +146,13 @@ def bench_of(options: dict[str, Any]) -> Generator[Bench]:
         if url:
             opening: Opening = partial(connect, url, config=config, audio=audio, token=token)
         else:
-            chosen = loading(options)
-            recognizer = stack.enter_context(load_recognizer(**chosen))
+            chosen = take_model_options(options)
+            recognizer = stack.enter_context(load_recognizer(chosen))
             opening = partial(recognizer.session, config, audio)
             alone = partial(recognizer.transcribe, config=config)
             level = partial(getattr, recognizer.engine, "level")
             own = "the model's own" if recognizer.assets.language_model else "none"
-            settings |= {"model": recognizer.info, "lm": chosen["lm"] or own}
+            settings |= {"model": recognizer.info, "lm": chosen.lm or own}
         material = Material(samples, options["silence"])
         yield Bench(
             material,
@@ -218,12 +221,12 @@ def curve(outcomes: Sequence[Outcome], bound: float, moment: str) -> Table:
 
 def within(outcome: Outcome, bound: float, moment: str) -> bool:
     """Whether all streams came to their end and the moment's p95 is under the bound (seconds)."""
-    found = summary(getattr(outcome.found, moment))
+    found = percentiles(getattr(outcome.found, moment))
     return outcome.trial.problem is None and found["count"] > 0 and found["p95"] < bound
 
 
 def _cells(values: Sequence[float]) -> list[str]:
-    found = summary(values)
+    found = percentiles(values)
     return [*(f"{found[name]:.2f}" if name in found else "" for name in ("p50", "p95", "p99", "max")), str(len(values))]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ...streaming.captions.cues import Cue
-from ..output.output import complain
+from ..console import complain
 
 PAUSES: Final = (1.0, 30.0)  # seconds until the next attempt: after the first failure, at most
 FAREWELL_S: Final = 5.0  # so long the end waits for what is on its way

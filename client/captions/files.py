@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 from ...streaming.errors import XlsrLiveError
-from ..output.output import complain
+from ..console import complain
 
 
 class LiveFile(io.StringIO):

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ...streaming.errors import ConfigError
-from ..output.output import progress
-from .model import load_recognizer, needs
-from .options import device_option, lm_option, loading, loading_options, refuse
+from ..console import needs
+from ..options.model import device_option, lm_option, load_recognizer, loading_options, take_model_options
+from ..options.server import refuse
+from ..output.progress import progress
 
 if TYPE_CHECKING:
     from ..bench.judged import Ear, Judged
@@ -69,7 +70,7 @@ def calibrate(
         raise ConfigError(f"{model} is not a folder of yours: say with --out where calibration.json belongs")
     recordings = spoken(read_corpus(data, where=where, limit=limit))
     with (
-        load_recognizer(model, **loading(options)) as recognizer,
+        load_recognizer(take_model_options(options | {"model": model})) as recognizer,
         progress(len(recordings)) as (advance, _),
     ):
         if test and recognizer.assets.calibration is None:

@@ -10,17 +10,19 @@ from typing import Final as Constant
 
 import click
 
-from ...streaming.config import AudioFormat
+from ...streaming.config import AudioFormat, ModelOptions
 from ...streaming.frames import SAMPLE_RATE
 from ...streaming.protocol.events import Event, Final, Partial
-from ..bench.stability import edits
-from ..output.output import Wanted, live_output
+from ..console import needs
+from ..options.model import load_recognizer
+from ..output.open import live_output
+from ..output.options import OutputOptions
+from ..output.word_errors import edits
 from ..sources.clips import Clip, load_clips
-from .model import load_recognizer, needs
 
 if TYPE_CHECKING:
     from ..output.formats import Output
-    from ..sources.sources import Block
+    from ..pump import Block
 
 EPILOG = """\b
 Examples:
@@ -52,11 +54,11 @@ def demo(pace: float) -> int:
 
     clips = load_clips()
     finals: list[Final] = []
-    with load_recognizer(lm=None) as recognizer, running_server(recognizer) as server:
+    with load_recognizer(ModelOptions()) as recognizer, running_server(recognizer) as server:
         click.echo(f"A server at {server.url}, the model {recognizer.info.name} on {recognizer.info.device}.")
         volatile = "Dim words" if sys.stdout.isatty() else "Words in brackets"
         click.echo(f"{len(clips)} recordings, one after another. {volatile} may still change.\n")
-        with live_output(Wanted(), default="text") as shown:
+        with live_output(OutputOptions(), default="text") as shown:
             interrupted = asyncio.run(_play(server.url, clips, pace, shown, finals))
     if interrupted:
         return 130

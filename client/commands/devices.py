@@ -1,18 +1,10 @@
-"""Which microphones there are, through PortAudio; and `xlsr-live devices`, which lists them."""
+"""`xlsr-live devices`: list the microphones."""
 
 from __future__ import annotations
 
-import importlib
-import os
-import sys
-from dataclasses import dataclass
-from typing import Any
-
 import click
 
-from ...streaming.errors import XlsrLiveError
-from ...streaming.quiet import quiet
-from .model import needs
+from ..sources.devices import MicrophoneError, input_devices, no_devices
 
 EPILOG = """\b
 Examples:
@@ -37,80 +29,3 @@ def list_devices() -> None:
         mark = "*" if device.default else " "
         detail = f"{device.host}, {device.channels} ch, {device.sample_rate} Hz"
         click.echo(f"{mark} {device.index:3}  {device.name}  ({detail})")
-
-
-class MicrophoneError(XlsrLiveError):
-    """There is no microphone, or it cannot be opened; the sentence says what to do."""
-
-    code = "microphone"
-
-
-@dataclass(frozen=True)
-class Device:
-    index: int
-    name: str
-    host: str  # the sound system: ALSA, Core Audio, WASAPI
-    channels: int
-    sample_rate: int  # Hz, the device's own
-    default: bool
-
-
-def input_devices() -> list[Device]:
-    """Every input device. Raises `MicrophoneError` without PortAudio."""
-    sounddevice = portaudio()
-    with quiet():
-        hosts = [host["name"] for host in sounddevice.query_hostapis()]
-        default = sounddevice.default.device[0]
-        found = [
-            Device(
-                index,
-                str(one["name"]),
-                hosts[one["hostapi"]],
-                int(one["max_input_channels"]),
-                round(one["default_samplerate"]),
-                index == default,
-            )
-            for index, one in enumerate(sounddevice.query_devices())
-        ]
-    return [device for device in found if device.channels > 0]
-
-
-def choose(found: list[Device], wanted: str | None) -> Device:
-    """The default device, the one with a number, or the only one whose name holds `wanted`."""
-    if not found:
-        raise MicrophoneError(f"no input device: {no_devices()}")
-    if wanted is None:
-        return next((device for device in found if device.default), found[0])
-    if wanted.isdecimal():
-        matching = [device for device in found if device.index == int(wanted)]
-    else:
-        matching = [device for device in found if device.name.casefold() == wanted.casefold()]
-        matching = matching or [device for device in found if wanted.casefold() in device.name.casefold()]
-    if len(matching) == 1:
-        return matching[0]
-    if matching:
-        names = ", ".join(f"{device.index} {device.name}" for device in matching)
-        raise MicrophoneError(f"{wanted!r} fits several input devices ({names}): give the number")
-    raise MicrophoneError(f"no input device {wanted!r}; see: xlsr-live devices")
-
-
-def no_devices() -> str:
-    """What to do where no microphone shows up."""
-    if sys.platform == "linux":
-        if os.path.isdir("/dev/snd") and not all(
-            os.access(f"/dev/snd/{one}", os.R_OK) for one in os.listdir("/dev/snd")
-        ):
-            return "this user may not read /dev/snd (add it to the group audio, and log in again)"
-        return "plug one in, or start a sound server (PulseAudio, PipeWire) and give this machine its ALSA plug-in"
-    return "plug one in, and allow this program to use it in the system's privacy settings"
-
-
-def portaudio() -> Any:
-    """The sounddevice module (untyped). Raises `MissingPackage` or `MicrophoneError`."""
-    with needs("mic", "the microphone"), quiet():
-        try:
-            return importlib.import_module("sounddevice")
-        except OSError as error:
-            raise MicrophoneError(
-                "the PortAudio library is missing: install it (Debian and Ubuntu: apt install libportaudio2)"
-            ) from error

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 import click
 
+from ...streaming.config import ModelOptions
 from ...streaming.errors import XlsrLiveError
 from ...streaming.model import hub
 from ...streaming.protocol.events import Final as FinalEvent
@@ -97,12 +98,12 @@ def _gpu() -> Check:
 
 def _model() -> Check:
     from ...streaming.audio.files import open_audio
+    from ..options.model import load_recognizer
     from ..sources.clips import load_clips
-    from .model import load_recognizer
 
     clip = load_clips()[0]
     begun = time.monotonic()
-    with load_recognizer() as recognizer:
+    with load_recognizer(ModelOptions(lm="none")) as recognizer:
         loaded = time.monotonic()
         heard = " ".join(event.text for event in recognizer.stream(clip.path) if isinstance(event, FinalEvent))
         took = time.monotonic() - loaded
@@ -114,7 +115,7 @@ def _model() -> Check:
 
 
 def _microphone() -> Check:
-    from .devices import choose, input_devices
+    from ..sources.devices import choose, input_devices
 
     device = choose(input_devices(), None)
     return Check("ok", "microphone", f"{device.index} {device.name} ({device.host})")

@@ -11,22 +11,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from ..console import complain
+from ..options.model import device_option, lm_option, load_recognizer, model_options, take_model_options
+from ..options.server import check_place, read_token, token_option
+from ..options.session import session_config, session_options
 from ..output.formats import Output, Together
-from ..output.output import Wanted, beside, complain, live_output, output_options
-from ..remote.sharing import announcing, share_option
+from ..output.open import live_output
+from ..output.options import OutputOptions, output_options
+from ..remote.sharing import announce_link, share_option
 from .devices import list_devices
-from .model import load_recognizer
-from .options import (
-    check_place,
-    device_option,
-    lm_option,
-    loading,
-    model_options,
-    read_token,
-    session_config,
-    session_options,
-    token_option,
-)
+from .outputs import side_outputs
 
 if TYPE_CHECKING:
     from ...streaming.protocol.events import Event
@@ -63,7 +57,7 @@ def mic(
     device: str | None,
     duration: float | None,
     url: str | None,
-    wanted: Wanted,
+    output: OutputOptions,
     token_file: Path | None,
     share: bool,
     **settings: Any,
@@ -77,20 +71,20 @@ def mic(
     from ..remote.websocket import connect
     from ..sources.microphone import Microphone
 
-    chosen, config, token = loading(settings), session_config(settings), read_token(token_file)
+    chosen, config, token = take_model_options(settings), session_config(settings), read_token(token_file)
     # The device before the model: the mistake that costs least to find is found first.
     with closing(Microphone(device)) as microphone, ExitStack() as stack:
         audio = microphone.audio
         if url:
             opening: Opening = partial(connect, url, config=config, audio=audio, token=token, share=share)
         else:
-            recognizer = stack.enter_context(load_recognizer(**chosen))
+            recognizer = stack.enter_context(load_recognizer(chosen))
             opening = partial(recognizer.session, config, audio)
-        others = stack.enter_context(beside(wanted, config=config, paced=True, local=not url))
-        shown = Together([stack.enter_context(live_output(wanted, meter=True)), *others])
+        others = stack.enter_context(side_outputs(output, config=config, paced=True, local=not url))
+        shown = Together([stack.enter_context(live_output(output, meter=True)), *others])
         shown.begin(microphone.device.name)
         shown.note(f"Listening to {microphone.device.name}. Ctrl-C ends.")
-        show = announcing(url or "", shown.show)
+        show = announce_link(url or "", shown.show)
         return 130 if asyncio.run(_listen(microphone, opening, duration, shown, show)) else 0
 
 

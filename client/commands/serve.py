@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 from msgspec import inspect
 
-from ...server.configuration import FIELDS, configure, flag, several
+from ...server.configuration import FIELDS, configure, flag, repeatable
 from ...server.settings import SECRET, ServerSettings
-from .model import load_recognizer, needs
+from ...streaming.config import ModelOptions
+from ..console import needs
+from ..options.model import load_recognizer
 
 if TYPE_CHECKING:
     from ...streaming.recognizer import Recognizer
@@ -44,7 +47,7 @@ def server_options(command: F) -> F:
             metavar = "N" if int in kind else "X" if float in kind else "TEXT"
             choices = [each for each in kind if isinstance(each, str)]
             metavar = "|".join([*(["N"] if int in kind else []), *choices]) if choices else metavar
-            option = click.option(flag(name), name, metavar=metavar, multiple=several(name), help=text)
+            option = click.option(flag(name), name, metavar=metavar, multiple=repeatable(name), help=text)
         command = option(command)
     return command
 
@@ -96,13 +99,5 @@ def serve(config: Path | None, print_config: bool, **flags: Any) -> None:
 
 
 def _load(settings: ServerSettings) -> Recognizer:
-    return load_recognizer(
-        settings.model,
-        revision=settings.revision,
-        language=settings.language,
-        device=settings.device,
-        dtype=settings.dtype,
-        threads=settings.threads,
-        lm=settings.lm,
-        calibration=settings.calibration,
-    )
+    shared = [field.name for field in fields(ModelOptions) if field.name in FIELDS]
+    return load_recognizer(ModelOptions(**{name: getattr(settings, name) for name in shared}))

@@ -9,10 +9,13 @@ from typing import Any, cast
 
 import click
 
+from ..options.server import SERVER_URL, audio_options, read_token, refuse, token_option
+from ..options.session import session_config, session_options
 from ..output.formats import Together
-from ..output.output import Wanted, beside, live_output, output_options
-from ..remote.sharing import announcing, share_option
-from .options import SERVER_URL, audio_options, read_token, refuse, session_config, session_options, token_option
+from ..output.open import live_output
+from ..output.options import OutputOptions, output_options
+from ..remote.sharing import announce_link, share_option
+from .outputs import side_outputs
 
 EPILOG = """\b
 Examples:
@@ -42,7 +45,7 @@ def stream(
     file: str,
     url: str,
     pace: float | None,
-    wanted: Wanted,
+    output: OutputOptions,
     encoding: str,
     sample_rate: int,
     channels: int,
@@ -76,10 +79,10 @@ def stream(
             audio = AudioFormat(sample_rate=recorded.sample_rate, channels=recorded.channels)
             blocks = file_blocks(recorded)
         live = piped or rate == 1  # what a pipe brings comes when it is there
-        with beside(wanted, config=config, paced=live, local=False) as others, live_output(wanted) as output:
-            shown = Together([output, *others])
+        with side_outputs(output, config=config, paced=live, local=False) as others, live_output(output) as main:
+            shown = Together([main, *others])
             shown.begin(file)
             async with connect(url, config=config, audio=audio, token=token, share=share) as session:
-                return await pump(session, paced(blocks, audio, rate), announcing(url, shown.show))
+                return await pump(session, paced(blocks, audio, rate), announce_link(url, shown.show))
 
     return 130 if asyncio.run(run()) else 0

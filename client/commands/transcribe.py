@@ -11,10 +11,14 @@ from typing import Any, Final
 import click
 
 from ...streaming.errors import AudioError, XlsrLiveError
+from ..console import complain, needs
+from ..options.model import device_option, lm_option, load_recognizer, model_options, take_model_options
+from ..options.session import session_config, session_options
 from ..output.formats import Output, Together
-from ..output.output import Along, Wanted, beside, complain, live_output, output_options, places, progress, written
-from .model import load_recognizer, needs
-from .options import device_option, lm_option, loading, model_options, session_config, session_options
+from ..output.open import live_output, output_paths, written
+from ..output.options import OutputOptions, output_options
+from ..output.progress import AudioProgress, progress
+from .outputs import side_outputs
 
 SUFFIXES: Final = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64"})
 
@@ -47,7 +51,7 @@ Examples:
 def transcribe(
     files: tuple[Path, ...],
     pace: float,
-    wanted: Wanted,
+    output: OutputOptions,
     **settings: Any,
 ) -> int:
     """Write what is said in recordings (WAV, FLAC, Ogg, MP3) and folders of them.
@@ -55,29 +59,29 @@ def transcribe(
     The audio goes through the gate and the live recognizer, as from a microphone. --mode offline does without both: one
     pass over each whole file. A file that cannot be read does not stop the others, but the exit status is then 2.
     """
-    chosen, config = loading(settings), session_config(settings)
+    chosen, config = take_model_options(settings), session_config(settings)
     listed = [one for file in files for one in _recordings(file)]
-    if wanted.captions and len(listed) > 1:
+    if output.captions and len(listed) > 1:
         raise click.UsageError("--captions is for one recording; for several: --format vtt --output DIR")
-    planned = places(listed, wanted.form or "text", wanted.path)
+    planned = output_paths(listed, output.form or "text", output.path)
     lengths = {file: seconds for file in listed if (seconds := _seconds(file))}
     if not lengths:
         return 2
     with needs("server", "recognizing speech here"):
-        from ..sources import recordings
+        from . import recordings
 
     several, failed = len(listed) > 1, len(listed) - len(lengths)
     with ExitStack() as stack:
-        others = stack.enter_context(beside(wanted, config=config, paced=pace == 1, local=True))
-        recognizer = stack.enter_context(load_recognizer(**chosen))
+        others = stack.enter_context(side_outputs(output, config=config, paced=pace == 1, local=True))
+        recognizer = stack.enter_context(load_recognizer(chosen))
         advance, out = stack.enter_context(progress(0 if pace else sum(lengths.values()), audio=True))
         shared: Output | None = None
         if not planned:
-            common = live_output(replace(wanted, path=None), default="text", live=pace > 0, several=several, out=out)
+            common = live_output(replace(output, path=None), default="text", live=pace > 0, several=several, out=out)
             shared = stack.enter_context(common)
         for file in lengths:
-            with nullcontext(shared) if shared else written(wanted.form or "text", planned[file]) as output:
-                shown = Together([output, *others, Along(advance)])
+            with nullcontext(shared) if shared else written(output.form or "text", planned[file]) as written_to:
+                shown = Together([written_to, *others, AudioProgress(advance)])
                 shown.begin(str(file))
                 try:
                     if config.mode == "offline":

@@ -15,27 +15,16 @@ import msgspec
 
 from ...streaming.errors import ConfigError, GrammarError, XlsrLiveError
 from ...streaming.protocol.events import Command, Event, Rejected, Warning
+from ..console import complain
+from ..options.model import device_option, lm_option, load_recognizer, model_options, take_model_options
+from ..options.server import check_place, read_token, refuse, token_option
+from ..options.session import session_config, session_options
 from ..output.actions import Action, Heard, function, program, show
-from ..output.output import complain
-from .model import load_recognizer
-from .options import (
-    check_place,
-    device_option,
-    lm_option,
-    loading,
-    model_options,
-    read_token,
-    refuse,
-    session_config,
-    session_options,
-    token_option,
-)
 
 if TYPE_CHECKING:
     from ...streaming.config import AudioFormat
     from ...streaming.ctc.vocabulary import Vocabulary
-    from ..pump import Session
-    from ..sources.sources import Block
+    from ..pump import Block, Session
 
     Opening = Callable[[], AbstractAsyncContextManager[Session]]
 
@@ -103,7 +92,7 @@ def commands(
     if say is not None or source != "mic":
         refuse(("device",), "is for the microphone")
     actions = [make(text) for make, text in ((program, line), (function, name)) if text]
-    load = partial(load_recognizer, **loading(settings))
+    load = partial(load_recognizer, take_model_options(settings))
     config, token = session_config({**settings, "grammar": grammar}), read_token(token_file)
     try:
         if say is not None:

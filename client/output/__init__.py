@@ -1,0 +1,1 @@
+"""How events become text, JSON, subtitles, a live display or a summary."""

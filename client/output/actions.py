@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import Any
 
 from ...streaming.errors import ConfigError
-from .output import complain
+from ..console import complain
 
 Heard = dict[str, Any]  # as it is printed
 Action = Callable[[Heard], None]

@@ -9,9 +9,9 @@ from typing import TextIO
 
 from ...streaming.errors import XlsrLiveError
 from ...streaming.protocol.events import Event, Final, SessionEnded, SessionStarted, SpeechEnded
-from ..bench.stability import edits
-from ..bench.timing import Heard, Latencies, latencies, summary
 from .formats import Output
+from .latency import Latencies, TimedEvents, latencies, percentiles
+from .word_errors import edits
 
 MOMENTS = {"shown": "word shown", "committed": "word committed", "final_after_word": "final after its last word"}
 
@@ -26,14 +26,14 @@ class Summary(Output):
         self._words: list[str] = []
         self._audio_s = 0.0
         self._late = Latencies()
-        self._heard = Heard()  # of the open utterance
+        self._heard = TimedEvents()  # of the open utterance
         self._began: float | None = None
 
     def show(self, event: Event) -> None:
         match event:
             case SessionStarted():
                 self._began = self._now() if self._began is None else self._began
-                self._heard = Heard(begun=time.monotonic())
+                self._heard = TimedEvents(begun=time.monotonic())
             case Final():
                 self._words += words(event.text)
             case SessionEnded():
@@ -52,7 +52,7 @@ class Summary(Output):
             wrong, said = edits(self._reference, self._words)[-1], len(self._reference)
             lines.append(f"WER {100 * wrong / said:.1f} % ({wrong} of {said} words)")
         for name, label in MOMENTS.items():
-            if (found := summary(getattr(self._late, name)))["count"]:
+            if (found := percentiles(getattr(self._late, name)))["count"]:
                 lines.append(f"{label}: {found['p50']:.2f} s (p50), {found['p95']:.2f} s (p95)")
         if self._began is not None and self._audio_s and (self._local or not self._paced):
             took = self._now() - self._began

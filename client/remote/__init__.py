@@ -1,0 +1,1 @@
+"""The websocket client of a server."""

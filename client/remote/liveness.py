@@ -1,4 +1,4 @@
-"""A websocket whose other end is lost when it has said nothing at all for a while."""
+"""A websocket that is closed when the other end has been silent for too long."""
 
 from __future__ import annotations
 
@@ -7,34 +7,34 @@ from typing import Final
 
 from websockets.asyncio.client import ClientConnection
 
-SILENT_S: Final = 45.0  # the server pings every 20 s, also while it reads nothing
+SILENT_S: Final = 45.0  # the server pings every 20 s, even while it reads nothing
 
 
-class AttentiveConnection(ClientConnection):
-    """Breaks when nothing has come for `SILENT_S`: a network that is gone says nothing, and TCP alone finds that out
-    after minutes, or never.
+class MonitoredConnection(ClientConnection):
+    """Aborts when no data has arrived for `SILENT_S`: TCP alone notices a dead network after minutes, or never.
 
-    Pings of its own cannot tell: the answer queues behind audio that the server has not taken yet, and a file sent
-    faster than it can be recognized must not break its own connection. While this side does not read it hears nothing.
+    It sends no pings: their answers would queue behind audio that the server has not read yet, and a file that is sent
+    faster than it is recognized must not break its own connection. Time in which this side does not read is not
+    counted.
     """
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._heard = self.loop.time()
-        self._looking = self.loop.call_later(SILENT_S, self._look)
+        self._last_data = self.loop.time()
+        self._check_timer = self.loop.call_later(SILENT_S, self._check)
 
     def data_received(self, data: bytes) -> None:
-        self._heard = self.loop.time()
+        self._last_data = self.loop.time()
         super().data_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._looking.cancel()
+        self._check_timer.cancel()
         super().connection_lost(exc)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         if not self.transport.is_reading():
-            self._heard = self.loop.time()
-        if (left := self._heard + SILENT_S - self.loop.time()) <= 0:
+            self._last_data = self.loop.time()
+        if (left := self._last_data + SILENT_S - self.loop.time()) <= 0:
             self.transport.abort()
         else:
-            self._looking = self.loop.call_later(left, self._look)
+            self._check_timer = self.loop.call_later(left, self._check)

@@ -1,58 +1,60 @@
-"""What a client has sent and the server may not have heard: to be sent again when a connection has broken."""
+"""Messages that were sent and not yet acknowledged, kept to be sent again when a connection breaks."""
 
 from __future__ import annotations
 
 from collections import deque
 from typing import Final
 
-HELD_BYTES: Final = 16 << 20  # 9 minutes of 16 kHz 16-bit mono; beyond it the sender waits
+LIMIT_BYTES: Final = 16 << 20  # 9 minutes of 16 kHz 16-bit mono; beyond it the sender waits
 
 
-class Replay:
-    """Audio and the messages between it, in order. Samples are those of each channel, `sample_bytes` all of them."""
+class ReplayBuffer:
+    """Audio and the messages between it, in order. A sample has `sample_bytes` bytes, over all channels."""
 
-    def __init__(self, sample_bytes: int, limit: int = HELD_BYTES) -> None:
+    def __init__(self, sample_bytes: int, limit: int = LIMIT_BYTES) -> None:
         self._sample_bytes = sample_bytes
         self._limit = limit
         self._messages: deque[tuple[int, bytes | str]] = deque()  # with the position after it, in bytes of audio
-        self._end = 0
-        self._held = 0  # bytes
-        self._on = True
+        self._end = 0  # position after the last message
+        self._size = 0  # bytes of all messages
+        self._enabled = True
 
     @property
     def full(self) -> bool:
-        """Whether no more should be sent until something has been acknowledged."""
-        return self._held >= self._limit
+        """Whether sending must wait for an acknowledgement."""
+        return self._size >= self._limit
 
     def add(self, message: bytes | str) -> None:
-        """It is about to be sent."""
-        if self._on:
+        """Keep a message that is about to be sent."""
+        if self._enabled:
             self._end += len(message) if isinstance(message, bytes) else 0
-            self._held += len(message)
+            self._size += len(message)
             self._messages.append((self._end, message))
 
     def acknowledge(self, samples: int) -> None:
-        """The server has so much audio. Messages that stand right behind it may not have come yet."""
-        heard = samples * self._sample_bytes
-        while self._messages and self._messages[0][0] <= heard:
+        """Forget what the server has received. A text message right behind this position may not have arrived yet."""
+        received = samples * self._sample_bytes
+        while self._messages and self._messages[0][0] <= received:
             end, message = self._messages[0]
-            if end == heard and isinstance(message, str):
+            if end == received and isinstance(message, str):
                 return
             self._messages.popleft()
-            self._held -= len(message)
+            self._size -= len(message)
 
     def since(self, samples: int) -> list[bytes | str]:
-        """What to send again to a server that has so much audio."""
+        """The messages to send again to a server that has received `samples`."""
         self.acknowledge(samples)
-        heard = samples * self._sample_bytes
+        received = samples * self._sample_bytes
         rest: list[bytes | str] = []
         for end, message in self._messages:
-            late = heard - (end - len(message)) if isinstance(message, bytes) else 0  # bytes that it has already
-            if late < len(message) or isinstance(message, str):
-                rest.append(message[max(0, late) :] if isinstance(message, bytes) else message)
+            overlap = received - (end - len(message)) if isinstance(message, bytes) else 0
+            if isinstance(message, str):
+                rest.append(message)
+            elif overlap < len(message):
+                rest.append(message[max(0, overlap) :])
         return rest
 
-    def stop(self) -> None:
-        """Nothing can be sent again: keep nothing."""
-        self._on, self._held = False, 0
+    def disable(self) -> None:
+        """Keep nothing: the session cannot be resumed."""
+        self._enabled, self._size = False, 0
         self._messages.clear()

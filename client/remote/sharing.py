@@ -1,4 +1,4 @@
-"""`--share`: others read along in a browser, by a link."""
+"""`--share`: others read along in a browser, with a link."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import click
 
 from ...streaming.protocol.events import Event, SessionStarted
-from ..output.output import complain
+from ..console import complain
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -21,8 +21,8 @@ def share_option(command: F) -> F:
     )
 
 
-def announcing(url: str, show: Callable[[Event], None]) -> Callable[[Event], None]:
-    """`show`, and the link when the server tells the key."""
+def announce_link(url: str, show: Callable[[Event], None]) -> Callable[[Event], None]:
+    """`show`, and print the link when the session starts."""
 
     def announce(event: Event) -> None:
         if isinstance(event, SessionStarted) and isinstance(event.share, str):
@@ -33,7 +33,7 @@ def announcing(url: str, show: Callable[[Event], None]) -> Callable[[Event], Non
 
 
 def view_link(url: str, key: str) -> str:
-    """The page for those who have the key, on the server whose websocket is at `url`."""
+    """The page for readers with the key, on the server whose websocket is at `url`."""
     parts = urlsplit(url)
     page = parts._replace(scheme={"ws": "http", "wss": "https"}.get(parts.scheme, parts.scheme), query="", fragment=key)
     return page._replace(path=parts.path.removesuffix("/v1/stream").rstrip("/") + "/view").geturl()

@@ -1,0 +1,1 @@
+"""Where audio comes from: recordings, pipes, microphones, the packaged clips."""

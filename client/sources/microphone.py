@@ -15,8 +15,8 @@ import numpy as np
 from ...streaming.config import MAX_CHANNELS, AudioFormat
 from ...streaming.frames import SAMPLE_RATE
 from ...streaming.quiet import quiet
-from ..commands.devices import Device, MicrophoneError, choose, input_devices, no_devices, portaudio
-from .sources import Block
+from ..pump import Block
+from .devices import Device, MicrophoneError, choose, input_devices, no_devices, portaudio
 
 BLOCK_SECONDS: Final = 0.05
 HELD_SECONDS: Final = 30.0

@@ -9,15 +9,11 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ...streaming.audio.files import AudioFile
 from ...streaming.config import SAMPLE_BYTES, AudioFormat
+from ..pump import Block
 
 BLOCK_SECONDS: Final = 0.1
-
-Block = bytes | NDArray[np.float32]  # as declared by an `AudioFormat`; arrays are (samples, channels), -1..1
 
 
 def seconds(block: Block, audio: AudioFormat) -> float:

@@ -1,0 +1,1 @@
+"""Authentication: tokens, tickets, origins, and the limits of each client."""

@@ -1,4 +1,4 @@
-"""Who may connect, and as whom: tokens in whatever form a client shows them, tickets, and the origin of web pages."""
+"""Authentication of clients: tokens in every form that clients send, tickets, and the origins of web pages."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Collection, Iterator
 from itertools import pairwise
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
@@ -15,15 +15,15 @@ from ..settings import ServerSettings, is_loopback
 from .tickets import Tickets
 from .tokens import Client, load_tokens
 
-SUBPROTOCOL: Final = "xlsr-live"  # what is agreed on with pages that show their ticket as another subprotocol
-TICKET: Final = "xlsr-live.ticket."
-_SCHEMES: Final = ("bearer", "token")  # "Token" is Deepgram's
-_OPENAI_KEY: Final = "openai-insecure-api-key."
-_EPHEMERAL: Final = "ek_"  # how keys of `openai_keys` begin
+SUBPROTOCOL: Final = "xlsr-live"  # offered by pages beside the subprotocol that carries their ticket
+TICKET_PREFIX: Final = "xlsr-live.ticket."
+_SCHEMES: Final = ("bearer", "token")  # Deepgram's clients send "Token"
+_OPENAI_PREFIX: Final = "openai-insecure-api-key."
+_EPHEMERAL_PREFIX: Final = "ek_"  # of the keys in dialects/openai/keys
 
 
 class Access:
-    """Raises `ConfigError` if the files with tokens cannot be read."""
+    """Raises `ConfigError` if a file with tokens cannot be read."""
 
     def __init__(self, settings: ServerSettings) -> None:
         self.tokens = load_tokens(settings)
@@ -31,60 +31,66 @@ class Access:
         self._settings = settings
 
     def bearer(self, connection: HTTPConnection) -> Client | None:
-        """Whom the token that is shown lets in; where there are no tokens that is everybody, by address.
+        """The owner of the connection's token; on a server without tokens, the client at its address.
 
-        Tokens are not taken from the query string: addresses end up in logs, histories and `Referer` headers.
+        Tokens in the query string do not count: URLs end up in logs, histories and `Referer` headers.
         """
         if not self.tokens.required:
-            return self.stranger(connection.client.host if connection.client else "")
-        owners = map(self.tokens.owner, _shown(connection.headers))
+            return self.anonymous(connection.client.host if connection.client else "")
+        owners = map(self.tokens.owner, _credentials(connection.headers))
         return next((owner for owner in owners if owner is not None), None)
 
-    def stranger(self, address: str) -> Client:
-        """Who is known by nothing but an address."""
+    def anonymous(self, address: str) -> Client:
+        """A client known only by its address."""
         limits = self._settings.max_client_sessions, self._settings.client_audio_s_per_minute
         return Client(network(address), *limits)
 
-    def client(self, websocket: HTTPConnection) -> Client | None:
-        """The same for a websocket, which may also show a ticket."""
-        if (found := self.bearer(websocket)) is None and (ticket := _ticket(websocket)) is not None:
+    def client(self, connection: HTTPConnection) -> Client | None:
+        """Like `bearer`, but a ticket counts too."""
+        if (found := self.bearer(connection)) is None and (ticket := _ticket(connection)) is not None:
             return self.tickets.holder(ticket)
         return found
 
-    def spend(self, websocket: HTTPConnection) -> None:
-        """The websocket has been let in: its ticket is used up."""
-        if (ticket := _ticket(websocket)) is not None:
+    def spend(self, connection: HTTPConnection) -> None:
+        """Use up the connection's ticket, if it has one."""
+        if (ticket := _ticket(connection)) is not None:
             self.tickets.spend(ticket)
 
     def origin_allowed(self, headers: Headers) -> bool:
-        """Whether the page behind a connection may use this server. Browsers ask for no permission before they open a
-        websocket across origins, so the server must look; programs send no `Origin`.
+        """Whether the web page that opens a connection may use the server. Programs send no `Origin`.
 
-        A page that was loaded from the very name that it connects to is the server's own only where the name says
-        something: anybody can let a public name of theirs lead to any address (DNS rebinding), but gets no name of a
-        local network with it, no certificate of ours, no token, and no way through our proxy.
+        Browsers do not restrict websockets across origins, so the server must check. A page loaded from this server has
+        the server's own host name as origin, but that proves something only if the name is hard to fake: anybody can
+        point a public name at any address (DNS rebinding), but not a name of the local network, and a rebound page has
+        no certificate, no token, and no way through a proxy of this server.
         """
         origin = headers.get("origin")
-        if origin is None or origin in self._settings.origins:
-            return True
-        try:
-            page = urlsplit(origin)
-        except ValueError:
-            return False
-        host = page.hostname or ""
+        return origin is None or self.shares_with(origin) or self._is_own(_split(origin), headers.get("host"))
+
+    def shares_with(self, origin: str) -> bool:
+        """Whether pages of another origin may use the server: those in `origins`, and those of this machine."""
+        return origin in self._settings.origins or is_loopback(_split(origin).hostname or "")
+
+    def _is_own(self, origin: SplitResult, host: str | None) -> bool:
         settings = self._settings
-        names_count = settings.tls_cert is not None or self.tokens.required or bool(settings.trusted_proxies)
-        own = bool(page.netloc) and page.netloc == headers.get("host") and (names_count or _is_local(host))
-        return own or is_loopback(host)
+        name_proves = settings.tls_cert is not None or self.tokens.required or bool(settings.trusted_proxies)
+        return bool(origin.netloc) and origin.netloc == host and (name_proves or _is_local(origin.hostname or ""))
 
 
 def subprotocol(websocket: HTTPConnection, known: Collection[str] = ()) -> str | None:
-    """What to agree on, of `known` and our own: browsers hang up if none of those that they offer is taken."""
+    """The subprotocol to accept: `SUBPROTOCOL` or one in `known`. Browsers close a websocket that accepts none."""
     return next((each for each in _offered(websocket) if each == SUBPROTOCOL or each in known), None)
 
 
+def _split(origin: str) -> SplitResult:
+    try:
+        return urlsplit(origin)
+    except ValueError:
+        return urlsplit("")
+
+
 def _is_local(host: str) -> bool:
-    """Whether no public name server is asked for it: an address, or a name without a dot or under `.local`."""
+    """Whether public DNS cannot hold it: an address, a name without a dot, or one under `.local`."""
     try:
         ipaddress.ip_address(host)
     except ValueError:
@@ -93,7 +99,7 @@ def _is_local(host: str) -> bool:
 
 
 def network(address: str) -> str:
-    """What counts as one client: an IPv4 address, or the /64 that every subscriber of IPv6 has."""
+    """The address range of one client: an IPv4 address, or the /64 that an IPv6 subscriber has."""
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
@@ -103,36 +109,38 @@ def network(address: str) -> str:
     return str(parsed)
 
 
-def _shown(headers: Headers) -> Iterator[str]:
-    """What may be a token: of `Authorization`, and of the subprotocols in which pages must put it, which can set no
-    headers: `token, KEY` (Deepgram's) and `realtime, openai-insecure-api-key.KEY` (OpenAI's).
+def _credentials(headers: Headers) -> Iterator[str]:
+    """Every string in the headers that may be a token.
+
+    Tokens stand in `Authorization`, or, since pages cannot set headers of a websocket, in its subprotocols:
+    `token, KEY` (Deepgram) and `realtime, openai-insecure-api-key.KEY` (OpenAI).
     """
     scheme, _, token = headers.get("authorization", "").partition(" ")
     if scheme.lower() in _SCHEMES:
         yield token.strip()
     offered = [each.strip() for each in headers.get("sec-websocket-protocol", "").split(",")]
-    for name, after in pairwise(offered):
+    for name, following in pairwise(offered):
         if name in _SCHEMES:
-            yield after
+            yield following
     for each in offered:
-        if each.startswith(_OPENAI_KEY):
-            yield each.removeprefix(_OPENAI_KEY)
+        if each.startswith(_OPENAI_PREFIX):
+            yield each.removeprefix(_OPENAI_PREFIX)
 
 
 def ephemeral(connection: HTTPConnection) -> str | None:
-    """What follows `ek_` in OpenAI's ephemeral key: the ticket and, after a dot, settings."""
-    shown = (key for key in _shown(connection.headers) if key.startswith(_EPHEMERAL))
-    return next((key.removeprefix(_EPHEMERAL) for key in shown), None)
+    """The part of OpenAI's ephemeral key after `ek_`: a ticket and, after a dot, settings."""
+    keys = (each for each in _credentials(connection.headers) if each.startswith(_EPHEMERAL_PREFIX))
+    return next((key.removeprefix(_EPHEMERAL_PREFIX) for key in keys), None)
 
 
-def _ticket(websocket: HTTPConnection) -> str | None:
-    if (key := ephemeral(websocket)) is not None:
+def _ticket(connection: HTTPConnection) -> str | None:
+    if (key := ephemeral(connection)) is not None:
         return key.partition(".")[0]
-    for offered in _offered(websocket):
-        if offered.startswith(TICKET):
-            return offered.removeprefix(TICKET)
-    return websocket.query_params.get("ticket")
+    for offered in _offered(connection):
+        if offered.startswith(TICKET_PREFIX):
+            return offered.removeprefix(TICKET_PREFIX)
+    return connection.query_params.get("ticket")
 
 
-def _offered(websocket: HTTPConnection) -> list[str]:
-    return websocket.scope.get("subprotocols", [])
+def _offered(connection: HTTPConnection) -> list[str]:
+    return connection.scope.get("subprotocols", [])

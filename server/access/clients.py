@@ -1,4 +1,4 @@
-"""What each client takes of the server: sessions open now, and audio in the last minute."""
+"""What each client uses: open sessions, and audio in the last minute."""
 
 from __future__ import annotations
 
@@ -11,21 +11,23 @@ from typing import Final
 from .tokens import Client
 
 MINUTE: Final = 60.0
-MANY: Final = 1_000  # accounts, before those at rest are looked for
+PRUNE_ABOVE: Final = 1_000  # accounts; below it, idle ones stay
 
 
 @dataclass(slots=True)
 class Account:
-    """Audio is paid for when it has been taken: who owes has to wait until the minute's allowance has made up for it,
-    so that nothing that was accepted is ever dropped."""
+    """One client's open sessions and its allowance of audio, a token bucket that may be overdrawn.
+
+    Audio is charged after it was accepted: a client above its allowance waits before it may send more, and nothing is
+    dropped."""
 
     client: Client
     now: float
     sessions: int = 0
-    spent: float = 0.0  # seconds of audio, less what has been allowed since
+    spent: float = 0.0  # seconds of audio, less the allowance since
 
-    def pay(self, seconds: float, now: float) -> float:
-        """Take so much audio; return for how long no more may be taken, in seconds."""
+    def charge(self, seconds: float, now: float) -> float:
+        """Charge the client for audio; returns the seconds to wait before it may send more."""
         allowed = self.client.audio_s_per_minute
         if not allowed:
             return 0.0
@@ -36,7 +38,7 @@ class Account:
 
 
 class Clients:
-    """All accounts; one that is at rest is forgotten."""
+    """The accounts of all clients; idle ones are dropped."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -46,25 +48,25 @@ class Clients:
         return len(self._accounts)
 
     def full(self, client: Client, more: int = 1) -> bool:
-        """Whether so many more sessions would be more than the client may have."""
+        """Whether `more` sessions would exceed the client's limit."""
         account = self._accounts.get(client.name)
         return account is not None and 0 < client.max_sessions < account.sessions + more
 
     @contextmanager
     def entered(self, client: Client, sessions: int = 1) -> Generator[Account]:
-        """Count so many sessions of the client for the length of the block."""
-        self._forget()
+        """Count sessions of the client for the length of the block."""
+        self._prune()
         account = self._accounts.setdefault(client.name, Account(client, self._clock()))
-        account.client = client  # its limits may have changed
+        account.client = client  # a reload may have changed its limits
         account.sessions += sessions
         try:
             yield account
         finally:
             account.sessions -= sessions
 
-    def _forget(self) -> None:
-        if len(self._accounts) >= MANY:
+    def _prune(self) -> None:
+        if len(self._accounts) >= PRUNE_ABOVE:
             now = self._clock()
-            resting = [name for name, one in self._accounts.items() if not one.sessions and now - one.now > MINUTE]
-            for name in resting:
+            idle = [name for name, one in self._accounts.items() if not one.sessions and now - one.now > MINUTE]
+            for name in idle:
                 del self._accounts[name]

@@ -1,4 +1,4 @@
-"""Bearer tokens: whose they are, and what their owner may do."""
+"""Bearer tokens, their owners, and the limits of each owner."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from ..settings import ServerSettings, printable
 
 
 class Client(NamedTuple):
-    """Somebody who has one account, however many connections."""
+    """One account, with any number of connections."""
 
-    name: str  # of the token, or an address
+    name: str  # the name of its token, or its address
     max_sessions: int = 0  # 0: no limit
     audio_s_per_minute: float = 0.0  # 0: no limit
-    admin: bool = False  # may ask for another model
+    admin: bool = False  # may change the model
 
 
 class _Entry(msgspec.Struct, forbid_unknown_fields=True):
     """One table of a tokens file, under the client's name."""
 
     token: str | None = None
-    sha256: Annotated[str, Meta(pattern="^[0-9a-fA-F]{64}$")] | None = None  # of the token, so that the file is none
+    sha256: Annotated[str, Meta(pattern="^[0-9a-fA-F]{64}$")] | None = None  # of the token: a file without secrets
     max_sessions: Annotated[int, Meta(ge=0)] | None = None  # None: as in the settings
     audio_s_per_minute: Annotated[float, Meta(ge=0)] | None = None
     admin: bool = False
 
 
 class Tokens:
-    """All tokens of a server; without any everybody is let in."""
+    """All tokens of a server; without any, every client is admitted."""
 
     def __init__(self, owners: dict[bytes, Client]) -> None:
         self._owners = owners  # by the digest of the token
@@ -46,15 +46,14 @@ class Tokens:
         return bool(self._owners)
 
     def owner(self, token: str) -> Client | None:
-        """Whose token that is. Takes the same time for every token: digests of equal length are compared, all of
-        them."""
+        """The token's owner. Takes the same time for every token: it compares all digests, which have equal length."""
         digest = _digest(token)
         found = [owner for known, owner in self._owners.items() if hmac.compare_digest(known, digest)]
         return found[0] if found else None
 
 
 def load_tokens(settings: ServerSettings) -> Tokens:
-    """Those of the settings and of the files they name. Raises `ConfigError`."""
+    """The tokens in the settings and in the files that they name. Raises `ConfigError`."""
     limits = settings.max_client_sessions, settings.client_audio_s_per_minute
     owners: dict[bytes, Client] = {}
     single = settings.token if settings.token_file is None else _read(settings.token_file).strip()
@@ -69,7 +68,7 @@ def load_tokens(settings: ServerSettings) -> Tokens:
                     f"{settings.tokens_file}: {client.name} and {owners[digest].name} have the same token"
                 )
             owners[digest] = client
-        if not owners:  # else a file that was emptied by mistake would open the door
+        if not owners:  # otherwise a file emptied by mistake would admit every client
             raise ConfigError(f"{settings.tokens_file} holds no tokens")
     return Tokens(owners)
 

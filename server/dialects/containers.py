@@ -69,7 +69,9 @@ def _decoded(file: str | _Pipe, container: str | None = None) -> Iterator[tuple[
                         encoding="pcm_f32le", sample_rate=each.sample_rate, channels=each.layout.nb_channels
                     )
                     yield form, cast(Float32, each.to_ndarray()).reshape(-1, form.channels)
-    except (FFmpegError, IndexError, ValueError, ConfigError) as error:  # no stream of audio; one that changes; 200 kHz
+    except ConfigError as error:  # a rate or a number of channels that nothing here can take
+        raise AudioError(str(error)) from None
+    except (FFmpegError, IndexError, ValueError) as error:  # no stream of audio, or one that changes
         raise AudioError(f"the audio is damaged or its coding is unknown: {error}") from None
 
 

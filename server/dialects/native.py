@@ -13,9 +13,10 @@ from starlette.websockets import WebSocket
 
 from ...streaming.config import SAMPLE_BYTES
 from ...streaming.errors import ConfigError
+from ...streaming.protocol.codes import Code, ProtocolError
 from ...streaming.protocol.events import Error, Event, Partial, SessionStarted, Warning, to_json
+from ...streaming.protocol.messages import ClientMessage, End, Flush, Grammar, Hotwords, Start, parse
 from ..access.access import subprotocol
-from ..messages import ClientMessage, Code, End, Flush, Grammar, Hotwords, ProtocolError, Start, parse
 from ..sessions.admission import Seat
 from ..sessions.link import Link
 from ..sessions.sharing import Shared

@@ -26,10 +26,10 @@ from ...streaming.config import AudioFormat, SessionConfig
 from ...streaming.errors import ConfigError, XlsrLiveError
 from ...streaming.live import StreamSession
 from ...streaming.protocol import events
+from ...streaming.protocol.codes import Code, ProtocolError
 from ...streaming.recognizer import Recognizer
 from ..access.tokens import Client
 from ..logs import fields
-from ..messages import Code, ProtocolError
 from ..refusals import WHY
 from ..sessions.admission import Admission, Seat
 from ..stats import Tally

@@ -16,9 +16,9 @@ from ...streaming.config import AudioFormat, SessionConfig
 from ...streaming.errors import ConfigError
 from ...streaming.live import StreamSession
 from ...streaming.protocol import events
+from ...streaming.protocol.codes import Code, ProtocolError
 from ...streaming.recognizer import Recognizer
 from .. import logs
-from ..messages import Code, ProtocolError
 from ..sessions.admission import Admission, Seat
 from ..sessions.stream import ClientStream
 from ..transport import ClientLeft, Data
@@ -218,7 +218,7 @@ async def listen(listener: Any, admission: Admission) -> asyncio.Server:
         peer = writer.get_extra_info("peername")  # None: it has left already
         try:
             if peer is not None and not sessions.draining and sessions.streams < settings.max_connections:
-                client = admission.access.stranger(peer[0])
+                client = admission.access.anonymous(peer[0])
                 with admission.seated(client, admission.refusal(client)) as seat:
                     stream = WyomingStream(name, transport, seat)
                     with sessions.entered(stream, seat.places):

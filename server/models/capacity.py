@@ -1,9 +1,9 @@
-"""How many sessions a machine carries: measured once for each model, device and version, then remembered.
+"""The number of sessions that a machine can carry: measured once per model, device and version, then cached.
 
-A few sessions hear some seconds of noise as fast as they can, without a gate, so that all of it is worked on as speech
-would be: live steps, second passes, decoding. How much faster than real time that went, less a margin, is the number.
-On a CPU it is the processor's time that counts, so that a machine that is busy at the start is not taken for a slow
-one. It is an estimate: what a server does above it is up to `streaming.ladder`.
+A few sessions recognize some seconds of noise as fast as they can. They have no gate, so all of it is processed like
+speech: live steps, second passes, decoding. The speed relative to real time, less a margin, is the capacity. On a CPU
+the measurement counts processor time, so a machine that is busy at the start does not look slow. The result is an
+estimate; above it `streaming/overload` degrades the service.
 """
 
 from __future__ import annotations
@@ -29,30 +29,30 @@ from ...streaming.recognizer import Recognizer
 
 logger = logging.getLogger("xlsr_live.server")
 
-STREAMS: Final = 2  # on a CPU, where more share no batches
+CPU_STREAMS: Final = 2  # more would not batch
 GPU_STREAMS: Final = 32
-AUDIO_S: Final = 6.0  # of each, for each round
-ROUNDS: Final = 3  # the best counts
-MOST_S: Final = 10.0  # no round begins after that
+AUDIO_S: Final = 6.0  # per stream and round
+ROUNDS: Final = 3  # the fastest counts
+MAX_S: Final = 10.0  # no round begins later
 MARGIN: Final = 0.8
-KEPT_S: Final = 30 * 86_400.0  # until it is measured again
+CACHED_S: Final = 30 * 86_400.0
 
 
 class Measured(msgspec.Struct):
     sessions: Annotated[int, msgspec.Meta(ge=1)]
-    when: float  # seconds since 1970
+    when: float  # Unix time
 
 
 def capacity(recognizer: Recognizer, folder: Path | None = None, *, remember: bool = True) -> int:
-    """Sessions that the recognizer carries in real time: as remembered in `folder`, the user's cache unless given, or
-    measured. At least 1."""
+    """Sessions that the recognizer can carry in real time, at least 1: read from `folder` (default: the user's cache),
+    otherwise measured and, with `remember`, written there."""
     file = (folder or cache_folder()) / "capacity.json"
     name, known = _name(recognizer), _read(file)
-    if name in known and 0 <= time.time() - known[name].when < KEPT_S:
-        logger.info("capacity: %d sessions, as measured before (%s)", known[name].sessions, file)
+    if name in known and 0 <= time.time() - known[name].when < CACHED_S:
+        logger.info("capacity: %d sessions, from an earlier measurement (%s)", known[name].sessions, file)
         return known[name].sessions
     sessions = measure(recognizer)
-    recognizer.engine.counters = EngineCounters()  # that was nobody's audio
+    recognizer.engine.counters = EngineCounters()  # the measurement is no client's audio
     logger.info("capacity: %d sessions", sessions)
     if remember:
         _write(file, known | {name: Measured(sessions, round(time.time()))})
@@ -60,18 +60,18 @@ def capacity(recognizer: Recognizer, folder: Path | None = None, *, remember: bo
 
 
 def measure(recognizer: Recognizer, *, audio_s: float = AUDIO_S, rounds: int = ROUNDS) -> int:
-    """The same, measured now. Must not be called in a running event loop."""
+    """Measure the capacity now. Must not be called in a running event loop."""
     gpu = recognizer.info.device.startswith("cuda")
-    streams, cores = (GPU_STREAMS, 1.0) if gpu else (STREAMS, min(_threads(), processors()))
+    streams, cores = (GPU_STREAMS, 1.0) if gpu else (CPU_STREAMS, min(_threads(), processors()))
     clock = time.perf_counter if gpu else time.process_time
     noise = np.random.default_rng(0).normal(0, 0.1, round(audio_s * 16_000)).astype(np.float32)
-    took: list[float] = []
-    begun = time.monotonic()
-    while len(took) <= rounds and time.monotonic() - begun < MOST_S:  # the first warms up, and need not be the best
+    durations: list[float] = []
+    began = time.monotonic()
+    while len(durations) <= rounds and time.monotonic() - began < MAX_S:  # one more: the first round warms up
         started = clock()
         asyncio.run(_round(recognizer, noise, streams))
-        took.append(clock() - started)
-    return max(1, int(MARGIN * cores * streams * audio_s / min(took)))
+        durations.append(clock() - started)
+    return max(1, int(MARGIN * cores * streams * audio_s / min(durations)))
 
 
 async def _round(recognizer: Recognizer, samples: NDArray[np.float32], streams: int) -> None:
@@ -92,26 +92,26 @@ async def _round(recognizer: Recognizer, samples: NDArray[np.float32], streams: 
 
 
 def processors(cgroup: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> float:
-    """How many processors' time this process may have: those it may run on, less if a container or a service's
-    `CPUQuota` gives it a share (Linux, cgroup v2).
+    """Processors that this process may use: its affinity, further limited by a container's or a service's CPU quota
+    (Linux, cgroup v2).
     """
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    found = [float(available)]
+    limits = [float(available)]
     try:
         own = next(line for line in cgroup.read_text().splitlines() if line.startswith("0::")).removeprefix("0::/")
     except (OSError, StopIteration):
-        return found[0]
+        return limits[0]
     for folder in (root / own, *(root / own).parents):
         with suppress(OSError, ValueError):  # "max 100000": no limit
             quota, period = (folder / "cpu.max").read_text().split()
-            found.append(int(quota) / int(period))
+            limits.append(int(quota) / int(period))
         if folder == root:
             break
-    return min(found)
+    return min(limits)
 
 
 def cache_folder() -> Path:
-    """Where this user's programs keep what they could make again."""
+    """The user's cache folder of this program."""
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
     elif sys.platform == "darwin":
@@ -122,7 +122,7 @@ def cache_folder() -> Path:
 
 
 def _name(recognizer: Recognizer) -> str:
-    """All that the number depends on."""
+    """Everything that the capacity depends on."""
     info, lm = recognizer.info, recognizer.assets.language_model
     if info.device.startswith("cuda"):
         device = sys.modules["torch"].cuda.get_device_name()
@@ -158,4 +158,4 @@ def _write(file: Path, known: dict[str, Measured]) -> None:
         new.write_bytes(msgspec.json.encode(known))
         new.replace(file)
     except OSError as error:
-        logger.warning("the capacity cannot be remembered in %s: %s", file, error.strerror)
+        logger.warning("cannot write the capacity to %s: %s", file, error.strerror)

@@ -1,4 +1,4 @@
-"""The model that new sessions get, and earlier ones that sessions still use."""
+"""The model of new sessions, and earlier models that sessions still use."""
 
 from __future__ import annotations
 
@@ -9,31 +9,33 @@ from dataclasses import dataclass
 from typing import Final
 
 from ...streaming.recognizer import Recognizer
-from .watchdog import EVERY_S, Watchdog
+from .watchdog import INTERVAL_S, Watchdog
 
-CLOSING_S: Final = 5.0
+CLOSE_TIMEOUT_S: Final = 5.0
 
 
 @dataclass(eq=False)
-class _Loaded:
+class LoadedModel:
+    """A recognizer in memory."""
+
     recognizer: Recognizer
     watchdog: Watchdog
-    ours: bool = True  # to close
-    users: int = 0
+    owned: bool = True  # closed by this server
+    leases: int = 0
 
 
 class Models:
-    """A session keeps its model to its end; one that has been replaced is closed when nobody uses it any more.
+    """A session keeps its model to its end. A replaced model is closed when its last lease ends.
 
-    `borrowed`: the first one stays open whatever happens.
+    `borrowed`: the caller closes the first recognizer.
     """
 
     def __init__(self, recognizer: Recognizer, stall_s: float, *, borrowed: bool = False) -> None:
         self._stall_s = stall_s
-        self._loaded = [_Loaded(recognizer, Watchdog(recognizer.engine, stall_s), not borrowed)]
+        self._loaded = [LoadedModel(recognizer, Watchdog(recognizer.engine, stall_s), owned=not borrowed)]
 
     def __len__(self) -> int:
-        """How many are in memory."""
+        """The number of models in memory."""
         return len(self._loaded)
 
     @property
@@ -41,36 +43,36 @@ class Models:
         return self._loaded[-1].recognizer
 
     @contextmanager
-    def used(self) -> Generator[Recognizer]:
-        """The current one, for the length of the block."""
-        one = self._loaded[-1]
-        one.users += 1
+    def lease(self) -> Generator[Recognizer]:
+        """The current model; it stays open for the length of the block."""
+        model = self._loaded[-1]
+        model.leases += 1
         try:
-            yield one.recognizer
+            yield model.recognizer
         finally:
-            one.users -= 1
-            self._clean()
+            model.leases -= 1
+            self._close_unused()
 
     def replace(self, recognizer: Recognizer) -> None:
-        """New sessions get this one, which is ours to close."""
-        self._loaded.append(_Loaded(recognizer, Watchdog(recognizer.engine, self._stall_s)))
-        self._clean()
+        """Give new sessions this recognizer, and own it."""
+        self._loaded.append(LoadedModel(recognizer, Watchdog(recognizer.engine, self._stall_s)))
+        self._close_unused()
 
     async def watch(self) -> None:
-        """Look after their engines, for ever."""
+        """Run the watchdogs, for ever."""
         while True:
-            for one in self._loaded:
-                one.watchdog.look()
-            await asyncio.sleep(EVERY_S)
+            for model in self._loaded:
+                model.watchdog.check()
+            await asyncio.sleep(INTERVAL_S)
 
     def close(self) -> None:
-        """Close all that are ours; waits a little for what they are at, unless they are given up."""
-        for one in self._loaded:
-            if one.ours:
-                one.recognizer.close(timeout=CLOSING_S if one.recognizer.engine.alive else 0.0)
+        """Close all owned models; waits a little for work under way, unless the engine has given up."""
+        for model in self._loaded:
+            if model.owned:
+                model.recognizer.close(timeout=CLOSE_TIMEOUT_S if model.recognizer.engine.alive else 0.0)
 
-    def _clean(self) -> None:
-        for one in [one for one in self._loaded[:-1] if not one.users]:
-            self._loaded.remove(one)
-            if one.ours:
-                one.recognizer.close(timeout=0)  # the loop must not wait, and there is nothing left to do
+    def _close_unused(self) -> None:
+        for model in [model for model in self._loaded[:-1] if not model.leases]:
+            self._loaded.remove(model)
+            if model.owned:
+                model.recognizer.close(timeout=0)  # nothing is left to do, and the event loop must not wait

@@ -1,0 +1,1 @@
+"""Sockets and connections below the dialects: ports, TLS, connection limits, queues of outgoing messages."""

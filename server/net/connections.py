@@ -1,4 +1,4 @@
-"""Connections below HTTP: how many there may be, and how long one may take to say what it wants."""
+"""Limits below HTTP: the number of connections, and the time in which a request must arrive."""
 
 from __future__ import annotations
 
@@ -12,64 +12,70 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ..settings import ServerSettings
 
-LEAST_UPLOAD_RATE: Final = 125_000  # bytes/s
+MIN_UPLOAD_RATE: Final = 125_000  # bytes/s
 
 
-def limited(settings: ServerSettings, uploads: Collection[str]) -> type[Impatient]:
-    """uvicorn's HTTP, with two limits of its own: beyond so many connections a new one is closed at once, and a whole
-    request, head and body, must be there within that time (at the paths `uploads` the body may take longer, as long as
-    the largest at `LEAST_UPLOAD_RATE`). Else clients that send a byte now and then would hold connections for ever.
+def limited_http(settings: ServerSettings, upload_paths: Collection[str]) -> type[LimitedProtocol]:
+    """uvicorn's HTTP protocol with the limits of the settings.
+
+    A connection beyond `max_connections` is closed at once. A request must arrive within `request_timeout_s`, head and
+    body; on `upload_paths` the body gets as long as the largest upload takes at `MIN_UPLOAD_RATE`. Without that limit,
+    clients that send a byte now and then would hold connections for ever.
     """
 
-    class Limited(Impatient):
-        most = settings.max_connections
-        patience = settings.request_timeout_s
-        upload_patience = patience + settings.max_upload_bytes / LEAST_UPLOAD_RATE
-        upload_paths = uploads
+    class Configured(LimitedProtocol):
+        max_connections = settings.max_connections
+        request_timeout_s = settings.request_timeout_s
+        upload_timeout_s = request_timeout_s + settings.max_upload_bytes / MIN_UPLOAD_RATE
+        uploads = upload_paths
 
-    return Limited
+    return Configured
 
 
-class Impatient(H11Protocol):
-    """See `limited`."""
+class LimitedProtocol(H11Protocol):
+    """See `limited_http`."""
 
-    most: ClassVar[int]
-    patience: ClassVar[float]  # seconds
-    upload_patience: ClassVar[float]
-    upload_paths: ClassVar[Collection[str]]
+    max_connections: ClassVar[int]
+    request_timeout_s: ClassVar[float]
+    upload_timeout_s: ClassVar[float]
+    uploads: ClassVar[Collection[str]]
 
-    def __init__(self, config: Config, *others: Any, **named: Any) -> None:
-        super().__init__(config, *others, **named)
-        self._deadline: asyncio.TimerHandle | None = None  # for the request that is on its way
+    def __init__(self, config: Config, *args: Any, **kwargs: Any) -> None:
+        super().__init__(config, *args, **kwargs)
+        self._deadline: asyncio.TimerHandle | None = None  # of the request that is arriving
         self._uploading = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > self.most:
+        if len(self.connections) > self.max_connections:
             transport.abort()
         else:
-            self._deadline = self.loop.call_later(self.patience, transport.abort)
+            self._set_deadline(self.request_timeout_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._arrived()
+        self._clear_deadline()
         super().connection_lost(exc)
 
     def handle_events(self) -> None:
         super().handle_events()
-        websocket = self.transport.get_protocol() is not self
-        if websocket or self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):
-            self._arrived()
-        elif self._uploads() and not self._uploading and self._deadline is not None:
-            self._deadline.cancel()
+        is_websocket = self.transport.get_protocol() is not self
+        if is_websocket or self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):
+            self._clear_deadline()
+        elif self._body_is_upload() and not self._uploading and self._deadline is not None:
             self._uploading = True
-            self._deadline = self.loop.call_later(self.upload_patience, self.transport.abort)
+            self._set_deadline(self.upload_timeout_s)
         elif self._deadline is None and not self.transport.is_closing():
-            self._deadline = self.loop.call_later(self.patience, self.transport.abort)
+            self._set_deadline(self.request_timeout_s)
 
-    def _uploads(self) -> bool:
-        return self.conn.their_state is h11.SEND_BODY and self.scope["path"] in self.upload_paths
+    def _body_is_upload(self) -> bool:
+        return self.conn.their_state is h11.SEND_BODY and self.scope["path"] in self.uploads
 
-    def _arrived(self) -> None:
+    def _set_deadline(self, seconds: float) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline = self.loop.call_later(seconds, self.transport.abort)
+
+    def _clear_deadline(self) -> None:
         self._uploading = False
         if self._deadline is not None:
             self._deadline.cancel()

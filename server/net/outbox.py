@@ -1,4 +1,4 @@
-"""Messages on their way to one client, which may read them slowly or not at all."""
+"""The queue of outgoing messages of one client, which may read slowly or not at all."""
 
 from __future__ import annotations
 
@@ -7,19 +7,18 @@ from collections import deque
 from collections.abc import AsyncIterator, Hashable
 from typing import Final
 
-from ..messages import Code, ProtocolError
+from ...streaming.protocol.codes import Code, ProtocolError
 from ..transport import Data
 
-CONGESTED: Final = 16  # messages waiting; below this every partial is delivered
-MOST_BYTES: Final = 4 << 20  # of messages waiting
+CONGESTED: Final = 16  # waiting messages; below this every partial is delivered
+MAX_BYTES: Final = 4 << 20  # of waiting messages
 
 
 class Outbox:
-    """Never makes its writers wait, so that a slow client cannot hold up the engine.
+    """Writers never wait, so a slow client cannot hold up the engine.
 
-    The limit has a policy: once `CONGESTED` messages wait, one with a `topic` replaces the last if that has the same
-    (the newer says all that the older did); once `limit` wait, or `MOST_BYTES`, the client is given up. `replaced`
-    counts.
+    From `CONGESTED` waiting messages on, a message with a `topic` replaces the last one if that has the same topic (the
+    newer contains the older); `replaced` counts these. At `limit` messages or `MAX_BYTES` the client is dropped.
     """
 
     def __init__(self, limit: int) -> None:
@@ -27,7 +26,7 @@ class Outbox:
         self._limit = limit
         self._bytes = 0  # waiting
         self._waiting: deque[tuple[Data, Hashable]] = deque()
-        self._finished = self._woken = False
+        self._finished = self._wake_pending = False
         self._changed = asyncio.Event()
         self._taken = asyncio.Event()
 
@@ -41,26 +40,26 @@ class Outbox:
             self.replaced += 1
             return
         if len(self._waiting) >= self._limit:
-            raise ProtocolError(Code.SLOW_READER, f"{self._limit} events were left unread")
-        if self._bytes >= MOST_BYTES:
-            raise ProtocolError(Code.SLOW_READER, f"{MOST_BYTES} bytes of events were left unread")
+            raise ProtocolError(Code.SLOW_READER, f"the client left {self._limit} events unread")
+        if self._bytes >= MAX_BYTES:
+            raise ProtocolError(Code.SLOW_READER, f"the client left {MAX_BYTES} bytes of events unread")
         self._bytes += len(data)
         self._waiting.append((data, topic))
         self._changed.set()
 
     async def room(self) -> None:
-        """Wait until the client has read most: for dialects in which every message is answered."""
+        """Wait until the client has read most of the queue: for dialects that answer every message."""
         while len(self._waiting) >= CONGESTED and not self._finished:
             self._taken.clear()
             await self._taken.wait()
 
     def wake(self) -> None:
-        """Let the reader of this box look around: it gets None."""
-        self._woken = True
+        """Make the iteration yield None once, so that the writer can do something else."""
+        self._wake_pending = True
         self._changed.set()
 
     def finish(self) -> None:
-        """End the iteration after what is queued now."""
+        """End the iteration after the messages queued so far."""
         self._finished = True
         self._changed.set()
         self._taken.set()
@@ -72,8 +71,8 @@ class Outbox:
                 self._bytes -= len(data)
                 self._taken.set()
                 yield data
-            if self._woken:
-                self._woken = False
+            if self._wake_pending:
+                self._wake_pending = False
                 yield None
                 continue
             if self._finished:

@@ -1,4 +1,4 @@
-"""Whether new sessions are served, and if not, why."""
+"""Readiness: whether new sessions are served, and otherwise why not."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from ..sessions.registry import Sessions
 from ..settings import ServerSettings
 
 
-def troubles(engine: Engine, sessions: Sessions, settings: ServerSettings) -> list[str]:
-    """Reasons not to send anybody here; none if all is well."""
-    reasons = {
+def unready_reasons(engine: Engine, sessions: Sessions, settings: ServerSettings) -> list[str]:
+    """Why a balancer must send no traffic here; empty if it may."""
+    conditions = {
         "stopped": not engine.alive,
         "stalled": max(engine.working_s, engine.searching_s) > settings.stall_s / 2,
-        "failing": not engine.sound,
+        "failing": not engine.healthy,
         "overloaded": engine.level >= Level.FINALS,
         "draining": sessions.draining,
         "full": sessions.full,
     }
-    return [reason for reason, so in reasons.items() if so]
+    return [reason for reason, holds in conditions.items() if holds]

@@ -1,10 +1,4 @@
-"""Memory that nobody uses is free soon, and what is free goes back to the system.
-
-glibc keeps what a program frees, in several places at once, and where sessions come and go these fragment: a server
-grows for hours though it holds no more than before. So large pieces, as the model needs them, are taken from the system
-and given back one by one (`mallopt(3)`: a fixed M_MMAP_THRESHOLD, which else grows to 32 MiB), and whole pages that are
-free among the others now and then (`malloc_trim(3)`, in some milliseconds).
-"""
+"""Memory: prompt collection of ended sessions, and free memory returned to the operating system."""
 
 from __future__ import annotations
 
@@ -14,29 +8,34 @@ import gc
 import sys
 from typing import Final
 
-EVERY_S: Final = 5.0
-LARGE: Final = 1 << 18  # bytes; half of it costs 15 % more CPU, for page faults
-_M_MMAP_THRESHOLD: Final = -3
+INTERVAL_S: Final = 5.0
+MMAP_THRESHOLD: Final = 1 << 18  # bytes; half of it costs 15 % more CPU, for page faults
+_M_MMAP_THRESHOLD: Final = -3  # mallopt's parameter
 
 
-def settle() -> None:
-    """What there is now, a model above all, is here to stay, and the collector of cycles need not look at it again.
+def freeze_loaded() -> None:
+    """Exclude all present objects, above all the model, from garbage collection. For processes that are ours alone.
 
-    CPython looks at old objects only when a quarter as many have come to be old since (`gc.set_threshold`). Beside the
-    hundreds of thousands that a model brings, that takes hours, in which sessions that were broken off wait with all
-    that they hold: tracebacks keep them in cycles. For a process that is ours alone.
+    CPython collects old objects only once a quarter as many new ones have survived (`gc.set_threshold`). A model brings
+    hundreds of thousands, so a full collection would come after hours; until then aborted sessions, which tracebacks
+    hold in cycles, would keep their memory.
     """
     gc.unfreeze()
     gc.collect()
     gc.freeze()
-    gc.collect()  # only a full collection counts anew how many there are
+    gc.collect()  # resets the collector's count of old objects
 
 
-async def give_back() -> None:
-    """Do so for ever; return at once where the C library is another."""
+async def trim_memory() -> None:
+    """Return free memory to the system, for ever; with another C library than glibc, return at once.
+
+    glibc keeps freed memory in several arenas, which fragment as sessions come and go: a server grows for hours without
+    holding more. So large blocks are mapped one by one (a fixed M_MMAP_THRESHOLD, `mallopt(3)`; by default it grows to
+    32 MiB), and free pages go back regularly (`malloc_trim(3)`, which takes some milliseconds).
+    """
     if sys.platform != "linux" or not hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
         return
-    libc.mallopt(_M_MMAP_THRESHOLD, LARGE)
+    libc.mallopt(_M_MMAP_THRESHOLD, MMAP_THRESHOLD)
     while True:
-        await asyncio.sleep(EVERY_S)
+        await asyncio.sleep(INTERVAL_S)
         libc.malloc_trim(0)

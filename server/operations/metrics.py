@@ -1,4 +1,4 @@
-"""The numbers of server and engine in Prometheus' text format. Nothing is counted here."""
+"""Counters of server and engine in Prometheus' text format; they are counted elsewhere."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from ..sessions.registry import Sessions
 from ..sessions.sharing import Sharing
 from ..settings import ServerSettings
 from ..stats import Stats
-from .health import troubles
+from .health import unready_reasons
 
 PREFIX: Final = "xlsr_live_"
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 
 
 class Exporter(Collector):
-    """`render` on the server's event loop."""
+    """Call `render` on the server's event loop."""
 
     def __init__(
         self, models: Models, sessions: Sessions, stats: Stats, settings: ServerSettings, sharing: Sharing
@@ -51,26 +51,28 @@ class Exporter(Collector):
         stats, sessions = self._stats, self._sessions
         info = self._models.current.info
         labels = {"version": version("xlsr-live"), "model": info.name, "device": info.device, "dtype": info.dtype}
-        yield _gauge("info", "What runs; always 1.", {tuple(labels.values()): 1}, tuple(labels))
-        why = troubles(self._models.current.engine, sessions, self._settings)
-        yield _gauge("ready", "Whether new sessions are served.", not why)
+        yield _gauge(
+            "info", "Version, model, device and number format; always 1.", {tuple(labels.values()): 1}, tuple(labels)
+        )
+        reasons = unready_reasons(self._models.current.engine, sessions, self._settings)
+        yield _gauge("ready", "1 while new sessions are served.", not reasons)
         yield _gauge("sessions_open", "Sessions that are open.", sessions.count)
-        yield _gauge("sessions_limit", "Sessions that may be open.", sessions.limit)
+        yield _gauge("sessions_limit", "Limit of open sessions.", sessions.limit)
         yield _gauge("models_loaded", "Models in memory.", len(self._models))
-        yield _counters("reloads", "Attempts to change to another model.", stats.reloads, "result")
-        yield _gauge("viewers", "Who reads along with shared sessions.", self._sharing.viewers)
-        yield _counters("sessions", "Sessions that were opened.", stats.sessions, "dialect")
-        yield _counter("resumed", "Connections with which a client came back.", stats.resumed)
-        yield _counters("refused", "Connections that were refused.", stats.refused, "reason")
-        yield _counters("errors", "Errors told to clients.", stats.errors, "code")
-        yield _counter("audio_seconds", "Audio received.", stats.audio_s)
+        yield _counters("reloads", "Changes of the model.", stats.reloads, "result")
+        yield _gauge("viewers", "Viewers of shared sessions.", self._sharing.viewers)
+        yield _counters("sessions", "Opened sessions.", stats.sessions, "dialect")
+        yield _counter("resumed", "Connections that resumed a session.", stats.resumed)
+        yield _counters("refused", "Refused connections and requests.", stats.refused, "reason")
+        yield _counters("errors", "Errors sent to clients.", stats.errors, "code")
+        yield _counter("audio_seconds", "Received audio.", stats.audio_s)
         yield _counter("speech_seconds", "Audio in utterances.", stats.speech_s)
         yield _counter("partials", "Partial transcripts.", stats.partials)
-        yield _counter("partials_coalesced", "Partials replaced by newer ones for slow readers.", stats.coalesced)
+        yield _counter("partials_coalesced", "Partials that a newer one replaced for slow readers.", stats.coalesced)
         yield _counter("finals", "Final transcripts.", stats.finals)
-        yield _counter("dropped_samples", "Accepted samples that were not heard; must stay 0.", stats.dropped)
+        yield _counter("dropped_samples", "Accepted samples that were not recognized; must stay 0.", stats.dropped)
         yield _counter(
-            "abandoned_samples", "Samples of utterances whose client was gone before their end.", stats.abandoned
+            "abandoned_samples", "Samples of utterances whose client left before their end.", stats.abandoned
         )
         yield _histogram("partial_lag_seconds", "From the arrival of audio to its partial.", stats.partial_lags)
         yield _histogram("final_lag_seconds", "From the arrival of an utterance's end to its final.", stats.final_lags)
@@ -78,32 +80,36 @@ class Exporter(Collector):
     def _engine(self) -> Iterator[Metric]:
         engine = self._models.current.engine
         counters = engine.counters
-        yield _gauge("level", "What is given up under load, 0 (nothing) to 4 (all but finals).", engine.level)
-        yield _gauge("queue_depth", "Requests that wait for the encoder.", engine.queued)
-        yield _gauge("engine_working_seconds", "Age of the encoder's present call.", engine.working_s)
-        yield _counter("engine_restarts", "Workers replaced because they did not answer.", counters.restarts)
-        yield _counter("engine_failures", "Requests that the encoder failed.", counters.failures)
+        yield _gauge("level", "Overload level, 0 (normal) to 4 (finals only).", engine.level)
+        yield _gauge("queue_depth", "Requests waiting for the encoder.", engine.queued)
+        yield _gauge("engine_working_seconds", "Duration of the encoder's present call so far.", engine.working_s)
+        yield _counter("engine_restarts", "Workers replaced because they hung.", counters.restarts)
+        yield _counter("engine_failures", "Failed requests.", counters.failures)
         yield _counter("engine_late", "Answers after their deadline.", counters.late)
-        yield _counter("engine_withdrawn", "Requests that nobody wanted any more.", counters.withdrawn)
+        yield _counter("engine_withdrawn", "Requests withdrawn before they were encoded.", counters.withdrawn)
         yield _counter("searches", "Answers decoded with a language model or hotwords.", counters.searches)
-        yield _counter("searches_late", "Of these, after their deadline.", counters.late_searches)
-        yield _counter("engine_busy_seconds", "Time the encoder worked.", counters.busy_s)
-        yield _counter("encoded_seconds", "Audio encoded, each second about three times.", counters.samples / 16_000)
+        yield _counter("searches_late", "Of these, answers after their deadline.", counters.late_searches)
+        yield _counter("engine_busy_seconds", "Time in the encoder.", counters.busy_s)
+        yield _counter(
+            "encoded_seconds",
+            "Encoded audio; each second of speech counts about three times.",
+            counters.samples / 16_000,
+        )
         yield _histogram("batch_size", "Requests in one call of the encoder.", counters.batch_sizes)
         yield _histogram("step_seconds", "Live steps, from request to answer.", counters.step_waits)
-        yield _histogram("pass_seconds", "Whole passes (finals), from request to answer.", counters.pass_waits)
+        yield _histogram("pass_seconds", "Full passes (finals), from request to answer.", counters.pass_waits)
 
     def _device(self) -> Iterator[Metric]:
         if self._models.current.info.device.startswith("cuda"):
             cuda: Any = sys.modules["torch"].cuda
             try:
                 free, total = cuda.mem_get_info()
-            except RuntimeError:  # as every call once the device has failed: the other numbers are wanted then
+            except RuntimeError:  # every CUDA call fails on a broken device; the other metrics matter then
                 return
             memory = {"allocated": cuda.memory_allocated(), "reserved": cuda.memory_reserved()}
             memory |= {"free": free, "total": total}
             values = {(kind,): value for kind, value in memory.items()}
-            yield _gauge("gpu_memory_bytes", "Memory of the GPU.", values, ("kind",))
+            yield _gauge("gpu_memory_bytes", "GPU memory.", values, ("kind",))
 
 
 def _gauge(name: str, text: str, value: Any, labels: tuple[str, ...] = ()) -> Metric:

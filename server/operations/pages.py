@@ -1,4 +1,4 @@
-"""The web page: static files, held in memory, and the headers that go with them."""
+"""The files of the web page, held in memory, and their headers."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ import hashlib
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 FOLDER: Final = Path(__file__).parents[1] / "page"
 TYPES: Final = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 HEADERS: Final = {
-    # Nothing from elsewhere, nothing inline, no frame around it: a page that holds a microphone is worth framing.
+    # No foreign files, nothing inline, no frame around the page: it has access to a microphone.
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
-    "cache-control": "no-cache",  # kept, but asked for each time: a page and its modules are of one version
+    "cache-control": "no-cache",  # revalidated each time, so that a page and its modules have the same version
 }
 
 
@@ -29,7 +30,7 @@ class _File(NamedTuple):
 
 
 class Pages:
-    """The page's files by name. Addresses within them are relative, so a proxy may serve all under a folder."""
+    """The page's files by name. Their URLs are relative, so a proxy may serve them under a folder."""
 
     def __init__(self) -> None:
         self._files = {path.name: _read(path) for path in sorted(FOLDER.iterdir()) if path.suffix in TYPES}
@@ -47,9 +48,9 @@ class Pages:
         return [Route("/overlay", overlay), Route("/view", view), Route("/page/{name}", file)]
 
     def answer(self, request: Request, name: str) -> Response:
-        """One file, or that it is what the browser has already."""
+        """The file, or 304 if the browser has it. Raises Starlette's `HTTPException` for an unknown name."""
         if (file := self._files.get(name)) is None:
-            return PlainTextResponse("Not Found", status_code=404)
+            raise HTTPException(404)
         headers = {**HEADERS, "etag": file.etag, "vary": "accept"}
         known = [etag.strip().removeprefix("W/") for etag in request.headers.get("if-none-match", "").split(",")]
         if file.etag in known:
@@ -58,7 +59,7 @@ class Pages:
 
 
 def wants_html(request: Request) -> bool:
-    """Whether a browser asks, and not a program."""
+    """Whether the client is a browser."""
     return "text/html" in request.headers.get("accept", "")
 
 

@@ -12,14 +12,14 @@ from starlette.requests import HTTPConnection
 
 from ...streaming.engine.engine import Engine
 from ...streaming.overload import Level
+from ...streaming.protocol.codes import Code, ProtocolError
 from ...streaming.recognizer import Recognizer
 from ..access.access import Access
 from ..access.clients import Account, Clients
 from ..access.tokens import Client
 from ..logs import fields
-from ..messages import Code, ProtocolError
 from ..models.models import Models
-from ..refusals import WHY
+from ..refusals import WHY, Refused
 from ..settings import ServerSettings
 from ..stats import Stats
 from .registry import Sessions
@@ -61,7 +61,7 @@ class Seat:
         if self._bytes > (limit := self.settings.max_session_bytes):
             raise ProtocolError(Code.SESSION_TOO_LONG, f"a session may have {limit} bytes of audio; open another")
         self.stats.audio_s += seconds
-        if (wait := self.account.pay(seconds, asyncio.get_running_loop().time())) > 0:
+        if (wait := self.account.charge(seconds, asyncio.get_running_loop().time())) > 0:
             await asyncio.sleep(wait)
 
 
@@ -79,23 +79,32 @@ class Admission:
         self._clients = Clients()
         self._uploads = 0  # on their way
 
-    def client(self, connection: HTTPConnection, *, may_resume: bool = False) -> Client | Code:
-        """Who opens a session, or why nobody does."""
+    def authenticate(self, connection: HTTPConnection) -> Client:
+        """The owner of the connection's token. Raises `Refused`."""
+        if (client := self.access.bearer(connection)) is None:
+            raise Refused(Code.UNAUTHORIZED)
+        return client
+
+    def admit(self, connection: HTTPConnection, *, may_resume: bool = False) -> Client:
+        """The client that opens a session, by its token or ticket. Raises `Refused`.
+
+        `may_resume`: only the first message says whether the client resumes a session, which needs no new place. So it
+        is admitted to a full server while a session waits for its client; see `seated`.
+        """
         if not self.access.origin_allowed(connection.headers):
-            return Code.FORBIDDEN_ORIGIN
-        client = self.access.client(connection)
-        if client is None:
-            return Code.UNAUTHORIZED
-        # Somebody who comes back has a place already, and says so in the first message only; see `seated`.
-        code = self._closed() if may_resume and self.kept.awaited else self.refusal(client)
-        return client if code is None else code
+            raise Refused(Code.FORBIDDEN_ORIGIN)
+        if (client := self.access.client(connection)) is None:
+            raise Refused(Code.UNAUTHORIZED)
+        if (code := self._closed() if may_resume and self.kept.awaited else self.refusal(client)) is not None:
+            raise Refused(code)
+        return client
 
     def refusal(self, client: Client) -> Code | None:
         """Why no session of the client can begin now."""
         return self._closed() or self._busy(client, self.models.current.engine, sessions=1)
 
-    def refused(self, connection: HTTPConnection, code: Code) -> None:
-        """Count somebody who is not let in, and leave a trace of it."""
+    def count_refusal(self, connection: HTTPConnection, code: Code) -> None:
+        """Count and log a refused connection."""
         self.stats.refused[code] += 1
         client = connection.client.host if connection.client else ""
         path = ascii(connection.scope["path"][:60])
@@ -121,7 +130,7 @@ class Admission:
         gets no place: it may do what needs none, as only its first message tells, and is told so if it begins.
         """
         places = 0 if refused else 1
-        with self._clients.entered(client, places) as account, self.models.used() as recognizer:
+        with self._clients.entered(client, places) as account, self.models.lease() as recognizer:
             engine = recognizer.engine
 
             def late_refusal() -> Code | None:  # a server that stops hears what is on its way
@@ -143,4 +152,4 @@ class Admission:
 
 
 def _failed(engine: Engine) -> Code | None:
-    return None if engine.alive and engine.sound else Code.ENCODER_FAILED
+    return None if engine.alive and engine.healthy else Code.ENCODER_FAILED

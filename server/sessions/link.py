@@ -15,7 +15,7 @@ from typing import Final
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ...streaming.protocol.events import Ack, SessionResumed, to_json
-from ..net.outbox import MOST_BYTES
+from ..net.outbox import MAX_BYTES
 from ..transport import ClientLeft, Data
 
 GOODBYE_S: Final = 1.0  # to a connection that another one has replaced
@@ -96,7 +96,7 @@ class Link:
         self._sent.append(data)
         self._count += 1
         self._bytes += len(data)
-        while len(self._sent) > 1 and (len(self._sent) > self._keeps or self._bytes > MOST_BYTES):
+        while len(self._sent) > 1 and (len(self._sent) > self._keeps or self._bytes > MAX_BYTES):
             self._bytes -= len(self._sent.popleft())
         await self.flush()
 

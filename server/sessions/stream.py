@@ -23,10 +23,12 @@ from ...streaming.config import SAMPLE_BYTES, AudioFormat, SessionConfig
 from ...streaming.errors import XlsrLiveError
 from ...streaming.frames import SAMPLE_RATE
 from ...streaming.live import StreamSession
+from ...streaming.protocol.codes import Code, ProtocolError
 from ...streaming.protocol.events import Error, Event, SessionEnded, Warning
+from ...streaming.protocol.messages import TOO_DEEP
 from ..logs import fields
-from ..messages import CLOSE, TOO_DEEP, Code, ProtocolError
 from ..net.outbox import Outbox
+from ..refusals import CLOSE_CODES
 from ..stats import Tally
 from ..transport import ClientLeft, Data, Transport
 from .admission import Seat
@@ -90,7 +92,7 @@ class ClientStream(ABC, Generic[Received]):
 
     def closing(self, code: str) -> tuple[int, str]:
         """Code and reason of the goodbye after this error."""
-        return CLOSE.get(code, 1011), code
+        return CLOSE_CODES.get(code, 1011), code
 
     def goodbye(self) -> None:
         """Say what comes last, after all that the sessions had to say."""

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from ...streaming.protocol.codes import Code, ProtocolError
 from ..access.access import subprotocol
-from ..messages import Code, ProtocolError
-from ..refusals import refusal
 from ..transport import ClientLeft, Data, Transport
 from .admission import Seat
 from .stream import ClientStream
@@ -66,8 +64,3 @@ class WebSocketStream(ClientStream[Data]):
     def transport(self, websocket: WebSocket, seat: Seat) -> Transport[Data]:
         chosen = subprotocol(websocket, self.subprotocols)
         return WebSocketTransport(websocket, seat.settings.max_message_bytes, chosen)
-
-    @staticmethod
-    def refused(code: Code, why: str | None = None) -> Response:
-        """The HTTP answer to a client that is not let in."""
-        return refusal(code, why)

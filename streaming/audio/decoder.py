@@ -1,7 +1,7 @@
-"""Client audio in any declared format to 16 kHz mono float32, with the same output for any packet sizes.
+"""Client audio in any declared format to 16 kHz mono float32. Packet sizes do not change the output.
 
-Linear PCM, float and G.711 samples of 8 to 96 kHz; channels are averaged. Bytes that do not yet make a whole sample of
-every channel are held back. Resampling keeps its filter state between packets (soxr); `flush` ends it.
+Formats are linear PCM, float and G.711 at 8 to 96 kHz; channels are averaged. The decoder holds back bytes until they
+make a whole sample of every channel. The resampler (soxr) keeps its filter state between packets until `flush`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from ..config import SAMPLE_BYTES, AudioFormat
 from ..frames import SAMPLE_RATE
-from .samples import finite, shaped
+from .samples import IntegerCheck, checked, shaped
 
 Float32 = NDArray[np.float32]
+Packet = bytes | bytearray | memoryview | NDArray[np.floating]
 
-RESAMPLER_DELAY = 4096  # samples at 16 kHz that soxr's filter may hold back, with room to spare
+RESAMPLER_DELAY = 4096  # samples at 16 kHz: more than soxr's filter ever holds back
 
 
 def _mulaw_table() -> Float32:
@@ -43,13 +44,16 @@ class AudioDecoder:
     """Stateful conversion of one stream's packets.
 
     `receive` takes bytes in the declared format, or an array of float samples in [-1, 1] at the declared rate, shaped
-    (n,) or (n, channels), and returns 16 kHz mono float32, shape (m,). Raises `AudioError` for samples that are not
-    finite and for arrays of the wrong shape; the packet is then refused whole and the state is as before.
+    (n,) or (n, channels), and returns 16 kHz mono float32, shape (m,). It raises `AudioError` for a wrong shape, for
+    samples that are not finite, and for numbers of another format than was declared. It then refuses the whole packet
+    and keeps its state.
     """
 
     def __init__(self, audio: AudioFormat) -> None:
         self.format = audio
+        self._width = SAMPLE_BYTES[audio.encoding] * audio.channels  # bytes of one sample of every channel
         self._held = b""
+        self._integers = IntegerCheck()
         self._resampler = self._new_resampler()
 
     def _new_resampler(self) -> soxr.ResampleStream | None:
@@ -59,47 +63,56 @@ class AudioDecoder:
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of an unfinished sample that wait for their rest."""
+        """Bytes of an incomplete sample."""
         return len(self._held)
 
-    def most(self, packet: bytes | bytearray | memoryview | NDArray[np.floating]) -> int:
-        """Upper bound of the samples at 16 kHz that the packet adds, what was held back before apart."""
-        width = SAMPLE_BYTES[self.format.encoding] * self.format.channels
-        count = len(packet) if isinstance(packet, np.ndarray) else len(packet) // width + 1
+    def most(self, packet: Packet) -> int:
+        """Upper bound of the samples at 16 kHz that the packet adds, besides those held back before."""
+        count = len(packet) if isinstance(packet, np.ndarray) else len(packet) // self._width + 1
         return count * SAMPLE_RATE // self.format.sample_rate + 1
 
-    def receive(self, packet: bytes | bytearray | memoryview | NDArray[np.floating]) -> Float32:
-        mono = _sound(self._mono(packet)) if isinstance(packet, np.ndarray) else self._decode(bytes(packet))
+    def receive(self, packet: Packet) -> Float32:
+        mono = self._from_array(packet) if isinstance(packet, np.ndarray) else self._from_bytes(bytes(packet))
         return self._resample(mono)
 
     def flush(self) -> Float32:
-        """Return what the resampling filter still holds; the next packet starts afresh."""
+        """Return what the resampling filter still holds. The next packet starts a new stream."""
         if self._resampler is None:
             return np.empty(0, np.float32)
         tail = self._resampler.resample_chunk(np.empty(0, np.float32), last=True)
         self._resampler = self._new_resampler()
         return tail
 
-    def check(self, packet: bytes | bytearray | memoryview | NDArray[np.floating]) -> None:
-        """Raise `AudioError` if `receive` would; the state stays as it is."""
+    def check(self, packet: Packet) -> None:
+        """Raise the `AudioError` that `receive` would raise; the state stays as it is."""
         if isinstance(packet, np.ndarray):
-            _sound(self._mono(packet))
+            self._from_array(packet)
         elif self.format.encoding == "pcm_f32le":
-            _sound(self._mono(self._samples(self._held + bytes(packet))))
+            self._from_array(self._samples(self._held + bytes(packet)))
+        elif self.format.encoding == "pcm_s16le":
+            self._integers.after(bytes(packet))
 
-    def _decode(self, packet: bytes) -> Float32:
+    def _from_bytes(self, packet: bytes) -> Float32:
         data = self._held + packet
         samples = self._samples(data)
-        mono = self._mono(samples)
-        if self.format.encoding == "pcm_f32le":  # of the others any bytes are sound
-            mono = _sound(mono)
-        self._held = data[samples.size * SAMPLE_BYTES[self.format.encoding] :]
+        match self.format.encoding:
+            case "pcm_f32le":
+                mono = self._from_array(samples)
+            case "pcm_s16le":
+                self._integers = self._integers.after(packet)
+                mono = self._mono(samples)
+            case "mulaw" | "alaw":  # any bytes are valid
+                mono = self._mono(samples)
+        self._held = data[len(samples) * self._width :]
         return mono
+
+    def _from_array(self, samples: NDArray[np.floating]) -> Float32:
+        """Float samples, clipped to full scale: the model was trained on nothing louder."""
+        return self._mono(checked(shaped(samples, self.format.channels))).clip(-1, 1)
 
     def _samples(self, data: bytes) -> Float32:
         """The whole samples at the start of `data`, shape (n, channels)."""
-        width = SAMPLE_BYTES[self.format.encoding] * self.format.channels
-        block = data[: len(data) - len(data) % width]
+        block = data[: len(data) - len(data) % self._width]
         match self.format.encoding:
             case "pcm_s16le":
                 samples = np.multiply(np.frombuffer(block, "<i2"), np.float32(1 / 32768), dtype=np.float32)
@@ -110,17 +123,11 @@ class AudioDecoder:
         return samples.reshape(-1, self.format.channels)
 
     def _mono(self, samples: NDArray[np.floating]) -> Float32:
-        # In one memory order, as the order of a sum decides its last bit.
-        ordered = np.ascontiguousarray(shaped(samples, self.format.channels), np.float32)
+        # In one memory order, because the order of a sum decides its last bit.
+        ordered = np.ascontiguousarray(samples, np.float32)
         return ordered[:, 0] if self.format.channels == 1 else cast(Float32, ordered.mean(axis=1, dtype=np.float32))
 
     def _resample(self, mono: Float32) -> Float32:
         if self._resampler is None or not len(mono):
             return mono
         return self._resampler.resample_chunk(mono)
-
-
-def _sound(mono: Float32) -> Float32:
-    """Float samples as a client sends them, if all are finite; those beyond full scale are clipped: the model has never
-    heard such, whether the client goes wrong or too loud."""
-    return finite(mono).clip(-1, 1)

@@ -2,71 +2,127 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
+from typing import BinaryIO, cast
 
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from ..config import MAX_CHANNELS, MAX_RATE, MIN_RATE
+from ..config import MAX_CHANNELS, MAX_RATE, MIN_RATE, AudioFormat
 from ..errors import AudioError
 from ..frames import FIELD, SAMPLE_RATE, too_short
+from ..quiet import quiet
+from .samples import as_packet, checked, shaped
+from .wav_repair import repaired
+
+AudioSource = Path | str | bytes | BinaryIO
+AudioInput = AudioSource | NDArray[np.floating]  # arrays: 16 kHz samples in [-1, 1], (n,) or (n, channels)
 
 
 class AudioFile:
     """An open file; `blocks` reads it once, from its start."""
 
-    def __init__(self, path: Path, file: soundfile.SoundFile) -> None:
-        self.path = path
+    def __init__(self, name: str, file: soundfile.SoundFile) -> None:
+        self.name = name  # for messages
         self.sample_rate: int = file.samplerate
         self.channels: int = file.channels
         self.seconds: float = file.frames / file.samplerate
         self._file = file
 
     def blocks(self, seconds: float = 0.1) -> Iterator[NDArray[np.float32]]:
-        """Blocks of (n, channels) at the file's own rate, float32 in [-1, 1]; closes the file at the end."""
+        """Blocks of (n, channels) at the file's own rate, float32 in [-1, 1]; closes the file at the end.
+
+        Raises `AudioError` at the block that cannot be read.
+        """
         size = max(1, round(seconds * self.sample_rate))
         with self._file as file:
             try:
-                while len(block := cast(NDArray[np.float32], file.read(size, dtype="float32", always_2d=True))):
-                    if not np.isfinite(block).all():
-                        raise AudioError(f"{self.path}: the audio holds samples that are not finite (NaN or infinity)")
-                    yield block
+                while len(block := _read(file, size)):
+                    yield checked(block)
             except soundfile.LibsndfileError as error:
-                raise AudioError(f"{self.path}: the file is damaged: {error.error_string}") from error
+                raise AudioError(f"{self.name}: the file is damaged: {error.error_string}") from error
+            except AudioError as error:
+                raise AudioError(f"{self.name}: {error}") from error
 
 
-def open_audio(path: Path | str) -> AudioFile:
-    """Open a file for reading. Raises `AudioError` if it is missing, unreadable, empty or too short for one frame."""
-    path = Path(path)
-    if not path.exists():
-        raise AudioError(f"{path}: no such file")
-    if path.is_dir():
-        raise AudioError(f"{path}: is a directory, not an audio file")
-    if path.stat().st_size == 0:
-        raise AudioError(f"{path}: the file is empty")
+def open_audio(source: AudioSource) -> AudioFile:
+    """Open a file by its path, its bytes or a binary file object. A pipe is read to its end first.
+
+    Raises `AudioError` if it is missing, unreadable, empty, too short for one frame, or no audio.
+    """
+    name = str(source if isinstance(source, Path | str) else getattr(source, "name", "the audio"))
     try:
-        file = soundfile.SoundFile(path)
+        with quiet(any_thread=False):
+            file = soundfile.SoundFile(_readable(name, source))
     except soundfile.LibsndfileError as error:
-        raise AudioError(f"{path}: not an audio file that can be read: {error.error_string}") from error
+        raise AudioError(f"{name}: not an audio file that can be read: {error.error_string}") from error
+    except FileNotFoundError:
+        raise AudioError(f"{name}: no such file") from None
     except OSError as error:
-        raise AudioError(f"{path}: cannot be opened: {error.strerror}") from error
+        raise AudioError(f"{name}: cannot be opened: {error.strerror or error}") from error
     problem = _problem(file)
     if problem:
         file.close()
-        raise AudioError(f"{path}: {problem}")
-    return AudioFile(path, file)
+        raise AudioError(f"{name}: {problem}")
+    return AudioFile(name, file)
+
+
+def open_input(audio: AudioInput, seconds: float) -> tuple[AudioFormat, Iterator[NDArray[np.floating]]]:
+    """A file, or samples in memory (an array, a list or a tensor), as blocks of that length. Raises `AudioError`."""
+    if isinstance(audio, Path | str | bytes) or hasattr(audio, "read"):
+        file = open_audio(cast(AudioSource, audio))
+        return AudioFormat(sample_rate=file.sample_rate, channels=file.channels), file.blocks(seconds)
+    samples = cast(NDArray[np.floating], as_packet(audio))
+    if samples.ndim == 2 and samples.shape[1] > MAX_CHANNELS:
+        raise AudioError(
+            f"audio of shape {samples.shape}: the first axis is time, the second holds at most {MAX_CHANNELS} channels"
+        )
+    samples = shaped(samples, samples.shape[1] if samples.ndim == 2 else 1)
+    size = round(seconds * SAMPLE_RATE)
+    blocks = (samples[at : at + size] for at in range(0, len(samples), size))
+    return AudioFormat(channels=samples.shape[1]), blocks
+
+
+def _readable(name: str, source: AudioSource) -> Path | BinaryIO:
+    """The source as a path, or as a stream that can seek where libsndfile cannot open the path by itself."""
+    if not isinstance(source, Path | str):
+        stream = io.BytesIO(source) if isinstance(source, bytes) else source
+        return _checked_stream(name, stream) or stream
+    path = Path(source)
+    if path.is_dir():
+        raise AudioError(f"{name}: is a directory, not an audio file")
+    stream = path.open("rb")
+    found = _checked_stream(name, stream)
+    if found is None:
+        stream.close()
+    return path if found is None else found
+
+
+def _checked_stream(name: str, stream: BinaryIO) -> BinaryIO | None:
+    """Another stream to read instead, if this one cannot seek or needs repair."""
+    whole = None if stream.seekable() else io.BytesIO(stream.read())
+    begin = stream if whole is None else whole
+    if not begin.read(1):
+        raise AudioError(f"{name}: the file is empty")
+    begin.seek(0)
+    return repaired(begin) or whole
+
+
+def _read(file: soundfile.SoundFile, size: int) -> NDArray[np.float32]:
+    with quiet(any_thread=False):
+        return cast(NDArray[np.float32], file.read(size, dtype="float32", always_2d=True))
 
 
 def _problem(file: soundfile.SoundFile) -> str | None:
     if not MIN_RATE <= file.samplerate <= MAX_RATE:
-        return f"{file.samplerate} Hz; sample rates of {MIN_RATE} to {MAX_RATE} Hz are understood"
+        return f"the sample rate is {file.samplerate} Hz; it must be {MIN_RATE} to {MAX_RATE} Hz"
     if file.channels > MAX_CHANNELS:
-        return f"{file.channels} channels; at most {MAX_CHANNELS} are understood"
+        return f"the file has {file.channels} channels; at most {MAX_CHANNELS} are supported"
     if file.frames == 0:
-        return "holds no audio"
+        return "the file holds no audio"
     if file.frames * SAMPLE_RATE < FIELD * file.samplerate:
         return too_short(file.frames, file.samplerate)
     return None

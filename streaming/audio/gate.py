@@ -1,19 +1,21 @@
-"""The gate: from speech probabilities of short frames to spans of speech, as sample indices.
+"""The gate turns speech probabilities of short frames into spans of speech, as sample indices.
 
-Four states. An onset needs `min_speech` of speech in a row; an end needs `hangover` without any. A span starts
-`pre_roll` before its first speech frame and ends `post_roll` after its last one, never before the span before it ended.
-A burst too short to open the gate belongs to the onset that follows it within `hangover`: a short first word is kept.
-The gate passes indices, not samples, and is the only place that knows about pre-roll and hangover, so no delay is
-counted twice.
+A span opens after `min_speech` of uninterrupted speech and closes after `hangover` without any. It starts `pre_roll`
+before its first speech frame, but not inside the span before, and ends `post_roll` after its last speech frame. A burst
+too short to open the gate belongs to an onset that follows within `hangover`, which keeps short first words. Only the
+gate knows about pre-roll and hangover, so nothing counts a delay twice.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import Final
+
+HYSTERESIS: Final = 0.15  # Silero's own: an open gate closes this far below the threshold
 
 
-class State(Enum):
+class GateState(Enum):
     QUIET = auto()
     STARTING = auto()  # speech, but not yet for `min_speech`
     SPEAKING = auto()
@@ -31,79 +33,79 @@ class Closed:
 
 
 class Gate:
-    """All durations in samples. `threshold` opens; it stays open down to 0.15 less (Silero's own hysteresis)."""
+    """All durations are in samples."""
 
     def __init__(
         self, *, pre_roll: int, post_roll: int, min_speech: int, hangover: int, threshold: float = 0.5
     ) -> None:
-        self.state = State.QUIET
+        self.state = GateState.QUIET
         self._pre_roll = pre_roll
         self._post_roll = post_roll
         self._min_speech = min_speech
         self._hangover = hangover
         self._threshold = threshold
-        self._onset = 0  # first sample of the speech that is starting
+        self._onset = 0  # first sample of the current run of speech frames
         self._first = 0  # first sample of the bursts that lead up to it
-        self._last = -hangover  # end of the last speech frame
-        self._floor = 0  # end of the span before
-        self._heard = 0  # end of the last frame
+        self._last_speech = -hangover  # end of the last speech frame
+        self._last_span = 0  # end of the previous span
+        self._end = 0  # of the last frame
 
     def receive(self, probability: float, start: int, end: int) -> Opened | Closed | None:
         """Take the speech probability of the frame `[start, end)`; frames follow each other without a gap."""
-        self._heard = end
-        is_open = self.state in (State.SPEAKING, State.STOPPING)
-        speech = probability >= self._threshold - (0.15 if is_open else 0.0)
+        self._end = end
+        is_open = self.state in (GateState.SPEAKING, GateState.STOPPING)
+        speech = probability >= self._threshold - (HYSTERESIS if is_open else 0.0)
         match self.state, speech:
-            case State.QUIET | State.STARTING, True:
-                if self.state is State.QUIET:
-                    self.state, self._onset = State.STARTING, start
-                    if start - self._last >= self._hangover:
+            case GateState.QUIET | GateState.STARTING, True:
+                if self.state is GateState.QUIET:
+                    self.state, self._onset = GateState.STARTING, start
+                    if start - self._last_speech >= self._hangover:
                         self._first = start
-                self._last = end
+                self._last_speech = end
                 if end - self._onset >= self._min_speech:
-                    self.state = State.SPEAKING
-                    first = max(self._first, self._onset - self._reach)
-                    return Opened(max(first - self._pre_roll, self._floor))
-            case State.STARTING, False:
-                self.state = State.QUIET
-            case State.SPEAKING | State.STOPPING, True:
-                self.state, self._last = State.SPEAKING, end
-            case State.SPEAKING | State.STOPPING, False:
-                self.state = State.STOPPING
-                if end - self._last >= self._hangover:
+                    self.state = GateState.SPEAKING
+                    first = max(self._first, self._onset - self._burst_reach)
+                    return Opened(max(first - self._pre_roll, self._last_span))
+            case GateState.STARTING, False:
+                self.state = GateState.QUIET
+            case GateState.SPEAKING | GateState.STOPPING, True:
+                self.state, self._last_speech = GateState.SPEAKING, end
+            case GateState.SPEAKING | GateState.STOPPING, False:
+                self.state = GateState.STOPPING
+                if end - self._last_speech >= self._hangover:
                     return self._close(end)
             case _:
                 pass
         return None
 
     def finish(self, position: int) -> Closed | None:
-        """End the open span, if any, because the client says so or the input ended at sample `position`."""
-        closed = self._close(position) if self.state in (State.SPEAKING, State.STOPPING) else None
-        self.state, self._floor = State.QUIET, position
+        """Close the open span, if any, because of a flush or the end of the input at sample `position`."""
+        closed = self._close(position) if self.state in (GateState.SPEAKING, GateState.STOPPING) else None
+        self.state, self._last_span = GateState.QUIET, position
         return closed
 
     def limit(self, position: int) -> int:
-        """Sample up to which the audio surely belongs to the open span, given audio up to `position`."""
-        return min(position, self._last + self._post_roll)
+        """Sample up to which audio certainly belongs to the open span, given audio up to `position`."""
+        return min(position, self._last_speech + self._post_roll)
 
     @property
     def likely_end(self) -> int | None:
-        """In the last third of the hangover, when most pauses between words are over: where the span ends unless speech
-        resumes."""
-        waiting = self.state is State.STOPPING and 3 * (self._heard - self._last) >= 2 * self._hangover
-        return self._last + self._post_roll if waiting else None
+        """In the last third of the hangover: where the span ends unless speech resumes. Most pauses between words are
+        over before."""
+        waiting = self.state is GateState.STOPPING and 3 * (self._end - self._last_speech) >= 2 * self._hangover
+        return self._last_speech + self._post_roll if waiting else None
 
     @property
     def keep(self) -> int:
-        """How far back from now an onset may still reach, in samples."""
-        return self._pre_roll + self._reach + self._min_speech
+        """How far back from now a span may still start, in samples."""
+        return self._pre_roll + self._burst_reach + self._min_speech
 
     @property
-    def _reach(self) -> int:
-        """How far before an onset an earlier burst may begin to be part of it."""
+    def _burst_reach(self) -> int:
+        """How far before an onset a burst may start and still belong to it."""
         return self._min_speech + self._hangover
 
     def _close(self, position: int) -> Closed:
         end = self.limit(position)
-        self.state, self._floor, self._last = State.QUIET, end, end - self._hangover
+        self.state, self._last_span, self._last_speech = GateState.QUIET, end, end - self._hangover
         return Closed(end)

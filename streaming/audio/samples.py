@@ -1,8 +1,9 @@
-"""What an array of audio must be, whether it is heard in this process or sent to a server."""
+"""Rules for audio in memory. They are the same for this process and for a client that sends it to a server."""
 
 from __future__ import annotations
 
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Final, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,19 +12,79 @@ from ..errors import AudioError
 
 F = TypeVar("F", bound=np.floating)
 
+MOST: Final = 32.0  # magnitude of a float sample: 30 dB above full scale is no loud recording but another unit
+
+_DECIDING: Final = 800  # words that are not zero: 50 ms of 16 kHz audio
+_UNLIKELY: Final = 16  # of these, before the bytes count as integers for good
+
+
+def as_packet(audio: object) -> bytes | NDArray[np.floating]:
+    """Bytes, or an array made of whatever numpy can convert: a list, a torch tensor on the CPU. Raises `AudioError`."""
+    if isinstance(audio, bytes | bytearray | memoryview):
+        return bytes(cast(bytes, audio))
+    kind = type(audio).__name__
+    if not isinstance(audio, np.ndarray | list | tuple) and not hasattr(audio, "__array__"):
+        raise AudioError(f"audio is bytes or an array of float samples, not {kind}")
+    try:
+        return cast(NDArray[np.floating], np.asarray(audio))
+    except (ValueError, TypeError, RuntimeError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise AudioError(f"this {kind} does not convert to an array of float samples: {reason}") from error
+
 
 def shaped(samples: NDArray[F], channels: int) -> NDArray[F]:
     """Float samples (n,) or (n, channels), as (n, channels). Raises `AudioError` for any others."""
     if samples.dtype.kind != "f":
         raise AudioError(f"arrays hold float samples in [-1, 1], not {samples.dtype}; send integers as bytes")
-    found = samples.reshape(-1, 1) if samples.ndim == 1 else samples
-    if found.ndim != 2 or found.shape[1] != channels:
+    columns = samples.reshape(-1, 1) if samples.ndim == 1 else samples
+    if columns.ndim != 2 or columns.shape[1] != channels:
         raise AudioError(f"audio of shape {samples.shape}, but {channels} channel(s) were declared")
-    return found
+    return columns
 
 
-def finite(samples: NDArray[F]) -> NDArray[F]:
-    """The samples. Raises `AudioError` if not all are finite."""
-    if not np.isfinite(samples).all():
+def checked(samples: NDArray[F]) -> NDArray[F]:
+    """The samples. Raises `AudioError` if some are not finite, or so large that they cannot be floats in [-1, 1]."""
+    largest = float(np.abs(samples).max(initial=0))
+    if not np.isfinite(largest):
         raise AudioError("audio holds samples that are not finite (NaN or infinity); the packet was refused")
+    if largest > MOST:
+        raise AudioError(
+            f"samples reach {largest:.6g}, but float samples lie in [-1, 1]: divide 16-bit values by 32768, or send "
+            "them as bytes and declare pcm_s16le"
+        )
     return samples
+
+
+@dataclass(frozen=True, slots=True)
+class IntegerCheck:
+    """Recognizes 32-bit floats that are declared as 16-bit integers. They would sound as loud noise.
+
+    A float in [-1, 1] has an exponent that two 16-bit samples of audio hit rarely, and almost never many times in a
+    row. The first packets decide.
+    """
+
+    held: bytes = b""  # less than a word
+    words: int = 0  # that are not zero
+    negative: int = 0
+    unlikely: int = 0  # as floats
+
+    def after(self, packet: bytes) -> IntegerCheck:
+        """The check's state after this packet. Raises `AudioError` if the bytes are floats."""
+        if self.unlikely > _UNLIKELY:
+            return self
+        data = self.held + packet
+        whole = len(data) - len(data) % 4
+        words = np.frombuffer(data[:whole], "<u4")
+        words = words[words & 0x7FFFFFFF != 0]
+        magnitude = (words & 0x7FFFFFFF).view(np.float32)
+        unlikely = self.unlikely + int(np.count_nonzero(~((magnitude <= 1.0) & (magnitude > 2.0**-30))))
+        state = IntegerCheck(
+            data[whole:],
+            self.words + len(words),
+            self.negative + int(np.count_nonzero(words >> 31)),
+            unlikely,
+        )
+        both_signs = 0.05 < state.negative / max(1, state.words) < 0.95
+        if state.words >= _DECIDING and unlikely <= _UNLIKELY and both_signs:
+            raise AudioError("the bytes look like 32-bit floats, but 16-bit integers were declared: pcm_f32le?")
+        return state

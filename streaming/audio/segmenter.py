@@ -1,4 +1,4 @@
-"""The front end of a session: 16 kHz audio into the ring, through the detector and the gate, out as spans of speech."""
+"""The segmenter: 16 kHz audio goes into the ring, through detector and gate, and comes out as spans of speech."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from .vad import FRAME, Vad
 Float32 = NDArray[np.float32]
 Reason = Literal["silence", "blanks", "length", "flush", "end"]
 
-_RUN_AHEAD = ms(30_000)  # audio that may wait while the encoder is busy, beside the longest utterance
+_BACKLOG = ms(30_000)  # audio that may wait for the encoder, besides the longest utterance
 
 
 @dataclass(slots=True)
 class Span:
-    """Audio in which the gate was open. `end` is None while it still is."""
+    """Audio in which the gate was open, in samples. `end` is None while it still is."""
 
     start: int
     end: int | None = None
     reason: Reason = "silence"
 
 
-class FrontEnd:
-    """`vad` None means no gate: a span is open from the first sample until `finish`, and again with the next."""
+class Segmenter:
+    """Without a `vad` a span opens with the first sample, and again with the first sample after each `finish`."""
 
     def __init__(self, config: SessionConfig, vad: Vad | None) -> None:
-        self.ring = AudioRing(ms(config.max_utterance_ms) + _RUN_AHEAD)
+        self.ring = AudioRing(ms(config.max_utterance_ms) + _BACKLOG)
         self.spans: deque[Span] = deque()  # oldest first; only the last may be open
         self._vad = vad
         self._gate = Gate(
@@ -45,7 +45,7 @@ class FrontEnd:
             hangover=ms(config.hangover_ms),
             threshold=config.vad_threshold,
         )
-        self._seen = 0  # samples that the detector has heard
+        self._examined = 0  # samples that the detector has taken
 
     @property
     def position(self) -> int:
@@ -54,11 +54,16 @@ class FrontEnd:
 
     @property
     def room(self) -> int:
-        """Samples that may be received now without losing any that are still needed."""
+        """Samples that fit now without the loss of any that are still needed."""
         return self.ring.capacity - (self.ring.end - self.ring.start)
 
+    @property
+    def unfinished(self) -> int:
+        """Samples in spans."""
+        return sum((self.position if span.end is None else span.end) - span.start for span in self.spans)
+
     def receive(self, samples: Float32) -> None:
-        """Take 16 kHz mono audio, shape (n,). Raises `BacklogFull`, taking nothing, if `room` is less."""
+        """Take 16 kHz mono audio, shape (n,). Raises `BacklogFull` and takes nothing if `room` is less."""
         if len(samples) > self.room:
             raise BacklogFull(
                 f"{seconds(self.ring.end - self.ring.start):.1f} s of audio wait for the encoder; "
@@ -70,19 +75,14 @@ class FrontEnd:
         if self._vad is not None:
             self._detect(self._vad)
 
-    @property
-    def unfinished(self) -> int:
-        """Samples in spans."""
-        return sum((self.position if span.end is None else span.end) - span.start for span in self.spans)
-
     def finish(self, reason: Reason) -> None:
-        """End the open span here: the client says so, or the input is over."""
+        """End the open span here, because of a flush or the end of the input."""
         closed = Closed(self.position) if self._vad is None else self._gate.finish(self.position)
         self._close(closed, reason)
-        self._seen = self.position
+        self._examined = self.position
 
     def known(self, span: Span) -> int:
-        """Sample up to which the audio surely belongs to the span."""
+        """Sample up to which audio certainly belongs to the span."""
         if span.end is not None:
             return span.end
         return self.position if self._vad is None else self._gate.limit(self.position)
@@ -95,8 +95,8 @@ class FrontEnd:
         return end if end is not None and end <= self.position else None
 
     def release(self) -> None:
-        """Let go of audio that nobody needs: all before the oldest span, or before a possible onset."""
-        onset = self._seen - self._gate.keep
+        """Discard audio before the oldest span, or before the earliest possible onset."""
+        onset = self._examined - self._gate.keep
         self.ring.discard(min(onset, self.spans[0].start) if self.spans else onset)
 
     @property
@@ -104,13 +104,13 @@ class FrontEnd:
         return self.spans[-1] if self.spans and self.spans[-1].end is None else None
 
     def _detect(self, vad: Vad) -> None:
-        count = (self.position - self._seen) // FRAME
+        count = (self.position - self._examined) // FRAME
         if not count:
             return
-        heard = self.ring.read(self._seen, self._seen + count * FRAME)
-        for probability in vad(heard.reshape(count, FRAME)):
-            start, self._seen = self._seen, self._seen + FRAME
-            match self._gate.receive(probability, start, self._seen):
+        frames = self.ring.read(self._examined, self._examined + count * FRAME).reshape(count, FRAME)
+        for probability in vad(frames):
+            start, self._examined = self._examined, self._examined + FRAME
+            match self._gate.receive(probability, start, self._examined):
                 case Opened(start=start):
                     self.spans.append(Span(start))
                 case Closed() as closed:

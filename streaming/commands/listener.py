@@ -3,7 +3,7 @@
     rows ─┬─▶ spotter ── the wake phrase ends ─▶ begins the listener, or begins it again
           └─▶ listener ─▶ decision
 
-`Hearing` is one pass over one utterance: one goes along with its live steps and may decide early, another hears the
+`CommandListener` is one pass over one utterance: one follows its live steps and may decide early, another takes the
 rows of the second pass.
 """
 
@@ -20,7 +20,7 @@ from .viterbi import Rows
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Attention:
+class CommandSpec:
     """Made once for all utterances. `others` as in `Listener.finish`."""
 
     commands: Commands
@@ -28,9 +28,9 @@ class Attention:
     wake: Phrases | None = None
     others: int = 0
 
-    def hear(self, *, awake: bool, early: bool) -> Hearing:
+    def hear(self, *, awake: bool, early: bool) -> CommandListener:
         """A pass over an utterance, from its first frame; `awake` says whether the wake phrase was said before it."""
-        return Hearing(self, awake=awake, early=early)
+        return CommandListener(self, awake=awake, early=early)
 
     def decide(self, rows: Rows, *, awake: bool) -> Decision:
         """Of an utterance's rows, (frames, vocabulary)."""
@@ -44,10 +44,10 @@ def wake_phrase(phrase: str, score: float) -> dict[str, float]:
     return {phrase: -log(score)}
 
 
-class Hearing:
+class CommandListener:
     """One pass over one utterance: `push` its rows as they come, then `finish`."""
 
-    def __init__(self, attention: Attention, *, awake: bool, early: bool) -> None:
+    def __init__(self, attention: CommandSpec, *, awake: bool, early: bool) -> None:
         self._attention = attention
         self._early = early
         self._spotter = Spotter(attention.wake, eager=True) if attention.wake else None
@@ -74,9 +74,9 @@ class Hearing:
                 made = made or self._wake(found[-1].path.end)
         return made
 
-    def fork(self) -> Hearing:
+    def fork(self) -> CommandListener:
         """A copy that goes its own way."""
-        fork = Hearing.__new__(Hearing)
+        fork = CommandListener.__new__(CommandListener)
         fork._attention, fork._early = self._attention, self._early
         fork._spotter = self._spotter.fork() if self._spotter else None
         fork._listener = self._listener.fork() if self._listener else None

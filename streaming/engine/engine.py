@@ -9,7 +9,7 @@ place; when it comes back it finds that it has been replaced and ends. What the 
 was at stays as it is until then, since it may still write there.
 
 Requests that name one memory run in the order in which they came (`lanes`). What is remembered is forgotten between
-batches, when it has been released or its `Memory` is gone, so that a session that vanishes leaves nothing.
+batches, when it has been released or its `CacheHandle` is gone, so that a session that vanishes leaves nothing.
 
 A second thread searches answers, where decoding them takes long: one after the other, in the order of the answers.
 """
@@ -27,9 +27,9 @@ from typing import Any, Protocol, TypeVar
 
 from ..errors import EngineError
 from ..overload import Ladder, Level
-from ..requests import Memory, Recall, Reuse
+from ..requests import CachedFeatures, CachedStep, CacheHandle
 from .counters import EngineCounters
-from .queue import Float32, Job, Lanes
+from .queue import EncodeJob, Float32, RequestQueue
 
 T = TypeVar("T")
 
@@ -53,16 +53,16 @@ class Encoder(Protocol):
         """Whether audio of that many samples may share a batch with audio of the other lengths."""
         ...
 
-    def encode(self, batch: Sequence[Float32], recalls: Sequence[Recall | None]) -> list[Float32]:
+    def encode(self, batch: Sequence[Float32], recalls: Sequence[CachedFeatures | None]) -> list[Float32]:
         """Log-probabilities, (frames, vocabulary), for each of the sample arrays, (n,). What a recall names may be
         used and need not be there."""
         ...
 
-    def fits_step(self, step: Reuse, others: Sequence[Reuse]) -> bool:
+    def fits_step(self, step: CachedStep, others: Sequence[CachedStep]) -> bool:
         """Whether a step may share a batch with the others."""
         ...
 
-    def advance(self, batch: Sequence[tuple[Float32, Reuse]]) -> list[Float32]:
+    def encode_steps(self, batch: Sequence[tuple[Float32, CachedStep]]) -> list[Float32]:
         """The same for steps of different utterances. If it raises, what is remembered is as it was, or gone."""
         ...
 
@@ -85,14 +85,16 @@ class Engine:
         self._ladder = Ladder() if adaptive else None
         self._level = Level.NORMAL  # as of `_judged`: it is asked for with every packet
         self._judged = 0.0
-        self._lanes = Lanes()
-        self._batch: list[Job] = []  # in the worker's hands, not answered yet
+        self._lanes = RequestQueue()
+        self._batch: list[EncodeJob] = []  # in the worker's hands, not answered yet
         self._begun: float | None = None  # when it last called the encoder, while it is there
         self._searching: float | None = None  # since when the present search is under way
         self._turn = 0  # of the worker; another has been replaced
         self._hung: dict[int, set[int]] = {}  # by turn: memories that a replaced worker may still write to
         self._failed = 0  # requests in a row
-        self._memories: dict[int, weakref.finalize[Any, Memory]] = {}  # by number; calling one puts it into `_gone`
+        self._memories: dict[
+            int, weakref.finalize[Any, CacheHandle]
+        ] = {}  # by number; calling one puts it into `_gone`
         self._gone: deque[int] = deque()  # to be forgotten
         self._changed = threading.Condition()
         self._closing = False
@@ -105,7 +107,7 @@ class Engine:
         return self._thread.is_alive() and not self._closing
 
     @property
-    def sound(self) -> bool:
+    def healthy(self) -> bool:
         """Whether the encoder's last answers were answers: not since a worker was replaced, or failures in a row."""
         return self._failed < _FAILING
 
@@ -142,33 +144,33 @@ class Engine:
         *,
         deadline: float,
         wanted: Callable[[], bool] = lambda: True,
-        reuse: Reuse | Recall | None = None,
+        reuse: CachedStep | CachedFeatures | None = None,
     ) -> Future[Float32]:
         """Queue audio, (n,), for encoding; `deadline`, on the engine's clock, orders the queue.
 
-        With a `Reuse` it is the next step of an utterance, with a `Recall` a whole pass that may use what its steps
-        left; it waits for those that were queued before.
+        A `CachedStep` makes it the next step of an utterance, `CachedFeatures` a full pass that may use the features
+        of its steps; it waits for those that were queued before.
 
         The future never stays open: it gets the log-probabilities or an `EngineError`, or is cancelled because
         `wanted()` was false when its turn came.
         """
-        job = Job(deadline, self._clock(), samples, wanted, reuse, Future())
+        job = EncodeJob(deadline, self._clock(), samples, wanted, reuse, Future())
         with self._changed:
             if not self.alive:
                 job.future.set_exception(EngineError("the encoder is not running"))
                 return job.future
-            if reuse is not None and self._untouchable(reuse.memory.number):
-                if isinstance(reuse, Reuse):
+            if reuse is not None and self._untouchable(reuse.cache.number):
+                if isinstance(reuse, CachedStep):
                     job.future.set_exception(EngineError("the encoder hangs in an earlier step of this utterance"))
                     return job.future
                 job.reuse = reuse = None
             if reuse is not None:
-                self._watch(reuse.memory)
+                self._watch(reuse.cache)
             self._lanes.put(job)
             self._changed.notify()
         return job.future
 
-    def _watch(self, memory: Memory) -> None:
+    def _watch(self, memory: CacheHandle) -> None:
         known = self._memories.get(memory.number)
         if known is None or not known.alive:
             # A finalizer may run anywhere, under any lock: it does no more than this.
@@ -203,7 +205,7 @@ class Engine:
         except RuntimeError as error:
             raise EngineError("the engine is closed") from error
 
-    def release(self, memory: Memory) -> None:
+    def release(self, memory: CacheHandle) -> None:
         """Withdraw what still waits for an utterance, and forget what the encoder remembers of it."""
         with self._changed:
             goodbye = self._memories.get(memory.number)
@@ -214,7 +216,7 @@ class Engine:
             goodbye()
             self._changed.notify()
 
-    def rescue(self, patience_s: float) -> bool:
+    def replace_stuck_worker(self, patience_s: float) -> bool:
         """Replace the worker if the encoder has been at one call for longer than that; True if it was.
 
         Its waiters get an `EngineError`. Once several have been replaced and not one of them came back, the engine
@@ -305,20 +307,20 @@ class Engine:
                 del self._memories[number]
             self._encoder.release(number)
 
-    def _fits(self, job: Job) -> bool:
+    def _fits(self, job: EncodeJob) -> bool:
         """Whether a job may join the batch, which has one of its kind."""
-        if isinstance(job.reuse, Reuse):
-            return self._encoder.fits_step(job.reuse, [o.reuse for o in self._batch if isinstance(o.reuse, Reuse)])
+        if isinstance(job.reuse, CachedStep):
+            return self._encoder.fits_step(job.reuse, [o.reuse for o in self._batch if isinstance(o.reuse, CachedStep)])
         return self._encoder.fits(len(job.samples), [len(other.samples) for other in self._batch])
 
-    def _run_batch(self, batch: list[Job]) -> list[Float32]:
-        steps = [(job.samples, job.reuse) for job in batch if isinstance(job.reuse, Reuse)]
+    def _run_batch(self, batch: list[EncodeJob]) -> list[Float32]:
+        steps = [(job.samples, job.reuse) for job in batch if isinstance(job.reuse, CachedStep)]
         if steps:
-            return self._encoder.advance(steps)
-        recalls = [job.reuse if isinstance(job.reuse, Recall) else None for job in batch]
+            return self._encoder.encode_steps(steps)
+        recalls = [job.reuse if isinstance(job.reuse, CachedFeatures) else None for job in batch]
         return self._encoder.encode([job.samples for job in batch], recalls)
 
-    def _encode(self, batch: list[Job], turn: int) -> None:
+    def _encode(self, batch: list[EncodeJob], turn: int) -> None:
         begun = self._clock()
         self._enter(turn, begun)
         try:
@@ -352,7 +354,7 @@ class Engine:
                 raise _Replaced
             self._begun = now
 
-    def _leave(self, turn: int, batch: list[Job]) -> None:
+    def _leave(self, turn: int, batch: list[EncodeJob]) -> None:
         """The answers of the batch are the caller's to give from here on. Keeps no job: a waiting worker must not keep
         the last sessions and their audio alive."""
         with self._changed:
@@ -361,8 +363,8 @@ class Engine:
             self._begun = None
             self._batch = [job for job in self._batch if job not in batch]
 
-    def _count(self, job: Job, now: float) -> None:
-        stepping = isinstance(job.reuse, Reuse)
+    def _count(self, job: EncodeJob, now: float) -> None:
+        stepping = isinstance(job.reuse, CachedStep)
         (self.counters.step_waits if stepping else self.counters.pass_waits).observe(now - job.asked)
         self.counters.late += now > job.deadline
         self.counters.samples += len(job.samples)
@@ -374,7 +376,7 @@ class Engine:
                 self._ladder.answered(now, waited=now - asked, allowed=max(deadline - asked, _GRACE))
 
 
-def _fail(jobs: list[Job], why: str) -> None:
+def _fail(jobs: list[EncodeJob], why: str) -> None:
     for job in jobs:
         if not job.future.done() and (job.future.running() or job.future.set_running_or_notify_cancel()):
             job.future.set_exception(EngineError(why))

@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ..requests import Recall, Reuse
+from ..requests import CachedFeatures, CachedStep
 
 Float32 = NDArray[np.float32]
 
@@ -26,26 +26,26 @@ _LOOK: Final = 64  # requests that may not fit into a batch before one stops loo
 
 
 @dataclass(slots=True, eq=False)
-class Job:
+class EncodeJob:
     """One request."""
 
     deadline: float
     asked: float  # when
     samples: Float32
     wanted: Callable[[], bool]
-    reuse: Reuse | Recall | None
+    reuse: CachedStep | CachedFeatures | None
     future: Future[Float32]
     order: int = 0  # of coming; lanes set it
 
     @property
     def memory(self) -> int | None:
         """The number of the memory that it names."""
-        return None if self.reuse is None else self.reuse.memory.number
+        return None if self.reuse is None else self.reuse.cache.number
 
 
 @dataclass(slots=True)
 class _Lane:
-    jobs: deque[Job] = field(default_factory=deque[Job])
+    jobs: deque[EncodeJob] = field(default_factory=deque[EncodeJob])
     ticket: int = 0  # of its entry in a queue; older entries do not count
 
     @property
@@ -54,13 +54,13 @@ class _Lane:
 
     @property
     def stepping(self) -> bool:
-        return isinstance(self.jobs[0].reuse, Reuse)
+        return isinstance(self.jobs[0].reuse, CachedStep)
 
 
 _Queue = list[tuple[float, int, int, _Lane]]  # heap of (due, order of the first job, ticket, lane)
 
 
-class Lanes:
+class RequestQueue:
     """`put` requests, and `gather` batches of them."""
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class Lanes:
         self._lanes: dict[int, _Lane] = {}  # that are not empty, by the number of their memory
         self._order = count(1)
 
-    def put(self, job: Job) -> None:
+    def put(self, job: EncodeJob) -> None:
         """Behind those that name the same memory."""
         job.order = next(self._order)
         lane = _Lane() if job.memory is None else self._lanes.setdefault(job.memory, _Lane())
@@ -77,11 +77,11 @@ class Lanes:
         self.waiting += 1
         self._queue(lane)
 
-    def of(self, memory: int) -> Iterable[Job]:
+    def of(self, memory: int) -> Iterable[EncodeJob]:
         """What waits for that memory."""
         return self._lanes[memory].jobs if memory in self._lanes else ()
 
-    def gather(self, batch: list[Job], most: int, fits: Callable[[Job], bool]) -> int:
+    def gather(self, batch: list[EncodeJob], most: int, fits: Callable[[EncodeJob], bool]) -> int:
         """Fill the empty batch with the most urgent request, then with those that fit beside it in order of urgency;
         its futures are running then. How many came up that nobody waits for any more; they are cancelled.
         """
@@ -112,21 +112,21 @@ class Lanes:
                 self._queue(lane)
         return withdrawn
 
-    def part(self, memory: int) -> list[Job]:
+    def part(self, memory: int) -> list[EncodeJob]:
         """Take the lane apart of a memory that is not to be touched: its passes do without, its steps are returned."""
         lane = self._lanes.pop(memory, None)
         if lane is None:
             return []
-        steps = [job for job in lane.jobs if isinstance(job.reuse, Reuse)]
+        steps = [job for job in lane.jobs if isinstance(job.reuse, CachedStep)]
         for job in lane.jobs:
-            if not isinstance(job.reuse, Reuse):
+            if not isinstance(job.reuse, CachedStep):
                 job.reuse = None
                 self._queue(_Lane(deque([job])))
         lane.jobs, lane.ticket = deque(), 0
         self.waiting -= len(steps)
         return steps
 
-    def clear(self) -> list[Job]:
+    def clear(self) -> list[EncodeJob]:
         """All that waited."""
         lanes = {id(lane): lane for queue in self._queues for *_, lane in queue}
         self._queues, self.waiting = ([], []), 0

@@ -10,11 +10,11 @@ from typing import Any, cast
 import huggingface_hub
 from huggingface_hub.errors import HfHubHTTPError
 
+from ..ctc.assets import Assets
 from ..ctc.calibration import FILE, load_calibration
 from ..ctc.lm import Files, LanguageModel, find, find_in_checkpoint
 from ..ctc.vocabulary import Vocabulary
 from ..errors import LanguageModelError, ModelError
-from ..session.decoding import Assets
 from .load import BUNDLED, Source
 
 log = logging.getLogger("xlsr_live.model")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..frames import span
 from ..requests import Window
-from .cache import NOWHERE, ZERO, Place
+from .cache import NOWHERE, ZERO, Slot
 
 Float32 = NDArray[np.float32]
 Int32 = NDArray[np.int32]
@@ -43,15 +43,15 @@ def step_columns(shape: Shape, left: int, reach: int) -> tuple[int, ...]:
 
 
 def plan_steps(
-    shape: Shape, audio: Sequence[Float32], windows: Sequence[Window], places: Sequence[Place], reach: int
+    shape: Shape, audio: Sequence[Float32], windows: Sequence[Window], places: Sequence[Slot], reach: int
 ) -> list[Int32]:
     """The words of steps in one pool, in the order of `step_columns`."""
     pool = places[0].pool
     left, cells = pool.geometry.left, pool.cells
-    new = [window.newest - window.heard for window in windows]
+    new = [window.newest - window.encoded for window in windows]
     dummy = (0, 0, 0, 0, shape.queries, shape.queries)  # hears silence; its rows are nobody's
     columns = [
-        (p.slot, w.first, w.committed, w.commit, w.newest, w.heard) for p, w in zip(places, windows, strict=True)
+        (p.slot, w.first, w.committed, w.commit, w.newest, w.encoded) for p, w in zip(places, windows, strict=True)
     ]
     columns += [dummy] * (shape.batch - len(windows))
     slot, first, committed, commit, newest, heard = np.array(columns, np.int32).T[:, :, None]

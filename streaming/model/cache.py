@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..errors import EngineError
-from ..requests import Memory
+from ..requests import CacheHandle
 
 _FIRST_SLOTS = 8
 # Settings that differ by little share a pool, and so a batch. In frames.
@@ -25,14 +25,14 @@ NOWHERE = 0  # cell that takes what is to be written nowhere
 ZERO = 1  # cell of features that are always zero
 
 
-class Geometry(NamedTuple):
+class SlotShape(NamedTuple):
     """What a slot has room for, in frames."""
 
     left: int  # committed frames whose keys and values are kept
     longest: int  # frames whose projected features are kept
 
     @classmethod
-    def of(cls, memory: Memory) -> Geometry:
+    def of(cls, memory: CacheHandle) -> SlotShape:
         return cls(_up(memory.left_context, _LEFT_ROUNDING), _up(max(1, memory.longest), _LONGEST_ROUNDING))
 
 
@@ -50,7 +50,7 @@ class Pool:
     """
 
     def __init__(
-        self, geometry: Geometry, *, reach: int, layers: int, hidden: int, device: torch.device, dtype: torch.dtype
+        self, geometry: SlotShape, *, reach: int, layers: int, hidden: int, device: torch.device, dtype: torch.dtype
     ) -> None:
         self.geometry = geometry
         self.cells = geometry.longest + reach
@@ -84,7 +84,7 @@ def _grown(block: Tensor, length: int) -> Tensor:
 
 
 @dataclass(slots=True)
-class Place:
+class Slot:
     """Where an utterance's state lies, and how far it has come. In frames, as in `Window`."""
 
     pool: Pool
@@ -98,15 +98,15 @@ class Place:
         return frames <= self.heard and self.touched <= self.pool.cells
 
 
-class Places:
+class CacheManager:
     """Slots of all utterances, by the number of their memory. Belongs to the thread that runs the model.
 
     `make` makes the pool of a geometry.
     """
 
-    def __init__(self, make: Callable[[Geometry], Pool], *, most_bytes: int) -> None:
-        self._pools: dict[Geometry, Pool] = {}
-        self._places: dict[int, Place] = {}
+    def __init__(self, make: Callable[[SlotShape], Pool], *, most_bytes: int) -> None:
+        self._pools: dict[SlotShape, Pool] = {}
+        self._places: dict[int, Slot] = {}
         self._make = make
         self._most_bytes = most_bytes
 
@@ -119,18 +119,18 @@ class Places:
         """Of all tensors."""
         return sum(pool.slots * pool.slot_bytes for pool in self._pools.values())
 
-    def get(self, number: int) -> Place | None:
+    def get(self, number: int) -> Slot | None:
         return self._places.get(number)
 
-    def take(self, number: int, geometry: Geometry) -> Place:
+    def take(self, number: int, geometry: SlotShape) -> Slot:
         """A slot for a new utterance. Raises `EngineError` where there is no room."""
         pool = self._pool(geometry)
         if not pool.free:
             self._grow(pool)
-        place = self._places[number] = Place(pool, pool.free.pop())
+        place = self._places[number] = Slot(pool, pool.free.pop())
         return place
 
-    def reserve(self, geometry: Geometry, utterances: int) -> Pool:
+    def reserve(self, geometry: SlotShape, utterances: int) -> Pool:
         """Make room in advance, as far as it goes. A pool that grows later moves, and graphs are captured again."""
         pool = self._pool(geometry)
         if not pool.free:
@@ -138,7 +138,7 @@ class Places:
         pool.grow(max(pool.slots, min(1 + utterances, self._room(pool))))
         return pool
 
-    def _pool(self, geometry: Geometry) -> Pool:
+    def _pool(self, geometry: SlotShape) -> Pool:
         if geometry not in self._pools:
             self._pools[geometry] = self._make(geometry)
         return self._pools[geometry]

@@ -15,10 +15,10 @@ from ..config import Mode, SessionConfig
 from ..ctc.vocabulary import Vocabulary
 from ..errors import EngineError
 from ..frames import STRIDE, frames, ms
-from ..requests import Memory, Recall, Reuse
+from ..requests import CachedFeatures, CachedStep, CacheHandle
 from .batching import evenly_long
-from .full_pass import WholePasses
-from .step import CachedSteps
+from .full_pass import PassEncoder
+from .step import StepEncoder
 
 Float32 = NDArray[np.float32]
 
@@ -52,8 +52,8 @@ class XlsrEncoder:
         normalized: bool,
         max_batch: int,
         most_samples: float = math.inf,
-        cached: CachedSteps | None = None,
-        wholes: WholePasses | None = None,
+        cached: StepEncoder | None = None,
+        wholes: PassEncoder | None = None,
     ) -> None:
         self.vocabulary = vocabulary
         self.info = info
@@ -74,10 +74,10 @@ class XlsrEncoder:
         lengths = [samples, *others]
         return evenly_long(lengths) and max(lengths) * len(lengths) <= self.most_samples
 
-    def encode(self, batch: Sequence[Float32], recalls: Sequence[Recall | None] | None = None) -> list[Float32]:
+    def encode(self, batch: Sequence[Float32], recalls: Sequence[CachedFeatures | None] | None = None) -> list[Float32]:
         """Log-probabilities, (frames, vocabulary) float32, of normalised 16 kHz audio, (n,) with n of at least 400.
 
-        With a `Recall` the pass may go on from features that live steps have made. The numbers are then the same within
+        With `CachedFeatures` the pass may reuse features of the live steps. The numbers are then the same within
         rounding, and depend on what was recalled alone.
         """
         if self._wholes is None:
@@ -99,13 +99,13 @@ class XlsrEncoder:
             raise EngineError("the model's output is not finite")
         return [r[: frames(length)] for r, length in zip(rows, lengths, strict=True)]
 
-    def fits_step(self, step: Reuse, others: Sequence[Reuse]) -> bool:
-        """See `CachedSteps.fits`."""
+    def fits_step(self, step: CachedStep, others: Sequence[CachedStep]) -> bool:
+        """See `StepEncoder.fits`."""
         return self._steps.fits(step, others)
 
-    def advance(self, batch: Sequence[tuple[Float32, Reuse]]) -> list[Float32]:
-        """See `CachedSteps.advance`."""
-        return self._steps.advance(batch)
+    def encode_steps(self, batch: Sequence[tuple[Float32, CachedStep]]) -> list[Float32]:
+        """See `StepEncoder.encode_steps`."""
+        return self._steps.encode_steps(batch)
 
     def prepare(self, config: SessionConfig, *, utterances: int) -> None:
         """Spend now what the first live steps of sessions like that would cost, and make room for so many of them."""
@@ -118,16 +118,16 @@ class XlsrEncoder:
         return self._steps.utterance_bytes(_memory(config))
 
     def release(self, memory: int) -> None:
-        """See `CachedSteps.release`."""
+        """See `StepEncoder.release`."""
         self._steps.release(memory)
 
     @property
-    def _steps(self) -> CachedSteps:
+    def _steps(self) -> StepEncoder:
         if self.cached is None:
             raise EngineError("this checkpoint does not allow cached steps")
         return self.cached
 
 
-def _memory(config: SessionConfig) -> Memory:
+def _memory(config: SessionConfig) -> CacheHandle:
     lengths = config.left_context_ms, config.lookahead_ms, config.max_utterance_ms
-    return Memory(*(ms(length) // STRIDE for length in lengths))
+    return CacheHandle(*(ms(length) // STRIDE for length in lengths))

@@ -17,12 +17,12 @@ from torch.nn.functional import pad
 
 from ..errors import EngineError
 from ..frames import STRIDE, frames, span
-from ..requests import Recall
+from ..requests import CachedFeatures
 from .batching import Shape, pass_columns, plan_passes
-from .cache import Place, Places, Pool
-from .layers import Body
+from .cache import CacheManager, Pool, Slot
+from .layers import XlsrLayers
 from .readback import pack, unpack
-from .runners import Programs, opened
+from .runners import Runner, split_words
 
 Float32 = NDArray[np.float32]
 
@@ -31,20 +31,20 @@ class _Whole(NamedTuple):
     samples: Float32  # of the frames after those that are known
     length: int  # frames
     known: int  # of these, remembered at its place
-    place: Place | None
+    place: Slot | None
 
 
-class WholePasses:
+class PassEncoder:
     """Belongs to the thread that runs the model; `best` as in `answers`."""
 
-    def __init__(self, body: Body, places: Places, programs: Programs, *, best: int | None = None) -> None:
+    def __init__(self, body: XlsrLayers, places: CacheManager, programs: Runner, *, best: int | None = None) -> None:
         self._body = body
         self._places = places
         self._programs = programs
         self._best = best
 
     @torch.inference_mode()
-    def encode(self, batch: Sequence[Float32], recalls: Sequence[Recall | None]) -> list[Float32]:
+    def encode(self, batch: Sequence[Float32], recalls: Sequence[CachedFeatures | None]) -> list[Float32]:
         """Log-probabilities, (frames, vocabulary) float32, of normalised audio, (n,) with n of at least 400; where
         features can be recalled, they are. Raises `EngineError` if the numbers are not finite."""
         wholes = [self._whole(samples, recall) for samples, recall in zip(batch, recalls, strict=True)]
@@ -56,12 +56,12 @@ class WholePasses:
             answers.update(zip(members, self._pass(pool, [wholes[index] for index in members]), strict=True))
         return [answers[index] for index in range(len(batch))]
 
-    def _whole(self, samples: Float32, recall: Recall | None) -> _Whole:
+    def _whole(self, samples: Float32, recall: CachedFeatures | None) -> _Whole:
         count = frames(len(samples))
-        place = self._places.get(recall.memory.number) if recall else None
-        if recall is None or place is None or not place.recalls(recall.heard):
+        place = self._places.get(recall.cache.number) if recall else None
+        if recall is None or place is None or not place.recalls(recall.frames):
             return _Whole(samples[: span(count)], count, 0, None)
-        known = min(recall.heard, count)
+        known = min(recall.frames, count)
         return _Whole(samples[known * STRIDE : span(count)] if known < count else samples[:0], count, known, place)
 
     def _pass(self, pool: Pool | None, wholes: Sequence[_Whole]) -> list[Float32]:
@@ -86,7 +86,7 @@ class WholePasses:
 
     def _program(self, pool: Pool | None, shape: Shape, full: bool, words: Tensor) -> Tensor:
         body, (size, length, new, _) = self._body, shape
-        audio, (remembered, fresh, counts, valid) = opened(words, size, span(new), pass_columns(shape))
+        audio, (remembered, fresh, counts, valid) = split_words(words, size, span(new), pass_columns(shape))
         sources: list[Tensor] = []
         if new:
             features = body.features(audio).flatten(0, 1)

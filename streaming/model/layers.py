@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv1d, layer_norm, linear, pad, scaled_dot_product_attention
 
 from ..frames import STRIDE
-from .cache import Geometry, Pool
+from .cache import Pool, SlotShape
 from .int8 import Int8Linear, quantize
 
 # Told a layer and the keys and values of its input, (B, T, 2 * hidden), gives those to attend to, (B, K, 2 * hidden).
@@ -34,7 +34,7 @@ class _Convolution(NamedTuple):
     activation: Callable[[Tensor], Tensor]
 
 
-class Body:
+class XlsrLayers:
     """Shares the model's weights. Belongs to the thread that runs the model."""
 
     def __init__(self, model: Any) -> None:
@@ -64,7 +64,7 @@ class Body:
                 delattr(layer.attention, name)
             quantize(layer)
 
-    def pool(self, geometry: Geometry) -> Pool:
+    def pool(self, geometry: SlotShape) -> Pool:
         """A pool for what is remembered of this model's utterances."""
         return Pool(
             geometry,

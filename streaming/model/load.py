@@ -24,14 +24,14 @@ from ..ctc.vocabulary import Vocabulary
 from ..errors import ModelError
 from ..frames import FIELD, SAMPLE_RATE, STRIDE, geometry
 from . import hub
-from .cache import Places
+from .cache import CacheManager
 from .encoder import ModelInfo, XlsrEncoder
-from .full_pass import WholePasses
+from .full_pass import PassEncoder
 from .int8 import quantize, supported
-from .layers import Body, flop_per_frame
+from .layers import XlsrLayers, flop_per_frame
 from .readback import BEST
-from .runners import Eager, Graphs, Programs
-from .step import CachedSteps
+from .runners import EagerRunner, GraphRunner, Runner
+from .step import StepEncoder
 
 BUNDLED = Path(__file__).parents[1] / "bundled"
 _GPU_BATCH = 64
@@ -88,7 +88,7 @@ def load(options: ModelOptions, source: Source | None = None) -> XlsrEncoder:
     if threads is not None:
         torch.set_num_threads(threads)
     model = model.to(device=where, dtype=kind)
-    encoder = assembled(
+    encoder = assemble(
         model,
         _vocabulary(tokenizer, model.config.vocab_size),
         name=source.name,
@@ -235,7 +235,7 @@ def _bake_weight_norm(model: Any) -> None:
         parametrize.remove_parametrizations(conv, "weight", leave_parametrized=True)
 
 
-def assembled(
+def assemble(
     model: Any,
     vocabulary: Vocabulary,
     *,
@@ -244,7 +244,7 @@ def assembled(
     language: str | None = None,
     max_batch: int | None = None,
     int8: bool = False,
-    programs: Programs | None = None,
+    programs: Runner | None = None,
 ) -> XlsrEncoder:
     """The encoder of a model that is on its device, with the products of its layers in 8-bit integers if so wanted;
     `programs` as the device wants them by default."""
@@ -255,15 +255,15 @@ def assembled(
     cached = wholes = None
     # Frames of a CNN with group norm depend on the whole input, so they cannot be made once and kept.
     if config.feat_extract_norm == "layer" and config.do_stable_layer_norm:
-        body = Body(model)
+        body = XlsrLayers(model)
         if int8:
             body.quantize()
-        programs = programs or (Graphs(device) if on_gpu else Eager(device))
+        programs = programs or (GraphRunner(device) if on_gpu else EagerRunner(device))
         best = BEST if on_gpu else None
         memory = int(_GPU_MEMORY_SHARE * torch.cuda.mem_get_info(device)[0]) if on_gpu else _CPU_MEMORY
-        places = Places(body.pool, most_bytes=memory)
-        cached = CachedSteps(body, places, programs, best=best)
-        wholes = WholePasses(body, places, programs, best=best)
+        places = CacheManager(body.pool, most_bytes=memory)
+        cached = StepEncoder(body, places, programs, best=best)
+        wholes = PassEncoder(body, places, programs, best=best)
     elif int8:
         quantize(model.wav2vec2.encoder.layers)
     info = ModelInfo(

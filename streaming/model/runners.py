@@ -33,7 +33,7 @@ _CALLS_BEFORE = 2  # of a shape, before it is worth a graph
 log = logging.getLogger("xlsr_live.model")
 
 
-class Programs(Protocol):
+class Runner(Protocol):
     """How programs run on a device, and which shapes they should have."""
 
     def batch(self, utterances: int) -> int: ...
@@ -49,8 +49,8 @@ class Programs(Protocol):
         ...
 
 
-class Eager:
-    """Programs as they are, in shapes that fit."""
+class EagerRunner:
+    """Runner as they are, in shapes that fit."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -77,11 +77,11 @@ class _Graph:
     fetched: Tensor  # on the host
 
 
-class Graphs:
-    """Programs as graphs. A shape runs as it is until it has come more than once, which also warms it up."""
+class GraphRunner:
+    """Runner as graphs. A shape runs as it is until it has come more than once, which also warms it up."""
 
     def __init__(self, device: torch.device, *, capture: Capture | None = None) -> None:
-        self._eager = Eager(device)
+        self._eager = EagerRunner(device)
         self._device = device
         self._pinned = device.type == "cuda"
         self._capture = capture or CudaCapture(device)
@@ -162,7 +162,7 @@ class CudaCapture:
         return graph.replay, answer
 
 
-def opened(words: Tensor, batch: int, samples: int, columns: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
+def split_words(words: Tensor, batch: int, samples: int, columns: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
     """The words of a plan as audio, (batch, samples) float32, and indices, (batch * columns,) for each of those."""
     audio, rest = words[: batch * samples], words[batch * samples :]
     indices = cast("tuple[Tensor, ...]", rest.long().split([batch * count for count in columns]))

@@ -26,38 +26,38 @@ from torch import Tensor
 
 from ..errors import EngineError
 from ..frames import span
-from ..requests import Memory, Reuse, Window
+from ..requests import CachedStep, CacheHandle, Window
 from .batching import Shape, evenly_long, plan_steps, step_columns
-from .cache import NOWHERE, Geometry, Place, Places, Pool
-from .layers import Body
+from .cache import NOWHERE, CacheManager, Pool, Slot, SlotShape
+from .layers import XlsrLayers
 from .readback import pack, unpack
-from .runners import Programs, opened
+from .runners import Runner, split_words
 
 Float32 = NDArray[np.float32]
 
 
-class CachedSteps:
+class StepEncoder:
     """Steps of all utterances, with what they leave at their `places`; `best` as in `answers`.
 
     Belongs to the thread that runs the model.
     """
 
-    def __init__(self, body: Body, places: Places, programs: Programs, *, best: int | None = None) -> None:
+    def __init__(self, body: XlsrLayers, places: CacheManager, programs: Runner, *, best: int | None = None) -> None:
         self.places = places
         self._body = body
         self._programs = programs
         self._best = best
 
-    def fits(self, step: Reuse, others: Sequence[Reuse]) -> bool:
+    def fits(self, step: CachedStep, others: Sequence[CachedStep]) -> bool:
         """Whether a step may share a batch with others that do: of equal geometry, and little of it may be padding."""
-        if others and Geometry.of(step.memory) != Geometry.of(others[0].memory):
+        if others and SlotShape.of(step.cache) != SlotShape.of(others[0].cache):
             return False
         windows = [step.window, *(other.window for other in others)]
-        lengths = [w.newest - w.committed for w in windows], [w.newest - w.heard for w in windows]
+        lengths = [w.newest - w.committed for w in windows], [w.newest - w.encoded for w in windows]
         return all(map(evenly_long, lengths))
 
     @torch.inference_mode()
-    def advance(self, batch: Sequence[tuple[Float32, Reuse]]) -> list[Float32]:
+    def encode_steps(self, batch: Sequence[tuple[Float32, CachedStep]]) -> list[Float32]:
         """Take the next steps of different utterances, of equal geometry.
 
         Each is the window's new samples, (n,), normalised, and what they go on from. Returns log-probabilities of the
@@ -73,7 +73,7 @@ class CachedSteps:
         lengths = [window.newest - window.committed for window in windows]
         if max(lengths) > pool.geometry.longest:
             raise EngineError("this step is longer than the longest utterance was said to be")
-        new, kept = max(w.newest - w.heard for w in windows), max(w.commit - w.committed for w in windows)
+        new, kept = max(w.newest - w.encoded for w in windows), max(w.commit - w.committed for w in windows)
         shape = self._shape(len(batch), max(lengths), new, kept)
         words = plan_steps(shape, [samples for samples, _ in batch], windows, places, self._body.reach)
         for place, window in zip(places, windows, strict=True):
@@ -87,11 +87,11 @@ class CachedSteps:
         return [row[:length] for row, length in zip(rows, lengths, strict=False)]
 
     @torch.inference_mode()
-    def prepare(self, memory: Memory, *, hop: int, utterances: int, most_batch: int) -> None:
+    def prepare(self, memory: CacheHandle, *, hop: int, utterances: int, most_batch: int) -> None:
         """Make room for so many utterances like that one, and spend now what their first steps would cost: those in
         the middle of an utterance, in batches of any size."""
-        pool = self.places.reserve(Geometry.of(memory), utterances)
-        nobody = Place(pool, NOWHERE)
+        pool = self.places.reserve(SlotShape.of(memory), utterances)
+        nobody = Slot(pool, NOWHERE)
         size = self._programs.batch(most_batch)
         while size:  # the largest first: the others then use its memory
             shape = self._shape(size, memory.lookahead + hop, hop, hop)
@@ -101,22 +101,22 @@ class CachedSteps:
             self._programs.prepare(("step", pool.version, shape), partial(self._step, pool, shape), words)
             size //= 2
 
-    def utterance_bytes(self, memory: Memory) -> int:
+    def utterance_bytes(self, memory: CacheHandle) -> int:
         """What is remembered of one utterance takes so much."""
-        return self._body.pool(Geometry.of(memory)).slot_bytes
+        return self._body.pool(SlotShape.of(memory)).slot_bytes
 
     def release(self, number: int) -> None:
         """Forget the utterance whose memory has that number; one that is not known is no error."""
         self.places.release(number)
 
-    def _place(self, reuse: Reuse) -> Place:
+    def _place(self, reuse: CachedStep) -> Slot:
         memory, window = reuse
         place = self.places.get(memory.number)
         if place is None:
-            if window.heard:
+            if window.encoded:
                 raise EngineError("what the encoder remembered of this utterance is gone")
-            return self.places.take(memory.number, Geometry.of(memory))
-        if (place.committed, place.heard) != (window.committed, window.heard):
+            return self.places.take(memory.number, SlotShape.of(memory))
+        if (place.committed, place.heard) != (window.committed, window.encoded):
             raise EngineError("the steps of this utterance are not in order")
         return place
 
@@ -129,7 +129,7 @@ class CachedSteps:
     def _step(self, pool: Pool, shape: Shape, words: Tensor) -> Tensor:
         body, (left, _) = self._body, pool.geometry
         columns = step_columns(shape, left, body.reach)
-        audio, (slots, written, around, kept, counts, valid) = opened(words, shape.batch, span(shape.new), columns)
+        audio, (slots, written, around, kept, counts, valid) = split_words(words, shape.batch, span(shape.new), columns)
         if shape.new:
             pool.features.index_copy_(0, written, body.features(audio).flatten(0, 1))
         near = pool.features.index_select(0, around).view(shape.batch, -1, body.hidden)

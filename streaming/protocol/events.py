@@ -16,6 +16,7 @@ from __future__ import annotations
 import msgspec
 
 from ..errors import EventError
+from .messages import VERSION
 
 
 class Word(msgspec.Struct, frozen=True):
@@ -67,7 +68,7 @@ class SessionStarted(_Said, frozen=True, tag="session_started", kw_only=True):
     session: str
     model: str
     mode: str
-    version: int = 1  # of the protocol
+    version: int = VERSION  # of the protocol
     resume: str | msgspec.UnsetType = msgspec.UNSET  # what lets a client come back to a server's session
     resume_s: float | msgspec.UnsetType = msgspec.UNSET  # how long the server waits for one who is away
     share: str | msgspec.UnsetType = msgspec.UNSET  # what lets others watch a server's session, if that was asked for

@@ -12,35 +12,24 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..commands.hotwords import HotwordDecoder, favour
-from ..commands.listener import Attention, wake_phrase
+from ..commands.listener import CommandSpec, wake_phrase
 from ..commands.matcher import Decision, Strictness, compiled
 from ..commands.spotting import Phrases
 from ..config import SessionConfig, read_hotwords
+from ..ctc.assets import Assets
 from ..ctc.beam import LIVE_LOOK_BACK, BeamDecoder, Hypothesis
-from ..ctc.calibration import Calibration
 from ..ctc.greedy import DecodedWord, confidence, decode
 from ..ctc.vocabulary import Vocabulary
 from ..errors import ConfigError
 
-if TYPE_CHECKING:
-    from ..ctc.lm import LanguageModel
-
 Rows = NDArray[np.float32]
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Assets:
-    """What lies beside a checkpoint; shared by all sessions."""
-
-    calibration: Calibration | None = None
-    language_model: LanguageModel | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,14 +117,14 @@ class Decoding:
         """
         self._attention.set(self._make_attention(grammar), at)
 
-    def _make_attention(self, grammar: str) -> Attention | None:
+    def _make_attention(self, grammar: str) -> CommandSpec | None:
         if not grammar.strip():
             return None
         config = self._config
         strictness = Strictness(score=config.command_score, word_score=config.command_word_score)
-        return Attention(compiled(grammar, self._vocabulary), strictness, self._wake, config.command_alternatives)
+        return CommandSpec(compiled(grammar, self._vocabulary), strictness, self._wake, config.command_alternatives)
 
-    def attention(self, sample: int) -> Attention | None:
+    def attention(self, sample: int) -> CommandSpec | None:
         """What is listened for by who hears up to a sample; None for no commands."""
         return self._attention.at(sample)
 
@@ -156,7 +145,7 @@ class Decoding:
     def final(self, end: int, *, awake: bool | None = None) -> Search:
         """How to decode the rows of a whole utterance that ends at a sample. May be called in any thread.
 
-        `awake` as in `Attention.hear`; None where no command is to be found.
+        `awake` as in `CommandSpec.hear`; None where no command is to be found.
         """
         attention = None if awake is None else self.attention(end)
         return partial(self._search, self._hotwords.at(end), attention, bool(awake))
@@ -174,7 +163,7 @@ class Decoding:
         """Words of live steps: what comes after a word does not change its confidence."""
         return self._transcript(words, self._calibration and self._calibration.of_partial(words))
 
-    def _search(self, phrases: Phrases | None, attention: Attention | None, awake: bool, rows: Rows) -> Transcript:
+    def _search(self, phrases: Phrases | None, attention: CommandSpec | None, awake: bool, rows: Rows) -> Transcript:
         heard = self._read(phrases, rows)
         if attention is None:
             return heard

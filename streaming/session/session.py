@@ -12,21 +12,22 @@ from numpy.typing import NDArray
 
 from ..audio.decoder import RESAMPLER_DELAY, AudioDecoder
 from ..audio.normalize import Moments
-from ..audio.segmenter import FrontEnd, Reason
+from ..audio.segmenter import Reason, Segmenter
 from ..audio.vad import Vad
 from ..commands.matcher import Decision
 from ..config import AudioFormat, Mode, SessionConfig
+from ..ctc.assets import Assets
 from ..ctc.greedy import DecodedWord
 from ..ctc.vocabulary import Vocabulary
 from ..errors import BacklogFull, ConfigError, SessionClosed
 from ..frames import FIELD, SAMPLE_RATE, STRIDE, ms, seconds, too_short
 from ..overload import Level
 from ..protocol.events import Error, Event, Partial, SessionEnded, SessionStarted, SpeechEnded, SpeechStarted
-from ..requests import Memory
-from .decoding import Assets, Decoding, Transcript
-from .stabilizer import Steady
+from ..requests import CacheHandle, Request
+from .decoding import Decoding, Transcript
+from .stabilizer import PartialStabilizer
 from .to_events import report_decision, report_final, report_words
-from .utterance import Found, Request, Step, Utterance
+from .utterance import Found, Step, Utterance
 
 Float32 = NDArray[np.float32]
 
@@ -59,9 +60,9 @@ class Session:
             for event in session.events():
                 print(event)
 
-    In cached mode live requests (those with a `Reuse`) go to `encoder.advance`, in the order in which they come, and
-    `released()` tells which of the encoder's memories no request will name again. `abandon()` drops the session where
-    it stands.
+    In cached mode live requests (those with a `CachedStep`) go to `encoder.encode_steps`, in their order, and
+    `released()` returns the cache handles that no request will name again. `abandon()` drops the session where it
+    stands.
 
     `now` is any clock in seconds that never goes back; it only enters `lag_ms` and deadlines. Everything else depends
     on the audio alone: packets, the order of answers and other sessions change no event. Utterances are worked on
@@ -99,14 +100,14 @@ class Session:
         self._decoding = Decoding(vocabulary, self.config, assets)
         self._normalized = normalized
         self._audio = AudioDecoder(audio or AudioFormat())
-        self._front = FrontEnd(self.config, vad)
+        self._front = Segmenter(self.config, vad)
         self._events: list[Event] = [SessionStarted(session=name, model=model, mode=mode, level=level)]
         self._requests: list[Request] = []
-        self._released: list[Memory] = []
+        self._released: list[CacheHandle] = []
         self._ids = count(1)
         self._utterance: Utterance | None = None  # the one being worked on
         self._begun = 0
-        self._steady = Steady(self.config)  # its partials
+        self._steady = PartialStabilizer(self.config)  # its partials
         self._loudness: Moments | None = None  # of the utterance before
         self._woken: int | None = None  # sample after the wake phrase, if no command has followed
         self._level = level
@@ -213,7 +214,7 @@ class Session:
         """
         return self._utterance.search(request) if self._utterance is not None else None
 
-    def released(self) -> list[Memory]:
+    def released(self) -> list[CacheHandle]:
         """Memories of the encoder, since the last call, that no request will name again."""
         released, self._released = self._released, []
         return released
@@ -324,7 +325,7 @@ class Session:
             level=self._level,
             awake=self._woken is not None and start - self._woken <= ms(self.config.wake_ms),
         )
-        self._steady = Steady(self.config)
+        self._steady = PartialStabilizer(self.config)
         lag_ms = self._lag_ms(start)
         self._events.append(
             SpeechStarted(utterance=self._begun, start=seconds(start), lag_ms=lag_ms, level=self._level)
@@ -350,8 +351,8 @@ class Session:
         self._forget()
 
     def _forget(self) -> None:
-        if self._utterance is not None and self._utterance.memory is not None:
-            self._released.append(self._utterance.memory)
+        if self._utterance is not None and self._utterance.cache is not None:
+            self._released.append(self._utterance.cache)
         self._utterance = None
 
     def _decide(self, utterance: Utterance, decision: Decision, heard: int) -> None:

@@ -16,7 +16,7 @@ from ..frames import SAMPLE_RATE, ms
 from ..protocol.events import Word
 
 
-class Steady:
+class PartialStabilizer:
     """Of one utterance. Samples are those of the session."""
 
     def __init__(self, config: SessionConfig) -> None:

@@ -19,31 +19,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..audio.normalize import Moments, RunningNormalizer, normalize
-from ..commands.listener import Attention, Hearing
+from ..commands.listener import CommandListener, CommandSpec
 from ..commands.matcher import Decision
 from ..config import SessionConfig
 from ..ctc.greedy import DecodedWord
 from ..frames import SAMPLE_RATE, STRIDE, frames, ms, span
 from ..overload import Level
-from ..requests import Memory, Recall, Reuse, Window, WindowPlanner
+from ..requests import CachedFeatures, CachedStep, CacheHandle, Request, Window
 from .decoding import Decoding, Transcript
 from .endpoint import Cut, Endpointer
+from .planner import WindowPlanner
 from .stitch import Stitched, Stitcher
 
 Float32 = NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Request:
-    """Audio to encode. The answer has one row of log-probabilities for every frame of `samples`, or as `reuse` says."""
-
-    id: int  # within the session
-    kind: Literal["live", "final"]
-    utterance: int
-    samples: Float32  # (n,), 16 kHz, normalised as the checkpoint wants
-    deadline: float  # on the caller's clock; finals are due at once
-    window: Window | None  # of a live step: what it extends, and what was final before
-    reuse: Reuse | Recall | None = None  # in cached mode; requests that name one memory are encoded in their order
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +95,12 @@ class Utterance:
         self._widest = max(1, ms(config.max_hop_ms) // STRIDE // hop)  # hops
         self._planner = WindowPlanner(hop=hop, lookahead=lookahead, left_context=left, longest=longest)
         cached = config.live and config.mode == "cached"
-        self.memory = Memory(left, lookahead, longest) if cached else None  # of the encoder, from step to step
+        self.cache = CacheHandle(left, lookahead, longest) if cached else None  # of the encoder, from step to step
         self._stitcher = Stitcher()
         self._decoder = decoding.begin(start)
         self._awake = awake
-        self._attention: Attention | None = None  # of the first live step
-        self._hearing: Hearing | None = None  # of the live steps, while an early decision may come
+        self._attention: CommandSpec | None = None  # of the first live step
+        self._hearing: CommandListener | None = None  # of the live steps, while an early decision may come
         self._rows: list[Float32] = []  # what the live steps committed, if that is listened to
         self._rows_after: Float32 | None = None  # the volatile ones of the last step
         self._early: Decision | None = None  # stands, whatever the second pass says
@@ -207,16 +195,16 @@ class Utterance:
         else:
             self._final = self._ask("final", samples, due, reuse=self._recall(frames(end - self.start)))
 
-    def _recall(self, end: int) -> Recall | None:
+    def _recall(self, end: int) -> CachedFeatures | None:
         """The last live step that heard nothing beyond frame `end`: the same whenever the pass is asked for."""
         at = bisect_right(self._edges, end)
-        return Recall(self.memory, self._edges[at - 1]) if self.memory and at and not self._broken else None
+        return CachedFeatures(self.cache, self._edges[at - 1]) if self.cache and at and not self._broken else None
 
     def _ask_live(self, window: Window, now: float) -> None:
         self._audio.extend(self._read(self.start + self._audio.length, self.start + span(window.newest)))
         self._edges.append(window.newest)
-        due = now + (window.newest - window.heard) * STRIDE / SAMPLE_RATE
-        reuse = None if self.memory is None else Reuse(self.memory, window)
+        due = now + (window.newest - window.encoded) * STRIDE / SAMPLE_RATE
+        reuse = None if self.cache is None else CachedStep(self.cache, window)
         samples = self._audio.read(*(window.samples if reuse is None else window.new_samples))
         self._live[self._ask("live", samples, due, window, reuse)] = window
 
@@ -226,7 +214,7 @@ class Utterance:
         samples: Float32,
         due: float,
         window: Window | None = None,
-        reuse: Reuse | Recall | None = None,
+        reuse: CachedStep | CachedFeatures | None = None,
     ) -> int:
         request = Request(next(self._ids), kind, self.index, samples, due, window, reuse)
         self._asked.append(request)
@@ -278,7 +266,7 @@ class Utterance:
 
     def _hear(self, window: Window, rows: Float32) -> list[Step]:
         steps: list[Step] = []
-        known = 0 if self.memory else window.committed - window.first  # rows that were final before
+        known = 0 if self.cache else window.committed - window.first  # rows that were final before
         for stitched in self._stitcher.add(window, rows[known:]):
             steps.append(step := self._advance(stitched))
             if step.cut is not None:  # what is beyond the cut is the next utterance's
@@ -317,7 +305,7 @@ class Utterance:
         """Judge after every hop of a step, so that a wide one cuts where narrow ones would have."""
         floor = (complete[-1].end if complete else 0) if self._config.appends else self._longest // 2
         words = [*complete, *tail]
-        for newest in range(window.heard + self._hop, window.newest + 1, self._hop):
+        for newest in range(window.encoded + self._hop, window.newest + 1, self._hop):
             heard = [word for word in words if word.start < newest]
             committed = max(0, newest - self._lookahead)
             if cut := self._endpointer.cut(heard, floor=floor, committed=committed, newest=newest):

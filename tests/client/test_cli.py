@@ -23,15 +23,15 @@ import numpy as np
 import pytest
 import soundfile
 from xlsr_live import client
-from xlsr_live.client import cli
-from xlsr_live.client.bench.stability import edits
+from xlsr_live.client import cli, console
 from xlsr_live.client.cli import run
 from xlsr_live.client.commands import doctor
-from xlsr_live.client.commands import model as local
+from xlsr_live.client.output.word_errors import edits
 from xlsr_live.client.sources.clips import load_clips
-from xlsr_live.server.operations.reload import RELOADED
+from xlsr_live.server.operations.reload import RELOADABLE
 from xlsr_live.server.run import RunningServer, running_server
 from xlsr_live.server.settings import ServerSettings
+from xlsr_live.streaming.config import ModelOptions
 from xlsr_live.streaming.protocol.events import Final, SessionEnded, SessionStarted, from_json
 from xlsr_live.streaming.recognizer import Recognizer
 
@@ -58,9 +58,9 @@ def finals(lines: str) -> list[Final]:
 
 
 @pytest.fixture
-def loaded(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
-    """The model of the whole test run instead of one for each command; the arguments of every load."""
-    asked: list[dict[str, object]] = []
+def loaded(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> list[ModelOptions]:
+    """The model of the whole test run instead of one for each command; the options of every load."""
+    asked: list[ModelOptions] = []
 
     class Shared:
         def __enter__(self) -> Recognizer:
@@ -69,8 +69,8 @@ def loaded(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> list[dict
         def __exit__(self, *_: object) -> None:
             pass
 
-    def load(model: str, **options: object) -> Shared:
-        asked.append({"model": model, **options})
+    def load(options: ModelOptions) -> Shared:
+        asked.append(options)
         return Shared()
 
     monkeypatch.setattr("xlsr_live.client.commands.transcribe.load_recognizer", load)
@@ -237,7 +237,7 @@ def test_json_lines_are_a_whole_session(mode: str, capsys: Out):
     assert events[-1].audio_s == pytest.approx(5.208, abs=0.001)
 
 
-def test_one_bad_file_does_not_stop_the_others(loaded: list[dict[str, object]], tmp_path: Path, capsys: Out):
+def test_one_bad_file_does_not_stop_the_others(loaded: list[ModelOptions], tmp_path: Path, capsys: Out):
     nan, _ = bad_files(tmp_path)["nan"]
     files = [flac("george"), str(tmp_path / "missing.wav"), str(nan), flac("jackson")]
     assert run(["transcribe", *files, "-f", "json"]) == 2
@@ -264,12 +264,12 @@ def test_output_to_a_file(tmp_path: Path):
     assert (tmp_path / "george.txt").read_text() == TEXTS["george"] + "\n"
 
 
-def test_options_of_the_model_and_the_session_arrive(loaded: list[dict[str, object]], capsys: Out):
+def test_options_of_the_model_and_the_session_arrive(loaded: list[ModelOptions], capsys: Out):
     arguments = ["--model", "some/model", "--language", "deu", "--revision", "abc", "--threads", "1", "--device", "cpu"]
     arguments += ["--dtype", "int8", "--lm", "some.arpa", "--calibration", "fitted"]
     assert run(["transcribe", flac("george"), *arguments, "--no-partials", "-f", "jsonl"]) == 0
-    model = {"model": "some/model", "language": "deu", "revision": "abc", "lm": "some.arpa"}
-    assert loaded == [{**model, "calibration": Path("fitted"), "threads": 1, "device": "cpu", "dtype": "int8"}]
+    model = {"language": "deu", "revision": "abc", "lm": "some.arpa", "calibration": Path("fitted")}
+    assert loaded == [ModelOptions("some/model", **model, threads=1, device="cpu", dtype="int8")]
     assert "partial" not in capsys.readouterr().out
 
 
@@ -426,13 +426,12 @@ def test_every_option_says_what_it_does():
 
 
 def test_a_server_loads_what_its_settings_name(monkeypatch: pytest.MonkeyPatch):
-    asked: list[dict[str, object]] = []
-    monkeypatch.setattr(
-        "xlsr_live.client.commands.serve.load_recognizer", lambda model, **how: asked.append({"model": model, **how})
-    )
+    asked: list[ModelOptions] = []
+    monkeypatch.setattr("xlsr_live.client.commands.serve.load_recognizer", asked.append)
     settings = ServerSettings(model="m", revision="r", language="deu", dtype="int8", threads=2, lm="l", calibration="c")
     import_module("xlsr_live.client.commands.serve")._load(settings)
-    assert asked == [{name: getattr(settings, name) for name in RELOADED if name != "max_sessions"}]
+    named = {name: getattr(settings, name) for name in RELOADABLE if name != "max_sessions"}
+    assert asked == [ModelOptions(**named)]
 
 
 def test_help_teaches():
@@ -481,6 +480,6 @@ def test_a_client_starts_in_under_half_a_second():
 def test_the_spinner_is_for_terminals(monkeypatch: pytest.MonkeyPatch):
     silent = io.StringIO()
     monkeypatch.setattr(sys, "stderr", silent)
-    with local.waiting("loading"):
+    with console.waiting("loading"):
         pass
     assert silent.getvalue() == ""

@@ -13,10 +13,12 @@ import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from xlsr_live.server.messages import CLOSE, REFUSED, ClientMessage, Code, Start, parse
+from xlsr_live.server.refusals import CLOSE_CODES, HTTP_STATUSES
 from xlsr_live.server.run import running_server
 from xlsr_live.streaming.config import SessionConfig
+from xlsr_live.streaming.protocol.codes import Code
 from xlsr_live.streaming.protocol.events import Event, Final, Partial, from_json, to_json
+from xlsr_live.streaming.protocol.messages import ClientMessage, Start, parse
 from xlsr_live.streaming.recognizer import Recognizer
 
 from tests.support.paths import ROOT
@@ -80,7 +82,7 @@ def test_every_code_has_its_answer():
     documented = {row[0].strip("`"): row[1] for row in rows(DOWNWARD, 3) if row[1][-3:].isdigit()}
     assert set(documented) == set(Code)
     for code, answer in documented.items():
-        assert answer == (str(CLOSE[code]) if code in CLOSE else f"HTTP {REFUSED[code]}"), code
+        assert answer == (str(CLOSE_CODES[code]) if code in CLOSE_CODES else f"HTTP {HTTP_STATUSES[code]}"), code
 
 
 def test_the_conversation_happens_as_written(recognizer: Recognizer, clip: Callable[[str], NDArray[np.int16]]):

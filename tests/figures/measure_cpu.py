@@ -21,7 +21,7 @@ from xlsr_live.streaming.config import ModelOptions
 from xlsr_live.streaming.model.encoder import XlsrEncoder
 from xlsr_live.streaming.model.int8 import supported
 from xlsr_live.streaming.model.load import load
-from xlsr_live.streaming.requests import Memory, Reuse, Window
+from xlsr_live.streaming.requests import CachedStep, CacheHandle, Window
 
 from tests.support.checkpoints import XLSR_300M, publish
 from tests.support.paths import DIGITS
@@ -33,14 +33,14 @@ FORMATS = ("float32", "bfloat16", *(["int8"] if supported() else []))
 
 def step(encoder: XlsrEncoder, size: int) -> float:
     """CPU seconds of one live step in the middle of `size` utterances: 24 frames, 24 of lookahead, 200 before."""
-    memories = [Memory(200, 24) for _ in range(size)]
+    memories = [CacheHandle(200, 24) for _ in range(size)]
     audio = np.random.default_rng(1).standard_normal(24 * 320 + 80).astype(np.float32)
     taken: list[float] = []
     for k in range(4):  # all but the first are alike: keys that are not there yet are masked, not left out
         newest, commit, committed = 24 * (k + 1), 24 * k, max(24 * (k - 1), 0)
         window = Window(step=k, first=0, committed=committed, commit=commit, newest=newest, heard=24 * k)
-        batch = [(audio, Reuse(memory, window)) for memory in memories]
-        taken.append(timed(lambda batch=batch: encoder.advance(batch))[1])
+        batch = [(audio, CachedStep(memory, window)) for memory in memories]
+        taken.append(timed(lambda batch=batch: encoder.encode_steps(batch))[1])
     for memory in memories:
         encoder.release(memory.number)
     return min(taken[1:])

@@ -15,7 +15,7 @@ import numpy as np
 import soundfile
 from xlsr_live.client.bench.load import resident_mib
 from xlsr_live.streaming import Final, Recognizer, SessionConfig, SpeechStarted
-from xlsr_live.streaming.audio.segmenter import FrontEnd
+from xlsr_live.streaming.audio.segmenter import Segmenter
 from xlsr_live.streaming.audio.vad import FRAME, SileroVad, WebrtcVad, make_vad
 
 from tests.support.paths import DIGITS, SPEECH
@@ -68,7 +68,7 @@ def work(recognizer: Recognizer) -> None:
 def opens(samples: np.ndarray, min_speech_ms: int) -> bool:
     """Whether the default gate, with that much speech asked for, opens anywhere in 16 kHz samples, (n,)."""
     config = SessionConfig(min_speech_ms=min_speech_ms)
-    front = FrontEnd(config, make_vad(config.vad))
+    front = Segmenter(config, make_vad(config.vad))
     for at in range(0, len(samples), 16_000):
         front.receive(samples[at : at + 16_000])
     front.finish("end")

@@ -16,8 +16,8 @@ from random import Random
 import msgspec
 import numpy as np
 import soundfile
-from xlsr_live.client.output.output import progress
-from xlsr_live.client.remote import websocket as client
+from xlsr_live.client.output.progress import progress
+from xlsr_live.client.remote import stream as client
 from xlsr_live.client.remote.websocket import connect
 from xlsr_live.server.run import RunningServer, running_server
 from xlsr_live.streaming.config import AudioFormat

@@ -14,7 +14,7 @@ from typing import Any
 
 from msgspec.structs import replace
 from websockets.exceptions import InvalidStatus
-from xlsr_live.client.remote.websocket import ConnectionProblem
+from xlsr_live.client.errors import ConnectionProblem
 from xlsr_live.streaming.protocol.events import Event, SessionResumed, SessionStarted, from_json, to_json
 
 from tests.support.bad_link import BadLink

@@ -23,7 +23,7 @@ from typing import IO, Any
 import numpy as np
 import soundfile
 from prometheus_client.parser import text_string_to_metric_families
-from xlsr_live.client.output.output import progress
+from xlsr_live.client.output.progress import progress
 
 from tests.load.fault_kinds import KINDS, NEEDS_A_LINK
 from tests.load.fault_scene import LOOPBACK, Program, Scene, patiently, told

@@ -36,7 +36,7 @@ from xlsr_live.streaming.frames import frames, ms
 from xlsr_live.streaming.live import StreamSession
 from xlsr_live.streaming.model.encoder import ModelInfo
 from xlsr_live.streaming.protocol.events import from_json
-from xlsr_live.streaming.requests import Recall, Reuse
+from xlsr_live.streaming.requests import CachedFeatures, CachedStep
 
 from tests.support.paths import ROOT, SPEECH
 from tests.support.speech import listed
@@ -105,14 +105,14 @@ class TalkativeEncoder:
         return True
 
     def encode(
-        self, batch: Sequence[NDArray[np.float32]], recalls: Sequence[Recall | None]
+        self, batch: Sequence[NDArray[np.float32]], recalls: Sequence[CachedFeatures | None]
     ) -> list[NDArray[np.float32]]:
         return [self._rows[: frames(len(samples))] for samples in batch]
 
-    def fits_step(self, step: Reuse, others: Sequence[Reuse]) -> bool:
+    def fits_step(self, step: CachedStep, others: Sequence[CachedStep]) -> bool:
         return True
 
-    def advance(self, batch: Sequence[tuple[NDArray[np.float32], Reuse]]) -> list[NDArray[np.float32]]:
+    def encode_steps(self, batch: Sequence[tuple[NDArray[np.float32], CachedStep]]) -> list[NDArray[np.float32]]:
         return [self._rows[reuse.window.committed : reuse.window.newest] for _, reuse in batch]
 
     def release(self, memory: int) -> None:

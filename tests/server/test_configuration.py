@@ -9,7 +9,7 @@ import click
 import msgspec
 import pytest
 from xlsr_live.client.cli import cli, run
-from xlsr_live.client.commands.options import TOKEN_VARIABLE
+from xlsr_live.client.options.server import TOKEN_VARIABLE
 from xlsr_live.server.configuration import FIELDS, PREFIX, configure, flag
 from xlsr_live.server.settings import SECRET, ServerSettings
 from xlsr_live.streaming.errors import ConfigError
@@ -51,7 +51,7 @@ def test_the_environment_may_name_the_file_and_lists_have_commas(file: Path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("port = 1\n\nhots = 'x'", "server.toml, line 3: there is no setting 'hots'; 'host' is meant?"),
+        ("port = 1\n\nhots = 'x'", "server.toml, line 3: there is no setting 'hots'; did you mean 'host'?"),
         ("port = 70000", "server.toml, line 1: port is 70000: Expected `int` <= 65535"),
         ("# no\nport = '80'", "server.toml, line 2: port is '80': Expected `int`, got `str`"),
         ("max_sessions = 'all'", "line 1: max_sessions is 'all': Invalid enum value 'all'"),
@@ -59,7 +59,7 @@ def test_the_environment_may_name_the_file_and_lists_have_commas(file: Path):
         ("token = 5", "line 1: token: Expected"),
         ("port = ", "is not TOML: Invalid value (at end of document)"),
         ("origins = ['https://a.example/x']", "'https://a.example/x' must look like"),
-        ("trusted_proxies = ['*']", "'*' is no address or network"),
+        ("trusted_proxies = ['*']", "'*' is not an address or a network"),
         ("tls_cert = 'x'", "tls_cert and tls_key go together"),
     ],
 )

@@ -100,7 +100,7 @@ def test_a_second_signal_does_not_wait():
 
 @pytest.mark.parametrize(
     ("settings", "said"),
-    [("", "without a token"), (", token='s3cret', wyoming_port=0, wyoming_open=True", "asks for no token")],
+    [("", "without a token"), (", token='s3cret', wyoming_port=0, wyoming_open=True", "has no tokens")],
 )
 def test_an_open_door_is_announced_however_little_is_logged(settings: str, said: str):
     with serving(STUCK, f"port=0, max_sessions=8, host='0.0.0.0', log_level='error'{settings}") as (process, _, _):

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 from xlsr_live.streaming.config import SessionConfig
+from xlsr_live.streaming.ctc.assets import Assets
 from xlsr_live.streaming.ctc.lm import Weights
 from xlsr_live.streaming.engine.engine import Engine
 from xlsr_live.streaming.errors import AudioError, ConfigError, GrammarError, SessionClosed
 from xlsr_live.streaming.live import StreamSession
 from xlsr_live.streaming.protocol.events import Command, Error, Event, Final, Partial, SessionEnded, SessionStarted
-from xlsr_live.streaming.requests import Recall
-from xlsr_live.streaming.session.decoding import Assets
+from xlsr_live.streaming.requests import CachedFeatures
 from xlsr_live.streaming.session.session import Session
 from xlsr_live.streaming.session.utterance import Found
 
@@ -38,7 +38,7 @@ class Held(FakeEncoder):
         self.go = threading.Event()
         self.go.set()
 
-    def encode(self, batch: Sequence[Float32], recalls: Sequence[Recall | None] = ()) -> list[Float32]:
+    def encode(self, batch: Sequence[Float32], recalls: Sequence[CachedFeatures | None] = ()) -> list[Float32]:
         assert self.go.wait(LIMIT)
         return super().encode(batch)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from xlsr_live.streaming.config import SessionConfig
 from xlsr_live.streaming.overload import Ladder, Level
 from xlsr_live.streaming.protocol.events import Event, Final, Partial, SessionStarted, SpeechEnded
-from xlsr_live.streaming.requests import Reuse
+from xlsr_live.streaming.requests import CachedStep
 from xlsr_live.streaming.session.session import Session
 
 from tests.support.driving import Driver, lines, pieces, utterances
@@ -79,9 +79,9 @@ def test_each_level_asks_for_less():
             live = [request for request in session.requests() if request.kind == "live"]
             assert level == Level.NORMAL or len(live) <= 1
             for request in live:
-                assert isinstance(request.reuse, Reuse)
+                assert isinstance(request.reuse, CachedStep)
                 steps.append(request.window)
-                (rows,) = encoder.advance([(request.samples, request.reuse)])
+                (rows,) = encoder.encode_steps([(request.samples, request.reuse)])
                 session.receive_logprobs(request.id, rows, 0.0)
         partials = [event for event in session.events() if isinstance(event, Partial)]
         assert all(partial.level == level for partial in partials)
@@ -96,7 +96,7 @@ def test_utterances_that_begin_on_a_high_level_have_a_shorter_left_context():
     session.receive_level(Level.SHORT)
     session.receive_audio(sound("AB CD EF GH " * 8), 0.0)
     (request, *_) = session.requests()
-    assert request.reuse.memory.left_context == 50
+    assert request.reuse.cache.left_context == 50
 
 
 def test_the_widest_hop_can_be_set():

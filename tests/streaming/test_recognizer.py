@@ -31,7 +31,7 @@ from xlsr_live.streaming.live import StreamSession
 from xlsr_live.streaming.model.load import find_source
 from xlsr_live.streaming.protocol.events import Event, Final, Partial, SessionEnded, SessionStarted
 from xlsr_live.streaming.recognizer import Recognizer
-from xlsr_live.streaming.requests import Reuse
+from xlsr_live.streaming.requests import CachedStep
 from xlsr_live.streaming.session.session import Session
 
 from tests.support.driving import Driver, lines, pieces, timeless, utterances
@@ -57,8 +57,8 @@ class Rows:
             (self._known[key],) = self._encoder.encode([samples])
         return self._known[key]
 
-    def advance(self, batch: Sequence[tuple[np.ndarray, Reuse]]) -> list[np.ndarray]:
-        return self._encoder.advance(batch)
+    def encode_steps(self, batch: Sequence[tuple[np.ndarray, CachedStep]]) -> list[np.ndarray]:
+        return self._encoder.encode_steps(batch)
 
     def release(self, memory: int) -> None:
         self._encoder.release(memory)

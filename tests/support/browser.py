@@ -1,11 +1,10 @@
-"""A real browser for tests, Debian's Chromium with a recording as its microphone; and a way to a server that breaks."""
+"""Debian's Chromium with a recording as its microphone, and what the tests of the web page ask of a page."""
 
 from __future__ import annotations
 
-import asyncio
 import shutil
-import threading
-from collections.abc import Generator, Iterator
+import time
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,19 +12,20 @@ from typing import Any
 import pytest
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
-INSECURE = "captions.local"  # a name that is not this machine's own, so that pages from it are not secure
+INSECURE = "captions.local"  # resolves to this machine, but is not a secure context as localhost is
+TIMEOUT_MS = 60_000  # for busy machines
 
 
 @contextmanager
 def chromium(microphone: Path) -> Generator[Any]:
-    """A Playwright browser; skips where there is none. `microphone` is a 16-bit WAV file that is heard once."""
+    """A Playwright browser; skips where there is none. `microphone` is a 16-bit WAV file, which plays once."""
     api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
     program = next(filter(None, map(shutil.which, PROGRAMS)), None)
     if program is None:
         pytest.skip("needs Chromium (Debian's package chromium)")
     arguments = [
         "--no-sandbox",
-        "--disable-dev-shm-usage",  # small in containers
+        "--disable-dev-shm-usage",  # /dev/shm is small in containers
         "--use-fake-device-for-media-stream",
         f"--use-file-for-fake-audio-capture={microphone}%noloop",
         f"--host-resolver-rules=MAP {INSECURE} 127.0.0.1",
@@ -36,72 +36,37 @@ def chromium(microphone: Path) -> Generator[Any]:
         browser.close()
 
 
-class Way:
-    """A TCP way to a server, as routers are: `cut` breaks what goes over it, without a word; `mend` lets others in."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, to: int) -> None:
-        self.port = 0
-        self._loop = loop
-        self._to = to
-        self._writers: set[asyncio.StreamWriter] = set()
-        self._open = True
-
-    def cut(self) -> None:
-        self._loop.call_soon_threadsafe(self._cut)
-
-    def mend(self) -> None:
-        self._open = True
-
-    def _cut(self) -> None:
-        self._open = False
-        for writer in self._writers:
-            writer.transport.abort()
-
-    async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if not self._open:
-            writer.transport.abort()
-            return
-        reader_on, writer_on = await asyncio.open_connection("127.0.0.1", self._to)
-        ends = {writer, writer_on}
-        self._writers |= ends
-        await asyncio.gather(self._carry(reader, writer_on), self._carry(reader_on, writer))
-        self._writers -= ends
-
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while data := await reader.read(65_536):
-                writer.write(data)
-                await writer.drain()
-        except OSError:
-            pass
-        writer.close()
+def wait(page: Any, condition: str) -> None:
+    """Wait until the JavaScript condition holds. The page's policy forbids Playwright's own `wait_for_function`."""
+    deadline = time.monotonic() + TIMEOUT_MS / 1000
+    while not page.evaluate(condition):
+        assert time.monotonic() < deadline, condition
+        page.wait_for_timeout(50)
 
 
-@contextmanager
-def way(to: int) -> Iterator[Way]:
-    """A way to the port `to` of this machine, in a thread of its own."""
-    loop = asyncio.new_event_loop()
-    found = Way(loop, to)
+def wait_for_state(page: Any, state: str) -> None:
+    wait(page, f"document.body.dataset.state === {state!r}")
 
-    async def listen() -> asyncio.Server:
-        server = await asyncio.start_server(found.connected, "127.0.0.1", 0)
-        found.port = server.sockets[0].getsockname()[1]
-        return server
 
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    server = asyncio.run_coroutine_threadsafe(listen(), loop).result(10)
-    try:
-        yield found
-    finally:
+def finals(page: Any) -> list[str]:
+    """The text of finished utterances."""
+    return [text.replace("\n", " ").upper() for text in page.locator(".utterance.final").all_inner_texts()]
 
-        async def stop() -> None:
-            server.close()
-            found._cut()
-            for task in asyncio.all_tasks() - {asyncio.current_task()}:
-                await asyncio.wait([task], timeout=5)
 
-        asyncio.run_coroutine_threadsafe(stop(), loop).result(30)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
+def words(texts: list[str]) -> str:
+    """The words of texts, without the times beside them."""
+    return " ".join(word for text in texts for word in text.split() if ":" not in word)
+
+
+def accessible(page: Any) -> None:
+    """Assert that axe finds nothing serious."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
+    found = axe.Axe().run(page).response["violations"]
+    assert not [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in ("serious", "critical")]
+
+
+def message(page: Any) -> str:
+    """The title of the message that the page shows."""
+    page.wait_for_selector("#notice:not([hidden])")
+    accessible(page)
+    return page.inner_text("#notice-title")

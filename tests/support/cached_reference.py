@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from xlsr_live.streaming.model.cache import Places
+from xlsr_live.streaming.model.cache import CacheManager
 from xlsr_live.streaming.model.encoder import XlsrEncoder
-from xlsr_live.streaming.model.layers import Body
-from xlsr_live.streaming.model.runners import Eager
-from xlsr_live.streaming.model.step import CachedSteps
-from xlsr_live.streaming.requests import Memory, Reuse, Window, WindowPlanner
+from xlsr_live.streaming.model.layers import XlsrLayers
+from xlsr_live.streaming.model.runners import EagerRunner
+from xlsr_live.streaming.model.step import StepEncoder
+from xlsr_live.streaming.requests import CachedStep, CacheHandle, Window
+from xlsr_live.streaming.session.planner import WindowPlanner
 
 Float32 = np.ndarray
 
@@ -31,30 +32,30 @@ class Utterance:
     """Takes its steps one by one."""
 
     def __init__(self, samples: Float32, hop: int, lookahead: int, left: int) -> None:
-        self.memory = Memory(left, lookahead)
+        self.memory = CacheHandle(left, lookahead)
         self.samples = samples
         self.left = windows(len(samples), hop, lookahead, left)
         self.rows: list[Float32] = []
 
     @property
-    def next(self) -> tuple[Float32, Reuse]:
-        return self.samples[slice(*self.left[0].new_samples)], Reuse(self.memory, self.left[0])
+    def next(self) -> tuple[Float32, CachedStep]:
+        return self.samples[slice(*self.left[0].new_samples)], CachedStep(self.memory, self.left[0])
 
     def take(self, rows: Float32) -> None:
         assert len(rows) == self.left[0].newest - self.left[0].committed
         self.rows.append(rows)
         self.left.pop(0)
 
-    def run(self, steps: CachedSteps) -> Utterance:
+    def run(self, steps: StepEncoder) -> Utterance:
         while self.left:
-            self.take(steps.advance([self.next])[0])
+            self.take(steps.encode_steps([self.next])[0])
         steps.release(self.memory.number)
         return self
 
 
-def fresh(encoder: XlsrEncoder, room: int = ROOM) -> CachedSteps:
-    body = Body(encoder._model)
-    return CachedSteps(body, Places(body.pool, most_bytes=room), Eager(torch.device("cpu")))
+def fresh(encoder: XlsrEncoder, room: int = ROOM) -> StepEncoder:
+    body = XlsrLayers(encoder._model)
+    return StepEncoder(body, CacheManager(body.pool, most_bytes=room), EagerRunner(torch.device("cpu")))
 
 
 def difference(a: list[Float32], b: list[Float32]) -> float:

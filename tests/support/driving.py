@@ -12,9 +12,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from xlsr_live.streaming.audio.normalize import normalize
-from xlsr_live.streaming.audio.segmenter import FrontEnd
+from xlsr_live.streaming.audio.segmenter import Segmenter
 from xlsr_live.streaming.audio.vad import Vad, make_vad
 from xlsr_live.streaming.config import AudioFormat, SessionConfig
+from xlsr_live.streaming.ctc.assets import Assets
 from xlsr_live.streaming.ctc.greedy import confidence, decode
 from xlsr_live.streaming.frames import FIELD, STRIDE, seconds
 from xlsr_live.streaming.protocol.events import (
@@ -31,10 +32,9 @@ from xlsr_live.streaming.protocol.events import (
     Word,
     to_json,
 )
-from xlsr_live.streaming.requests import Memory, Reuse
-from xlsr_live.streaming.session.decoding import Assets
+from xlsr_live.streaming.requests import CachedStep, CacheHandle, Request
 from xlsr_live.streaming.session.session import Session
-from xlsr_live.streaming.session.utterance import Found, Request
+from xlsr_live.streaming.session.utterance import Found
 
 from tests.support.fakes import FakeEncoder, LoudVad
 
@@ -65,7 +65,7 @@ class Driver:
     steps: dict[int, Float32] = field(
         default_factory=dict
     )  # answers to cached steps: told in any order, made in theirs
-    memories: set[Memory] = field(default_factory=set)
+    memories: set[CacheHandle] = field(default_factory=set)
 
     def run(self, packets: Iterable[Packet]) -> list[Event]:
         for packet in packets:
@@ -135,9 +135,9 @@ class Driver:
         asked = self.session.requests()
         for request in asked:
             if request.reuse is not None:
-                self.memories.add(request.reuse.memory)
-            if isinstance(request.reuse, Reuse):
-                (self.steps[request.id],) = self.encoder.advance([(request.samples, request.reuse)])
+                self.memories.add(request.reuse.cache)
+            if isinstance(request.reuse, CachedStep):
+                (self.steps[request.id],) = self.encoder.encode_steps([(request.samples, request.reuse)])
         for memory in self.session.released():
             self.memories.discard(memory)
             self.encoder.release(memory.number)
@@ -320,7 +320,7 @@ def expected_final(heard: Heard, samples: Float32, encoder: FakeEncoder) -> Fina
 
 def gate_spans(samples: Float32, config: SessionConfig, vad: Vad | None, flushes: Iterable[int] = ()) -> list[range]:
     """Spans `[start, end)` in which the gate is open, by the front end alone."""
-    front = FrontEnd(config, vad)
+    front = Segmenter(config, vad)
     spans: list[range] = []
 
     def hear(start: int, end: int) -> None:

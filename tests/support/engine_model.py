@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
 import numpy as np
-from xlsr_live.streaming.requests import Memory, Recall, Reuse, Window
+from xlsr_live.streaming.requests import CachedFeatures, CachedStep, CacheHandle, Window
 
 Float32 = np.ndarray
 
@@ -33,7 +33,7 @@ class Model:
     def fits(self, samples: int, others: Sequence[int]) -> bool:
         return all(samples == other for other in others)
 
-    def encode(self, batch: Sequence[Float32], recalls: Sequence[Recall | None] = ()) -> list[Float32]:
+    def encode(self, batch: Sequence[Float32], recalls: Sequence[CachedFeatures | None] = ()) -> list[Float32]:
         names = [int(samples[0]) for samples in batch]
         self.batches.append(names)
         self.busy.set()
@@ -41,14 +41,14 @@ class Model:
         self._act(names)
         return [np.float32([[name]]) for name in names]
 
-    def fits_step(self, step: Reuse, others: Sequence[Reuse]) -> bool:
-        return all(step.memory.left_context == other.memory.left_context for other in others)
+    def fits_step(self, step: CachedStep, others: Sequence[CachedStep]) -> bool:
+        return all(step.cache.left_context == other.cache.left_context for other in others)
 
-    def advance(self, batch: Sequence[tuple[Float32, Reuse]]) -> list[Float32]:
+    def encode_steps(self, batch: Sequence[tuple[Float32, CachedStep]]) -> list[Float32]:
         """Applies a step only if it answers, as it must; counts how often each was applied."""
         answers = self.encode([samples for samples, _ in batch])
         for samples, reuse in batch:
-            self.applied.append((reuse.memory.number, int(samples[0])))
+            self.applied.append((reuse.cache.number, int(samples[0])))
         return answers
 
     def release(self, memory: int) -> None:
@@ -59,8 +59,8 @@ def names(futures: Sequence[Future]) -> list[int]:
     return [int(future.result(LIMIT)[0, 0]) for future in futures]
 
 
-def step(memory: Memory) -> Reuse:
-    return Reuse(memory, Window(0, 0, 0, 1, 1, 0))  # the engine does not look into it
+def step(memory: CacheHandle) -> CachedStep:
+    return CachedStep(memory, Window(0, 0, 0, 1, 1, 0))  # the engine does not look into it
 
 
 class Clock:

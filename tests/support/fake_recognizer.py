@@ -27,14 +27,14 @@ class Info(msgspec.Struct, frozen=True):
 @dataclass
 class FakeEngine:
     alive: bool = True
-    sound: bool = True
+    healthy: bool = True
     queued: int = 0
     level: Level = Level.NORMAL
     working_s: float = 0.0
     searching_s: float = 0.0
     counters: EngineCounters = field(default_factory=EngineCounters)
 
-    def rescue(self, patience_s: float) -> bool:
+    def replace_stuck_worker(self, patience_s: float) -> bool:
         return False
 
     def submit(self, samples: Any, *, deadline: float) -> Future[Any]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from xlsr_live.streaming.ctc.vocabulary import Vocabulary
 from xlsr_live.streaming.frames import frames
 from xlsr_live.streaming.model.encoder import ModelInfo
-from xlsr_live.streaming.requests import Memory, Recall, Reuse, Window
+from xlsr_live.streaming.requests import CachedFeatures, CachedStep, CacheHandle, Window
 
 Float32 = NDArray[np.float32]
 
@@ -59,27 +59,27 @@ class FakeEncoder:
     def fits(self, samples: int, others: Sequence[int]) -> bool:
         return True
 
-    def encode(self, batch: Sequence[Float32], recalls: Sequence[Recall | None] = ()) -> list[Float32]:
+    def encode(self, batch: Sequence[Float32], recalls: Sequence[CachedFeatures | None] = ()) -> list[Float32]:
         self.batches.append([len(samples) for samples in batch])
         return [self.rows(samples) for samples in batch]
 
-    def fits_step(self, step: Reuse, others: Sequence[Reuse]) -> bool:
+    def fits_step(self, step: CachedStep, others: Sequence[CachedStep]) -> bool:
         return True
 
-    def advance(self, batch: Sequence[tuple[Float32, Reuse]]) -> list[Float32]:
+    def encode_steps(self, batch: Sequence[tuple[Float32, CachedStep]]) -> list[Float32]:
         """What a request for all of the window's samples would be told: with the same words as in window mode."""
         return [self._step(samples, *reuse) for samples, reuse in batch]
 
-    def _step(self, samples: Float32, memory: Memory, window: Window) -> Float32:
+    def _step(self, samples: Float32, memory: CacheHandle, window: Window) -> Float32:
         audio = self.remembered.get(memory.number, np.empty(0, np.float32))
-        assert frames(len(audio)) == window.heard
+        assert frames(len(audio)) == window.encoded
         assert window.first == max(0, window.committed - memory.left_context)
-        assert window.heard - window.committed <= memory.lookahead
+        assert window.encoded - window.committed <= memory.lookahead
         if len(samples):
-            shared = audio[320 * window.heard :]
+            shared = audio[320 * window.encoded :]
             assert len(shared) in (0, 80)
             assert np.array_equal(samples[: len(shared)], shared)
-            audio = self.remembered[memory.number] = np.concatenate((audio[: 320 * window.heard], samples))
+            audio = self.remembered[memory.number] = np.concatenate((audio[: 320 * window.encoded], samples))
         assert frames(len(audio)) == window.newest
         return self.rows(audio[slice(*window.samples)])[window.committed - window.first :]
 

@@ -25,7 +25,7 @@ from xlsr_live.server.models.models import Models
 from xlsr_live.server.settings import ServerSettings
 from xlsr_live.streaming.live import StreamSession
 from xlsr_live.streaming.recognizer import Recognizer
-from xlsr_live.streaming.requests import Reuse
+from xlsr_live.streaming.requests import CachedStep
 
 from tests.support.paths import ROOT
 
@@ -58,12 +58,12 @@ class Faulty:
         pairs = zip(batch, recalls, strict=True)
         return [self._encoder.encode([samples], [recall])[0] for samples, recall in pairs]
 
-    def advance(self, batch: Any) -> Any:
+    def encode_steps(self, batch: Any) -> Any:
         self._strike([samples for samples, _ in batch])
         with self._counting(batch):  # a step after one that failed: before any step is taken, as in a batch
             for _, reuse in batch:
                 self._encoder.cached._place(reuse)
-        return [self._encoder.advance([one])[0] for one in batch]
+        return [self._encoder.encode_steps([one])[0] for one in batch]
 
     def _strike(self, batch: list[np.ndarray]) -> None:
         """Before anything is remembered, as an allocator fails."""
@@ -97,7 +97,7 @@ class CursingEngine:
         return getattr(self._engine, name)
 
     def submit(self, samples: np.ndarray, *, reuse: Any = None, **others: Any) -> Any:
-        step = isinstance(reuse, Reuse)
+        step = isinstance(reuse, CachedStep)
         self._steps += step
         struck = {
             CURSES["no_memory_step"]: step and self._steps == 2,

@@ -18,9 +18,9 @@ from typing import Any, Final, cast
 import pytest
 from xlsr_live.server.app import create_app
 from xlsr_live.server.dialects import wyoming
-from xlsr_live.server.messages import CLOSE, REFUSED
 from xlsr_live.server.models.models import Models
 from xlsr_live.server.operations.reload import Reloader
+from xlsr_live.server.refusals import CLOSE_CODES, HTTP_STATUSES
 from xlsr_live.server.sessions import stream
 from xlsr_live.server.sessions.admission import Admission
 from xlsr_live.server.sessions.registry import Sessions
@@ -31,8 +31,8 @@ from xlsr_live.streaming.recognizer import Recognizer
 from tests.support.fakes import FakeEncoder, LoudVad
 
 CPU_S: Final = 5.0  # for one conversation
-CLOSES: Final = {*CLOSE.values(), 1000}
-STATUSES: Final = {*REFUSED.values(), 200, 204, 400, 405} - {500}
+CLOSES: Final = {*CLOSE_CODES.values(), 1000}
+STATUSES: Final = {*HTTP_STATUSES.values(), 200, 204, 400, 405} - {500}
 
 Said = str | bytes
 
@@ -92,7 +92,7 @@ class Server:
             reader.feed_data(data)
             reader.feed_eof()
             transport = wyoming.WyomingTransport(reader, cast(Any, _Writer()), admission.settings.max_message_bytes)
-            with admission.seated(admission.access.stranger("127.0.0.1")) as seat:
+            with admission.seated(admission.access.anonymous("127.0.0.1")) as seat:
                 await wyoming.WyomingStream("w", transport, seat).run()
 
         self._within(scene())

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from xlsr_live.server.access.tokens import load_tokens
 from xlsr_live.server.configuration import PREFIX, configure
-from xlsr_live.server.messages import Start, parse
 from xlsr_live.server.settings import ServerSettings
 from xlsr_live.streaming.commands.matcher import Commands
 from xlsr_live.streaming.config import SessionConfig
 from xlsr_live.streaming.errors import XlsrLiveError
+from xlsr_live.streaming.protocol.messages import Start, parse
 from xlsr_live.streaming.session.session import Session
 
 from tests.support import offered

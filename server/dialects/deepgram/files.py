@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from ....streaming.config import SessionConfig
 from ....streaming.errors import ConfigError
 from ....streaming.protocol import events
-from ...messages import Code
+from ....streaming.protocol.codes import Code
 from ..uploads import Upload
 from . import shapes as shapes
 

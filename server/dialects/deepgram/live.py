@@ -9,13 +9,12 @@ from statistics import fmean
 from typing import Any, Final
 
 import msgspec
-from starlette.responses import Response
 from starlette.websockets import WebSocket
 
 from ....streaming.config import SessionConfig
 from ....streaming.live import StreamSession
 from ....streaming.protocol import events
-from ...messages import Code
+from ....streaming.protocol.codes import Code
 from ...sessions.admission import Seat
 from ...sessions.websocket import WebSocketStream
 from ..audio_formats import Intake
@@ -209,10 +208,6 @@ class DeepgramStream(WebSocketStream):
                 return 1008, "DATA-0000"
             case _:
                 return super().closing(code)
-
-    @staticmethod
-    def refused(code: Code, why: str | None = None) -> Response:
-        return shapes.refusal(code, why)
 
     def _object(self, message: str) -> None:
         """The connection stays open."""

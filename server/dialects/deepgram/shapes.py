@@ -14,9 +14,9 @@ from starlette.responses import JSONResponse, Response
 
 from ....streaming.config import AudioFormat, Encoding, SessionConfig
 from ....streaming.errors import ConfigError
+from ....streaming.protocol.codes import Code
 from ....streaming.protocol.events import Word
-from ...messages import REFUSED, Code
-from ...refusals import WHY, headers
+from ...refusals import HTTP_STATUSES, WHY, headers
 
 if TYPE_CHECKING:
     from ....streaming.model.encoder import ModelInfo
@@ -128,4 +128,4 @@ def refusal(code: str, why: str | None = None) -> Response:
     said = why or WHY[code]
     body = {"err_code": _REFUSALS.get(code, code), "err_msg": said, "request_id": str(uuid.uuid4())}
     plain = said.encode("ascii", "backslashreplace").decode()
-    return JSONResponse(body, REFUSED.get(code, 400), {"dg-error": plain, **headers(code)})
+    return JSONResponse(body, HTTP_STATUSES.get(code, 400), {"dg-error": plain, **headers(code)})

@@ -13,8 +13,9 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
 
 from ....streaming.errors import ConfigError
+from ....streaming.protocol.codes import Code
 from ...access.access import ephemeral
-from ...messages import Code
+from ...refusals import Refused
 from ...sessions.admission import Admission
 from .setup import usual
 from .shapes import refusal
@@ -23,10 +24,8 @@ LARGEST: Final = 4_096  # bytes of settings; keys go into headers
 
 
 async def issue(request: Request, admission: Admission, *, beta: bool) -> Response:
-    """Answer `POST client_secrets`, or the beta's `transcription_sessions`."""
-    if (client := admission.access.bearer(request)) is None:
-        admission.refused(request, Code.UNAUTHORIZED)
-        return refusal(Code.UNAUTHORIZED)
+    """Answer `POST client_secrets`, or the beta's `transcription_sessions`. Raises `Refused`."""
+    client = admission.authenticate(request)
     try:
         asked = msgspec.json.decode(await _body(request), type=dict[str, Any])
         session = asked if beta else msgspec.convert(asked.get("session") or {}, dict[str, Any])
@@ -34,8 +33,7 @@ async def issue(request: Request, admission: Admission, *, beta: bool) -> Respon
     except (ConfigError, RecursionError, ValueError) as error:  # msgspec's are ValueErrors
         return refusal(Code.BAD_MESSAGE, str(error))
     if (ticket := admission.access.tickets.issue(client)) is None:
-        admission.refused(request, Code.TOO_MANY_TICKETS)
-        return refusal(Code.TOO_MANY_TICKETS)
+        raise Refused(Code.TOO_MANY_TICKETS)
     settings = urlsafe_b64encode(msgspec.json.encode(session)).decode().rstrip("=")
     expires = round(time.time() + admission.settings.ticket_s)
     secret = {"value": f"ek_{ticket}.{settings}", "expires_at": expires}

@@ -14,19 +14,18 @@ from typing import Any, Final, cast
 
 import msgspec
 from msgspec.structs import replace
-from starlette.responses import Response
 from starlette.websockets import WebSocket
 
 from ....streaming.errors import ConfigError
 from ....streaming.live import StreamSession
 from ....streaming.protocol import events
-from ...messages import Code
+from ....streaming.protocol.codes import Code
 from ...sessions.admission import Seat
 from ...sessions.websocket import WebSocketStream
 from ..deltas import Deltas
 from . import keys as openai_keys
 from .setup import Setup, usual
-from .shapes import error, log_probabilities, refusal
+from .shapes import error, log_probabilities
 
 BETA: Final = "openai-beta.realtime-v1"
 LEAST_COMMIT_S: Final = 0.1
@@ -224,10 +223,6 @@ class RealtimeStream(WebSocketStream):
     def complaint(self, error: events.Error) -> str:
         ours = error.code in (Code.INTERNAL_ERROR, Code.ENCODER_FAILED)
         return self._error(error.message, code=error.code, kind="server_error" if ours else "")
-
-    @staticmethod
-    def refused(code: Code, why: str | None = None) -> Response:
-        return refusal(code, why)
 
     _asked: object = None  # the client's name for the message being answered
 

@@ -12,9 +12,9 @@ from starlette.responses import JSONResponse, Response
 
 from ....streaming.config import SessionConfig
 from ....streaming.errors import ConfigError
+from ....streaming.protocol.codes import Code
 from ....streaming.protocol.events import Final
-from ...messages import REFUSED, Code
-from ...refusals import WHY, headers
+from ...refusals import HTTP_STATUSES, WHY, headers
 from ..mapping import patient
 
 _EAGERNESS = {"low": 1_200, "high": 300}  # ms of silence; otherwise our default
@@ -25,7 +25,7 @@ def error(message: str, *, code: str | None = None, param: str | None = None, ki
 
 
 def refusal(code: str, why: str | None = None, param: str | None = None) -> Response:
-    status = REFUSED.get(code, 400)
+    status = HTTP_STATUSES.get(code, 400)
     named = "invalid_api_key" if code == Code.UNAUTHORIZED else code
     kind = "server_error" if status >= 500 else "invalid_request_error"
     body = {"error": error(why or WHY[code], code=named, param=param, kind=kind)}

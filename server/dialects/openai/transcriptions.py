@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from ....streaming.captions import cues, subtitles
 from ....streaming.errors import ConfigError, XlsrLiveError
 from ....streaming.protocol import events
-from ...messages import Code, ProtocolError
+from ....streaming.protocol.codes import Code, ProtocolError
 from ..uploads import Upload
 from .shapes import log_probabilities, refusal, turns
 

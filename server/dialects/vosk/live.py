@@ -16,7 +16,7 @@ from ....streaming.config import MAX_RATE, MIN_RATE, AudioFormat, SessionConfig
 from ....streaming.errors import ConfigError, GrammarError
 from ....streaming.live import StreamSession
 from ....streaming.protocol import events
-from ...messages import Code, ProtocolError
+from ....streaming.protocol.codes import Code, ProtocolError
 from ...sessions.admission import Seat
 from ...sessions.websocket import WebSocketStream
 from ..wav import WavStream

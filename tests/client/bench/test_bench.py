@@ -26,11 +26,12 @@ from xlsr_live.client.bench.steps import Setting, stepped, text, whole
 from xlsr_live.client.cli import run
 from xlsr_live.server.run import running_server
 from xlsr_live.server.settings import ServerSettings
+from xlsr_live.streaming.config import ModelOptions
+from xlsr_live.streaming.ctc.assets import Assets
 from xlsr_live.streaming.ctc.lm import LanguageModel, find
 from xlsr_live.streaming.errors import ConfigError, ModelError
 from xlsr_live.streaming.protocol.events import Final
 from xlsr_live.streaming.recognizer import Recognizer
-from xlsr_live.streaming.session.decoding import Assets
 
 from tests.support.fake_recognizer import FakeSession, Trouble
 from tests.support.paths import DIGITS
@@ -200,17 +201,17 @@ def test_latency_of_streams_in_this_process(folder: Path, capsys: Out, recognize
 def test_streams_have_the_language_model_that_a_server_would_have(
     command: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    asked: list[dict[str, object]] = []
+    asked: list[ModelOptions] = []
 
-    def load(**options: object) -> None:
+    def load(options: ModelOptions) -> None:
         asked.append(options)
         raise ModelError("enough")
 
     monkeypatch.setattr("xlsr_live.client.bench.trials.load_recognizer", load)
     for given in ([], ["--lm", "none"]):
         assert run(["bench", command, str(folder), *given]) == 2
-    assert [options["lm"] for options in asked] == [None, "none"]
-    assert asked[0]["model"] == "bundled"
+    assert [options.lm for options in asked] == [None, "none"]
+    assert asked[0].model == "bundled"
 
 
 def test_capacity_of_a_running_server(folder: Path, capsys: Out, recognizer: Recognizer):

@@ -13,7 +13,7 @@ from xlsr_live.client.bench.capacity import search
 from xlsr_live.client.bench.rare import rarest, unsaid
 from xlsr_live.client.bench.scoring import Score, Spelling, interval, rate
 from xlsr_live.client.bench.stability import changes, stability
-from xlsr_live.client.bench.timing import Heard, Latencies, latencies, summary
+from xlsr_live.client.output.latency import Latencies, TimedEvents, latencies, percentiles
 from xlsr_live.streaming.ctc.lm import Weights
 from xlsr_live.streaming.ctc.vocabulary import Vocabulary
 from xlsr_live.streaming.protocol.events import Event, Final, Partial, SpeechEnded, SpeechStarted, Word
@@ -149,7 +149,7 @@ def spoken(*known: Word) -> Final:
     return Final(utterance=0, text="x", words=known, start=0.0, end=2.0, confidence=1.0)
 
 
-def example(reason: str = "silence") -> Heard:
+def example(reason: str = "silence") -> TimedEvents:
     """A stream that began at 100 s on the clock."""
     one, two = word("ONE", 0.4, 0.8), word("TWO", 1.0, 1.4)
     events: list[tuple[float, Event]] = [
@@ -159,7 +159,7 @@ def example(reason: str = "silence") -> Heard:
         (102.4, spoken(one, two)),
         (102.5, SpeechEnded(utterance=0, end=1.9, reason=reason)),
     ]
-    return Heard(100.0, events)
+    return TimedEvents(100.0, events)
 
 
 def test_three_moments_of_each_word_and_two_of_the_utterance():
@@ -174,7 +174,8 @@ def test_three_moments_of_each_word_and_two_of_the_utterance():
 
 
 def test_an_equal_word_elsewhere_is_another_word():
-    heard = Heard(0.0, [(1.0, shown(word("ONE", 0.1, 0.3))), (9.0, spoken(word("ONE", 5.0, 5.4))), (9.1, ended())])
+    early, late = shown(word("ONE", 0.1, 0.3)), spoken(word("ONE", 5.0, 5.4))
+    heard = TimedEvents(0.0, [(1.0, early), (9.0, late), (9.1, ended())])
     assert latencies(heard, since=0, until=100).shown == pytest.approx([3.6])
 
 
@@ -200,8 +201,8 @@ def test_latencies_of_streams_are_put_together():
     all_of_them.extend(one)
     all_of_them.extend(one)
     assert all_of_them.report()["final"]["count"] == 4
-    assert summary([]) == {"count": 0}
-    assert summary([1.0, 3.0]) == pytest.approx({"count": 2, "p50": 2, "p95": 2.9, "p99": 2.98, "max": 3})
+    assert percentiles([]) == {"count": 0}
+    assert percentiles([1.0, 3.0]) == pytest.approx({"count": 2, "p50": 2, "p95": 2.9, "p99": 2.98, "max": 3})
 
 
 # --- capacity

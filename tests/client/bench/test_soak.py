@@ -19,7 +19,7 @@ from xlsr_live.client.bench.soaked import Look, Soaked
 from xlsr_live.client.bench.steady import PACKET, Steady, differences
 from xlsr_live.client.bench.streams import Material
 from xlsr_live.client.cli import run
-from xlsr_live.client.remote.websocket import ConnectionProblem
+from xlsr_live.client.errors import ConnectionProblem
 from xlsr_live.streaming.errors import XlsrLiveError
 from xlsr_live.streaming.protocol.events import (
     Final,

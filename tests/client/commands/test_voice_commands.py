@@ -10,6 +10,7 @@ import pytest
 from xlsr_live.client.cli import run
 from xlsr_live.server.run import running_server
 from xlsr_live.streaming.commands.grammar import parse_grammar
+from xlsr_live.streaming.config import ModelOptions
 from xlsr_live.streaming.errors import ModelError
 from xlsr_live.streaming.recognizer import Recognizer
 
@@ -37,8 +38,8 @@ def loaded(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_there_is_no_language_model_unless_one_is_named(monkeypatch: pytest.MonkeyPatch):
     asked: list[object] = []
 
-    def load(**options: object) -> None:
-        asked.append(options["lm"])
+    def load(options: ModelOptions) -> None:
+        asked.append(options.lm)
         raise ModelError("enough")
 
     monkeypatch.setattr("xlsr_live.client.commands.voice_commands.load_recognizer", load)

@@ -14,7 +14,9 @@ from collections.abc import Iterator
 import pyte
 import pytest
 from xlsr_live.client.output.display import TIME_CELLS, LiveDisplay
-from xlsr_live.client.output.output import Wanted, live_output, progress
+from xlsr_live.client.output.open import live_output
+from xlsr_live.client.output.options import OutputOptions
+from xlsr_live.client.output.progress import progress
 from xlsr_live.streaming.protocol.events import Final, Partial, SpeechEnded, SpeechStarted, Warning, Word
 
 MARK = b"\x1b]9;mark\x07"
@@ -202,7 +204,7 @@ def test_a_terminal_that_cannot_move_its_cursor_and_a_log_get_plain_lines(
     monkeypatch.setattr(sys, "stdout", terminal.out)
     if form is None:
         monkeypatch.setenv("TERM", "dumb")
-    with live_output(Wanted(form=form)) as shown:
+    with live_output(OutputOptions(form=form)) as shown:
         shown.begin("microphone")
         shown.show(partial("ONE", "TWO"))
         shown.show(final("ONE TWO"))

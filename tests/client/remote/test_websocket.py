@@ -14,9 +14,10 @@ import pytest
 from numpy.typing import NDArray
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
-from xlsr_live.client.remote import liveness as attentive
-from xlsr_live.client.remote import websocket
-from xlsr_live.client.remote.websocket import ConnectionProblem, connect, encode, start_message
+from xlsr_live.client.errors import ConnectionProblem
+from xlsr_live.client.remote import connection, liveness, stream
+from xlsr_live.client.remote.pcm import encode
+from xlsr_live.client.remote.websocket import connect
 from xlsr_live.server.run import RunningServer, running_server
 from xlsr_live.server.settings import ServerSettings
 from xlsr_live.streaming.audio.decoder import AudioDecoder
@@ -119,7 +120,7 @@ def test_a_grammar_of_the_start_and_another_in_mid_stream(server: RunningServer,
 
 
 def test_without_the_token(server: RunningServer, clip):
-    with pytest.raises(ConnectionProblem, match="wants a token") as problem:
+    with pytest.raises(ConnectionProblem, match="needs a token") as problem:
         asyncio.run(heard(server.url, clip("george"), token="open barley"))
     assert (problem.value.code, problem.value.status) == ("unauthorized", 401)
 
@@ -331,7 +332,7 @@ ENDED = to_json(SessionEnded(audio_s=0.0, utterances=0))
 
 
 def test_a_server_that_lets_the_client_back_in_and_says_nothing(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(websocket, "OPEN_TIMEOUT", 0.2)
+    monkeypatch.setattr(stream, "RESUME_TIMEOUT_S", 0.2)
 
     async def handler(connection: ServerConnection) -> None:
         if "resume" in str(await connection.recv()):
@@ -344,7 +345,7 @@ def test_a_server_that_lets_the_client_back_in_and_says_nothing(monkeypatch: pyt
 
 
 def test_a_network_that_is_gone_without_a_word(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(attentive, "SILENT_S", 0.3)
+    monkeypatch.setattr(liveness, "SILENT_S", 0.3)
 
     async def handler(connection: ServerConnection) -> None:
         if "resume" in str(await connection.recv()):
@@ -364,8 +365,9 @@ def test_a_network_that_is_gone_without_a_word(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_who_does_not_listen_does_not_take_the_silence_for_the_servers(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(attentive, "SILENT_S", 0.3)
-    monkeypatch.setattr(websocket, "EVENTS_HELD", 4)
+    monkeypatch.setattr(liveness, "SILENT_S", 0.3)
+    monkeypatch.setattr(connection, "MESSAGE_QUEUE", 4)
+    monkeypatch.setattr(stream, "EVENT_QUEUE", 4)
 
     async def handler(connection: ServerConnection) -> None:
         await connection.recv()
@@ -380,13 +382,6 @@ def test_who_does_not_listen_does_not_take_the_silence_for_the_servers(monkeypat
             return len([event async for event in stream]), stream.resumed
 
     assert asyncio.run(run()) == (21, 0)
-
-
-def test_only_settings_that_were_changed_are_sent():
-    message = start_message(SessionConfig(hop_ms=240), AudioFormat(sample_rate=8_000))
-    assert message == (
-        '{"type":"start","version":1,"encoding":"pcm_s16le","sample_rate":8000,"channels":1,"config":{"hop_ms":240}}'
-    )
 
 
 def test_16_bit_audio_survives_the_way_through_floats():

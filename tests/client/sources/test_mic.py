@@ -13,9 +13,8 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 from xlsr_live.client.cli import run
-from xlsr_live.client.commands import devices
-from xlsr_live.client.commands.devices import Device, MicrophoneError, choose
-from xlsr_live.client.sources import microphone
+from xlsr_live.client.sources import devices, microphone
+from xlsr_live.client.sources.devices import Device, MicrophoneError, choose
 from xlsr_live.client.sources.microphone import Microphone, loudness
 
 USB = Device(2, "USB Audio: Rode NT", "ALSA", 2, 44_100, False)

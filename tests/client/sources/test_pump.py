@@ -8,9 +8,9 @@ import signal
 from collections.abc import AsyncIterator, Iterable
 
 import pytest
-from xlsr_live.client.pump import pump
-from xlsr_live.client.remote.websocket import ConnectionProblem
-from xlsr_live.client.sources.sources import Block, paced
+from xlsr_live.client.errors import ConnectionProblem
+from xlsr_live.client.pump import Block, pump
+from xlsr_live.client.sources.sources import paced
 from xlsr_live.streaming.config import AudioFormat
 from xlsr_live.streaming.errors import AudioError, XlsrLiveError
 from xlsr_live.streaming.protocol.events import Error, Event, Final, SessionEnded

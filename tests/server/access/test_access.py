@@ -12,8 +12,8 @@ from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 from xlsr_live.server.access import tokens
 from xlsr_live.server.access.access import Access, network, subprotocol
-from xlsr_live.server.access.clients import MANY, Account, Clients
-from xlsr_live.server.access.tickets import MOST_EACH, Tickets
+from xlsr_live.server.access.clients import PRUNE_ABOVE, Account, Clients
+from xlsr_live.server.access.tickets import MAX_PER_CLIENT, Tickets
 from xlsr_live.server.access.tokens import Client
 from xlsr_live.server.settings import ServerSettings
 from xlsr_live.streaming.errors import ConfigError
@@ -143,7 +143,7 @@ def test_a_ticket_is_good_once_and_for_a_while():
 def test_unused_tickets_are_bounded_for_each_client_and_forgotten():
     clock = Clock()
     tickets = Tickets(30, clock)
-    assert all(tickets.issue(Client("alice")) for _ in range(MOST_EACH))
+    assert all(tickets.issue(Client("alice")) for _ in range(MAX_PER_CLIENT))
     assert tickets.issue(Client("alice")) is None
     assert tickets.issue(Client("bob")) is not None
     clock.now = 30.0
@@ -182,12 +182,12 @@ def test_without_tokens_a_client_is_an_address(address: str, client: str):
 
 def test_the_allowance_of_a_minute():
     account = Account(Client("alice", audio_s_per_minute=60.0), now=0.0)
-    assert [account.pay(20.0, 0.0) for _ in range(3)] == [0.0, 0.0, 0.0]
-    assert account.pay(5.0, 0.0) == 5.0  # taken, and made up for by waiting
-    assert account.pay(0.0, 5.0) == 0.0
-    assert account.pay(1.0, 6.0) == 0.0  # live audio goes on for ever
-    assert account.pay(60.0, 1_000.0) == 0.0
-    assert Account(Client("bob"), now=0.0).pay(1e9, 0.0) == 0.0
+    assert [account.charge(20.0, 0.0) for _ in range(3)] == [0.0, 0.0, 0.0]
+    assert account.charge(5.0, 0.0) == 5.0  # taken, and made up for by waiting
+    assert account.charge(0.0, 5.0) == 0.0
+    assert account.charge(1.0, 6.0) == 0.0  # live audio goes on for ever
+    assert account.charge(60.0, 1_000.0) == 0.0
+    assert Account(Client("bob"), now=0.0).charge(1e9, 0.0) == 0.0
 
 
 def test_accounts_at_rest_are_forgotten():
@@ -196,11 +196,11 @@ def test_accounts_at_rest_are_forgotten():
     alice = Client("alice", max_sessions=1)
     with clients.entered(alice):
         assert clients.full(alice)
-        for number in range(3 * MANY):
+        for number in range(3 * PRUNE_ABOVE):
             clock.now += 1.0
             with clients.entered(Client(str(number), max_sessions=1)):
                 pass
-        assert len(clients) <= MANY + 1
+        assert len(clients) <= PRUNE_ABOVE + 1
         assert clients.full(alice)
     assert not clients.full(alice)
 

@@ -185,13 +185,13 @@ def test_a_client_has_its_share_and_others_theirs(tmp_path: Path):
 
 def test_audio_beyond_the_minutes_share_waits_and_is_not_lost(monkeypatch: pytest.MonkeyPatch):
     waits: list[float] = []
-    pay = Account.pay
+    charge = Account.charge
 
     def watched(account: Account, seconds: float, now: float) -> float:
-        waits.append(pay(account, seconds, now))
+        waits.append(charge(account, seconds, now))
         return waits[-1]
 
-    monkeypatch.setattr(Account, "pay", watched)
+    monkeypatch.setattr(Account, "charge", watched)
     with serving(client_audio_s_per_minute=60.0) as server:
         heard = asyncio.run(talk(server.url, [bytes(960_000)] * 2 + [bytes(3_200)] * 2 + [END]))
     assert heard.finals == ["1926400"]

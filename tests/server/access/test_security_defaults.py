@@ -86,9 +86,9 @@ FIXED = {  # what no setting changes
         4,
         ServerSettings().hard_limit_bytes // ServerSettings().max_message_bytes,
     ),
-    "unused tickets of one client": (100, tickets.MOST_EACH),
+    "unused tickets of one client": (100, tickets.MAX_PER_CLIENT),
     "ended sessions whose last events can be fetched": (1_000, kept.MOST_FINISHED),
-    "bytes a second that an upload must have": (125_000, connections.LEAST_UPLOAD_RATE),
+    "bytes a second that an upload must have": (125_000, connections.MIN_UPLOAD_RATE),
     "seconds for the last word to a client that does not read": (5.0, stream.LAST_WORD_S),
     "seconds without audio, Deepgram's": (10.0, deepgram.SILENCE_S),
     "bytes of a header, Wyoming's": (1 << 16, wyoming.LONGEST_HEADER),
@@ -96,7 +96,7 @@ FIXED = {  # what no setting changes
     "hotwords": ((100, 100, 2_000), (config.MOST_HOTWORDS, config.LONGEST_HOTWORD, config.MOST_CHARACTERS)),
     "seconds after its end in which a shared session can be read": (30.0, sharing.ENDED_S),
     "bytes of settings in an ephemeral key": (4_096, openai_keys.LARGEST),
-    "probes that may fail before a model is given up": (18, watchdog.MOST_PROBES),
+    "probes that may fail before a model is given up": (18, watchdog.MAX_FAILED_PROBES),
     "rates and channels": ((8_000, 96_000, 32), (config.MIN_RATE, config.MAX_RATE, config.MAX_CHANNELS)),
 }
 
@@ -158,7 +158,11 @@ def test_what_uvicorn_is_told():
     assert told.h11_max_incomplete_event_size == 16 << 10
     limits: Any = told.http
     assert issubclass(limits, H11Protocol)
-    assert (limits.most, limits.patience, limits.upload_patience) == (1_000, 10.0, 10.0 + (25 << 20) / 125_000)
+    assert (limits.max_connections, limits.request_timeout_s, limits.upload_timeout_s) == (
+        1_000,
+        10.0,
+        10.0 + (25 << 20) / 125_000,
+    )
 
 
 @pytest.mark.parametrize(("size", "status"), [(15 << 10, b"200"), (17 << 10, b"400")])

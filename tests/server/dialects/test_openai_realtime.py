@@ -316,7 +316,7 @@ def test_an_item_on_which_the_model_fails(recognizer: Recognizer, one: bytes):
         def encode(self, *batch: Any) -> Any:
             raise RuntimeError("no memory")
 
-        advance = encode
+        encode_steps = encode
 
     other = Recognizer(Failing(), recognizer.assets)  # type: ignore[arg-type]
     try:

@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from xlsr_live.server.operations.reload import RELOADED
+from xlsr_live.server.operations.reload import RELOADABLE
 from xlsr_live.server.run import RunningServer, running_server
 from xlsr_live.server.settings import ServerSettings
 from xlsr_live.streaming.errors import ModelError
@@ -145,7 +145,7 @@ def test_a_model_that_cannot_be_used_changes_nothing(
     ways: dict[str, Callable[[ServerSettings], Recognizer]] = {
         "there is no model 'nowhere'": missing,
         "MemoryError: out of memory": crowded,
-        "not all of them finite": broken(recognizer, lambda rows: [row * np.nan for row in rows]),
+        "not finite": broken(recognizer, lambda rows: [row * np.nan for row in rows]),
         "(48, ": broken(recognizer, lambda rows: [row[1:] for row in rows]),
     }
     for said, load in ways.items():
@@ -229,18 +229,19 @@ def test_tokens_are_read_again_and_a_mistake_in_them_changes_nothing(recognizer:
 SERVE = """
 import os, signal, sys
 from tests.support.fake_recognizer import FakeRecognizer, Info
-from xlsr_live.server.operations import reload
+from xlsr_live.streaming.errors import ConfigError
+from xlsr_live.server.models import candidate
 from xlsr_live.server import run
 from xlsr_live.server.configuration import configure
 from pathlib import Path
-reload.try_out = lambda recognizer: None
+candidate.check = lambda recognizer: None
 read = lambda: configure(Path(sys.argv[1])).settings
 def load(settings):
     if settings.model == "early":
         Path(sys.argv[1]).write_text('port = 0\\nmodel = "late"\\nmax_sessions = 3\\n')
         os.kill(os.getpid(), signal.SIGHUP)
     if settings.model == "bad":
-        raise reload.XlsrLiveError("no such model")
+        raise ConfigError("no such model")
     return FakeRecognizer(info=Info(settings.model))
 run.serve(read(), load, read)
 """
@@ -297,7 +298,7 @@ def test_a_hangup_while_the_first_model_is_loaded_is_obeyed_when_the_server_is_r
 
 
 def test_what_can_be_changed_is_a_setting():
-    assert set(RELOADED) <= set(ServerSettings.__struct_fields__)
+    assert set(RELOADABLE) <= set(ServerSettings.__struct_fields__)
 
 
 def test_what_a_server_that_stops_has_loaded_is_closed_again(recognizer: Recognizer, tokens: Path):

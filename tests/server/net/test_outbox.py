@@ -3,9 +3,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from xlsr_live.server.messages import ProtocolError
-from xlsr_live.server.net.outbox import CONGESTED, MOST_BYTES, Outbox
+from xlsr_live.server.net.outbox import CONGESTED, MAX_BYTES, Outbox
 from xlsr_live.server.transport import Data
+from xlsr_live.streaming.protocol.codes import ProtocolError
 
 
 async def drained(outbox: Outbox) -> list[Data]:
@@ -42,7 +42,7 @@ def test_the_limit_is_an_error_not_a_wait():
 
 
 def test_large_messages_have_a_limit_of_their_own():
-    outbox, large = Outbox(100), "x" * (MOST_BYTES // 4)
+    outbox, large = Outbox(100), "x" * (MAX_BYTES // 4)
     for _ in range(2):
         for _ in range(4):
             outbox.put(large)

@@ -9,14 +9,14 @@ import pytest
 
 PROGRAM = """
 import gc, sys, weakref
-from xlsr_live.server.operations.memory import settle
+from xlsr_live.server.operations.memory import freeze_loaded
 
 class Session:
     def __init__(self):
         self.me = self
 
 model = [[number] for number in range(400_000)]
-settle() if sys.argv[1] == "settled" else gc.collect()
+freeze_loaded() if sys.argv[1] == "frozen" else gc.collect()
 kept = []
 
 def others():  # come and go, each with a thousand objects for a while
@@ -33,7 +33,7 @@ print(gone() is None)
 """
 
 
-@pytest.mark.parametrize(("how", "collected"), [("settled", "True"), ("not", "False")])
-def test_a_cycle_is_collected_soon_once_settled(how: str, collected: str) -> None:
+@pytest.mark.parametrize(("how", "collected"), [("frozen", "True"), ("not", "False")])
+def test_a_cycle_is_collected_soon_once_frozen(how: str, collected: str) -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM, how], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == collected

@@ -44,7 +44,7 @@ class Failing(FakeEncoder):
     def encode(self, *request: Any) -> Any:
         raise RuntimeError("an inner secret")
 
-    advance = encode
+    encode_steps = encode
 
 
 async def spoken_to(server: RunningServer) -> Any:

@@ -37,7 +37,7 @@ class Told(Engine):
     """At the level and of the health that it is told."""
 
     level = Level.NORMAL  # type: ignore[assignment]
-    sound = True  # type: ignore[assignment]
+    healthy = True  # type: ignore[assignment]
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_before_the_upgrade_every_dialect_says_503_and_when(engine: tuple[Recogn
             await first.send(PCM)
             await first.recv()
             told.level = Level.FINALS if why == "overloaded" else Level.NORMAL  # type: ignore[misc]
-            told.sound = why != "encoder_failed"  # type: ignore[misc]
+            told.healthy = why != "encoder_failed"  # type: ignore[misc]
             server.loop.call_soon_threadsafe(setattr, server.sessions, "draining", why == "shutting_down")
             for dialect in PATHS:
                 assert await refused(server, dialect) == (503, WHEN[why], why)

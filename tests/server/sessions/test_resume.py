@@ -13,9 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-from xlsr_live.client.remote import websocket as client
-from xlsr_live.client.remote.replay import Replay
-from xlsr_live.client.remote.websocket import ConnectionProblem, Stream, connect
+from xlsr_live.client.errors import ConnectionProblem
+from xlsr_live.client.remote import stream as client
+from xlsr_live.client.remote.replay import ReplayBuffer
+from xlsr_live.client.remote.stream import Stream
+from xlsr_live.client.remote.websocket import connect
 from xlsr_live.server.dialects import native
 from xlsr_live.server.run import RunningServer, running_server
 from xlsr_live.server.sessions import stream
@@ -335,7 +337,7 @@ def test_a_client_gives_up_on_a_server_that_is_gone():
 @given(st.lists(st.integers(0, 40), max_size=30), st.data())
 @settings(max_examples=60, deadline=None)
 def test_what_is_sent_again_goes_on_where_the_server_is(sizes: list[int], data: st.DataObject):
-    replay, sent, marks = Replay(4), b"", []
+    replay, sent, marks = ReplayBuffer(4), b"", []
     for number, size in enumerate(sizes):
         packet = bytes([number % 251]) * size
         replay.add(packet)
@@ -358,20 +360,20 @@ def test_what_is_sent_again_goes_on_where_the_server_is(sizes: list[int], data: 
 
 
 def test_a_sender_waits_when_too_much_is_unheard():
-    replay = Replay(2, limit=100)
+    replay = ReplayBuffer(2, limit=100)
     replay.add(bytes(99))
     assert not replay.full
     replay.add(bytes(1))
     assert replay.full
     replay.acknowledge(50)
     assert not replay.full
-    replay.stop()
+    replay.disable()
     replay.add(bytes(1_000))
     assert not replay.full
 
 
 def test_an_unheard_sender_goes_on_when_it_is_heard(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(client, "Replay", lambda size: Replay(size, limit=100_000))
+    monkeypatch.setattr(client, "ReplayBuffer", lambda size: ReplayBuffer(size, limit=100_000))
     monkeypatch.setattr(native, "ACK_EVERY_S", 0.05)
     with serving(FakeRecognizer()) as server:
         events, _ = asyncio.run(converse(server.url, [bytes(30_000)] * 8, AudioFormat()))

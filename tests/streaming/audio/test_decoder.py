@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -154,3 +155,61 @@ def test_an_array_of_the_wrong_shape_is_refused(channels: int, array: np.ndarray
 def test_whole_numbers_are_not_taken_for_samples(kind: type):
     with pytest.raises(AudioError, match="float"):
         decoder().receive(np.array([100, 20, 3], kind))
+
+
+def integers(samples: np.ndarray) -> bytes:
+    return (samples * 32_767).astype("<i2").tobytes()
+
+
+@pytest.mark.parametrize("size", [1, 3, 320, 100_000])
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("quantized", [False, True])
+def test_floats_declared_as_integers_are_recognized_whatever_the_packets(size: int, channels: int, quantized: bool):
+    samples = np.concatenate((np.zeros((50, channels), np.float32), noise(2_000, channels)))
+    if quantized:
+        samples = (np.round(samples * 32_768) / 32_768).astype(np.float32)
+    data, audio = samples.tobytes(), decoder(channels=channels)
+    packets = (data[at : at + size] for at in range(0, len(data), size))
+    refused = next(packet for packet in packets if raises(audio.check, packet) or raises(audio.receive, packet))
+    for refuse in (audio.check, audio.receive):
+        with pytest.raises(AudioError, match="look like 32-bit floats"):
+            refuse(refused)
+
+
+def raises(take: Callable[[bytes], object], packet: bytes) -> bool:
+    try:
+        take(packet)
+    except AudioError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("level", [1.0, 0.5, 0.1, 1e-3])
+def test_integers_are_never_taken_for_floats(level: float):
+    rng = np.random.default_rng(3)
+    seconds = np.arange(32_000) / 16_000
+    signals = [
+        rng.uniform(-1, 1, 32_000),
+        np.sin(2 * np.pi * 440 * seconds),
+        np.sign(np.sin(2 * np.pi * 100 * seconds)),
+        np.full(32_000, 0.45),
+        np.cumsum(rng.standard_normal(32_000)) / 400,
+    ]
+    for signal in signals:
+        decoder().receive(integers((level * signal).clip(-1, 1)))
+
+
+@pytest.mark.parametrize("as_bytes", [False, True])
+def test_16_bit_values_in_floats_are_refused(as_bytes: bool):
+    audio = decoder(encoding="pcm_f32le")
+    values = (noise(1_600) * 20_000).astype(np.float32)
+    for refuse in (audio.check, audio.receive):
+        with pytest.raises(AudioError, match="divide 16-bit values by 32768"):
+            refuse(values.tobytes() if as_bytes else values)
+    assert len(audio.receive(noise(100))) == 100
+
+
+def test_16_bit_integers_declared_as_floats_are_refused():
+    speech = np.sin(np.arange(1_600) / 20) * np.linspace(0, 1, 1_600)
+    with pytest.raises(AudioError):
+        decoder(encoding="pcm_f32le").receive(integers(speech))

@@ -1,5 +1,11 @@
+"""Files as they come: whole, damaged, unfinished, through pipes and in memory."""
+
 from __future__ import annotations
 
+import io
+import os
+import struct
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -83,3 +89,85 @@ def test_samples_that_are_not_finite_are_refused_where_they_come(tmp_path: Path)
     assert len([next(blocks), next(blocks)]) == 2
     with pytest.raises(AudioError, match="not finite"):
         next(blocks)
+
+
+def wav(
+    count: int = 16_000,
+    *,
+    subtype: str = "PCM_16",
+    riff: int | None = None,
+    data: int | None = None,
+    before: bytes = b"",
+    after: bytes = b"",
+) -> bytes:
+    """A file whose header gives these sizes, with other chunks before and after the samples."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, tone(count), 16_000, subtype=subtype, format="WAV")
+    content = bytearray(buffer.getvalue())
+    at = content.index(b"data")
+    content[at:at] = before
+    at += len(before)
+    content += after
+    if riff is not None:
+        content[4:8] = struct.pack("<I", riff)
+    if data is not None:
+        content[at + 4 : at + 8] = struct.pack("<I", data)
+    return bytes(content)
+
+
+LIST = b"LIST" + struct.pack("<I", 4) + b"INFO"
+
+
+@pytest.mark.parametrize("riff", [None, 0, 36, 0xFFFFFFFF])
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT", "ALAW"])
+@pytest.mark.parametrize("before", [b"", LIST])
+def test_a_header_that_declares_no_samples_does_not_hide_them(tmp_path: Path, riff, subtype: str, before: bytes):
+    path = tmp_path / "killed.wav"
+    path.write_bytes(wav(subtype=subtype, riff=riff, data=0, before=before))
+    good = np.concatenate(list(open_audio(wav(subtype=subtype)).blocks()))
+    file = open_audio(path)
+    assert file.seconds == 1.0
+    assert np.array_equal(np.concatenate(list(file.blocks())), good)
+
+
+@pytest.mark.parametrize("sizes", [{"riff": 0}, {"riff": 36}, {"data": 0xFFFFFFFF}, {"data": 0x7FFFFFFF}])
+def test_other_wrong_sizes_do_not_hide_samples(sizes: dict[str, int]):
+    assert open_audio(wav(**sizes)).seconds == 1.0
+
+
+@pytest.mark.parametrize("after", [b"", LIST])
+def test_a_file_that_truly_holds_no_samples_is_refused(after: bytes):
+    with pytest.raises(AudioError, match="holds no audio"):
+        open_audio(wav(0, data=0, after=after))
+
+
+def test_bytes_and_file_objects_are_read_as_files(tmp_path: Path):
+    content = wav()
+    assert open_audio(content).seconds == open_audio(io.BytesIO(content)).seconds == 1.0
+    (tmp_path / "a.wav").write_bytes(content)
+    with (tmp_path / "a.wav").open("rb") as file:
+        assert open_audio(file).seconds == 1.0
+
+
+def test_a_pipe_is_read_to_its_end(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=lambda: (tmp_path / "pipe").write_bytes(wav()))
+    writer.start()
+    assert len(np.concatenate(list(open_audio(tmp_path / "pipe").blocks()))) == 16_000
+    writer.join()
+
+
+def test_16_bit_values_in_a_float_file_are_refused(tmp_path: Path):
+    soundfile.write(tmp_path / "a.wav", tone(16_000) * 32_767, 16_000, subtype="FLOAT")
+    with pytest.raises(AudioError, match=r"a\.wav: samples reach"):
+        next(open_audio(tmp_path / "a.wav").blocks())
+
+
+def test_libmpg123_writes_nothing_to_the_terminal(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    soundfile.write(tmp_path / "a.mp3", tone(32_000), 16_000)
+    content = (tmp_path / "a.mp3").read_bytes()
+    comment = b"COMM" + struct.pack(">IH", 2, 0) + b"\0e"  # too short: libmpg123 comments on it
+    tag = b"ID3\3\0\0" + bytes([0, 0, 0, len(comment)]) + comment
+    (tmp_path / "a.mp3").write_bytes(tag + content[:2_000] + b"\xff" * 999 + content[2_000:])
+    assert sum(map(len, open_audio(tmp_path / "a.mp3").blocks())) > 16_000
+    assert capfd.readouterr().err == ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from xlsr_live.streaming.audio.gate import Closed, Gate, Opened, State
+from xlsr_live.streaming.audio.gate import Closed, Gate, GateState, Opened
 
 FRAME = 480
 
@@ -88,7 +88,7 @@ def test_four_states():
     for index, probability in enumerate(marks("-##-#---")):
         gate.receive(probability, index * FRAME, (index + 1) * FRAME)
         seen.append(gate.state)
-    q, a, s, z = State.QUIET, State.STARTING, State.SPEAKING, State.STOPPING
+    q, a, s, z = GateState.QUIET, GateState.STARTING, GateState.SPEAKING, GateState.STOPPING
     assert seen == [q, a, s, z, s, z, z, q]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from xlsr_live.streaming.audio.segmenter import FrontEnd
+from xlsr_live.streaming.audio.segmenter import Segmenter
 from xlsr_live.streaming.audio.vad import FRAME
 from xlsr_live.streaming.config import SessionConfig
 from xlsr_live.streaming.errors import BacklogFull
@@ -25,7 +25,7 @@ class Listening(LoudVad):
         return super().__call__(frames)
 
 
-def found(front: FrontEnd) -> list[tuple[int, int | None, str]]:
+def found(front: Segmenter) -> list[tuple[int, int | None, str]]:
     return [(span.start, span.end, span.reason) for span in front.spans]
 
 
@@ -34,7 +34,7 @@ def found(front: FrontEnd) -> list[tuple[int, int | None, str]]:
 def test_the_detector_hears_every_sample_once_whatever_the_packets(sizes: list[int]):
     audio = np.arange(40_000, dtype=np.float32) / 40_000
     vad = Listening()
-    front = FrontEnd(SessionConfig(), vad)
+    front = Segmenter(SessionConfig(), vad)
     at = 0
     for size in [*sizes, 40_000]:
         front.receive(audio[at : at + size])
@@ -46,7 +46,7 @@ def test_the_detector_hears_every_sample_once_whatever_the_packets(sizes: list[i
 
 def test_spans_come_with_their_reasons_and_start_in_audio_that_is_still_held():
     audio = sound("." * 20 + "ABC" + "." * 20 + "ABC")
-    front = FrontEnd(SessionConfig(), LoudVad())
+    front = Segmenter(SessionConfig(), LoudVad())
     for at in range(0, len(audio), 160):
         front.receive(audio[at : at + 160])
         front.release()
@@ -60,7 +60,7 @@ def test_spans_come_with_their_reasons_and_start_in_audio_that_is_still_held():
 
 
 def test_silence_is_let_go_of_but_for_what_an_onset_may_reach():
-    front = FrontEnd(SessionConfig(), LoudVad())
+    front = Segmenter(SessionConfig(), LoudVad())
     for _ in range(200):
         front.receive(np.zeros(1_600, np.float32))
         front.release()
@@ -69,7 +69,7 @@ def test_silence_is_let_go_of_but_for_what_an_onset_may_reach():
 
 
 def test_without_a_detector_a_span_lasts_from_flush_to_flush():
-    front = FrontEnd(SessionConfig(), None)
+    front = Segmenter(SessionConfig(), None)
     front.finish("flush")
     assert found(front) == []
     front.receive(np.zeros(100, np.float32))
@@ -85,7 +85,7 @@ def test_without_a_detector_a_span_lasts_from_flush_to_flush():
 
 def test_after_a_flush_the_detector_starts_with_the_next_sample():
     vad = Listening()
-    front = FrontEnd(SessionConfig(), vad)
+    front = Segmenter(SessionConfig(), vad)
     audio = np.arange(2_000, dtype=np.float32)
     front.receive(audio[:700])
     front.finish("flush")
@@ -94,7 +94,7 @@ def test_after_a_flush_the_detector_starts_with_the_next_sample():
 
 
 def test_more_than_there_is_room_for_is_refused_whole():
-    front = FrontEnd(SessionConfig(max_utterance_ms=2_000), None)
+    front = Segmenter(SessionConfig(max_utterance_ms=2_000), None)
     room = front.room
     assert room == 32 * 16_000
     front.receive(np.ones(room - 10, np.float32))

@@ -14,6 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from xlsr_live.client.bench.judged import Judged, judge
 from xlsr_live.client.commands.calibrate import calibrate
+from xlsr_live.streaming.config import ModelOptions
+from xlsr_live.streaming.ctc.assets import Assets
 from xlsr_live.streaming.ctc.calibration import (
     FILE,
     Calibration,
@@ -27,7 +29,6 @@ from xlsr_live.streaming.ctc.calibration import (
 )
 from xlsr_live.streaming.ctc.greedy import DecodedWord
 from xlsr_live.streaming.errors import ModelError
-from xlsr_live.streaming.session.decoding import Assets
 
 from tests.support.fakes import FakeEncoder, sound
 
@@ -164,11 +165,11 @@ class Doubtful(FakeEncoder):
 
 
 def test_calibrate_says_where_it_wrote_and_test_how_good_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    asked: list[dict[str, object]] = []
+    asked: list[ModelOptions] = []
 
-    def load(model: str, *, calibration: Path | None, **options: object) -> nullcontext[SimpleNamespace]:
-        asked.append({"model": model, **options})
-        own = load_calibration(calibration) if calibration else None
+    def load(options: ModelOptions) -> nullcontext[SimpleNamespace]:
+        asked.append(options)
+        own = load_calibration(Path(options.calibration)) if options.calibration else None
         return nullcontext(SimpleNamespace(encoder=Doubtful(), assets=Assets(calibration=own)))
 
     monkeypatch.setattr("xlsr_live.client.commands.calibrate.load_recognizer", load)
@@ -189,7 +190,7 @@ def test_calibrate_says_where_it_wrote_and_test_how_good_it_is(tmp_path: Path, m
     tested = CliRunner().invoke(calibrate, [*given, "--test", *loaded], catch_exceptions=False)
     assert "written: " + str(out / FILE) not in tested.output
     assert "partials: " in tested.output
-    assert [(each["model"], each["dtype"]) for each in asked] == 2 * [("some/model", "int8")]
+    assert [(each.model, each.dtype) for each in asked] == 2 * [("some/model", "int8")]
     assert "no calibration to test" in str(CliRunner().invoke(calibrate, [*given, "--test"]).exception)
     for wrong in (loaded, ["--test", "--out", str(out)]):
         assert CliRunner().invoke(calibrate, [*given, *wrong]).exit_code == 2

@@ -12,7 +12,7 @@ import pytest
 from xlsr_live.streaming.engine.engine import Engine
 from xlsr_live.streaming.errors import EngineError
 from xlsr_live.streaming.overload import Level
-from xlsr_live.streaming.requests import Memory, Recall, Reuse, Window
+from xlsr_live.streaming.requests import CachedFeatures, CachedStep, CacheHandle, Window
 
 from tests.support.engine_model import LIMIT, Float32, Model, audio, names, step
 
@@ -133,7 +133,7 @@ def die(batch: list[int]) -> None:
 
 
 class Miscounting(Model):
-    def encode(self, batch: Sequence[Float32], recalls: Sequence[Recall | None] = ()) -> list[Float32]:
+    def encode(self, batch: Sequence[Float32], recalls: Sequence[CachedFeatures | None] = ()) -> list[Float32]:
         return super().encode(batch)[1:]
 
 
@@ -202,7 +202,7 @@ def done_with(engine: Engine) -> None:
 def test_a_batch_holds_steps_or_whole_passes_and_one_step_of_an_utterance(start):
     model = Model(max_batch=8)
     engine = start(model)
-    a, b, c = Memory(50, 24), Memory(50, 24), Memory(50, 24)
+    a, b, c = CacheHandle(50, 24), CacheHandle(50, 24), CacheHandle(50, 24)
     asked = [(1, a), (2, None), (3, b), (4, a), (5, None), (6, c), (7, b), (8, a)]
     futures = [engine.submit(audio(i), deadline=i, reuse=m and step(m)) for i, m in asked]
     model.go.set()
@@ -216,10 +216,10 @@ def test_a_step_never_overtakes_an_earlier_one_of_its_utterance(start):
     model = Model(max_batch=8)
     model.fits_step = lambda step, others: step.window.newest == others[0].window.newest  # type: ignore[method-assign]
     engine = start(model)
-    a, b = Memory(50, 24), Memory(50, 24)
+    a, b = CacheHandle(50, 24), CacheHandle(50, 24)
 
-    def ask(name: int, memory: Memory, newest: int) -> Future:
-        return engine.submit(audio(name), deadline=0, reuse=Reuse(memory, Window(0, 0, 0, 1, newest, 0)))
+    def ask(name: int, memory: CacheHandle, newest: int) -> Future:
+        return engine.submit(audio(name), deadline=0, reuse=CachedStep(memory, Window(0, 0, 0, 1, newest, 0)))
 
     futures = [ask(1, a, 10), ask(2, b, 20), ask(3, b, 10), ask(4, a, 10)]
     model.go.set()
@@ -230,8 +230,8 @@ def test_a_step_never_overtakes_an_earlier_one_of_its_utterance(start):
 def test_an_urgent_pass_hurries_the_steps_whose_features_it_may_use_and_never_overtakes_them(start):
     model = Model(max_batch=8)
     engine = start(model)
-    a, b = Memory(50, 24), Memory(51, 24)
-    asked = [(1, 9.0, step(a)), (2, 5.0, step(b)), (3, 9.0, step(a)), (4, 1.0, Recall(a, 2)), (5, 2.0, None)]
+    a, b = CacheHandle(50, 24), CacheHandle(51, 24)
+    asked = [(1, 9.0, step(a)), (2, 5.0, step(b)), (3, 9.0, step(a)), (4, 1.0, CachedFeatures(a, 2)), (5, 2.0, None)]
     futures = [engine.submit(audio(name), deadline=due, reuse=reuse) for name, due, reuse in asked]
     model.go.set()
     assert names(futures) == [1, 2, 3, 4, 5]
@@ -271,7 +271,7 @@ def test_a_step_that_fails_in_a_batch_is_applied_once_by_the_others(start):
 
     model = Model(max_batch=4, act=fail)
     engine = start(model)
-    memories = [Memory(50, 24) for _ in range(3)]
+    memories = [CacheHandle(50, 24) for _ in range(3)]
     futures = [engine.submit(audio(i), deadline=i, reuse=step(m)) for i, m in enumerate(memories, start=1)]
     model.go.set()
     assert names([futures[0], futures[2]]) == [1, 3]
@@ -283,7 +283,7 @@ def test_a_step_that_fails_in_a_batch_is_applied_once_by_the_others(start):
 def test_a_release_comes_after_the_step_under_way_and_withdraws_those_that_wait(start):
     model = Model()
     engine = start(model)
-    a, b = Memory(50, 24), Memory(50, 24)
+    a, b = CacheHandle(50, 24), CacheHandle(50, 24)
     first = engine.submit(audio(1), deadline=1, reuse=step(a))
     model.busy.clear()
     model.go.set()
@@ -296,7 +296,7 @@ def test_a_release_comes_after_the_step_under_way_and_withdraws_those_that_wait(
     other = engine.submit(audio(4), deadline=4, reuse=step(b))
     engine.release(a)
     engine.release(a)
-    engine.release(Memory(50, 24))  # nobody knows it
+    engine.release(CacheHandle(50, 24))  # nobody knows it
     assert waiting.cancelled()
     model.go.set()
     assert names([under_way, other]) == [2, 4]
@@ -306,7 +306,7 @@ def test_a_release_comes_after_the_step_under_way_and_withdraws_those_that_wait(
 def test_what_is_remembered_of_an_utterance_that_vanished_is_forgotten_after_its_steps(start):
     model = Model()
     engine = start(model)
-    memory = Memory(50, 24)
+    memory = CacheHandle(50, 24)
     number = memory.number
     futures = [engine.submit(audio(i), deadline=i, reuse=step(memory)) for i in (1, 2)]
     del memory

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from xlsr_live.streaming.engine.engine import Engine
 from xlsr_live.streaming.errors import EngineError
-from xlsr_live.streaming.requests import Memory, Recall
+from xlsr_live.streaming.requests import CachedFeatures, CacheHandle
 
 from tests.support.engine_model import LIMIT, Clock, Hanging, Model, audio, names, step
 
@@ -35,16 +35,16 @@ def test_those_who_wait_for_a_worker_that_hangs_are_told_and_the_others_are_serv
     waiting = [engine.submit(audio(name), deadline=0) for name in (2, 3)]
     clock.now = 10.0
     assert engine.working_s == 10.0
-    assert not engine.rescue(10.0)
+    assert not engine.replace_stuck_worker(10.0)
     clock.now = 10.1
-    assert engine.rescue(10.0)
+    assert engine.replace_stuck_worker(10.0)
     with pytest.raises(EngineError, match="did not answer within 10 s") as error:
         stuck.result(0)
     assert error.value.code == "encoder_failed"
     assert names(waiting) == [2, 3]
     assert engine.alive
     assert (engine.counters.restarts, engine.counters.failures) == (1, 1)
-    assert not engine.rescue(10.0)
+    assert not engine.replace_stuck_worker(10.0)
     late = names([engine.submit(audio(4), deadline=0)])
     model.freed.set()  # the first worker comes back, with an answer that nobody waits for
     while engine._hung:
@@ -68,15 +68,15 @@ def test_how_long_a_search_has_taken(model: Hanging, clock: Clock):
 
 def test_it_is_unsound_until_something_is_answered(model: Hanging, clock: Clock):
     engine = Engine(model, clock=clock)
-    assert engine.sound
+    assert engine.healthy
     engine.submit(audio(1), deadline=0)
     assert model.hung.acquire(timeout=LIMIT)
     clock.now = 99.0
-    assert engine.rescue(1.0)
-    assert not engine.sound
+    assert engine.replace_stuck_worker(1.0)
+    assert not engine.healthy
     assert engine.working_s == 0.0
     assert names([engine.submit(audio(2), deadline=0)]) == [2]
-    assert engine.sound
+    assert engine.healthy
     engine.close()
 
 
@@ -89,30 +89,30 @@ def test_failures_in_a_row_make_it_unsound_and_an_answer_sound_again():
     model.go.set()
     engine = Engine(model)
     for name in (1, 2, 3):
-        assert engine.sound
+        assert engine.healthy
         with pytest.raises(EngineError):
             engine.submit(audio(name), deadline=0).result(LIMIT)
-    assert not engine.sound
+    assert not engine.healthy
     assert names([engine.submit(audio(4), deadline=0)]) == [4]
-    assert engine.sound
+    assert engine.healthy
     engine.close()
 
 
 def test_what_a_worker_that_hangs_may_still_write_to_is_left_alone(model: Hanging, clock: Clock):
     engine = Engine(model, clock=clock)
-    mine, other = Memory(50, 24), Memory(50, 24)
+    mine, other = CacheHandle(50, 24), CacheHandle(50, 24)
     stuck = engine.submit(audio(1), deadline=0, reuse=step(mine))
     assert model.hung.acquire(timeout=LIMIT)
     next_step = engine.submit(audio(2), deadline=1, reuse=step(mine))
-    final = engine.submit(audio(3), deadline=2, reuse=Recall(mine, 1))
+    final = engine.submit(audio(3), deadline=2, reuse=CachedFeatures(mine, 1))
     beside = engine.submit(audio(4), deadline=3, reuse=step(other))
     clock.now = 99.0
-    assert engine.rescue(1.0)
+    assert engine.replace_stuck_worker(1.0)
     for future in (stuck, next_step, engine.submit(audio(5), deadline=0, reuse=step(mine))):
         with pytest.raises(EngineError):
             future.result(LIMIT)
     # Passes need nothing that is remembered.
-    assert names([final, beside, engine.submit(audio(6), deadline=0, reuse=Recall(mine, 1))]) == [3, 4, 6]
+    assert names([final, beside, engine.submit(audio(6), deadline=0, reuse=CachedFeatures(mine, 1))]) == [3, 4, 6]
     engine.release(mine)
     assert names([engine.submit(audio(7), deadline=0)]) == [7]
     assert model.applied == [(other.number, 4)]
@@ -140,7 +140,7 @@ def test_in_a_batch_that_fails_those_already_answered_keep_their_answers(clock: 
     model.go.set()
     assert model.hung.acquire(timeout=LIMIT)
     clock.now = 99.0
-    assert engine.rescue(1.0)
+    assert engine.replace_stuck_worker(1.0)
     assert names([first, futures[0]]) == [9, 1]
     for future in futures[1:]:
         with pytest.raises(EngineError):
@@ -157,7 +157,7 @@ def test_an_encoder_that_hangs_again_and_again_is_given_up(model: Hanging, clock
         assert model.hung.acquire(timeout=LIMIT)
         waiting = engine.submit(audio(2), deadline=1)
         clock.now += 99.0
-        assert engine.rescue(1.0)
+        assert engine.replace_stuck_worker(1.0)
         with pytest.raises(EngineError):
             stuck.result(LIMIT)
         assert not engine.alive or names([waiting]) == [2]
@@ -185,7 +185,7 @@ def test_a_worker_that_dies_after_it_was_replaced_takes_nothing_with_it(clock: C
     engine.submit(audio(1), deadline=0)
     assert model.hung.acquire(timeout=LIMIT)
     clock.now = 99.0
-    assert engine.rescue(1.0)
+    assert engine.replace_stuck_worker(1.0)
     model.freed.set()
     while engine._hung:
         pass

@@ -8,42 +8,42 @@ from random import Random
 
 import numpy as np
 import pytest
-from xlsr_live.streaming.engine.queue import Job, Lanes
-from xlsr_live.streaming.requests import Memory, Recall, Reuse, Window
+from xlsr_live.streaming.engine.queue import EncodeJob, RequestQueue
+from xlsr_live.streaming.requests import CachedFeatures, CachedStep, CacheHandle, Window
 
 NOTHING = np.zeros(1, np.float32)
 
 
-def job(deadline: float, reuse: Reuse | Recall | None = None, wanted: bool = True) -> Job:
-    return Job(deadline, 0.0, NOTHING, lambda: wanted, reuse, Future())
+def job(deadline: float, reuse: CachedStep | CachedFeatures | None = None, wanted: bool = True) -> EncodeJob:
+    return EncodeJob(deadline, 0.0, NOTHING, lambda: wanted, reuse, Future())
 
 
-def number(one: Job) -> int:
+def number(one: EncodeJob) -> int:
     """Of the lane; a request without a memory has one of its own."""
     return -one.order if one.memory is None else one.memory
 
 
 @pytest.mark.parametrize("seed", range(40))
 def test_each_leaves_once_in_order_and_the_most_urgent_first(seed: int) -> None:
-    random, lanes, memories = Random(seed), Lanes(), [Memory(10, 5) for _ in range(4)]
-    most, waiting, gone, withdrawn = random.randint(1, 6), dict[int, Job](), list[Job](), 0
+    random, lanes, memories = Random(seed), RequestQueue(), [CacheHandle(10, 5) for _ in range(4)]
+    most, waiting, gone, withdrawn = random.randint(1, 6), dict[int, EncodeJob](), list[EncodeJob](), 0
     for _ in range(300):
         if random.random() < 0.6:
             memory = random.choice(memories)
-            kinds = (None, Recall(memory, 3), Reuse(memory, Window(0, 0, 0, 0, 0, 0)))
+            kinds = (None, CachedFeatures(memory, 3), CachedStep(memory, Window(0, 0, 0, 0, 0, 0)))
             added = job(random.random(), random.choice(kinds), wanted=random.random() < 0.9)
             lanes.put(added)
             waiting[added.order] = added
         else:
             before = dict(waiting)
-            batch: list[Job] = []
+            batch: list[EncodeJob] = []
             withdrawn += lanes.gather(batch, most, lambda one: random.random() < 0.8)
             for one in [*batch, *(one for one in before.values() if one.future.cancelled())]:
                 assert waiting.pop(one.order) is one
                 gone.append(one)
             assert len(batch) <= most
             assert len({number(one) for one in batch}) == len(batch), "one of each memory"
-            assert len({isinstance(one.reuse, Reuse) for one in batch}) <= 1, "steps or passes"
+            assert len({isinstance(one.reuse, CachedStep) for one in batch}) <= 1, "steps or passes"
             due: dict[int, float] = defaultdict(lambda: 1.0)  # an urgent request hurries those before it
             for one in before.values():
                 if not one.future.cancelled():
@@ -67,16 +67,16 @@ def test_each_leaves_once_in_order_and_the_most_urgent_first(seed: int) -> None:
 
 
 def test_a_question_that_fails_loses_nothing() -> None:
-    lanes = Lanes()
+    lanes = RequestQueue()
     for deadline in range(4):
         lanes.put(job(deadline))
 
-    def fits(one: Job) -> bool:
+    def fits(one: EncodeJob) -> bool:
         if one.deadline == 2:
             raise MemoryError
         return False
 
-    batch: list[Job] = []
+    batch: list[EncodeJob] = []
     with pytest.raises(MemoryError):
         lanes.gather(batch, 4, fits)
     assert [one.deadline for one in batch] == [0]
@@ -85,13 +85,13 @@ def test_a_question_that_fails_loses_nothing() -> None:
 
 
 def test_a_lane_taken_apart_gives_back_its_steps_and_keeps_its_passes() -> None:
-    lanes, memory = Lanes(), Memory(10, 5)
-    step, whole = job(1.0, Reuse(memory, Window(0, 0, 0, 0, 0, 0))), job(2.0, Recall(memory, 3))
+    lanes, memory = RequestQueue(), CacheHandle(10, 5)
+    step, whole = job(1.0, CachedStep(memory, Window(0, 0, 0, 0, 0, 0))), job(2.0, CachedFeatures(memory, 3))
     lanes.put(step)
     lanes.put(whole)
     assert lanes.part(memory.number) == [step]
     assert lanes.part(memory.number) == []
-    batch: list[Job] = []
+    batch: list[EncodeJob] = []
     lanes.gather(batch, 2, lambda _: True)
     assert batch == [whole]
     assert whole.reuse is None

@@ -13,15 +13,15 @@ import torch
 from xlsr_live.streaming.config import ModelOptions
 from xlsr_live.streaming.errors import EngineError
 from xlsr_live.streaming.frames import frames, span
-from xlsr_live.streaming.model.cache import Places
+from xlsr_live.streaming.model.cache import CacheManager
 from xlsr_live.streaming.model.encoder import XlsrEncoder
-from xlsr_live.streaming.model.full_pass import WholePasses
-from xlsr_live.streaming.model.layers import Body
+from xlsr_live.streaming.model.full_pass import PassEncoder
+from xlsr_live.streaming.model.layers import XlsrLayers
 from xlsr_live.streaming.model.load import load
 from xlsr_live.streaming.model.readback import BEST, pack, unpack
-from xlsr_live.streaming.model.runners import Eager, Graphs, Programs
-from xlsr_live.streaming.model.step import CachedSteps
-from xlsr_live.streaming.requests import Memory, Recall
+from xlsr_live.streaming.model.runners import EagerRunner, GraphRunner, Runner
+from xlsr_live.streaming.model.step import StepEncoder
+from xlsr_live.streaming.requests import CachedFeatures, CacheHandle
 
 from tests.support.cached_reference import Utterance, difference, noise
 from tests.support.checkpoints import LETTERS, SMALL, SMALL_MMS, publish
@@ -45,14 +45,14 @@ def again(program: Callable[[], torch.Tensor]) -> tuple[Callable[[], None], torc
 class Model:
     """One checkpoint's steps and passes over the same places."""
 
-    def __init__(self, encoder: XlsrEncoder, programs: Programs, best: int | None = None) -> None:
-        self.body = Body(encoder._model)
+    def __init__(self, encoder: XlsrEncoder, programs: Runner, best: int | None = None) -> None:
+        self.body = XlsrLayers(encoder._model)
         self.programs = programs
-        self.places = Places(self.body.pool, most_bytes=1 << 28)
-        self.steps = CachedSteps(self.body, self.places, programs, best=best)
-        self.wholes = WholePasses(self.body, self.places, programs, best=best)
+        self.places = CacheManager(self.body.pool, most_bytes=1 << 28)
+        self.steps = StepEncoder(self.body, self.places, programs, best=best)
+        self.wholes = PassEncoder(self.body, self.places, programs, best=best)
 
-    def encode(self, batch: list[Float32], recalls: list[Recall | None] | None = None) -> list[Float32]:
+    def encode(self, batch: list[Float32], recalls: list[CachedFeatures | None] | None = None) -> list[Float32]:
         return self.wholes.encode(batch, recalls or [None] * len(batch))
 
 
@@ -78,7 +78,7 @@ def together(model: Model, said: list[Utterance]) -> None:
         for each in speaking[: random.randrange(1, 6)]:
             if not batch or model.steps.fits(each.next[1], [other.next[1] for other in batch]):
                 batch.append(each)
-        for each, rows in zip(batch, model.steps.advance([each.next for each in batch]), strict=True):
+        for each, rows in zip(batch, model.steps.encode_steps([each.next for each in batch]), strict=True):
             each.take(rows)
 
 
@@ -86,8 +86,8 @@ def together(model: Model, said: list[Utterance]) -> None:
 
 
 def test_replayed_steps_and_passes_are_those_that_run_as_they_are(encoder: XlsrEncoder):
-    graphs = Graphs(CPU, capture=again)
-    model, plain = Model(encoder, graphs), Model(encoder, Eager(CPU))
+    graphs = GraphRunner(CPU, capture=again)
+    model, plain = Model(encoder, graphs), Model(encoder, EagerRunner(CPU))
     said = [Utterance(noise(400 + 1_700 * seed, seed), *SETTING) for seed in range(30)]
     together(model, said)
     assert graphs.replays > 20
@@ -97,7 +97,7 @@ def test_replayed_steps_and_passes_are_those_that_run_as_they_are(encoder: XlsrE
     for _ in range(4):
         batch = [utterance.samples for utterance in said[10:13]]
         replays = graphs.replays
-        recalls = [Recall(utterance.memory, 20) for utterance in said[10:13]]
+        recalls = [CachedFeatures(utterance.memory, 20) for utterance in said[10:13]]
         assert difference(model.encode(batch, recalls), plain.encode(batch)) < 1e-4
         assert difference(model.encode(batch), plain.encode(batch)) < 1e-4
     assert graphs.replays == replays + 2
@@ -106,8 +106,8 @@ def test_replayed_steps_and_passes_are_those_that_run_as_they_are(encoder: XlsrE
 @needs_cuda
 def test_replayed_steps_on_a_gpu_are_those_that_run_as_they_are(tmp_path: Path):
     encoder = load(ModelOptions(str(publish(tmp_path)), device="cuda", dtype="float32"))
-    graphs = Graphs(encoder._model.device)
-    model, plain = Model(encoder, graphs), Model(encoder, Eager(encoder._model.device))
+    graphs = GraphRunner(encoder._model.device)
+    model, plain = Model(encoder, graphs), Model(encoder, EagerRunner(encoder._model.device))
     said = [Utterance(noise(400 + 1_700 * seed, seed), *SETTING) for seed in range(30)]
     together(model, said)
     assert graphs.replays > 20
@@ -116,36 +116,36 @@ def test_replayed_steps_on_a_gpu_are_those_that_run_as_they_are(tmp_path: Path):
 
 
 def test_a_step_that_fails_in_a_graph_leaves_everything_as_it_was(encoder: XlsrEncoder):
-    graphs = Graphs(CPU, capture=again)
+    graphs = GraphRunner(CPU, capture=again)
     model = Model(encoder, graphs)
     good, bad = (Utterance(noise(40_000, seed), *SETTING) for seed in range(2))
-    want = Utterance(good.samples, *SETTING).run(Model(encoder, Eager(CPU)).steps).rows
+    want = Utterance(good.samples, *SETTING).run(Model(encoder, EagerRunner(CPU)).steps).rows
     bad.samples[30_000:] = np.nan
     while bad.left[0].newest < frames(30_000):
-        for utterance, rows in zip((good, bad), model.steps.advance([good.next, bad.next]), strict=True):
+        for utterance, rows in zip((good, bad), model.steps.encode_steps([good.next, bad.next]), strict=True):
             utterance.take(rows)
     while good.left:
         with pytest.raises(EngineError, match="not finite"):
-            model.steps.advance([bad.next, good.next])
-        good.take(model.steps.advance([good.next])[0])
+            model.steps.encode_steps([bad.next, good.next])
+        good.take(model.steps.encode_steps([good.next])[0])
     assert graphs.replays > 6
     assert difference(good.rows, want) < 1e-4
 
 
 def test_pools_may_grow_under_graphs_and_shapes_may_come_prepared(encoder: XlsrEncoder):
-    graphs = Graphs(CPU, capture=again)
+    graphs = GraphRunner(CPU, capture=again)
     model = Model(encoder, graphs)
-    model.steps.prepare(Memory(50, 12), hop=12, utterances=10, most_batch=8)
+    model.steps.prepare(CacheHandle(50, 12), hop=12, utterances=10, most_batch=8)
     assert graphs.replays == 4  # batches of 8, 4, 2, 1
     room = model.places.bytes
     said = [Utterance(noise(20_000, seed), *SETTING) for seed in range(20)]  # more than there is room for at first
     for utterance in said[:10]:
-        utterance.take(model.steps.advance([utterance.next])[0])
+        utterance.take(model.steps.encode_steps([utterance.next])[0])
     assert model.places.bytes == room
     together(model, said[:10])
     together(model, said[10:])
     assert model.places.bytes > room
-    plain = Model(encoder, Eager(CPU))
+    plain = Model(encoder, EagerRunner(CPU))
     for utterance in said:
         assert difference(utterance.rows, Utterance(utterance.samples, *SETTING).run(plain.steps).rows) < 1e-4
 
@@ -154,9 +154,9 @@ def test_where_capture_fails_everything_runs_as_it_is(encoder: XlsrEncoder, capl
     def refuse(program: Callable[[], torch.Tensor]) -> tuple[Callable[[], None], torch.Tensor]:
         raise RuntimeError("no graphs here")
 
-    graphs = Graphs(CPU, capture=refuse)
+    graphs = GraphRunner(CPU, capture=refuse)
     utterance = Utterance(noise(60_000), *SETTING)
-    want = Utterance(utterance.samples, *SETTING).run(Model(encoder, Eager(CPU)).steps)
+    want = Utterance(utterance.samples, *SETTING).run(Model(encoder, EagerRunner(CPU)).steps)
     with caplog.at_level(logging.ERROR):
         utterance.run(Model(encoder, graphs).steps)
     assert difference(utterance.rows, want.rows) < 1e-4
@@ -165,7 +165,7 @@ def test_where_capture_fails_everything_runs_as_it_is(encoder: XlsrEncoder, capl
 
 
 def test_shapes_are_few_and_never_too_small():
-    graphs = Graphs(CPU, capture=again)
+    graphs = GraphRunner(CPU, capture=again)
     assert [graphs.batch(n) for n in (1, 2, 3, 5, 64, 65)] == [1, 2, 4, 8, 64, 128]
     sizes = [graphs.frames(n) for n in range(3_000)]
     assert sizes[0] == 0
@@ -181,54 +181,54 @@ def test_shapes_are_few_and_never_too_small():
 def test_a_pass_that_recalls_features_is_the_plain_pass(tmp_path: Path, kind: str):
     size = {"random": SMALL, "adapters": SMALL_MMS, "odd kernel": SMALL | {"num_conv_pos_embeddings": 15}}[kind]
     encoder = load(ModelOptions(str(publish(tmp_path, size, normalize=False)), device="cpu"))
-    model = Model(encoder, Eager(CPU))
+    model = Model(encoder, EagerRunner(CPU))
     said = [Utterance(noise(length, length), *SETTING) for length in (400, 9_000, 20_001, 30_000)]
     batch, recalls = [], []
     for utterance in said:
         while utterance.left:
             recalls_now = utterance.left[0].newest
-            utterance.take(model.steps.advance([utterance.next])[0])
+            utterance.take(model.steps.encode_steps([utterance.next])[0])
         batch += [utterance.samples, utterance.samples[: len(utterance.samples) // 2 + 200]]
-        recalls += [Recall(utterance.memory, recalls_now), Recall(utterance.memory, recalls_now)]
+        recalls += [CachedFeatures(utterance.memory, recalls_now), CachedFeatures(utterance.memory, recalls_now)]
     plain = [encoder._forward([samples])[0] for samples in batch]
     together = model.encode(batch, recalls)
     assert difference(together, plain) < 1e-4
     for samples, recall, rows in zip(batch, recalls, plain, strict=True):
-        for known in {0, recall.heard // 2, recall.heard}:
-            once, twice = (model.encode([samples], [Recall(recall.memory, known)])[0] for _ in range(2))
+        for known in {0, recall.frames // 2, recall.frames}:
+            once, twice = (model.encode([samples], [CachedFeatures(recall.cache, known)])[0] for _ in range(2))
             assert np.abs(once - rows).max() < 1e-4
             assert np.abs(once - model.encode([samples])[0]).max() < 1e-5
             assert np.array_equal(once, twice)
 
 
 def test_what_is_not_remembered_is_made_again(encoder: XlsrEncoder):
-    model = Model(encoder, Eager(CPU))
+    model = Model(encoder, EagerRunner(CPU))
     samples = noise(30_000)
     (want,) = model.encode([samples])
     spoken = Utterance(samples, *SETTING)
-    spoken.take(model.steps.advance([spoken.next])[0])
-    beyond = Recall(spoken.memory, spoken.left[0].newest)
+    spoken.take(model.steps.encode_steps([spoken.next])[0])
+    beyond = CachedFeatures(spoken.memory, spoken.left[0].newest)
     (rows,) = model.encode([samples], [beyond])  # one step behind
     assert np.array_equal(rows, want)
     model.steps.release(spoken.memory.number)
-    (rows,) = model.encode([samples], [Recall(spoken.memory, 12)])
+    (rows,) = model.encode([samples], [CachedFeatures(spoken.memory, 12)])
     assert np.array_equal(rows, want)
 
 
 def test_an_utterance_longer_than_was_said_takes_its_steps_and_is_not_recalled(encoder: XlsrEncoder):
-    model = Model(encoder, Eager(CPU))
+    model = Model(encoder, EagerRunner(CPU))
     utterance = Utterance(noise(span(620), 3), 20, 12, 50)
     want = Utterance(utterance.samples, 20, 12, 50).run(model.steps).rows
-    utterance.memory = Memory(50, 12, longest=100)  # room for 500 and what positions need
+    utterance.memory = CacheHandle(50, 12, longest=100)  # room for 500 and what positions need
     heard = 0
     while utterance.left:
         heard = utterance.left[0].newest
-        utterance.take(model.steps.advance([utterance.next])[0])
+        utterance.take(model.steps.encode_steps([utterance.next])[0])
     assert difference(utterance.rows, want) < 1e-5
-    (rows,) = model.encode([utterance.samples], [Recall(utterance.memory, heard)])
+    (rows,) = model.encode([utterance.samples], [CachedFeatures(utterance.memory, heard)])
     assert np.array_equal(rows, model.encode([utterance.samples])[0])
     long = Utterance(noise(span(501)), 600, 0, 0)
-    long.memory = Memory(0, 0, longest=500)
+    long.memory = CacheHandle(0, 0, longest=500)
     with pytest.raises(EngineError, match="longer than"):
         long.run(model.steps)
 
@@ -236,7 +236,7 @@ def test_an_utterance_longer_than_was_said_takes_its_steps_and_is_not_recalled(e
 @pytest.mark.parametrize("length", [4_000, 16_000])
 def test_passes_are_the_models_forward_in_any_company(encoder: XlsrEncoder, length: int):
     batch = [noise(length - 300 * index, index) for index in range(5)] + [noise(length, 9)]
-    model = Model(encoder, Eager(CPU))
+    model = Model(encoder, EagerRunner(CPU))
     for samples, rows in zip(batch, model.encode(batch), strict=True):
         assert rows.shape == (frames(len(samples)), len(LETTERS))
         assert np.abs(rows - encoder._forward([samples])[0]).max() < 1e-4
@@ -248,7 +248,7 @@ def test_passes_are_the_models_forward_in_any_company(encoder: XlsrEncoder, leng
 def test_of_large_vocabularies_the_best_tokens_come_untouched(tmp_path: Path):
     tokens = ("<pad>", "<s>", "</s>", "<unk>", "|", *(chr(0x4E00 + index) for index in range(300)))
     encoder = load(ModelOptions(str(publish(tmp_path, SMALL, tokens, normalize=False)), device="cpu"))
-    few, all_ = Model(encoder, Eager(CPU), best=BEST), Model(encoder, Eager(CPU))
+    few, all_ = Model(encoder, EagerRunner(CPU), best=BEST), Model(encoder, EagerRunner(CPU))
     utterance, whole = (Utterance(noise(30_000), *SETTING) for _ in range(2))
     utterance.run(few.steps), whole.run(all_.steps)
     samples = noise(9_000)

@@ -18,7 +18,7 @@ from xlsr_live.streaming.frames import frames
 from xlsr_live.streaming.model.encoder import XlsrEncoder
 from xlsr_live.streaming.model.load import load
 from xlsr_live.streaming.recognizer import Recognizer
-from xlsr_live.streaming.requests import Memory, Reuse, Window
+from xlsr_live.streaming.requests import CachedStep, CacheHandle, Window
 
 from tests.support.cached_reference import Float32, Utterance, difference, fresh, noise, windows
 from tests.support.checkpoints import SMALL, SMALL_GROUP_NORM, SMALL_MMS, XLSR_300M, publish
@@ -142,7 +142,7 @@ def test_features_made_once_from_new_samples_are_those_of_the_whole_utterance(
         parts = [
             steps._body.features(torch.from_numpy(speech[None, slice(*w.new_samples)]))
             for w in windows(len(speech), 17, 30, 200)
-            if w.newest > w.heard
+            if w.newest > w.encoded
         ]
     whole = features(encoders["packaged"], speech)
     assert sum(part.shape[1] for part in parts) == whole.shape[1] == frames(len(speech))
@@ -173,7 +173,7 @@ def test_utterances_that_come_and_go_hear_in_any_company_what_each_hears_alone(
     said = [utterance(index) for index in range(14)]
     alone = [Utterance(u.samples, u.left[0].newest, 0, 0) for u in said]
     for own, whole in zip(said, alone, strict=True):
-        whole.memory, whole.left = Memory(own.memory.left_context, own.memory.lookahead), list(own.left)
+        whole.memory, whole.left = CacheHandle(own.memory.left_context, own.memory.lookahead), list(own.left)
         whole.run(fresh(encoders[name]))
     steps, waiting, speaking, sizes = fresh(encoders[name]), list(said), [], set()
     while waiting or speaking:
@@ -185,7 +185,7 @@ def test_utterances_that_come_and_go_hear_in_any_company_what_each_hears_alone(
             if not batch or steps.fits(each.next[1], [other.next[1] for other in batch]):
                 batch.append(each)
         sizes.add(len(batch))
-        for each, rows in zip(batch, steps.advance([each.next for each in batch]), strict=True):
+        for each, rows in zip(batch, steps.encode_steps([each.next for each in batch]), strict=True):
             each.take(rows)
         for each in [each for each in speaking if not each.left]:
             speaking.remove(each)
@@ -204,7 +204,7 @@ def test_a_slot_that_was_used_before_leaks_nothing(encoders: dict[str, XlsrEncod
     for seed in range(10):  # more than there are slots at first
         Utterance(100 * noise(30_000, seed), 20, 25, 50).run(steps)
     held = Utterance(100 * noise(30_000), 20, 25, 50)
-    held.take(steps.advance([held.next])[0])
+    held.take(steps.encode_steps([held.next])[0])
     assert len(steps.places) == 1
     again = Utterance(speech, 20, 25, 50).run(steps).rows
     assert all(np.array_equal(a, b) for a, b in zip(again, want, strict=True))
@@ -216,7 +216,7 @@ def test_pools_grow_while_utterances_speak(encoders: dict[str, XlsrEncoder]):
     planned = [list(utterance.left) for utterance in said]
     for _ in planned[0]:
         for utterance in said:
-            utterance.take(steps.advance([utterance.next])[0])
+            utterance.take(steps.encode_steps([utterance.next])[0])
     for utterance, own in zip(said, planned, strict=True):
         assert difference(utterance.rows, reference(encoders["random"], utterance.samples, own)) < 1e-4
 
@@ -242,20 +242,20 @@ def test_a_step_that_is_not_the_next_one_is_refused(encoders: dict[str, XlsrEnco
     steps = fresh(encoders["random"])
     utterance = Utterance(speech, 24, 24, 50)
     first = utterance.next
-    utterance.take(steps.advance([first])[0])
+    utterance.take(steps.encode_steps([first])[0])
     with pytest.raises(EngineError, match="order"):
-        steps.advance([first])
+        steps.encode_steps([first])
     second = utterance.next
     utterance.left.pop(0)
     with pytest.raises(EngineError, match="order"):
-        steps.advance([utterance.next])
-    steps.advance([second])
+        steps.encode_steps([utterance.next])
+    steps.encode_steps([second])
     steps.release(utterance.memory.number)
     steps.release(utterance.memory.number)
     with pytest.raises(EngineError, match="gone"):
-        steps.advance([utterance.next])
+        steps.encode_steps([utterance.next])
     with pytest.raises(ValueError, match="samples for"):
-        steps.advance([(speech[:400], Reuse(Memory(50, 24), first[1].window))])
+        steps.encode_steps([(speech[:400], CachedStep(CacheHandle(50, 24), first[1].window))])
 
 
 def test_a_batch_that_fails_may_be_tried_one_by_one(encoders: dict[str, XlsrEncoder], speech: Float32):
@@ -265,13 +265,13 @@ def test_a_batch_that_fails_may_be_tried_one_by_one(encoders: dict[str, XlsrEnco
     bad = Utterance(noise(50_000), 24, 24, 50)
     bad.samples[30_000:] = np.nan
     while bad.left[0].newest < frames(30_000):
-        for utterance, rows in zip((good, bad), steps.advance([good.next, bad.next]), strict=True):
+        for utterance, rows in zip((good, bad), steps.encode_steps([good.next, bad.next]), strict=True):
             utterance.take(rows)
     assert len(good.left) > 2
     while good.left:
         with pytest.raises(EngineError, match="not finite"):
-            steps.advance([good.next, bad.next])
-        good.take(steps.advance([good.next])[0])
+            steps.encode_steps([good.next, bad.next])
+        good.take(steps.encode_steps([good.next])[0])
 
     assert difference(good.rows, want) < 1e-4
 
@@ -284,9 +284,9 @@ def test_there_is_room_for_so_many_and_then_again(encoders: dict[str, XlsrEncode
     steps = fresh(encoder, 4 * slot + 1)  # one of the four belongs to nobody
     said = [Utterance(noise(20_000, seed), 24, 24, 50) for seed in range(4)]
     for utterance in said[:3]:
-        utterance.take(steps.advance([utterance.next])[0])
+        utterance.take(steps.encode_steps([utterance.next])[0])
     with pytest.raises(EngineError, match="no room"):
-        steps.advance([said[3].next])
+        steps.encode_steps([said[3].next])
     assert len(steps.places) == 3
     assert steps.places.bytes <= 4 * slot + 1
     steps.release(said[0].memory.number)
@@ -304,7 +304,7 @@ def test_only_checkpoints_with_layer_norm_are_cached(tmp_path: Path, encoders: d
     group = load(ModelOptions(str(publish(tmp_path, SMALL_GROUP_NORM)), device="cpu"))
     assert group.info.modes == ("window", "offline")
     with pytest.raises(EngineError, match="does not allow"):
-        group.advance([])
+        group.encode_steps([])
 
 
 def test_half_precision_keeps_its_state_in_half_precision(speech: Float32):

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from xlsr_live.client.cli import run as command
 from xlsr_live.streaming.commands.spotting import Phrases
 from xlsr_live.streaming.config import SessionConfig
+from xlsr_live.streaming.ctc.assets import Assets
 from xlsr_live.streaming.ctc.beam import decode_beam
 from xlsr_live.streaming.ctc.calibration import FILE, Calibration, Curve, save_calibration
 from xlsr_live.streaming.ctc.greedy import decode
@@ -23,7 +24,7 @@ from xlsr_live.streaming.errors import ConfigError, LanguageModelError, ModelErr
 from xlsr_live.streaming.model.assets import load_assets
 from xlsr_live.streaming.model.load import Source, find_source
 from xlsr_live.streaming.protocol.events import Event, Final, Partial, from_json, to_json
-from xlsr_live.streaming.session.decoding import Assets, Decoding
+from xlsr_live.streaming.session.decoding import Decoding
 
 from tests.support.driving import FLUSH, Packet, lines, pieces, run, utterances
 from tests.support.fakes import VOCABULARY, FakeEncoder, sound

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from xlsr_live.streaming.frames import FIELD, STRIDE, frames, span
-from xlsr_live.streaming.requests import Window, WindowPlanner
+from xlsr_live.streaming.requests import Window
+from xlsr_live.streaming.session.planner import WindowPlanner
 
 plans = st.fixed_dictionaries(
     {"hop": st.integers(1, 60), "lookahead": st.integers(0, 90), "left_context": st.integers(0, 250)}

@@ -16,9 +16,8 @@ from xlsr_live.streaming.audio.normalize import Moments, RunningNormalizer
 from xlsr_live.streaming.config import AudioFormat, SessionConfig
 from xlsr_live.streaming.errors import AudioError, BacklogFull, ConfigError, SessionClosed
 from xlsr_live.streaming.protocol.events import Error, Final, Partial, SessionEnded, SpeechEnded
-from xlsr_live.streaming.requests import Recall
+from xlsr_live.streaming.requests import CachedFeatures, Request
 from xlsr_live.streaming.session.session import Session
-from xlsr_live.streaming.session.utterance import Request
 
 from tests.support.driving import (
     FLUSH,
@@ -216,8 +215,8 @@ def test_a_cached_step_brings_only_new_samples_and_a_final_the_whole_utterance(n
     assert len(steps) >= 3
     for before, after in pairwise(steps):
         assert normalized or np.array_equal(before.samples[-overlap:], after.samples[:overlap])
-        assert before.reuse.memory is after.reuse.memory
-    recall = None if normalized else Recall(steps[0].reuse.memory, steps[-1].window.newest)
+        assert before.reuse.cache is after.reuse.cache
+    recall = None if normalized else CachedFeatures(steps[0].reuse.cache, steps[-1].window.newest)
     assert (final.reuse, len(final.samples)) == (recall, len(audio))
 
 
@@ -239,7 +238,7 @@ def test_a_session_that_is_abandoned_releases_what_the_encoder_remembers_and_ask
     (first, *_) = session.requests()
     assert session.released() == []
     session.abandon()
-    assert session.released() == [first.reuse.memory]
+    assert session.released() == [first.reuse.cache]
     assert session.released() == []
     session.receive_logprobs(first.id, np.zeros((24, 10), np.float32), 0.0)
     assert session.ended

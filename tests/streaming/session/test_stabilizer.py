@@ -9,7 +9,7 @@ import pytest
 from xlsr_live.streaming.config import SessionConfig
 from xlsr_live.streaming.errors import ConfigError
 from xlsr_live.streaming.protocol.events import Final, Partial, Word
-from xlsr_live.streaming.session.stabilizer import Steady
+from xlsr_live.streaming.session.stabilizer import PartialStabilizer
 
 from tests.support.driving import pieces, run
 from tests.support.fakes import sound
@@ -26,8 +26,8 @@ def at(seconds: float) -> int:
     return round(16_000 * seconds)
 
 
-def steady(hold_back_ms: int = 200, update_ms: int = 0) -> Steady:
-    return Steady(SessionConfig(hold_back_ms=hold_back_ms, update_ms=update_ms))
+def steady(hold_back_ms: int = 200, update_ms: int = 0) -> PartialStabilizer:
+    return PartialStabilizer(SessionConfig(hold_back_ms=hold_back_ms, update_ms=update_ms))
 
 
 def test_the_newest_word_waits_for_audio_or_for_another_word():

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from xlsr_live.streaming.frames import frames
-from xlsr_live.streaming.requests import Window, WindowPlanner
+from xlsr_live.streaming.requests import Window
+from xlsr_live.streaming.session.planner import WindowPlanner
 from xlsr_live.streaming.session.stitch import Stitcher
 
 

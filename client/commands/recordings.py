@@ -10,7 +10,7 @@ from ...streaming.protocol.events import SessionEnded, SessionStarted
 from ...streaming.recognizer import Recognizer
 from ..output.formats import Output
 from ..pump import pump
-from .sources import file_blocks, paced
+from ..sources.sources import file_blocks, paced
 
 
 async def live(recognizer: Recognizer, file: Path, config: SessionConfig, pace: float, shown: Output) -> bool:

@@ -1,4 +1,4 @@
-"""The web page as it is served: what a browser gets, keeps and may do with it. What it does is in test_page.py."""
+"""The files of the web page: their headers, caching, and references between them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def server() -> Iterator[RunningServer]:
         yield server
 
 
-def test_browsers_get_a_page_where_programs_get_a_list(server: RunningServer):
+def test_browsers_get_the_page_and_programs_a_list(server: RunningServer):
     page, listed = get(server, "/", **BROWSER), get(server, "/")
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     assert listed.headers["content-type"] == "text/plain; charset=utf-8"
@@ -31,7 +31,7 @@ def test_browsers_get_a_page_where_programs_get_a_list(server: RunningServer):
 
 
 @pytest.mark.parametrize("path", ["/", "/overlay", "/view", "/page/style.css", "/page/app.js", "/page/icon.svg"])
-def test_nothing_runs_in_the_page_that_the_server_did_not_send(server: RunningServer, path: str):
+def test_the_policy_allows_only_files_of_the_server(server: RunningServer, path: str):
     answer = get(server, path, **BROWSER)
     assert answer.status_code == 200
     policy = dict(part.strip().split(" ", 1) for part in answer.headers["content-security-policy"].split(";"))
@@ -42,7 +42,7 @@ def test_nothing_runs_in_the_page_that_the_server_did_not_send(server: RunningSe
     assert answer.headers["referrer-policy"] == "no-referrer"
 
 
-def test_what_a_browser_has_is_not_sent_again(server: RunningServer):
+def test_cached_files_are_not_sent_again(server: RunningServer):
     first = get(server, "/page/app.js")
     assert first.headers["cache-control"] == "no-cache"
     for known in (first.headers["etag"], f'"other", W/{first.headers["etag"]}'):
@@ -51,13 +51,13 @@ def test_what_a_browser_has_is_not_sent_again(server: RunningServer):
     assert get(server, "/page/app.js", **{"if-none-match": '"other"'}).status_code == 200
 
 
-def test_only_the_page_s_own_files_are_served(server: RunningServer):
+def test_no_other_file_is_served(server: RunningServer):
     for path in ("/page/", "/page/nothing.js", "/page/../app.py", "/page/%2e%2e/app.py", "/page/..%2fapp.py"):
         assert httpx.get(f"http://127.0.0.1:{server.port}{path}").status_code == 404
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_every_file_is_used_and_uses_only_files_beside_it(path):
+def test_every_file_is_used_and_refers_only_to_the_others(path):
     text = path.read_text(encoding="utf-8")
     others = "".join(other.read_text(encoding="utf-8") for other in FILES if other != path)
     assert path.suffix == ".html" or path.name in others
@@ -68,7 +68,7 @@ def test_every_file_is_used_and_uses_only_files_beside_it(path):
     assert " on" + "click=" not in text
 
 
-def test_a_page_can_ask_what_its_websocket_would_be_answered():
+def test_a_page_can_ask_why_its_websocket_is_refused():
     with serving(token="s3cret", max_sessions=1) as server:
         refused, granted = get(server, "/v1/stream"), get(server, "/v1/stream", authorization="Bearer s3cret")
         assert (refused.status_code, refused.json()["code"]) == (401, "unauthorized")

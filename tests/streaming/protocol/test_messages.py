@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import pytest
-from xlsr_live.server.messages import CLOSE, REFUSED, Code, End, Flush, ProtocolError, Start, parse
+from xlsr_live.server.refusals import CLOSE_CODES, HTTP_STATUSES
 from xlsr_live.streaming.config import AudioFormat, SessionConfig
 from xlsr_live.streaming.errors import ConfigError
+from xlsr_live.streaming.protocol.codes import Code, ProtocolError
+from xlsr_live.streaming.protocol.messages import ClientMessage, End, Flush, Grammar, Hotwords, Start, parse, to_json
 
 
 def test_start_without_fields_means_the_defaults():
@@ -68,6 +70,28 @@ def test_a_setting_out_of_range_is_named(text: str, names: str):
     assert error.value.code == Code.BAD_CONFIG
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        Start(),
+        Start(encoding="mulaw", sample_rate=8_000, channels=2, config=SessionConfig(vad="none", hotwords=("AB:3",))),
+        Start(share=True, resumable=False, resume="token", events=7),
+        Flush(),
+        Hotwords(("AB", "CD:2.5")),
+        Grammar("play: play [music]"),
+        End(),
+    ],
+)
+def test_what_is_encoded_is_parsed(message: ClientMessage):
+    assert parse(to_json(message)) == message
+
+
+def test_only_settings_that_were_changed_are_sent():
+    assert to_json(Start(sample_rate=8_000, config=SessionConfig(hop_ms=240))) == (
+        '{"type":"start","version":1,"encoding":"pcm_s16le","sample_rate":8000,"channels":1,"config":{"hop_ms":240}}'
+    )
+
+
 def test_every_code_has_its_answer():
-    assert set(CLOSE) | set(REFUSED) == set(Code)
-    assert set(CLOSE) & set(REFUSED) == {Code.SHUTTING_DOWN, Code.ENCODER_FAILED, *BUSY}
+    assert set(CLOSE_CODES) | set(HTTP_STATUSES) == set(Code)
+    assert set(CLOSE_CODES) & set(HTTP_STATUSES) == {Code.SHUTTING_DOWN, Code.ENCODER_FAILED, *BUSY}

@@ -29,7 +29,7 @@ TOLERANCE = 0.1  # seconds between the place of a word in a partial and in the f
 
 
 @dataclass(slots=True)
-class Heard:
+class TimedEvents:
     """One paced stream. Times on any one clock, in seconds."""
 
     begun: float = 0.0  # when sample 0 was spoken
@@ -53,10 +53,10 @@ class Latencies:
             getattr(self, name).extend(getattr(other, name))
 
     def report(self) -> dict[str, dict[str, float]]:
-        return {name: summary(getattr(self, name)) for name in Latencies.__slots__}
+        return {name: percentiles(getattr(self, name)) for name in Latencies.__slots__}
 
 
-def summary(values: Sequence[float]) -> dict[str, float]:
+def percentiles(values: Sequence[float]) -> dict[str, float]:
     """Count, percentiles and maximum; of nothing, the count alone."""
     if not values:
         return {"count": 0}
@@ -72,7 +72,7 @@ def in_audio(events: Iterable[Event]) -> Latencies:
     """Of a whole session, on the clock of its audio: what a word waits for by design, with a recognizer that takes no
     time. A final comes with the end of its utterance here.
     """
-    heard, at = Heard(), 0.0
+    heard, at = TimedEvents(), 0.0
     for event in events:
         if isinstance(event, Partial):
             at = event.audio_s
@@ -83,7 +83,7 @@ def in_audio(events: Iterable[Event]) -> Latencies:
 
 
 def latencies(
-    heard: Heard,
+    heard: TimedEvents,
     *,
     since: float = -inf,
     until: float = inf,

@@ -1,0 +1,99 @@
+"""Options that say which model runs here and how, and loading it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
+
+import click
+
+from ...streaming.config import Dtype, ModelOptions
+from ..console import needs, waiting
+
+if TYPE_CHECKING:
+    from ...streaming.recognizer import Recognizer
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+NAMES: Final = ("model", "revision", "language", "dtype", "threads", "calibration", "lm", "compute")
+
+
+def loading_options(command: F) -> F:
+    """--revision, --language, --dtype, --threads, --calibration: how to load a model."""
+    options = (
+        click.option("--revision", metavar="REV", help="Commit, tag or branch of a Hugging Face model."),
+        click.option(
+            "--language", metavar="CODE", help="For models with one vocabulary per language (MMS): deu, fra, ..."
+        ),
+        click.option(
+            "--dtype",
+            type=click.Choice(get_args(Dtype)),
+            default="auto",
+            show_default=True,
+            help="Number format. int8 is the fastest for large models, on processors that support it.",
+        ),
+        click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads of the model."),
+        click.option(
+            "--calibration",
+            type=click.Path(path_type=Path),
+            metavar="DIR_OR_FILE",
+            help="Calibration of confidences, written by `calibrate`. [default: the model's own, if it has one]",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def model_options(command: F) -> F:
+    """--model and the options of `loading_options`."""
+    return click.option(
+        "--model",
+        default="bundled",
+        show_default=True,
+        metavar="NAME_OR_DIR",
+        help="The packaged model (English, small), a Hugging Face name or a folder with a Wav2Vec2ForCTC checkpoint.",
+    )(loading_options(command))
+
+
+def lm_option(default: str | None = None) -> Callable[[F], F]:
+    """--lm: the language model; None is the model's own."""
+    shown = default or "the model's own, if it has one"
+    return click.option(
+        "--lm",
+        default=default,
+        metavar="PATH|bundled|none",
+        help=f"An n-gram (ARPA or KenLM binary), a folder with one, or the packaged English one. [default: {shown}]",
+    )
+
+
+def device_option(flag: str) -> Callable[[F], F]:
+    """Where the model runs. `mic` and `commands` call it --compute: their --device is the microphone."""
+    return click.option(
+        flag,
+        "compute",
+        type=click.Choice(["auto", "cpu", "cuda"]),
+        default="auto",
+        show_default=True,
+        help="Where the model runs.",
+    )
+
+
+def take_model_options(options: dict[str, Any], *, threads: int | None = None) -> ModelOptions:
+    """Remove the options of this module from a command's options; `threads` is the default of --threads.
+
+    A command without --lm uses no language model.
+    """
+    given: dict[str, Any] = {"lm": "none"} | {name: options.pop(name) for name in NAMES if name in options}
+    given["device"] = given.pop("compute")
+    given["threads"] = given["threads"] or threads
+    return ModelOptions(**given)
+
+
+def load_recognizer(options: ModelOptions) -> Recognizer:
+    """Load a model, with a spinner on a terminal. Raises `ModelError`, `LanguageModelError` or `MissingPackage`."""
+    with needs("server", "recognizing speech here"), waiting(f"loading the model ({options.model})"):
+        from ...streaming.recognizer import Recognizer
+
+        return Recognizer.from_options(options)

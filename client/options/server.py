@@ -1,0 +1,74 @@
+"""Options for a session on a server: where it is, the token, the format of raw audio."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any, Final, TypeVar, get_args
+
+import click
+from click.core import ParameterSource
+
+from ...streaming.config import Encoding
+from ...streaming.errors import ConfigError
+from .model import NAMES as MODEL_NAMES
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+SERVER_URL: Final = "ws://127.0.0.1:8765/v1/stream"
+TOKEN_VARIABLE: Final = "XLSR_LIVE_TOKEN"
+
+
+def refuse(names: Collection[str], why: str) -> None:
+    """Raise `UsageError` if the command line sets one of these options: it would have no effect."""
+    context = click.get_current_context()
+    for option in context.command.params:
+        if option.name in names and context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{option.opts[0]} {why}")
+
+
+def check_place(url: str | None) -> None:
+    """Raise `UsageError` for options of the other place: with `url` those of a model here, without it a server's."""
+    if url:
+        refuse(MODEL_NAMES, "is for recognizing here; the server at --url has its own")
+    else:
+        refuse(("token_file", "share"), "needs a server: --url")
+
+
+def audio_options(command: F) -> F:
+    """--encoding, --sample-rate, --channels: the format of raw audio on standard input."""
+    options = (
+        click.option(
+            "--encoding",
+            type=click.Choice(get_args(Encoding)),
+            default="pcm_s16le",
+            show_default=True,
+            help="Of raw audio on standard input (-).",
+        ),
+        click.option("--sample-rate", type=int, default=16_000, show_default=True, metavar="HZ", help="Of raw audio."),
+        click.option("--channels", type=int, default=1, show_default=True, help="Of raw audio, interleaved."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def token_option(command: F) -> F:
+    """--token-file. A token on the command line would be in every process list."""
+    return click.option(
+        "--token-file",
+        type=click.Path(path_type=Path),
+        metavar="PATH",
+        help=f"File with the access token. [default: the variable {TOKEN_VARIABLE}]",
+    )(command)
+
+
+def read_token(path: Path | None) -> str | None:
+    """The access token from the file or the environment. Raises `ConfigError`."""
+    if path is None:
+        return os.environ.get(TOKEN_VARIABLE) or None
+    try:
+        return path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the token file {path}: {error}") from error

@@ -1,0 +1,75 @@
+"""Open the output of a command: a file, the live display on a terminal, or a writer on standard output."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, TextIO
+
+import click
+
+from ...streaming.errors import XlsrLiveError
+from ..console import steerable
+from .formats import FORMATS, Output
+from .options import OutputOptions
+
+SUFFIXES: Final = {"text": "txt", "plain": "txt"}  # of files; the other formats are their own suffix
+
+
+@contextmanager
+def live_output(
+    options: OutputOptions,
+    *,
+    default: str = "jsonl",
+    live: bool = True,
+    several: bool = False,
+    meter: bool = False,
+    out: TextIO | None = None,
+) -> Generator[Output]:
+    """The display where standard output is a terminal and the command shows `live` text; else a writer."""
+    if live and options.form in (None, "text") and options.path is None and sys.stdout.isatty():
+        from .display import LiveDisplay
+
+        if steerable():
+            with LiveDisplay(sys.stdout, several=several, meter=meter) as display:
+                yield display
+            return
+        default = "plain"
+    with written(options.form or default, options.path, several=several, out=out) as output:
+        yield output
+
+
+@contextmanager
+def written(form: str, path: Path | None, *, several: bool = False, out: TextIO | None = None) -> Generator[Output]:
+    """A writer to the file `path`, else to `out`, else to standard output."""
+    if path is None:
+        with FORMATS[form](out or sys.stdout, several=several) as output:
+            yield output
+        return
+    try:
+        file = path.open("w", encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise XlsrLiveError(f"cannot write {path}: {error.strerror}") from error
+    with file, FORMATS[form](file, several=several) as output:
+        yield output
+
+
+def output_paths(files: Sequence[Path], form: str, path: Path | None) -> dict[Path, Path]:
+    """The file for the text of each recording; empty where all text goes to standard output.
+
+    Raises `click.UsageError` where two recordings would share a file.
+    """
+    several = len(files) > 1
+    if path is None:
+        if several and form in ("srt", "vtt"):
+            raise click.UsageError(f"{form} of several recordings needs a folder for the results: --output DIR")
+        return {}
+    if not several and not path.is_dir():
+        return {files[0]: path}
+    planned = {file: path / f"{file.stem}.{SUFFIXES.get(form, form)}" for file in files}
+    if len(set(planned.values())) < len(files):
+        raise click.UsageError("two of the recordings have the same name: their results would share one file")
+    path.mkdir(parents=True, exist_ok=True)
+    return planned

@@ -1,0 +1,72 @@
+"""--format, --output and the other options that say what a command shows and writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import click
+
+from .formats import FORMATS
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """What a command shows and writes."""
+
+    form: str | None = None
+    path: Path | None = None
+    captions: tuple[str, ...] = ()
+    summary: bool = False
+    reference: Path | None = None
+
+
+def output_options(default: str, folder: bool = False) -> Callable[[F], F]:
+    """--format, --plain, --output, --captions, --summary and --reference, passed on as `output: OutputOptions`.
+
+    `default` names the format without --format. With `folder`, --output may be a folder.
+    """
+    kinds = click.Choice(list(FORMATS))
+    where = "Write to this file; for several recordings, a folder." if folder else "Write to this file."
+    path = click.Path(path_type=Path)
+    options = (
+        click.option("--format", "-f", "form", type=kinds, help=f"Output format. [default: {default}]"),
+        click.option("--plain", is_flag=True, help="Same as --format plain: lines with times, for logs."),
+        click.option("--output", "-o", "path", type=path, metavar="PATH", help=where),
+        click.option(
+            "--captions",
+            multiple=True,
+            metavar="TARGET",
+            help="Live captions: FILE.vtt, .srt, .txt, .jsonl; obs://HOST; youtube. May be repeated.",
+        ),
+        click.option("--summary", is_flag=True, help="At the end: words, latency, speed."),
+        click.option("--reference", type=path, metavar="FILE", help="The true text; the summary then has the WER."),
+    )
+
+    def decorate(command: F) -> F:
+        @wraps(command)
+        def with_output(
+            form: str | None,
+            plain: bool,
+            path: Path | None,
+            captions: tuple[str, ...],
+            summary: bool,
+            reference: Path | None,
+            **others: Any,
+        ) -> Any:
+            if plain and form not in (None, "plain"):
+                raise click.UsageError(f"--plain or --format {form}, not both")
+            form = "plain" if plain else form
+            chosen = OutputOptions(form, path, captions, summary or reference is not None, reference)
+            return command(output=chosen, **others)
+
+        for option in reversed(options):
+            with_output = option(with_output)
+        return cast(F, with_output)
+
+    return decorate

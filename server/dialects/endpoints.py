@@ -1,0 +1,112 @@
+"""Endpoints of the dialects: a client is admitted, gets a seat, and speaks its dialect to the end."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from ...streaming.errors import ConfigError
+from ...streaming.protocol.codes import Code
+from ...streaming.protocol.events import Error, to_json
+from ...streaming.protocol.messages import Start
+from .. import logs
+from ..access.tokens import Client
+from ..refusals import CLOSE_CODES, Refused
+from ..sessions.admission import Admission
+from ..sessions.websocket import WebSocketStream
+from ..transport import ClientLeft
+from .native import NativeStream
+from .uploads import Upload
+from .vosk.live import VoskStream
+
+logger = logging.getLogger("xlsr_live.server")
+
+S = TypeVar("S", bound=WebSocketStream)
+HttpEndpoint = Callable[[Request], Awaitable[Response]]
+WebSocketEndpoint = Callable[[WebSocket], Awaitable[None]]
+
+
+def upload(admission: Admission, dialect: type[Upload]) -> HttpEndpoint:
+    """An endpoint for files."""
+
+    async def endpoint(request: Request) -> Response:
+        client = admission.admit(request)
+        logs.session.set(name := secrets.token_hex(4))
+        admission.access.spend(request)
+        return await dialect(name, request, admission, client).answer()
+
+    return endpoint
+
+
+def websocket(admission: Admission, dialect: type[WebSocketStream]) -> WebSocketEndpoint:
+    """An endpoint for live audio."""
+
+    async def endpoint(websocket: WebSocket) -> None:
+        await _serve(admission, dialect, websocket, admission.admit(websocket))
+
+    return endpoint
+
+
+def native(admission: Admission) -> WebSocketEndpoint:
+    """The endpoint of the native protocol, whose clients may resume a session."""
+
+    async def endpoint(websocket: WebSocket) -> None:
+        client = admission.admit(websocket, may_resume=True)
+        stream = await _serve(admission, NativeStream, websocket, client)
+        if stream.resume is not None:
+            await _resume(admission, websocket, client, stream.resume)
+
+    return endpoint
+
+
+def other_paths(admission: Admission) -> WebSocketEndpoint:
+    """The endpoint of every other path: on Vosk's port, clients may use any."""
+    vosk = websocket(admission, VoskStream)
+
+    async def endpoint(websocket: WebSocket) -> None:
+        port = (websocket.scope["server"] or ("", None))[1]
+        if port is None or port != admission.settings.vosk_port:
+            raise Refused(Code.NOT_FOUND)
+        await vosk(websocket)
+
+    return endpoint
+
+
+async def _serve(admission: Admission, dialect: type[S], websocket: WebSocket, client: Client) -> S:
+    logs.session.set(name := secrets.token_hex(4))
+    with admission.seated(client, admission.refusal(client)) as seat:
+        try:
+            stream = dialect(name, websocket, seat)
+        except ConfigError as error:
+            raise Refused(Code.BAD_CONFIG, str(error)) from None
+        admission.access.spend(websocket)
+        with admission.sessions.entered(stream, seat.places):
+            await stream.run()
+    return stream
+
+
+async def _resume(admission: Admission, websocket: WebSocket, client: Client, start: Start) -> None:
+    """Hand the websocket to the session that the client resumes."""
+    stream = admission.kept.find(start.resume or "", client, named=admission.access.tokens.required)
+    try:
+        if stream is not None:
+            logs.session.set(stream.name)
+            logger.info("resumed", extra=logs.fields(events=start.events))
+            if stream.finished and await stream.fetched(websocket, start.events):
+                return
+            if (served := stream.come_back(websocket, start.events)) is not None:
+                admission.stats.resumed += 1
+                await served
+                return
+        lost = Error(code=Code.RESUME_LOST, message="the session no longer exists; start another one")
+        admission.stats.errors[Code.RESUME_LOST] += 1
+        await websocket.send_text(to_json(lost))
+        await websocket.close(CLOSE_CODES[Code.RESUME_LOST], Code.RESUME_LOST)
+    except (ClientLeft, WebSocketDisconnect):
+        pass

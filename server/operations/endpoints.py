@@ -1,0 +1,123 @@
+"""Plain HTTP endpoints: the index, health, metrics, the models, tickets, reloads and shared sessions."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+from ...streaming.errors import XlsrLiveError
+from ...streaming.protocol.codes import Code
+from ..refusals import Refused
+from ..sessions.admission import Admission
+from ..sessions.sharing import Watching
+from .health import unready_reasons
+from .metrics import CONTENT_TYPE, Exporter
+from .pages import Pages, wants_html
+from .reload import Reloader
+
+INDEX: Final = """xlsr-live: real-time speech recognition
+
+page       /            live captions in a browser
+websocket  /v1/stream   audio in, transcripts out (the protocol: docs/protocol.md)
+websocket  /            the same in Vosk's protocol (this and those below: docs/clients.md)
+websocket  /v1/listen   in Deepgram's
+websocket  /v1/realtime in OpenAI's
+POST       /v1/audio/transcriptions   a file, as OpenAI's
+POST       /v1/listen   a file, as Deepgram's
+GET        /v1/models   the model in use
+POST       /v1/realtime/client_secrets   a key for a page, as OpenAI's
+POST       /v1/ticket   a ticket, with which a web page can open one websocket
+POST       /v1/reload   changes to the model that the settings name now
+GET        /v1/stream   whether a websocket would be admitted, and otherwise why not
+GET        /v1/shared/KEY   a shared session's events (docs/protocol.md)
+GET        /metrics     metrics for Prometheus
+GET        /healthz     the process answers
+GET        /readyz      new sessions are served
+"""
+NO_STORE: Final = {"cache-control": "no-store"}
+
+
+class Endpoints:
+    """Every endpoint raises `Refused` for a client that is not served."""
+
+    def __init__(self, admission: Admission, reloader: Reloader, pages: Pages) -> None:
+        self._admission = admission
+        self._models = admission.models
+        self._settings = admission.settings
+        self._sessions = admission.sessions
+        self._sharing = admission.sharing
+        self._reloader = reloader
+        self._pages = pages
+        self._exporter = Exporter(self._models, self._sessions, admission.stats, self._settings, self._sharing)
+        self._started = round(time.time())
+
+    async def index(self, request: Request) -> Response:
+        """The web page for browsers, a list of endpoints for programs."""
+        if wants_html(request):
+            return self._pages.answer(request, "index.html")
+        return PlainTextResponse(INDEX, headers={"vary": "accept"})
+
+    async def check_admission(self, request: Request) -> Response:
+        """Whether a native websocket would be admitted: browsers hide from pages why theirs was refused."""
+        self._admission.admit(request, may_resume=True)
+        return Response(status_code=204, headers=NO_STORE)
+
+    async def watch(self, request: Request) -> Response:
+        """The events of a shared session, for every client that has its key."""
+        if (shared := self._sharing.find(request.path_params["key"])) is None:
+            raise Refused(Code.NOT_FOUND, "no session is shared under this key; a key ends with its session")
+        if self._sharing.full:
+            raise Refused(Code.SERVER_FULL, "the limit of viewers is reached; try again later")
+        return Watching(self._sharing, shared, request.headers.get("last-event-id", ""))
+
+    async def health(self, request: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def ready(self, request: Request) -> Response:
+        """200 if new sessions are served; otherwise 503 with the reasons."""
+        engine = self._models.current.engine
+        reasons = unready_reasons(engine, self._sessions, self._settings)
+        state = {
+            "ready": not reasons,
+            "why": reasons,
+            "sessions": self._sessions.count,
+            "limit": self._sessions.limit,
+            "queued": engine.queued,
+            "level": int(engine.level),
+            "models": len(self._models),
+            "reloading": self._reloader.busy,
+        }
+        return JSONResponse(state, status_code=503 if reasons else 200)
+
+    async def metrics(self, request: Request) -> Response:
+        self._admission.authenticate(request)
+        return Response(self._exporter.render(), media_type=CONTENT_TYPE)
+
+    async def models(self, request: Request) -> Response:
+        """The model in use, as OpenAI lists models."""
+        self._admission.authenticate(request)
+        return JSONResponse({"object": "list", "data": [self._model()]})
+
+    def _model(self) -> dict[str, Any]:
+        info = msgspec.to_builtins(self._models.current.info)
+        return {"id": info.pop("name"), "object": "model", "created": self._started, "owned_by": "xlsr-live", **info}
+
+    async def ticket(self, request: Request) -> Response:
+        """A ticket for a page of the token's owner."""
+        client = self._admission.authenticate(request)
+        if (ticket := self._admission.access.tickets.issue(client)) is None:
+            raise Refused(Code.TOO_MANY_TICKETS)
+        return JSONResponse({"ticket": ticket, "expires_in": self._settings.ticket_s}, headers=NO_STORE)
+
+    async def reload(self, request: Request) -> Response:
+        """Change to the model that the settings name now; only for tokens marked `admin`."""
+        if not self._admission.authenticate(request).admin:
+            raise Refused(Code.NOT_ADMIN)
+        try:
+            return JSONResponse(msgspec.to_builtins(await self._reloader.reload()))
+        except XlsrLiveError as error:
+            raise Refused(Code(error.code), str(error)) from error

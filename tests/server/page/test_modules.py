@@ -1,0 +1,102 @@
+"""The page's JavaScript modules against their counterparts in Python."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from typing import Any
+
+from xlsr_live.client.remote.replay import ReplayBuffer
+from xlsr_live.server.run import RunningServer
+from xlsr_live.streaming.captions.cues import cues
+from xlsr_live.streaming.captions.subtitles import VTT_HEADER, srt, vtt
+from xlsr_live.streaming.protocol.events import Final, Word, to_json
+
+
+def test_line_breaks_keep_all_words_and_never_change(opened: Callable[..., Any], server: RunningServer):
+    page = opened(server.port)
+    broken = page.evaluate("""async () => {
+        const { breakLines, aligned } = await import("/page/lines.js");
+        const fits = (text) => text.length <= 20;
+        const failures = [];
+        for (let round = 0; round < 300; round += 1) {
+            const length = () => 1 + Math.floor(8 * Math.random());
+            const words = Array.from({ length: 30 }, () => "x".repeat(length()));
+            const whole = breakLines(words, " ", fits);
+            for (let count = 0; count <= 30; count += 1) {
+                const some = breakLines(words.slice(0, count), " ", fits);
+                if (String(some) !== String(whole.filter((at) => at < count))) failures.push("a line changed");
+            }
+            whole.forEach((first, row) => {
+                const line = words.slice(first, whole[row + 1]).join(" ");
+                if (!fits(line)) failures.push(line);
+            });
+            const other = [...words];
+            other.splice(Math.floor(30 * Math.random()), 1 + Math.floor(2 * Math.random()), "y");
+            const places = aligned(words, other).filter((at) => at !== null);
+            if (places.some((at, index) => index && at <= places[index - 1])) failures.push("out of order");
+            if (aligned(words, words).some((at, index) => at !== index)) failures.push("not the same");
+        }
+        return failures;
+    }""")
+    assert broken == []
+
+
+def test_replay_sends_what_the_python_client_sends(opened: Callable[..., Any], server: RunningServer):
+    page = opened(server.port)
+    rng = random.Random(1)
+    script = [rng.choice([2 * rng.randrange(1, 30), "mark"]) for _ in range(80)]
+    total = sum(size for size in script if isinstance(size, int)) // 2
+    positions = sorted(rng.randrange(total + 1) for _ in range(10))
+    replay = ReplayBuffer(2)
+    for step in script:
+        replay.add(bytes(step) if isinstance(step, int) else step)
+    expected = [[part if isinstance(part, str) else len(part) for part in replay.since(at)] for at in positions]
+    got = page.evaluate(
+        """async ([script, positions]) => {
+        const { Replay } = await import("/page/replay.js");
+        const replay = new Replay();
+        for (const step of script) replay.add(typeof step === "string" ? step : new Uint8Array(step));
+        const rest = (at) => replay.since(at).map((part) => (typeof part === "string" ? part : part.length));
+        const resent = positions.map(rest);
+        // For a server that has dropped the session: all audio without a final, acknowledged or not.
+        const unfinished = positions.map((at) => {
+            replay.finish(at + 0.5);
+            const { parts, from } = replay.unfinished();
+            return [from, parts.reduce((sum, part) => sum + part.length, 0)];
+        });
+        return [resent, unfinished];
+    }""",
+        [script, positions],
+    )
+    assert got == [expected, [[at, 2 * (total - at)] for at in positions]]
+
+
+def test_subtitles_equal_those_of_transcribe(opened: Callable[..., Any], server: RunningServer):
+    page = opened(server.port)
+    rng = random.Random(2)
+    texts = ["I", "the", "and", "BECAUSE", "of", "was", "house", "<i>", "fish&", "\N{GRINNING FACE}", "don't", "x" * 60]
+    finals, now = [], 0.0
+    for number in range(60):
+        words = []
+        for _ in range(rng.randrange(1, 40)):
+            now = round(now + rng.choice([0.0, 0.02, 0.1, 0.3, 1.3]), 3)
+            end = round(now + rng.uniform(0.05, 0.6), 3)
+            words.append(Word(rng.choice(texts), now, end, 0.9))
+            now = end
+        text = rng.choice([" ", " ", ""]).join(word.word for word in words)
+        final = Final(utterance=number, text=text, words=tuple(words), start=0.0, end=now + 0.2, confidence=0.9)
+        finals.append(final)
+        now += 0.3
+    made = page.evaluate(
+        """async (finals) => {
+        const { FORMATS } = await import("/page/download.js");
+        return [FORMATS.vtt.write(finals), FORMATS.srt.write(finals)];
+    }""",
+        [json.loads(to_json(final)) for final in finals],
+    )
+    found = list(cues(finals))
+    assert len(found) > 100
+    assert made[0] == VTT_HEADER + "".join(map(vtt, found))
+    assert made[1] == "".join(srt(number, cue) for number, cue in enumerate(found, 1))

@@ -1,0 +1,67 @@
+"""The page's messages when something is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from websockets.sync.client import connect
+from xlsr_live.server.run import RunningServer
+
+from tests.support.browser import accessible, message, wait, wait_for_state
+from tests.support.serving import serving
+
+
+def test_a_blocked_microphone(opened: Callable[..., Any], server: RunningServer):
+    page = opened(server.port, microphone=False)
+    page.click("#start")
+    assert message(page) == "The microphone is blocked"
+
+
+def test_no_microphone(opened: Callable[..., Any], server: RunningServer):
+    page = opened(server.port)
+    refuse = "throw new DOMException('', 'NotFoundError')"
+    # The browser asks the user until `answer` is called.
+    asking = f"new Promise((resolve) => {{ window.answer = resolve; }}).then(() => {{ {refuse}; }})"
+    page.evaluate(f"() => {{ navigator.mediaDevices.getUserMedia = () => {asking}; }}")
+    page.click("#start")
+    assert "The browser asks first." in page.inner_text("#hint")
+    accessible(page)
+    page.evaluate("answer()")
+    assert message(page) == "No microphone found"
+
+
+def test_a_full_server_is_tried_again(opened: Callable[..., Any]):
+    with serving(max_sessions=1) as server:
+        with connect(server.url):
+            page = opened(server.port)
+            page.click("#start")
+            assert message(page) == "The server is full"
+            wait(page, "document.getElementById('countdown').textContent === 'Trying again in 4 s.'")
+        wait_for_state(page, "live")
+        assert page.is_hidden("#notice")
+        page.click("#start")
+        wait_for_state(page, "idle")
+
+
+def test_a_token(opened: Callable[..., Any]):
+    with serving(token="s3cret") as server:
+        page = opened(server.port)
+        page.click("#start")
+        assert message(page) == "This server asks for a token"
+        page.fill("#token", "secret")
+        page.keyboard.press("Enter")
+        wait(page, "document.getElementById('notice-title').textContent === 'The token is not right'")
+        accessible(page)
+        page.fill("#token", "s3cret")
+        page.keyboard.press("Enter")
+        wait_for_state(page, "live")
+        page.click("#start")
+        wait_for_state(page, "idle")
+
+
+def test_a_server_that_has_stopped(opened: Callable[..., Any]):
+    with serving() as server:
+        page = opened(server.port)
+    page.click("#start")
+    assert message(page) == "The server does not answer"

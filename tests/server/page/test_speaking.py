@@ -1,0 +1,114 @@
+"""The page with real speech: it shows what `transcribe` gives, whatever happens to the connection."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from xlsr_live.server.run import RunningServer, running_server
+from xlsr_live.server.settings import ServerSettings
+from xlsr_live.streaming.recognizer import Recognizer
+
+from tests.support.browser import INSECURE, accessible, finals, message, wait, wait_for_state, words
+from tests.support.relay import relay
+
+webvtt = pytest.importorskip("webvtt", reason="needs webvtt-py")
+
+
+def test_text_appears_during_speech_and_equals_transcribe(
+    opened: Callable[..., Any], server: RunningServer, transcript: list[str], tmp_path: Path
+):
+    page = opened(server.port)
+    accessible(page)
+    page.click("#start")
+    page.wait_for_selector(".utterance:not(.final) .word:not(.volatile)")
+    assert page.inner_text("#status") == "Listening"
+    accessible(page)
+    wait(page, f"document.querySelectorAll('.final').length === {len(transcript)}")
+    page.click("#start")
+    wait_for_state(page, "idle")
+    assert words(finals(page)) == " ".join(transcript)
+    assert page.locator("#finals p").all_inner_texts() == transcript  # the live region: finals, each once
+
+    page.locator(".final .word").first.hover()
+    assert page.inner_text("#word-info").startswith("0:01.")
+    page.focus("#captions")
+    page.keyboard.press("ArrowLeft")
+    assert page.evaluate("document.activeElement.textContent").upper() == transcript[-1].split()[-1]
+    for panel in ("look", "save", "share-panel"):
+        page.click(f"[popovertarget={panel}]")
+        accessible(page)
+        page.keyboard.press("Escape")
+    page.click("[popovertarget=look]")
+    page.check("[name=confidence]")
+    page.check("[value=captions]")
+    page.keyboard.press("Escape")
+    accessible(page)
+
+    def saved(name: str) -> Path:
+        page.click("[popovertarget=save]")
+        with page.expect_download() as download:
+            page.click(f"#save-{name}")
+        path = tmp_path / f"captions.{name}"
+        download.value.save_as(path)
+        return path
+
+    assert saved("txt").read_text().splitlines() == transcript
+    for captions in (webvtt.WebVTT().read(saved("vtt")), webvtt.from_srt(saved("srt"))):
+        assert " ".join(caption.text.replace("\n", " ") for caption in captions) == " ".join(transcript)
+    document = json.loads(saved("json").read_text())
+    assert document["text"] == " ".join(word["word"] for word in document["words"]) == " ".join(transcript)
+
+
+def test_a_broken_connection_loses_no_speech(opened: Callable[..., Any], server: RunningServer, transcript: list[str]):
+    with relay(server.port) as link:
+        page = opened(link.port, color_scheme="dark")
+        page.click("#start")
+        page.wait_for_selector(".utterance:not(.final) .word:not(.volatile)")
+        accessible(page)
+        link.cut()
+        wait_for_state(page, "reconnecting")
+        assert message(page) == "The connection is interrupted"
+        link.mend()
+        wait_for_state(page, "live")
+        wait(page, f"document.querySelectorAll('.final').length === {len(transcript)}")
+        page.click("#start")
+        wait_for_state(page, "idle")
+        assert words(finals(page)) == " ".join(transcript)
+        page.close()
+
+
+def test_a_session_that_the_server_has_dropped_loses_no_speech(
+    opened: Callable[..., Any], recognizer: Recognizer, transcript: list[str]
+):
+    with running_server(recognizer, ServerSettings(resume_grace_s=0.1)) as server, relay(server.port) as link:
+        page = opened(link.port)
+        page.click("#start")
+        page.wait_for_selector(".utterance:not(.final) .word:not(.volatile)")
+        link.cut()
+        wait_for_state(page, "reconnecting")
+        page.wait_for_timeout(500)
+        link.mend()
+        wait_for_state(page, "live")
+        wait(page, f"document.querySelectorAll('.final').length === {len(transcript)}")
+        page.click("#start")
+        wait_for_state(page, "idle")
+        assert words(finals(page)) == " ".join(transcript)
+        times = page.evaluate("[...document.querySelectorAll('.word')].map(({ word }) => word.start)")
+        assert times == sorted(times)
+        page.close()
+
+
+def test_a_file_is_captioned_without_a_microphone(
+    opened: Callable[..., Any], server: RunningServer, transcript: list[str], speech: Path
+):
+    page = opened(server.port, host=INSECURE, microphone=False)
+    assert message(page) == "The microphone needs a secure page"
+    page.set_input_files("#file", speech)
+    page.click("#start")
+    wait_for_state(page, "live")
+    wait_for_state(page, "idle")
+    assert words(finals(page)) == " ".join(transcript)
