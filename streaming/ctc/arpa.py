@@ -7,6 +7,7 @@ import logging
 from array import array
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Final, TextIO
 
@@ -61,6 +62,7 @@ class _Reader:
         self._lines = (text for line in lines if (text := line.strip()))
         self.words: dict[str, int] = dict.fromkeys(UNKNOWN_WORDS, UNKNOWN)
         self.counts: list[int] = []
+        self._header = ""  # of the next section
         self._expect(_BEGIN)
         for text in self._lines:
             if not text.startswith("ngram "):
@@ -84,7 +86,7 @@ class _Reader:
                 self.words.setdefault(fields[1], len(self.words) - 1)  # both names of the unknown word share a number
             words.extend(self.words[word] for word in fields[1 : order + 1])
             scores.append(float(fields[0]))
-            backoffs.append(float(fields[order + 1]) if len(fields) == order + 2 else _NO_BACKOFF)
+            backoffs.append(float(fields[order + 1]) if len(fields) == order + 2 else 0.0)
             if not order + 1 <= len(fields) <= order + 2:
                 raise ValueError(fields)
             if done % _REPORT == _REPORT - 1:
@@ -109,36 +111,56 @@ def _build(reader: _Reader) -> Ngram:
     reader.finish()
     names = list(reader.words)[1:]
     names[UNKNOWN] = UNKNOWN_WORDS[0]
-    scores = np.full(len(names), _UNKNOWN_SCORE, np.float32)
-    backoffs = np.full(len(names), _NO_BACKOFF, np.float32)
     (singles, found, weights), *longer = sections
+    scores = np.full(len(names), _UNKNOWN_SCORE, np.float32)
+    backoffs = np.zeros(len(names), np.float32)
     scores[singles[:, 0]], backoffs[singles[:, 0]] = found, weights
-    places = [words[:, -1] for words, _, _ in longer]  # of each n-gram's end in the table before
-    size = len(names)
-    tables: list[SortedTable] = []
-    for level, (_, found, weights) in enumerate(longer):
+    levels = [_Level(np.arange(len(names)), scores, backoffs)]
+    places = [words[:, -1] for words, _, _ in longer]  # of each n-gram's end in the level before
+    for level, (words, found, weights) in enumerate(longer):
         order = level + 2
+        _mark_followed(levels, words, len(names))
         keys = [
-            place * len(names) + words[:, -order]
-            for place, (words, _, _) in zip(places[level:], longer[level:], strict=True)
+            place * len(names) + each[:, -order]
+            for place, (each, _, _) in zip(places[level:], longer[level:], strict=True)
         ]
         # A pruned model may lack the end of a longer n-gram: it takes a place, but has no score.
         entries = np.unique(np.concatenate(keys))
         places[level:] = [np.searchsorted(entries, each) for each in keys]
-        own = np.full(len(entries), np.nan, np.float32)
-        after = np.full(len(entries), 0, np.float32)
+        own, after = np.full(len(entries), np.nan, np.float32), np.zeros(len(entries), np.float32)
         own[places[level]], after[places[level]] = found, weights
-        first = np.searchsorted(entries // len(names), np.arange(size + 1))
-        tables.append(
-            SortedTable(
-                memoryview(first.astype(np.int64)),
-                memoryview((entries % len(names)).astype(np.uint32)),
-                memoryview(own),
-                memoryview(after) if order < len(sections) else None,
-            )
-        )
-        size = len(entries)
-    return Ngram(names, scores, backoffs, tables)
+        levels.append(_Level(entries, own, after))
+    tables: list[SortedTable] = []
+    for before, level in pairwise(levels):
+        first = np.searchsorted(level.entries // len(names), np.arange(len(before.entries) + 1))
+        words = (level.entries % len(names)).astype(np.uint32)
+        longest = level is levels[-1]
+        tables.append(SortedTable(first.data, words.data, level.scores.data, None if longest else level.weights().data))
+    return Ngram(names, scores, levels[0].weights(), tables)
+
+
+class _Level:
+    """The n-grams of one order: `entries` are the place of their end in the level before and their first word, sorted,
+    as one number."""
+
+    def __init__(self, entries: Ints, scores: Floats, backoffs: Floats) -> None:
+        self.entries, self.scores, self._backoffs = entries, scores, backoffs
+        self.followed = np.zeros(len(entries), bool)  # whether a longer n-gram begins so
+
+    def weights(self) -> Floats:
+        """Back-off weights; -0.0 where there is none to tell contexts apart by."""
+        nothing = (self._backoffs == 0) & ~self.followed
+        return np.where(nothing, np.float32(_NO_BACKOFF), self._backoffs + np.float32(0))
+
+
+def _mark_followed(levels: list[_Level], words: Ints, size: int) -> None:
+    """Mark what the n-grams begin with, (n, order), in the last level."""
+    place, known = words[:, -2], np.ones(len(words), bool)
+    for order, level in enumerate(levels[1:], 2):
+        key = place * size + words[:, -order - 1]
+        place = np.searchsorted(level.entries, key).clip(0, max(0, len(level.entries) - 1))
+        known &= level.entries[place] == key if len(level.entries) else False
+    levels[-1].followed[place[known]] = True
 
 
 def _fault(lines: Iterable[str]) -> str | None:

@@ -190,10 +190,10 @@ def _read_trie(cursor: _Cursor, counts: list[int], _: float, kind: int) -> tuple
             backoffs = None if backoffs is None else _narrow(backoffs, backoff_bits)
         tables.append(
             SortedTable(
-                memoryview(first.astype(np.uint32)),
-                memoryview(words),
-                memoryview(scores),
-                None if backoffs is None else memoryview(backoffs),
+                first.astype(np.uint32).data,
+                words.data,
+                scores.data,
+                None if backoffs is None else backoffs.data,
                 *books[place],
             )
         )

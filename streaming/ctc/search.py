@@ -13,7 +13,7 @@ rows are split, the result is the same bit for bit. Arrays are replaced and neve
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 Rows = NDArray[np.float32]
 Scores = NDArray[np.float64]
-Ints = NDArray[np.intp]
+Ints = NDArray[np.signedinteger[Any]]
 
 NEVER: Final = -np.inf
 
@@ -134,11 +134,11 @@ class Search:
         floor = rows.max(axis=1, keepdims=True) - np.float32(weights.token_threshold)
         if weights.tokens < rows.shape[1]:
             floor = np.maximum(floor, np.partition(rows, -weights.tokens, axis=1)[:, [-weights.tokens]])
-        tried = rows >= floor
+        tried: NDArray[np.bool_] = np.greater_equal(rows, floor)
         tried[:, self._silent] = False
-        extends = tried.any(axis=1).tolist()
-        for row, may, extended in zip(rows.astype(np.float64), tried, extends, strict=True):
-            self._take(row, may, extended)
+        extends: list[bool] = np.logical_or.reduce(tried, axis=1).tolist()
+        for at, row in enumerate(rows.astype(np.float64)):
+            self._take(row, tried[at], extends[at])
         self.frame += len(rows)
 
     def _take(self, row: Scores, may: NDArray[np.bool_], extended: bool) -> None:

@@ -12,7 +12,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,9 @@ from ..ctc.beam import LIVE_LOOK_BACK, BeamDecoder, Hypothesis
 from ..ctc.greedy import DecodedWord, confidence, decode
 from ..ctc.vocabulary import Vocabulary
 from ..errors import ConfigError
+
+if TYPE_CHECKING:
+    from ..ctc.lm import BoostedPhrases
 
 Rows = NDArray[np.float32]
 T = TypeVar("T")
@@ -44,6 +47,13 @@ class Transcript:
 
 
 Search = Callable[[Rows], Transcript]
+
+
+class Hotwords(NamedTuple):
+    """The same phrases for a greedy decoder and for a search; `boosted` is None where there is no language model."""
+
+    phrases: Phrases
+    boosted: BoostedPhrases | None
 
 
 class LiveDecoder(Protocol):
@@ -98,18 +108,18 @@ class Decoding:
         self._wake: Phrases | None = None
         if config.wake:
             self._wake = Phrases(wake_phrase(config.wake, config.wake_score), vocabulary)
-        self._hotwords = Timeline(self._make_phrases(config.hotwords))
+        self._hotwords = Timeline(self._make_hotwords(config.hotwords))
         self._attention = Timeline(self._make_attention(config.grammar))
 
     def set_hotwords(self, hotwords: Sequence[str], at: int) -> None:
         """Listen for these after sample `at`. Raises `ConfigError`; those before stay as they are."""
-        self._hotwords.set(self._make_phrases(hotwords), at)
+        self._hotwords.set(self._make_hotwords(hotwords), at)
 
-    def _make_phrases(self, hotwords: Sequence[str]) -> Phrases | None:
-        boosts = read_hotwords(hotwords)
-        if boosts and self._live_model:
-            raise ConfigError("hotwords do not go together with a language model in partials; leave lm_for at 'finals'")
-        return Phrases(boosts, self._vocabulary) if boosts else None
+    def _make_hotwords(self, hotwords: Sequence[str]) -> Hotwords | None:
+        if not (boosts := read_hotwords(hotwords)):
+            return None
+        phrases = Phrases(boosts, self._vocabulary)
+        return Hotwords(phrases, self._final_model.boosted(boosts) if self._final_model else None)
 
     def set_grammar(self, grammar: str, at: int) -> None:
         """Listen for its commands after sample `at`, for none if it is empty. Raises `GrammarError`; then the one
@@ -132,14 +142,18 @@ class Decoding:
         """The decoder of live steps of an utterance that begins at a sample; no other begins before it any more."""
         self._hotwords.forget(start)
         self._attention.forget(start)
+        hotwords = self._hotwords.at(start)
         if self._live_model:
-            return BeamDecoder(self._live_model, look_back=LIVE_LOOK_BACK)
-        return HotwordDecoder(self._vocabulary, self._hotwords.at(start))
+            return BeamDecoder(self._live_model, look_back=LIVE_LOOK_BACK, phrases=hotwords and hotwords.boosted)
+        return HotwordDecoder(self._vocabulary, hotwords and hotwords.phrases)
 
     def follow(self, decoder: LiveDecoder, heard: int) -> None:
         """The next rows are of a step that hears up to sample `heard`."""
-        phrases = self._hotwords.at(heard)
-        if isinstance(decoder, HotwordDecoder) and phrases is not decoder.phrases:
+        hotwords = self._hotwords.at(heard)
+        if isinstance(decoder, BeamDecoder):
+            if (boosted := hotwords and hotwords.boosted) is not decoder.phrases:
+                decoder.change(boosted)
+        elif isinstance(decoder, HotwordDecoder) and (phrases := hotwords and hotwords.phrases) is not decoder.phrases:
             decoder.change(phrases)
 
     def final(self, end: int, *, awake: bool | None = None) -> Search:
@@ -163,22 +177,23 @@ class Decoding:
         """Words of live steps: what comes after a word does not change its confidence."""
         return self._transcript(words, self._calibration and self._calibration.of_partial(words))
 
-    def _search(self, phrases: Phrases | None, attention: CommandSpec | None, awake: bool, rows: Rows) -> Transcript:
-        heard = self._read(phrases, rows)
+    def _search(self, hotwords: Hotwords | None, attention: CommandSpec | None, awake: bool, rows: Rows) -> Transcript:
+        heard = self._read(hotwords, rows)
         if attention is None:
             return heard
-        return replace(heard, decision=attention.decide(favour(rows, phrases) if phrases else rows, awake=awake))
+        favoured = favour(rows, hotwords.phrases) if hotwords else rows
+        return replace(heard, decision=attention.decide(favoured, awake=awake))
 
-    def _read(self, phrases: Phrases | None, rows: Rows) -> Transcript:
+    def _read(self, hotwords: Hotwords | None, rows: Rows) -> Transcript:
         greedy = words = decode(rows, self._vocabulary)
         if self._final_model:
-            beam = BeamDecoder(self._final_model, certain=phrases.words if phrases else ())
-            beam.push(favour(rows, phrases) if phrases else rows)
+            beam = BeamDecoder(self._final_model, phrases=hotwords and hotwords.boosted)
+            beam.push(rows)
             beam.finish()
             known = self._calibration and self._calibration.of_beam(beam.words, greedy)
-            return self._transcript(beam.words, known, beam.hypotheses[: self._nbest])
-        if phrases:
-            decoder = HotwordDecoder(self._vocabulary, phrases)
+            return self._transcript(beam.words, known, beam.alternatives(self._nbest) if self._nbest else ())
+        if hotwords:
+            decoder = HotwordDecoder(self._vocabulary, hotwords.phrases)
             decoder.push(rows)
             decoder.finish()
             words = decoder.words
