@@ -1,4 +1,4 @@
-"""One live session from the first block of audio to `session_ended`, over any kind of session and any source."""
+"""Run one live session from the first block of audio to `session_ended`, with any kind of session and source."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from .errors import ConnectionProblem
 
 Block = bytes | NDArray[np.float32]  # in the session's `AudioFormat`; arrays are (samples, channels) in [-1, 1]
 
-IMPATIENT_SECONDS: Final = 0.5  # programs such as `timeout` send one interrupt twice, to the process and to its group
+REPEAT_S: Final = 0.5  # a second interrupt within this time is the same Ctrl-C: `timeout` signals process and group
 
 
-class Session(Protocol):
-    """What `StreamSession` (in process) and `websocket.Stream` (on a server) have in common."""
+class LiveSession(Protocol):
+    """The common part of `StreamSession` (in this process) and `remote.stream.Stream` (on a server)."""
 
     async def send(self, audio: Block) -> None: ...
     async def end(self) -> None: ...
@@ -29,59 +29,60 @@ class Session(Protocol):
 
 
 async def pump(
-    session: Session, blocks: AsyncIterator[Block], show: Callable[[Event], None], *, interruptible: bool = True
+    session: LiveSession, blocks: AsyncIterator[Block], show: Callable[[Event], None], *, interruptible: bool = True
 ) -> bool:
-    """Send `blocks` and show the events, both at once. Return whether the user interrupted.
+    """Send `blocks` and show the events concurrently. Return whether the user interrupted.
 
-    The first Ctrl-C ends the audio, and the utterance that was open is still finished and shown; the second gives up.
-    One of many sessions at once is not `interruptible` by itself: Ctrl-C then is the caller's.
-    Raises `XlsrLiveError` for what the session reports as an `error`, and when it ends before the audio does.
+    The first Ctrl-C ends the audio; the open utterance is still finished and shown. The second one gives up. One of
+    several concurrent sessions is not `interruptible`: the caller handles Ctrl-C.
+
+    Raises `XlsrLiveError` for an `error` event, and if the session ends before the audio.
     """
-    told: list[Error] = []
+    errors: list[Error] = []
     all_sent = False
 
     async def feed() -> None:
         nonlocal all_sent
-        with suppress(ConnectionProblem, SessionClosed):  # the events say why
+        with suppress(ConnectionProblem, SessionClosed):  # the events give the reason
             with suppress(asyncio.CancelledError):
                 async for block in blocks:
                     await session.send(block)
             all_sent = True
             await session.end()
 
-    async def listen() -> None:
+    async def receive() -> None:
         async for event in session:
             show(event)
             if isinstance(event, Error):
-                told.append(event)
-        if told:
-            raise XlsrLiveError(told[0].message, code=told[0].code)
+                errors.append(event)
+        if errors:
+            raise XlsrLiveError(errors[0].message, code=errors[0].code)
         if not all_sent:
-            raise ConnectionProblem("the session was ended before the audio was over", code="ended_early")
+            raise ConnectionProblem("the session ended before the audio was over", code="ended_early")
 
-    feeder, listener = asyncio.create_task(feed()), asyncio.create_task(listen())
+    feeder, receiver = asyncio.create_task(feed()), asyncio.create_task(receive())
     with _interrupts(feeder) if interruptible else nullcontext(asyncio.Event()) as interrupted:
         try:
-            await asyncio.wait({feeder, listener}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({feeder, receiver}, return_when=asyncio.FIRST_COMPLETED)
             if feeder.done():
-                feeder.result()  # a source that failed: no end was sent, so do not wait for one
-            await listener
+                feeder.result()  # if the source failed, `end` was not sent and no last event comes
+            await receiver
         finally:
             feeder.cancel()
-            listener.cancel()
-            await asyncio.gather(feeder, listener, return_exceptions=True)
+            receiver.cancel()
+            await asyncio.gather(feeder, receiver, return_exceptions=True)
     return interrupted.is_set()
 
 
 @contextmanager
 def _interrupts(feeder: asyncio.Task[None]) -> Generator[asyncio.Event]:
+    """Ctrl-C cancels the feeder; once more, the caller. Yields an event that is set by the first."""
     loop, caller, interrupted = asyncio.get_running_loop(), asyncio.current_task(), asyncio.Event()
-
     first = float("inf")
 
     def interrupt() -> None:
         nonlocal first
-        if loop.time() - first > IMPATIENT_SECONDS and caller:
+        if loop.time() - first > REPEAT_S and caller:
             caller.cancel()
         first = min(first, loop.time())
         interrupted.set()

@@ -16,13 +16,13 @@ from . import refusals
 from .dialects import endpoints as dialects
 from .dialects.deepgram import shapes as deepgram
 from .dialects.deepgram.files import Prerecorded
-from .dialects.deepgram.live import DeepgramStream
+from .dialects.deepgram.live import DeepgramDialect
 from .dialects.openai import keys as openai_keys
 from .dialects.openai import shapes as openai
-from .dialects.openai.realtime import RealtimeStream
+from .dialects.openai.realtime import RealtimeDialect
 from .dialects.openai.transcriptions import Transcription
 from .dialects.uploads import Upload
-from .dialects.vosk.live import VoskStream
+from .dialects.vosk.live import VoskDialect
 from .operations.endpoints import Endpoints
 from .operations.pages import Pages
 from .operations.reload import Reloader
@@ -62,9 +62,9 @@ def create_app(admission: Admission, reloader: Reloader) -> Starlette:
             Route("/v1/realtime/transcription_sessions", transcription_sessions, methods=["POST"]),
             *(Route(path, dialects.upload(admission, dialect), methods=["POST"]) for path, dialect in UPLOADS.items()),
             WebSocketRoute("/v1/stream", dialects.native(admission)),
-            WebSocketRoute("/", dialects.websocket(admission, VoskStream)),
-            WebSocketRoute("/v1/listen", dialects.websocket(admission, DeepgramStream)),
-            WebSocketRoute("/v1/realtime", dialects.websocket(admission, RealtimeStream)),
+            WebSocketRoute("/", dialects.websocket(admission, VoskDialect)),
+            WebSocketRoute("/v1/listen", dialects.websocket(admission, DeepgramDialect)),
+            WebSocketRoute("/v1/realtime", dialects.websocket(admission, RealtimeDialect)),
             WebSocketRoute("/{path:path}", dialects.other_paths(admission)),
         ],
         exception_handlers=_error_handlers(admission),

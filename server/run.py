@@ -27,7 +27,7 @@ from .net.sockets import bound_sockets, listen, page_url, tls_context, websocket
 from .operations.memory import freeze_loaded
 from .operations.reload import Reread
 from .operations.systemd import deferred_hangups, notify_systemd
-from .sessions.registry import Sessions
+from .sessions.registry import SessionRegistry
 from .settings import ServerSettings
 from .web import Server
 
@@ -41,7 +41,7 @@ class RunningServer:
 
     port: int
     url: str  # ws://127.0.0.1:PORT/v1/stream
-    sessions: Sessions
+    sessions: SessionRegistry
     loop: asyncio.AbstractEventLoop  # the server's
     vosk_port: int | None = None
     wyoming_port: int | None = None

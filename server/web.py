@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from .app import UPLOADS, create_app
-from .dialects.wyoming import listen as listen_wyoming
+from .dialects.wyoming.listener import listen as listen_wyoming
 from .models.candidate import Load
 from .models.models import Models
 from .net.connections import limited_http
@@ -26,7 +26,7 @@ from .operations.memory import trim_memory
 from .operations.reload import Reloader, Reread
 from .operations.systemd import hangup_means_reload
 from .sessions.admission import Admission
-from .sessions.registry import Sessions
+from .sessions.registry import SessionRegistry
 from .settings import ServerSettings
 
 CLOSING_S: Final = 3.0  # for the clients' close frames
@@ -52,7 +52,7 @@ class Server(uvicorn.Server):
         wyoming: socket.socket | None,
         stop_when_dead: bool = False,
     ) -> None:
-        self.sessions = Sessions(limit)
+        self.sessions = SessionRegistry(limit)
         self._models = models
         self._admission = Admission(models, settings, self.sessions)
         self._reloader = Reloader(self._admission, load, reread)

@@ -1,7 +1,7 @@
 """Real-time speech recognition on XLS-R: the recognizer.
 
-`Recognizer` is the front door; `Session` is the same thing without any I/O. Names are imported when they are first
-asked for, so that a client that needs only events and settings loads neither torch nor a detector.
+Start with `Recognizer`; `Session` is one stream without I/O. Names are imported at their first use, so a client that
+needs only events and settings loads neither torch nor a detector.
 """
 
 from __future__ import annotations

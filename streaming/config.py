@@ -18,8 +18,8 @@ Mode = Literal["cached", "window", "offline"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8"]  # number format of a model
 
 SAMPLE_BYTES: Final[dict[Encoding, int]] = {"pcm_s16le": 2, "pcm_f32le": 4, "mulaw": 1, "alaw": 1}
-BOOST: Final = 2.0  # of hotwords, in nats for each letter
-MOST_HOTWORDS, LONGEST_HOTWORD, MOST_CHARACTERS = 100, 100, 2_000  # others must not wait long while they are compiled
+BOOST: Final = 2.0  # default boost of hotwords, in nats for each letter
+MOST_HOTWORDS, LONGEST_HOTWORD, MOST_CHARACTERS = 100, 100, 2_000  # compiling them must not delay other sessions
 MIN_RATE, MAX_RATE, MAX_CHANNELS = 8_000, 96_000, 32
 
 
@@ -40,7 +40,7 @@ class ModelOptions:
 
 
 class AudioFormat(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the client's audio is coded. Channels are interleaved and averaged to one."""
+    """Encoding of the client's audio. Channels are interleaved; the session averages them to one."""
 
     encoding: Encoding = "pcm_s16le"
     sample_rate: int = 16_000  # Hz
@@ -55,33 +55,33 @@ class AudioFormat(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One session's settings. Durations are in milliseconds; hop, lookahead and left context in steps of 20 ms."""
 
-    vad: VadName = "cascade"  # "none": the client marks utterances with flush
-    vad_threshold: float = 0.5  # speech probability that opens the gate; it stays open down to 0.15 less
-    pre_roll_ms: int = 300  # audio kept from before the first speech frame
-    post_roll_ms: int = 240  # audio kept after the last speech frame
+    vad: VadName = "cascade"  # "none": only the client ends utterances, with flush
+    vad_threshold: float = 0.5  # speech probability that opens the gate; 0.15 less closes it
+    pre_roll_ms: int = 300  # audio before the first speech frame that belongs to the utterance
+    post_roll_ms: int = 240  # audio after the last speech frame that belongs to the utterance
     min_speech_ms: int = 210  # speech shorter than this does not open the gate
     hangover_ms: int = 600  # silence that ends an utterance
     mode: Mode | None = None  # None: "cached" where the checkpoint allows it, else "window"; "offline": no partials
     hop_ms: int = 480  # new audio in each live step
-    max_hop_ms: int = 1_920  # what an overloaded service may widen it to
+    max_hop_ms: int = 1_920  # the most that an overloaded service may widen it to
     lookahead_ms: int = 480  # right context before a frame is committed
-    left_context_ms: int = 4_000  # audio before the committed edge that a live step hears again
+    left_context_ms: int = 4_000  # audio before the committed edge that a live step sees
     max_utterance_ms: int = 20_000  # longer speech is cut at its best pause
-    trailing_blank_ms: int = 1_600  # after words, so much without any token ends an utterance; 0: never
+    trailing_blank_ms: int = 1_600  # time without tokens after a word that ends an utterance; 0: never
     finals: Literal["full", "append"] = "full"  # "append": the final never revises committed text
-    hold_back_ms: int = 160  # audio that must follow the newest word, or another word, before a partial shows it
-    update_ms: int = 200  # audio between two partials, at least
-    partials: bool = True  # False: nothing is encoded before the end of an utterance, and blanks end none
-    hotwords: tuple[str, ...] = ()  # phrases to be written where they nearly were: "PHRASE" or "PHRASE:BOOST"
-    lm_for: Literal["finals", "all", "none"] = "finals"  # what a language model, where there is one, takes part in
-    nbest: int = 0  # hypotheses that a final tells, with a language model
-    grammar: str = ""  # of voice commands: its text; each utterance is then told as a command or as rejected
+    hold_back_ms: int = 160  # a partial shows the newest word once this much audio, or another word, follows it
+    update_ms: int = 200  # least audio between two partials
+    partials: bool = True  # False: no live steps, and no end of an utterance by trailing blanks
+    hotwords: tuple[str, ...] = ()  # phrases to prefer over similar words: "PHRASE" or "PHRASE:BOOST"
+    lm_for: Literal["finals", "all", "none"] = "finals"  # which results use the language model, if there is one
+    nbest: int = 0  # hypotheses in each final, with a language model
+    grammar: str = ""  # text of a grammar of voice commands; each utterance is then a command or rejected
     command_score: float = 0.5  # least score of a command
     command_word_score: float = 0.05  # least score of each of its words
-    command_alternatives: int = 0  # others that a command might have been, to be told
-    wake: str = ""  # a phrase that must be said before a command
-    wake_score: float = 0.5  # least score of it
-    wake_ms: int = 5_000  # so long after it a command may begin that is an utterance of its own
+    command_alternatives: int = 0  # other possible commands in each result
+    wake: str = ""  # phrase that must come before a command
+    wake_score: float = 0.5  # least score of the wake phrase
+    wake_ms: int = 5_000  # how long after the wake phrase a command may start
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -119,7 +119,7 @@ class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     @property
     def live(self) -> bool:
-        """Whether utterances are encoded while they are spoken."""
+        """Whether there are live steps."""
         return self.mode != "offline" and (self.partials or self.finals == "append")
 
     @property
@@ -128,12 +128,12 @@ class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     @property
     def appends(self) -> bool:
-        """Whether the final is made of the live steps, without a second pass."""
+        """Whether finals are made of the live steps, without a second pass."""
         return self.live and self.finals == "append"
 
 
 def read_hotwords(hotwords: Sequence[str]) -> dict[str, float]:
-    """Phrases and their boosts, in nats for each letter. Raises `ConfigError`."""
+    """Parse hotwords into phrases and boosts, in nats for each letter. Raises `ConfigError`."""
     if len(hotwords) > MOST_HOTWORDS:
         raise ConfigError(f"hotwords: {len(hotwords)} phrases; at most {MOST_HOTWORDS} are taken")
     if (characters := sum(map(len, hotwords))) > MOST_CHARACTERS:
@@ -151,7 +151,7 @@ def read_hotwords(hotwords: Sequence[str]) -> dict[str, float]:
 
 
 def _check_types(settings: msgspec.Struct) -> None:
-    """msgspec checks types when it decodes; settings made in Python deserve the same."""
+    """Check types of settings made in Python; msgspec itself checks only when it decodes."""
     for field in msgspec.structs.fields(settings):
         try:
             msgspec.convert(getattr(settings, field.name), field.type)

@@ -1,8 +1,7 @@
-"""What a service under more load than it can carry gives up, step by step, and when.
+"""What an overloaded service gives up, in levels, and when the level changes.
 
-Finals are never given up: they are the same at every level. A level is left upwards soon after answers begin to come
-too late, judged by what was asked for on that level, and downwards only after a while in which they came early, so that
-it does not swing.
+Finals are the same at every level. The level rises soon after answers miss their deadlines, counting only requests made
+at that level, and falls only after sustained early answers (hysteresis).
 """
 
 from __future__ import annotations
@@ -10,48 +9,48 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Final
 
-_PERIOD: Final = 1.0  # seconds that are judged together
+_PERIOD: Final = 1.0  # seconds of one judgement
 _FEWEST: Final = 4  # answers that a judgement needs
-_LATE: Final = 0.25  # share of late answers that leads up, in two successive periods
-_VERY_LATE: Final = 0.75  # share that does so at once
-_EARLY: Final = 0.5  # of the time allowed; an answer within it is early
-_SLOW: Final = 0.1  # share of answers that may be neither while things are called calm
-_SETTLE: Final = 3.0  # seconds that a level has to show what it helps
-_CALM: Final = 5.0  # seconds of calm that lead down
+_LATE: Final = 0.25  # share of late answers that raises the level, in two successive periods
+_VERY_LATE: Final = 0.75  # share that raises it at once
+_EARLY: Final = 0.5  # part of the allowed time; an answer within it is early
+_SLOW: Final = 0.1  # share of answers that may come later than early in a calm period
+_SETTLE: Final = 3.0  # seconds for a new level to take effect
+_CALM: Final = 5.0  # seconds of calm that lower the level
 
 
 class Level(IntEnum):
-    """How much is given up. Each level includes those before it."""
+    """How much the service gives up. Each level includes those before it."""
 
     NORMAL = 0
-    WIDE = 1  # live steps at least twice as far apart, and one at a time
-    COMMITTED = 2  # as far apart as the session allows, and no volatile text
-    SHORT = 3  # utterances that begin now get a quarter of the left context
-    FINALS = 4  # no live steps, but for the one that finds the best pause in speech that is too long
+    WIDE = 1  # live steps at least two hops wide, one at a time
+    COMMITTED = 2  # live steps as wide as the session allows, no volatile text
+    SHORT = 3  # new utterances have a quarter of the left context
+    FINALS = 4  # no live steps, except one to find the best pause in speech that is too long
 
 
 class Ladder:
-    """Told of every answer, knows the level. `now` is any clock in seconds that never goes back."""
+    """Computes the level from all answers. `now` is any clock in seconds that never goes back."""
 
     def __init__(self) -> None:
         self._level = Level.NORMAL
-        self._began = 0.0  # of the period
-        self._answered = 0.0  # when the last answer came
-        self._trouble = 0.0  # when the last answer came of a period that was not calm
-        self._raised = float("-inf")  # when the level last went up
+        self._began = 0.0  # start of the period
+        self._answered = 0.0  # time of the last answer
+        self._trouble = 0.0  # time of the last answer of a period without calm
+        self._raised = float("-inf")  # when the level last rose
         self._answers = self._late = self._slow = 0  # in this period
-        self._warned = False  # the period before was late
+        self._warned = False  # the period before had too many late answers
 
     def level(self, now: float) -> Level:
-        """The level at this moment; a service that is asked nothing recovers too."""
+        """The level now; it also recovers without requests."""
         self._judge(now)
         return self._level
 
     def answered(self, now: float, *, waited: float, allowed: float) -> None:
-        """An answer came after `waited` seconds; after `allowed` it was late."""
+        """Count an answer that took `waited` seconds; more than `allowed` is late."""
         self._answered = now
-        if now - waited < self._raised:  # it was asked for on the level below, and says nothing about this one,
-            if waited > _EARLY * allowed:  # but where there is still a backlog of those it is not calm
+        if now - waited < self._raised:  # a request from the level below says nothing about this level,
+            if waited > _EARLY * allowed:  # but a backlog of them is no calm
                 self._trouble = now
             return
         self._answers += 1

@@ -1,4 +1,4 @@
-"""The front door: load a model once, open as many sessions as you like.
+"""Load a model once, open any number of sessions.
 
 recognizer = Recognizer.load("bundled")
 for final in recognizer.transcribe("talk.wav"):
@@ -11,10 +11,10 @@ import asyncio
 import time
 import uuid
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -28,8 +28,9 @@ from .audio.vad import make_vad
 from .commands.matcher import compiled
 from .config import AudioFormat, ModelOptions, SessionConfig
 from .ctc.assets import Assets
+from .driver import Call, SessionDriver
 from .engine.engine import Engine
-from .errors import AudioError, EngineError, XlsrLiveError
+from .errors import AudioError, EngineError
 from .frames import FIELD, too_short
 from .live import StreamSession
 from .overload import Level
@@ -42,11 +43,11 @@ if TYPE_CHECKING:
     from .model.encoder import ModelInfo, XlsrEncoder
 
 _BLOCK_SECONDS = 0.1
-_IN_FLIGHT = 8  # requests that a file keeps the engine supplied with
+_IN_FLIGHT = 8  # jobs of a file at the engine
 
 
 class Recognizer:
-    """A loaded model and the thread that runs it. Weights are shared by all sessions, state is each session's own.
+    """A loaded model and the threads that run it. All sessions share the weights; each has its own state.
 
     Close it when done, or use it as a context manager.
     """
@@ -75,12 +76,12 @@ class Recognizer:
         """Load "bundled", a local directory, or a Hugging Face name (pinned by `revision`).
 
         `language` picks an adapter of a multilingual checkpoint such as MMS. `device` is auto, cpu or cuda; `dtype`
-        auto, float32, bfloat16, float16 or int8 (on some processors). `threads` of torch, for the whole process: on a
-        CPU one for a small model, which gains nothing from more, else torch's own choice. At most `max_batch`
-        utterances share a call of the model: 64 on a GPU, one on a CPU, where more save nothing and would change the
-        last bits of each other's numbers. `adaptive` sessions give up partials, never finals, while answers come too
-        late (`Level`). `lm` is the file or folder of a language model, "bundled" or "none"; None: the checkpoint's own,
-        if it has one. `calibration` is the file or folder of one; None: the checkpoint's own. Raises `ModelError` and
+        auto, float32, bfloat16, float16 or int8 (on some processors). `threads` sets torch's threads for the whole
+        process; by default a small model on a CPU gets one, since more gain nothing. `max_batch` limits the utterances
+        in one call of the model: 64 on a GPU, one on a CPU, where more save nothing and change the last bits of each
+        other's numbers. `adaptive` sessions give up partials, never finals, while answers come too late (`Level`). `lm`
+        is the file or folder of a language model, "bundled" or "none"; None means the checkpoint's own, if it has one.
+        `calibration` is the file or folder of a calibration; None means the checkpoint's own. Raises `ModelError` and
         `LanguageModelError`.
         """
         options = ModelOptions(
@@ -113,18 +114,14 @@ class Recognizer:
     def session(
         self, config: SessionConfig | None = None, audio: AudioFormat | None = None, *, name: str | None = None
     ) -> StreamSession:
-        """Open a stream. Must be called in a running event loop, which waits while a new grammar is compiled: up to a
-        second, where `prepare` has not done it. Raises `ConfigError`, also for what this checkpoint cannot do, and
-        `GrammarError`.
+        """Open a stream, in a running event loop. A new grammar blocks the loop for up to a second unless `prepare`
+        has compiled it. Raises `GrammarError` and `ConfigError`, also for a setting that this checkpoint rules out.
         """
         session = self._new_session(config, audio, name, self.engine.level)
         return StreamSession(session, self.engine, prepare=self.prepare)
 
     async def prepare(self, grammar: str) -> None:
-        """Compile a grammar of commands in a thread, so that it is there when a session asks for it.
-
-        Raises `GrammarError`.
-        """
+        """Compile a grammar of commands in a thread, before a session uses it. Raises `GrammarError`."""
         if grammar.strip():
             await asyncio.get_running_loop().run_in_executor(self._compiler, self._compile, grammar)
 
@@ -132,53 +129,36 @@ class Recognizer:
         begun = time.thread_time()
         try:
             compiled(grammar, self.encoder.vocabulary)
-        finally:  # whatever clients send, grammars take a third of a core at most
+        finally:  # grammars of clients take at most a third of a core
             with suppress(RuntimeError):  # the recognizer was closed
                 self._compiler.submit(time.sleep, 2 * (time.thread_time() - begun))
 
     def stream(self, audio: AudioInput, config: SessionConfig | None = None, *, pace: float = 0.0) -> Iterator[Event]:
-        """A file, or 16 kHz mono samples (n,), through the live path; events as they happen.
+        """Transcribe a file, or 16 kHz mono samples (n,), through the live path; yields events as they come.
 
-        `pace` 1.0 feeds it in real time, 0 as fast as it is heard: then nobody waits, and nothing is given up however
-        busy the engine is. Raises `ConfigError`, `GrammarError` and `AudioError` for what cannot be begun or read; what
-        goes wrong after that is an `Error` among the events.
+        `pace` 1.0 feeds it in real time; 0 feeds it as fast as possible, and overload then changes no event. Raises
+        `ConfigError`, `GrammarError` and `AudioError` for bad settings and unreadable audio; a later fault is an
+        `Error` among the events.
         """
         form, blocks = open_input(audio, _BLOCK_SECONDS)
-        driver = _Driver(self._new_session(config, form, None), self.engine)
+        answers: SimpleQueue[Call] = SimpleQueue()
+        driver = SessionDriver(
+            self._new_session(config, form, None),
+            self.engine,
+            hand_over=answers.put,
+            clock=time.monotonic,
+            adaptive=pace > 0,
+        )
         try:
-            yield from self._drive(driver, form, blocks, pace)
+            yield from _feed(driver, answers, form, blocks, pace)
         finally:
             driver.abandon()
 
-    @staticmethod
-    def _drive(
-        driver: _Driver, form: AudioFormat, blocks: Iterator[NDArray[np.floating]], pace: float
-    ) -> Iterator[Event]:
-        started, fed = time.monotonic(), 0
-        yield from driver.events()
-        for block in blocks:
-            fed += len(block)
-            while pace > 0 and (early := started + fed / form.sample_rate / pace - time.monotonic()) > 0:
-                driver.wait(early)
-                yield from driver.events()
-            while not driver.ready(block):
-                driver.wait()
-                yield from driver.events()
-            if pace > 0:
-                driver.session.receive_level(driver.level)
-            driver.session.receive_audio(block, time.monotonic())
-            yield from driver.events()
-        driver.session.receive_eof(time.monotonic())
-        yield from driver.events()
-        while not driver.session.ended:
-            driver.wait()
-            yield from driver.events()
-
     def transcribe(self, audio: AudioInput, config: SessionConfig | None = None) -> list[Final]:
-        """Finals of a file, or of 16 kHz mono samples (n,), by the live path.
+        """Finals of a file, or of 16 kHz mono samples (n,), through the live path.
 
-        Raises `ConfigError`, `GrammarError` and `AudioError`, and `EngineError` if the model failed on a part of it:
-        the finals of the rest are among the events of `stream`.
+        Raises `ConfigError`, `GrammarError` and `AudioError`, and `EngineError` if the model failed on a part of it;
+        `stream` also yields the finals of the rest.
         """
         finals: list[Final] = []
         errors: list[Error] = []
@@ -193,7 +173,7 @@ class Recognizer:
         return finals
 
     def offline(self, audio: AudioInput, config: SessionConfig | None = None) -> Final | None:
-        """One pass over all of the audio with full context and no gate; None if no word was heard.
+        """One pass over all of the audio with full context and no gate; None without words.
 
         Memory grows with the square of the length: for minutes, not hours. Raises `ConfigError`, `GrammarError`,
         `AudioError` and `EngineError`.
@@ -208,11 +188,11 @@ class Recognizer:
         rows = self.engine.submit(
             normalize(samples) if self.encoder.normalized else samples, deadline=time.monotonic()
         ).result()
-        heard = decoding.final(len(samples))(rows)
-        return report_final(heard, vocabulary, utterance=0, start=0, end=len(samples))
+        transcript = decoding.final(len(samples))(rows)
+        return report_final(transcript, vocabulary, utterance=0, start=0, end=len(samples))
 
     def close(self, timeout: float | None = None) -> None:
-        """Stop the engine; sessions still open get errors. Waits for what it is at, at most `timeout` seconds."""
+        """Stop the engine; open sessions get errors. Waits for the batch under way, at most `timeout` seconds."""
         self.engine.close(timeout)
         self._compiler.shutdown(wait=False, cancel_futures=True)
 
@@ -242,53 +222,37 @@ class Recognizer:
         )
 
 
-class _Driver:
-    """Carries one session's requests to the engine and the answers back, without an event loop."""
+def _feed(
+    driver: SessionDriver,
+    answers: SimpleQueue[Call],
+    form: AudioFormat,
+    blocks: Iterator[NDArray[np.floating]],
+    pace: float,
+) -> Iterator[Event]:
+    """Feed blocks of audio to a session, at a pace or as the engine allows; yield its events."""
+    session = driver.session
+    started, fed = time.monotonic(), 0
+    yield from driver.pump()
+    for block in blocks:
+        fed += len(block)
+        while pace > 0 and (early := started + fed / form.sample_rate / pace - time.monotonic()) > 0:
+            _wait(answers, early)
+            yield from driver.pump()
+        while driver.unanswered >= _IN_FLIGHT or not session.can_take(block):
+            _wait(answers)
+            yield from driver.pump()
+        driver.receive_audio(block)
+        yield from driver.pump()
+    session.receive_eof(time.monotonic())
+    yield from driver.pump()
+    while not session.ended:
+        _wait(answers)
+        yield from driver.pump()
 
-    def __init__(self, session: Session, engine: Engine) -> None:
-        self.session = session
-        self._engine = engine
-        self._running: dict[Future[NDArray[np.float32]], int] = {}
 
-    @property
-    def level(self) -> Level:
-        return self._engine.level
-
-    def ready(self, block: NDArray[np.floating]) -> bool:
-        """Whether more audio should be fed now."""
-        return len(self._running) < _IN_FLIGHT and self.session.can_take(block)
-
-    def events(self) -> list[Event]:
-        """Submit what the session asks for; return what happened."""
-        for request in self.session.requests():
-            wanted = partial(self.session.wants, request.id)
-            future = self._engine.submit(request.samples, deadline=request.deadline, wanted=wanted, reuse=request.reuse)
-            self._running[future] = request.id
-        self._release()
-        return self.session.events()
-
-    def abandon(self) -> None:
-        """Leave the session where it stands."""
-        self.session.abandon()
-        self._release()
-
-    def _release(self) -> None:
-        for memory in self.session.released():
-            self._engine.release(memory)
-
-    def wait(self, timeout: float | None = None) -> None:
-        """Wait for an answer, at most `timeout` seconds, and hand over all that are there."""
-        if not self._running:
-            if timeout is None:
-                raise RuntimeError("the session waits for answers to requests that were never made")
-            time.sleep(timeout)
-            return
-        done, _ = wait(self._running, timeout=timeout, return_when=FIRST_COMPLETED)
-        for future in done:
-            request, now = self._running.pop(future), time.monotonic()
-            try:
-                self.session.receive_logprobs(request, future.result(), now)
-            except CancelledError:
-                pass
-            except XlsrLiveError as error:
-                self.session.receive_failure(request, str(error), now)
+def _wait(answers: SimpleQueue[Call], timeout: float | None = None) -> None:
+    """Wait for an answer, at most `timeout` seconds, and take all that are there."""
+    with suppress(Empty):
+        answers.get(timeout=timeout)()
+        while True:
+            answers.get_nowait()()

@@ -1,7 +1,8 @@
-"""What session, engine and model share: a request to encode audio, its window, and its use of the encoder's cache."""
+"""What session, engine and model share: jobs to encode and to decode, windows, and handles to the encoder's cache."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Literal, NamedTuple
@@ -78,6 +79,23 @@ class Request:
     deadline: float  # on the caller's clock; finals are due at once
     window: Window | None  # of a live step
     reuse: CachedStep | CachedFeatures | None = None  # in cached mode; one cache's requests are encoded in order
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DecodeJob:
+    """Decoding that takes long. Any thread may call `run`, once; the answer is what it returns.
+
+    It carries all that it needs and shares no state with its session.
+    """
+
+    id: int  # within the session
+    kind: Literal["live", "final"]
+    utterance: int
+    deadline: float  # that of the request whose answer it decodes
+    run: Callable[[], object]
+
+
+Job = Request | DecodeJob
 
 
 def _samples(first: int, newest: int) -> tuple[int, int]:

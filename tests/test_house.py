@@ -37,7 +37,7 @@ LAYERS: dict[str, list[str | tuple[str, ...]]] = {
     "client": [BASE, "options", "remote", "sources", "output", "captions", "bench", "commands", TOP],
 }
 TOPS = {
-    "streaming": {"live", "recognizer"},
+    "streaming": {"driver", "live", "recognizer"},
     "server": {"app", "web", "run"},
     "client": {"cli"},
 }

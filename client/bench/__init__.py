@@ -1,1 +1,1 @@
-"""How good and how fast a checkpoint is on somebody's own audio, on their own machine (docs/benchmarks.md)."""
+"""Benchmarks of a checkpoint on the user's own audio and machine (docs/benchmarks.md)."""

@@ -1,4 +1,4 @@
-"""`xlsr-live bench capacity`: how many live streams can be carried at a bound on latency."""
+"""`xlsr-live bench capacity`: the most live streams within a latency bound."""
 
 from __future__ import annotations
 
@@ -20,23 +20,32 @@ Examples:
   xlsr-live bench capacity recordings/ --model my/xlsr --bound 1.5 --out results/
   xlsr-live bench capacity --url ws://127.0.0.1:8765/v1/stream
 \b
-Every figure is explained in docs/benchmarks.md.
+docs/benchmarks.md explains every figure.
 """
 
 
-@click.command(epilog=EPILOG, short_help="The most live streams at a bound on latency.")
+@click.command(epilog=EPILOG, short_help="The most live streams within a latency bound.")
 @click.option(
-    "--bound", type=click.FloatRange(min=0.05), default=1.2, show_default=True, metavar="SECONDS", help="On the p95."
+    "--bound",
+    type=click.FloatRange(min=0.05),
+    default=1.2,
+    show_default=True,
+    metavar="SECONDS",
+    help="Upper bound of the p95.",
 )
 @click.option(
     "--moment",
     type=click.Choice(["shown", "right", "committed", "final"]),
     default="shown",
     show_default=True,
-    help="Which moment of a word the bound is for.",
+    help="Moment of a word to which the bound applies.",
 )
-@click.option("--start", type=click.IntRange(min=1), default=4, show_default=True, metavar="N", help="First trial.")
-@click.option("--most", type=click.IntRange(min=1), default=4_096, show_default=True, metavar="N", help="Stop there.")
+@click.option(
+    "--start", type=click.IntRange(min=1), default=4, show_default=True, metavar="N", help="Streams of the first trial."
+)
+@click.option(
+    "--most", type=click.IntRange(min=1), default=4_096, show_default=True, metavar="N", help="Most streams to try."
+)
 @data_options
 @load_options
 @model_options
@@ -47,39 +56,39 @@ Every figure is explained in docs/benchmarks.md.
 def capacity(bound: float, moment: str, start: int, most: int, **options: Any) -> None:
     """Find the most live streams whose 95th percentile of per-word latency stays under a bound.
 
-    The number of streams is doubled until the bound is broken, then bisected to about 6 %. Every trial is told, with
-    its latencies and its CPU use: the curve, not only the figure. Streams are those of `bench latency`.
+    The number of streams doubles until a trial breaks the bound; bisection then narrows it to about 6 %. The report
+    holds the latencies and CPU use of every trial. The streams are those of `bench latency`.
     """
     check_place(options["url"])
     with needs("bench", "this benchmark"):
-        from . import plots, tables, trials
-        from .streams import Plan
+        from . import load_tables, load_test, plots, tables
+        from .streams import TrialPlan
 
     out: Path | None = options["out"]
-    outcomes: dict[int, trials.Outcome] = {}
-    with trials.bench_of(options) as bench:
+    outcomes: dict[int, load_test.Outcome] = {}
+    with load_test.open_load_test(options) as test:
 
-        def good(streams: int) -> bool:
-            plan = Plan(streams, options["seconds"], options["warm_up"], options["packet_ms"])
-            outcome = outcomes[streams] = bench.trial(plan)
-            held = trials.within(outcome, bound, moment)
+        def holds(streams: int) -> bool:
+            plan = TrialPlan(streams, options["seconds"], options["warm_up"], options["packet_ms"])
+            outcome = outcomes[streams] = test.run(plan)
+            held = outcome.within(bound, moment)
             click.echo(f"{streams} streams: {outcome.trial.problem or ('held' if held else 'too late')}", err=True)
             return held
 
-        best = search(good, start=start, most=most)
+        best = search(holds, start=start, most=most)
         curve = [outcomes[streams] for streams in sorted(outcomes)]
-        shown = [trials.curve(curve, bound, moment)]
+        shown = [load_tables.curve(curve, bound, moment)]
         tables.show(shown)
-        at_most = " (as many as were tried)" if best == most else ""
+        at_most = " (the most that were tried)" if best == most else ""
         click.echo(f"{best} live streams with p95 of words {moment} under {bound:g} s{at_most}")
         if out:
-            report = tables.provenance("capacity") | bench.settings
+            report = tables.provenance("capacity") | test.settings
             report |= {"bound_s": bound, "moment": moment, "streams": best}
             report |= {"trials": [outcome.report() for outcome in curve]}
-            finished = [outcome for outcome in curve if outcome.found.committed]
+            finished = [outcome for outcome in curve if outcome.latencies.committed]
             numbers = [outcome.trial.plan.streams for outcome in finished]
             lines = {
-                f"{name} {percentile}": [outcome.found.report()[name][percentile] for outcome in finished]
+                f"{name} {percentile}": [outcome.latencies.report()[name][percentile] for outcome in finished]
                 for name, percentile in (("shown", "p95"), ("committed", "p50"), ("committed", "p95"))
             }
             written = tables.write(out, "capacity", shown, report)
@@ -87,11 +96,11 @@ def capacity(bound: float, moment: str, start: int, most: int, **options: Any) -
                 click.echo(f"written: {path}")
 
 
-def search(good: Callable[[int], bool], *, start: int, most: int) -> int:
-    """The largest number up to `most` that is good, if all below it are, to within a sixteenth; 0 if none is."""
+def search(holds: Callable[[int], bool], *, start: int, most: int) -> int:
+    """The largest number up to `most` that holds, within a sixteenth; 0 if none does. All below it must hold."""
     low, high, number = 0, most + 1, min(start, most)
     while high - low > max(1, low // 16):
-        if good(number):
+        if holds(number):
             low = number
         else:
             high = number

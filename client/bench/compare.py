@@ -1,4 +1,4 @@
-"""`xlsr-live bench compare`: cached steps against windows, the loop of demos and transformers' pipeline."""
+"""`xlsr-live bench compare`: cached steps compared with windows, the loop of demos and transformers' pipeline."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Examples:
   xlsr-live bench compare recordings/ --model my/xlsr --limit 20 --out results/
   xlsr-live bench compare --set 320,320,4000 --chunk 8,3,1
 \b
-Every figure is explained in docs/benchmarks.md.
+docs/benchmarks.md explains every figure.
 """
 
 
@@ -60,27 +60,27 @@ def compare(
     long: float,
     **options: Any,
 ) -> None:
-    """Run one checkpoint in all ways that are common, in turns on the same audio: errors, CPU time, their ratio.
+    """Run one checkpoint in all common ways, in turns on the same audio: errors, CPU time, ratio of CPU times.
 
-    Twice: on the recordings, each as one utterance, and on long utterances joined of them, where every window has its
-    whole left context (the steady state). One CPU thread unless --threads says otherwise.
+    Two runs: each recording as one utterance, and long utterances of joined recordings, where every window has its
+    whole left context (the steady state). The model runs on one CPU thread unless --threads is given.
     """
     with needs("bench", "this benchmark"):
         from . import corpus, scoring, tables
     with needs("server", "recognizing speech here"):
-        from . import contenders, races
-    chosen = take_model_options(options, threads=1)
+        from . import baselines, comparison
+    loaded = take_model_options(options, threads=1)
     steps, strides = parse_setting(setting), parse_chunk(chunk)
     recordings = corpus.read_corpus(data, where=where, limit=limit)
-    with load_recognizer(chosen) as recognizer:
+    with load_recognizer(loaded) as recognizer:
         with waiting("loading it into a transformers pipeline"):
-            pipe = contenders.pipeline(chosen.model, recognizer.info, chosen.revision)
-        entered = contenders.contenders(recognizer, steps, pipe, strides)
-        spelling = scoring.Spelling(recognizer.encoder.vocabulary)
+            pipe = baselines.pipeline(loaded.model, recognizer.info, loaded.revision)
+        ways = baselines.baselines(recognizer, steps, pipe, strides)
+        normalizer = scoring.TextNormalizer(recognizer.encoder.vocabulary)
         single = [(recording.text, corpus.read_samples(recording)) for recording in recordings]
-        materials = {"recordings": single, f"utterances of {long:g} s": races.joined(single, long)}
-        results = {name: races.race(entered, material, spelling) for name, material in materials.items()}
-        shown = [races.table(name, result) for name, result in results.items()]
+        materials = {"recordings": single, f"utterances of {long:g} s": comparison.join(single, long)}
+        results = {name: comparison.run(ways, material, normalizer) for name, material in materials.items()}
+        shown = [comparison.table(name, result) for name, result in results.items()]
         tables.show(shown)
         if out:
             report = tables.provenance("compare") | {
@@ -98,7 +98,7 @@ def parse_chunk(text: str) -> tuple[float, float, float]:
     try:
         length, left, right = (float(part) for part in text.split(","))
     except ValueError:
-        raise ConfigError(f"--chunk {text}: three numbers are wanted, length,left,right in seconds: 10,4,2") from None
+        raise ConfigError(f"--chunk {text}: write three numbers, length,left,right in seconds: 10,4,2") from None
     if min(left, right) < 0 or length <= left + right:
         raise ConfigError(f"--chunk {text}: the chunk must be longer than its two strides together")
     return length, left, right

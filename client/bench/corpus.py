@@ -1,4 +1,4 @@
-"""Recordings and what is said in them: a table, LibriSpeech's folders, or pairs of files."""
+"""Recordings and their transcripts: a table, LibriSpeech's folders, or pairs of files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ AUDIO: Final = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 
 
 class CorpusError(XlsrLiveError):
-    """The recordings or their texts are not as they should be; the sentence says what to do."""
+    """The recordings or their transcripts are unusable; the message says what to do."""
 
     code = "bad_corpus"
 
@@ -31,15 +31,16 @@ class CorpusError(XlsrLiveError):
 @dataclass(frozen=True, slots=True)
 class Recording:
     path: Path
-    text: str  # what is said; empty: nobody speaks
+    text: str  # the transcript; empty if nobody speaks
     speaker: str = ""
     set: str = ""
 
 
 def read_corpus(data: Path | None, *, where: Sequence[str] = (), limit: int | None = None) -> list[Recording]:
-    """The recordings of a table, of a folder, or (None) those in the package. `where` picks rows of a table by
-    `COLUMN=VALUE` (values of one column add up; without a column `set` it is the name of a file's folder), `limit` so
-    many recordings, evenly from all. Raises `CorpusError`.
+    """The recordings of a table or folder; None: the packaged clips. Raises `CorpusError`.
+
+    `where` selects rows of a table by `COLUMN=VALUE`; several values of one column add up. In a table without a column
+    `set`, the set of a file is the name of its folder. `limit` selects that many recordings at even distances.
     """
     if data is None:
         recordings = [Recording(clip.path, clip.text) for clip in load_clips()]
@@ -52,27 +53,27 @@ def read_corpus(data: Path | None, *, where: Sequence[str] = (), limit: int | No
     if recordings is None and data is not None:
         recordings = _table(data, where)
     elif where:
-        raise CorpusError("--where picks rows of a table, and there is none")
+        raise CorpusError("--where selects rows of a table, and there is no table")
     if not recordings:
         raise CorpusError(f"{data}: no recordings in it")
     for recording in recordings:
         if not recording.path.is_file():
-            raise CorpusError(f"{data}: it names {recording.path}, which is not there")
+            raise CorpusError(f"{data}: it lists {recording.path}, which does not exist")
     if limit is None or limit >= len(recordings):
         return recordings
     return [recordings[place * len(recordings) // limit] for place in range(limit)]
 
 
 def spoken(recordings: Sequence[Recording]) -> list[Recording]:
-    """Those in which somebody speaks. Raises `CorpusError` if there are none."""
+    """The recordings with a transcript. Raises `CorpusError` if there are none."""
     found = [recording for recording in recordings if recording.text]
     if not found:
-        raise CorpusError("nobody speaks in these recordings")
+        raise CorpusError("none of these recordings has a transcript")
     return found
 
 
 def read_samples(recording: Recording) -> NDArray[np.float32]:
-    """16 kHz mono samples, (n,), as a session would hear them. Raises `AudioError`."""
+    """16 kHz mono samples, (n,), as a session decodes them. Raises `AudioError`."""
     with needs("bench", "reading recordings"):
         from ...streaming.audio.decoder import AudioDecoder
 
@@ -101,7 +102,7 @@ def read_rows(table: Path) -> tuple[list[str], list[dict[str, str]]]:
 
 
 def column(table: Path, header: Sequence[str], names: Sequence[str]) -> str:
-    """Which of `names` the table has. Raises `CorpusError`."""
+    """The first of `names` that the table has. Raises `CorpusError`."""
     for name in names:
         if name in header:
             return name
@@ -133,14 +134,14 @@ def _table(table: Path, where: Sequence[str]) -> list[Recording]:
 
 
 def _audio(table: Path, name: str) -> Path:
-    """A file beside the table, or in the folder `clips` beside it, where Common Voice has them."""
+    """A file beside the table, or in the folder `clips` beside it, as in Common Voice."""
     beside = table.parent / name
     inside = table.parent / "clips" / name
     return inside if inside.is_file() and not beside.is_file() else beside
 
 
 def _folder(folder: Path) -> tuple[Path, list[Recording] | None]:
-    """The folder's only table, still to be read; or its recordings where it has none."""
+    """The folder's only table, not yet read; or, without a table, the recordings."""
     tables = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".tsv", ".csv"))
     if len(tables) > 1:
         raise CorpusError(f"{folder}: several tables ({', '.join(path.name for path in tables)}): name one of them")

@@ -63,8 +63,8 @@ def decoding(
     with load_recognizer(how) as recognizer:
         if (words := recognizer.assets.language_model) is None:
             raise ConfigError("the checkpoint has no language model of its own: name one with --lm")
-        spelling = scoring.Spelling(recognizer.encoder.vocabulary)
-        spoken = [spelling.words(recording.text) for recording in recordings]
+        normalizer = scoring.TextNormalizer(recognizer.encoder.vocabulary)
+        spoken = [normalizer.words(recording.text) for recording in recordings]
         chosen = [rare.rarest(said, words, hotwords) for said in spoken]
         others = rare.unsaid(spoken, chosen)
         sets = {recording.set: ways.ways() for recording in recordings}
@@ -72,9 +72,9 @@ def decoding(
             for recording, *said in zip(recordings, spoken, chosen, others, strict=True):
                 samples = corpus.read_samples(recording)
                 about = ways.Said(recording.text, *said)
-                ways.measure(recognizer, spelling, about, samples, boost, sets[recording.set])
+                ways.measure(recognizer, normalizer, about, samples, boost, sets[recording.set])
                 advance()
-        shown = [summarize(sets, hotwords, spelling.notes([recording.text for recording in recordings]))]
+        shown = [summarize(sets, hotwords, normalizer.notes([recording.text for recording in recordings]))]
         tables.show(shown)
         if out:
             report: dict[str, Any] = tables.provenance("decoding") | {
@@ -130,4 +130,4 @@ def _errors(way: Way) -> list[str]:
 
 def _silence(way: Way) -> list[str]:
     """Where nobody speaks there is no rate."""
-    return [f"words in {sum(map(bool, way.texts.heard))} of {len(way.texts.heard)}", "", "", ""]
+    return [f"words in {sum(map(bool, way.texts.texts))} of {len(way.texts.texts)}", "", "", ""]

@@ -1,4 +1,4 @@
-"""`xlsr-live bench`: its commands. Each has a module of its own and imports what is heavy only when it runs."""
+"""`xlsr-live bench`: its commands. Each imports heavy packages only when it runs."""
 
 from __future__ import annotations
 
@@ -10,16 +10,13 @@ from .compare import compare
 from .decoding import decoding
 from .gpu import gpu
 from .latency import latency
-from .overload import overload
-from .soak import soak
 
 EPILOG = """\b
 Examples:
   xlsr-live bench accuracy                     the packaged model on the packaged clips
   xlsr-live bench accuracy recordings/ --model DIR --out results/
-  xlsr-live bench compare                      what cached steps save
+  xlsr-live bench compare                      the CPU time that cached steps save
   xlsr-live bench capacity                     how many live streams this machine carries
-  xlsr-live bench soak --hours 1               whether a server can be left running
 \b
 A folder of recordings holds one table (.tsv or .csv) whose header names the columns file and text, as
 Common Voice's do; or LibriSpeech's .trans.txt files; or pairs like talk.wav and talk.txt.
@@ -34,5 +31,5 @@ def bench(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (accuracy, decoding, latency, capacity, overload, compare, soak, gpu):
+for command in (accuracy, decoding, latency, capacity, compare, gpu):
     bench.add_command(command)

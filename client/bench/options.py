@@ -1,4 +1,4 @@
-"""Options that the benchmarks share."""
+"""Options shared by the benchmarks."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def data_options(command: F) -> F:
-    """DATA, --where, --limit, --out: what to measure on, and where the results go."""
+    """DATA, --where, --limit, --out: the recordings, and the folder for results."""
     out = click.Path(file_okay=False, path_type=Path)
     command = click.option(
         "--out", type=out, metavar="DIR", help="Write the tables (Markdown), all figures (JSON) and plots (PNG) here."
     )(command)
     command = click.option(
-        "--limit", type=click.IntRange(min=1), metavar="N", help="Only N recordings, evenly picked from all."
+        "--limit", type=click.IntRange(min=1), metavar="N", help="Only N recordings, at even distances."
     )(command)
     command = click.option(
         "--where",
@@ -30,24 +30,27 @@ def data_options(command: F) -> F:
 
 
 def silence_option(command: F) -> F:
-    """--silence: how much of what streams say is pauses."""
+    """--silence: the share of pauses in a stream."""
     return click.option(
         "--silence",
         type=click.FloatRange(0, 0.9),
         default=1 / 3,
         show_default="a third",
         metavar="SHARE",
-        help="Share of every stream that is pauses between recordings.",
+        help="Share of pauses between recordings in each stream.",
     )(command)
 
 
 def load_options(command: F) -> F:
-    """What paced streams are made of and where they go."""
+    """Content, timing and destination of paced streams."""
     for option in reversed(
         (
-            click.option("--url", metavar="URL", help="Measure this server instead of a recognizer in this process."),
+            click.option("--url", metavar="URL", help="Measure this server, not a recognizer in this process."),
             click.option(
-                "--pid", type=int, metavar="PID", help="Process of that server here, to measure its CPU time."
+                "--pid",
+                type=int,
+                metavar="PID",
+                help="Process of that server on this machine, to measure its CPU time.",
             ),
             click.option(
                 "--seconds",
@@ -62,7 +65,7 @@ def load_options(command: F) -> F:
                 default=8.0,
                 show_default=True,
                 metavar="SECONDS",
-                help="Time before it, not measured; streams start one after another in its first half.",
+                help="Unmeasured time before it; streams start one after another in its first half.",
             ),
             silence_option,
             click.option(
@@ -71,7 +74,7 @@ def load_options(command: F) -> F:
                 default=100,
                 show_default=True,
                 metavar="MS",
-                help="Audio in one packet.",
+                help="Length of a packet.",
             ),
             click.option(
                 "--alignment",

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Final
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ...streaming.ctc.calibration import Reliability
+
 if TYPE_CHECKING:
-    from .measured import Measured
+    from .accuracy_rows import AccuracyRow
 
 COLOURS: Final = {"cached": "tab:blue", "window": "tab:orange", "offline": "black"}
 
 
-def accuracy(folder: Path, rows: Sequence[Measured]) -> list[Path]:
-    """Error of live text against lookahead, and cost against error."""
+def accuracy(folder: Path, rows: Sequence[AccuracyRow]) -> list[Path]:
+    """Error of live text over lookahead, and error over cost."""
     live = [row for row in rows if row.setting]
     offline = next((row for row in rows if not row.setting), None)
     figure, axes = _axes("lookahead (ms)", "WER of committed text (%)")
@@ -42,12 +44,26 @@ def accuracy(folder: Path, rows: Sequence[Measured]) -> list[Path]:
 
 
 def curve(path: Path, streams: Sequence[int], lines: Mapping[str, Sequence[float]], bound: float) -> Path:
-    """Latency (seconds) against the number of streams, with the bound."""
+    """Latency (seconds) over the number of streams, with the bound."""
     figure, axes = _axes("live streams", "latency after the end of the word (s)")
     for name, values in lines.items():
         axes.plot(streams, values, "o-", label=name)
     axes.axhline(bound, color="black", linestyle=":", label="bound")
     return _save(figure, axes, path)
+
+
+def reliability(path: Path, kinds: Mapping[str, Reliability]) -> Path:
+    """The share of correct words over their confidence, one line for each kind; the diagonal is perfect calibration."""
+    figure = Figure(figsize=(5.5, 5), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], ":", color="black")
+    for name, found in kinds.items():
+        axes.plot(found.confidence, found.right, "o-", label=f"{name}: expected calibration error {found.error:.3f}")
+    axes.set(xlabel="confidence", ylabel="share of right words", xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right")
+    figure.savefig(path, dpi=120)
+    return path
 
 
 def _axes(x: str, y: str) -> tuple[Figure, Axes]:

@@ -1,16 +1,17 @@
-"""Error rates: reference and hypothesis brought to one form, counted, with confidence intervals.
+"""Error rates: reference and transcript in one normal form, error counts, confidence intervals.
 
-Both texts are written as the vocabulary can write them: in its case (upper, lower, or as they are where the vocabulary
-has both), curly apostrophes made straight, and whatever is neither a letter nor a digit nor in the vocabulary made a
-blank space (an apostrophe: nothing). Letters and digits that the vocabulary lacks stay, and count as errors: the model
-cannot write them, and hiding that would flatter it. In a vocabulary without word boundaries every character is a word.
+The normal form is what the vocabulary can write: its case (upper, lower, or unchanged if the vocabulary has both),
+straight apostrophes, and a blank for each character that is neither a letter nor a digit nor in the vocabulary (nothing
+for an apostrophe). Letters and digits that the vocabulary lacks stay and count as errors: the model cannot write them,
+and removing them would flatter it. In a vocabulary without word boundaries every character is a word.
 """
 
 from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
 
 import jiwer
 import numpy as np
@@ -21,13 +22,13 @@ RESAMPLES: Final = 1_000
 _APOSTROPHES: Final = str.maketrans(dict.fromkeys("’‘ʼ`", "'"))
 
 
-class Score(NamedTuple):
+class ErrorCount(NamedTuple):
     errors: int  # insertions, deletions and substitutions
     length: int  # of the reference
 
 
-class Spelling:
-    """The one form for one vocabulary."""
+class TextNormalizer:
+    """The normal form for one vocabulary."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._known = set("".join(vocabulary.texts))
@@ -41,24 +42,24 @@ class Spelling:
         return self._separator.join("".join(self._written(c) for c in text).split())
 
     def lacking(self, text: str) -> set[str]:
-        """Characters of the text in that form that the vocabulary cannot write."""
+        """Characters of the normal form that the vocabulary cannot write."""
         return set(self(text)) - self._known - {" "}
 
     def words(self, text: str) -> list[str]:
         """The units of the word error rate."""
         return self(text).split() if self._separator else list(self(text))
 
-    def score(self, said: str, heard: str) -> tuple[Score, Score]:
+    def score(self, reference: str, transcript: str) -> tuple[ErrorCount, ErrorCount]:
         """Word and character errors of one utterance."""
-        words = jiwer.process_words(" ".join(self.words(said)), " ".join(self.words(heard)))
-        characters = jiwer.process_characters(self(said), self(heard))
-        return _score(words), _score(characters)
+        words = jiwer.process_words(" ".join(self.words(reference)), " ".join(self.words(transcript)))
+        characters = jiwer.process_characters(self(reference), self(transcript))
+        return _count(words), _count(characters)
 
-    def notes(self, texts: Sequence[str]) -> list[str]:
-        """What a reader of error rates against these references must know."""
+    def notes(self, references: Sequence[str]) -> list[str]:
+        """Notes that a reader of error rates against these references needs."""
         case = "the case of texts is kept" if self.case == "as it is" else f"texts are made {self.case} case"
-        found = [f"{len(texts)} recordings; {case}, punctuation that the vocabulary lacks is left out."]
-        lacking = [missing for text in texts if (missing := self.lacking(text))]
+        found = [f"{len(references)} recordings; {case}, punctuation that the vocabulary lacks is left out."]
+        lacking = [missing for text in references if (missing := self.lacking(text))]
         if lacking:
             some = " ".join(sorted(set[str]().union(*lacking))[:20])
             found.append(f"{len(lacking)} references hold characters that this vocabulary cannot write: {some}")
@@ -70,20 +71,51 @@ class Spelling:
         return "" if c == "'" else " "
 
 
-def _score(counted: jiwer.WordOutput | jiwer.CharacterOutput) -> Score:
+@dataclass(slots=True)
+class TranscriptScores:
+    """Transcripts of one kind and their errors, in the order of the recordings."""
+
+    texts: list[str] = field(default_factory=list[str])
+    words: list[ErrorCount] = field(default_factory=list[ErrorCount])
+    characters: list[ErrorCount] = field(default_factory=list[ErrorCount])
+
+    def add(self, normalizer: TextNormalizer, reference: str, transcript: str) -> None:
+        words, characters = normalizer.score(reference, transcript)
+        self.texts.append(transcript)
+        self.words.append(words)
+        self.characters.append(characters)
+
+    @property
+    def wer(self) -> float:
+        return rate(self.words)
+
+    @property
+    def cer(self) -> float:
+        return rate(self.characters)
+
+    @property
+    def interval(self) -> str:
+        low, high = interval(self.words)
+        return f"{100 * low:.1f} to {100 * high:.1f}"
+
+    def report(self) -> dict[str, Any]:
+        return {"wer": self.wer, "wer_95": interval(self.words), "cer": self.cer}
+
+
+def _count(counted: jiwer.WordOutput | jiwer.CharacterOutput) -> ErrorCount:
     errors = counted.substitutions + counted.deletions + counted.insertions
-    return Score(errors, counted.hits + counted.substitutions + counted.deletions)
+    return ErrorCount(errors, counted.hits + counted.substitutions + counted.deletions)
 
 
-def rate(scores: Sequence[Score]) -> float:
-    """Errors for each unit of the references; without any unit, the errors themselves (all are insertions)."""
-    return sum(score.errors for score in scores) / max(1, sum(score.length for score in scores))
+def rate(counts: Sequence[ErrorCount]) -> float:
+    """Errors for each unit of the references; for empty references the number of errors (all are insertions)."""
+    return sum(count.errors for count in counts) / max(1, sum(count.length for count in counts))
 
 
-def interval(scores: Sequence[Score]) -> tuple[float, float]:
-    """Bounds of the rate with 95 % confidence, by the bootstrap over utterances (Bisani and Ney, ICASSP 2004)."""
-    picks = np.random.default_rng(0).integers(len(scores), size=(RESAMPLES, len(scores)))
-    errors, lengths = np.array(scores).T
+def interval(counts: Sequence[ErrorCount]) -> tuple[float, float]:
+    """The 95 % confidence interval of the rate, by the bootstrap over utterances (Bisani and Ney, ICASSP 2004)."""
+    picks = np.random.default_rng(0).integers(len(counts), size=(RESAMPLES, len(counts)))
+    errors, lengths = np.array(counts).T
     rates = errors[picks].sum(1) / np.maximum(1, lengths[picks].sum(1))
     low, high = np.percentile(rates, (2.5, 97.5))
     return float(low), float(high)

@@ -1,8 +1,7 @@
-"""How much of what was shown stays: counted on the events of a session.
+"""How stable the text of a session is, counted on its events.
 
-A word of a partial *stays* as far as the text that replaces it can be reached without touching it: what is counted is
-the fewest insertions, deletions and substitutions of words that turn the old text into a beginning of the new one, so
-that words which are merely added cost nothing. A word that grows ("SEV", "SEVEN") is one replaced.
+The count is the fewest insertions, deletions and substitutions of words that turn the old text into a beginning of the
+new text, so added words cost nothing. A word that grows ("SEV", "SEVEN") counts as one replaced word.
 """
 
 from __future__ import annotations
@@ -16,11 +15,11 @@ from ..output.word_errors import edits
 
 @dataclass(slots=True)
 class Stability:
-    """Counts of words over utterances; `+=` adds others."""
+    """Counts of words over utterances; `+=` adds those of other sessions."""
 
-    replaced: int = 0  # volatile words that the next partial of the utterance, or its final, replaced
-    revised: int = 0  # committed words that the final changed
-    committed: int = 0  # words that the last partial of each utterance had committed
+    replaced: int = 0  # volatile words replaced by the next partial of the utterance or by its final
+    revised: int = 0  # committed words changed by the final
+    committed: int = 0  # committed words in the last partial of each utterance
     final: int = 0  # words of the finals
 
     def __iadd__(self, other: Stability) -> Stability:
@@ -32,17 +31,17 @@ class Stability:
 
     @property
     def churn(self) -> float:
-        """Volatile words replaced for each word of the finals."""
+        """Replaced volatile words for each word of the finals."""
         return self.replaced / max(1, self.final)
 
     @property
     def revision(self) -> float:
-        """Share of the committed words that the finals changed."""
+        """Share of the committed words changed by the finals."""
         return self.revised / max(1, self.committed)
 
 
 def stability(events: Iterable[Event]) -> Stability:
-    """Of one session, to its end. An utterance without a final lost all its words."""
+    """Of one complete session. An utterance without a final lost all its words."""
     counts = Stability()
     shown: Partial | None = None
     for event in events:
@@ -79,11 +78,11 @@ def texts(event: Partial | Final) -> list[str]:
 
 
 def parts(partial: Partial) -> tuple[list[str], list[str]]:
-    """Its committed and its volatile words."""
+    """The committed and the volatile words."""
     words = partial.words
     return [w.word for w in words if w.committed], [w.word for w in words if not w.committed]
 
 
 def changes(old: Sequence[str], new: Sequence[str]) -> int:
-    """Fewest word edits that turn `old` into any beginning of `new` (the end of `new` is free)."""
+    """Fewest word edits that turn `old` into any beginning of `new`."""
     return min(edits(old, new))

@@ -1,7 +1,7 @@
-"""Recordings through the engine alone, each as one utterance: no gate, no endpoint, no session.
+"""Runs recordings through the engine alone, each as one utterance: no gate, no endpoint, no session.
 
-The live steps are those that a session plans, with its running normalization; what a step commits is kept. Held against
-one pass over the whole recording they show what streaming costs in accuracy, and what each mode costs in time.
+The live steps are those that a session plans, with its running normalization; the frames that a step commits are kept.
+Compared with one pass over the whole recording they show the accuracy that streaming costs, and the time of each mode.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LiveMode = Literal["cached", "window"]
 T = TypeVar("T")
 
 
-class Setting(NamedTuple):
+class StepSetting(NamedTuple):
     """Milliseconds, as in `SessionConfig`."""
 
     hop: int
@@ -36,18 +36,18 @@ class Setting(NamedTuple):
         return f"{self.hop}, {self.lookahead}, {self.left}"
 
     def memory(self) -> CacheHandle:
-        """Of one utterance, for cached steps."""
+        """A cache handle for the steps of one utterance."""
         return CacheHandle(ms(self.left) // STRIDE, ms(self.lookahead) // STRIDE)
 
 
-class Stepped(NamedTuple):
-    rows: Float32  # (frames, vocabulary), each by the step that committed it
+class EncoderRun(NamedTuple):
+    rows: Float32  # (frames, vocabulary), each from the step that committed it
     encoded: int  # frames that went through the layers
 
 
-def stepped(recognizer: Recognizer, mode: LiveMode, samples: Float32, setting: Setting) -> Stepped:
-    """All live steps of 16 kHz samples, (n,), and one more that commits the rest."""
-    windows, rest, audio = plan(samples, setting, normalized=recognizer.encoder.normalized)
+def run_steps(recognizer: Recognizer, mode: LiveMode, samples: Float32, setting: StepSetting) -> EncoderRun:
+    """All live steps over 16 kHz samples, (n,), and a last step that commits the rest."""
+    windows, rest, audio = plan_steps(samples, setting, normalized=recognizer.encoder.normalized)
     memory = setting.memory()
     rows: list[Float32] = []
     encoded = 0
@@ -60,38 +60,39 @@ def stepped(recognizer: Recognizer, mode: LiveMode, samples: Float32, setting: S
             encoded += w.newest - w.first
         rows.append(answer[: w.commit - w.committed])
     recognizer.engine.release(memory)
-    return Stepped(np.concatenate(rows), encoded)
+    return EncoderRun(np.concatenate(rows), encoded)
 
 
-def whole(recognizer: Recognizer, samples: Float32) -> Stepped:
-    """One pass over all of it, normalized as the feature extractor does."""
+def offline_pass(recognizer: Recognizer, samples: Float32) -> EncoderRun:
+    """One pass over all samples, normalized as the feature extractor does."""
     rows = encode(recognizer, normalize(samples) if recognizer.encoder.normalized else samples)
-    return Stepped(rows, len(rows))
+    return EncoderRun(rows, len(rows))
 
 
 def encode(recognizer: Recognizer, samples: Float32, reuse: CachedStep | None = None) -> Float32:
-    """Log-probabilities of normalized audio, in the thread that owns the model."""
+    """Log-probabilities of normalized audio, from the thread that owns the model."""
     return recognizer.engine.submit(samples, deadline=time.monotonic(), reuse=reuse).result()
 
 
-def text(recognizer: Recognizer, rows: Float32) -> str:
-    """What rows of log-probabilities say, greedily."""
+def greedy_text(recognizer: Recognizer, rows: Float32) -> str:
+    """Decode rows of log-probabilities greedily."""
     vocabulary = recognizer.encoder.vocabulary
     return vocabulary.join(word.text for word in decode(rows, vocabulary))
 
 
 def timed(run: Callable[[], T]) -> tuple[T, float, float]:
-    """The result of a call, the CPU seconds of this process that it took, and its wall seconds."""
+    """The result of a call, its CPU seconds in this process, and its wall seconds."""
     cpu, wall = time.process_time(), time.perf_counter()
     result = run()
     return result, time.process_time() - cpu, time.perf_counter() - wall
 
 
-def plan(
-    samples: Float32, setting: Setting, *, normalized: bool
+def plan_steps(
+    samples: Float32, setting: StepSetting, *, normalized: bool
 ) -> tuple[list[Window], Window | None, RunningNormalizer]:
-    """The steps of an utterance, the one that commits what they leave, and its audio as they hear it: the scale of a
-    sample is that of its first step.
+    """The live steps of an utterance, the step that commits the rest, and its normalized audio.
+
+    The scale of a sample is that of its first step.
     """
     hop, lookahead, left = (ms(x) // STRIDE for x in setting)
     planner = WindowPlanner(hop=hop, lookahead=lookahead, left_context=left)

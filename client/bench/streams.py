@@ -18,26 +18,26 @@ from ...streaming.config import AudioFormat
 from ...streaming.errors import XlsrLiveError
 from ...streaming.frames import SAMPLE_RATE
 from ..output.latency import TimedEvents
-from ..pump import Session, pump
+from ..pump import LiveSession, pump
 from ..sources.sources import paced
-from .load import Load, Meter
+from .resources import ResourceMeter, ResourceUsage
 
-Opening = Callable[[], AbstractAsyncContextManager[Session]]  # a new session of 16 kHz 16-bit mono audio
+OpenSession = Callable[[], AbstractAsyncContextManager[LiveSession]]  # a new session of 16 kHz 16-bit mono audio
 Int16 = NDArray[np.int16]
 
-PAUSE_DBFS: Final = -60.0  # of the noise in pauses: no microphone is silent to the last bit
-GRACE: Final = 15.0  # seconds for the last events after the audio; a trial that takes longer is overloaded
+PAUSE_DBFS: Final = -60.0  # noise in pauses: no microphone is digitally silent
+GRACE: Final = 15.0  # seconds for the last events after the audio; a slower trial is overloaded
 
 
 @dataclass(frozen=True, slots=True)
-class Material:
-    """Recordings that streams go through round and round, each followed by a pause in proportion to its length."""
+class Playlist:
+    """Recordings that streams repeat without end. A pause in proportion to its length follows each recording."""
 
     recordings: Sequence[Int16]  # 16 kHz mono
     silence: float  # share of the pauses, 0..1
 
     def pieces(self, first: int) -> Iterator[tuple[int, Int16]]:
-        """Without end, from recording number `first` on: the sample at which each begins in the stream, and it."""
+        """The recordings from number `first` on, without end, each with its first sample in the stream."""
         at = 0
         for number in count(first):
             recording = self.recordings[number % len(self.recordings)]
@@ -45,14 +45,14 @@ class Material:
             at += len(recording) + self.pause(len(recording))
 
     def pause(self, samples: int) -> int:
-        """Samples of the pause after a recording of so many."""
+        """Samples of the pause after a recording of `samples`."""
         return round(samples * self.silence / (1 - self.silence))
 
     def packets(self, first: int, size: int, total: int) -> Iterator[bytes]:
-        """Packets of `size` samples, 16-bit little-endian, of the first `total` samples of such a stream."""
+        """The first `total` samples of such a stream in packets of `size` samples, 16-bit little-endian."""
         left, sent = b"", 0
         for _, recording in self.pieces(first):
-            left += np.concatenate((recording, hush(self.pause(len(recording))))).astype("<i2").tobytes()
+            left += np.concatenate((recording, pause_noise(self.pause(len(recording))))).astype("<i2").tobytes()
             while len(left) >= 2 * size:
                 if sent >= total:
                     return
@@ -61,98 +61,104 @@ class Material:
                 yield packet
 
 
-def hush(samples: int) -> Int16:
-    """So much of a pause: the same second of noise over and over."""
-    return np.resize(_second(), samples)
+def pause_noise(samples: int) -> Int16:
+    """Faint noise for a pause; it repeats every second."""
+    return np.resize(_one_second(), samples)
 
 
 @cache
-def _second() -> Int16:
+def _one_second() -> Int16:
     noise = np.random.default_rng(0).standard_normal(SAMPLE_RATE)
     return np.rint(32_768 * 10 ** (PAUSE_DBFS / 20) * noise).astype(np.int16)
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """One trial: `streams` streams for `warm_up` and then `seconds` of measured time."""
+class TrialPlan:
+    """`streams` streams for `warm_up` seconds and then `seconds` of measured time."""
 
     streams: int
     seconds: float = 30.0
     warm_up: float = 8.0
     packet_ms: int = 100
 
-    def wait(self, number: int) -> float:
+    def delay(self, number: int) -> float:
         """Seconds until stream `number` starts."""
         return number / self.streams * self.warm_up / 2
 
     def samples(self, number: int) -> int:
-        """How much audio it sends."""
-        return round((self.warm_up + self.seconds - self.wait(number)) * SAMPLE_RATE)
+        """Length of stream `number`."""
+        return round((self.warm_up + self.seconds - self.delay(number)) * SAMPLE_RATE)
 
 
 @dataclass(slots=True)
 class Trial:
-    """What the streams said in the measured time `[since, until)` of time.monotonic, and what it took."""
+    """The events of all streams, and the resources used in the measured time `[since, until)` of time.monotonic."""
 
-    plan: Plan
+    plan: TrialPlan
     since: float
     until: float
     streams: list[TimedEvents] = field(default_factory=list[TimedEvents])
-    load: Load = field(default_factory=Load)
-    problem: str | None = None  # why the streams did not all come to their end
+    usage: ResourceUsage = field(default_factory=ResourceUsage)
+    problem: str | None = None  # why not all streams completed
 
 
-async def run(
-    plan: Plan, material: Material, opening: Opening, meter: Meter, tick: Callable[[], None] = lambda: None
+async def run_trial(
+    plan: TrialPlan,
+    playlist: Playlist,
+    open_session: OpenSession,
+    meter: ResourceMeter,
+    tick: Callable[[], None] = lambda: None,
 ) -> Trial:
-    """Run one trial. Streams start evenly over the first half of the warm-up, stream `k` with recording `k`; `tick` is
-    called every second."""
+    """Run one trial; call `tick` every second. Streams start evenly over the first half of the warm-up, stream `k` with
+    recording `k`."""
     since = time.monotonic() + plan.warm_up
     trial = Trial(plan, since, since + plan.seconds)
     trial.streams = [TimedEvents() for _ in range(plan.streams)]
-    watch = asyncio.create_task(_watch(trial, meter))
+    measuring = asyncio.create_task(_measure(trial, meter))
     ticking = asyncio.create_task(_every_second(tick))
     try:
         async with asyncio.timeout(plan.warm_up + plan.seconds + GRACE), asyncio.TaskGroup() as group:
-            for number, heard in enumerate(trial.streams):
-                group.create_task(_stream(plan, material, opening, number, heard))
+            for number, log in enumerate(trial.streams):
+                group.create_task(_stream(plan, playlist, open_session, number, log))
     except TimeoutError:
-        trial.problem = f"overloaded: not through {GRACE:.0f} s after the audio"
+        trial.problem = f"overloaded: not finished {GRACE:.0f} s after the audio"
     except ExceptionGroup as errors:
         problem = errors.exceptions[0]
         if not isinstance(problem, XlsrLiveError):
             raise
         trial.problem = str(problem)
     finally:
-        for task in (watch, ticking):
+        for task in (measuring, ticking):
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
-    trial.load = meter.load()
+    trial.usage = meter.usage()
     return trial
 
 
-async def _stream(plan: Plan, material: Material, opening: Opening, number: int, heard: TimedEvents) -> None:
-    await asyncio.sleep(plan.wait(number))
+async def _stream(
+    plan: TrialPlan, playlist: Playlist, open_session: OpenSession, number: int, log: TimedEvents
+) -> None:
+    await asyncio.sleep(plan.delay(number))
     size = plan.packet_ms * SAMPLE_RATE // 1000
     total = plan.samples(number)
 
     async def packets() -> AsyncIterator[bytes]:
-        heard.begun = time.monotonic()  # `paced` counts from the moment before it asks for the first one
-        for packet in material.packets(number, size, total):
+        log.begun = time.monotonic()  # `paced` starts its clock just before it asks for the first packet
+        for packet in playlist.packets(number, size, total):
             yield packet
 
-    async with opening() as session:
+    async with open_session() as session:
         audio = paced(packets(), AudioFormat(), 1.0)
-        await pump(session, audio, lambda event: heard.events.append((time.monotonic(), event)), interruptible=False)
+        await pump(session, audio, lambda event: log.events.append((time.monotonic(), event)), interruptible=False)
 
 
-async def _watch(trial: Trial, meter: Meter) -> None:
+async def _measure(trial: Trial, meter: ResourceMeter) -> None:
     await asyncio.sleep(trial.since - time.monotonic())
-    meter.begin()
+    meter.start()
     while (left := trial.until - time.monotonic()) > 0:
         await asyncio.sleep(min(1.0, left))
-        meter.look()
+        meter.sample()
 
 
 async def _every_second(tick: Callable[[], None]) -> None:

@@ -1,4 +1,4 @@
-"""Results for people (a terminal, Markdown) and for programs (JSON with everything that they depend on)."""
+"""Results for people (terminal, Markdown) and for programs (JSON with machine, versions and settings)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PACKAGES: Final = ("xlsr-live", "torch", "transformers", "numpy", "webrtcvad-whe
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Cells are shown as they are; the first column stands left, the others right."""
+    """The first column is aligned left, the others right."""
 
     title: str
     columns: Sequence[str]
@@ -50,29 +50,29 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def show(tables: Sequence[Table]) -> None:
-    """Print tables on standard output, as wide as they need where that is no terminal."""
+    """Print tables on standard output, with a fixed width where it is not a terminal."""
     console = Console() if sys.stdout.isatty() else Console(width=160)
     for table in tables:
         table.show(console)
 
 
 def write(folder: Path, name: str, tables: Sequence[Table], report: dict[str, Any]) -> list[Path]:
-    """Write `name`.md and `name`.json into the folder, which is made."""
+    """Write `name`.md and `name`.json into the folder; create it if needed."""
     folder.mkdir(parents=True, exist_ok=True)
     where = report["machine"]
-    lines = [f"# xlsr-live bench {name}", "", f"`{report['command']}`, {report['made']}, {describe(where)}.", ""]
+    lines = [f"# Benchmark: {name}", "", f"`{report['command']}`, {report['made']}, {describe(where)}.", ""]
     markdown, data = folder / f"{name}.md", folder / f"{name}.json"
     markdown.write_text("\n".join([*lines, *(table.markdown() for table in tables)]), encoding="utf-8")
     data.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1))
     return [markdown, data]
 
 
-def provenance(name: str) -> dict[str, Any]:
-    """What a result depends on besides the data: when, on what, with which versions, by which command."""
+def provenance(name: str, program: str = "xlsr-live") -> dict[str, Any]:
+    """Where a result comes from: date, command, machine, versions."""
     return {
         "bench": name,
         "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "command": " ".join(["xlsr-live", *sys.argv[1:]]),
+        "command": " ".join([program, *sys.argv[1:]]),
         "machine": machine(),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
     }
@@ -82,7 +82,7 @@ def machine() -> dict[str, Any]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     found: dict[str, Any] = {"system": platform.platform(terse=True), "processor": _processor(), "cores": cores}
     if hasattr(os, "getloadavg"):
-        found["load_average"] = round(os.getloadavg()[0], 2)  # other work on the machine, when the report was made
+        found["load_average"] = round(os.getloadavg()[0], 2)  # other work on the machine at the time of the report
     if torch := sys.modules.get("torch"):
         found["threads"] = torch.get_num_threads()
         found["gpu"] = torch.cuda.get_device_name() if torch.cuda.is_available() else None

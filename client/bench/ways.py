@@ -19,9 +19,8 @@ from ...streaming.frames import FIELD, SAMPLE_RATE
 from ...streaming.protocol.events import SpeechEnded, SpeechStarted
 from ...streaming.recognizer import Recognizer
 from ...streaming.session.decoding import Decoding
-from .measured import Texts
-from .scoring import Score, Spelling, rate
-from .steps import whole
+from .scoring import ErrorCount, TextNormalizer, TranscriptScores, rate
+from .steps import offline_pass
 
 Float32 = NDArray[np.float32]
 Hotwords = Literal["none", "said", "not said"]
@@ -42,9 +41,11 @@ class Way:
 
     search: bool  # with the language model
     hotwords: Hotwords
-    texts: Texts = field(default_factory=Texts)
-    rare: list[Score] = field(default_factory=list[Score])  # rare words that were not heard, of those that were said
-    elsewhere: list[Score] = field(default_factory=list[Score])  # all other errors, of all other words
+    texts: TranscriptScores = field(default_factory=TranscriptScores)
+    rare: list[ErrorCount] = field(
+        default_factory=list[ErrorCount]
+    )  # rare words that were not heard, of those that were said
+    elsewhere: list[ErrorCount] = field(default_factory=list[ErrorCount])  # all other errors, of all other words
     intruders: int = 0  # hotwords that were heard where they were not said
     cpu: float = 0.0  # seconds
     seconds: float = 0.0  # of audio
@@ -57,9 +58,9 @@ class Way:
     def phrases(self, said: Said) -> list[str]:
         return {"none": [], "said": said.rare, "not said": said.others}[self.hotwords]
 
-    def add(self, spelling: Spelling, said: Said, heard: str) -> None:
-        self.texts.add(spelling, said.text, heard)
-        count = judge(said.words, spelling.words(heard), said.rare, self.phrases(said))
+    def add(self, normalizer: TextNormalizer, said: Said, heard: str) -> None:
+        self.texts.add(normalizer, said.text, heard)
+        count = judge(said.words, normalizer.words(heard), said.rare, self.phrases(said))
         self.rare.append(count.rare)
         self.elsewhere.append(count.elsewhere)
         self.intruders += count.intruders
@@ -74,13 +75,13 @@ class Way:
             "wer_elsewhere": rate(self.elsewhere),
             "hotwords_not_said": self.intruders,
             "cpu_per_s": self.cpu / self.seconds,
-            "texts": self.texts.heard,
+            "texts": self.texts.texts,
         }
 
 
 class Count(NamedTuple):
-    rare: Score
-    elsewhere: Score
+    rare: ErrorCount
+    elsewhere: ErrorCount
     intruders: int
 
 
@@ -95,7 +96,7 @@ def judge(said: Sequence[str], heard: Sequence[str], rare: Sequence[str], hotwor
         wrong += len(lost) - of_rare if lost else len(put)
         intruders += sum(word in hotwords for word in put)
     count = sum(word in rare for word in said)
-    return Count(Score(missed, count), Score(wrong, len(said) - count), intruders)
+    return Count(ErrorCount(missed, count), ErrorCount(wrong, len(said) - count), intruders)
 
 
 def ways() -> list[Way]:
@@ -104,10 +105,12 @@ def ways() -> list[Way]:
 
 
 def measure(
-    recognizer: Recognizer, spelling: Spelling, said: Said, samples: Float32, boost: float, ways: Sequence[Way]
+    recognizer: Recognizer, normalizer: TextNormalizer, said: Said, samples: Float32, boost: float, ways: Sequence[Way]
 ) -> None:
     """Add a recording of 16 kHz samples, (n,), to all ways: the finals of a session with the default settings."""
-    utterances = [(end, whole(recognizer, samples[start:end]).rows) for start, end in _spans(recognizer, samples)]
+    utterances = [
+        (end, offline_pass(recognizer, samples[start:end]).rows) for start, end in _spans(recognizer, samples)
+    ]
     for way in ways:
         hotwords = tuple(f"{phrase}:{boost:g}" for phrase in way.phrases(said))
         config = SessionConfig(lm_for="finals" if way.search else "none", hotwords=hotwords)
@@ -117,7 +120,7 @@ def measure(
         found = [decoding.final(end)(rows).words for end, rows in utterances]
         way.cpu += time.process_time() - begun
         way.seconds += len(samples) / SAMPLE_RATE
-        way.add(spelling, said, vocabulary.join(word.text for words in found for word in words))
+        way.add(normalizer, said, vocabulary.join(word.text for words in found for word in words))
 
 
 def _spans(recognizer: Recognizer, samples: Float32) -> Iterator[tuple[int, int]]:

@@ -1,1 +1,1 @@
-"""Captions while they are spoken: into files, to OBS, to YouTube."""
+"""Live captions to files, OBS and YouTube."""

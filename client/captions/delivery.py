@@ -1,4 +1,4 @@
-"""Captions on their way to another program, in a thread of their own: what is broken there delays nothing here."""
+"""Deliver captions to another program in a thread of their own, so that a failure there delays nothing here."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Final
 from ...streaming.captions.cues import Cue
 from ..console import complain
 
-PAUSES: Final = (1.0, 30.0)  # seconds until the next attempt: after the first failure, at most
-FAREWELL_S: Final = 5.0  # so long the end waits for what is on its way
+PAUSES: Final = (1.0, 30.0)  # seconds before the next attempt: after the first failure, and at most
+CLOSE_S: Final = 5.0  # how long the end waits for captions that are not delivered yet
 
 
 class Undelivered(Exception):
-    """What went wrong, in a sentence."""
+    """A caption was not delivered; the message gives the reason."""
 
 
 class Delivery:
-    """Hands each caption to `send` until that succeeds, in order; a context manager.
+    """Passes captions to `send` in order, each until it succeeds. A context manager.
 
-    `send` raises `Undelivered` or `OSError`. Of those that wait, the newest `kept` are; how many others there were is
-    told at the end. What goes wrong is told once, and again when it is over.
+    `send` raises `Undelivered` or `OSError`. Only the newest `limit` captions wait; the number of lost ones is printed
+    at the end. A failure is printed once, and once more when it is over.
     """
 
     def __init__(
@@ -30,13 +30,13 @@ class Delivery:
         name: str,
         send: Callable[[Cue], None],
         *,
-        kept: int,
+        limit: int,
         pauses: tuple[float, float] = PAUSES,
-        farewell_s: float = FAREWELL_S,
+        close_s: float = CLOSE_S,
     ) -> None:
         self._name, self._send = name, send
-        self._pauses, self._farewell_s = pauses, farewell_s
-        self._waiting: deque[Cue] = deque(maxlen=kept)
+        self._pauses, self._close_s = pauses, close_s
+        self._waiting: deque[Cue] = deque(maxlen=limit)
         self._put = self._sent = 0
         self._changed = threading.Condition()
         self._closing = False
@@ -51,7 +51,7 @@ class Delivery:
         with self._changed:
             self._closing = True
             self._changed.notify()
-        self._thread.join(self._farewell_s)
+        self._thread.join(self._close_s)
         self._stopped.set()
         if lost := self._put - self._sent:
             complain(f"{lost} of {self._put} captions did not reach {self._name}")
@@ -73,19 +73,19 @@ class Delivery:
 
     def _deliver(self, cue: Cue) -> None:
         pause, longest = self._pauses
-        told = False
+        failing = False
         while not self._stopped.is_set():
             try:
                 self._send(cue)
             except (Undelivered, OSError) as error:
-                if not told:
-                    why = (isinstance(error, OSError) and error.strerror) or error  # without its number
+                if not failing:
+                    why = (isinstance(error, OSError) and error.strerror) or error  # without the error number
                     complain(f"captions do not reach {self._name}: {why}; trying again")
-                told = True
+                failing = True
                 self._stopped.wait(pause)
                 pause = min(2 * pause, longest)
             else:
                 self._sent += 1
-                if told:
+                if failing:
                     complain(f"captions reach {self._name} again")
                 return

@@ -1,6 +1,6 @@
-"""Files that are written while somebody speaks and read at the same time.
+"""Caption files that other programs read while they are written.
 
-A file that cannot be written is told once and tried again with the next text; nothing that was to stand in it is lost.
+A failed write is reported once and repeated with the next text, so no text is lost.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from ..console import complain
 
 
 class LiveFile(io.StringIO):
-    """Text goes into the file `path` with each `flush`. Raises `XlsrLiveError` if it cannot be written at the start."""
+    """Each `flush` writes the text to the file `path`. Raises `XlsrLiveError` if the first write fails."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(newline="")
-        self._path = path.resolve()  # a link stays one
+        self._path = path.resolve()  # so that replacing the file keeps a link to it
         self._failing = False
         try:
             path.write_bytes(b"")
@@ -35,7 +35,7 @@ class LiveFile(io.StringIO):
             self._save(self.getvalue().encode())
         except OSError as error:
             if not self._failing:
-                complain(f"captions cannot be written to {self._path} ({error.strerror}); what is missing will follow")
+                complain(f"cannot write captions to {self._path} ({error.strerror}); missing text will follow")
             self._failing = True
         else:
             self._failing = False
@@ -45,14 +45,14 @@ class LiveFile(io.StringIO):
         super().close()
 
     def _save(self, content: bytes) -> None:
-        """Make the file hold all that was written. Raises `OSError`."""
+        """Make the file hold the whole text. Raises `OSError`."""
         raise NotImplementedError
 
 
-class Appended(LiveFile):
-    """A file that grows by what is new; for lines, of which a reader leaves the last if it is not whole."""
+class AppendedFile(LiveFile):
+    """A file that grows. For lines: a reader ignores a last line without its line break."""
 
-    _rest = b""  # what could not be written yet
+    _rest = b""  # not written yet
 
     def _save(self, content: bytes) -> None:
         self._rest += content
@@ -63,23 +63,23 @@ class Appended(LiveFile):
                 self._rest = self._rest[file.write(self._rest) :]
 
 
-class Replaced(LiveFile):
-    """A file that a reader finds whole at every moment: the new one takes the place of the old in one step (rename).
+class ReplacedFile(LiveFile):
+    """A file that readers always find complete: a new file replaces the old one in one step (rename).
 
-    That costs a copy of the file each time; of subtitles there are some hundred KiB after a whole day.
+    Each write copies the whole file; subtitles of a day are a few hundred KiB.
     """
 
     def _save(self, content: bytes) -> None:
-        beside = self._path.with_name(f".{self._path.name}.{os.getpid()}")
+        new = self._path.with_name(f".{self._path.name}.{os.getpid()}")
         try:
-            beside.write_bytes(content)
-            beside.replace(self._path)
+            new.write_bytes(content)
+            new.replace(self._path)
         except OSError:
-            beside.unlink(missing_ok=True)
+            new.unlink(missing_ok=True)
             raise
 
     def set(self, text: str) -> None:
-        """Let the file hold just this."""
+        """Replace the whole text."""
         self.seek(0)
         self.truncate()
         self.write(text)

@@ -1,7 +1,7 @@
-"""Captions into the stream of OBS: `SendStreamCaption` of obs-websocket 5 (in OBS since version 28).
+"""Captions in the stream of OBS: `SendStreamCaption` of obs-websocket 5 (part of OBS since version 28).
 
-Written on `websockets`, which is here anyway: the handshake and one request take few lines, and obsws-python (1.8)
-writes the password into the log. The protocol is described in obs-websocket's docs/generated/protocol.md.
+obs-websocket's docs/generated/protocol.md describes the protocol. The package obsws-python (1.8) is not used: it writes
+the password to the log.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from itertools import count
 from typing import Any, Final
 
 import msgspec
-from websockets.exceptions import WebSocketException
+from websockets.exceptions import InvalidProxy, ProxyError, WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
 from ...streaming.captions.cues import Cue
+from ..proxies import proxy_for
 from .delivery import Undelivered
 
 PASSWORD_VARIABLE: Final = "XLSR_LIVE_OBS_PASSWORD"
 PORT: Final = 4455
-LINE_CHARS: Final = 32  # a row of CEA-608, which OBS writes the text in
+LINE_CHARS: Final = 32  # a row of CEA-608, the format of OBS captions
 TIMEOUT_S: Final = 5.0
 RPC_VERSION: Final = 1
 HELLO, IDENTIFY, IDENTIFIED, REQUEST, RESPONSE = 0, 1, 2, 6, 7  # op codes
@@ -29,14 +30,15 @@ AUTHENTICATION_FAILED: Final = 4009  # close code
 OUTPUT_NOT_RUNNING: Final = 501  # status of a request
 
 
-class Obs:
-    """A connection that is made when it is needed, and made again when it breaks."""
+class ObsClient:
+    """Connects when the first caption is sent, and again after the connection breaks."""
 
     def __init__(self, host: str, port: int, password: str) -> None:
         self._url = f"ws://{f'[{host}]' if ':' in host else host}:{port}"
+        self._proxy = proxy_for(self._url)
         self._password = password
         self._connection: ClientConnection | None = None
-        self._open = ExitStack()  # of the connection
+        self._stack = ExitStack()  # closes the connection
         self._ids = count(1)
 
     def send(self, cue: Cue) -> None:
@@ -45,7 +47,12 @@ class Obs:
             self._connection = self._connection or self._identify()
             self._request("SendStreamCaption", {"captionText": "\n".join(cue.lines)})
         except ConnectionRefusedError:
-            raise Undelivered("nothing answers there: is OBS running, with its WebSocket server on (Tools)?") from None
+            where = f" through {self._proxy}" if self._proxy else ""
+            hint = "is OBS running, with its WebSocket server enabled (Tools)?"
+            raise Undelivered(f"nothing answers{where}: {hint}") from None
+        except (ImportError, ProxyError, InvalidProxy) as error:
+            why = error.msg if isinstance(error, InvalidProxy) else error.__cause__ or error
+            raise Undelivered(f"{self._proxy} cannot be used: {why}") from None
         except (WebSocketException, TimeoutError, msgspec.DecodeError, KeyError, TypeError) as error:
             code = self._connection.close_code if self._connection else None
             self.close()
@@ -53,21 +60,27 @@ class Obs:
 
     def close(self) -> None:
         self._connection = None
-        self._open.close()
+        self._stack.close()
 
     def _identify(self) -> ClientConnection:
         with ExitStack() as opened:
             connection = opened.enter_context(
-                connect(self._url, open_timeout=TIMEOUT_S, close_timeout=1.0, compression=None)
+                connect(
+                    self._url,
+                    open_timeout=TIMEOUT_S,
+                    close_timeout=1.0,
+                    compression=None,
+                    proxy=self._proxy.url if self._proxy else None,
+                )
             )
             identity: dict[str, Any] = {"rpcVersion": RPC_VERSION, "eventSubscriptions": 0}
             if challenge := _receive(connection, HELLO).get("authentication"):
                 if not self._password:
-                    raise Undelivered(f"OBS wants its password, in the variable {PASSWORD_VARIABLE}")
+                    raise Undelivered(f"OBS needs its password, in the variable {PASSWORD_VARIABLE}")
                 identity["authentication"] = answer(self._password, challenge["salt"], challenge["challenge"])
             _send(connection, IDENTIFY, identity)
             _receive(connection, IDENTIFIED)
-            self._open = opened.pop_all()
+            self._stack = opened.pop_all()
         return connection
 
     def _request(self, kind: str, data: dict[str, Any]) -> None:
@@ -76,12 +89,12 @@ class Obs:
         _send(self._connection, REQUEST, {"requestType": kind, "requestId": name, "requestData": data})
         status = _receive(self._connection, RESPONSE)["requestStatus"]
         if not status["result"]:
-            waits = status["code"] == OUTPUT_NOT_RUNNING
-            raise Undelivered("OBS is not streaming" if waits else f"OBS refuses: {status.get('comment') or status}")
+            idle = status["code"] == OUTPUT_NOT_RUNNING
+            raise Undelivered("OBS is not streaming" if idle else f"OBS refuses: {status.get('comment') or status}")
 
 
 def answer(password: str, salt: str, challenge: str) -> str:
-    """What proves the password, as obs-websocket wants it."""
+    """The authentication string of obs-websocket."""
 
     def digest(text: str) -> str:
         return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
@@ -107,4 +120,6 @@ def _why(error: Exception, code: int | None) -> str:
         return f"OBS refuses the password in {PASSWORD_VARIABLE}"
     if isinstance(error, TimeoutError):
         return f"no answer within {TIMEOUT_S:.0f} s"
-    return "what answers does not speak obs-websocket 5" if closed is None else f"the connection was closed ({closed})"
+    if closed is None:
+        return "the program there does not speak obs-websocket 5"
+    return f"the connection was closed ({closed})"

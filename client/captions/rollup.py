@@ -1,4 +1,4 @@
-"""Roll-up captions: the last two lines of what was said, in a file that other programs show (OBS: "Read from file")."""
+"""Roll-up captions: the last two lines of text in a file that other programs show (OBS: "Read from file")."""
 
 from __future__ import annotations
 
@@ -10,64 +10,64 @@ from ...streaming.captions.cues import LINE_CHARS, LINES
 from ...streaming.protocol.events import Event, Final, Partial, SpeechEnded
 from ..output.formats import Output
 from ..output.lines import wrap
-from .files import Replaced
+from .files import ReplacedFile
 
-HOLD_S: Constant = 8.0  # so long the last text stays, as in the overlay
+HOLD_S: Constant = 8.0  # how long the last text stays, as in the browser overlay
 
 
 class RollUp(Output):
-    """Committed words as they come, then the final. A full line never changes but by a final that corrects it.
+    """Committed words at once, then the final. Only a final changes a full line.
 
-    The file is empty after `hold_s` without another text, and at the end; without `hold_s` the last text stays. No
-    events come in silence, so an `alarm` tells when.
+    The file becomes empty `hold_s` after the last change, and at the end; with `hold_s=None` the last text stays. A
+    timer (`alarm`) does it, because no events arrive in silence.
     """
 
     def __init__(
-        self, file: Replaced, *, hold_s: float | None = HOLD_S, alarm: type[threading.Timer] = threading.Timer
+        self, file: ReplacedFile, *, hold_s: float | None = HOLD_S, alarm: type[threading.Timer] = threading.Timer
     ) -> None:
         super().__init__(file)
         self._file = file
         self._hold_s, self._alarm = hold_s, alarm
         self._lock = threading.Lock()
-        self._pending: threading.Timer | None = None
-        self._texts = 0  # so far
-        self._done: list[str] = []  # lines of finals
+        self._timer: threading.Timer | None = None
+        self._version = 0  # of the text
+        self._final_lines: list[str] = []
         self._shown = ""
 
     def show(self, event: Event) -> None:
         with self._lock:
             match event:
                 case Partial(committed=text):
-                    self._roll([*self._done, *wrap(text, LINE_CHARS)])
+                    self._roll([*self._final_lines, *wrap(text, LINE_CHARS)])
                 case Final(text=text):
-                    self._done = [*self._done, *wrap(text, LINE_CHARS)][-LINES:]
-                    self._roll(self._done)
+                    self._final_lines = [*self._final_lines, *wrap(text, LINE_CHARS)][-LINES:]
+                    self._roll(self._final_lines)
                 case SpeechEnded():
-                    self._roll(self._done)
+                    self._roll(self._final_lines)
                 case _:
                     pass
 
     def close(self) -> None:
         if self._hold_s is not None:
-            self._clear(self._texts)
+            self._clear(self._version)
 
     def _roll(self, lines: list[str]) -> None:
         if (text := "\n".join(lines[-LINES:])) == self._shown:
             return
-        self._texts += 1
+        self._version += 1
         self._shown = text
         self._file.set(text)
-        if self._pending:
-            self._pending.cancel()
-            self._pending = None
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
         if text and self._hold_s is not None:
-            self._pending = self._alarm(self._hold_s, partial(self._clear, self._texts))
-            self._pending.daemon = True
-            self._pending.start()
+            self._timer = self._alarm(self._hold_s, partial(self._clear, self._version))
+            self._timer.daemon = True
+            self._timer.start()
 
-    def _clear(self, texts: int) -> None:
-        """Unless there was another text meanwhile."""
+    def _clear(self, version: int) -> None:
+        """Empty the file unless the text changed after `version`."""
         with self._lock:
-            if texts == self._texts:
-                self._done = []
+            if version == self._version:
+                self._final_lines = []
                 self._roll([])

@@ -1,4 +1,4 @@
-"""`--captions TARGET`: where captions go while they are spoken."""
+"""`--captions TARGET`: the output for each kind of target."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from ...streaming.protocol.events import Event, SessionStarted
 from ..output.formats import Cued, JsonLines, Output, Srt, Vtt
 from . import obs, youtube
 from .delivery import Delivery
-from .files import Appended, Replaced
+from .files import AppendedFile, ReplacedFile
 from .rollup import HOLD_S, RollUp
 
-KEPT: Final = 100  # captions that wait for YouTube, which knows their times
+YOUTUBE_LIMIT: Final = 100  # captions that wait for YouTube; late ones are of use, as each carries its time
 NO_OBS: Final = f"--captions: OBS is at an address such as obs://127.0.0.1:{obs.PORT}"
 FILES: Final = (".vtt", ".srt", ".txt", ".jsonl")
 
 
-class Delivered(Cued):
-    """Cues for another program."""
+class DeliveredCues(Cued):
+    """Cues for a `Delivery`."""
 
     def __init__(self, maker: CueMaker) -> None:
         super().__init__(sys.stderr, maker=maker)
@@ -46,15 +46,15 @@ class Delivered(Cued):
 
 @contextmanager
 def caption_output(target: str, *, early: bool, paced: bool = True) -> Generator[Output]:
-    """What writes captions to `target`. `early`: finals append, so what is committed can be captioned before them.
+    """The output for `target`. `early`: finals append, so committed text can be captioned before the final.
 
-    Raises `click.UsageError` for what is no target, or none for audio that is not `paced`, and `XlsrLiveError` for a
-    file that cannot be written.
+    Raises `click.UsageError` for an unknown target, or one that needs `paced` audio, and `XlsrLiveError` for a file
+    that cannot be written.
     """
     with ExitStack() as stack:
         if target.startswith("obs:") or target == "youtube":
             if not paced:
-                raise click.UsageError(f"--captions {target}: a stream wants its captions as it is spoken: --pace 1")
+                raise click.UsageError(f"--captions {target}: live captions need audio in real time: --pace 1")
             output = _to_obs(target, early, stack) if target != "youtube" else _to_youtube(early, stack)
         else:
             output = _file_output(target, CueMaker(early=early), paced, stack)
@@ -68,23 +68,23 @@ def _to_obs(target: str, early: bool, stack: ExitStack) -> Output:
         host, port = parts.hostname, parts.port or obs.PORT
     except ValueError:
         raise click.UsageError(NO_OBS) from None
-    if not host:  # what stands there may be a password
+    if not host:  # do not print the target: it may hold a password
         raise click.UsageError(NO_OBS)
     if parts.username or parts.password:
-        raise click.UsageError(f"the password of OBS belongs into the variable {obs.PASSWORD_VARIABLE}")
-    there = obs.Obs(host, port, os.environ.get(obs.PASSWORD_VARIABLE, ""))
-    stack.callback(there.close)
-    output = Delivered(CueMaker(early=early, line_chars=obs.LINE_CHARS))
-    output.delivery = stack.enter_context(Delivery(f"OBS at {host}:{port}", there.send, kept=1))
+        raise click.UsageError(f"put the password of OBS into the variable {obs.PASSWORD_VARIABLE}")
+    client = obs.ObsClient(host, port, os.environ.get(obs.PASSWORD_VARIABLE, ""))
+    stack.callback(client.close)
+    output = DeliveredCues(CueMaker(early=early, line_chars=obs.LINE_CHARS))
+    output.delivery = stack.enter_context(Delivery(f"OBS at {host}:{port}", client.send, limit=1))
     return output
 
 
 def _to_youtube(early: bool, stack: ExitStack) -> Output:
     if not (url := os.environ.get(youtube.URL_VARIABLE)):
-        raise click.UsageError(f"--captions youtube: the stream's caption address belongs into {youtube.URL_VARIABLE}")
-    output = Delivered(CueMaker(early=early))
-    there = youtube.YouTube(url, lambda: output.begun)
-    output.delivery = stack.enter_context(Delivery("YouTube", there.send, kept=KEPT))
+        raise click.UsageError(f"--captions youtube: put the stream's caption address into {youtube.URL_VARIABLE}")
+    output = DeliveredCues(CueMaker(early=early))
+    client = youtube.YouTubeClient(url, lambda: output.begun)
+    output.delivery = stack.enter_context(Delivery("YouTube", client.send, limit=YOUTUBE_LIMIT))
     return output
 
 
@@ -92,17 +92,17 @@ def _file_output(target: str, maker: CueMaker, paced: bool, stack: ExitStack) ->
     path = Path(target)
     match path.suffix.lower():
         case ".vtt":
-            return Vtt(stack.enter_context(Replaced(path)), maker=maker)
+            return Vtt(stack.enter_context(ReplacedFile(path)), maker=maker)
         case ".srt":
-            return Srt(stack.enter_context(Replaced(path)), maker=maker)
+            return Srt(stack.enter_context(ReplacedFile(path)), maker=maker)
         case ".txt":
-            file = stack.enter_context(Replaced(path))
+            file = stack.enter_context(ReplacedFile(path))
             return stack.enter_context(RollUp(file, hold_s=HOLD_S if paced else None))
         case ".jsonl":
-            return JsonLines(stack.enter_context(Appended(path)))
+            return JsonLines(stack.enter_context(AppendedFile(path)))
         case _ if target.startswith(("http://", "https://")):
-            raise click.UsageError(  # which does not repeat it
-                f"a caption address holds the key of its stream: put it into {youtube.URL_VARIABLE} and say "
+            raise click.UsageError(  # do not print the target: it is secret
+                f"a caption address holds the key of its stream: put it into {youtube.URL_VARIABLE} and use "
                 "--captions youtube"
             )
         case _:

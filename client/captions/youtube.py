@@ -1,7 +1,7 @@
 """Captions of a YouTube live stream by HTTP POST, as support.google.com/youtube/answer/6077032 describes it.
 
-Each post has the next number in `seq`; one that is sent again has the same. The body is a time in UTC and the text
-that was said then. The address holds the key of the stream, so it is told to nobody.
+Posts are numbered by `seq`; a repeated post keeps its number. The body is a time in UTC and the text spoken then. The
+address holds the key of the stream, so it appears in no message.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from ...streaming.captions.cues import Cue
 from ...streaming.errors import ConfigError
+from ..proxies import open_url
 from .delivery import Undelivered
 
 URL_VARIABLE: Final = "XLSR_LIVE_YOUTUBE_URL"
@@ -23,16 +24,18 @@ TIMEOUT_S: Final = 10.0
 HINTS: Final = {
     400: "it does not understand the captions",
     403: "it does not accept the key: is the address in XLSR_LIVE_YOUTUBE_URL that of this stream?",
-    404: "it knows no such address: is XLSR_LIVE_YOUTUBE_URL that of this stream?",
+    404: "it has no such address: is XLSR_LIVE_YOUTUBE_URL that of this stream?",
 }
 
 
-class YouTube:
-    """`begun` says when the session's audio began, in seconds since 1970."""
+class YouTubeClient:
+    """`begun` returns the time at which the session's audio began, in seconds since 1970."""
 
     def __init__(self, url: str, begun: Callable[[], float]) -> None:
         if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
-            raise ConfigError(f"{URL_VARIABLE} is no address such as http://upload.youtube.com/closedcaption?cid=...")
+            raise ConfigError(
+                f"{URL_VARIABLE} is not an address such as http://upload.youtube.com/closedcaption?cid=..."
+            )
         self._url = url + ("&" if "?" in url else "?")
         self._begun = begun
         self._posted = 0
@@ -47,11 +50,12 @@ class YouTube:
             {"Content-Type": "text/plain; charset=utf-8"},
         )
         try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT_S):
+            with open_url(request, timeout=TIMEOUT_S):
                 self._posted += 1
         except urllib.error.HTTPError as error:
             with error:
-                raise Undelivered(f"HTTP {error.code}: {HINTS.get(error.code, 'it cannot take them now')}") from None
+                hint = HINTS.get(error.code, "it cannot take captions now")
+                raise Undelivered(f"HTTP {error.code}: {hint}") from None
         except (OSError, HTTPException) as error:
             reason = getattr(error, "reason", error)
             raise Undelivered(getattr(reason, "strerror", None) or str(reason) or type(error).__name__) from None

@@ -14,7 +14,7 @@ from ..options.server import refuse
 from ..output.progress import progress
 
 if TYPE_CHECKING:
-    from ..bench.judged import Ear, Judged
+    from ..bench.word_correctness import CalibrationData, ScoredWords
 
 EPILOG = """\b
 Examples:
@@ -58,8 +58,8 @@ def calibrate(
     with needs("server", "recognizing speech here"), needs("bench", "calibrating"):
         from ...streaming.ctc.calibration import Calibration, save_calibration
         from ..bench.corpus import read_corpus, read_samples, spoken
-        from ..bench.judged import Ear
-        from ..bench.scoring import Spelling
+        from ..bench.scoring import TextNormalizer
+        from ..bench.word_correctness import CalibrationData
 
     if test:
         refuse(("out",), "is where a calibration is written; --test reads that of --calibration")
@@ -75,30 +75,36 @@ def calibrate(
     ):
         if test and recognizer.assets.calibration is None:
             raise ConfigError(f"{model} has no calibration to test: name one with --calibration")
-        spelling = Spelling(recognizer.encoder.vocabulary)
-        ear = Ear(recognizer.encoder, recognizer.assets.language_model)
+        normalizer = TextNormalizer(recognizer.encoder.vocabulary)
+        collected = CalibrationData(recognizer.encoder, recognizer.assets.language_model)
         for number, recording in enumerate(recordings):
-            ear.hear(number, spelling.words(recording.text), read_samples(recording))
+            collected.add(number, normalizer.words(recording.text), read_samples(recording))
             advance()
     if found := recognizer.assets.calibration if test else None:
         curves = {"finals": found.final, "partials": found.partial, "language model": found.beam or found.final}
-        shown = {name: judged.test(curves[name]) for name, judged in _kinds(ear).items()}
+        shown = {name: words.test(curves[name]) for name, words in _kinds(collected).items()}
     else:
-        fitted = Calibration(final=ear.final.fit(), partial=ear.partial.fit(), beam=ear.beam.fit() if ear.lm else None)
-        shown = {name: judged.cross() for name, judged in _kinds(ear).items()}
+        fitted = Calibration(
+            final=collected.final.fit(),
+            partial=collected.partial.fit(),
+            beam=collected.beam.fit() if collected.lm else None,
+        )
+        shown = {name: words.cross_validate() for name, words in _kinds(collected).items()}
         folder.mkdir(parents=True, exist_ok=True)
         click.echo(f"written: {save_calibration(folder, fitted)}")
-    for name, judged in _kinds(ear).items():
-        right = sum(judged.right) / len(judged.right)
+    for name, words in _kinds(collected).items():
+        right = sum(words.right) / len(words.right)
         click.echo(
-            f"{name}: {len(judged.right)} words, {100 * right:.1f} % right, "
+            f"{name}: {len(words.right)} words, {100 * right:.1f} % right, "
             f"expected calibration error {shown[name].error:.3f}"
         )
     if plot:
-        from ..bench.reliability import draw
+        from ..bench.plots import reliability
 
-        click.echo(f"written: {draw(plot, shown)}")
+        click.echo(f"written: {reliability(plot, shown)}")
 
 
-def _kinds(ear: Ear) -> dict[str, Judged]:
-    return {"finals": ear.final, "partials": ear.partial} | ({"language model": ear.beam} if ear.lm else {})
+def _kinds(collected: CalibrationData) -> dict[str, ScoredWords]:
+    return {"finals": collected.final, "partials": collected.partial} | (
+        {"language model": collected.beam} if collected.lm else {}
+    )

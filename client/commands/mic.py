@@ -24,10 +24,10 @@ from .outputs import side_outputs
 
 if TYPE_CHECKING:
     from ...streaming.protocol.events import Event
-    from ..pump import Session
+    from ..pump import LiveSession
     from ..sources.microphone import Microphone
 
-    Opening = Callable[[], AbstractAsyncContextManager[Session]]
+    Opening = Callable[[], AbstractAsyncContextManager[LiveSession]]
 
 SILENT_SECONDS: Final = 3.0  # of nothing but zeros: no real microphone is so quiet
 

@@ -19,14 +19,14 @@ from ..console import complain
 from ..options.model import device_option, lm_option, load_recognizer, model_options, take_model_options
 from ..options.server import check_place, read_token, refuse, token_option
 from ..options.session import session_config, session_options
-from ..output.actions import Action, Heard, function, program, show
+from ..output.actions import Action, RecognizedCommand, function, program, show
 
 if TYPE_CHECKING:
     from ...streaming.config import AudioFormat
     from ...streaming.ctc.vocabulary import Vocabulary
-    from ..pump import Block, Session
+    from ..pump import Block, LiveSession
 
-    Opening = Callable[[], AbstractAsyncContextManager[Session]]
+    Opening = Callable[[], AbstractAsyncContextManager[LiveSession]]
 
 OWN: Final = ("grammar", "command_score", "command_word_score", "command_alternatives", "nbest")  # or of no use here
 
@@ -152,7 +152,7 @@ def _act(hands: Executor, actions: list[Action], rejected: bool, event: Event) -
     """Print what was heard; actions take their time in another thread, one after the other."""
     match event:
         case Command():
-            heard: Heard = msgspec.to_builtins(event)
+            heard: RecognizedCommand = msgspec.to_builtins(event)
             show(heard)
             for action in actions:
                 hands.submit(action, heard)

@@ -1,4 +1,4 @@
-"""What is done with a command that was heard: it is printed, handed to a program, or to a Python function."""
+"""Actions for recognized commands: print, run a program, call a Python function."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from typing import Any
 from ...streaming.errors import ConfigError
 from ..console import complain
 
-Heard = dict[str, Any]  # as it is printed
-Action = Callable[[Heard], None]
+RecognizedCommand = dict[str, Any]  # the fields of a `command` event
+Action = Callable[[RecognizedCommand], None]
 
 
-def show(heard: Heard) -> None:
-    """One line of JSON on standard output."""
-    print(json.dumps(heard, ensure_ascii=False), flush=True)
+def show(command: RecognizedCommand) -> None:
+    """Print one line of JSON on standard output."""
+    print(json.dumps(command, ensure_ascii=False), flush=True)
 
 
 def program(line: str) -> Action:
-    """Run a program for each command, without a shell: NAME and SLOT=VALUE are added to its arguments.
+    """Run a program for each command, without a shell. It gets the command's name and SLOT=VALUE as arguments.
 
-    XLSR_LIVE_COMMAND in its environment holds the command as JSON. Raises `ConfigError`.
+    Its environment variable XLSR_LIVE_COMMAND holds the command as JSON. Raises `ConfigError`.
     """
     try:
         words = shlex.split(line)
@@ -35,16 +35,16 @@ def program(line: str) -> Action:
     if not words:
         raise ConfigError("--exec needs a program")
 
-    def run(heard: Heard) -> None:
-        slots = [f"{name}={_plain(value)}" for name, value in heard["slots"].items()]
-        environment = os.environ | {"XLSR_LIVE_COMMAND": json.dumps(heard, ensure_ascii=False)}
+    def run(command: RecognizedCommand) -> None:
+        slots = [f"{name}={_plain(value)}" for name, value in command["slots"].items()]
+        environment = os.environ | {"XLSR_LIVE_COMMAND": json.dumps(command, ensure_ascii=False)}
         try:
-            status = subprocess.run([*words, heard["command"], *slots], env=environment, check=False).returncode
+            status = subprocess.run([*words, command["command"], *slots], env=environment, check=False).returncode
         except OSError as error:
             complain(f"cannot run {words[0]}: {error.strerror}")
         else:
             if status:
-                complain(f"{words[0]} ended with status {status} for {heard['command']}")
+                complain(f"{words[0]} ended with status {status} for {command['command']}")
 
     return run
 
@@ -60,11 +60,11 @@ def function(name: str) -> Action:
     finally:
         sys.path.pop(0)
 
-    def call(heard: Heard) -> None:
+    def call(command: RecognizedCommand) -> None:
         try:
-            called(heard)
+            called(command)
         except Exception as error:
-            complain(f"{name} failed for {heard['command']}: {type(error).__name__}: {error}")
+            complain(f"{name} failed for {command['command']}: {type(error).__name__}: {error}")
 
     return call
 

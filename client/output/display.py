@@ -1,9 +1,9 @@
-"""The live display: finals one below the other, and under them the utterance that is being spoken.
+"""The live display: the finals, and below them the open utterance.
 
-Committed text stands plain, the volatile tail behind it dimmed (underlined where a terminal knows no dim). There are no
-colours: nothing is lost on who sees them otherwise. A line that is full stays where it is until its final, which takes
-the place of the open utterance; what changes is written over, in one write, and nothing else is touched. When the
-window changes its size, all that fits into it is written anew: what terminals make of old lines differs too much.
+Committed text is plain, the volatile tail is dim (underlined on terminals without dim). There are no colours, so
+colour-blind users miss nothing. A full line keeps its place until the final replaces the open utterance. Only changed
+lines are written again, in one write. When the window changes its size, the display is redrawn completely, because
+terminals differ in how they reflow old lines.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from ...streaming.protocol.events import Event, Final, Partial, SessionEnded, Sp
 from .formats import Output
 from .lines import wrap
 
-REFRESH: Constant = 10.0  # of the meter, a second
-TIME_CELLS: Constant = 11  # of the column with the time
-KEPT: Constant = 500  # finals, to be written anew when the window grows
+METER_HZ: Constant = 10.0  # redraws of the meter
+TIME_CELLS: Constant = 11  # width of the column with the time
+HISTORY: Constant = 500  # finals that a larger window shows again
 QUIET_DBFS: Constant = -60.0  # the left end of the meter
 LOUD_DBFS: Constant = -3.0
 METER_CELLS: Constant = 20
@@ -35,37 +35,37 @@ PLAIN, BOLD, DIM, UNDERLINED = "\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[4m"
 
 
 class LiveDisplay(Output):
-    """An `Output` for a terminal. A context manager: the terminal is restored on the way out.
+    """An `Output` for a terminal, which it restores when its context ends.
 
-    Events come from one thread; notes may come from others.
+    Events must come from one thread; notes may come from any thread.
     """
 
     def __init__(self, out: TextIO, *, several: bool = False, meter: bool = False) -> None:
         super().__init__(out, several=several)
-        self._faint = UNDERLINED if os.environ.get("TERM") == "linux" else DIM
+        self._dim = UNDERLINED if os.environ.get("TERM") == "linux" else DIM
         self._lock = threading.Lock()
         self._meter = meter
         self._dbfs = QUIET_DBFS
-        self._done: deque[tuple[str, str, str]] = deque(maxlen=KEPT)  # style, time, text
+        self._done: deque[tuple[str, str, str]] = deque(maxlen=HISTORY)  # style, time, text
         self._open: Partial | None = None
         self._speaking = False
         self._size = self._window()
-        self._shown: list[str] = []  # lines of the region that changes, below which the cursor stands
+        self._shown: list[str] = []  # lines of the changing region; the cursor is below them
         self._drawn = 0.0
-        self._before: object = None  # the handler of SIGWINCH
-        self._stderr = redirect_stderr(_Above(self)) if sys.stderr.isatty() else None
+        self._old_handler: object = None  # of SIGWINCH
+        self._stderr = redirect_stderr(AboveRegion(self)) if sys.stderr.isatty() else None
 
     def __enter__(self) -> Self:
         self._write("\x1b[?25l")
         if self._stderr:
             self._stderr.__enter__()
         with suppress(ValueError, AttributeError):  # not the main thread; Windows
-            self._before = signal.signal(signal.SIGWINCH, self._resized)
+            self._old_handler = signal.signal(signal.SIGWINCH, self._resized)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if callable(self._before) or isinstance(self._before, signal.Handlers):
-            signal.signal(signal.SIGWINCH, self._before)
+        if callable(self._old_handler) or isinstance(self._old_handler, signal.Handlers):
+            signal.signal(signal.SIGWINCH, self._old_handler)
         if self._stderr:
             self._stderr.__exit__(kind, error, _)
         with self._lock:
@@ -100,22 +100,22 @@ class LiveDisplay(Output):
 
     def level(self, dbfs: float) -> None:
         self._dbfs = max(dbfs, self._dbfs - 3.0)  # falls slowly, like the needle of a meter
-        if time.monotonic() - self._drawn >= 1 / REFRESH:
+        if time.monotonic() - self._drawn >= 1 / METER_HZ:
             with self._lock:
                 self._draw()
 
     def note(self, text: str) -> None:
-        """A line of the program's own."""
-        self._say(self._faint, "", text)
+        """Show a message of the program."""
+        self._say(self._dim, "", text)
 
     def _say(self, style: str, begun: str, text: str) -> None:
-        """Lines that stay."""
+        """Add lines above the changing region."""
         with self._lock:
             self._done.append((style, begun, text))
             self._draw(_rows(style, begun, text, self._size[0]))
 
     def _resized(self, signum: int, frame: FrameType | None) -> None:
-        if self._lock.acquire(blocking=False):  # else whoever draws will see it
+        if self._lock.acquire(blocking=False):  # else another thread is drawing and sees the new size
             try:
                 self._draw()
             finally:
@@ -130,7 +130,7 @@ class LiveDisplay(Output):
         return max(TIME_CELLS + 8, columns or 80), max(4, lines or 24)
 
     def _draw(self, above: list[str] | None = None) -> None:
-        """Write what is new `above` the region, and the lines of the region that are not as they were."""
+        """Write new lines `above` the changing region, and those of its lines that changed."""
         self._drawn = time.monotonic()
         fresh = (size := self._window()) != self._size
         self._size = size
@@ -153,23 +153,23 @@ class LiveDisplay(Output):
         self._shown = region
 
     def _region(self) -> list[str]:
-        """The region that changes: the end of the open utterance, and the meter. It never fills the window."""
+        """The changing region: the end of the open utterance, and the meter. It is always smaller than the window."""
         width, height = self._size
         rows: list[str] = []
         if self._open and (self._open.committed or self._open.volatile):
             committed, volatile = self._open.committed, self._open.volatile
             text = f"{committed} {volatile}" if committed and volatile else committed or volatile
             letters = len("".join(committed.split()))
-            rows = _rows("", _begin(self._open), text, width, plain=letters, faint=self._faint)
+            rows = _rows("", _begin(self._open), text, width, plain=letters, faint=self._dim)
         elif self._speaking:
-            rows = [" " * TIME_CELLS + self._faint + "..." + PLAIN]
+            rows = [" " * TIME_CELLS + self._dim + "..." + PLAIN]
         if self._meter:
             rows.append(_bar(self._dbfs, min(METER_CELLS, width - TIME_CELLS - 1)))
         return rows[-height + 2 :]
 
 
-class _Above(StringIO):
-    """What others write to stderr meanwhile: whole lines appear above the region."""
+class AboveRegion(StringIO):
+    """Lines that other code writes to stderr appear above the changing region."""
 
     def __init__(self, display: LiveDisplay) -> None:
         super().__init__()
@@ -188,7 +188,7 @@ def _begin(event: Partial | Final) -> str:
 
 
 def _rows(style: str, begun: str, text: str, width: int, *, plain: int | None = None, faint: str = "") -> list[str]:
-    """Text beside its time, in lines of the window's `width`. What follows its first `plain` letters is `faint`."""
+    """Lines of the window's `width`: the time, and text whose letters after the first `plain` are `faint`."""
     rows: list[str] = []
     label = begun
     left = len(text) if plain is None else plain
@@ -205,7 +205,7 @@ def _rows(style: str, begun: str, text: str, width: int, *, plain: int | None = 
 
 
 def _printable(text: str) -> str:
-    """Without what would steer the terminal."""
+    """The text without control characters."""
     return "".join(char if char.isprintable() else " " for char in text)
 
 

@@ -1,4 +1,4 @@
-"""What the commands print: text, JSON lines, a JSON document, SRT or WebVTT; every line is flushed at once."""
+"""Output formats: text, JSON lines, a JSON document, SRT, WebVTT. Every line is flushed at once."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ from ...streaming.protocol.events import Event, Final, SessionEnded, SessionStar
 
 
 class Output:
-    """Takes the events of one recording, or of several one after another, and writes them to `out`.
+    """Writes the events of one recording, or of several one after another, to `out`. A context manager.
 
-    Call `begin` with the name of each recording, `show` with each of its events, `close` after the last; or use it as
-    a context manager. With `several`, what is written says which recording it belongs to. One that is `quiet` leaves
-    warnings to another beside it.
+    Call `begin` with the name of each recording, `show` with each of its events, and `close` after the last. With
+    `several`, the text names its recording. A `quiet` output prints no warnings: another output prints them.
     """
 
     quiet = False
@@ -43,7 +42,7 @@ class Output:
         match event:
             case Final():
                 self.final(event)
-            case Warning() if not self.quiet:  # an error is raised at the end, and reported once there
+            case Warning() if not self.quiet:  # errors are raised and reported at the end
                 print(f"{event.code}: {event.message}", file=sys.stderr, flush=True)
             case _:
                 pass
@@ -52,13 +51,13 @@ class Output:
         """Write one final."""
 
     def note(self, text: str) -> None:
-        """Say something about the program itself; only a display does."""
+        """Show a message of the program; only a display and plain text do."""
 
     def level(self, dbfs: float) -> None:
         """Show the loudness of the input; only a display does."""
 
     def close(self) -> None:
-        """Write what stands at the end."""
+        """Write the end of the output."""
 
     def _write(self, text: str) -> None:
         self._out.write(text)
@@ -108,7 +107,7 @@ class Together(Output):
 
 
 class JsonLines(Output):
-    """Every event as it goes over the wire, one in a line; of several recordings each has its `file`."""
+    """Every event as on the wire, one per line; with several recordings each line has its `file`."""
 
     def show(self, event: Event) -> None:
         line = to_json(event)
@@ -118,7 +117,7 @@ class JsonLines(Output):
 
 
 class Document(msgspec.Struct, kw_only=True):
-    """What `--format json` writes for one recording."""
+    """`--format json` for one recording."""
 
     file: str
     model: str
@@ -129,7 +128,7 @@ class Document(msgspec.Struct, kw_only=True):
 
 
 class Json(Output):
-    """One document of one recording, an array of documents of several; written at the end."""
+    """One document for one recording, an array for several; written at the end."""
 
     def __init__(self, out: TextIO, *, several: bool = False) -> None:
         super().__init__(out, several=several)
@@ -157,7 +156,7 @@ class Json(Output):
 
 
 class Cued(Output):
-    """Takes the cues of one recording as they are made."""
+    """An output of cues."""
 
     def __init__(self, out: TextIO, *, several: bool = False, maker: CueMaker | None = None) -> None:
         super().__init__(out, several=several)
@@ -183,7 +182,7 @@ class Srt(Cued):
 
 
 class Vtt(Cued):
-    """WebVTT (W3C): a file without cues still has its header."""
+    """WebVTT (W3C). A file without cues still has the header."""
 
     def begin(self, source: str) -> None:
         super().begin(source)

@@ -1,18 +1,18 @@
-"""How late words come: pure functions on what a paced stream said and when.
+"""The latency of words: pure functions on the events of a paced stream and the times of their arrival.
 
-The *end of a word* is where the final says that it ends (or a given alignment), on the clock of the listener: when its
-last sample would have left a microphone. Four moments of a word of the final are told, each minus its end:
+The *end of a word* is its end in the final (or in an alignment) on the listener's clock: the moment at which its last
+sample leaves a microphone. Four moments of each word of a final are measured from there:
 
     shown       the first event with a word within 0.1 s of its place in the final, whatever its text
-    right       the first with this word there
-    committed   the first in which this word is committed there, or the final
+    right       the first event with this word at this place
+    committed   the first event in which this word is committed at this place, or the final
     final       the final
 
-`shown` says how fast words come, `right` also how often the second pass corrects them: a word that only the final gets
-right waits for the end of its utterance.
+`shown` measures speed. `right` also shows corrections by the second pass: a word that only the final gets right waits
+for the end of its utterance.
 
-and two of each utterance: its final minus the end of its last word (what a speaker waits, with the gate's hangover),
-and its final minus the utterance's end as `speech_ended` tells it (what of this is the recognizer's).
+Two more are measured for each utterance: its final minus the end of its last word (the speaker's wait, with the gate's
+hangover), and its final minus the end that `speech_ended` states (the recognizer's share of that wait).
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ import numpy as np
 
 from ...streaming.protocol.events import Event, Final, Partial, SpeechEnded, Word
 
-TOLERANCE = 0.1  # seconds between the place of a word in a partial and in the final: the second pass moves it a little
+TOLERANCE = 0.1  # seconds by which the second pass may move a word
 
 
 @dataclass(slots=True)
 class TimedEvents:
-    """One paced stream. Times on any one clock, in seconds."""
+    """The events of one paced stream. Times are in seconds on one clock."""
 
-    begun: float = 0.0  # when sample 0 was spoken
+    begun: float = 0.0  # time of sample 0
     events: list[tuple[float, Event]] = field(default_factory=list[tuple[float, Event]])
 
 
 @dataclass(slots=True)
 class Latencies:
-    """Seconds, except `lag`; lists over words, utterances or partials. `extend` adds those of another stream."""
+    """Seconds; lists over words, utterances or partials. `extend` adds those of another stream."""
 
     shown: list[float] = field(default_factory=list[float])
     right: list[float] = field(default_factory=list[float])
@@ -46,7 +46,7 @@ class Latencies:
     final: list[float] = field(default_factory=list[float])
     final_after_word: list[float] = field(default_factory=list[float])
     final_after_end: list[float] = field(default_factory=list[float])
-    lag: list[float] = field(default_factory=list[float])  # seconds from the arrival of a partial's audio, as it says
+    lag: list[float] = field(default_factory=list[float])  # `lag_ms` of the partials
 
     def extend(self, other: Latencies) -> None:
         for name in Latencies.__slots__:
@@ -57,7 +57,7 @@ class Latencies:
 
 
 def percentiles(values: Sequence[float]) -> dict[str, float]:
-    """Count, percentiles and maximum; of nothing, the count alone."""
+    """Count, percentiles and maximum; without values only the count."""
     if not values:
         return {"count": 0}
     p50, p95, p99, most = (float(x) for x in np.percentile(values, (50, 95, 99, 100)))
@@ -69,36 +69,37 @@ def word_end(word: Word) -> float:
 
 
 def in_audio(events: Iterable[Event]) -> Latencies:
-    """Of a whole session, on the clock of its audio: what a word waits for by design, with a recognizer that takes no
-    time. A final comes with the end of its utterance here.
+    """Latencies of a session on the clock of its audio, as if recognition took no time.
+
+    A final arrives at the end of its utterance.
     """
-    heard, at = TimedEvents(), 0.0
+    log, at = TimedEvents(), 0.0
     for event in events:
         if isinstance(event, Partial):
             at = event.audio_s
         elif isinstance(event, Final):
             at = event.end
-        heard.events.append((at, event))
-    return latencies(heard, cut_off=True)
+        log.events.append((at, event))
+    return latencies(log, cut_off=True)
 
 
 def latencies(
-    heard: TimedEvents,
+    log: TimedEvents,
     *,
     since: float = -inf,
     until: float = inf,
     end_of: Callable[[Word], float] = word_end,
     cut_off: bool = False,
 ) -> Latencies:
-    """Of words that end, and partials that come, in `[since, until)` on the clock of `heard`.
+    """Latencies of the words that end, and the partials that arrive, in `[since, until)` on the clock of `log`.
 
-    An utterance that the end of the stream cut off is left out, unless `cut_off`: no listener waits for it. `end_of`
-    gives the true end of a word of a final, in seconds of the stream.
+    An utterance cut off by the end of the stream counts only with `cut_off`: no listener waits for it. `end_of`
+    returns the true end of a word of a final, in seconds of the stream.
     """
     found = Latencies()
     partials: list[tuple[float, Partial]] = []
     final: tuple[float, Final] | None = None
-    for at, event in heard.events:
+    for at, event in log.events:
         match event:
             case Partial():
                 partials.append((at, event))
@@ -108,7 +109,7 @@ def latencies(
                 final = at, event
             case SpeechEnded():
                 if final is not None and (cut_off or event.reason != "end"):
-                    _utterance(found, heard.begun, partials, *final, event.end, since, until, end_of)
+                    _utterance(found, log.begun, partials, *final, event.end, since, until, end_of)
                 partials, final = [], None
             case _:
                 pass
@@ -126,7 +127,7 @@ def _utterance(
     until: float,
     end_of: Callable[[Word], float],
 ) -> None:
-    """Add one utterance, which ended at `end` and whose final came at `at`."""
+    """Add one utterance that ended at `end` and whose final arrived at `at`."""
     seen = [(when, word) for when, partial in partials for word in partial.words]
     spoken = begun
     for word in final.words:

@@ -1,4 +1,4 @@
-"""Text in lines of so many cells. A line that is full stays as it is, whatever text follows."""
+"""Break text into lines of a given width. A full line never changes when text is appended."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from rich.cells import cell_len, chop_cells
 
 
 def wrap(text: str, width: int) -> list[str]:
-    """Lines of at most `width` cells (wide characters take two), each as full as its words allow."""
+    """Lines of at most `width` cells (wide characters take two), each with as many words as fit."""
     lines: list[str] = []
     line = ""
     for word in text.split():

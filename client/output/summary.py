@@ -1,4 +1,4 @@
-"""`--summary`: what a run amounted to."""
+"""`--summary`: word count, word error rate, latencies and speed at the end of a run."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from .formats import Output
 from .latency import Latencies, TimedEvents, latencies, percentiles
 from .word_errors import edits
 
-MOMENTS = {"shown": "word shown", "committed": "word committed", "final_after_word": "final after its last word"}
+LABELS = {"shown": "word shown", "committed": "word committed", "final_after_word": "final after its last word"}
 
 
 class Summary(Output):
-    """Written to `out` at the end; see `output.beside`. With a `reference`, the words that were said."""
+    """Written to `out` at the end. With a `reference` (the words that were said) it has the word error rate.
+
+    `paced`: the audio arrives in real time, so words can be late. `local`: the model runs in this process.
+    """
 
     def __init__(self, out: TextIO, *, reference: list[str] | None, paced: bool, local: bool) -> None:
         super().__init__(out)
@@ -25,55 +28,55 @@ class Summary(Output):
         self._paced, self._local = paced, local
         self._words: list[str] = []
         self._audio_s = 0.0
-        self._late = Latencies()
-        self._heard = TimedEvents()  # of the open utterance
+        self._latencies = Latencies()
+        self._utterance = TimedEvents()
         self._began: float | None = None
 
     def show(self, event: Event) -> None:
         match event:
             case SessionStarted():
-                self._began = self._now() if self._began is None else self._began
-                self._heard = TimedEvents(begun=time.monotonic())
+                self._began = self._clock() if self._began is None else self._began
+                self._utterance = TimedEvents(begun=time.monotonic())
             case Final():
-                self._words += words(event.text)
+                self._words += split_words(event.text)
             case SessionEnded():
                 self._audio_s += event.audio_s
             case _:
                 pass
         if self._paced:
-            self._heard.events.append((time.monotonic(), event))
+            self._utterance.events.append((time.monotonic(), event))
             if isinstance(event, SpeechEnded):
-                self._late.extend(latencies(self._heard))
-                self._heard.events.clear()
+                self._latencies.extend(latencies(self._utterance))
+                self._utterance.events.clear()
 
     def close(self) -> None:
         lines = [f"{len(self._words)} words in {self._audio_s:.1f} s of audio"]
         if self._reference is not None:
             wrong, said = edits(self._reference, self._words)[-1], len(self._reference)
             lines.append(f"WER {100 * wrong / said:.1f} % ({wrong} of {said} words)")
-        for name, label in MOMENTS.items():
-            if (found := percentiles(getattr(self._late, name)))["count"]:
+        for name, label in LABELS.items():
+            if (found := percentiles(getattr(self._latencies, name)))["count"]:
                 lines.append(f"{label}: {found['p50']:.2f} s (p50), {found['p95']:.2f} s (p95)")
         if self._began is not None and self._audio_s and (self._local or not self._paced):
-            took = self._now() - self._began
-            what = "CPU time" if self._paced else "time"
-            lines.append(f"real-time factor {took / self._audio_s:.3f} ({took:.1f} s of {what})")
+            took = self._clock() - self._began
+            kind = "CPU time" if self._paced else "time"
+            lines.append(f"real-time factor {took / self._audio_s:.3f} ({took:.1f} s of {kind})")
         self._write("".join(f"{line}\n" for line in lines))
 
-    def _now(self) -> float:
-        """Of audio that comes as it is spoken, only the work tells anything."""
+    def _clock(self) -> float:
+        """CPU time where the audio itself takes real time, else wall time."""
         return time.process_time() if self._paced else time.monotonic()
 
 
-def words(text: str) -> list[str]:
-    """Without case and punctuation."""
+def split_words(text: str) -> list[str]:
+    """The words of a text without case and punctuation."""
     return re.findall(r"[\w']+", text.casefold())
 
 
 def read_reference(path: Path) -> list[str]:
     """The words of a text file. Raises `XlsrLiveError`."""
     try:
-        found = words(path.read_text(encoding="utf-8"))
+        found = split_words(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise XlsrLiveError(f"cannot read {path}: {error}") from error
     if not found:

@@ -1,4 +1,4 @@
-"""The clips in the package: real speech and one ticking clock. `clips/LICENSES.md` says whose they are."""
+"""The packaged clips: real speech and one ticking clock. `clips/LICENSES.md` names their authors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ FOLDER: Final = Path(__file__).parents[1] / "clips"
 
 class Clip(NamedTuple):
     path: Path
-    text: str  # what is said; empty: nobody speaks
+    text: str  # empty: no speech
     source: str
 
 

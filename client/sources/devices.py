@@ -14,7 +14,7 @@ from ..console import needs
 
 
 class MicrophoneError(XlsrLiveError):
-    """There is no microphone, or it cannot be opened; the sentence says what to do."""
+    """There is no microphone, or it cannot be opened. The message says what to do."""
 
     code = "microphone"
 
@@ -50,7 +50,7 @@ def input_devices() -> list[Device]:
 
 
 def choose(found: list[Device], wanted: str | None) -> Device:
-    """The default device, the one with a number, or the only one whose name holds `wanted`."""
+    """The default device, or the one whose number or name is `wanted`; part of a name is enough if it is unique."""
     if not found:
         raise MicrophoneError(f"no input device: {no_devices()}")
     if wanted is None:
@@ -64,12 +64,12 @@ def choose(found: list[Device], wanted: str | None) -> Device:
         return matching[0]
     if matching:
         names = ", ".join(f"{device.index} {device.name}" for device in matching)
-        raise MicrophoneError(f"{wanted!r} fits several input devices ({names}): give the number")
+        raise MicrophoneError(f"{wanted!r} matches several input devices ({names}): give the number")
     raise MicrophoneError(f"no input device {wanted!r}; see: xlsr-live devices")
 
 
 def no_devices() -> str:
-    """What to do where no microphone shows up."""
+    """Advice for a machine without microphones."""
     if sys.platform == "linux":
         if os.path.isdir("/dev/snd") and not all(
             os.access(f"/dev/snd/{one}", os.R_OK) for one in os.listdir("/dev/snd")

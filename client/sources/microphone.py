@@ -1,7 +1,7 @@
-"""The audio of a microphone as it is recorded, through PortAudio.
+"""Live audio of a microphone, through PortAudio.
 
-PortAudio calls back on a thread of its own, which must never wait; the recognizer may. Between them stands a queue
-of `HELD_SECONDS`: where that is not enough, new audio is dropped and counted, and the user is told.
+PortAudio calls back on its own thread, which must never wait. A queue of `QUEUE_SECONDS` separates it from the
+recognizer; when the queue is full, new audio is dropped and counted.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from ..pump import Block
 from .devices import Device, MicrophoneError, choose, input_devices, no_devices, portaudio
 
 BLOCK_SECONDS: Final = 0.05
-HELD_SECONDS: Final = 30.0
+QUEUE_SECONDS: Final = 30.0
 BUSY: Final = -9985  # paDeviceUnavailable
 
 
 class Microphone:
-    """An input device, by number or part of its name. Opened when made, recording from the first call of `blocks`.
+    """An input device, by number or part of its name. It records from the first call of `blocks`.
 
-    16 kHz mono where the device gives that, else its own rate and channels: the recognizer converts as well as any
-    driver. Raises `MicrophoneError`.
+    16 kHz mono where the device supports it, else the device's own rate and channels: the recognizer converts as well
+    as any driver. Raises `MicrophoneError`.
     """
 
     def __init__(self, wanted: str | None = None) -> None:
         sounddevice = portaudio()
         self.device = choose(input_devices(), wanted)
-        self.dropped = 0.0  # seconds that found the queue full
-        self.silence = 0.0  # seconds of nothing but zeros since the start; 0 once anything was heard
-        self._heard = False
+        self.dropped = 0.0  # seconds, because the queue was full
+        self.silence = 0.0  # seconds of zeros since the start; 0 after the first other sample
+        self._sound = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._queue: asyncio.Queue[bytes] = asyncio.Queue(int(HELD_SECONDS / BLOCK_SECONDS))
+        self._queue: asyncio.Queue[bytes] = asyncio.Queue(int(QUEUE_SECONDS / BLOCK_SECONDS))
         with quiet():
             self.audio = _format(sounddevice, self.device)
             try:
@@ -53,7 +53,7 @@ class Microphone:
                 raise _problem(self.device, error) from error
 
     async def blocks(self, seconds: float | None, level: Callable[[float], None]) -> AsyncIterator[Block]:
-        """The audio from now on, for `seconds` or without end; `level` is told the loudness of each block in dBFS."""
+        """The audio from now on, for `seconds` or endless. Calls `level` with the loudness of each block in dBFS."""
         self._loop = asyncio.get_running_loop()
         with quiet():
             self._stream.start()
@@ -79,8 +79,8 @@ class Microphone:
 
     def _put(self, data: bytes) -> None:
         length = len(data) / (2 * self.audio.channels * self.audio.sample_rate)
-        self._heard = self._heard or any(data)
-        self.silence = 0.0 if self._heard else self.silence + length
+        self._sound = self._sound or any(data)
+        self.silence = 0.0 if self._sound else self.silence + length
         if self._queue.full():
             self.dropped += length
         else:
@@ -88,7 +88,7 @@ class Microphone:
 
 
 def loudness(block: bytes) -> float:
-    """dBFS of 16-bit audio: 0 is the loudest sine there can be."""
+    """Level of 16-bit audio in dBFS; a full-scale sine has 0."""
     samples = np.frombuffer(block, "<i2").astype(np.float64)
     power = float(np.mean(samples**2)) if len(samples) else 0.0
     return 10 * float(np.log10(max(power, 1e-3) / (32_768**2 / 2)))
@@ -102,14 +102,14 @@ def _format(sounddevice: Any, device: Device) -> AudioFormat:
         except sounddevice.PortAudioError:
             continue
         return AudioFormat(sample_rate=rate, channels=channels)
-    return AudioFormat(sample_rate=device.sample_rate, channels=own)  # opening it will say what is wrong
+    return AudioFormat(sample_rate=device.sample_rate, channels=own)  # opening the device then fails with the reason
 
 
 def _problem(device: Device, error: Exception) -> MicrophoneError:
     codes = [code for code in error.args if isinstance(code, int)]
     text = str(error.args[0]) if error.args else "unknown"
     if BUSY in codes or "unavailable" in text or "busy" in text:
-        return MicrophoneError(f"{device.name} is busy: another program has it; close that, or choose another device")
+        return MicrophoneError(f"{device.name} is busy: another program uses it; close it, or choose another device")
     if "denied" in text or "permission" in text.casefold():
         return MicrophoneError(f"no permission to use {device.name}: {no_devices()}")
     return MicrophoneError(f"{device.name} cannot be opened: {text}")

@@ -1,4 +1,4 @@
-"""Where audio comes from: a file at its own pace, a pipe as it arrives. The microphone is in `microphone`."""
+"""Audio as blocks: a file at a given pace, a pipe as it arrives. The microphone is in `microphone`."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ BLOCK_SECONDS: Final = 0.1
 
 
 def seconds(block: Block, audio: AudioFormat) -> float:
-    """How long a block is."""
+    """Length of a block."""
     if isinstance(block, bytes):
         return len(block) / (SAMPLE_BYTES[audio.encoding] * audio.channels * audio.sample_rate)
     return len(block) / audio.sample_rate
 
 
 async def paced(blocks: AsyncIterator[Block], audio: AudioFormat, pace: float) -> AsyncIterator[Block]:
-    """Yield each block at the moment at which a microphone would have filled it.
+    """Yield each block at the time at which a microphone would have filled it.
 
-    `pace` 1.0 is real time, 2.0 twice as fast, 0 without waiting. Deadlines are counted from the start, so delays do
-    not add up: after a slow consumer the blocks come at once until the clock is met again.
+    `pace` 1.0 is real time, 2.0 twice as fast, 0 without waiting. Deadlines count from the start, so delays do not add
+    up: after a slow consumer, blocks come at once until they are on time again.
     """
     loop = asyncio.get_running_loop()
     begun, recorded = loop.time(), 0.0
     async for block in blocks:
         recorded += seconds(block, audio) / pace if pace else 0.0
-        # Sleeping for nothing still lets others run; reading a file never suspends by itself.
+        # Even a sleep of 0 lets other tasks run; reading a file never suspends.
         await asyncio.sleep(max(0.0, begun + recorded - loop.time()))
         yield block
 
 
 async def file_blocks(file: AudioFile) -> AsyncIterator[Block]:
-    """The samples of an audio file, (n, channels). Raises `AudioError` where they cannot be read."""
+    """The samples of an audio file, (n, channels). Raises `AudioError` at a damaged block."""
     for block in file.blocks(BLOCK_SECONDS):
         yield block
 
@@ -50,9 +50,9 @@ async def pipe_blocks(descriptor: int) -> AsyncIterator[Block]:
     queue: asyncio.Queue[bytes] = asyncio.Queue(maxsize=16)
 
     def read() -> None:
-        # A daemon thread of our own: a read that never returns must not keep the process from ending. Nor may it hold
-        # the lock of a Python file then, hence the descriptor.
-        with suppress(RuntimeError):  # the loop was closed meanwhile
+        # A daemon thread, because a read that never returns must not block the end of the process; and a descriptor,
+        # because the read must not hold the lock of a Python file then.
+        with suppress(RuntimeError):  # the loop is closed
             while True:
                 block = os.read(descriptor, 65_536)
                 asyncio.run_coroutine_threadsafe(queue.put(block), loop).result()

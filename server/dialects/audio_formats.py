@@ -1,4 +1,4 @@
-"""The audio of clients that do not say, or not truly, what they send: raw samples, WAV, or a container."""
+"""Audio of clients that declare its format not at all, or wrongly: raw samples, WAV, or a container."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from .containers import MAGIC, ContainerDecoder, available
 from .wav import WavStream
 
 
-class Intake:
-    """`declared` is the format of raw samples; None: the audio must say itself what it is.
+class AudioIntake:
+    """Detects the format from the first bytes. `declared` is the format of raw samples; None: only WAV and containers.
 
-    `receive` and `end` yield pieces in the format that `format` then holds. Both raise `AudioError`.
+    `receive` and `end` yield audio in the format that `format` then holds. Both raise `AudioError`.
     """
 
     def __init__(self, declared: AudioFormat | None) -> None:
@@ -30,20 +30,20 @@ class Intake:
         if self._wav is None and self._container is None:
             data = self._head = self._head + data
             if any(magic.startswith(data) for magic in MAGIC) and data not in MAGIC:
-                return  # too little to know
+                return  # too short to decide
             self._choose(data)
         if self._container is None:
             for samples in self._samples(data):
                 yield samples
         elif data:
-            async for block in self._container.go_on(data):
+            async for block in self._container.decode(data):
                 self.format = self._container.format
                 yield block
 
     async def end(self) -> AsyncIterator[NDArray[np.float32]]:
-        """What a container still holds."""
+        """The end of the input: yields what a container still holds."""
         if self._container is not None:
-            async for block in self._container.go_on(b""):
+            async for block in self._container.decode(b""):
                 self.format = self._container.format
                 yield block
 
@@ -58,12 +58,12 @@ class Intake:
         elif available():
             self._container = ContainerDecoder(container)
         else:
-            raise AudioError("containers are not decoded here; the server needs: pip install 'xlsr-live[containers]'")
+            raise AudioError("this server cannot decode containers; it needs: pip install 'xlsr-live[containers]'")
 
     def _samples(self, data: bytes) -> list[bytes]:
         assert self._wav is not None
         samples = self._wav.receive(data)
         self.format = self._wav.format or self._declared
         if samples and self.format is None:
-            raise AudioError("neither WAV, Ogg nor WebM; raw audio must be declared")
+            raise AudioError("the audio is neither WAV, Ogg nor WebM; the format of raw audio must be declared")
         return [samples] if samples else []

@@ -1,4 +1,4 @@
-"""Text told piece by piece, for protocols in which nothing that was said can be taken back."""
+"""Text sent in pieces, for protocols that cannot revise what they sent."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ from collections.abc import Callable
 
 
 class Deltas:
-    """Committed text as it grows, over one utterance or several. Joined, the deltas are the text, unless a final
-    revises what was committed: then nothing more is told, and the whole text must be.
+    """Committed text as it grows, over one utterance or several. The deltas joined are the text, unless a final
+    revises committed text: then no more deltas come, and only `text` is complete.
 
-    `join` puts texts one after the other.
+    `join` concatenates texts with the model's word separator.
     """
 
     def __init__(self, join: Callable[..., str]) -> None:
         self.text = ""  # of the finals
         self._join = join
-        self._told = ""
+        self._sent = ""
 
     def partial(self, committed: str) -> str:
-        """What to add now that so much of the open utterance is committed."""
+        """The delta for the committed text of the open utterance."""
         return self._add(self._join(self.text, committed))
 
     def final(self, text: str) -> str:
-        """What to add now that an utterance is final."""
+        """The delta for the final of an utterance."""
         self.text = self._join(self.text, text)
         return self._add(self.text)
 
     def _add(self, text: str) -> str:
-        if not text.startswith(self._told):
+        if not text.startswith(self._sent):
             return ""
-        delta, self._told = text[len(self._told) :], text
+        delta, self._sent = text[len(self._sent) :], text
         return delta

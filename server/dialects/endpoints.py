@@ -1,4 +1,4 @@
-"""Endpoints of the dialects: a client is admitted, gets a seat, and speaks its dialect to the end."""
+"""Endpoints of the dialects: a client is admitted, leases a slot, and its dialect runs."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from .. import logs
 from ..access.tokens import Client
 from ..refusals import CLOSE_CODES, Refused
 from ..sessions.admission import Admission
-from ..sessions.websocket import WebSocketStream
 from ..transport import ClientLeft
-from .native import NativeStream
+from .native import NativeDialect
 from .uploads import Upload
-from .vosk.live import VoskStream
+from .vosk.live import VoskDialect
+from .websocket import WebSocketDialect
 
 logger = logging.getLogger("xlsr_live.server")
 
-S = TypeVar("S", bound=WebSocketStream)
+S = TypeVar("S", bound=WebSocketDialect)
 HttpEndpoint = Callable[[Request], Awaitable[Response]]
 WebSocketEndpoint = Callable[[WebSocket], Awaitable[None]]
 
@@ -44,7 +44,7 @@ def upload(admission: Admission, dialect: type[Upload]) -> HttpEndpoint:
     return endpoint
 
 
-def websocket(admission: Admission, dialect: type[WebSocketStream]) -> WebSocketEndpoint:
+def websocket(admission: Admission, dialect: type[WebSocketDialect]) -> WebSocketEndpoint:
     """An endpoint for live audio."""
 
     async def endpoint(websocket: WebSocket) -> None:
@@ -58,7 +58,7 @@ def native(admission: Admission) -> WebSocketEndpoint:
 
     async def endpoint(websocket: WebSocket) -> None:
         client = admission.admit(websocket, may_resume=True)
-        stream = await _serve(admission, NativeStream, websocket, client)
+        stream = await _serve(admission, NativeDialect, websocket, client)
         if stream.resume is not None:
             await _resume(admission, websocket, client, stream.resume)
 
@@ -67,7 +67,7 @@ def native(admission: Admission) -> WebSocketEndpoint:
 
 def other_paths(admission: Admission) -> WebSocketEndpoint:
     """The endpoint of every other path: on Vosk's port, clients may use any."""
-    vosk = websocket(admission, VoskStream)
+    vosk = websocket(admission, VoskDialect)
 
     async def endpoint(websocket: WebSocket) -> None:
         port = (websocket.scope["server"] or ("", None))[1]
@@ -80,29 +80,29 @@ def other_paths(admission: Admission) -> WebSocketEndpoint:
 
 async def _serve(admission: Admission, dialect: type[S], websocket: WebSocket, client: Client) -> S:
     logs.session.set(name := secrets.token_hex(4))
-    with admission.seated(client, admission.refusal(client)) as seat:
+    with admission.lease(client) as lease:
         try:
-            stream = dialect(name, websocket, seat)
+            stream = dialect(name, websocket, lease)
         except ConfigError as error:
             raise Refused(Code.BAD_CONFIG, str(error)) from None
         admission.access.spend(websocket)
-        with admission.sessions.entered(stream, seat.places):
+        with lease.registered(stream):
             await stream.run()
     return stream
 
 
 async def _resume(admission: Admission, websocket: WebSocket, client: Client, start: Start) -> None:
     """Hand the websocket to the session that the client resumes."""
-    stream = admission.kept.find(start.resume or "", client, named=admission.access.tokens.required)
+    stream = admission.resume_store.find(start.resume or "", client, named=admission.access.tokens.required)
     try:
         if stream is not None:
             logs.session.set(stream.name)
             logger.info("resumed", extra=logs.fields(events=start.events))
-            if stream.finished and await stream.fetched(websocket, start.events):
+            if stream.finished and await stream.send_missed(websocket, start.events):
                 return
-            if (served := stream.come_back(websocket, start.events)) is not None:
+            if (in_use := stream.resume_over(websocket, start.events)) is not None:
                 admission.stats.resumed += 1
-                await served
+                await in_use
                 return
         lost = Error(code=Code.RESUME_LOST, message="the session no longer exists; start another one")
         admission.stats.errors[Code.RESUME_LOST] += 1

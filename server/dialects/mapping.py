@@ -1,4 +1,4 @@
-"""What several dialects make of their clients' wishes in the same way: none of them is refused."""
+"""Client settings that several dialects map in the same way. Impossible values are adapted, never refused."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ...streaming.config import LONGEST_HOTWORD, MOST_CHARACTERS, MOST_HOTWORDS,
 from ...streaming.ctc.spelling import Speller
 from ...streaming.ctc.vocabulary import Vocabulary
 
-LEAST_PAUSE_MS: Final = 300  # shorter ones are in every sentence, and a final hears one utterance
+LEAST_PAUSE_MS: Final = 300  # shorter pauses are in every sentence, and would cut it into several utterances
 
 
-def patient(pause_ms: float, config: SessionConfig | None = None) -> SessionConfig:
-    """Settings, otherwise those of `config`, with which a pause of this length ends an utterance and no shorter one."""
+def with_pause(pause_ms: float, config: SessionConfig | None = None) -> SessionConfig:
+    """`config` changed so that a pause of this length, and no shorter one, ends an utterance."""
     config = config or SessionConfig()
     pause = round(min(max(LEAST_PAUSE_MS, pause_ms), 10_000))
     blank = max(pause, config.trailing_blank_ms)
@@ -23,11 +23,11 @@ def patient(pause_ms: float, config: SessionConfig | None = None) -> SessionConf
 
 
 def writable(phrases: Iterable[str], vocabulary: Vocabulary) -> tuple[str, ...]:
-    """Those that the model can write, as hotwords, within what a session may have."""
+    """The phrases that the model can write, as hotwords, up to a session's limits."""
     speller = Speller(vocabulary)
     kept: list[str] = []
     for phrase in phrases:
-        plain = " ".join(phrase.replace(":", " ").split())  # a colon would be followed by a boost
+        plain = " ".join(phrase.replace(":", " ").split())  # after a colon a hotword has its boost
         units = speller.units(plain)
         if len(plain) > LONGEST_HOTWORD or not units or any(speller.spell(unit) is None for unit in units):
             continue

@@ -1,5 +1,5 @@
-"""A file in one HTTP request, through the same sessions as live audio, so its text is the same: what the dialects that
-take files share.
+"""The base of all dialects that take a file in one HTTP request. The file goes through the same sessions as live
+audio, so its text is the same.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ from ...streaming.recognizer import Recognizer
 from ..access.tokens import Client
 from ..logs import fields
 from ..refusals import WHY
-from ..sessions.admission import Admission, Seat
+from ..sessions.admission import Admission, Lease
 from ..stats import Tally
 from .containers import open_media
 from .mapping import writable
 
 logger = logging.getLogger("xlsr_live.server")
-_PIECE: Final = 1 << 20
-_AT_ONCE: Final = 10  # blocks of audio that a thread decodes at once
+_COPY_BYTES: Final = 1 << 20
+_BLOCKS_AT_ONCE: Final = 10  # decoded in one call of a thread
 
 
 class Upload(ABC):
-    """One request. It has its place among the sessions as a stream has; a server that stops lets it finish."""
+    """One request. It uses a slot as a stream does; a server that stops lets it finish."""
 
-    dialect: ClassVar[str]  # its name in the numbers
-    file: UploadFile  # all three are there after `read`
-    config: SessionConfig  # but for hotwords
-    phrases: list[str]  # to be favoured
-    recognizer: Recognizer  # once it is `entered`
+    dialect: ClassVar[str]  # its name in the metrics
+    file: UploadFile  # this and the next two are set by `read`
+    config: SessionConfig  # without hotwords
+    phrases: list[str]  # for the hotwords
+    recognizer: Recognizer  # set while `entered`
 
     def __init__(self, name: str, request: Request, admission: Admission, client: Client) -> None:
         self.name = name
@@ -60,75 +60,77 @@ class Upload(ABC):
         self._settings = admission.settings
         self._task: asyncio.Task[Response] | None = None
 
-    # ── what a dialect is ──
+    # ── what a dialect defines ──
 
     @abstractmethod
     async def read(self, request: Request) -> None:
-        """Take the request. Raises `ProtocolError` and `ConfigError`."""
+        """Read the request. Raises `ProtocolError` and `ConfigError`."""
 
     @abstractmethod
     def result(self, finals: list[events.Final]) -> Response:
-        """The answer."""
+        """The response."""
 
     @staticmethod
     @abstractmethod
     def refused(code: str, why: str | None = None) -> Response:
-        """The answer to a request that is not served."""
+        """The response to a request that is refused."""
 
     def stream(self) -> AsyncIterator[str] | None:
-        """The answer as events, if they are wanted as they come; `entered` is its part then."""
+        """The response as a stream of events, if the client asks for one. It must call `entered` itself."""
         return None
 
-    # ── what is the same for all ──
+    # ── the same for all ──
 
     def shut_down(self) -> None:  # noqa: B027
-        """All of its audio is here: it goes on to its end."""
+        """All of its audio has been received: it runs to its end."""
 
     def drop(self) -> None:
         if self._task is not None:
             self._task.cancel()
 
     async def answer(self) -> Response:
-        """Never raises: what goes wrong is said in the answer."""
+        """Handle the request. Never raises: errors become responses."""
         try:
             with self._admission.uploading(self._client):
                 await self.read(self._bounded())
-            if (code := self._admission.refusal(self._client)) is not None:  # uploads take their time
+            # Check again: the server may have filled up during the upload.
+            if (code := self._admission.refusal(self._client)) is not None:
                 raise ProtocolError(code, WHY[code])
         except (ProtocolError, ConfigError) as error:
             return self.failed(error.code, str(error))
         except TimeoutError:
-            return self.failed(Code.IDLE_TIMEOUT, "the upload stood still")
+            return self.failed(Code.IDLE_TIMEOUT, "the upload stalled")
         except ClientDisconnect:
             return self.failed(Code.BAD_MESSAGE, "the client left")
         if (stream := self.stream()) is not None:
             return StreamingResponse(stream, media_type="text/event-stream")
-        with self.entered() as seat:
-            self._task = asyncio.create_task(self._whole(seat))
-            leaving = asyncio.create_task(self._left())
+        with self.entered() as lease:
+            self._task = asyncio.create_task(self._whole(lease))
+            disconnect = asyncio.create_task(self._disconnected())
             try:
-                await asyncio.wait({self._task, leaving}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({self._task, disconnect}, return_when=asyncio.FIRST_COMPLETED)
                 if not self._task.done():
                     self._task.cancel()
                 return await self._task
             except asyncio.CancelledError:
                 return self.refused(Code.SHUTTING_DOWN)
             finally:
-                leaving.cancel()
+                disconnect.cancel()
 
     def failed(self, code: str, why: str) -> Response:
-        """The answer to a request that came to nothing, counted and logged."""
+        """The response to a request that failed, counted and logged."""
         self._admission.stats.errors[code] += 1
         logger.info("no transcript", extra=fields(code=str(code)))
         return self.refused(code, why)
 
     @contextmanager
-    def entered(self) -> Generator[Seat]:
-        with self._admission.seated(self._client) as seat, self._admission.sessions.entered(self):
-            seat.stats.sessions[self.dialect] += 1
+    def entered(self) -> Generator[Lease]:
+        """Lease a slot for the length of the block. Raises `ProtocolError` if there is none."""
+        with self._admission.lease(self._client) as lease, lease.registered(self):
+            lease.start(self.dialect)
             logger.info("file", extra=fields(client=self._client.name, dialect=self.dialect))
-            self.recognizer = seat.recognizer
-            yield seat
+            self.recognizer = lease.recognizer
+            yield lease
 
     def _bounded(self) -> Request:
         """The request, whose body raises `ProtocolError` when it is too large, and `TimeoutError` when it stalls."""
@@ -140,33 +142,33 @@ class Upload(ABC):
                 message = await self._request.receive()
             taken += len(message.get("body", b""))
             if taken > limit:
-                raise ProtocolError(Code.MESSAGE_TOO_LARGE, f"at most {limit} bytes are taken in one request")
+                raise ProtocolError(Code.MESSAGE_TOO_LARGE, f"a request may have {limit} bytes at most")
             return message
 
         return Request(self._request.scope, receive)
 
-    async def _left(self) -> None:
+    async def _disconnected(self) -> None:
         while (await self._request.receive())["type"] != "http.disconnect":
             pass
 
-    async def _whole(self, seat: Seat) -> Response:
+    async def _whole(self, lease: Lease) -> Response:
         try:
-            finals = [final async for final in self.finals(seat)]
+            finals = [final async for final in self.finals(lease)]
         except XlsrLiveError as error:
             return self.failed(error.code, str(error))
         return self.result(finals)
 
-    async def finals(self, seat: Seat) -> AsyncGenerator[events.Final]:
+    async def finals(self, lease: Lease) -> AsyncGenerator[events.Final]:
         """Raises `XlsrLiveError`: bad audio, a model that fails, too much audio."""
         with tempfile.NamedTemporaryFile() as file:
-            while data := await self.file.read(_PIECE):
+            while data := await self.file.read(_COPY_BYTES):
                 file.write(data)
             file.flush()
             self.audio, blocks = await asyncio.to_thread(open_media, Path(file.name))
             hotwords = writable(self.phrases, self.recognizer.encoder.vocabulary)
             session = self.recognizer.session(replace(self.config, hotwords=hotwords), self.audio, name=self.name)
-            tally = Tally(seat.stats)
-            feeding = asyncio.create_task(_feed(session, self.audio.sample_rate, blocks, seat))
+            tally = Tally(lease.stats)
+            feeding = asyncio.create_task(_feed(session, self.audio.sample_rate, blocks, lease))
             try:
                 async for event in session:
                     if isinstance(event, events.Error) and event.code != Code.AUDIO_TOO_SHORT:
@@ -184,16 +186,16 @@ class Upload(ABC):
             finally:
                 feeding.cancel()
                 await session.aclose()
-                seat.stats.dropped += session.dropped
+                lease.stats.dropped += session.dropped
                 with suppress(asyncio.CancelledError, XlsrLiveError):
                     await feeding
 
 
-async def _feed(session: StreamSession, rate: int, blocks: Iterator[NDArray[np.float32]], seat: Seat) -> None:
+async def _feed(session: StreamSession, rate: int, blocks: Iterator[NDArray[np.float32]], lease: Lease) -> None:
     try:
-        while some := await asyncio.to_thread(lambda: list(islice(blocks, _AT_ONCE))):
+        while some := await asyncio.to_thread(lambda: list(islice(blocks, _BLOCKS_AT_ONCE))):
             for block in some:
                 await session.send(block)
-                await seat.take(block.nbytes, len(block) / rate)
+                await lease.charge(block.nbytes, len(block) / rate)
     finally:
         await session.end()

@@ -1,4 +1,4 @@
-"""Samples out of a stream that may begin with a WAV header, as some clients send a file byte by byte."""
+"""Extracts the samples of a stream that may begin with a WAV header: some clients send a whole file."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ _ENCODINGS: Final[dict[tuple[int, int], Encoding]] = {  # format tag and bits of
     (7, 8): "mulaw",
 }
 _EXTENSIBLE: Final = 0xFFFE
-_ENDLESS: Final = (0, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)  # sizes that writers put down who do not know
+_ENDLESS: Final = (0, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)  # sizes written by recorders that do not know the length
 
 
 class WavStream:
-    """Takes bytes in pieces of any size. `format` is what the header declares; None: there is none, or not yet."""
+    """Takes bytes in pieces of any size. `format` is what the header declares; None: no header, or not complete yet."""
 
     def __init__(self) -> None:
         self.format: AudioFormat | None = None
-        self._head: bytes | None = b""  # until it is known where the samples begin
-        self._left: int | None = None  # bytes of samples to come; None: all that comes is samples
+        self._head: bytes | None = b""  # None once the start of the samples is known
+        self._left: int | None = None  # bytes of samples still to come; None: no limit
 
     def receive(self, data: bytes) -> bytes:
-        """The samples in `data` and in what was held back. Raises `AudioError` for a format that is not understood."""
+        """The samples in `data` and in bytes held back before. Raises `AudioError` for an unsupported format."""
         if self._head is not None:
             self._head += data
             if (start := self._start(self._head)) is None:
                 return b""
             data, self._head = self._head[start:], None
-        if self._left is not None:  # after the samples there may be tags
+        if self._left is not None:  # other chunks may follow the samples
             data = data[: self._left]
             self._left -= len(data)
         return data
@@ -66,5 +66,5 @@ def _format(chunk: bytes) -> AudioFormat:
     if tag == _EXTENSIBLE and len(chunk) >= 26:
         (tag,) = struct.unpack_from("<H", chunk, 24)
     if (encoding := _ENCODINGS.get((tag, bits))) is None:
-        raise AudioError(f"WAV of format {tag} with {bits} bits is not understood; 16-bit PCM, float and G.711 are")
+        raise AudioError(f"WAV of format {tag} with {bits} bits is not supported; use 16-bit PCM, float or G.711")
     return AudioFormat(encoding=encoding, sample_rate=rate, channels=channels)

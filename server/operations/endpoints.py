@@ -13,7 +13,7 @@ from ...streaming.errors import XlsrLiveError
 from ...streaming.protocol.codes import Code
 from ..refusals import Refused
 from ..sessions.admission import Admission
-from ..sessions.sharing import Watching
+from ..sessions.sharing import ViewerResponse
 from .health import unready_reasons
 from .metrics import CONTENT_TYPE, Exporter
 from .pages import Pages, wants_html
@@ -72,7 +72,7 @@ class Endpoints:
             raise Refused(Code.NOT_FOUND, "no session is shared under this key; a key ends with its session")
         if self._sharing.full:
             raise Refused(Code.SERVER_FULL, "the limit of viewers is reached; try again later")
-        return Watching(self._sharing, shared, request.headers.get("last-event-id", ""))
+        return ViewerResponse(self._sharing, shared, request.headers.get("last-event-id", ""))
 
     async def health(self, request: Request) -> Response:
         return JSONResponse({"status": "ok"})

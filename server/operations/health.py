@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from ...streaming.engine.engine import Engine
 from ...streaming.overload import Level
-from ..sessions.registry import Sessions
+from ..sessions.registry import SessionRegistry
 from ..settings import ServerSettings
 
 
-def unready_reasons(engine: Engine, sessions: Sessions, settings: ServerSettings) -> list[str]:
+def unready_reasons(engine: Engine, sessions: SessionRegistry, settings: ServerSettings) -> list[str]:
     """Why a balancer must send no traffic here; empty if it may."""
     conditions = {
         "stopped": not engine.alive,

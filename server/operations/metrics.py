@@ -15,8 +15,8 @@ from prometheus_client.registry import Collector
 
 from ...streaming.engine.counters import Histogram
 from ..models.models import Models
-from ..sessions.registry import Sessions
-from ..sessions.sharing import Sharing
+from ..sessions.registry import SessionRegistry
+from ..sessions.sharing import SharedSessions
 from ..settings import ServerSettings
 from ..stats import Stats
 from .health import unready_reasons
@@ -29,7 +29,7 @@ class Exporter(Collector):
     """Call `render` on the server's event loop."""
 
     def __init__(
-        self, models: Models, sessions: Sessions, stats: Stats, settings: ServerSettings, sharing: Sharing
+        self, models: Models, sessions: SessionRegistry, stats: Stats, settings: ServerSettings, sharing: SharedSessions
     ) -> None:
         self._models = models
         self._sessions = sessions

@@ -1,13 +1,13 @@
-// The page: what its buttons do, and what it says about the session.
+// The page where somebody speaks: its buttons, its state, and its messages.
 
-import { canListen, canShareTab, CaptureProblem, microphones, openFile, openMicrophone, openTab } from "./capture.js";
-import { explained, RETRIED } from "./messages.js";
+import { canListen, canShareTab, CaptureError, microphones, openFile, openMicrophone, openTab } from "./capture.js";
+import { describe, RETRIED } from "./messages.js";
 import { reader } from "./reader.js";
-import { dial, Problem, Stream } from "./stream.js";
+import { dial, Stream, StreamError } from "./stream.js";
 
-const SILENT_S = 3; // of nothing but zeros: no real microphone is so quiet
-const RETRY_S = 5; // where the server does not say
-const MOST_PENDING = 600; // blocks: a minute
+const SILENT_S = 3; // of zeros: every real microphone has noise
+const RETRY_S = 5; // if the server names no time
+const MAX_PENDING = 600; // blocks: a minute
 const FINISH_MS = 15_000; // for the last words after Stop
 const STATES = {
   idle: "Ready",
@@ -25,42 +25,42 @@ let state = "idle";
 let capture = null;
 let stream = null;
 let token = sessionStorage.getItem("xlsr-live.token") ?? "";
-let retry = null; // timer
-let base = 0; // seconds of audio before this session
+let retryTimer = null;
+let offset = 0; // seconds of audio before this session
 let samples = 0; // of this session
-let length = null; // of this session, as the server tells it at the end, seconds
-let pending = []; // sound that no session has got yet
+let duration = null; // seconds of this session, from the server's last event
+let pending = []; // blocks captured while there is no session
 let zeros = 0; // samples in a row
 
-// ── what is shown ──
+// ── display ──
 
-function enter(next) {
+function setState(next) {
   state = next;
-  if (next === "idle") captions.settle();
+  if (next === "idle") captions.finishOpen();
   document.body.dataset.state = next;
   $("status").textContent = STATES[next];
-  const going = next !== "idle";
-  $("start").textContent = going && next !== "finishing" ? "Stop" : "Start";
+  const running = next !== "idle";
+  $("start").textContent = running && next !== "finishing" ? "Stop" : "Start";
   $("start").disabled = next === "finishing";
-  $("sources").disabled = going;
-  $("clear").hidden = going || captions.empty;
-  $("hint-idle").hidden = going;
+  $("sources").disabled = running;
+  $("clear").hidden = running || captions.empty;
+  $("hint-idle").hidden = running;
   $("hint-opening").hidden = next !== "opening";
-  $("hint-going").hidden = !going || next === "opening";
-  if (!going || next === "finishing") {
-    level(0);
+  $("hint-going").hidden = !running || next === "opening";
+  if (!running || next === "finishing") {
+    showLevel(0);
     $("lag").textContent = "";
   }
 }
 
-function say(problem, kind = "problem") {
-  const { title, text } = explained(problem);
-  notice(title, text, kind);
+function showProblem(problem, kind = "problem") {
+  const { title, text } = describe(problem);
+  showNotice(title, text, kind);
   $("token-form").hidden = !["unauthorized", "wrong_token"].includes(problem.code);
   if (!$("token-form").hidden) $("token").focus();
 }
 
-function notice(title, text, kind = "problem") {
+function showNotice(title, text, kind = "problem") {
   $("notice").dataset.kind = kind;
   $("notice-title").textContent = title;
   $("notice-text").textContent = text;
@@ -68,16 +68,16 @@ function notice(title, text, kind = "problem") {
   $("notice").hidden = false;
 }
 
-function quiet() {
+function hideNotice() {
   $("notice").hidden = true;
   $("countdown").textContent = "";
 }
 
-function level(part) {
+function showLevel(part) {
   $("level").style.transform = `scaleX(${part.toFixed(3)})`;
 }
 
-function lag(seconds) {
+function showLag(seconds) {
   $("lag").textContent = `${seconds.toFixed(1)} s behind`;
 }
 
@@ -92,7 +92,7 @@ function source() {
   return document.querySelector("input[name=source]:checked").value;
 }
 
-function chooseSource() {
+function showSource() {
   $("device-row").hidden = source() !== "microphone";
   $("file-row").hidden = source() !== "file";
 }
@@ -100,41 +100,41 @@ function chooseSource() {
 // ── a session ──
 
 async function start() {
-  quiet();
-  if (source() === "file" && !$("file").files.length) return say({ code: "no_file" });
-  enter("opening");
+  hideNotice();
+  if (source() === "file" && !$("file").files.length) return showProblem({ code: "no_file" });
+  setState("opening");
   try {
     if (source() === "microphone") capture = await openMicrophone($("device").value);
     else if (source() === "tab") capture = await openTab();
     else capture = await openFile($("file").files[0]);
-  } catch (problem) {
-    enter("idle");
-    if (!(problem instanceof CaptureProblem)) throw problem;
-    return say(problem);
+  } catch (error) {
+    setState("idle");
+    if (!(error instanceof CaptureError)) throw error;
+    return showProblem(error);
   }
-  if (state !== "opening") return release(); // stopped meanwhile
+  if (state !== "opening") return release(); // Stop was pressed meanwhile
   pending = [];
   listMicrophones();
   await connect();
 }
 
-/** Begin a session with the sound there is. */
+/** Start a session with the open capture. */
 async function connect() {
-  enter("connecting");
+  setState("connecting");
   const first = { sample_rate: capture.rate, share: $("share-on").checked };
   try {
-    const opened = await Stream.open(() => dial(token), first, { told, changed, over });
+    const opened = await Stream.open(() => dial(token), first, { onEvent, onState, onEnd });
     if (state !== "connecting") return opened.close();
     stream = opened;
-  } catch (problem) {
-    if (!(problem instanceof Problem)) throw problem;
-    if (state === "connecting") refused(problem);
+  } catch (error) {
+    if (!(error instanceof StreamError)) throw error;
+    if (state === "connecting") onRefused(error);
     return;
   }
   samples = 0;
-  length = null;
+  duration = null;
   pending.splice(0).forEach(send);
-  if (!capture.started) capture.start(heard, ended);
+  if (!capture.started) capture.start(onBlock, onCaptureEnd);
   capture.started = true;
 }
 
@@ -143,113 +143,112 @@ function send(bytes) {
   stream.send(bytes);
 }
 
-function refused(problem) {
-  if (!RETRIED.has(problem.code)) {
+function onRefused(error) {
+  if (!RETRIED.has(error.code)) {
     release();
-    enter("idle");
-    if (problem.code === "unauthorized" && token) problem.code = "wrong_token";
-    return say(problem);
+    setState("idle");
+    if (error.code === "unauthorized" && token) error.code = "wrong_token";
+    return showProblem(error);
   }
-  say(problem, "waiting");
-  enter("waiting");
-  let left = Math.ceil(problem.retryAfter ?? RETRY_S);
+  showProblem(error, "waiting");
+  setState("waiting");
+  let seconds = Math.ceil(error.retryAfter ?? RETRY_S);
   const count = () => {
-    $("countdown").textContent = `Trying again in ${left} s.`;
-    if (left <= 0) {
-      quiet();
+    $("countdown").textContent = `Trying again in ${seconds} s.`;
+    if (seconds <= 0) {
+      hideNotice();
       return connect();
     }
-    left -= 1;
-    retry = setTimeout(count, 1_000);
+    seconds -= 1;
+    retryTimer = setTimeout(count, 1_000);
   };
   count();
 }
 
-function heard(block) {
+function onBlock(block) {
   if (state === "finishing" || state === "idle") return;
-  let loudest = 0;
-  for (const sample of block) loudest = Math.max(loudest, Math.abs(sample));
-  level(loudest ? Math.max(0, 1 + (20 * Math.log10(loudest / 32768)) / 60) : 0); // 60 dB
-  zeros = loudest ? 0 : zeros + block.length;
-  if (loudest && !$("notice").hidden && $("notice").dataset.kind === "silent") quiet();
+  let peak = 0;
+  for (const sample of block) peak = Math.max(peak, Math.abs(sample));
+  showLevel(peak ? Math.max(0, 1 + (20 * Math.log10(peak / 32768)) / 60) : 0); // 60 dB
+  zeros = peak ? 0 : zeros + block.length;
+  if (peak && !$("notice").hidden && $("notice").dataset.kind === "silent") hideNotice();
   if (zeros > SILENT_S * capture.rate && $("notice").hidden && source() === "microphone") {
-    notice("There is no sound", "The microphone gives nothing at all: it may be muted.", "silent");
+    showNotice("There is no sound", "The microphone gives nothing at all: it may be muted.", "silent");
   }
   const bytes = new Uint8Array(block.buffer);
   if (stream) return send(bytes);
   pending.push(bytes);
-  pending.splice(0, pending.length - MOST_PENDING);
+  pending.splice(0, pending.length - MAX_PENDING);
 }
 
-function told(event) {
+function onEvent(event) {
   switch (event.type) {
     case "session_started":
-      enter("live");
-      shared(event.share);
+      setState("live");
+      showLinks(event.share);
       break;
     case "partial":
-      lag(Math.max(0, samples / capture.rate - event.audio_s));
+      showLag(Math.max(0, samples / capture.rate - event.audio_s));
       break;
     case "session_ended":
-      length = event.audio_s;
+      duration = event.audio_s;
       break;
     case "warning":
-      say(event);
+      showProblem(event);
       break;
   }
-  captions.tell(event, base);
+  captions.handle(event, offset);
 }
 
-function changed(now) {
+function onState(next) {
   if (state === "finishing") return;
-  enter(now);
-  if (now === "live") quiet();
-  else notice("The connection is interrupted", "Go on speaking: nothing is lost, the text comes when it is back.", "waiting");
+  setState(next);
+  if (next === "live") hideNotice();
+  else showNotice("The connection is interrupted", "Keep speaking: nothing is lost. The text follows when it is back.", "waiting");
 }
 
-function over(problem) {
+function onEnd(error) {
   const last = stream;
   stream = null;
-  shared(null);
-  if (problem?.code === "resume_lost" && state === "reconnecting") {
-    // The server has forgotten the session: another one hears again what this one had not finished. Its text takes
-    // the place of what stands there unfinished.
+  showLinks(null);
+  if (error?.code === "resume_lost" && state === "reconnecting") {
+    // The server has dropped the session. A new one gets all audio without a final and gives the unfinished text again.
     const { parts, from } = last.unfinished();
-    base += from / capture.rate;
+    offset += from / capture.rate;
     pending = parts;
-    quiet();
+    hideNotice();
     connect();
     return;
   }
-  base += length ?? samples / capture.rate;
+  offset += duration ?? samples / capture.rate;
   release();
-  enter("idle");
-  if (problem) say(problem);
-  else if ($("notice").dataset.kind !== "problem") quiet();
+  setState("idle");
+  if (error) showProblem(error);
+  else if ($("notice").dataset.kind !== "problem") hideNotice();
 }
 
-/** The sound has ended by itself. */
-function ended() {
-  if (source() === "microphone") say({ code: "microphone_gone" });
+/** The capture has ended by itself. */
+function onCaptureEnd() {
+  if (source() === "microphone") showProblem({ code: "microphone_gone" });
   finish();
 }
 
 function finish() {
   if (stream) {
-    enter("finishing");
+    setState("finishing");
     capture.stop();
     const ending = stream;
     ending.end();
     setTimeout(() => stream === ending && ending.close(), FINISH_MS);
   } else {
     release();
-    enter("idle");
+    setState("idle");
   }
 }
 
 function stop() {
-  clearTimeout(retry);
-  quiet();
+  clearTimeout(retryTimer);
+  hideNotice();
   finish();
 }
 
@@ -258,9 +257,9 @@ function release() {
   capture = null;
 }
 
-// ── others who watch ──
+// ── sharing ──
 
-function shared(key) {
+function showLinks(key) {
   $("links").hidden = !key;
   $("share").classList.toggle("on", !!key);
   if (!key) return;
@@ -279,12 +278,12 @@ for (const page of ["view", "overlay"]) {
   };
 }
 
-// ── buttons ──
+// ── controls ──
 
 $("start").onclick = () => (state === "idle" ? start() : stop());
 $("clear").onclick = () => {
   captions.clear();
-  base = 0;
+  offset = 0;
   $("clear").hidden = true;
 };
 $("token-form").onsubmit = (event) => {
@@ -293,8 +292,8 @@ $("token-form").onsubmit = (event) => {
   sessionStorage.setItem("xlsr-live.token", token); // until the tab is closed
   start();
 };
-$("notice-close").onclick = quiet;
-document.querySelectorAll("input[name=source]").forEach((radio) => (radio.onchange = chooseSource));
+$("notice-close").onclick = hideNotice;
+document.querySelectorAll("input[name=source]").forEach((radio) => (radio.onchange = showSource));
 navigator.mediaDevices?.addEventListener("devicechange", listMicrophones);
 addEventListener("beforeunload", (event) => {
   if (stream) event.preventDefault();
@@ -304,8 +303,8 @@ if (!canShareTab()) $("source-tab").disabled = true;
 if (!canListen()) {
   $("source-microphone").disabled = true;
   $("source-file").checked = true;
-  say({ code: "insecure" });
+  showProblem({ code: "insecure" });
 }
-chooseSource();
+showSource();
 listMicrophones();
-enter("idle");
+setState("idle");

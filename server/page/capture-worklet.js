@@ -1,6 +1,6 @@
-// On the audio thread: any number of channels to one, a tenth of a second at a time, as 16-bit samples.
+// On the audio thread: mixes all channels to mono 16-bit blocks of a tenth of a second.
 
-class Gather extends AudioWorkletProcessor {
+class BlockProcessor extends AudioWorkletProcessor {
   #block = new Float32Array(Math.round(sampleRate / 10));
   #filled = 0;
 
@@ -10,16 +10,16 @@ class Gather extends AudioWorkletProcessor {
       for (const channel of channels) sum += channel[at];
       this.#block[this.#filled] = sum / channels.length;
       this.#filled += 1;
-      if (this.#filled === this.#block.length) this.#send();
+      if (this.#filled === this.#block.length) this.#post();
     }
     return true;
   }
 
-  #send() {
+  #post() {
     const samples = Int16Array.from(this.#block, (x) => Math.max(-32768, Math.min(32767, Math.round(32768 * x))));
     this.port.postMessage(samples, [samples.buffer]);
     this.#filled = 0;
   }
 }
 
-registerProcessor("gather", Gather);
+registerProcessor("blocks", BlockProcessor);

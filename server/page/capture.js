@@ -1,9 +1,9 @@
-// Where sound comes from: a microphone, a tab, or a file. Each gives 16-bit mono blocks of a tenth of a second.
+// Audio sources: a microphone, a tab, or a file. Each gives mono 16-bit blocks of a tenth of a second.
 
 const RATE = 16_000;
 
-/** Why there is no sound; `code` is one of `messages.js`. */
-export class CaptureProblem extends Error {
+/** Why there is no audio; `code` is one of `messages.js`. */
+export class CaptureError extends Error {
   constructor(code, message = "") {
     super(message);
     this.code = code;
@@ -13,7 +13,7 @@ export class CaptureProblem extends Error {
 export const canListen = () => isSecureContext && !!navigator.mediaDevices?.getUserMedia;
 export const canShareTab = () => isSecureContext && !!navigator.mediaDevices?.getDisplayMedia;
 
-/** The microphones, with their names as far as the browser tells them: [{id, name}]. */
+/** The microphones as [{id, name}]; browsers hide the names until the user allows access. */
 export async function microphones() {
   if (!canListen()) return [];
   const devices = await navigator.mediaDevices.enumerateDevices();
@@ -23,44 +23,44 @@ export async function microphones() {
 }
 
 export async function openMicrophone(id) {
-  if (!canListen()) throw new CaptureProblem("insecure");
+  if (!canListen()) throw new CaptureError("insecure");
   const audio = { echoCancellation: false, noiseSuppression: false, autoGainControl: false, channelCount: 1 };
   if (id) audio.deviceId = { exact: id };
   try {
     return await LiveCapture.of(await navigator.mediaDevices.getUserMedia({ audio }));
   } catch (error) {
-    throw translated(error, "denied");
+    throw asCaptureError(error, "denied");
   }
 }
 
 export async function openTab() {
-  if (!canShareTab()) throw new CaptureProblem(isSecureContext ? "no_tab_audio" : "insecure");
+  if (!canShareTab()) throw new CaptureError(isSecureContext ? "no_tab_audio" : "insecure");
   let media;
   try {
     media = await navigator.mediaDevices.getDisplayMedia({ audio: { suppressLocalAudioPlayback: false }, video: true });
   } catch (error) {
-    throw translated(error, "tab_denied");
+    throw asCaptureError(error, "tab_denied");
   }
   for (const track of media.getVideoTracks()) {
-    track.enabled = false; // stopped, it would end the sound as well
+    track.enabled = false; // stopping it would end the audio too
   }
   if (!media.getAudioTracks().length) {
     media.getTracks().forEach((track) => track.stop());
-    throw new CaptureProblem("no_tab_audio");
+    throw new CaptureError("no_tab_audio");
   }
   return LiveCapture.of(media);
 }
 
 export async function openFile(file) {
   try {
-    const decoder = new OfflineAudioContext(1, 1, RATE); // decodes to its own rate
+    const decoder = new OfflineAudioContext(1, 1, RATE); // resamples to its own rate
     return new FileCapture(await decoder.decodeAudioData(await file.arrayBuffer()));
   } catch (error) {
-    throw new CaptureProblem("bad_file", error.message);
+    throw new CaptureError("bad_file", error.message);
   }
 }
 
-function translated(error, denied) {
+function asCaptureError(error, denied) {
   const codes = {
     NotAllowedError: denied,
     SecurityError: denied,
@@ -69,10 +69,10 @@ function translated(error, denied) {
     NotReadableError: "microphone_busy",
     AbortError: "microphone_busy",
   };
-  return error.name in codes ? new CaptureProblem(codes[error.name], error.message) : error;
+  return error.name in codes ? new CaptureError(codes[error.name], error.message) : error;
 }
 
-/** `start` begins to call `heard` with Int16Arrays; `ended` is called when the sound stops by itself. */
+/** After `start`, calls `onBlock` with Int16Arrays, and `onEnd` when the audio ends by itself. */
 class LiveCapture {
   static async of(media) {
     const capture = new LiveCapture();
@@ -80,9 +80,9 @@ class LiveCapture {
     const track = media.getAudioTracks()[0];
     capture.name = track.label;
     try {
-      [capture.context, capture.source] = connected(media);
+      [capture.context, capture.source] = audioGraph(media);
       await capture.context.audioWorklet.addModule(new URL("capture-worklet.js", import.meta.url)).catch(() => {
-        throw new CaptureProblem("unreachable"); // the file comes from the server
+        throw new CaptureError("unreachable"); // the module comes from the server
       });
       await capture.context.resume();
     } catch (error) {
@@ -90,25 +90,25 @@ class LiveCapture {
       throw error;
     }
     capture.rate = capture.context.sampleRate;
-    track.onended = () => capture.ended?.();
+    track.onended = () => capture.onEnd?.();
     return capture;
   }
 
-  start(heard, ended) {
-    this.ended = ended;
-    const node = new AudioWorkletNode(this.context, "gather", { numberOfOutputs: 0 });
-    node.port.onmessage = ({ data }) => heard(data);
+  start(onBlock, onEnd) {
+    this.onEnd = onEnd;
+    const node = new AudioWorkletNode(this.context, "blocks", { numberOfOutputs: 0 });
+    node.port.onmessage = ({ data }) => onBlock(data);
     this.source.connect(node);
   }
 
   stop() {
-    this.ended = null;
+    this.onEnd = null;
     this.media.getTracks().forEach((track) => track.stop());
     if (this.context?.state !== "closed") this.context?.close();
   }
 }
 
-function connected(media) {
+function audioGraph(media) {
   try {
     const context = new AudioContext({ sampleRate: RATE });
     return [context, context.createMediaStreamSource(media)];
@@ -131,19 +131,19 @@ class FileCapture {
     });
   }
 
-  /** As fast as it was spoken: by the clock, since timers are late, and later still in a tab that is not looked at. */
-  start(heard, ended) {
-    const begun = performance.now();
+  /** In real time. By the clock: timers are late, and later still in hidden tabs. */
+  start(onBlock, onEnd) {
+    const began = performance.now();
     let sent = 0;
     this.timer = setInterval(() => {
-      const due = ((performance.now() - begun) / 1000) * RATE;
+      const due = ((performance.now() - began) / 1000) * RATE;
       while (sent < due && sent < this.samples.length) {
-        heard(this.samples.slice(sent, sent + RATE / 10));
+        onBlock(this.samples.slice(sent, sent + RATE / 10));
         sent += RATE / 10;
       }
       if (sent >= this.samples.length) {
         this.stop();
-        ended();
+        onEnd();
       }
     }, 100);
   }

@@ -1,4 +1,4 @@
-// Times as people and files write them.
+// Times as text.
 
 /** `1:02:03`, `2:03`; with `decimals`, `2:03.4`. */
 export function clock(seconds, decimals = 0) {

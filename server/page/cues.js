@@ -1,14 +1,13 @@
-// Finals as cues: the rules of streaming/cues.py and streaming/breaks.py, which say where they come from. Both make the
-// same cues of the same finals.
+// Cues from finals, by the rules of streaming/captions (which names their sources). Both give the same cues.
 
 const LINE_CHARS = 42;
-const SPEED = 17; // characters a second
+const SPEED = 17; // characters per second
 const SHORTEST = 5 / 6; // all times in seconds
 const LONGEST = 7;
 const GAP = 2 / 24;
-const LATE = 1.5;
-const APART = 1.2; // silence that no cue spans
-const PAUSE = 0.5; // longer ones are no better to break at
+const LATE = 1.5; // how long a cue may overlap the next words
+const APART = 1.2; // no cue spans a longer silence
+const PAUSE = 0.5; // longer pauses are no better break points
 
 const listed = (words) => new Set(words.split(" "));
 const CLAUSE = listed(
@@ -27,9 +26,9 @@ const BOUND = new Set([
   ...listed("is are was were be been am have has had do does did will would shall should can could may might must not"),
 ]);
 
-/** Cues of finals, in order and without overlap: [{start, end, lines}]. */
+/** The cues of finals, in order and without overlap: [{start, end, lines}]. */
 export function cues(finals) {
-  let free = 0; // from when on there may be a cue
+  let free = 0; // the next cue starts at this time or later
   return finals.flatMap((final) => {
     const { separator, groups } = grouped(final);
     return groups.map((words, at) => {
@@ -44,7 +43,7 @@ export function cues(finals) {
   });
 }
 
-/** The words of each cue. A cue is broken when the next word finds no room in it, where that is best. */
+/** The words of each cue. When the next word does not fit, the cue ends at its best break point. */
 function grouped({ words, text, start, end }) {
   const said = words.length ? words : [{ word: text, start, end }];
   const separator = text.includes(" ") || said.length < 2 ? " " : "";
@@ -57,7 +56,7 @@ function grouped({ words, text, start, end }) {
   return { separator, groups: [...groups, rest] };
 }
 
-/** How many words the next cue takes; 0 where all fit. */
+/** The number of words in the next cue; 0 if all fit. */
 function taken(words, separator) {
   for (let count = 1; count < words.length; count += 1) {
     if (words[count].start - words[count - 1].end >= APART) return count;
@@ -72,7 +71,7 @@ function taken(words, separator) {
   return 0;
 }
 
-/** How good it is to break between two words. */
+/** The merit of a break between two words. */
 function merit(left, right) {
   const last = left.word.toLowerCase();
   const first = right.word.toLowerCase();
@@ -80,7 +79,7 @@ function merit(left, right) {
   return (2 * Math.min(Math.max(0, right.start - left.end), PAUSE)) / PAUSE + clause - 1.5 * BOUND.has(last);
 }
 
-/** The words in one line, or in two that are balanced and broken where it reads best; null if they do not fit. */
+/** The words in one line, or in two balanced lines with the best break; null if they do not fit. */
 function twoLines(words, separator) {
   const texts = words.map(({ word }) => word);
   const whole = texts.join(separator);
@@ -95,7 +94,7 @@ function twoLines(words, separator) {
   return count ? halves(count) : null;
 }
 
-/** Which of the counts is worth most, the first of equals; 0 where nothing is worth anything. */
+/** The count with the highest worth, the first of equals; 0 if all are -Infinity. */
 function best(counts, worth) {
   let [found, highest] = [0, -Infinity];
   for (const count of counts) {
@@ -107,7 +106,7 @@ function best(counts, worth) {
 
 const upTo = (most) => Array.from({ length: most }, (_, at) => at + 1);
 
-/** A word longer than a line (a script without spaces) in parts that share its time by length. */
+/** A word split into parts that fit a line (scripts without spaces); they share its time by length. */
 function pieces({ word, start, end }) {
   const characters = [...word];
   const step = (end - start) / Math.max(1, characters.length);
@@ -120,8 +119,8 @@ function pieces({ word, start, end }) {
   return parts;
 }
 
-const rounded = (seconds) => Number(seconds.toFixed(3)); // not by 1000 *, which is inexact
+const rounded = (seconds) => Number(seconds.toFixed(3)); // multiplying by 1000 is inexact
 
-const length = (text) => [...text].length; // in characters, not in units of UTF-16
+const length = (text) => [...text].length; // in characters, not UTF-16 code units
 
 const size = (words, count) => words.slice(0, count).reduce((sum, { word }) => sum + length(word) + 1, 0);

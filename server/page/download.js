@@ -1,4 +1,4 @@
-// What was said, as a file: plain text, SubRip, WebVTT or JSON. Made here; the server is not asked.
+// The transcript as a file: plain text, SubRip, WebVTT or JSON, made in the browser.
 
 import { stamp } from "./clock.js";
 import { cues } from "./cues.js";
@@ -10,7 +10,7 @@ export const FORMATS = {
   json: { kind: "application/json", write: json },
 };
 
-/** Give the reader a file. */
+/** Save the finals as a file. */
 export function download(name, finals) {
   const format = FORMATS[name];
   const link = document.createElement("a");

@@ -1,18 +1,21 @@
-// Reading along: the events of a shared session, by its key. The browser connects again by itself and says what it has.
+// The events of a shared session, by its key. The browser reconnects by itself and sends the last id that it has.
 
-const AGAIN_MS = 5_000; // after an answer that the browser takes as final
+const RETRY_MS = 5_000; // after a response on which the browser gives up
 
-/** `told` gets events, `changed` "live", "reconnecting" or "full", `over` is called once at the end, with whether the key was good. */
-export function follow(key, { told, changed, over }) {
+/**
+ * `onEvent` gets the events, `onState` "live", "reconnecting" or "full"; `onEnd` is called once, with whether the key was
+ * valid.
+ */
+export function follow(key, { onEvent, onState, onEnd }) {
   const address = new URL(`v1/shared/${encodeURIComponent(key)}`, document.baseURI);
-  let seen = 0; // finals
-  let good = false;
+  let seen = 0; // id of the last final
+  let valid = false;
 
   function open() {
     const source = new EventSource(address);
     source.onopen = () => {
-      good = true;
-      changed("live");
+      valid = true;
+      onState("live");
     };
     source.onmessage = ({ data, lastEventId }) => {
       const event = JSON.parse(data);
@@ -20,20 +23,20 @@ export function follow(key, { told, changed, over }) {
         if (Number(lastEventId) <= seen) return;
         seen = Number(lastEventId);
       }
-      told(event);
+      onEvent(event);
       if (event.type === "session_ended") {
         source.close();
-        over(true);
+        onEnd(true);
       }
     };
     source.onerror = async () => {
-      if (source.readyState !== EventSource.CLOSED) return changed("reconnecting");
-      const leave = new AbortController(); // only the status is of interest
-      const { status } = await fetch(address, { signal: leave.signal, cache: "no-store" }).catch(() => ({ status: 0 }));
-      leave.abort();
-      if (status === 404) return over(good);
-      changed(status === 503 ? "full" : "reconnecting");
-      setTimeout(open, AGAIN_MS);
+      if (source.readyState !== EventSource.CLOSED) return onState("reconnecting");
+      const abort = new AbortController(); // only the status matters
+      const { status } = await fetch(address, { signal: abort.signal, cache: "no-store" }).catch(() => ({ status: 0 }));
+      abort.abort();
+      if (status === 404) return onEnd(valid);
+      onState(status === 503 ? "full" : "reconnecting");
+      setTimeout(open, RETRY_MS);
     };
   }
 

@@ -1,20 +1,20 @@
-// Where lines break. Pure: words and a measure in, indexes out.
+// Line breaking, as pure functions.
 
 /**
- * The index of the first word of each line. A line is filled until the next word no longer fits; `kept` (a Set) are
- * first words of lines as they stand, which stay so until a line no longer fits.
+ * The index of the first word of each line. Lines are filled greedily. The words in `fixed` (a Set) start lines already
+ * and keep doing so until a line no longer fits.
  */
-export function breakLines(words, separator, fits, kept = new Set()) {
+export function breakLines(words, separator, fits, fixed = new Set()) {
   const starts = words.length ? [0] : [];
   let line = "";
-  let keeping = true;
+  let keepsFixed = true;
   words.forEach((word, at) => {
     const longer = line ? line + separator + word : word;
-    if (at && keeping && kept.has(at)) {
+    if (at && keepsFixed && fixed.has(at)) {
       starts.push(at);
       line = word;
     } else if (at && !fits(longer)) {
-      keeping = false;
+      keepsFixed = false;
       starts.push(at);
       line = word;
     } else line = longer;
@@ -22,7 +22,7 @@ export function breakLines(words, separator, fits, kept = new Set()) {
   return starts;
 }
 
-/** Where each word of `before` has gone in `after`: its index, or null where it has no counterpart (Levenshtein). */
+/** For each word of `before` its index in `after`, or null without a counterpart (Levenshtein alignment). */
 export function aligned(before, after) {
   const cost = Array.from({ length: before.length + 1 }, (_, i) => [i]);
   cost[0] = Array.from({ length: after.length + 1 }, (_, j) => j);

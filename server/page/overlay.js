@@ -1,22 +1,22 @@
-// Captions over a picture, as a browser source of OBS: `overlay?OPTIONS#KEY` follows a shared session,
-// `overlay?capture=1` listens to this computer's microphone itself.
+// Captions over video, as a browser source in OBS: `overlay?OPTIONS#KEY` follows a shared session, `overlay?capture=1`
+// listens to this computer's microphone.
 
-import { openMicrophone, CaptureProblem } from "./capture.js";
+import { openMicrophone, CaptureError } from "./capture.js";
 import { Captions } from "./captions.js";
 import { follow } from "./follow.js";
-import { explained } from "./messages.js";
-import { dial, Problem, Stream } from "./stream.js";
+import { describe } from "./messages.js";
+import { dial, Stream, StreamError } from "./stream.js";
 
-const AGAIN_MS = 5_000; // nobody is there to press a button
+const RETRY_MS = 5_000; // an overlay has no button
 const options = new URLSearchParams(location.search);
 const key = location.hash.slice(1);
 const box = document.getElementById("captions");
 const help = document.getElementById("help");
 const root = document.documentElement;
 
-const number = (name, low, high, otherwise) => {
-  const value = Number(options.get(name) ?? otherwise);
-  return value >= low && value <= high ? value : otherwise;
+const number = (name, low, high, fallback) => {
+  const value = Number(options.get(name) ?? fallback);
+  return value >= low && value <= high ? value : fallback;
 };
 const valid = (property, value) => value && CSS.supports(property, value);
 
@@ -31,59 +31,59 @@ if (options.get("position") === "top") root.dataset.position = "top";
 if (options.get("volatile") === "0") root.dataset.volatile = "0";
 
 const captions = new Captions(box);
-captions.look({ mode: "captions", sentence: options.get("sentence") !== "0" });
-const hold = number("hold", 0, 3600, 8); // seconds that the last text stays
-let fading;
+captions.setStyle({ mode: "captions", sentence: options.get("sentence") !== "0" });
+const hold = number("hold", 0, 3600, 8); // seconds after which the last text fades
+let fadeTimer;
 
-function told(event) {
-  captions.tell(event);
+function onEvent(event) {
+  captions.handle(event);
   if (!["partial", "final"].includes(event.type)) return;
   help.hidden = true;
   box.classList.remove("old");
-  clearTimeout(fading);
-  if (hold) fading = setTimeout(() => box.classList.add("old"), 1000 * hold);
+  clearTimeout(fadeTimer);
+  if (hold) fadeTimer = setTimeout(() => box.classList.add("old"), 1000 * hold);
 }
 
-function say(title, text) {
+function showHelp(title, text) {
   help.textContent = `${title}. ${text}`;
   help.hidden = false;
 }
 
 function watch() {
   follow(key, {
-    told,
-    changed: (state) => (state === "full" ? say("Too many people are reading along", "Trying again.") : (help.hidden = true)),
-    over: (good) => good || say("This link is not good (any more)", "Take a new one from the page that captions."),
+    onEvent,
+    onState: (state) => (state === "full" ? showHelp("Too many people are reading along", "Trying again.") : (help.hidden = true)),
+    onEnd: (valid) => valid || showHelp("This link is not valid (any more)", "Copy a new one from the captions page."),
   });
 }
 
 async function listen() {
   let capture = null;
-  const failed = (problem) => {
+  const onEnd = (error) => {
     capture?.stop();
-    captions.settle();
-    if (problem) {
-      const { title, text } = explained(problem);
-      say(title, text);
+    captions.finishOpen();
+    if (error) {
+      const { title, text } = describe(error);
+      showHelp(title, text);
     }
-    setTimeout(listen, AGAIN_MS);
+    setTimeout(listen, RETRY_MS);
   };
   try {
     capture = await openMicrophone("");
     const started = { sample_rate: capture.rate };
-    const stream = await Stream.open(() => dial(""), started, { told, changed: () => {}, over: failed });
+    const stream = await Stream.open(() => dial(""), started, { onEvent, onState: () => {}, onEnd });
     help.hidden = true;
     capture.start(
       (block) => stream.send(new Uint8Array(block.buffer)),
       () => stream.end(),
     );
-  } catch (problem) {
-    if (!(problem instanceof Problem || problem instanceof CaptureProblem)) throw problem;
-    failed(problem);
+  } catch (error) {
+    if (!(error instanceof StreamError || error instanceof CaptureError)) throw error;
+    onEnd(error);
   }
 }
 
 addEventListener("hashchange", () => location.reload());
 if (key) watch();
 else if (options.get("capture") === "1") listen();
-else say("This is the overlay for OBS", "Start captions with “Share” switched on, and take the link for OBS from there.");
+else showHelp("This is the overlay for OBS", "Start captions with “Share” switched on, and copy the link for OBS from there.");

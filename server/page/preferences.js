@@ -1,9 +1,9 @@
-// How the reader wants text to look: a form, remembered by the browser, and what it does to the page.
+// The display preferences: a form whose values the browser stores and the page applies.
 
 const KEY = "xlsr-live.look";
 
-/** Fill the form, keep it, and call `changed` with its values now and whenever they change. */
-export function preferences(form, changed) {
+/** Fill the form, store it, and call `onChange` with its values now and at every change. */
+export function preferences(form, onChange) {
   const fields = [...form.elements].filter(({ name }) => name);
   for (const field of fields) {
     const value = stored()[field.name];
@@ -22,14 +22,14 @@ export function preferences(form, changed) {
     const root = document.documentElement;
     for (const [name, value] of Object.entries(values)) root.dataset[name] = value;
     root.style.setProperty("--size", values.size);
-    changed(values);
+    onChange(values);
   };
   form.addEventListener("input", apply);
   form.addEventListener("submit", (event) => event.preventDefault());
   apply();
 }
 
-// A browser may forbid storage; then nothing is remembered.
+// A browser may forbid storage; then nothing is stored.
 function stored() {
   try {
     return JSON.parse(localStorage.getItem(KEY)) ?? {};

@@ -1,15 +1,15 @@
-// What every page with a transcript has: the text, how it looks, the way back to its newest line, and saving it.
+// The parts of every page with a transcript: the captions, their style, scrolling, and saving.
 
 import { Captions } from "./captions.js";
 import { download, FORMATS } from "./download.js";
 import { preferences } from "./preferences.js";
-import { tellWords } from "./wordinfo.js";
+import { showWordInfo } from "./wordinfo.js";
 
 const $ = (id) => document.getElementById(id);
 
-/** Bring the page's text to life; returns its `Captions`. */
+/** Connect the page's elements; returns its `Captions`. */
 export function reader() {
-  const captions = new Captions($("captions"), { announcer: $("finals"), changed: () => update() });
+  const captions = new Captions($("captions"), { announcer: $("finals"), onChange: () => update() });
   function update() {
     $("hint").hidden = !captions.empty;
     $("to-live").hidden = captions.following;
@@ -30,8 +30,8 @@ export function reader() {
     captions.refit();
     $("captions").focus({ preventScroll: true });
   };
-  preferences($("look"), ({ mode, sentence }) => captions.look({ mode, sentence }));
-  tellWords($("captions"), $("word-info"));
+  preferences($("look"), ({ mode, sentence }) => captions.setStyle({ mode, sentence }));
+  showWordInfo($("captions"), $("word-info"));
   update();
   return captions;
 }

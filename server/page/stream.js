@@ -1,17 +1,17 @@
-// The native protocol (docs/protocol.md): one session over one connection after the other. A connection that breaks is
-// made again; audio that the server has not heard is sent again, and the events go on where they stopped.
+// The native protocol (docs/protocol.md): one session over any number of connections. After a broken connection, audio
+// that the server has not received is sent again, and the events continue where they stopped.
 
 import { Replay } from "./replay.js";
 
-const OPEN_MS = 10_000; // for a connection
-const DEAD_MS = 8_000; // audio goes out and nothing comes back, not even an acknowledgement: the network is gone
+const OPEN_MS = 10_000; // to connect
+const DEAD_MS = 8_000; // without any message while audio is sent, not even an acknowledgement: the network is gone
 const FIRST_PAUSE_MS = 100;
-const LONGEST_PAUSE_MS = 5_000;
-const PATIENCE_MS = 8 * 60_000; // as long as audio can be kept; the server says earlier if it has given up
+const MAX_PAUSE_MS = 5_000;
+const RESUME_MS = 8 * 60_000; // as long as audio can be stored; the server ends it earlier
 const FINAL = new Set(["unauthorized", "forbidden_origin", "not_found", "resume_lost"]);
 
-/** Why there is no session (any more); `code` is the protocol's, or `unreachable`, `lost`. */
-export class Problem extends Error {
+/** Why there is no session (any more); `code` is one of the protocol, or `unreachable`, `lost`. */
+export class StreamError extends Error {
   constructor(code, message = "", retryAfter = null) {
     super(message);
     this.code = code;
@@ -19,15 +19,17 @@ export class Problem extends Error {
   }
 }
 
-/** Open a websocket. Raises `Problem`: a websocket does not tell a page why it was refused, plain HTTP does. */
+/**
+ * Open a websocket. Throws `StreamError`. Asks over HTTP first: browsers hide from pages why a websocket was refused.
+ */
 export async function dial(token) {
   const http = new URL("v1/stream", document.baseURI);
   const headers = token ? { authorization: `Bearer ${token}` } : {};
-  const answer = await ask(http, { headers });
-  if (answer.status !== 204) throw await refusal(answer);
+  const response = await request(http, { headers });
+  if (response.status !== 204) throw await refusal(response);
   const protocols = ["xlsr-live"];
   if (token) {
-    const issued = await ask(new URL("v1/ticket", document.baseURI), { method: "POST", headers });
+    const issued = await request(new URL("v1/ticket", document.baseURI), { method: "POST", headers });
     if (!issued.ok) throw await refusal(issued);
     protocols.push(`xlsr-live.ticket.${(await issued.json()).ticket}`);
   }
@@ -36,44 +38,47 @@ export async function dial(token) {
   const socket = new WebSocket(address, protocols);
   socket.binaryType = "arraybuffer";
   await new Promise((resolve, reject) => {
-    const late = setTimeout(() => socket.close(), OPEN_MS);
-    socket.onopen = () => (clearTimeout(late), resolve());
-    socket.onclose = () => (clearTimeout(late), reject(new Problem("unreachable")));
+    const timeout = setTimeout(() => socket.close(), OPEN_MS);
+    socket.onopen = () => (clearTimeout(timeout), resolve());
+    socket.onclose = () => (clearTimeout(timeout), reject(new StreamError("unreachable")));
   });
   return socket;
 }
 
-async function ask(address, options) {
+async function request(address, options) {
   try {
     return await fetch(address, { ...options, cache: "no-store", signal: AbortSignal.timeout(OPEN_MS) });
   } catch {
-    throw new Problem("unreachable");
+    throw new StreamError("unreachable");
   }
 }
 
-async function refusal(answer) {
-  const { code, message } = await answer.json().catch(() => ({ code: "unreachable", message: "" }));
-  const seconds = Number(answer.headers.get("retry-after"));
-  return new Problem(code, message, seconds > 0 ? seconds : null);
+async function refusal(response) {
+  const { code, message } = await response.json().catch(() => ({ code: "unreachable", message: "" }));
+  const seconds = Number(response.headers.get("retry-after"));
+  return new StreamError(code, message, seconds > 0 ? seconds : null);
 }
 
-/** One session. `told` gets its events, `changed` "live" or "reconnecting", `over` null or the `Problem` that ended it. */
+/**
+ * One session. `onEvent` gets its events, `onState` "live" or "reconnecting", `onEnd` null or the `StreamError` that ended
+ * it.
+ */
 export class Stream {
   #dial;
   #listener;
   #socket;
-  #token = null; // for coming back
-  #seen = 0; // events
+  #token = null; // to resume the session
+  #seen = 0; // received events
   #replay = new Replay();
   #rate;
-  #error = null; // the last that the server told
-  #heard = performance.now(); // when the server last said something
-  #waiting = false; // for the server's word about audio
-  #away = false;
+  #error = null; // the last error event
+  #lastMessage = performance.now(); // from the server
+  #waiting = false; // audio was sent and no message has come since
+  #disconnected = false;
   #ended = false;
   #watch;
 
-  /** Start a session; `start` is the protocol's first message. Raises `Problem`. */
+  /** Start a session; `start` is the protocol's first message. Throws `StreamError`. */
   static async open(connect, start, listener) {
     return new Stream(connect, await connect(), start, listener);
   }
@@ -88,81 +93,81 @@ export class Stream {
     addEventListener("offline", this.#offline);
   }
 
-  /** Send samples (Uint8Array, 16 bit). What does not go out now goes out when the connection is back. */
+  /** Send samples (Uint8Array, 16 bit). Without a connection they are sent when it is back. */
   send(audio) {
     if (this.#ended || !this.#replay.add(audio)) return;
-    if (this.#away) return;
-    if (!this.#waiting) this.#heard = performance.now();
+    if (this.#disconnected) return;
+    if (!this.#waiting) this.#lastMessage = performance.now();
     this.#waiting = true;
     this.#socket.send(audio);
   }
 
-  /** No more audio; the rest of the events follows. */
+  /** No more audio; the remaining events follow. */
   end() {
     const message = '{"type":"end"}';
     if (this.#ended) return;
     this.#replay.add(message);
-    if (!this.#away) this.#socket.send(message);
+    if (!this.#disconnected) this.#socket.send(message);
   }
 
-  /** Leave at once. */
+  /** Close at once. */
   close() {
-    this.#over(null);
+    this.#finish(null);
     this.#socket.close();
   }
 
-  /** Audio since the last utterance that is over, and from which sample on it is: {parts, from}. */
+  /** The audio without a final, and its first sample: {parts, from}. */
   unfinished() {
     return this.#replay.unfinished();
   }
 
   #attach(socket) {
     this.#socket = socket;
-    this.#heard = performance.now();
-    socket.onmessage = ({ data }) => this.#hear(JSON.parse(data));
+    this.#lastMessage = performance.now();
+    socket.onmessage = ({ data }) => this.#receive(JSON.parse(data));
     socket.onclose = ({ code, reason }) => {
-      if (this.#ended || this.#away) return;
-      if (code === 1006 && this.#token) this.#comeBack(); // no closing frame: the connection broke
-      else this.#over(this.#error ?? new Problem("lost", reason));
+      if (this.#ended || this.#disconnected) return;
+      if (code === 1006 && this.#token) this.#reconnect(); // no close frame: the connection broke
+      else this.#finish(this.#error ?? new StreamError("lost", reason));
     };
   }
 
-  #hear(event) {
-    this.#heard = performance.now();
+  #receive(event) {
+    this.#lastMessage = performance.now();
     this.#waiting = false;
     if (event.type === "ack") return this.#replay.acknowledge(event.received);
     this.#seen += 1;
     if (event.type === "session_started") this.#token = event.resume ?? null;
     if (event.type === "final" || event.type === "speech_ended") this.#replay.finish(event.end * this.#rate);
-    if (event.type === "error") this.#error = new Problem(event.code, event.message);
-    this.#listener.told(event);
-    if (event.type === "session_ended") this.#over(this.#error);
+    if (event.type === "error") this.#error = new StreamError(event.code, event.message);
+    this.#listener.onEvent(event);
+    if (event.type === "session_ended") this.#finish(this.#error);
   }
 
   #check() {
-    if (this.#waiting && !this.#away && this.#token && performance.now() - this.#heard > DEAD_MS) this.#comeBack();
+    if (this.#waiting && !this.#disconnected && this.#token && performance.now() - this.#lastMessage > DEAD_MS) this.#reconnect();
   }
 
   #offline = () => {
-    if (!this.#away && !this.#ended && this.#token) this.#comeBack();
+    if (!this.#disconnected && !this.#ended && this.#token) this.#reconnect();
   };
 
-  async #comeBack() {
-    this.#away = true;
-    this.#listener.changed("reconnecting");
-    // Not closed yet: a closing frame that still got through would end the session.
+  async #reconnect() {
+    this.#disconnected = true;
+    this.#listener.onState("reconnecting");
+    // Not closed yet: a close frame that still arrives would end the session.
     const old = this.#socket;
     old.onmessage = old.onclose = null;
-    const until = performance.now() + PATIENCE_MS;
-    for (let pause = FIRST_PAUSE_MS; !this.#ended; pause = Math.min(2 * pause, LONGEST_PAUSE_MS)) {
+    const deadline = performance.now() + RESUME_MS;
+    for (let pause = FIRST_PAUSE_MS; !this.#ended; pause = Math.min(2 * pause, MAX_PAUSE_MS)) {
       try {
         await this.#resume(await this.#dial());
         break;
-      } catch (problem) {
-        if (!(problem instanceof Problem)) throw problem;
-        if (FINAL.has(problem.code) || performance.now() + pause > until) this.#over(problem);
+      } catch (error) {
+        if (!(error instanceof StreamError)) throw error;
+        if (FINAL.has(error.code) || performance.now() + pause > deadline) this.#finish(error);
       }
-      if (!this.#ended) await pauseOrOnline(pause * (0.5 + Math.random())); // not all clients of a server at once
+      if (!this.#ended) await pauseOrOnline(pause * (0.5 + Math.random())); // spreads the clients of one server
     }
     old.close();
   }
@@ -170,32 +175,32 @@ export class Stream {
   async #resume(socket) {
     socket.send(JSON.stringify({ type: "start", resume: this.#token, events: this.#seen }));
     const first = await new Promise((resolve, reject) => {
-      const late = setTimeout(() => socket.close(), OPEN_MS);
+      const timeout = setTimeout(() => socket.close(), OPEN_MS);
       socket.onmessage = ({ data }) => {
-        clearTimeout(late);
+        clearTimeout(timeout);
         socket.onmessage = null;
         this.#attach(socket); // before the next message can come
         resolve(JSON.parse(data));
       };
-      socket.onclose = () => reject(new Problem("lost"));
+      socket.onclose = () => reject(new StreamError("lost"));
     });
     if (first.type !== "session_resumed") {
       socket.onmessage = socket.onclose = null;
       socket.close();
-      throw new Problem(first.code ?? "lost", first.message);
+      throw new StreamError(first.code ?? "lost", first.message);
     }
     if (this.#ended) return socket.close();
     for (const message of this.#replay.since(first.received)) socket.send(message);
-    this.#away = false;
-    this.#listener.changed("live");
+    this.#disconnected = false;
+    this.#listener.onState("live");
   }
 
-  #over(problem) {
+  #finish(error) {
     if (this.#ended) return;
     this.#ended = true;
     clearInterval(this.#watch);
     removeEventListener("offline", this.#offline);
-    this.#listener.over(problem);
+    this.#listener.onEnd(error);
   }
 }
 

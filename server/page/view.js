@@ -1,7 +1,7 @@
-// Reading along with a session that somebody else captions.
+// The page for viewers of a shared session.
 
 import { follow } from "./follow.js";
-import { explained } from "./messages.js";
+import { describe } from "./messages.js";
 import { reader } from "./reader.js";
 
 const STATES = { connecting: "Connecting", live: "Live", reconnecting: "Reconnecting", full: "Waiting", ended: "Ended" };
@@ -9,33 +9,33 @@ const STATES = { connecting: "Connecting", live: "Live", reconnecting: "Reconnec
 const $ = (id) => document.getElementById(id);
 const captions = reader();
 
-function enter(state) {
+function setState(state) {
   document.body.dataset.state = state;
   $("status").textContent = STATES[state];
 }
 
-function say(code, kind) {
-  const { title, text } = explained({ code });
+function showNotice(code, kind) {
+  const { title, text } = describe({ code });
   $("notice").dataset.kind = kind;
   $("notice-title").textContent = title;
   $("notice-text").textContent = text;
   $("notice").hidden = false;
 }
 
-function changed(state) {
-  enter(state);
+function onState(state) {
+  setState(state);
   $("notice").hidden = state === "live";
-  if (state === "reconnecting") say("view_interrupted", "waiting");
-  if (state === "full") say("viewers_full", "waiting");
+  if (state === "reconnecting") showNotice("view_interrupted", "waiting");
+  if (state === "full") showNotice("viewers_full", "waiting");
 }
 
-function over(good) {
-  captions.settle();
-  enter("ended");
-  if (good) say("view_ended", "over");
-  else say("view_unknown", "problem");
+function onEnd(valid) {
+  captions.finishOpen();
+  setState("ended");
+  if (valid) showNotice("view_ended", "over");
+  else showNotice("view_unknown", "problem");
 }
 
-enter("connecting");
+setState("connecting");
 addEventListener("hashchange", () => location.reload());
-follow(location.hash.slice(1), { told: (event) => captions.tell(event), changed, over });
+follow(location.hash.slice(1), { onEvent: (event) => captions.handle(event), onState, onEnd });

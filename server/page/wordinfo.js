@@ -1,9 +1,9 @@
-// When a word was said and how sure the model is of it: under the pointer, and with the arrow keys.
+// The time and confidence of a word, under the pointer or with the arrow keys.
 
 import { clock } from "./clock.js";
 
-/** `box` holds elements of class `word`; `tip` is shown beside one of them. */
-export function tellWords(box, tip) {
+/** `box` holds elements of class `word`; `tip` appears beside one of them. */
+export function showWordInfo(box, tip) {
   let current = null;
 
   function show(element) {

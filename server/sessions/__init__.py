@@ -1,0 +1,1 @@
+"""Sessions of clients, in any dialect: who gets one, how it is resumed, shared and ended."""

@@ -1,4 +1,4 @@
-"""Who is let in, and what they get: the same for every dialect."""
+"""Admits clients: the checks and the resources of a session are the same for every dialect."""
 
 from __future__ import annotations
 
@@ -22,40 +22,41 @@ from ..models.models import Models
 from ..refusals import WHY, Refused
 from ..settings import ServerSettings
 from ..stats import Stats
-from .registry import Sessions
-from .resume import Kept
-from .sharing import Sharing
+from .registry import Drainable, SessionRegistry
+from .resume_store import ResumeStore
+from .sharing import SharedSessions
 
 logger = logging.getLogger("xlsr_live.server")
 
 
 @dataclass
-class Seat:
-    """One client's place."""
+class Lease:
+    """A session slot for one client, the model that it uses, and the server's shared parts."""
 
     recognizer: Recognizer
     settings: ServerSettings
     stats: Stats
-    kept: Kept
-    sharing: Sharing
+    resume_store: ResumeStore
+    sharing: SharedSessions
     account: Account
-    late_refusal: Callable[[], Code | None]  # why a session cannot begin after all
-    places: int  # that it takes
-    _begun: bool = field(default=False, init=False)
+    slots: int  # 0 for a refused client
+    _registry: SessionRegistry
+    _refusal: Callable[[], Code | None]  # why a session cannot start now
+    _started: bool = field(default=False, init=False)
     _bytes: int = field(default=0, init=False)  # of audio
 
-    def begin(self, dialect: str) -> None:
-        """The client begins to use its place: count it, once. Raises `ProtocolError` if it cannot be served."""
-        if self._begun:
+    def start(self, dialect: str) -> None:
+        """Call before the first use of a session: counts it, once. Raises `ProtocolError` if it cannot be served."""
+        if self._started:
             return
-        self._begun = True
+        self._started = True
         self.stats.sessions[dialect] += 1
-        if (code := self.late_refusal()) is not None:
+        if (code := self._refusal()) is not None:
             raise ProtocolError(code, WHY[code])
 
-    async def take(self, size: int, seconds: float) -> None:
-        """So many bytes of audio have been heard; wait if the client has had its share of the minute. Raises
-        `ProtocolError` when it is more than a session may have.
+    async def charge(self, size: int, seconds: float) -> None:
+        """Count received audio, `size` in bytes. Waits once the client has used its allowance for the minute. Raises
+        `ProtocolError` when the session exceeds its limit.
         """
         self._bytes += size
         if self._bytes > (limit := self.settings.max_session_bytes):
@@ -64,20 +65,26 @@ class Seat:
         if (wait := self.account.charge(seconds, asyncio.get_running_loop().time())) > 0:
             await asyncio.sleep(wait)
 
+    @contextmanager
+    def registered(self, stream: Drainable) -> Generator[None]:
+        """List `stream` among the open ones, and count its slot, for the length of the block."""
+        with self._registry.registered(stream, self.slots):
+            yield
+
 
 class Admission:
     """Belongs to one event loop. Raises `ConfigError` if the files with tokens cannot be read."""
 
-    def __init__(self, models: Models, settings: ServerSettings, sessions: Sessions) -> None:
+    def __init__(self, models: Models, settings: ServerSettings, sessions: SessionRegistry) -> None:
         self.models = models
         self.settings = settings
         self.sessions = sessions
         self.access = Access(settings)
         self.stats = Stats()
-        self.kept = Kept(settings.resume_grace_s)
-        self.sharing = Sharing(settings.max_viewers)
+        self.resume_store = ResumeStore(settings.resume_grace_s)
+        self.sharing = SharedSessions(settings.max_viewers)
         self._clients = Clients()
-        self._uploads = 0  # on their way
+        self._uploads = 0  # in progress
 
     def authenticate(self, connection: HTTPConnection) -> Client:
         """The owner of the connection's token. Raises `Refused`."""
@@ -88,20 +95,21 @@ class Admission:
     def admit(self, connection: HTTPConnection, *, may_resume: bool = False) -> Client:
         """The client that opens a session, by its token or ticket. Raises `Refused`.
 
-        `may_resume`: only the first message says whether the client resumes a session, which needs no new place. So it
-        is admitted to a full server while a session waits for its client; see `seated`.
+        `may_resume`: only the first message says whether the client resumes a session, which needs no new slot. So it
+        is admitted to a full server while a session waits for its client; see `lease`.
         """
         if not self.access.origin_allowed(connection.headers):
             raise Refused(Code.FORBIDDEN_ORIGIN)
         if (client := self.access.client(connection)) is None:
             raise Refused(Code.UNAUTHORIZED)
-        if (code := self._closed() if may_resume and self.kept.awaited else self.refusal(client)) is not None:
+        code = self._unavailable() if may_resume and self.resume_store.any_away else self.refusal(client)
+        if code is not None:
             raise Refused(code)
         return client
 
     def refusal(self, client: Client) -> Code | None:
-        """Why no session of the client can begin now."""
-        return self._closed() or self._busy(client, self.models.current.engine, sessions=1)
+        """Why the client cannot start a session now; None if it can."""
+        return self._unavailable() or self._busy(client, self.models.current.engine, sessions=1)
 
     def count_refusal(self, connection: HTTPConnection, code: Code) -> None:
         """Count and log a refused connection."""
@@ -112,7 +120,7 @@ class Admission:
 
     @contextmanager
     def uploading(self, client: Client) -> Generator[None]:
-        """Count a file on its way, for the length of the block: there may be as many as sessions. Raises
+        """Count an upload in progress for the length of the block. There may be as many as sessions; raises
         `ProtocolError` for more.
         """
         if self._uploads >= self.sessions.limit:
@@ -125,25 +133,36 @@ class Admission:
             self._uploads -= 1
 
     @contextmanager
-    def seated(self, client: Client, refused: Code | None = None) -> Generator[Seat]:
-        """Give the client a place, and the present model, for the length of the block. Who is let in although `refused`
-        gets no place: it may do what needs none, as only its first message tells, and is told so if it begins.
+    def lease(self, client: Client) -> Generator[Lease]:
+        """Lease a slot and the current model to the client for the length of the block. A refused client gets no slot:
+        it may resume a session, but starting one raises the refusal.
         """
-        places = 0 if refused else 1
-        with self._clients.entered(client, places) as account, self.models.lease() as recognizer:
+        refused = self.refusal(client)
+        slots = 0 if refused else 1
+        with self._clients.entered(client, slots) as account, self.models.lease() as recognizer:
             engine = recognizer.engine
 
-            def late_refusal() -> Code | None:  # a server that stops hears what is on its way
+            def late_refusal() -> Code | None:  # no check for draining: a stopping server finishes accepted audio
                 return _failed(engine) or refused or self._busy(client, engine, sessions=0)
 
-            yield Seat(recognizer, self.settings, self.stats, self.kept, self.sharing, account, late_refusal, places)
+            yield Lease(
+                recognizer,
+                self.settings,
+                self.stats,
+                self.resume_store,
+                self.sharing,
+                account,
+                slots,
+                self.sessions,
+                late_refusal,
+            )
 
-    def _closed(self) -> Code | None:
-        """Why no session is served now."""
+    def _unavailable(self) -> Code | None:
+        """Why the server starts no session for anyone now."""
         return Code.SHUTTING_DOWN if self.sessions.draining else _failed(self.models.current.engine)
 
     def _busy(self, client: Client, engine: Engine, sessions: int) -> Code | None:
-        """Why so many more sessions of the client cannot be served now."""
+        """Why `sessions` more sessions of the client cannot be served now."""
         if self._clients.full(client, sessions):
             return Code.CLIENT_FULL
         if self.sessions.count + sessions > self.sessions.limit:

@@ -1,57 +1,103 @@
-"""One client's connection, which may break and be made again: what was sent and not seen is sent again, what was heard
-is not heard twice.
+"""The connection of a client that may resume: a websocket that breaks can be replaced by another one.
 
-Audio is counted in bytes as it is handed on, and whoever takes it up hears all of it; so a client that is told the
-number can go on from there. Events are numbered from 0 in the order in which they are sent, and the last of them kept.
+Audio is counted in bytes as it is received, and every counted byte reaches the session; so a client that learns the
+count can continue from there. Events are numbered from 0 in the order in which they are sent; the newest are kept.
+
+                  attached
+                 ┌────────┐
+    CONNECTED ◀──┘        │
+       │ │  lost (may resume)        expired, abandoned
+       │ └──────────────────▶ AWAY ────────────────────▶ GONE
+       │  lost (may not resume)                            ▲
+       ├───────────────────────────────────────────────────┘
+       │  closed
+       └──────────────────▶ CLOSED
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from contextlib import suppress
+from enum import Enum, auto
 from typing import Final
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ...streaming.protocol.events import Ack, SessionResumed, to_json
-from ..net.outbox import MAX_BYTES
 from ..transport import ClientLeft, Data
+from .sent_events import SentEvents
 
-GOODBYE_S: Final = 1.0  # to a connection that another one has replaced
+GOODBYE_S: Final = 1.0  # for the close frame of a replaced connection
 REPLACED: Final = 1012
 
 
+class LinkState(Enum):
+    CONNECTED = auto()
+    AWAY = auto()  # the connection broke; the client may come back until the deadline
+    GONE = auto()  # the client left, or stayed away too long
+    CLOSED = auto()  # the server closed the connection; the last events can still be fetched
+
+
+class _Trigger(Enum):
+    ATTACHED = auto()
+    LOST = auto()
+    ABANDONED = auto()
+    EXPIRED = auto()
+    CLOSED = auto()
+
+
 class Link:
-    """`grace_s` is how long a client may be away; 0: not at all. Belongs to one event loop; one task receives, another
-    sends. `subprotocol`: the one to choose of those that the client offers."""
+    """A transport. `grace_s` is how long a client may be away; 0: it may not resume. `keeps`: events kept for it.
+    `subprotocol`: the one to accept of those that the client offers.
+
+    Belongs to one event loop; one task receives, another sends.
+    """
 
     def __init__(self, websocket: WebSocket, subprotocol: str | None = None, *, grace_s: float, keeps: int) -> None:
-        self._subprotocol = subprotocol
         self.received = 0  # bytes of audio
-        self.sample_bytes = 1  # of all channels
-        self.finished = False
+        self.sample_bytes = 1  # of all channels together
+        self._state = LinkState.CONNECTED
+        self._websocket = websocket  # the newest
+        self._subprotocol = subprotocol
         self._grace_s = grace_s
-        self._websocket = websocket  # the latest
-        self._up = True  # False: the client is away
-        self._until = 0.0  # when it counts as gone
-        self._back = asyncio.Event()
-        self._gone = False
+        self._deadline = 0.0  # of a client that is away, on the loop's clock
+        self._changed = asyncio.Event()  # set when a client that was away is connected or gone
         self._reading: asyncio.Timeout | None = None
         self._writing: asyncio.Timeout | None = None
-        self._served: asyncio.Future[None] | None = None  # of the handler that brought the websocket
-        self._sent: deque[Data] = deque()
-        self._keeps = keeps
-        self._bytes = 0  # of `_sent`
-        self._count = 0  # events, sent or to be sent
-        self._next = 0  # event to be sent
-        self._greeting: str | None = None
-        self._skip = 0  # bytes that come twice: the begun sample
+        self._in_use: asyncio.Future[None] | None = None  # pending while an attached websocket is in use
+        self._events = SentEvents(keeps)
+        self._greeting: str | None = None  # to be sent before all events
+        self._skip = 0  # bytes that the client sends again: the incomplete sample
         self._ack_due = False
 
     @property
     def away(self) -> bool:
-        return not self._up and not self._gone and not self.finished
+        return self._state is LinkState.AWAY
+
+    @property
+    def finished(self) -> bool:
+        return self._state is LinkState.CLOSED
+
+    def _on(self, trigger: _Trigger) -> LinkState:
+        """The only place where the state changes. Returns the new state."""
+        match self._state, trigger:
+            case ((LinkState.CONNECTED | LinkState.AWAY), _Trigger.ATTACHED):
+                self._state = LinkState.CONNECTED
+                self._changed.set()
+            case LinkState.CONNECTED, _Trigger.LOST if self._grace_s:
+                self._state = LinkState.AWAY
+                self._deadline = asyncio.get_running_loop().time() + self._grace_s
+                self._changed.clear()
+            case LinkState.CONNECTED, _Trigger.LOST:
+                self._state = LinkState.GONE
+            case LinkState.AWAY, (_Trigger.EXPIRED | _Trigger.ABANDONED):
+                self._state = LinkState.GONE
+                self._changed.set()
+            case LinkState.CONNECTED, _Trigger.CLOSED:
+                self._state = LinkState.CLOSED
+            case _:
+                pass
+        return self._state
 
     # ── as a transport ──
 
@@ -59,98 +105,103 @@ class Link:
         await self._websocket.accept(self._subprotocol)
 
     async def receive(self) -> bytes | str:
-        """The next message. Raises `ClientLeft` when the client has left, or was away too long."""
+        """The next message. Raises `ClientLeft` when the client has left, or stayed away too long."""
         while True:
-            websocket = await self._there()
+            websocket = await self._connected()
             try:
                 async with asyncio.timeout(None) as self._reading:
                     message = await websocket.receive()
             except TimeoutError:
                 if self._websocket is websocket:
                     raise
-                continue  # there is another one now
+                continue  # replaced by another websocket
             finally:
                 self._reading = None
             if self._websocket is not websocket:
-                continue  # another one came in the same moment, whose client sends again what was not counted
+                continue  # replaced in the same moment: the client sends again what was not counted
             if message["type"] != "websocket.disconnect":
                 text: str | None = message.get("text")
-                return text if text is not None else self._heard(message["bytes"])
-            if "reason" in message:  # there was a closing frame: it was meant
-                self.give_up()
+                return text if text is not None else self._count(message["bytes"])
+            if "reason" in message:  # a close frame: the client closed on purpose
+                self.abandon()
             self._lost(websocket)
 
-    def _heard(self, data: bytes) -> bytes:
+    def _count(self, data: bytes) -> bytes:
         cut = min(self._skip, len(data))
         self._skip -= cut
         self.received += len(data) - cut
         return data[cut:] if cut else data
 
-    def ack(self) -> None:
-        """Let the next `flush` acknowledge what was received."""
+    def request_ack(self) -> None:
+        """Let the next `flush` acknowledge the received audio."""
         self._ack_due = bool(self._grace_s)
 
     async def send(self, data: Data) -> None:
-        """An event."""
-        await self.flush()  # who has come back may want the oldest of those that are kept
-        self._sent.append(data)
-        self._count += 1
-        self._bytes += len(data)
-        while len(self._sent) > 1 and (len(self._sent) > self._keeps or self._bytes > MAX_BYTES):
-            self._bytes -= len(self._sent.popleft())
+        """Send an event."""
+        await self.flush()  # first: a client that resumes may need the oldest kept event, which `add` may drop
+        self._events.add(data)
         await self.flush()
 
     async def flush(self) -> None:
-        """Send what has not been sent. Waits while the client is away; raises `ClientLeft` if it stays so."""
-        while self._greeting or self._ack_due or self._next < self._count:
-            websocket = await self._there()
-            number, text = self._next, self._greeting
-            if text is None:
-                ack = Ack(received=self.received // self.sample_bytes) if self._ack_due else None
-                text = to_json(ack) if ack else self._sent[self._next - self._count]
+        """Send what is pending. Waits while the client is away; raises `ClientLeft` if it does not come back."""
+        while self._greeting or self._ack_due or self._events.pending:
+            websocket = await self._connected()
+            number, greeting = self._events.next, self._greeting
+            ack = greeting is None and self._ack_due
+            if greeting is not None:
+                data: Data = greeting
+            elif ack:
+                data = to_json(Ack(received=self.received // self.sample_bytes))
             else:
-                ack = None
-            try:
-                async with asyncio.timeout(None) as self._writing:
-                    await _send(websocket, text)
-            except TimeoutError:
-                if self._websocket is websocket:
-                    raise
+                data = self._events[number]
+            if not await self._deliver(websocket, data):
                 continue
-            except ClientLeft:
-                self._lost(websocket)
-                continue
-            finally:
-                self._writing = None
-            if self._websocket is not websocket:
-                continue
-            if text is self._greeting:
+            if greeting is not None:
                 self._greeting = None
             elif ack:
                 self._ack_due = False
             else:
-                self._next = number + 1
+                self._events.next = number + 1
+
+    async def _deliver(self, websocket: WebSocket, data: Data) -> bool:
+        """Send one message. False if the connection broke or was replaced meanwhile."""
+        try:
+            async with asyncio.timeout(None) as self._writing:
+                await _send(websocket, data)
+        except TimeoutError:
+            if self._websocket is websocket:
+                raise
+            return False
+        except ClientLeft:
+            self._lost(websocket)
+            return False
+        finally:
+            self._writing = None
+        return self._websocket is websocket
 
     async def close(self, code: int, reason: str) -> None:
-        """Say goodbye. The last events can still be fetched for a while: the connection may break over them."""
-        websocket = await self._there()
-        self.finished = True
+        """Close the connection. A client that lost it before the last events can still fetch them."""
+        websocket = await self._connected()
+        self._on(_Trigger.CLOSED)
         with suppress(WebSocketDisconnect, RuntimeError):
             await websocket.close(code, reason)
         self.release()
 
-    # ── coming back ──
+    # ── resuming ──
 
     def attach(self, websocket: WebSocket, events: int, session: str) -> asyncio.Future[None] | None:
-        """Go on with another websocket, whose client has seen so many events; None if they are not kept any more. The
-        future is done when the websocket is no longer used."""
-        if self._gone or not self._grace_s or not self._knows(events):
+        """Continue over another websocket, whose client has received `events` events. None if that is impossible.
+        The future is done when the link no longer uses the websocket.
+        """
+        if not self._grace_s or not self._events.can_resume_at(events):
             return None
-        old = self._websocket if self._up else None
-        self._websocket, self._up = websocket, True
+        old = self._websocket if self._state is LinkState.CONNECTED else None
+        if self._on(_Trigger.ATTACHED) is not LinkState.CONNECTED:
+            return None
         self.release()
-        self._served = asyncio.get_running_loop().create_future()
-        self._next = events
+        self._websocket = websocket
+        self._in_use = asyncio.get_running_loop().create_future()
+        self._events.next = events
         self._skip = self.received % self.sample_bytes
         self._greeting = self._resumed(events, session)
         for scope in (self._reading, self._writing):
@@ -158,59 +209,50 @@ class Link:
                 scope.reschedule(asyncio.get_running_loop().time())
         if old is not None:
             _dismiss(old)
-        self._back.set()
-        return self._served
+        return self._in_use
 
-    async def again(self, websocket: WebSocket, events: int, session: str, close: tuple[int, str]) -> bool:
-        """After the end: send the events that the client has not seen, and close. False if they are not kept."""
-        if not self._knows(events):
+    async def fetch(self, websocket: WebSocket, events: int, session: str, close: tuple[int, str]) -> bool:
+        """After the end: send the events that the client missed, and close. False if they are no longer kept."""
+        if not self._events.can_resume_at(events):
             return False
-        rest = list(self._sent)[len(self._sent) - (self._count - events) :]
-        for text in (self._resumed(events, session), *rest):
-            await _send(websocket, text)
+        for data in (self._resumed(events, session), *self._events.since(events)):
+            await _send(websocket, data)
         await websocket.close(*close)
         return True
-
-    def _knows(self, events: int) -> bool:
-        return self._count - len(self._sent) <= events <= self._count
 
     def _resumed(self, events: int, session: str) -> str:
         received = self.received // self.sample_bytes
         return to_json(SessionResumed(session=session, received=received, event=events))
 
-    def give_up(self) -> None:
-        """Nobody may come back from here on."""
+    def abandon(self) -> None:
+        """From here on the client cannot resume."""
         self._grace_s = 0.0
-        if not self._up:
-            self._gone = True
-            self._back.set()
-
-    def _lost(self, websocket: WebSocket) -> None:
-        """Raises `ClientLeft` unless the client may come back, or has."""
-        if self._websocket is not websocket or not (self._up or self._gone):
-            return
-        self.release()
-        if not self._grace_s or self.finished:
-            self._gone = True
-            raise ClientLeft
-        self._up = False
-        self._back.clear()
-        self._until = asyncio.get_running_loop().time() + self._grace_s
-
-    async def _there(self) -> WebSocket:
-        while not self._up:
-            with suppress(TimeoutError):
-                async with asyncio.timeout_at(self._until):
-                    await self._back.wait()
-            self._gone = self._gone or (not self._up and asyncio.get_running_loop().time() >= self._until)
-            if self._gone:
-                raise ClientLeft
-        return self._websocket
+        self._on(_Trigger.ABANDONED)
 
     def release(self) -> None:
-        """The websocket is no longer used."""
-        if self._served is not None and not self._served.done():
-            self._served.set_result(None)
+        """The link no longer uses the websocket."""
+        if self._in_use is not None and not self._in_use.done():
+            self._in_use.set_result(None)
+
+    def _lost(self, websocket: WebSocket) -> None:
+        """This websocket is broken. Raises `ClientLeft` unless the client may come back, or has."""
+        if self._websocket is not websocket or self._state is LinkState.AWAY:
+            return
+        self.release()
+        if self._on(_Trigger.LOST) is not LinkState.AWAY:
+            raise ClientLeft
+
+    async def _connected(self) -> WebSocket:
+        """The websocket to use. Waits while the client is away; raises `ClientLeft` if it is gone."""
+        while self._state is LinkState.AWAY:
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(self._deadline):
+                    await self._changed.wait()
+            if self.away and asyncio.get_running_loop().time() >= self._deadline:
+                self._on(_Trigger.EXPIRED)
+        if self._state is LinkState.GONE:
+            raise ClientLeft
+        return self._websocket
 
 
 async def _send(websocket: WebSocket, data: Data) -> None:
@@ -220,7 +262,7 @@ async def _send(websocket: WebSocket, data: Data) -> None:
         raise ClientLeft from error
 
 
-_goodbyes: set[asyncio.Task[None]] = set()  # the loop itself holds tasks weakly
+_goodbyes: set[asyncio.Task[None]] = set()  # the event loop holds tasks only weakly
 
 
 def _dismiss(websocket: WebSocket) -> None:

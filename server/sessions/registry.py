@@ -1,4 +1,4 @@
-"""The open streams of one server: how many there may be, and how all of them end."""
+"""The open streams of a server: how many there may be, and how they end when the server stops."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Final, Protocol
 DROP_S: Final = 1.0
 
 
-class Stream(Protocol):
-    """One client, in whatever dialect it speaks."""
+class Drainable(Protocol):
+    """One client's stream or upload, in whatever dialect."""
 
     name: str
 
@@ -24,21 +24,21 @@ class Stream(Protocol):
         ...
 
 
-class Sessions:
-    """Lives on the server's event loop; nothing here may be called from another thread."""
+class SessionRegistry:
+    """Belongs to the server's event loop: call nothing here from another thread."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.count = 0  # places taken
+        self.count = 0  # slots in use
         self.draining = False
         self.empty = asyncio.Event()
         self.empty.set()
-        self._open: dict[str, Stream] = {}
-        self._patience: asyncio.Timeout | None = None
+        self._open: dict[str, Drainable] = {}
+        self._grace: asyncio.Timeout | None = None
 
     @property
     def streams(self) -> int:
-        """All that are open, with a place or without."""
+        """How many streams are open, with or without a slot."""
         return len(self._open)
 
     @property
@@ -46,37 +46,37 @@ class Sessions:
         return self.count >= self.limit
 
     @contextmanager
-    def entered(self, stream: Stream, places: int = 1) -> Generator[None]:
-        """Have `stream` open for the length of the block. It takes so many places."""
+    def registered(self, stream: Drainable, slots: int = 1) -> Generator[None]:
+        """Register `stream`, which uses this many slots, for the length of the block."""
         self._open[stream.name] = stream
-        self.count += places
+        self.count += slots
         self.empty.clear()
         try:
             yield
         finally:
             del self._open[stream.name]
-            self.count -= places
+            self.count -= slots
             if not self._open:
                 self.empty.set()
 
     async def drain(self, grace_s: float) -> None:
-        """Let every stream finish; drop those that have not after `grace_s` seconds, or when `hurry` is called."""
+        """Let every stream finish. Drop those still open after `grace_s` seconds, or when `hurry` is called."""
         self.draining = True
         for stream in list(self._open.values()):
             stream.shut_down()
         with suppress(TimeoutError):
-            async with asyncio.timeout(grace_s) as self._patience:
+            async with asyncio.timeout(grace_s) as self._grace:
                 try:
                     await self.empty.wait()
                 finally:
-                    self._patience = None
+                    self._grace = None
         for stream in list(self._open.values()):
             stream.drop()
         with suppress(TimeoutError):
-            async with asyncio.timeout(DROP_S):  # their close frames; one that is stuck gets none
+            async with asyncio.timeout(DROP_S):  # for their close frames; a stuck stream sends none
                 await self.empty.wait()
 
     def hurry(self) -> None:
-        """End the grace of a `drain` under way."""
-        if self._patience is not None and not self._patience.expired():
-            self._patience.reschedule(asyncio.get_running_loop().time())
+        """End the grace period of a running `drain`."""
+        if self._grace is not None and not self._grace.expired():
+            self._grace.reschedule(asyncio.get_running_loop().time())

@@ -1,7 +1,8 @@
-"""Sessions that others watch: each event is encoded once, as server-sent events (HTML standard, section 9.2).
+"""Shared sessions, which others may watch as server-sent events (HTML standard, section 9.2). Each event is encoded
+once for all viewers.
 
-A viewer is a place in the session's log and nothing more. Finals are kept, so that one who comes late or comes back has
-them; of partials there is only the newest, so a slow viewer misses some and holds up nobody.
+A viewer is only a position in the session's log. The log keeps finals, so a viewer that joins late or reconnects gets
+them. It keeps only the newest partial, so a slow viewer misses some and delays nobody.
 """
 
 from __future__ import annotations
@@ -20,57 +21,57 @@ from starlette.types import Receive, Scope, Send
 from ...streaming.protocol.events import Event, Partial, SessionEnded, SpeechEnded
 from ...streaming.protocol.events import Final as FinalEvent
 
-MOST_KEPT: Final = 1_000  # finals of one session, the newest
-MOST_ENDED: Final = 100  # sessions whose last words can still be read
-ENDED_S: Final = 30.0  # for so long, by viewers whose connection broke
-BEAT_S: Final = 15.0  # silence in which proxies do not give a connection up
+MOST_KEPT: Final = 1_000  # finals of one session; the oldest are dropped
+MOST_ENDED: Final = 100  # ended sessions that can still be read
+ENDED_S: Final = 30.0  # how long they can be read, by viewers whose connection broke
+BEAT_S: Final = 15.0  # between comments on an idle connection: proxies close one that is silent for long
 
 
-class Shared:
-    """One session's events on their way to viewers. Belongs to one event loop."""
+class SharedSession:
+    """The log of one session's events. Belongs to one event loop."""
 
     def __init__(self, key: str) -> None:
         self.key = key
         self._log: deque[bytes] = deque(maxlen=MOST_KEPT)
-        self._count = 0  # of what was logged
-        self._now = b""  # what is said at this moment
+        self._count = 0  # of all logged events, kept or not
+        self._newest = b""  # the newest partial of the open utterance
         self._ended = False
         self._changed = asyncio.Event()  # another one after each change
 
     def publish(self, event: Event, text: str) -> None:
-        """Tell viewers an event, if it is for them; `text` is its JSON."""
+        """Log an event, if viewers get events of its type; `text` is its JSON."""
         match event:
             case FinalEvent() | SessionEnded():
                 self._count += 1
                 self._log.append(f"id: {self._count}\ndata: {text}\n\n".encode())
-                self._now = b""
+                self._newest = b""
                 self._ended = isinstance(event, SessionEnded)
             case Partial():
-                self._now = f"data: {text}\n\n".encode()
-            case SpeechEnded() if self._now:  # nothing was said after all
-                self._now = f"data: {text}\n\n".encode()
+                self._newest = f"data: {text}\n\n".encode()
+            case SpeechEnded() if self._newest:  # without a final: viewers drop the partial
+                self._newest = f"data: {text}\n\n".encode()
             case _:
                 return
         self._wake()
 
     def end(self) -> None:
-        """Nothing follows."""
+        """Call when no event follows."""
         self._ended = True
         self._wake()
 
     async def watch(self, seen: int) -> AsyncIterator[bytes]:
-        """What a viewer is told that has seen so many of the kept events."""
-        place = seen if seen <= self._count else 0
-        told = b""
+        """The stream for a viewer that has received the first `seen` logged events."""
+        position = seen if seen <= self._count else 0
+        sent = b""
         yield b"retry: 1000\n\n"
         while True:
             changed = self._changed
-            missing = min(self._count - place, len(self._log))
+            missing = min(self._count - position, len(self._log))
             news = [self._log[at] for at in range(len(self._log) - missing, len(self._log))]
-            place = self._count
-            if self._now and self._now is not told:
-                news.append(self._now)
-            told = self._now
+            position = self._count
+            if self._newest and self._newest is not sent:
+                news.append(self._newest)
+            sent = self._newest
             if news:
                 yield b"".join(news)
             elif self._ended:
@@ -87,46 +88,46 @@ class Shared:
         self._changed = asyncio.Event()
 
 
-class Sharing:
-    """All shared sessions of a server, by their keys; `limit` is the most viewers of all of them together."""
+class SharedSessions:
+    """The shared sessions of a server, by key. `limit` is the number of viewers that all of them together may have."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.viewers = 0
-        self._sessions: dict[bytes, Shared] = {}
-        self._ended: deque[Shared] = deque()
+        self._sessions: dict[bytes, SharedSession] = {}
+        self._ended: deque[SharedSession] = deque()
 
     @property
     def full(self) -> bool:
         return self.viewers >= self.limit
 
-    def open(self) -> Shared:
-        """Share a session. Whoever has its key can read it."""
-        shared = Shared(secrets.token_urlsafe(24))
+    def open(self) -> SharedSession:
+        """Share a session. Anyone with its key can read it."""
+        shared = SharedSession(secrets.token_urlsafe(24))
         self._sessions[_digest(shared.key)] = shared
         return shared
 
-    def find(self, key: str) -> Shared | None:
+    def find(self, key: str) -> SharedSession | None:
         return self._sessions.get(_digest(key))
 
-    def close(self, shared: Shared) -> None:
-        """The session has ended, and soon its key is good for nothing."""
+    def close(self, shared: SharedSession) -> None:
+        """The session has ended. Its key works for `ENDED_S` more seconds."""
         shared.end()
         self._ended.append(shared)
         if len(self._ended) > MOST_ENDED:
             self._forget(self._ended[0])
         asyncio.get_running_loop().call_later(ENDED_S, self._forget, shared)
 
-    def _forget(self, shared: Shared) -> None:
+    def _forget(self, shared: SharedSession) -> None:
         self._sessions.pop(_digest(shared.key), None)
         with suppress(ValueError):
             self._ended.remove(shared)
 
 
-class Watching(StreamingResponse):
-    """One viewer's answer; it counts as long as it lasts."""
+class ViewerResponse(StreamingResponse):
+    """The HTTP response to one viewer, counted while it lasts."""
 
-    def __init__(self, sharing: Sharing, shared: Shared, last_event_id: str) -> None:
+    def __init__(self, sharing: SharedSessions, shared: SharedSession, last_event_id: str) -> None:
         seen = int(last_event_id) if last_event_id.isdecimal() and len(last_event_id) < 16 else 0
         headers = {"cache-control": "no-store", "x-content-type-options": "nosniff", "x-accel-buffering": "no"}
         super().__init__(shared.watch(seen), headers=headers, media_type="text/event-stream")

@@ -1,14 +1,10 @@
-"""What a session tells its listener: frozen, one class per happening, the same in Python and as JSON on the wire.
+"""The events of a session: frozen, one class for each kind, the same in Python and as JSON on the wire.
 
-The order within a session is fixed: `session_started`, then for every utterance `speech_started`, any number of
-`partial`, at most one `final`, and `speech_ended`; then `session_ended`. An utterance in which nothing was said
-(noise that opened the gate) has no `final`: its `speech_ended` says so, and a listener drops its last partial.
-In a session with a grammar every utterance has one `command` or one `rejected`: right before `speech_ended`, or a
-`command` already among the partials. `warning` and `error` may stand anywhere.
-
-Every event of a session says how late it is and how much the service gives up (`ladder.Level`): `lag_ms`
-is the time from the arrival of the newest audio that the event is about to the event itself. These two do not count
-when events are compared: equal events say the same.
+Their order is fixed: `session_started`, then for each utterance `speech_started`, any number of `partial`, at most one
+`final`, and `speech_ended`; then `session_ended`. An utterance without words (noise that opened the gate) has no
+`final`: at its `speech_ended` a reader drops the last partial. In a session with a grammar each utterance has one
+`command` or one `rejected`: right before `speech_ended`, or an early `command` among the partials. `warning` and
+`error` may come at any place.
 """
 
 from __future__ import annotations
@@ -29,15 +25,15 @@ class Word(msgspec.Struct, frozen=True):
 
 class Alternative(msgspec.Struct, frozen=True):
     text: str
-    score: float  # nats, higher is better; to be compared within one final
+    score: float  # nats, higher is better; comparable within one final
 
 
-Value = int | str  # what a slot of a command may hold
+Value = int | str  # content of a command's slot
 Slots = dict[str, Value | list[Value | list[Value]]]
 
 
 class Guess(msgspec.Struct, frozen=True):
-    """A command that may have been said."""
+    """A possible command."""
 
     command: str
     slots: Slots
@@ -48,139 +44,118 @@ class Guess(msgspec.Struct, frozen=True):
         return hash((self.command, self.text, self.score))
 
 
-class _Said(msgspec.Struct, frozen=True, eq=False):
-    """Equal by what is said, not by `lag_ms` and `level`."""
+class _Stamped(msgspec.Struct, frozen=True, eq=False, kw_only=True):
+    """Base of all events. Equality ignores these two fields, which come last in JSON."""
+
+    lag_ms: float = 0.0  # from the arrival of the newest audio that the event is about to the event
+    level: int = 0  # how much the service gives up (`overload.Level`)
 
     def _content(self) -> tuple[object, ...]:
         return tuple(getattr(self, name) for name in self.__struct_fields__ if name not in ("lag_ms", "level"))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Said) and type(self) is type(other) and self._content() == other._content()
+        return isinstance(other, _Stamped) and type(self) is type(other) and self._content() == other._content()
 
-    def __ne__(self, other: object) -> bool:  # msgspec has one of its own, which does not ask __eq__
+    def __ne__(self, other: object) -> bool:  # msgspec's own does not call __eq__
         return not self == other
 
     def __hash__(self) -> int:
         return hash((type(self), tuple(each for each in self._content() if not isinstance(each, dict))))
 
 
-class SessionStarted(_Said, frozen=True, tag="session_started", kw_only=True):
+class SessionStarted(_Stamped, frozen=True, tag="session_started"):
     session: str
     model: str
     mode: str
     version: int = VERSION  # of the protocol
-    resume: str | msgspec.UnsetType = msgspec.UNSET  # what lets a client come back to a server's session
-    resume_s: float | msgspec.UnsetType = msgspec.UNSET  # how long the server waits for one who is away
-    share: str | msgspec.UnsetType = msgspec.UNSET  # what lets others watch a server's session, if that was asked for
-    lag_ms: float = 0.0
-    level: int = 0
+    resume: str | msgspec.UnsetType = msgspec.UNSET  # token with which a client resumes a server's session
+    resume_s: float | msgspec.UnsetType = msgspec.UNSET  # how long a server keeps the session of a lost connection
+    share: str | msgspec.UnsetType = msgspec.UNSET  # key with which others watch a server's session, if requested
 
 
-class SpeechStarted(_Said, frozen=True, tag="speech_started", kw_only=True):
+class SpeechStarted(_Stamped, frozen=True, tag="speech_started"):
     utterance: int  # counted from 0
     start: float  # seconds; the pre-roll is part of the utterance
-    lag_ms: float = 0.0
-    level: int = 0
 
 
-class Partial(_Said, frozen=True, tag="partial", kw_only=True):
+class Partial(_Stamped, frozen=True, tag="partial"):
     utterance: int
     committed: str  # append-only within the utterance
     volatile: str  # replaces the volatile text before it
     words: tuple[Word, ...]  # committed, then volatile
     audio_s: float  # seconds of the session's audio behind this text
-    lag_ms: float
-    level: int = 0
 
 
-class Final(_Said, frozen=True, tag="final", kw_only=True):
+class Final(_Stamped, frozen=True, tag="final"):
     utterance: int
     text: str  # never empty
     words: tuple[Word, ...]
     start: float  # seconds, of the utterance
     end: float  # seconds, of the utterance
     confidence: float  # 0..1, mean of the words'; without a calibration the geometric mean over all tokens
-    nbest: tuple[Alternative, ...] | msgspec.UnsetType = msgspec.UNSET  # if asked for: the best first
-    lag_ms: float = 0.0
-    level: int = 0
+    nbest: tuple[Alternative, ...] | msgspec.UnsetType = msgspec.UNSET  # if requested; best first
 
 
-class Command(_Said, frozen=True, tag="command", kw_only=True):
-    """A command of the session's grammar was said."""
+class Command(_Stamped, frozen=True, tag="command"):
+    """A command of the session's grammar."""
 
     utterance: int
     command: str  # its name in the grammar
-    slots: Slots  # what its slots hold; a list where one was filled more than once
+    slots: Slots  # content of its slots; a list where one occurs more than once
     text: str  # its words
-    score: float  # 0..1; near 1 where the model heard just these words
+    score: float  # 0..1; near 1 if the model recognizes exactly these words
     words: tuple[Word, ...]
     start: float  # seconds, of the first word
     end: float  # seconds, of the last word
-    early: bool  # told before the utterance was over, since nothing else in the grammar could follow
-    alternatives: tuple[Guess, ...] | msgspec.UnsetType = msgspec.UNSET  # if asked for: the best first
-    audio_s: float  # seconds of the session's audio behind the decision
-    lag_ms: float = 0.0
-    level: int = 0
+    early: bool  # before the end of the utterance, since nothing else in the grammar can follow
+    alternatives: tuple[Guess, ...] | msgspec.UnsetType = msgspec.UNSET  # if requested; best first
+    audio_s: float = 0.0  # seconds of the session's audio behind the decision
 
 
-class Rejected(_Said, frozen=True, tag="rejected", kw_only=True):
-    """What was said is no command."""
+class Rejected(_Stamped, frozen=True, tag="rejected"):
+    """The utterance is no command."""
 
     utterance: int
-    reason: str  # unmatched; woken: the wake phrase was said, and what comes next counts; asleep: it was not said
+    reason: str  # unmatched; woken: it was the wake phrase, and the next utterance counts; asleep: no wake phrase yet
     score: float  # 0..1, of the best guess
-    best: Guess | None  # what came nearest
-    alternatives: tuple[Guess, ...] | msgspec.UnsetType = msgspec.UNSET  # if asked for: the best first
-    audio_s: float  # seconds of the session's audio behind the decision
-    lag_ms: float = 0.0
-    level: int = 0
+    best: Guess | None  # the nearest command
+    alternatives: tuple[Guess, ...] | msgspec.UnsetType = msgspec.UNSET  # if requested; best first
+    audio_s: float = 0.0  # seconds of the session's audio behind the decision
 
 
-class SpeechEnded(_Said, frozen=True, tag="speech_ended", kw_only=True):
+class SpeechEnded(_Stamped, frozen=True, tag="speech_ended"):
     utterance: int
     end: float  # seconds
     reason: str  # silence, blanks, length, flush, end
-    lag_ms: float = 0.0
-    level: int = 0
 
 
-class SessionEnded(_Said, frozen=True, tag="session_ended", kw_only=True):
+class SessionEnded(_Stamped, frozen=True, tag="session_ended"):
     audio_s: float  # seconds of audio received
     utterances: int  # utterances begun
-    lag_ms: float = 0.0
-    level: int = 0
 
 
-class Warning(_Said, frozen=True, tag="warning", kw_only=True):
+class Warning(_Stamped, frozen=True, tag="warning"):
     code: str
     message: str
-    lag_ms: float = 0.0
-    level: int = 0
 
 
-class Error(_Said, frozen=True, tag="error", kw_only=True):
+class Error(_Stamped, frozen=True, tag="error"):
     code: str
     message: str
-    lag_ms: float = 0.0
-    level: int = 0
 
 
-class SessionResumed(_Said, frozen=True, tag="session_resumed", kw_only=True):
-    """The client is back, over another connection."""
+class SessionResumed(_Stamped, frozen=True, tag="session_resumed"):
+    """The client has resumed the session over another connection."""
 
     session: str
-    received: int  # samples of each channel, at the client's own rate: audio goes on there
-    event: int  # number of the event that follows, counted from 0; acknowledgements and this do not count
-    lag_ms: float = 0.0
-    level: int = 0
+    received: int  # samples of each channel, at the client's rate: the client continues there
+    event: int  # number of the next event, counted from 0; acknowledgements and this event do not count
 
 
-class Ack(_Said, frozen=True, tag="ack", kw_only=True):
-    """From a server: so much audio has been received."""
+class Ack(_Stamped, frozen=True, tag="ack"):
+    """A server has received this much audio."""
 
-    received: int  # samples of each channel, at the client's own rate
-    lag_ms: float = 0.0
-    level: int = 0
+    received: int  # samples of each channel, at the client's rate
 
 
 Event = (
@@ -208,7 +183,7 @@ def to_json(event: Event) -> str:
 
 
 def from_json(line: str | bytes) -> Event:
-    """Read what `to_json` wrote; unknown fields are ignored. Raises `EventError`."""
+    """Read a line of `to_json`; unknown fields are ignored. Raises `EventError`."""
     try:
         return _decoder.decode(line)
     except msgspec.DecodeError as error:

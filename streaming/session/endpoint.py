@@ -1,6 +1,6 @@
-"""Where an utterance ends though the gate stays open: trailing blanks, and the best pause in speech that is too long.
+"""Where an utterance ends although the gate is open: after trailing blanks, or at the best pause of long speech.
 
-Both are decided step by step from the words heard so far, so the same audio is always cut at the same frame.
+The decision uses the words of each step in order, so the same audio is always cut at the same frame.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from ..ctc.greedy import DecodedWord
 
 
 class Cut(NamedTuple):
-    frame: int  # the utterance ends before this frame, the next one begins with it
+    frame: int  # the first frame of the next utterance
     reason: Literal["blanks", "length"]
 
 
 class Endpointer:
-    """All lengths in frames. `trailing` of 0 switches that rule off; `margin` is kept after the last word."""
+    """All lengths in frames. `trailing` of 0 disables that rule; `margin` stays after the last word."""
 
     def __init__(self, *, longest: int, trailing: int, margin: int) -> None:
         self._longest = longest
@@ -25,9 +25,9 @@ class Endpointer:
         self._margin = margin
 
     def cut(self, words: Sequence[DecodedWord], *, floor: int, committed: int, newest: int) -> Cut | None:
-        """Decide after a step that committed frames up to `committed` and heard frames up to `newest`.
+        """Decide after a step that covers frames up to `newest` and commits those up to `committed`.
 
-        `words` are all heard so far, the volatile ones included; speech that is too long is not cut before `floor`.
+        `words` are all so far, with the volatile ones. Long speech is not cut before `floor`.
         """
         if self._trailing and words and newest - words[-1].end >= self._trailing:
             frame = words[-1].end + self._margin
@@ -38,7 +38,7 @@ class Endpointer:
         return None
 
     def _best_pause(self, words: Sequence[DecodedWord], floor: int, committed: int, newest: int) -> int:
-        """Middle of the longest gap between words from `floor` on, the latest of equals; else the committed edge."""
+        """Middle of the longest gap between words after `floor`, the last of equals; else the committed edge."""
         following = [*words[1:], DecodedWord("", newest, newest, 0.0, 0)]
         gaps = [
             (after.start - word.end, (word.end + after.start + 1) // 2)

@@ -1,6 +1,6 @@
-"""Log-probabilities by absolute frame, whatever the order in which the encoder answers.
+"""Log-probabilities in frame order, for any order of the encoder's answers.
 
-Committed rows are given out once and for all, in order and without a gap; volatile rows replace the ones before.
+Committed rows come once, in order and without a gap; volatile rows replace the earlier ones.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Rows = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Stitched:
-    """What one step adds. Rows are (frames, vocabulary) log-probabilities."""
+    """Rows of one step: log-probabilities, (frames, vocabulary)."""
 
     window: Window
     committed: Rows  # frames [window.committed, window.commit)
@@ -25,7 +25,7 @@ class Stitched:
 
 
 class Stitcher:
-    """Holds answers of one utterance until all the steps before them are in."""
+    """Holds the answers of one utterance until those of all earlier steps are there."""
 
     def __init__(self) -> None:
         self._next = 0

@@ -1,4 +1,4 @@
-"""Decoded words of one stretch of audio as events: frames become seconds of the session."""
+"""Decoded words as events: frames become seconds of the session. The outbox adds lag and level."""
 
 from __future__ import annotations
 
@@ -10,61 +10,61 @@ from ..commands.matcher import Candidate, Decision
 from ..ctc.greedy import DecodedWord
 from ..ctc.vocabulary import Vocabulary
 from ..frames import STRIDE, seconds
-from ..protocol.events import Alternative, Command, Final, Guess, Rejected, Word
-from .decoding import Transcript
+from ..protocol.events import Alternative, Command, Final, Guess, Partial, Rejected, Word
+from .transcript import Transcript
 
 
 def report_words(
     words: Sequence[DecodedWord], confidences: Sequence[float], start: int, *, committed: bool = True
 ) -> tuple[Word, ...]:
-    """Words whose frames are counted from sample `start`."""
+    """Words whose frames count from sample `start`."""
     return tuple(
         Word(
             word.text,
             seconds(start + word.start * STRIDE),
             seconds(start + word.end * STRIDE),
-            round(sure, 3),
+            round(confidence, 3),
             committed,
         )
-        for word, sure in zip(words, confidences, strict=True)
+        for word, confidence in zip(words, confidences, strict=True)
+    )
+
+
+def report_partial(words: Sequence[Word], vocabulary: Vocabulary, *, utterance: int, end_sample: int) -> Partial:
+    """The partial of the audio up to `end_sample`."""
+    return Partial(
+        utterance=utterance,
+        committed=vocabulary.join(word.word for word in words if word.committed),
+        volatile=vocabulary.join(word.word for word in words if not word.committed),
+        words=tuple(words),
+        audio_s=seconds(end_sample),
     )
 
 
 def report_final(
-    heard: Transcript,
-    vocabulary: Vocabulary,
-    *,
-    utterance: int,
-    start: int,
-    end: int,
-    lag_ms: float = 0.0,
-    level: int = 0,
+    transcript: Transcript, vocabulary: Vocabulary, *, utterance: int, start: int, end: int
 ) -> Final | None:
-    """The final of samples `[start, end)`; None where nothing was said."""
-    if not heard.words:
+    """The final of samples `[start, end)`; None without words."""
+    if not transcript.words:
         return None
 
     def text(words: Sequence[DecodedWord]) -> str:
         return vocabulary.join(word.text for word in words)
 
-    found = tuple(Alternative(text(each.words), round(each.score, 3)) for each in heard.hypotheses)
+    nbest = tuple(Alternative(text(each.words), round(each.score, 3)) for each in transcript.hypotheses)
     return Final(
         utterance=utterance,
-        text=text(heard.words),
-        words=report_words(heard.words, heard.confidences, start),
+        text=text(transcript.words),
+        words=report_words(transcript.words, transcript.confidences, start),
         start=seconds(start),
         end=seconds(end),
-        confidence=round(heard.confidence, 3),
-        nbest=found or msgspec.UNSET,
-        lag_ms=lag_ms,
-        level=level,
+        confidence=round(transcript.confidence, 3),
+        nbest=nbest or msgspec.UNSET,
     )
 
 
-def report_decision(
-    decision: Decision, *, utterance: int, start: int, heard: int, lag_ms: float = 0.0, level: int = 0
-) -> Command | Rejected:
-    """Of an utterance that begins at sample `start` and was heard up to sample `heard`."""
+def report_decision(decision: Decision, *, utterance: int, start: int, end_sample: int) -> Command | Rejected:
+    """The decision on an utterance that begins at sample `start`, from its audio up to `end_sample`."""
     best = decision.best
     others = tuple(map(_guess, decision.others)) or msgspec.UNSET
     if best is None or not decision.accepted:
@@ -74,9 +74,7 @@ def report_decision(
             score=round(decision.score, 3),
             best=best and _guess(best),
             alternatives=others,
-            audio_s=seconds(heard),
-            lag_ms=lag_ms,
-            level=level,
+            audio_s=seconds(end_sample),
         )
     words = report_words(best.words, [word.confidence for word in best.words], start)
     guess = _guess(best)
@@ -91,11 +89,10 @@ def report_decision(
         end=words[-1].end,
         early=decision.early,
         alternatives=others,
-        audio_s=seconds(heard),
-        lag_ms=lag_ms,
-        level=level,
+        audio_s=seconds(end_sample),
     )
 
 
-def _guess(heard: Candidate) -> Guess:
-    return Guess(heard.meaning.command, heard.meaning.values(), heard.text, round(heard.score, 3))
+def _guess(candidate: Candidate) -> Guess:
+    meaning = candidate.meaning
+    return Guess(meaning.command, meaning.values(), candidate.text, round(candidate.score, 3))

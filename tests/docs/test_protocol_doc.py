@@ -26,7 +26,7 @@ from tests.support.wire import talk
 
 DOC = (ROOT / "docs" / "protocol.md").read_text()
 UPWARD, _, REST = DOC.partition("\n## Client to server\n")[2].partition("\n## Server to client\n")
-DOWNWARD, _, BACK = REST.partition("\n## Coming back\n")
+DOWNWARD, _, BACK = REST.partition("\n## Resuming\n")
 
 
 def examples(text: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 Markdown tables of word error rates on the English test sets of the speech collection: finals of sessions with the
 default settings, which stand behind the gate, and one offline pass over each recording (of the long one, over each
-utterance of its table). By test set, by speaker, and the real-time factor of an offline pass. The same spelling and
+utterance of its table). By test set, by speaker, and the real-time factor of an offline pass. The same normalizer and
 intervals as `xlsr-live bench accuracy`.
 """
 
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 from xlsr_live.client.bench.corpus import Recording, read_corpus, read_rows, read_samples
-from xlsr_live.client.bench.scoring import Score, Spelling, interval, rate
+from xlsr_live.client.bench.scoring import ErrorCount, TextNormalizer, interval, rate
 from xlsr_live.client.bench.steps import timed
 from xlsr_live.client.bench.tables import Table, describe, machine, percent
 from xlsr_live.streaming import Recognizer, SessionConfig
@@ -62,17 +62,17 @@ def listen(recognizer: Recognizer, recording: Recording) -> Heard:
     return Heard(recording, texts)
 
 
-def scores(heard: Iterable[Heard], kind: str, spelling: Spelling) -> list[Score]:
-    return [spelling.score(one.recording.text, one.texts[kind])[0] for one in heard]
+def scores(heard: Iterable[Heard], kind: str, normalizer: TextNormalizer) -> list[ErrorCount]:
+    return [normalizer.score(one.recording.text, one.texts[kind])[0] for one in heard]
 
 
-def by_set(heard: list[Heard], kinds: list[str], spelling: Spelling) -> Table:
+def by_set(heard: list[Heard], kinds: list[str], normalizer: TextNormalizer) -> Table:
     rows: list[list[str]] = []
     for name in SETS:
         members = [one for one in heard if one.set == name]
         if not members:
             continue
-        found = {kind: scores(members, kind, spelling) for kind in kinds}
+        found = {kind: scores(members, kind, normalizer) for kind in kinds}
         words = sum(score.length for score in found["finals"])
         if words:
             low, high = interval(found["finals"])
@@ -99,11 +99,11 @@ def groups(heard: list[Heard]) -> dict[tuple[str, str], list[Heard]]:
     return {key: members for key, members in sorted(found.items()) if key[0] in several}
 
 
-def by_speaker(heard: list[Heard], kinds: list[str], spelling: Spelling) -> list[Table]:
+def by_speaker(heard: list[Heard], kinds: list[str], normalizer: TextNormalizer) -> list[Table]:
     rows: list[list[str]] = []
     rates: dict[str, dict[str, list[float]]] = {}
     for (name, group), members in groups(heard).items():
-        found = {kind: scores(members, kind, spelling) for kind in kinds}
+        found = {kind: scores(members, kind, normalizer) for kind in kinds}
         words = sum(score.length for score in found["finals"])
         rows.append([f"{name}, {group}", str(words), *(percent(rate(found[kind])) for kind in kinds)])
         if group not in ("women", "men"):
@@ -166,8 +166,8 @@ def main() -> None:
             ]
             heard = [listen(recognizer, recording) for recording in tqdm(chosen, unit="recording")]
             kinds = list(heard[0].texts)
-            spelling = Spelling(recognizer.encoder.vocabulary)
-            for shown in (by_set(heard, kinds, spelling), *by_speaker(heard, kinds, spelling)):
+            normalizer = TextNormalizer(recognizer.encoder.vocabulary)
+            for shown in (by_set(heard, kinds, normalizer), *by_speaker(heard, kinds, normalizer)):
                 print(shown.markdown())
         print(speed(recognizer, recordings).markdown())
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 from xlsr_live.client.bench.corpus import read_corpus, read_samples, spoken
-from xlsr_live.client.bench.judged import Judged
-from xlsr_live.client.bench.scoring import Spelling
+from xlsr_live.client.bench.scoring import TextNormalizer
+from xlsr_live.client.bench.word_correctness import ScoredWords
 from xlsr_live.streaming import Recognizer
 from xlsr_live.streaming.audio.normalize import normalize
 from xlsr_live.streaming.ctc.calibration import level
@@ -51,17 +51,17 @@ def measures(rows: np.ndarray, vocabulary: Vocabulary) -> dict[str, list[float]]
     return found
 
 
-def collect(recognizer: Recognizer, table: Path, limit: int | None) -> dict[str, Judged]:
+def collect(recognizer: Recognizer, table: Path, limit: int | None) -> dict[str, ScoredWords]:
     """Greedy words of whole recordings, as `calibrate` judges them; for each measure, with it as their score."""
-    encoder, found = recognizer.encoder, defaultdict(Judged)
-    spelling = Spelling(encoder.vocabulary)
+    encoder, found = recognizer.encoder, defaultdict(ScoredWords)
+    normalizer = TextNormalizer(encoder.vocabulary)
     for number, recording in enumerate(spoken(read_corpus(table, limit=limit))):
         samples = read_samples(recording)
         (rows,) = encoder.encode([normalize(samples) if encoder.normalized else samples])
         words = decode(rows, encoder.vocabulary)
         for name, values in measures(rows, encoder.vocabulary).items():
             scored = [replace(word, score=value) for word, value in zip(words, values, strict=True)]
-            found[name].add(number, spelling.words(recording.text), scored, [level(words)] * len(words))
+            found[name].add(number, normalizer.words(recording.text), scored, [level(words)] * len(words))
     return found
 
 

@@ -15,7 +15,7 @@ import jiwer
 import numpy as np
 import soundfile
 import torch
-from xlsr_live.client.bench.steps import Setting, stepped, text, timed, whole
+from xlsr_live.client.bench.steps import StepSetting, greedy_text, offline_pass, run_steps, timed
 from xlsr_live.streaming import Recognizer
 from xlsr_live.streaming.config import ModelOptions
 from xlsr_live.streaming.model.encoder import XlsrEncoder
@@ -27,7 +27,7 @@ from tests.support.checkpoints import XLSR_300M, publish
 from tests.support.paths import DIGITS
 from tests.support.speech import listed
 
-SETTING = Setting(480, 480, 4_000)
+SETTING = StepSetting(480, 480, 4_000)
 FORMATS = ("float32", "bfloat16", *(["int8"] if supported() else []))
 
 
@@ -76,14 +76,14 @@ def words() -> None:
         reference: dict[str, np.ndarray] = {}
         for form, recognizer in recognizers.items():
             runs = {
-                "offline": timed(lambda r=recognizer, x=samples: whole(r, x)),
-                "live": timed(lambda r=recognizer, x=samples: stepped(r, "cached", x, SETTING)),
+                "offline": timed(lambda r=recognizer, x=samples: offline_pass(r, x)),
+                "live": timed(lambda r=recognizer, x=samples: run_steps(r, "cached", x, SETTING)),
             }
             for kind, (run, cpu, _) in runs.items():
                 cost[form] += cpu
                 best = run.rows.argmax(1)
                 same[form, kind] += int((best == reference.setdefault(kind, best)).sum())
-                texts[form, kind].append(text(recognizer, run.rows))
+                texts[form, kind].append(greedy_text(recognizer, run.rows))
         frames += len(reference["offline"])
     for recognizer in recognizers.values():
         recognizer.close()

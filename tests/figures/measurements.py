@@ -13,7 +13,7 @@ from collections.abc import Callable
 import jiwer
 import numpy as np
 import soundfile
-from xlsr_live.client.bench.load import resident_mib
+from xlsr_live.client.bench.resources import resident_mib
 from xlsr_live.streaming import Final, Recognizer, SessionConfig, SpeechStarted
 from xlsr_live.streaming.audio.segmenter import Segmenter
 from xlsr_live.streaming.audio.vad import FRAME, SileroVad, WebrtcVad, make_vad

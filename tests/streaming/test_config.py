@@ -102,5 +102,5 @@ def test_unknown_names_are_refused_and_nothing_can_be_changed():
         ({"mode": "offline", "finals": "append"}, False),
     ],
 )
-def test_what_is_encoded_while_it_is_spoken(settings: dict[str, Any], live: bool):
+def test_which_settings_have_live_steps(settings: dict[str, Any], live: bool):
     assert SessionConfig(**settings).live is live

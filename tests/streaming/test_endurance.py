@@ -33,7 +33,7 @@ def test_half_an_hour_holds_no_more_memory_than_five_minutes_and_times_stay_exac
         at = index % 120 * 1_600
         session.receive_audio(turn[at : at + 1_600], index / 10)
         for request in session.requests():
-            session.receive_logprobs(request.id, encoder.rows(request.samples), index / 10)
+            session.receive_answer(request.id, encoder.rows(request.samples), index / 10)
         for event in session.events():
             match event:
                 case SpeechStarted():
@@ -46,7 +46,7 @@ def test_half_an_hour_holds_no_more_memory_than_five_minutes_and_times_stay_exac
         held = max(held, ring.end - ring.start)
         if index % (120 * 25) == 120 * 25 - 1:  # every 5 minutes
             flat.append(tracemalloc.get_traced_memory()[0])
-            assert len(session._arrivals) < 100
+            assert len(session._outbox._arrivals) < 100
             encoder.batches.clear()
     tracemalloc.stop()
     session.receive_eof(0.0)
@@ -64,7 +64,7 @@ def test_half_an_hour_holds_no_more_memory_than_five_minutes_and_times_stay_exac
     assert max(flat) - flat[0] < 50_000 + 200 * turns  # what the test itself keeps
 
 
-def test_an_utterance_without_end_is_cut_and_let_go_of():
+def test_an_endless_utterance_is_cut_and_its_memory_freed():
     """Ten minutes of noise that never lets the gate close."""
     session = Session(VOCABULARY, SessionConfig(max_utterance_ms=5_000), vad=LoudVad(), normalized=False)
     encoder = FakeEncoder(context=False)
@@ -73,7 +73,7 @@ def test_an_utterance_without_end_is_cut_and_let_go_of():
     for _ in range(600):
         session.receive_audio(hum, 0.0)
         for request in session.requests():
-            session.receive_logprobs(request.id, encoder.rows(request.samples), 0.0)
+            session.receive_answer(request.id, encoder.rows(request.samples), 0.0)
         ends += [event.end for event in session.events() if isinstance(event, SpeechEnded)]
         ring = session._front.ring
         assert ring.end - ring.start < 16_000 * 8

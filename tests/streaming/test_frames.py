@@ -26,7 +26,7 @@ def test_the_real_convolutions_make_as_many_frames(recognizer: Recognizer, sampl
     assert features.shape[-1] == frames(samples)
 
 
-def test_a_real_frame_hears_exactly_its_own_samples(recognizer: Recognizer):
+def test_a_real_frame_depends_on_exactly_its_own_samples(recognizer: Recognizer):
     """The features of frame `i` change with samples 320 i and 320 i + 399, and with none before or after."""
     cnn = recognizer.encoder._model.wav2vec2.feature_extractor
     audio = torch.randn(1, 4_000, generator=torch.Generator().manual_seed(0))

@@ -1,4 +1,4 @@
-"""One stream in an event loop: back-pressure, slow listeners, leaving in mid-word, and company."""
+"""One stream in an event loop: back-pressure, slow readers, leaving in mid-word, and parallel streams."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ from xlsr_live.streaming.errors import AudioError, ConfigError, GrammarError, Se
 from xlsr_live.streaming.live import StreamSession
 from xlsr_live.streaming.protocol.events import Command, Error, Event, Final, Partial, SessionEnded, SessionStarted
 from xlsr_live.streaming.requests import CachedFeatures
+from xlsr_live.streaming.session.final_decoder import FinalDecoder
 from xlsr_live.streaming.session.session import Session
-from xlsr_live.streaming.session.utterance import Found
+from xlsr_live.streaming.session.step_decoder import StepDecoder
 
 from tests.support.driving import Float32, lines, run, utterances
 from tests.support.fakes import VOCABULARY, FakeEncoder, LoudVad, sound
@@ -111,11 +112,11 @@ def test_bytes_and_a_flush(engine: Engine):
             return await events_of(stream)
 
     events = running(scene)
-    assert [heard.reason for heard in utterances(events)] == ["flush", "end"]
+    assert [utterance.reason for utterance in utterances(events)] == ["flush", "end"]
     assert [event.code for event in events if isinstance(event, Error)] == ["truncated_sample"]
 
 
-def test_several_at_once_hear_what_each_would_hear_alone(engine: Engine):
+def test_parallel_sessions_have_the_events_of_single_ones(engine: Engine):
     said = [sound("." * (i + 1) + f"{word} {word[::-1]} " + "." * 9) for i, word in enumerate(["AB", "CDE", "F", "GH"])]
 
     async def scene() -> list[list[Event]]:
@@ -151,7 +152,7 @@ def test_a_fast_sender_waits_and_nothing_is_lost(engine: Engine, encoder: Held):
     assert lines(events) == lines(run(packets, config))
 
 
-def test_a_slow_listener_misses_partials_but_never_a_final(engine: Engine):
+def test_a_slow_reader_misses_partials_but_never_a_final(engine: Engine):
     config = SessionConfig(hop_ms=20, left_context_ms=100, lookahead_ms=0, hold_back_ms=0, update_ms=0)
     audio = sound("." + "ABCD EFGH " * 8 + "." * 10 + "ABC " + "." * 10)
 
@@ -169,8 +170,8 @@ def test_a_slow_listener_misses_partials_but_never_a_final(engine: Engine):
     assert [event for event in late if not isinstance(event, Partial)] == [
         event for event in eager if not isinstance(event, Partial)
     ]
-    partials = [heard.partials[-1] for heard in utterances(late)]
-    assert partials == [heard.partials[-1] for heard in utterances(eager)]  # the newest one is kept
+    partials = [utterance.partials[-1] for utterance in utterances(late)]
+    assert partials == [utterance.partials[-1] for utterance in utterances(eager)]  # the newest one is kept
 
 
 def test_leaving_in_mid_word_releases_everything(engine: Engine, encoder: Held):
@@ -264,7 +265,7 @@ def test_a_large_packet_with_a_bad_sample_at_its_end_is_refused_whole(engine: En
     assert lines(running(scene)) == lines(run([SPEECH]))
 
 
-def test_after_the_end_no_more_audio_is_taken(engine: Engine):
+def test_after_the_end_audio_is_refused(engine: Engine):
     async def scene() -> None:
         async with session(engine) as stream:
             await stream.end()
@@ -287,7 +288,7 @@ def test_an_engine_that_is_closed_ends_the_session_with_errors_and_not_with_sile
     assert {event.code for event in events if isinstance(event, Error)} == {"encoder_failed"}
 
 
-def test_an_answer_that_comes_after_the_loop_is_gone_harms_nobody(engine: Engine, encoder: Held):
+def test_an_answer_after_the_end_of_the_loop_is_harmless(engine: Engine, encoder: Held):
     encoder.go.clear()
 
     async def scene() -> StreamSession:
@@ -307,25 +308,25 @@ def cached(engine: Engine) -> StreamSession:
     return StreamSession(core, engine, clock=lambda: 0.0)
 
 
-def test_in_cached_mode_events_are_those_of_the_core_and_nothing_stays_remembered(engine: Engine, encoder: Held):
+def test_in_cached_mode_events_are_those_of_the_core_and_the_cache_is_freed(engine: Engine, encoder: Held):
     async def scene() -> list[Event]:
         async with cached(engine) as stream:
             return await say(stream, SPEECH, 1_600)
 
-    told = lines(running(scene)).replace('"cached"', '"window"')
-    assert told == lines(run([SPEECH]))
+    cached_events = lines(running(scene)).replace('"cached"', '"window"')
+    assert cached_events == lines(run([SPEECH]))
     assert engine.counters.step_waits.count > 2
     engine.submit(SPEECH[:400], deadline=0.0).result(LIMIT)
-    assert not encoder.remembered
+    assert not encoder.caches
 
 
 @pytest.mark.parametrize("closes", [True, False])
-def test_a_session_that_leaves_in_mid_utterance_leaves_nothing_remembered(engine: Engine, encoder: Held, closes: bool):
+def test_a_session_that_leaves_in_mid_utterance_frees_its_cache(engine: Engine, encoder: Held, closes: bool):
     async def scene() -> None:
         stream = cached(engine)
         await stream.send(SPEECH[:16_000])
         await until(lambda: engine.counters.step_waits.count > 0)
-        assert len(encoder.remembered) == 1
+        assert len(encoder.caches) == 1
         if closes:
             await stream.aclose()
 
@@ -333,11 +334,11 @@ def test_a_session_that_leaves_in_mid_utterance_leaves_nothing_remembered(engine
     gc.collect()
     for _ in range(2):  # the worker may hold the last step of the session until it has the next request
         engine.submit(SPEECH[:400], deadline=0.0).result(LIMIT)
-    assert not encoder.remembered
+    assert not encoder.caches
 
 
-def test_hotwords_and_searches_are_those_of_the_core(engine: Engine, tmp_path: Path):
-    """Finals are then decoded beside the loop."""
+def test_hotwords_and_the_language_model_work_as_in_the_core(engine: Engine, tmp_path: Path):
+    """Finals are then decoded in another thread."""
     lm = language_model(tmp_path, Weights(lm=1.5, word=0.5, beam=20, tokens=5), VOCABULARY)
     audio = sound("..ABCD AB " + "." * 10 + "ABCD GH " + "." * 10, letter=1, gap=3)
     here = 320 * 60
@@ -357,39 +358,38 @@ def test_hotwords_and_searches_are_those_of_the_core(engine: Engine, tmp_path: P
         assert [event.text for event in events if isinstance(event, Final)] == ["ABCD AB", "ABCE GH"]
 
 
-def test_live_steps_are_searched_beside_the_loop_and_tell_what_the_core_does(engine: Engine, tmp_path: Path):
+def test_slow_live_steps_are_decoded_in_another_thread_with_the_events_of_the_core(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     lm = language_model(tmp_path, Weights(lm=1.5, word=0.5, beam=20, tokens=5), VOCABULARY)
     config = SessionConfig(lm_for="all", hop_ms=200, lookahead_ms=200, max_utterance_ms=2_000)
     audio, assets = sound("AB BAA AB A B AB BAA A AB BAA B " * 3), Assets(language_model=lm)
     threads: set[str] = set()
 
-    class Watched(Session):
-        def search(self, request: int) -> Callable[[Float32], Found] | None:
-            if (search := super().search(request)) is None:
-                return None
+    def watched(decode: Callable[..., Any]) -> Callable[..., Any]:
+        def run_watched(*given: Any) -> Any:
+            threads.add(threading.current_thread().name)
+            return decode(*given)
 
-            def watched(rows: Float32) -> Found:
-                threads.add(threading.current_thread().name)
-                return search(rows)
-
-            return watched
-
-        def receive_logprobs(self, request: int, rows: Float32, now: float) -> None:
-            assert not self.wants(request), "decoded in the event loop"
+        return run_watched
 
     async def scene() -> list[Event]:
-        core = Watched(VOCABULARY, config, vad=LoudVad(), normalized=False, modes=("window",), name="s", assets=assets)
+        core = Session(VOCABULARY, config, vad=LoudVad(), normalized=False, modes=("window",), name="s", assets=assets)
         async with StreamSession(core, engine, clock=lambda: 0.0) as stream:
             return await say(stream, audio, 1_600)
 
-    events = running(scene)
+    with monkeypatch.context() as patch:
+        patch.setattr(StepDecoder, "decode", watched(StepDecoder.decode))
+        patch.setattr(FinalDecoder, "__call__", watched(FinalDecoder.__call__))
+        events = running(scene)
     assert lines(events) == lines(run([audio], config, assets=assets))
     assert len(utterances(events)) > 1
     assert len(threads) == 1
+    assert threads != {threading.current_thread().name}
     assert engine.counters.searches > len(utterances(events))
 
 
-def test_commands_are_those_of_the_core_and_grammars_are_compiled_beside_the_loop(engine: Engine):
+def test_commands_are_those_of_the_core_and_grammars_compile_in_a_thread(engine: Engine):
     audio = sound("..DAD ~~ " + "." * 10 + "CAB ~~ " + "." * 10)
     here = 320 * 60
     prepared: list[str] = []
@@ -413,21 +413,16 @@ def test_commands_are_those_of_the_core_and_grammars_are_compiled_beside_the_loo
     assert prepared == ["cab: cab", "x: x"]
 
 
-def test_a_search_that_fails_leaves_what_was_heard_live(engine: Engine):
+def test_a_final_whose_decoding_fails_has_the_words_of_the_live_steps(engine: Engine, monkeypatch: pytest.MonkeyPatch):
+    def fail(decoder: FinalDecoder, rows: Float32) -> Any:
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(FinalDecoder, "__call__", fail)
+
     async def scene() -> list[Event]:
-        core = Session(VOCABULARY, vad=LoudVad(), normalized=False, name="s")
-
-        def broken(request: int) -> Callable[[Float32], Found] | None:
-            def search(rows: Float32) -> Found:
-                raise RuntimeError("no memory")
-
-            return search if utterance_of(core)._final == request else None
-
-        core.search = broken
+        config = SessionConfig(hotwords=("HGFEDCBA:1",))  # finals are then decoded in another thread
+        core = Session(VOCABULARY, config, vad=LoudVad(), normalized=False, name="s")
         return await say(StreamSession(core, engine, clock=lambda: 0.0), SPEECH)
-
-    def utterance_of(core: Session) -> Any:
-        return core._utterance
 
     events = running(scene)
     assert {event.code for event in events if isinstance(event, Error)} == {"encoder_failed"}

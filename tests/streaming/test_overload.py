@@ -1,4 +1,4 @@
-"""What a service gives up under too much load, and what it does not: finals, and committed text."""
+"""What an overloaded service gives up, and what it keeps: finals and committed text."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ levels = st.lists(st.sampled_from(list(Level)), min_size=1, max_size=12)
 
 
 class Strained(Driver):
-    """Tells the session another level with every packet."""
+    """Sets another level with every packet."""
 
     def run_at(self, packets, levels: list[Level]) -> list[Event]:
-        def told():
+        def packets_at_levels():
             for number, packet in enumerate(packets):
                 self.session.receive_level(levels[number % len(levels)])
                 yield packet
 
-        return self.run(told())
+        return self.run(packets_at_levels())
 
 
 def strained(audio, config: SessionConfig, levels: list[Level], sizes, seed: int | None) -> list[Event]:
@@ -67,7 +67,7 @@ def test_without_live_steps_the_finals_are_still_the_same(audio, config, levels,
     assert unmarked(loaded, Final).count("final") == unmarked(rest, Final).count("final")
 
 
-def test_each_level_asks_for_less():
+def test_each_level_requests_less():
     audio = sound("AB CD EF GH " * 12)
     asked = {}
     for level in Level:
@@ -82,7 +82,7 @@ def test_each_level_asks_for_less():
                 assert isinstance(request.reuse, CachedStep)
                 steps.append(request.window)
                 (rows,) = encoder.encode_steps([(request.samples, request.reuse)])
-                session.receive_logprobs(request.id, rows, 0.0)
+                session.receive_answer(request.id, rows, 0.0)
         partials = [event for event in session.events() if isinstance(event, Partial)]
         assert all(partial.level == level for partial in partials)
         assert any(partial.volatile for partial in partials) == (level < Level.COMMITTED)
@@ -107,7 +107,7 @@ def test_the_widest_hop_can_be_set():
     assert request.window.newest == 24
 
 
-def test_every_event_says_how_late_it_is_and_at_what_level():
+def test_every_event_has_its_lag_and_level():
     session = Session(VOCABULARY, SessionConfig(), vad=LoudVad(), normalized=False)
     encoder = FakeEncoder()
     session.receive_level(Level.WIDE)
@@ -115,7 +115,7 @@ def test_every_event_says_how_late_it_is_and_at_what_level():
     session.receive_eof(1.0)
     while asked := session.requests():
         for request in asked:
-            session.receive_logprobs(request.id, encoder.rows(request.samples), 3.5)
+            session.receive_answer(request.id, encoder.rows(request.samples), 3.5)
     events = session.events()
     assert isinstance(events[0], SessionStarted)
     kinds = {type(event).__name__ for event in events}
@@ -124,7 +124,7 @@ def test_every_event_says_how_late_it_is_and_at_what_level():
     assert {event.lag_ms for event in events[2:]} == {2_500.0}
 
 
-def test_who_sends_faster_than_live_is_in_no_hurry():
+def test_audio_faster_than_live_has_later_deadlines():
     config = SessionConfig(hop_ms=480)
     audio = sound("AB CD EF GH " * 40)[:320_000]
 
@@ -144,8 +144,8 @@ def test_who_sends_faster_than_live_is_in_no_hurry():
 # ── the ladder itself ──
 
 
-def told(ladder: Ladder, start: float, seconds: float, *, waited: float, allowed: float = 0.5) -> list[Level]:
-    """Ten answers a second, each so late; the level at the end of every second."""
+def levels_after(ladder: Ladder, start: float, seconds: float, *, waited: float, allowed: float = 0.5) -> list[Level]:
+    """Ten answers a second, each after `waited` seconds; the level at the end of every second."""
     seen = []
     for tick in range(round(seconds * 10)):
         now = start + (tick + 1) / 10
@@ -155,31 +155,31 @@ def told(ladder: Ladder, start: float, seconds: float, *, waited: float, allowed
     return seen
 
 
-def test_late_answers_lead_up_and_early_ones_down_again():
+def test_late_answers_raise_the_level_and_early_ones_lower_it():
     ladder = Ladder()
-    assert told(ladder, 0, 20, waited=0.1) == [Level.NORMAL] * 20
-    up = told(ladder, 20, 16, waited=0.9)
+    assert levels_after(ladder, 0, 20, waited=0.1) == [Level.NORMAL] * 20
+    up = levels_after(ladder, 20, 16, waited=0.9)
     assert up[-1] == Level.FINALS
     assert up == sorted(up)
-    assert set(told(ladder, 36, 30, waited=0.3)) == {Level.FINALS}  # in time, but not at ease
-    down = told(ladder, 66, 40, waited=0.05)
+    assert set(levels_after(ladder, 36, 30, waited=0.3)) == {Level.FINALS}  # in time, but not early
+    down = levels_after(ladder, 66, 40, waited=0.05)
     assert down[-1] == Level.NORMAL
     assert down == sorted(down, reverse=True)
-    assert down.count(Level.FINALS) >= 3  # not at the first sign of calm
+    assert down.count(Level.FINALS) >= 3  # not at once
 
 
-def test_a_hitch_changes_nothing_and_trouble_that_lasts_does():
+def test_one_late_second_changes_nothing_and_two_raise_the_level():
     for seconds, level in ((1, Level.NORMAL), (2, Level.WIDE)):
         ladder = Ladder()
-        told(ladder, 0, 5, waited=0.1)
+        levels_after(ladder, 0, 5, waited=0.1)
         for tick in range(seconds * 10):
             ladder.answered(5 + (tick + 1) / 10, waited=0.1 if tick % 2 else 0.6, allowed=0.5)
-        assert max(told(ladder, 5 + seconds, 1, waited=0.3)) == level
+        assert max(levels_after(ladder, 5 + seconds, 1, waited=0.3)) == level
 
 
-def test_answers_asked_for_on_the_level_below_say_nothing_about_this_one():
+def test_answers_to_requests_of_the_level_below_do_not_count():
     ladder = Ladder()
-    told(ladder, 0, 1, waited=0.9)
+    levels_after(ladder, 0, 1, waited=0.9)
     assert ladder.level(1.0) == Level.WIDE
     for tick in range(30):  # a backlog of five seconds
         ladder.answered(1.1 + tick / 10, waited=5.0, allowed=0.5)
@@ -189,7 +189,7 @@ def test_answers_asked_for_on_the_level_below_say_nothing_about_this_one():
 def test_a_backlog_of_the_level_below_is_no_calm():
     """However long it takes: to go down would make it longer."""
     ladder = Ladder()
-    told(ladder, 0, 16, waited=0.9)
+    levels_after(ladder, 0, 16, waited=0.9)
     assert ladder.level(16.0) == Level.FINALS
     for tick in range(600):  # all of them asked for at the beginning
         now = 16.1 + tick / 10
@@ -202,12 +202,12 @@ def test_one_late_answer_among_many_changes_nothing():
     ladder = Ladder()
     for second in range(60):
         ladder.answered(second + 0.5, waited=5.0, allowed=0.5)
-        told(ladder, second, 1, waited=0.1)
+        levels_after(ladder, second, 1, waited=0.1)
     assert ladder.level(60.0) == Level.NORMAL
 
 
-def test_a_service_that_is_asked_nothing_recovers():
+def test_a_service_without_requests_recovers():
     ladder = Ladder()
-    told(ladder, 0, 16, waited=0.9)
+    levels_after(ladder, 0, 16, waited=0.9)
     assert ladder.level(16.0) == Level.FINALS
     assert ladder.level(1_000.0) == Level.NORMAL

@@ -1,7 +1,6 @@
-"""The whole recognizer on recorded speech, held against transformers alone.
+"""The whole recognizer on recorded speech, compared with transformers.
 
-The digits model normalises its input and hears every word; the packaged one does not normalise, so its second pass
-recalls features of the live steps.
+The digits model normalises its input; the packaged one does not, so its second pass reuses features of the live steps.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ SPOKEN = {
 
 
 class Rows:
-    """The real encoder as a `Driver` asks it; it remembers, as the same samples come again and again."""
+    """The real encoder for a `Driver`, which caches answers because the same samples come often."""
 
     def __init__(self, recognizer: Recognizer) -> None:
         self._encoder = recognizer.encoder
@@ -145,14 +144,16 @@ def test_packets_and_the_order_of_answers_change_no_event(either: Recognizer, sp
 
 
 @pytest.mark.parametrize("name", [name for name in SETTINGS if SETTINGS[name].get("finals") != "append"])
-def test_every_final_is_what_transformers_says_of_the_same_samples(
+def test_every_final_is_the_text_of_transformers_for_the_same_samples(
     either: Recognizer, speech: np.ndarray, name: str, transformers_says: Callable[[np.ndarray], str]
 ):
     events = list(either.stream(speech, SessionConfig(**SETTINGS[name])))
     found = utterances(events)
     assert len(found) >= 2
-    for heard in found:
-        assert (heard.final.text if heard.final else "") == transformers_says(speech[heard.start : heard.end])
+    for utterance in found:
+        assert (utterance.final.text if utterance.final else "") == transformers_says(
+            speech[utterance.start : utterance.end]
+        )
 
 
 @pytest.mark.parametrize("settings", [{}, {"vad": "none", "max_utterance_ms": 60_000}])
@@ -166,7 +167,7 @@ def test_cached_and_window_mode_have_the_same_finals(either: Recognizer, speech:
     assert finals(None) == finals("cached") == finals("window") != []
 
 
-def test_no_slot_is_held_when_nobody_speaks(recognizer: Recognizer, speech: np.ndarray):
+def test_silence_holds_no_slot(recognizer: Recognizer, speech: np.ndarray):
     stream = recognizer.stream(speech)
     while not isinstance(next(stream), Partial):
         pass
@@ -179,7 +180,7 @@ def test_no_slot_is_held_when_nobody_speaks(recognizer: Recognizer, speech: np.n
 
 
 def settle(recognizer: Recognizer) -> None:
-    """Wait until the engine has done what it was told."""
+    """Wait until the engine has freed released caches."""
     deadline = time.monotonic() + 20
     while recognizer.engine._gone and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -187,16 +188,16 @@ def settle(recognizer: Recognizer) -> None:
 
 
 @pytest.mark.parametrize("name", list(SPOKEN))
-def test_a_clip_says_what_was_spoken(recognizer: Recognizer, clip: Clip, name: str):
+def test_a_clip_gives_the_spoken_words(recognizer: Recognizer, clip: Clip, name: str):
     finals = recognizer.transcribe(clip(name) / np.float32(32_768))
     assert " ".join(final.text for final in finals) == SPOKEN[name]
 
 
-def test_a_clock_says_nothing(recognizer: Recognizer, clip: Clip):
+def test_a_ticking_clock_gives_no_words(recognizer: Recognizer, clip: Clip):
     assert recognizer.transcribe(clip("clock") / np.float32(32_768)) == []
 
 
-def test_sessions_side_by_side_hear_what_each_hears_alone(recognizer: Recognizer, clip: Clip):
+def test_parallel_sessions_have_the_events_of_single_ones(recognizer: Recognizer, clip: Clip):
     said = [clip(name) / np.float32(32_768) for name in SPOKEN]
 
     async def listen(audio: np.ndarray, size: int) -> list[Event]:
@@ -231,7 +232,7 @@ def test_a_file_an_array_and_live_audio_give_the_same_finals(recognizer: Recogni
 
 
 @pytest.mark.parametrize(("rate", "channels"), [(8_000, 1), (44_100, 2), (48_000, 1)])
-def test_other_rates_and_channels_say_the_same(
+def test_other_rates_and_channels_give_the_same_words(
     recognizer: Recognizer, clip: Clip, tmp_path: Path, rate: int, channels: int
 ):
     samples = soxr.resample(clip("george") / np.float32(32_768), 16_000, rate)
@@ -261,27 +262,27 @@ def test_a_stream_starts_and_ends_and_shows_partials_on_the_way(recognizer: Reco
     assert len([event for event in events if isinstance(event, Partial)]) >= 4
 
 
-def test_audio_that_cannot_be_heard_is_refused(recognizer: Recognizer, tmp_path: Path):
+def test_unusable_audio_is_refused(recognizer: Recognizer, tmp_path: Path):
     with pytest.raises(AudioError, match="no such file"):
         recognizer.transcribe(tmp_path / "missing.wav")
     with pytest.raises(AudioError, match="not finite"):
         recognizer.transcribe(np.full(8_000, np.nan, np.float32))
-    for hear in (recognizer.offline, recognizer.transcribe):
+    for transcribe in (recognizer.offline, recognizer.transcribe):
         with pytest.raises(AudioError, match="24 ms of audio; at least 25 ms are needed") as error:
-            hear(np.zeros(399, np.float32))
+            transcribe(np.zeros(399, np.float32))
         assert error.value.code == "audio_too_short"
 
 
-def test_a_model_that_fails_is_no_silence(clip: Clip, monkeypatch: pytest.MonkeyPatch):
+def test_a_failing_model_is_an_error_and_not_silence(clip: Clip, monkeypatch: pytest.MonkeyPatch):
     samples = clip("george") / np.float32(32_768)
     with Recognizer.load(device="cpu", lm="none") as recognizer:
         monkeypatch.setattr(recognizer.engine, "_run_batch", lambda batch: 1 / 0)
-        for hear in (recognizer.offline, recognizer.transcribe):
+        for transcribe in (recognizer.offline, recognizer.transcribe):
             with pytest.raises(EngineError, match=r"the model failed on the machine it runs on \(ZeroDivisionError"):
-                hear(samples)
+                transcribe(samples)
 
 
-def test_the_driver_in_the_help_of_a_session_drives_it(
+def test_the_example_driver_in_the_docstring_works(
     recognizer: Recognizer, clip: Clip, capsys: pytest.CaptureFixture[str]
 ):
     (example,) = re.findall(r"declared format:\n\n((?:    .*\n)+)", inspect.getdoc(Session) or "")

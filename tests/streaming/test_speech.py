@@ -1,4 +1,4 @@
-"""Real recordings through the whole live path. The large sets lie beside the project; without it tests are skipped."""
+"""Real recordings through the whole live path. Tests are skipped without the large sets beside the project."""
 
 from __future__ import annotations
 
@@ -58,6 +58,6 @@ def digital_silence(count: int) -> NDArray[np.float32]:
 
 
 @pytest.mark.parametrize("noise", [digital_silence, white_noise])
-def test_ten_minutes_of_nothing_yield_nothing(recognizer: Recognizer, noise: Callable[[int], NDArray[np.float32]]):
+def test_ten_minutes_without_speech_yield_no_words(recognizer: Recognizer, noise: Callable[[int], NDArray[np.float32]]):
     events = list(recognizer.stream(ten_minutes_of(noise), SessionConfig(partials=False)))
     assert not [event for event in events if isinstance(event, Final | SpeechStarted)]

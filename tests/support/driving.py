@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from random import Random
@@ -32,9 +31,8 @@ from xlsr_live.streaming.protocol.events import (
     Word,
     to_json,
 )
-from xlsr_live.streaming.requests import CachedStep, CacheHandle, Request
+from xlsr_live.streaming.requests import CachedStep, CacheHandle, DecodeJob, Job, Request
 from xlsr_live.streaming.session.session import Session
-from xlsr_live.streaming.session.utterance import Found
 
 from tests.support.fakes import FakeEncoder, LoudVad
 
@@ -47,24 +45,16 @@ Packet = bytes | NDArray[np.floating] | str | tuple[str, ...]  # audio, FLUSH, a
 
 @dataclass
 class Driver:
-    """Feeds packets and answers requests: at once and in order or, with `random`, whenever it likes.
-
-    With `random`, answers that take long to decode are decoded in their order, and what comes of it is told in that
-    order, both whenever it likes.
-    """
+    """Feeds packets and answers jobs: at once and in order or, with `random`, at any time and in any order."""
 
     session: Session
     encoder: FakeEncoder
     random: Random | None = None
     fails: Callable[[Request], bool] = lambda request: False
     events: list[Event] = field(default_factory=list)
-    waiting: list[Request] = field(default_factory=list)
-    searching: deque[tuple[int, Callable[[], Found]]] = field(default_factory=deque)
-    searched: deque[tuple[int, Found]] = field(default_factory=deque)
+    waiting: list[Job] = field(default_factory=list)
     ring_peak: int = 0
-    steps: dict[int, Float32] = field(
-        default_factory=dict
-    )  # answers to cached steps: told in any order, made in theirs
+    steps: dict[int, Float32] = field(default_factory=dict)  # answers to cached steps: made in order, given in any
     memories: set[CacheHandle] = field(default_factory=set)
 
     def run(self, packets: Iterable[Packet]) -> list[Event]:
@@ -78,71 +68,48 @@ class Driver:
                 self.session.receive_hotwords(packet)
             else:
                 while not self.session.can_take(packet):
-                    self.work()
+                    assert self.waiting, "a full session waits for nothing"
+                    self.answer()
                 self.session.receive_audio(packet, 0.0)
             self.collect()
-            while self.busy and (self.random is None or self.random.random() < 0.3):
-                self.work()
+            while self.waiting and (self.random is None or self.random.random() < 0.3):
+                self.answer()
         self.session.receive_eof(0.0)
         self.collect()
-        while self.busy:
-            self.work()
+        while self.waiting:
+            self.answer()
         ring = self.session._front.ring
         assert self.session.ended
         assert ring.dropped == 0
-        assert not self.memories, "the encoder remembers an utterance for ever"
+        assert not self.memories, "a cache was never released"
         return self.events
-
-    @property
-    def busy(self) -> bool:
-        return bool(self.waiting or self.searching or self.searched)
-
-    def work(self) -> None:
-        """Answer a request, decode an answer, or tell what was decoded."""
-        ways = (
-            [self.answer] * bool(self.waiting)
-            + [self.search] * bool(self.searching)
-            + [self.tell] * bool(self.searched)
-        )
-        assert ways, "a full session waits for nothing"
-        (self.random.choice(ways) if self.random else ways[0])()
-
-    def search(self) -> None:
-        request, search = self.searching.popleft()
-        self.searched.append((request, search()))
-
-    def tell(self) -> None:
-        self.session.receive_found(*self.searched.popleft(), 0.0)
-        self.collect()
 
     def answer(self) -> None:
         at = self.random.randrange(len(self.waiting)) if self.random else 0
-        request = self.waiting.pop(at)
-        step = self.steps.pop(request.id, None)
-        if self.random is None and not self.session.wants(request.id):
+        job = self.waiting.pop(at)
+        step = self.steps.pop(job.id, None)
+        if self.random is None and not self.session.wants(job.id):
             return  # else the answer comes too late, and must not matter
-        if self.fails(request):
-            self.session.receive_failure(request.id, "it broke", 0.0)
+        if isinstance(job, DecodeJob):
+            self.session.receive_answer(job.id, job.run(), 0.0)
+        elif self.fails(job):
+            self.session.receive_failure(job.id, "it broke", 0.0)
         else:
-            rows = self.encoder.rows(request.samples) if step is None else step
-            if self.random and (search := self.session.search(request.id)):
-                self.searching.append((request.id, lambda: search(rows)))
-            else:
-                self.session.receive_logprobs(request.id, rows, 0.0)
+            self.session.receive_answer(job.id, self.encoder.rows(job.samples) if step is None else step, 0.0)
         self.collect()
 
     def collect(self) -> None:
-        asked = self.session.requests()
-        for request in asked:
-            if request.reuse is not None:
-                self.memories.add(request.reuse.cache)
-            if isinstance(request.reuse, CachedStep):
-                (self.steps[request.id],) = self.encoder.encode_steps([(request.samples, request.reuse)])
+        jobs = self.session.requests()
+        for job in jobs:
+            if isinstance(job, Request) and job.reuse is not None:
+                self.memories.add(job.reuse.cache)
+                if isinstance(job.reuse, CachedStep):
+                    (self.steps[job.id],) = self.encoder.encode_steps([(job.samples, job.reuse)])
         for memory in self.session.released():
             self.memories.discard(memory)
             self.encoder.release(memory.number)
-        self.waiting += asked
-        assert len(self.events) < 5_000, "it goes on for ever"
+        self.waiting += jobs
+        assert len(self.events) < 5_000, "endless events"
         self.events += self.session.events()
         ring = self.session._front.ring
         self.ring_peak = max(self.ring_peak, ring.end - ring.start)
@@ -177,7 +144,7 @@ def run(
 
 
 def timeless(events: Iterable[Event]) -> list[Event]:
-    """What was said, without how late and under what load."""
+    """Events without lag and level."""
     return [
         event if isinstance(event, SessionStarted) else msgspec.structs.replace(event, lag_ms=0.0, level=0)
         for event in events
@@ -189,7 +156,7 @@ def lines(events: list[Event]) -> str:
 
 
 def pieces(data: T, sizes: Iterable[int]) -> list[T]:
-    """`data` in packets of these sizes; what is left over comes last."""
+    """`data` in packets of these sizes; the rest comes last."""
     packets, at = [], 0
     for size in sizes:
         packets.append(data[at : at + size])
@@ -200,8 +167,8 @@ def pieces(data: T, sizes: Iterable[int]) -> list[T]:
 
 
 @dataclass
-class Heard:
-    """One utterance, as told by its events."""
+class UtteranceEvents:
+    """The events of one utterance."""
 
     index: int
     start: int  # sample
@@ -212,19 +179,19 @@ class Heard:
     decision: Command | Rejected | None = None
 
 
-def utterances(events: list[Event]) -> list[Heard]:
-    """Check the order of events, and everything that holds whatever was said. Times must fall on milliseconds."""
+def utterances(events: list[Event]) -> list[UtteranceEvents]:
+    """Check the order of events and the rules for all events. Times must fall on milliseconds."""
     assert isinstance(events[0], SessionStarted)
     assert isinstance(events[-1], SessionEnded)
     audio_s = events[-1].audio_s
-    done: list[Heard] = []
-    now: Heard | None = None
+    done: list[UtteranceEvents] = []
+    now: UtteranceEvents | None = None
     for event in events[1:-1]:
         match event:
             case SpeechStarted():
                 assert now is None
                 assert event.utterance == len(done)
-                now = Heard(event.utterance, round(event.start * 16_000))
+                now = UtteranceEvents(event.utterance, round(event.start * 16_000))
                 assert now.start >= (done[-1].end if done else 0)
             case Partial():
                 assert now is not None
@@ -264,11 +231,11 @@ def utterances(events: list[Event]) -> list[Heard]:
     return done
 
 
-def _check_utterance(heard: Heard) -> None:
+def _check_utterance(utterance: UtteranceEvents) -> None:
     committed: list[str] = []
     audio_s = 0.0
     shown: tuple[Word, ...] = ()
-    for partial in heard.partials:
+    for partial in utterance.partials:
         assert partial.words != shown, "a partial without news"
         shown = partial.words
         words = [word.word for word in partial.words if word.committed]
@@ -280,13 +247,16 @@ def _check_utterance(heard: Heard) -> None:
         assert partial.volatile == " ".join(word.word for word in partial.words[len(words) :])
         assert partial.audio_s >= audio_s
         committed, audio_s = words, partial.audio_s
-        _check_words(partial.words, heard.start / 16_000, partial.audio_s)
-    if heard.final is not None:
-        assert heard.final.text == " ".join(word.word for word in heard.final.words)
-        assert (round(heard.final.start * 16_000), round(heard.final.end * 16_000)) == (heard.start, heard.end)
-        assert 0 < heard.final.confidence <= 1
-        assert all(word.committed for word in heard.final.words)
-        _check_words(heard.final.words, heard.final.start, heard.final.end)
+        _check_words(partial.words, utterance.start / 16_000, partial.audio_s)
+    if utterance.final is not None:
+        assert utterance.final.text == " ".join(word.word for word in utterance.final.words)
+        assert (round(utterance.final.start * 16_000), round(utterance.final.end * 16_000)) == (
+            utterance.start,
+            utterance.end,
+        )
+        assert 0 < utterance.final.confidence <= 1
+        assert all(word.committed for word in utterance.final.words)
+        _check_words(utterance.final.words, utterance.final.start, utterance.final.end)
 
 
 def _check_words(words: tuple[Word, ...], start: float, end: float) -> None:
@@ -298,22 +268,22 @@ def _check_words(words: tuple[Word, ...], start: float, end: float) -> None:
         at = word.end
 
 
-def expected_final(heard: Heard, samples: Float32, encoder: FakeEncoder) -> Final | None:
-    """What one full pass over exactly the utterance's samples says."""
-    audio = samples[heard.start : heard.end]
+def expected_final(utterance: UtteranceEvents, samples: Float32, encoder: FakeEncoder) -> Final | None:
+    """The final of one full pass over exactly the utterance's samples."""
+    audio = samples[utterance.start : utterance.end]
     words = decode(encoder.rows(normalize(audio) if encoder.normalized else audio), encoder.vocabulary)
     if not words:
         return None
 
     def at(frame: int) -> float:
-        return seconds(heard.start + frame * STRIDE)
+        return seconds(utterance.start + frame * STRIDE)
 
     return Final(
-        utterance=heard.index,
+        utterance=utterance.index,
         text=encoder.vocabulary.join(word.text for word in words),
         words=tuple(Word(w.text, at(w.start), at(w.end), round(w.confidence, 3)) for w in words),
-        start=seconds(heard.start),
-        end=seconds(heard.end),
+        start=seconds(utterance.start),
+        end=seconds(utterance.end),
         confidence=round(confidence(words), 3),
     )
 
@@ -323,7 +293,7 @@ def gate_spans(samples: Float32, config: SessionConfig, vad: Vad | None, flushes
     front = Segmenter(config, vad)
     spans: list[range] = []
 
-    def hear(start: int, end: int) -> None:
+    def receive(start: int, end: int) -> None:
         for at in range(start, end, 1_600):
             front.receive(samples[at : min(at + 1_600, end)])
             while front.spans and front.spans[0].end is not None:
@@ -335,18 +305,18 @@ def gate_spans(samples: Float32, config: SessionConfig, vad: Vad | None, flushes
 
     at = 0
     for flush in flushes:
-        hear(at, flush)
+        receive(at, flush)
         front.finish("flush")
         at = flush
-    hear(at, len(samples))
+    receive(at, len(samples))
     front.finish("end")
     spans += [range(s.start, s.end or 0) for s in front.spans]
     return [span for span in spans if len(span) >= FIELD]
 
 
-def check_coverage(heard: list[Heard], spans: list[range]) -> None:
+def check_coverage(utterances: list[UtteranceEvents], spans: list[range]) -> None:
     """Every sample of a span belongs to exactly one utterance, apart from a rest too short for a frame."""
-    left = list(heard)
+    left = list(utterances)
     for span in spans:
         at = span.start
         while left and left[0].start < span.stop:

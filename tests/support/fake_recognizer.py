@@ -1,6 +1,4 @@
-"""A recognizer that does as it is told, for what a healthy one cannot be made to do. It stands at the server's boundary
-with `streaming`: the same calls, no audio, no model.
-"""
+"""A recognizer whose faults a test chooses. It has the calls that the server makes, without audio or model."""
 
 from __future__ import annotations
 

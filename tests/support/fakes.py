@@ -41,9 +41,9 @@ def sound(text: str, *, letter: int = 4, gap: int = 2) -> Float32:
 
 
 class FakeEncoder:
-    """One row for every 400 samples, 320 apart. The token is told by the sample in the middle of the frame, its
-    probability by the sum of all 400; with `context` also by the sum of all the samples in the request, so that a
-    request for other samples than those the contract names cannot stay unseen.
+    """One row for every 400 samples, 320 apart. The sample in the middle of a frame decides its token, the sum of all
+    400 its probability; with `context` also the sum of all samples in the request, so that a request with wrong samples
+    changes events.
     """
 
     vocabulary = VOCABULARY
@@ -53,7 +53,7 @@ class FakeEncoder:
         self.max_batch = max_batch
         self.normalized = normalized
         self.batches: list[list[int]] = []  # lengths in samples
-        self.remembered: dict[int, Float32] = {}  # audio of utterances, by number
+        self.caches: dict[int, Float32] = {}  # audio of utterances, by number
         self._context = context
 
     def fits(self, samples: int, others: Sequence[int]) -> bool:
@@ -67,11 +67,11 @@ class FakeEncoder:
         return True
 
     def encode_steps(self, batch: Sequence[tuple[Float32, CachedStep]]) -> list[Float32]:
-        """What a request for all of the window's samples would be told: with the same words as in window mode."""
+        """The answer to a request for all of the window's samples, which has the same words as in window mode."""
         return [self._step(samples, *reuse) for samples, reuse in batch]
 
     def _step(self, samples: Float32, memory: CacheHandle, window: Window) -> Float32:
-        audio = self.remembered.get(memory.number, np.empty(0, np.float32))
+        audio = self.caches.get(memory.number, np.empty(0, np.float32))
         assert frames(len(audio)) == window.encoded
         assert window.first == max(0, window.committed - memory.left_context)
         assert window.encoded - window.committed <= memory.lookahead
@@ -79,12 +79,12 @@ class FakeEncoder:
             shared = audio[320 * window.encoded :]
             assert len(shared) in (0, 80)
             assert np.array_equal(samples[: len(shared)], shared)
-            audio = self.remembered[memory.number] = np.concatenate((audio[: 320 * window.encoded], samples))
+            audio = self.caches[memory.number] = np.concatenate((audio[: 320 * window.encoded], samples))
         assert frames(len(audio)) == window.newest
         return self.rows(audio[slice(*window.samples)])[window.committed - window.first :]
 
     def release(self, memory: int) -> None:
-        self.remembered.pop(memory, None)
+        self.caches.pop(memory, None)
 
     def rows(self, samples: Float32) -> Float32:
         exact = np.rint(samples.astype(np.float64) * 4096).astype(np.int64)

@@ -136,11 +136,11 @@ class Watched(run.Server):
         """Everything that a client could leave behind, and how often the encoder was made to fail."""
         assert self._loop is not None
         gc.collect()
-        engine, kept = self.recognizer.engine, self._admission.kept
+        engine, kept = self.recognizer.engine, self._admission.resume_store
         steps = self.recognizer.encoder.cached
         return {
             "open": self.sessions.count,
-            "kept": len(kept._streams),
+            "kept": len(kept._entries),
             "accounts": sum(one.sessions for one in self._admission._clients._accounts.values()),
             "tasks": asyncio.run_coroutine_threadsafe(self._tasks(), self._loop).result(10),
             "connections": len(self.server_state.connections),

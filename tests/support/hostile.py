@@ -17,13 +17,14 @@ from typing import Any, Final, cast
 
 import pytest
 from xlsr_live.server.app import create_app
-from xlsr_live.server.dialects import wyoming
+from xlsr_live.server.dialects import base
+from xlsr_live.server.dialects.wyoming import packets
+from xlsr_live.server.dialects.wyoming.live import WyomingDialect
 from xlsr_live.server.models.models import Models
 from xlsr_live.server.operations.reload import Reloader
 from xlsr_live.server.refusals import CLOSE_CODES, HTTP_STATUSES
-from xlsr_live.server.sessions import stream
 from xlsr_live.server.sessions.admission import Admission
-from xlsr_live.server.sessions.registry import Sessions
+from xlsr_live.server.sessions.registry import SessionRegistry
 from xlsr_live.server.settings import ServerSettings
 from xlsr_live.streaming import recognizer as front_door
 from xlsr_live.streaming.recognizer import Recognizer
@@ -43,8 +44,8 @@ class Server:
     def __enter__(self) -> Server:
         self._patches = pytest.MonkeyPatch()
         self._patches.setattr(front_door, "make_vad", lambda name: None if name == "none" else LoudVad())
-        self._patches.setattr(stream, "LAST_WORD_S", 0.2)
-        self._patches.setattr(wyoming, "PARTING_S", 0.2)
+        self._patches.setattr(base, "LAST_ERROR_S", 0.2)
+        self._patches.setattr(packets, "PARTING_S", 0.2)
         self._recognizer = Recognizer(FakeEncoder(context=False), adaptive=False)  # type: ignore[arg-type]
         self._faults: list[str] = []
         self._log = logging.Handler(logging.ERROR)
@@ -88,18 +89,18 @@ class Server:
 
         async def scene() -> None:
             admission = self._admission()
-            reader = asyncio.StreamReader(limit=wyoming.LONGEST_HEADER)
+            reader = asyncio.StreamReader(limit=packets.LONGEST_HEADER)
             reader.feed_data(data)
             reader.feed_eof()
-            transport = wyoming.WyomingTransport(reader, cast(Any, _Writer()), admission.settings.max_message_bytes)
-            with admission.seated(admission.access.anonymous("127.0.0.1")) as seat:
-                await wyoming.WyomingStream("w", transport, seat).run()
+            transport = packets.WyomingTransport(reader, cast(Any, _Writer()), admission.settings.max_message_bytes)
+            with admission.lease(admission.access.anonymous("127.0.0.1")) as lease:
+                await WyomingDialect("w", transport, lease).run()
 
         self._within(scene())
 
     def _admission(self) -> Admission:
         settings = ServerSettings(max_message_bytes=1 << 16, max_upload_bytes=1 << 18, vosk_port=2_700)
-        return Admission(Models(self._recognizer, 60, borrowed=True), settings, Sessions(100))
+        return Admission(Models(self._recognizer, 60, borrowed=True), settings, SessionRegistry(100))
 
     def _run(
         self, scope: dict[str, Any], query: bytes, headers: dict[bytes, bytes], client: deque[dict[str, Any]]

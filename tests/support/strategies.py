@@ -50,5 +50,5 @@ seeds = st.integers(0, 2**32)
 
 
 def large(audio: Float32) -> list[Float32]:
-    """In packets of 5 s, which a session can always take in turn."""
+    """Packets of 5 s: a session always has room for the next."""
     return pieces(audio, [80_000] * 10)

@@ -1,4 +1,4 @@
-"""Deepgram's `POST /v1/listen`: a file as the body, all that is said in it as the answer."""
+"""Deepgram's `POST /v1/listen`: a file as the body, its transcript as the response."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ from ....streaming.errors import ConfigError
 from ....streaming.protocol import events
 from ....streaming.protocol.codes import Code
 from ..uploads import Upload
-from . import shapes as shapes
+from . import shapes
+from .query import Query
 
 
 class Prerecorded(Upload):
     dialect = "deepgram_http"
 
     async def read(self, request: Request) -> None:
-        self._query = shapes.Query(request.query_params)
+        self._query = Query(request.query_params)
         if request.headers.get("content-type", "").startswith("application/json"):
-            raise ConfigError("nothing is fetched from addresses; send the audio itself")
+            raise ConfigError("the server does not fetch audio from addresses; send the audio itself")
         self.config, self.phrases = SessionConfig(), self._query.phrases
-        self.file = UploadFile(cast(BinaryIO, tempfile.SpooledTemporaryFile(1 << 20)))  # noqa: SIM115  goes with this
+        self.file = UploadFile(cast(BinaryIO, tempfile.SpooledTemporaryFile(1 << 20)))  # noqa: SIM115  closed with the upload
         digest = hashlib.sha256()
         async for piece in request.stream():
             digest.update(piece)
@@ -55,7 +56,7 @@ class Prerecorded(Upload):
         return JSONResponse({"metadata": about, "results": results})
 
     def _alternative(self, finals: list[events.Final]) -> dict[str, Any]:
-        """Several utterances are as sure as their words are on average."""
+        """The confidence of several utterances is the mean of their words."""
         words = [word for final in finals for word in final.words]
         mean = fmean(word.confidence for word in words) if words else 0.0
         return {

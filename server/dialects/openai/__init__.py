@@ -1,0 +1,1 @@
+"""OpenAI's protocols: Realtime transcription, `POST /v1/audio/transcriptions`, ephemeral keys."""

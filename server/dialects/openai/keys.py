@@ -1,5 +1,5 @@
-"""OpenAI's ephemeral keys, which a page gets from whoever has the token: a ticket, and in the same key the settings
-with which its session begins, so that nothing of them is kept here.
+"""OpenAI's ephemeral keys, which the owner of a token hands to web pages. A key holds a ticket and the settings of the
+page's session, so the server stores no settings.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from ....streaming.protocol.codes import Code
 from ...access.access import ephemeral
 from ...refusals import Refused
 from ...sessions.admission import Admission
-from .setup import usual
+from .session_setup import default_setup
 from .shapes import refusal
 
-LARGEST: Final = 4_096  # bytes of settings; keys go into headers
+LARGEST: Final = 4_096  # bytes of settings, since keys travel in headers
 
 
 async def issue(request: Request, admission: Admission, *, beta: bool) -> Response:
@@ -29,7 +29,7 @@ async def issue(request: Request, admission: Admission, *, beta: bool) -> Respon
     try:
         asked = msgspec.json.decode(await _body(request), type=dict[str, Any])
         session = asked if beta else msgspec.convert(asked.get("session") or {}, dict[str, Any])
-        setup = usual().changed(session, admission.models.current.encoder.vocabulary)
+        setup = default_setup().changed(session, admission.models.current.encoder.vocabulary)
     except (ConfigError, RecursionError, ValueError) as error:  # msgspec's are ValueErrors
         return refusal(Code.BAD_MESSAGE, str(error))
     if (ticket := admission.access.tickets.issue(client)) is None:
@@ -37,13 +37,13 @@ async def issue(request: Request, admission: Admission, *, beta: bool) -> Respon
     settings = urlsafe_b64encode(msgspec.json.encode(session)).decode().rstrip("=")
     expires = round(time.time() + admission.settings.ticket_s)
     secret = {"value": f"ek_{ticket}.{settings}", "expires_at": expires}
-    shown = setup.told(ticket[:8], expires, beta=beta)
+    shown = setup.describe(ticket[:8], expires, beta=beta)
     answer = {**shown, "client_secret": secret} if beta else {**secret, "session": shown}
     return JSONResponse(answer, headers={"cache-control": "no-store"})
 
 
 def settings(connection: HTTPConnection) -> dict[str, Any]:
-    """The settings in the key that a client shows, if it is an ephemeral one. Raises `ConfigError`."""
+    """The settings in the client's key, {} if the key is not ephemeral. Raises `ConfigError`."""
     _, _, coded = (ephemeral(connection) or "").partition(".")
     try:
         return msgspec.json.decode(urlsafe_b64decode(coded + "=" * (-len(coded) % 4)) or b"{}", type=dict[str, Any])
@@ -56,5 +56,5 @@ async def _body(request: Request) -> bytes:
     async for piece in request.stream():
         body += piece
         if len(body) > LARGEST:
-            raise ConfigError(f"at most {LARGEST} bytes of settings are taken")
+            raise ConfigError(f"the settings may have {LARGEST} bytes at most")
     return body or b"{}"

@@ -1,7 +1,6 @@
-"""OpenAI's Realtime protocol, transcription only, at `/v1/realtime`; in today's shapes (GA) and those of the beta.
+"""OpenAI's Realtime protocol, transcription only, at `/v1/realtime`: the current shapes (GA) and those of the beta.
 
-An item is one utterance, or in manual mode all between two commits. What is committed of it goes out as deltas while it
-is spoken; `completed` has the final.
+Committed text goes out as deltas while it is spoken; `completed` has the final text.
 """
 
 from __future__ import annotations
@@ -20,54 +19,43 @@ from ....streaming.errors import ConfigError
 from ....streaming.live import StreamSession
 from ....streaming.protocol import events
 from ....streaming.protocol.codes import Code
-from ...sessions.admission import Seat
-from ...sessions.websocket import WebSocketStream
-from ..deltas import Deltas
+from ...sessions.admission import Lease
+from ..websocket import WebSocketDialect
 from . import keys as openai_keys
-from .setup import Setup, usual
-from .shapes import error, log_probabilities
+from .items import Items
+from .session_setup import SessionSetup, default_setup
+from .shapes import error
 
 BETA: Final = "openai-beta.realtime-v1"
 LEAST_COMMIT_S: Final = 0.1
-_TRANSCRIPTION: Final = "conversation.item.input_audio_transcription"
 _UPDATES: Final = ("session.update", "transcription_session.update")
 
 
-class _Item:
-    """What is being said and not yet complete."""
-
-    def __init__(self, name: str, deltas: Deltas, start: float) -> None:
-        self.name = name
-        self.deltas = deltas
-        self.start = start  # seconds
-        self.finals: list[events.Final] = []
-        self.failed = False
-
-
-class RealtimeStream(WebSocketStream):
+class RealtimeDialect(WebSocketDialect):
     dialect = "openai_realtime"
     subprotocols = ("realtime",)
 
-    def __init__(self, name: str, websocket: WebSocket, seat: Seat) -> None:
-        super().__init__(name, websocket, seat)
-        self.idle_timeout_s = seat.settings.max_session_s  # who pushes to talk may say nothing for long
+    def __init__(self, name: str, websocket: WebSocket, lease: Lease) -> None:
+        super().__init__(name, websocket, lease)
+        self.idle.limit_s = lease.settings.max_session_s  # a push-to-talk client may be silent for long
         self._beta = websocket.headers.get("openai-beta") == "realtime=v1" or BETA in websocket.scope["subprotocols"]
-        self._expires = round(time.time() + seat.settings.max_session_s)
-        self._count = 0  # of what has been named
-        self._setup = usual()
+        self._expires = round(time.time() + lease.settings.max_session_s)
+        self._names = 0  # given so far
+        self._setup = default_setup()
         if settings := openai_keys.settings(websocket):
             self._setup = self._setup.changed(settings, self.recognizer.encoder.vocabulary)
         self._stream: StreamSession | None = None
-        self._begun_s = 0.0  # where its audio begins
-        self._committed_s = 0.0  # where the last item ended
-        self._item: _Item | None = None
-        self._last_item: str | None = None
+        self._begun_s = 0.0  # where its audio begins, in seconds since the client connected
+        self._items = Items(
+            self._send, self._name, self.join, self.recognizer.encoder.vocabulary.separator, beta=self._beta
+        )
+        self._answered: object = None  # the client's id of the message that is being handled
 
-    async def converse(self) -> None:
-        self._tell_session("created")
+    async def handle_messages(self) -> None:
+        self._send_session("created")
         while True:
-            message = _read(await self.next())
-            self._asked = message.get("event_id")
+            message = _parse(await self.next_message())
+            self._answered = message.get("event_id")
             match message.get("type"):
                 case "input_audio_buffer.append":
                     await self._append(message.get("audio"))
@@ -78,68 +66,70 @@ class RealtimeStream(WebSocketStream):
                 case kind if kind in _UPDATES:
                     await self._update(message.get("session"))
                 case None:
-                    self._object("a message must be a JSON object with a type", code="invalid_json")
+                    self._send_error("a message must be a JSON object with a type", code="invalid_json")
                 case kind:
-                    self._object(f"Invalid value: {str(kind)[:80]!r}", code="invalid_value", param="type")
+                    self._send_error(f"Invalid value: {str(kind)[:80]!r}", code="invalid_value", param="type")
 
-    # ── what clients say ──
+    # ── messages of the client ──
 
     async def _append(self, audio: object) -> None:
         try:
             data = base64.b64decode(cast(str, audio), validate=True)
         except (binascii.Error, TypeError, ValueError):
-            self._object("Invalid 'audio'. Expected base64-encoded audio bytes.", code="invalid_value", param="audio")
+            text = "Invalid 'audio'. Expected base64-encoded audio bytes."
+            self._send_error(text, code="invalid_value", param="audio")
             return
         if data:
             if self._stream is None:
-                self._stream = self.begin(self._setup.config, self._setup.audio)
-            await self.hear(data)
+                self._stream = self.begin_session(self._setup.config, self._setup.audio)
+            await self.send_audio(data)
 
     async def _commit(self) -> None:
         if self._stream is not None:
-            await self._stream.settle()  # what the gate ended before the commit is committed already
-        waiting = self._received_s - self._committed_s
+            await self._stream.settle()  # utterances that the gate ended before are committed already
+        waiting = self._received_s - self._items.committed_s
         if self._stream is None or waiting < LEAST_COMMIT_S:
             text = (
                 "Error committing input audio buffer: buffer too small. Expected at least 100ms of audio, but buffer "
                 f"only has {max(0.0, waiting * 1000):.2f}ms of audio."
             )
-            self._object(text, code="input_audio_buffer_commit_empty")
+            self._send_error(text, code="input_audio_buffer_commit_empty")
             return
-        before = self._last_item
+        before = self._items.last
         await self._stream.flush()
         await self._stream.settle()
-        if self._last_item == before:  # there was no utterance to end
+        if self._items.last == before:  # no utterance was open
             self._complete(self._received_s)
-        self._committed_s = self._received_s
+        self._items.committed_s = self._received_s
 
     async def _clear(self) -> None:
         if self._stream is not None:
             await self._stream.settle()
-            self._begun_s = self._committed_s = self._received_s
-            self._stream = self._item = None
-            await self.discard()
-        self._say("input_audio_buffer.cleared")
+            self._begun_s = self._received_s
+            self._items.discard(self._begun_s)
+            self._stream = None
+            await self.discard_session()
+        self._send("input_audio_buffer.cleared")
 
     async def _update(self, session: object) -> None:
         if not isinstance(session, dict):
-            self._object("session is missing", code="missing_required_parameter", param="session")
+            self._send_error("session is missing", code="missing_required_parameter", param="session")
             return
         try:
             setup = self._setup.changed(cast(dict[str, Any], session), self.recognizer.encoder.vocabulary)
         except ConfigError as problem:
-            self._object(str(problem), code="invalid_value", param="session")
+            self._send_error(str(problem), code="invalid_value", param="session")
             return
         await self._change(setup)
-        self._tell_session("updated")
+        self._send_session("updated")
 
-    async def _change(self, setup: Setup) -> None:
-        """Go on with other settings. What was said before is finished, but for phrases, which change in mid-speech."""
+    async def _change(self, setup: SessionSetup) -> None:
+        """Change the settings. Only hotwords can change in an open session; otherwise it is finished first."""
         phrases, before = setup.config.hotwords, self._setup.config.hotwords
         same = replace(self._setup.config, hotwords=phrases) == setup.config and self._setup.audio == setup.audio
         if self._stream is not None and not same:
-            await self.finish()
-            self._begun_s = self._committed_s = self._received_s
+            await self.finish_session()
+            self._begun_s = self._items.committed_s = self._received_s
             self._stream = None
         elif self._stream is not None and phrases != before:
             await self._stream.set_hotwords(phrases)
@@ -150,17 +140,16 @@ class RealtimeStream(WebSocketStream):
         """Seconds of audio since the client connected."""
         return self._begun_s + (self._stream.received_s if self._stream is not None else 0.0)
 
-    # ── what is said ──
+    # ── events of the session ──
 
-    def told(self, event: events.Event) -> None:
+    def on_event(self, event: events.Event) -> None:
         match event:
             case events.SpeechStarted():
-                self._begin_item(self._begun_s + event.start)
-            case events.Partial() if self._item is not None:
-                self._grow(self._item, self._item.deltas.partial(event.committed))
-            case events.Final() if self._item is not None:
-                self._item.finals.append(event)
-                self._grow(self._item, self._item.deltas.final(event.text))
+                self._items.begin(self._begun_s + event.start, gated=self._gated)
+            case events.Partial():
+                self._items.add_partial(event.committed)
+            case events.Final():
+                self._items.add_final(event)
             case events.SpeechEnded() if self._gated or event.reason != "length":
                 self._complete(self._begun_s + event.end)
             case _:
@@ -170,89 +159,47 @@ class RealtimeStream(WebSocketStream):
     def _gated(self) -> bool:
         return self._setup.config.vad != "none"
 
-    def _begin_item(self, start: float) -> None:
-        if self._item is not None:  # the second utterance of a long item does not begin another
-            return
-        self._item = _Item(self._name("item"), Deltas(self.join), start)
-        if self._gated:
-            at = round(start * 1000)
-            self._say("input_audio_buffer.speech_started", item_id=self._item.name, audio_start_ms=at)
-
-    def _grow(self, item: _Item, delta: str) -> None:
-        if delta:
-            self._say(f"{_TRANSCRIPTION}.delta", item_id=item.name, content_index=0, delta=delta)
-
     def _complete(self, end: float) -> None:
-        heard = self._item is not None
-        item = self._item or _Item(self._name("item"), Deltas(self.join), self._committed_s)
-        self._item, before = None, self._last_item
-        self._committed_s, self._last_item = max(end, self._committed_s), item.name
-        if heard and self._gated:
-            at = round(end * 1000)
-            self._say("input_audio_buffer.speech_stopped", item_id=item.name, audio_end_ms=at)
-        self._say("input_audio_buffer.committed", item_id=item.name, previous_item_id=before)
-        message = {
-            "id": item.name,
-            "object": "realtime.item",
-            "type": "message",
-            "status": "completed",
-            "role": "user",
-            "content": [{"type": "input_audio", "transcript": None}],
-        }
-        for kind in ("created",) if self._beta else ("added", "done"):
-            self._say(f"conversation.item.{kind}", previous_item_id=before, item=message)
-        if item.failed and not item.finals:
-            why = error("the model failed on this audio", code="audio_unintelligible", kind="transcription_error")
-            self._say(f"{_TRANSCRIPTION}.failed", item_id=item.name, content_index=0, error=why)
-            return
-        vocabulary = self.recognizer.encoder.vocabulary
-        self._say(
-            f"{_TRANSCRIPTION}.completed",
-            item_id=item.name,
-            content_index=0,
-            transcript=item.deltas.text,
-            usage={"type": "duration", "seconds": round(end - item.start, 3)},
-            **({"logprobs": log_probabilities(item.finals, vocabulary.separator)} if self._setup.logprobs else {}),
-        )
+        self._items.complete(end, gated=self._gated, logprobs=self._setup.logprobs)
 
-    def forgives_error(self, problem: events.Error) -> bool:
-        if problem.code == Code.ENCODER_FAILED and self._item is not None:
-            self._item.failed = True
-        return problem.code in (Code.TRUNCATED_SAMPLE, Code.AUDIO_TOO_SHORT, Code.ENCODER_FAILED)
+    def ignores_error(self, error: events.Error) -> bool:
+        if error.code == Code.ENCODER_FAILED:
+            self._items.fail()
+        return error.code in (Code.TRUNCATED_SAMPLE, Code.AUDIO_TOO_SHORT, Code.ENCODER_FAILED)
 
-    def complaint(self, error: events.Error) -> str:
+    def encode_error(self, error: events.Error) -> str:
         ours = error.code in (Code.INTERNAL_ERROR, Code.ENCODER_FAILED)
-        return self._error(error.message, code=error.code, kind="server_error" if ours else "")
+        return self._encode_error(error.message, code=error.code, kind="server_error" if ours else "")
 
-    _asked: object = None  # the client's name for the message being answered
+    # ── messages of the server ──
 
-    def _object(self, text: str, **fields: Any) -> None:
+    def _send_error(self, text: str, **fields: Any) -> None:
         """The session stays open."""
-        self.say(self._error(text, **fields))
+        self.send(self._encode_error(text, **fields))
 
-    def _error(self, text: str, **fields: Any) -> str:
-        asked = self._asked if isinstance(self._asked, str) else None
-        return self._event("error", error={**error(text, **fields), "event_id": asked})
+    def _encode_error(self, text: str, **fields: Any) -> str:
+        answered = self._answered if isinstance(self._answered, str) else None
+        return self._encode("error", error={**error(text, **fields), "event_id": answered})
 
-    def _tell_session(self, what: str) -> None:
+    def _send_session(self, what: str) -> None:
         kind = "transcription_session" if self._beta else "session"
-        self._say(f"{kind}.{what}", session=self._setup.told(self.name, self._expires, beta=self._beta))
+        self._send(f"{kind}.{what}", session=self._setup.describe(self.name, self._expires, beta=self._beta))
 
     def _name(self, kind: str) -> str:
-        self._count += 1
-        return f"{kind}_{self.name}{self._count:06}"
+        self._names += 1
+        return f"{kind}_{self.name}{self._names:06}"
 
-    def _event(self, kind: str, **fields: Any) -> str:
+    def _encode(self, kind: str, **fields: Any) -> str:
         return msgspec.json.encode({"type": kind, "event_id": self._name("event"), **fields}).decode()
 
-    def _say(self, kind: str, **fields: Any) -> None:
-        self.say(self._event(kind, **fields))
+    def _send(self, kind: str, /, **fields: Any) -> None:
+        self.send(self._encode(kind, **fields))
 
 
-def _read(data: str | bytes) -> Mapping[str, Any]:
-    """A message; nothing if it is none."""
+def _parse(data: str | bytes) -> Mapping[str, Any]:
+    """The message, or {} if it is not a JSON object."""
     try:
         message = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):  # the latter: of a binary message
+    except (msgspec.DecodeError, UnicodeDecodeError):  # the latter for a binary message
         return {}
     return cast(dict[str, Any], message) if isinstance(message, dict) else {}

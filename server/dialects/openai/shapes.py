@@ -1,6 +1,4 @@
-"""What OpenAI's realtime and HTTP interfaces have in common: how errors look, how pauses are asked for, how sure words
-are.
-"""
+"""JSON shapes that OpenAI's Realtime and HTTP interfaces share: errors, turn detection, log-probabilities."""
 
 from __future__ import annotations
 
@@ -15,9 +13,9 @@ from ....streaming.errors import ConfigError
 from ....streaming.protocol.codes import Code
 from ....streaming.protocol.events import Final
 from ...refusals import HTTP_STATUSES, WHY, headers
-from ..mapping import patient
+from ..mapping import with_pause
 
-_EAGERNESS = {"low": 1_200, "high": 300}  # ms of silence; otherwise our default
+_EAGERNESS = {"low": 1_200, "high": 300}  # ms of silence; for others the default of `hangover_ms`
 
 
 def error(message: str, *, code: str | None = None, param: str | None = None, kind: str = "") -> dict[str, Any]:
@@ -32,22 +30,22 @@ def refusal(code: str, why: str | None = None, param: str | None = None) -> Resp
     return JSONResponse(body, status, headers(code))
 
 
-def turns(wanted: Any) -> SessionConfig:
-    """The settings for `turn_detection` or `chunking_strategy`. Raises `ConfigError`."""
+def turn_settings(wanted: Any) -> SessionConfig:
+    """The session settings for `turn_detection` or `chunking_strategy`. Raises `ConfigError`."""
     match wanted:
         case None:
             return SessionConfig(vad="none")
         case "auto":
             return SessionConfig()
         case {"type": "semantic_vad"}:
-            return patient(_EAGERNESS.get(str(wanted.get("eagerness")), SessionConfig().hangover_ms))
+            return with_pause(_EAGERNESS.get(str(wanted.get("eagerness")), SessionConfig().hangover_ms))
         case {"type": "server_vad"}:
-            usual = SessionConfig()
-            threshold = _number(wanted, "threshold", usual.vad_threshold, 1)
-            padding = _number(wanted, "prefix_padding_ms", usual.pre_roll_ms, 2_000)
-            silence = _number(wanted, "silence_duration_ms", usual.hangover_ms, 10_000)
+            defaults = SessionConfig()
+            threshold = _number(wanted, "threshold", defaults.vad_threshold, 1)
+            padding = _number(wanted, "prefix_padding_ms", defaults.pre_roll_ms, 2_000)
+            silence = _number(wanted, "silence_duration_ms", defaults.hangover_ms, 10_000)
             found = SessionConfig(vad_threshold=min(max(0.2, threshold), 0.99), pre_roll_ms=round(padding))
-            return patient(silence, found)
+            return with_pause(silence, found)
         case _:
             raise ConfigError("turn detection must be null or of type server_vad or semantic_vad")
 
@@ -62,10 +60,10 @@ def _number(wanted: dict[str, Any], name: str, default: float, most: float) -> f
 
 
 def log_probabilities(finals: Iterable[Final], separator: str) -> list[dict[str, Any]]:
-    """A word is what others call a token: joined they are the text."""
-    told: list[dict[str, Any]] = []
+    """Words take the place of tokens: joined they are the text."""
+    tokens: list[dict[str, Any]] = []
     for word in (word for final in finals for word in final.words):
-        token = (separator if told else "") + word.word
+        token = (separator if tokens else "") + word.word
         confidence = math.log(max(word.confidence, 1e-9))
-        told.append({"token": token, "bytes": list(token.encode()), "logprob": round(confidence, 6)})
-    return told
+        tokens.append({"token": token, "bytes": list(token.encode()), "logprob": round(confidence, 6)})
+    return tokens

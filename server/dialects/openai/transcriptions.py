@@ -1,4 +1,4 @@
-"""OpenAI's `POST /v1/audio/transcriptions`: a file in, its text out, in one of six shapes or as a stream of events."""
+"""OpenAI's `POST /v1/audio/transcriptions`: a file in, its text out, in one of six formats or as a stream of events."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ....streaming.errors import ConfigError, XlsrLiveError
 from ....streaming.protocol import events
 from ....streaming.protocol.codes import Code, ProtocolError
 from ..uploads import Upload
-from .shapes import log_probabilities, refusal, turns
+from .shapes import log_probabilities, refusal, turn_settings
 
 FORMATS: Final = ("json", "text", "srt", "vtt", "verbose_json", "diarized_json")
 DAMAGED: Final = "Audio file might be corrupted or unsupported"
@@ -28,12 +28,12 @@ class Transcription(Upload):
     dialect = "openai_http"
 
     async def read(self, request: Request) -> None:
-        """Fields that are not known are ignored."""
+        """Unknown fields are ignored."""
         try:
             form = await request.form(max_files=2, max_fields=200)
         except (ProtocolError, TimeoutError, ClientDisconnect):
             raise
-        except Exception as error:  # Starlette's and its parser's own for a form that is none
+        except Exception as error:  # of Starlette or its parser: the body is no form
             why = str(getattr(error, "detail", "")) or "expected multipart/form-data"
             raise ProtocolError(Code.BAD_MESSAGE, why) from None
         file = form.get("file")
@@ -45,10 +45,10 @@ class Transcription(Upload):
             raise ProtocolError(Code.BAD_MESSAGE, f"response_format must be one of {', '.join(FORMATS)}")
         self._streams = str(form.get("stream", "")).lower() == "true"
         self._language = str(form.get("language") or "")
-        self._wants = {str(value) for value in _list(form, "timestamp_granularities")}
+        self._granularities = {str(value) for value in _list(form, "timestamp_granularities")}
         self._logprobs = "logprobs" in _list(form, "include")
         self.phrases = [str(each) for each in _list(form, "keywords")]
-        self.config = turns(_strategy(form))
+        self.config = turn_settings(_strategy(form))
 
     @staticmethod
     def refused(code: str, why: str | None = None) -> Response:
@@ -58,26 +58,27 @@ class Transcription(Upload):
         return self._events() if self._streams else None
 
     async def _events(self) -> AsyncIterator[str]:
-        """A delta is the text of an utterance, so that deltas joined are the text."""
-        with self.entered() as seat:
-            said: list[events.Final] = []
-            try:
-                async with aclosing(self.finals(seat)) as finals:
+        """One delta per utterance: the deltas joined are the text."""
+        done: list[events.Final] = []
+        try:
+            with self.entered() as lease:
+                async with aclosing(self.finals(lease)) as finals:
                     async for final in finals:
-                        separator = self._separator if said else ""
-                        said.append(final)
-                        yield _event("transcript.text.delta", delta=separator + final.text, **self._sure([final]))
-            except XlsrLiveError as problem:
-                yield f"data: {bytes(self.failed(problem.code, str(problem)).body).decode()}\n\n"
-                return
-            text = self._separator.join(final.text for final in said)
-            yield _event("transcript.text.done", text=text, **self._sure(said))
+                        separator = self._separator if done else ""
+                        done.append(final)
+                        yield _event(
+                            "transcript.text.delta", delta=separator + final.text, **self._logprobs_of([final])
+                        )
+                text = self._separator.join(final.text for final in done)
+                yield _event("transcript.text.done", text=text, **self._logprobs_of(done))
+        except XlsrLiveError as problem:
+            yield f"data: {bytes(self.failed(problem.code, str(problem)).body).decode()}\n\n"
 
     @property
     def _separator(self) -> str:
         return self.recognizer.encoder.vocabulary.separator
 
-    def _sure(self, finals: list[events.Final]) -> dict[str, Any]:
+    def _logprobs_of(self, finals: list[events.Final]) -> dict[str, Any]:
         return {"logprobs": log_probabilities(finals, self._separator)} if self._logprobs else {}
 
     def result(self, finals: list[events.Final]) -> Response:
@@ -102,7 +103,7 @@ class Transcription(Upload):
                 body = {"task": "transcribe", "duration": self.audio_s, "text": text, "segments": parts, "usage": usage}
                 return JSONResponse(body)
             case _:
-                return JSONResponse({"text": text, "usage": usage, **self._sure(finals)})
+                return JSONResponse({"text": text, "usage": usage, **self._logprobs_of(finals)})
 
     def _verbose(self, finals: list[events.Final], text: str) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -111,9 +112,9 @@ class Transcription(Upload):
             "duration": self.audio_s,
             "text": text,
         }
-        if not self._wants or "segment" in self._wants:
+        if not self._granularities or "segment" in self._granularities:
             body["segments"] = [_segment(at, final) for at, final in enumerate(finals)]
-        if "word" in self._wants:
+        if "word" in self._granularities:
             body["words"] = [
                 {"word": word.word, "start": word.start, "end": word.end, "confidence": word.confidence}
                 for final in finals
@@ -143,7 +144,7 @@ def _list(form: FormData, name: str) -> list[Any]:
 
 
 def _strategy(form: FormData) -> Any:
-    """`chunking_strategy`; the client writes an object as JSON, or as one field for each of its own."""
+    """`chunking_strategy`. Clients send an object as JSON, or each of its fields as a form field."""
     given = form.get("chunking_strategy")
     if given in (None, "", "auto"):
         flat = {

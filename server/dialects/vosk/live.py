@@ -1,7 +1,7 @@
-"""The protocol of alphacep's vosk-server: every binary message is answered by exactly one text message.
+"""The protocol of alphacep's vosk-server: every binary message gets exactly one text message in reply.
 
-A reply tells what is known of all audio up to the message that it answers, as in the original, so a client that waits
-for replies sends a file as fast as it is recognized and finds every final in its place.
+As in the original, a reply covers all audio up to the message that it answers. So a client that waits for replies sends
+a file as fast as it is recognized, and finds every final in its place.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from ....streaming.errors import ConfigError, GrammarError
 from ....streaming.live import StreamSession
 from ....streaming.protocol import events
 from ....streaming.protocol.codes import Code, ProtocolError
-from ...sessions.admission import Seat
-from ...sessions.websocket import WebSocketStream
+from ...sessions.admission import Lease
 from ..wav import WavStream
+from ..websocket import WebSocketDialect
 from .phrases import SLOT, PhraseList
 
 
-class Config(msgspec.Struct):
-    """`config`; fields that are not listed are ignored, a model's name among them."""
+class VoskConfig(msgspec.Struct):
+    """`config`; other fields, such as the name of a model, are ignored."""
 
     sample_rate: float | None = None
     words: bool | int = True
@@ -38,67 +38,67 @@ class _Command(msgspec.Struct):
     reset: Any = None
 
 
-class _Said(NamedTuple):
-    """One utterance, as a result tells it."""
+class _Utterance(NamedTuple):
+    """One utterance as a result shows it."""
 
     words: Sequence[events.Word]
     score: float
-    others: Sequence[tuple[str, float]] = ()  # what else it may have been, and the score of that
+    others: Sequence[tuple[str, float]] = ()  # alternative texts with their scores
 
 
-class VoskStream(WebSocketStream):
+class VoskDialect(WebSocketDialect):
     dialect = "vosk"
-    forgives = frozenset({Code.TRUNCATED_SAMPLE, Code.AUDIO_TOO_SHORT, Code.ENCODER_FAILED})
+    ignored_errors = frozenset({Code.TRUNCATED_SAMPLE, Code.AUDIO_TOO_SHORT, Code.ENCODER_FAILED})
 
-    def __init__(self, name: str, websocket: WebSocket, seat: Seat) -> None:
-        super().__init__(name, websocket, seat)
+    def __init__(self, name: str, websocket: WebSocket, lease: Lease) -> None:
+        super().__init__(name, websocket, lease)
         self._options: dict[str, Any] = {}
-        self._config = Config()
+        self._config = VoskConfig()
         self._wav = WavStream()
         self._stream: StreamSession | None = None
         self._phrases: PhraseList | None = None
-        self._open: _Said | None = None  # the utterance that is about to end
-        self._finals: list[_Said] = []  # that no reply has told yet
+        self._open: _Utterance | None = None  # the utterance that is ending
+        self._finals: list[_Utterance] = []  # not yet in any reply
         self._partial = ""
-        self._asked = False  # for the last result
+        self._eof = False  # the client waits for the last result
 
-    async def converse(self) -> None:
+    async def handle_messages(self) -> None:
         while True:
-            data = await self.next()
+            data = await self.next_message()
             if isinstance(data, bytes):
-                await self._hear(self._wav.receive(data))
-                await self.outbox.room()  # a client that sends first and reads later is made to wait, not dropped
-                self.say(self._result() if self._finals else _json({"partial": self._partial}))
+                await self._receive(self._wav.receive(data))
+                await self.outbox.room()  # a client that sends first and reads later has to wait; it is not dropped
+                self.send(self._result() if self._finals else _json({"partial": self._partial}))
                 continue
             command = _parse(data)
             if command.config is not None:
                 self._options |= {
-                    name: command.config[name] for name in Config.__struct_fields__ if name in command.config
+                    name: command.config[name] for name in VoskConfig.__struct_fields__ if name in command.config
                 }
-                if self._stream is None:  # later it is too late, as in the original
-                    self._config = _convert(self._options, Config)
+                if self._stream is None:  # ignored after the first audio, as in the original
+                    self._config = _convert(self._options)
             elif command.eof:
-                self._asked = True
+                self._eof = True
                 return
             elif command.reset:
                 if self._stream is not None:
                     await self._stream.flush()
                     await self._stream.settle()
-                self.say(self._result())
+                self.send(self._result())
             else:
                 raise ProtocolError(Code.UNKNOWN_TYPE, "text messages hold config, reset or eof")
 
-    def told(self, event: events.Event) -> None:
+    def on_event(self, event: events.Event) -> None:
         match event:
             case events.Partial():
                 self._partial = self.join(*(word.word for word in self._sieved(event.words)))
             case events.Final():
                 ranked = [(one.text, one.score) for one in event.nbest or ()]
                 score = ranked[0][1] if ranked else event.confidence
-                self._open = _Said(self._sieved(event.words), score, ranked[1:])
-            case events.Command():  # instead of what was written without the grammar
+                self._open = _Utterance(self._sieved(event.words), score, ranked[1:])
+            case events.Command():  # replaces the text decoded without the grammar
                 others = [(str(one.slots[SLOT]), one.score) for one in event.alternatives or ()]
-                self._open = _Said(self._sieved(event.words), event.score, others)
+                self._open = _Utterance(self._sieved(event.words), event.score, others)
             case events.SpeechEnded():
                 self._finals += [] if self._open is None else [self._open]
                 self._open, self._partial = None, ""
@@ -108,28 +108,28 @@ class VoskStream(WebSocketStream):
     def _sieved(self, words: Sequence[events.Word]) -> Sequence[events.Word]:
         return words if self._phrases is None else list(self._phrases.sieve(words))
 
-    def complaint(self, error: events.Error) -> None:
+    def encode_error(self, error: events.Error) -> None:
         """There are no error messages, only the close code."""
 
-    def closing(self, code: str) -> tuple[int, str]:
-        number, reason = super().closing(code)
+    def close_frame(self, code: str) -> tuple[int, str]:
+        number, reason = super().close_frame(code)
         return (number if number in (1001, 1013) else 1011), reason
 
-    def goodbye(self) -> None:
-        if self._asked or self._finals:
-            self.say(self._result())
+    def on_end(self) -> None:
+        if self._eof or self._finals:
+            self.send(self._result())
 
-    async def _hear(self, samples: bytes) -> None:
+    async def _receive(self, samples: bytes) -> None:
         if not samples:
             return
         if self._stream is None:
             audio, settings = self._wav.format or self._declared(), self._settings()
             try:
                 await self.recognizer.prepare(settings.grammar)
-            except GrammarError:  # too many words; the sieve alone holds back what is none of them
+            except GrammarError:  # too many words: the sieve alone removes other words
                 settings = msgspec.structs.replace(settings, grammar="")
-            self._stream = self.begin(settings, audio)
-        await self.hear(samples)
+            self._stream = self.begin_session(settings, audio)
+        await self.send_audio(samples)
         await self._stream.settle()
 
     def _declared(self) -> AudioFormat:
@@ -146,26 +146,26 @@ class VoskStream(WebSocketStream):
         return SessionConfig(nbest=wanted if self.recognizer.assets.language_model is not None else 0)
 
     def _result(self) -> str:
-        """What was said since the last result. Finals that came together, as in a long message, are told as one."""
+        """All utterances since the last result. Several, as after a long message, become one result."""
         finals, self._finals = self._finals, []
         words = [word for final in finals for word in final.words]
         text = self.join(*(word.word for word in words))
         if self._config.max_alternatives > 0:
             return _json({"alternatives": self._alternatives(finals, words, text)})
-        told = [{"conf": word.confidence, **_place(word)} for word in words]
-        return _json({"result": told, "text": text} if told and self._config.words else {"text": text})
+        result = [{"conf": word.confidence, **_timed(word)} for word in words]
+        return _json({"result": result, "text": text} if result and self._config.words else {"text": text})
 
-    def _alternatives(self, finals: list[_Said], words: list[events.Word], text: str) -> list[dict[str, Any]]:
+    def _alternatives(self, finals: list[_Utterance], words: list[events.Word], text: str) -> list[dict[str, Any]]:
         if not words:
             return [{"text": "", "confidence": 1.0}]
-        heard: dict[str, Any] = {"confidence": finals[0].score, "text": text}
+        best: dict[str, Any] = {"confidence": finals[0].score, "text": text}
         if self._config.words:
-            heard["result"] = [_place(word) for word in words]
+            best["result"] = [_timed(word) for word in words]
         others = finals[0].others if len(finals) == 1 else ()
-        return [heard, *({"confidence": score, "text": other} for other, score in others if other)]
+        return [best, *({"confidence": score, "text": other} for other, score in others if other)]
 
 
-def _place(word: events.Word) -> dict[str, Any]:
+def _timed(word: events.Word) -> dict[str, Any]:
     return {"end": word.end, "start": word.start, "word": word.word}
 
 
@@ -178,9 +178,9 @@ def _parse(text: str) -> _Command:
         raise ProtocolError(Code.NOT_JSON, str(error)) from None
 
 
-def _convert(options: dict[str, Any], to: type[Config]) -> Config:
+def _convert(options: dict[str, Any]) -> VoskConfig:
     try:
-        return msgspec.convert(options, to, strict=False)
+        return msgspec.convert(options, VoskConfig, strict=False)
     except msgspec.ValidationError as error:
         raise ProtocolError(Code.BAD_MESSAGE, str(error)) from None
 

@@ -17,12 +17,11 @@ import numpy as np
 import pytest
 import soundfile
 from numpy.typing import NDArray
-from xlsr_live.client.bench import crowded, streams
-from xlsr_live.client.bench.contenders import loop
-from xlsr_live.client.bench.crowd import Refusal, Told
+from xlsr_live.client.bench import streams
+from xlsr_live.client.bench.baselines import demo_loop
 from xlsr_live.client.bench.group import bench
-from xlsr_live.client.bench.load import Meter
-from xlsr_live.client.bench.steps import Setting, stepped, text, whole
+from xlsr_live.client.bench.resources import ResourceMeter
+from xlsr_live.client.bench.steps import StepSetting, greedy_text, offline_pass, run_steps
 from xlsr_live.client.cli import run
 from xlsr_live.server.run import running_server
 from xlsr_live.server.settings import ServerSettings
@@ -51,7 +50,7 @@ def loaded(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
         def __exit__(self, *_: object) -> None:
             pass
 
-    for command in ("accuracy", "compare", "trials"):
+    for command in ("accuracy", "compare", "load_test"):
         monkeypatch.setattr(f"xlsr_live.client.bench.{command}.load_recognizer", lambda *_, **__: Shared())
 
 
@@ -206,7 +205,7 @@ def test_streams_have_the_language_model_that_a_server_would_have(
         asked.append(options)
         raise ModelError("enough")
 
-    monkeypatch.setattr("xlsr_live.client.bench.trials.load_recognizer", load)
+    monkeypatch.setattr("xlsr_live.client.bench.load_test.load_recognizer", load)
     for given in ([], ["--lm", "none"]):
         assert run(["bench", command, str(folder), *given]) == 2
     assert [options.lm for options in asked] == [None, "none"]
@@ -232,43 +231,6 @@ def test_capacity_of_a_running_server(folder: Path, capsys: Out, recognizer: Rec
     assert one["load"]["cpu_s"] > 0
     assert "HTTP 503" in two["problem"]
     assert "model" not in read  # only the server knows
-
-
-def test_three_times_the_sessions_of_a_running_server(folder: Path, capsys: Out, recognizer: Recognizer):
-    """Who is refused is told when to come again; whoever is heard gets the finals that it would have got alone."""
-    arguments = ["--times", "3", "--minutes", "0.12", "--session-s", "2.9", "--silence", "0.3", "--out", str(folder)]
-    with running_server(recognizer, ServerSettings(max_sessions=2)) as server:
-        assert run(["bench", "overload", str(folder), *arguments, "--url", server.url]) == 0
-    out = capsys.readouterr().out
-    read = report(written(out), "overload")
-    equal, total = read["finals_as_alone"]
-    assert f"{equal} of {total} finals are those" in out
-    assert equal == total == sum(minute["begun"] for minute in read["minutes"]) >= 2
-    assert (read["clients"], read["limit"], read["broken"]) == (6, 2, [])
-    (refused,) = read["refusals"]
-    assert (refused["code"], refused["status"], refused["retry_after"]) == ("server_full", 503, 5)
-    assert refused["count"] >= 4
-    assert read["minutes"][0]["final_lag"]["count"] == total
-
-
-def test_what_is_promised_to_a_crowd():
-    told = Told(clients=6, limit=2, equal=9, total=9)
-    told.minute(0).final_lags += [0.5] * 99 + [60.0]
-    told.minute(60).final_lags += [1.0, 3.0]
-    told.refusals[Refusal("server_full", 503, 5)] += 1
-    told.refusals[Refusal("overloaded", 1013, None)] += 1  # a closed websocket has no place for it
-    assert list(crowded.wrong(told, 4.0).values()) == [[], [], []]
-    told.equal, told.minute(60).final_lags = 8, [5.0]
-    told.refusals[Refusal("overloaded", 503, None)] += 1
-    different, silent, late = crowded.wrong(told, 4.0).values()
-    assert (different, silent, late) == (["1 are not"], ["overloaded (503) does not"], ["5.0 s in minute 2"])
-
-
-def test_too_much_lag_is_told_by_the_exit_status(folder: Path, capsys: Out, recognizer: Recognizer):
-    arguments = ["--times", "1", "--minutes", "0.02", "--session-s", "2.9", "--limit", "1", "--lag", "0.000001"]
-    with running_server(recognizer, ServerSettings(max_sessions=1)) as server:
-        assert run(["bench", "overload", str(folder), *arguments, "--url", server.url]) == 1
-    assert "s in minute 1" in capsys.readouterr().out
 
 
 def test_help_teaches_and_bench_alone_shows_it(capsys: Out):
@@ -300,7 +262,6 @@ def test_help_teaches_and_bench_alone_shows_it(capsys: Out):
         (["latency", "--pid", "1"], "--pid"),
         (["latency", "--url", "ws://127.0.0.1:1/v1/stream", "--seconds", "1", "--warm-up", "0"], "nothing answers"),
         (["capacity", "--url", "ws://127.0.0.1:1/v1/stream", "--seconds", "1", "--warm-up", "0"], "nothing answers"),
-        (["overload", "--url", "ws://127.0.0.1:1/v1/stream"], "does not say how many sessions"),
         (["capacity", "--silence", "1"], "--silence"),
         (["capacity", "--hop-ms", "7"], "hop_ms"),
         (["speed"], "speed"),
@@ -320,7 +281,7 @@ def test_recordings_in_which_nothing_is_heard_have_no_latency(tmp_path: Path, ca
     soundfile.write(tmp_path / "hush.wav", np.zeros(16_000, np.int16), 16_000)
     (tmp_path / "hush.txt").write_text("what")
     assert run(["bench", "latency", str(tmp_path), "--streams", "1", "--seconds", "1", "--warm-up", "0"]) == 2
-    assert "no word was heard" in capsys.readouterr().err
+    assert "no word was recognized" in capsys.readouterr().err
 
 
 # --- the parts
@@ -333,17 +294,17 @@ async def opened(trouble: Trouble) -> AsyncGenerator[FakeSession]:
 
 def test_streams_that_do_not_come_to_their_end_are_a_problem_and_not_a_hang(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(streams, "GRACE", 0.1)
-    plan, material = streams.Plan(3, seconds=0.2, warm_up=0.2), streams.Material([np.ones(800, np.int16)], 0.5)
+    plan, playlist = streams.TrialPlan(3, seconds=0.2, warm_up=0.2), streams.Playlist([np.ones(800, np.int16)], 0.5)
 
     def trial(trouble: Trouble) -> streams.Trial:
-        return asyncio.run(streams.run(plan, material, partial(opened, trouble), Meter(0)))
+        return asyncio.run(streams.run_trial(plan, playlist, partial(opened, trouble), ResourceMeter(0)))
 
     healthy = trial("none")
     assert healthy.problem is None
-    for heard in healthy.streams:
-        said = [event.text for _, event in heard.events if isinstance(event, Final)]
-        assert int(said[0]) >= 2 * 16_000 * 0.2  # bytes: the later it starts the less, but all stop together
-        assert heard.begun > 0
+    for log in healthy.streams:
+        texts = [event.text for _, event in log.events if isinstance(event, Final)]
+        assert int(texts[0]) >= 2 * 16_000 * 0.2  # bytes: the later it starts the less, but all stop together
+        assert log.begun > 0
     assert "overloaded" in str(trial("stuck").problem)
     with pytest.raises(ExceptionGroup):  # a bug is not a finding
         trial("broken")
@@ -351,33 +312,33 @@ def test_streams_that_do_not_come_to_their_end_are_a_problem_and_not_a_hang(monk
 
 def test_one_step_over_everything_is_the_offline_pass(recognizer: Recognizer, clip: Clip):
     samples = clip("jackson").astype(np.float32) / 32_768
-    best = whole(recognizer, samples)
+    best = offline_pass(recognizer, samples)
     for mode in ("cached", "window"):
-        run = stepped(recognizer, mode, samples, Setting(30_000, 0, 0))
+        run = run_steps(recognizer, mode, samples, StepSetting(30_000, 0, 0))
         assert run.encoded == len(run.rows) == len(best.rows)
         np.testing.assert_allclose(run.rows, best.rows, atol=2e-4)
 
 
 def test_the_loop_of_demos_makes_one_text_of_its_windows(recognizer: Recognizer, clip: Clip):
     samples = np.tile(clip("george").astype(np.float32) / 32_768, 2)
-    rows = loop(recognizer, samples)
+    rows = demo_loop(recognizer, samples)
     # Windows begin at multiples of 250 ms, half a frame off every other time: a frame more or less now and then.
     assert abs(len(rows) - len(samples) / 320) < len(samples) / 4_000
-    assert text(recognizer, rows).split() == 2 * ["ONE", "TWO", "NINE", "FOUR", "EIGHT", "ONE"]
+    assert greedy_text(recognizer, rows).split() == 2 * ["ONE", "TWO", "NINE", "FOUR", "EIGHT", "ONE"]
 
 
 def test_the_meter_reads_this_process_another_and_none():
     with pytest.raises(ConfigError, match="cannot be read"):
-        Meter(2**30)
-    own, same, none = Meter(), Meter(os.getpid()), Meter(0)
+        ResourceMeter(2**30)
+    own, same, none = ResourceMeter(), ResourceMeter(os.getpid()), ResourceMeter(0)
     for meter in (own, same, none):
-        meter.begin()
+        meter.start()
     sum(i * i for i in range(1_000_000))
     for meter in (own, same, none):
-        meter.look()
-    spent = own.load().cpu
+        meter.sample()
+    spent = own.usage().cpu
     assert spent is not None
     assert spent > 0
-    assert none.load().cpu is None
-    assert none.load().cores is None
-    assert same.load().cpu == pytest.approx(spent, abs=0.05)
+    assert none.usage().cpu is None
+    assert none.usage().cores is None
+    assert same.usage().cpu == pytest.approx(spent, abs=0.05)

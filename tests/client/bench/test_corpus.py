@@ -11,7 +11,7 @@ import pytest
 import soundfile
 from xlsr_live.client.bench.alignment import end_of, read_alignment
 from xlsr_live.client.bench.corpus import CorpusError, Recording, read_corpus, read_samples, spoken
-from xlsr_live.client.bench.streams import Material
+from xlsr_live.client.bench.streams import Playlist
 from xlsr_live.client.sources.clips import load_clips
 from xlsr_live.streaming.protocol.events import Word
 
@@ -94,7 +94,7 @@ def test_without_a_column_set_it_is_the_folder(folder: Path):
     [
         ("all.tsv", "file\tspeaker\na.wav\tjo\n", "no column text or transcript"),
         ("all.tsv", "text\nA\n", "no column file or path"),
-        ("all.tsv", "file\ttext\nz.wav\tA\n", "z.wav, which is not there"),
+        ("all.tsv", "file\ttext\nz.wav\tA\n", "z.wav, which does not exist"),
         ("all.tsv", "file\ttext\n", "no recordings"),
         ("all.tsv", "", "nothing"),
         ("all.csv", "file\ttext\na.wav\tA\n", "no column"),
@@ -112,7 +112,7 @@ def test_other_mistakes_are_told_too(folder: Path):
         read_corpus(folder / "nowhere")
     with pytest.raises(CorpusError, match="no table"):
         read_corpus(folder)
-    with pytest.raises(CorpusError, match="there is none"):
+    with pytest.raises(CorpusError, match="there is no table"):
         read_corpus(None, where=["set=x"])
     path = table(folder, "file\ttext\na.wav\tA\n")
     with pytest.raises(CorpusError, match="no column 'speaker'"):
@@ -124,7 +124,7 @@ def test_other_mistakes_are_told_too(folder: Path):
         read_corpus(path.with_name("binary.tsv"))
     with pytest.raises(CorpusError, match=r"several tables \(all.tsv, binary.tsv\)"):
         read_corpus(folder)
-    with pytest.raises(CorpusError, match="nobody speaks"):
+    with pytest.raises(CorpusError, match="none of these recordings"):
         spoken([Recording(path, "")])
 
 
@@ -139,8 +139,8 @@ def test_samples_are_16_khz_mono(folder: Path):
 # --- what paced streams are made of
 
 
-def material(silence: float = 1 / 3) -> Material:
-    return Material([np.full(length, length, np.int16) for length in (2_000, 1_000, 4_000)], silence)
+def material(silence: float = 1 / 3) -> Playlist:
+    return Playlist([np.full(length, length, np.int16) for length in (2_000, 1_000, 4_000)], silence)
 
 
 @pytest.mark.parametrize("silence", [0.0, 1 / 3, 0.5])
@@ -174,7 +174,7 @@ def test_a_given_alignment_says_where_words_end(folder: Path):
     assert end(Word("ONE", 0.48, 0.5, 1.0)) == pytest.approx(0.46875 + 0.05)
     assert end(Word("ONE", 0.01, 0.04, 1.0)) == 0.04  # b has no alignment
     assert end(Word("THREE", 0.2, 0.25, 1.0)) == 0.25  # nor has this word
-    with pytest.raises(CorpusError, match="none of its files"):
+    with pytest.raises(CorpusError, match="lists none of the recordings"):
         read_alignment(path, [Recording(Path("z.wav"), "")])
     with pytest.raises(CorpusError, match="'soon' is not a time"):
         read_alignment(table(folder, "file\tword\tend\na.wav\tone\tsoon\n", "ends.tsv"), [Recording(Path("a.wav"), "")])

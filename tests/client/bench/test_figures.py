@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from xlsr_live.client.bench import ways
 from xlsr_live.client.bench.capacity import search
 from xlsr_live.client.bench.rare import rarest, unsaid
-from xlsr_live.client.bench.scoring import Score, Spelling, interval, rate
+from xlsr_live.client.bench.scoring import ErrorCount, TextNormalizer, interval, rate
 from xlsr_live.client.bench.stability import changes, stability
 from xlsr_live.client.output.latency import Latencies, TimedEvents, latencies, percentiles
 from xlsr_live.streaming.ctc.lm import Weights
@@ -30,40 +30,40 @@ def vocabulary(tokens: str, delimiter: str = "|") -> Vocabulary:
 
 def test_texts_are_written_as_the_vocabulary_can_write_them():
     upper, lower, both = vocabulary("ABC'|"), vocabulary("abc|"), vocabulary("aBc-|")
-    assert Spelling(upper)("  a’b —\tc-A. ") == "A'B C A"
-    assert Spelling(lower)("A'B C-a") == "ab c a"
-    assert Spelling(both)("a-B c!") == "a-B c"
-    assert Spelling(upper)("e\u0301") == "É"  # composed, and kept though the vocabulary lacks it
-    assert Spelling(upper).lacking("caf\u00e9 3") == {"F", "É", "3"}
+    assert TextNormalizer(upper)("  a’b —\tc-A. ") == "A'B C A"
+    assert TextNormalizer(lower)("A'B C-a") == "ab c a"
+    assert TextNormalizer(both)("a-B c!") == "a-B c"
+    assert TextNormalizer(upper)("e\u0301") == "É"  # composed, and kept though the vocabulary lacks it
+    assert TextNormalizer(upper).lacking("caf\u00e9 3") == {"F", "É", "3"}
 
 
 def test_errors_are_counted_for_words_and_characters():
-    spelling = Spelling(vocabulary("ABC|"))
-    assert spelling.score("a b c", "A C C A") == (Score(2, 3), Score(3, 5))
-    assert spelling.score("", "A B") == (Score(2, 0), Score(3, 0))
-    assert spelling.score("a", "") == (Score(1, 1), Score(1, 1))
+    normalizer = TextNormalizer(vocabulary("ABC|"))
+    assert normalizer.score("a b c", "A C C A") == (ErrorCount(2, 3), ErrorCount(3, 5))
+    assert normalizer.score("", "A B") == (ErrorCount(2, 0), ErrorCount(3, 0))
+    assert normalizer.score("a", "") == (ErrorCount(1, 1), ErrorCount(1, 1))
 
 
 def test_without_word_boundaries_a_character_is_a_word():
-    spelling = Spelling(vocabulary("你好吗"))
-    assert spelling.score("你 好，吗", "你吗")[0] == Score(1, 3)
+    normalizer = TextNormalizer(vocabulary("你好吗"))
+    assert normalizer.score("你 好，吗", "你吗")[0] == ErrorCount(1, 3)
 
 
 def test_what_a_reader_must_know_is_said():
-    notes = Spelling(vocabulary("ABC|")).notes(["abc", "über"])
+    notes = TextNormalizer(vocabulary("ABC|")).notes(["abc", "über"])
     assert "2 recordings; texts are made upper case" in notes[0]
     assert notes[1] == "1 references hold characters that this vocabulary cannot write: E R Ü"
-    assert len(Spelling(vocabulary("ABC|")).notes(["abc"])) == 1
+    assert len(TextNormalizer(vocabulary("ABC|")).notes(["abc"])) == 1
 
 
 def test_the_interval_holds_the_rate_and_narrows_with_more_utterances():
-    few = [Score(0, 10), Score(3, 10), Score(1, 10), Score(0, 5)]
+    few = [ErrorCount(0, 10), ErrorCount(3, 10), ErrorCount(1, 10), ErrorCount(0, 5)]
     low, high = interval(few)
     assert low < rate(few) == 4 / 35 < high
     narrow = interval(few * 50)
     assert low < narrow[0] < rate(few) < narrow[1] < high
-    assert interval([Score(1, 4)] * 3) == (0.25, 0.25)
-    assert rate([Score(2, 0)]) == 2
+    assert interval([ErrorCount(1, 4)] * 3) == (0.25, 0.25)
+    assert rate([ErrorCount(2, 0)]) == 2
 
 
 # --- stability
@@ -174,8 +174,9 @@ def test_three_moments_of_each_word_and_two_of_the_utterance():
 
 
 def test_an_equal_word_elsewhere_is_another_word():
-    early, late = shown(word("ONE", 0.1, 0.3)), spoken(word("ONE", 5.0, 5.4))
-    heard = TimedEvents(0.0, [(1.0, early), (9.0, late), (9.1, ended())])
+    heard = TimedEvents(
+        0.0, [(1.0, shown(word("ONE", 0.1, 0.3))), (9.0, spoken(word("ONE", 5.0, 5.4))), (9.1, ended())]
+    )
     assert latencies(heard, since=0, until=100).shown == pytest.approx([3.6])
 
 
@@ -227,9 +228,9 @@ def test_the_search_comes_within_a_sixteenth_of_the_limit(limit: int, start: int
 def test_errors_are_counted_apart_for_rare_words_and_others():
     said, heard = ["A", "RARE", "BIRD", "SANG", "AT", "DAWN"], ["A", "BEAR", "BIRD", "OWL", "SANG", "DAWN"]
     found = ways.judge(said, heard, ["RARE", "DAWN"], ["OWL", "DAWN"])
-    assert (found.rare, found.elsewhere, found.intruders) == (Score(1, 2), Score(2, 4), 1)
-    assert ways.judge([], ["OWL"], [], ["OWL"]) == (Score(0, 0), Score(1, 0), 1)
-    assert ways.judge([], [], [], []) == (Score(0, 0), Score(0, 0), 0)
+    assert (found.rare, found.elsewhere, found.intruders) == (ErrorCount(1, 2), ErrorCount(2, 4), 1)
+    assert ways.judge([], ["OWL"], [], ["OWL"]) == (ErrorCount(0, 0), ErrorCount(1, 0), 1)
+    assert ways.judge([], [], [], []) == (ErrorCount(0, 0), ErrorCount(0, 0), 0)
 
 
 def test_rare_words_are_those_that_the_language_model_lacks_or_finds_least_likely(tmp_path: Path):

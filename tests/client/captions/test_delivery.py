@@ -15,9 +15,9 @@ import click
 import pytest
 from websockets.sync.server import Server, ServerConnection, serve
 from xlsr_live.client.captions.delivery import Delivery, Undelivered
-from xlsr_live.client.captions.obs import LINE_CHARS, PASSWORD_VARIABLE, Obs
+from xlsr_live.client.captions.obs import LINE_CHARS, PASSWORD_VARIABLE, ObsClient
 from xlsr_live.client.captions.targets import caption_output
-from xlsr_live.client.captions.youtube import URL_VARIABLE, YouTube
+from xlsr_live.client.captions.youtube import URL_VARIABLE, YouTubeClient
 from xlsr_live.streaming.captions.cues import Cue
 from xlsr_live.streaming.errors import ConfigError
 from xlsr_live.streaming.protocol.events import Final, SessionStarted, Word
@@ -84,7 +84,7 @@ def obs() -> Iterator[FakeObs]:
 
 
 def test_the_handshake_with_a_password_and_captions(obs: FakeObs):
-    there = Obs("127.0.0.1", obs.port, PASSWORD)
+    there = ObsClient("127.0.0.1", obs.port, PASSWORD)
     there.send(ONE)
     there.send(TWO)
     there.close()
@@ -92,14 +92,14 @@ def test_the_handshake_with_a_password_and_captions(obs: FakeObs):
     assert obs.connections == 1
 
 
-@pytest.mark.parametrize(("password", "why"), [("", "wants its password"), ("wrong", "refuses the password")])
+@pytest.mark.parametrize(("password", "why"), [("", "needs its password"), ("wrong", "refuses the password")])
 def test_a_password_that_is_wrong_or_missing(obs: FakeObs, password: str, why: str):
     with pytest.raises(Undelivered, match=f"{why}.*{PASSWORD_VARIABLE}"):
-        Obs("127.0.0.1", obs.port, password).send(ONE)
+        ObsClient("127.0.0.1", obs.port, password).send(ONE)
 
 
 def test_the_connection_is_made_again_and_a_stream_that_has_not_begun_is_named(obs: FakeObs):
-    there = Obs("127.0.0.1", obs.port, PASSWORD)
+    there = ObsClient("127.0.0.1", obs.port, PASSWORD)
     obs.drops, obs.refusals = 1, 1
     with pytest.raises(Undelivered, match="closed"):
         there.send(ONE)
@@ -162,9 +162,9 @@ def youtube() -> Iterator[FakeYouTube]:
 
 
 def test_posts_are_numbered_and_timed_and_the_same_again_has_the_same_number(youtube: FakeYouTube):
-    there = YouTube(youtube.url, lambda: 1_379_032_811.0)
+    there = YouTubeClient(youtube.url, lambda: 1_379_032_811.0)
     youtube.answers = [500]
-    with pytest.raises(Undelivered, match="HTTP 500: it cannot take them now") as refused:
+    with pytest.raises(Undelivered, match="HTTP 500: it cannot take captions now") as refused:
         there.send(ONE)
     there.send(ONE)
     there.send(TWO)
@@ -177,9 +177,9 @@ def test_posts_are_numbered_and_timed_and_the_same_again_has_the_same_number(you
 def test_what_youtube_says_no_to_is_told_without_the_key(youtube: FakeYouTube):
     youtube.answers = [403]
     with pytest.raises(Undelivered, match=f"HTTP 403: .*{URL_VARIABLE}"):
-        YouTube(youtube.url, lambda: 0.0).send(ONE)
-    with pytest.raises(ConfigError, match=f"{URL_VARIABLE} is no address") as refused:
-        YouTube("secret-key", lambda: 0.0)
+        YouTubeClient(youtube.url, lambda: 0.0).send(ONE)
+    with pytest.raises(ConfigError, match=f"{URL_VARIABLE} is not an address") as refused:
+        YouTubeClient("secret-key", lambda: 0.0)
     assert "secret" not in str(refused.value)
 
 
@@ -202,7 +202,7 @@ def test_what_fails_is_told_once_tried_again_and_told_when_it_is_over(capsys: py
             raise Undelivered("nobody there")
         sent.append(cue)
 
-    with Delivery("OBS", send, kept=10, pauses=(0.001, 0.001)) as delivery:
+    with Delivery("OBS", send, limit=10, pauses=(0.001, 0.001)) as delivery:
         delivery.put(ONE)
         delivery.put(TWO)
     assert sent == [ONE, TWO]
@@ -216,7 +216,7 @@ def test_what_never_arrives_holds_nothing_up_and_is_counted(capsys: pytest.Captu
     def send(cue: Cue) -> None:
         raise ConnectionRefusedError("connection refused")
 
-    with Delivery("OBS", send, kept=1, pauses=(60, 60), farewell_s=0.01) as delivery:
+    with Delivery("OBS", send, limit=1, pauses=(60, 60), close_s=0.01) as delivery:
         for _ in range(50):
             delivery.put(ONE)
     first, last = capsys.readouterr().err.splitlines()

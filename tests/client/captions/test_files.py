@@ -16,7 +16,7 @@ import pytest
 import soundfile
 import webvtt
 from numpy.typing import NDArray
-from xlsr_live.client.captions.files import Appended, Replaced
+from xlsr_live.client.captions.files import AppendedFile, ReplacedFile
 from xlsr_live.client.captions.rollup import RollUp
 from xlsr_live.client.captions.targets import caption_output
 from xlsr_live.client.output.formats import Output
@@ -183,7 +183,7 @@ def test_the_text_file_is_empty_some_seconds_after_the_last_text_and_at_the_end(
 
     set_: list[Alarm] = []
     path = tmp_path / "obs.txt"
-    with Replaced(path) as file, RollUp(file, alarm=Alarm) as output:
+    with ReplacedFile(path) as file, RollUp(file, alarm=Alarm) as output:
         for event in SESSION[:5]:
             output.show(event)
         late, now = set_  # one for each text
@@ -211,9 +211,9 @@ def test_json_lines_are_the_events(captions: Callable[[str], tuple[Path, Output]
     assert capsys.readouterr().err == ""  # the warning is for the output that they stand beside
 
 
-@pytest.mark.parametrize("kind", [Replaced, Appended])
+@pytest.mark.parametrize("kind", [ReplacedFile, AppendedFile])
 def test_a_disk_that_fails_is_told_once_and_nothing_is_missing_in_the_end(
-    kind: type[Replaced] | type[Appended],
+    kind: type[ReplacedFile] | type[AppendedFile],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ):
@@ -228,7 +228,7 @@ def test_a_disk_that_fails_is_told_once_and_nothing_is_missing_in_the_end(
                 file.flush()
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        assert (tmp_path / "out").read_text() == ("one\ntw" if kind is Appended else "one\n")
+        assert (tmp_path / "out").read_text() == ("one\ntw" if kind is AppendedFile else "one\n")
         file.write("four\n")
         file.flush()
         assert (tmp_path / "out").read_text() == "one\ntwo\nthree\nfour\n"

@@ -135,7 +135,7 @@ def test_a_refusal_says_what_the_server_says(recognizer: Recognizer):
 
     for settings, code, status, why in (
         (ServerSettings(max_sessions=1), "server_full", 503, "all sessions are taken"),
-        (ServerSettings(max_client_sessions=1), "client_full", 429, "this client has all the sessions it may have"),
+        (ServerSettings(max_client_sessions=1), "client_full", 429, "this client has reached its limit of sessions"),
     ):
         with running_server(recognizer, settings) as server:
             problem = asyncio.run(refused(server.url))

@@ -20,15 +20,15 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from xlsr_live.server.access import tickets
 from xlsr_live.server.access.tickets import Tickets
 from xlsr_live.server.access.tokens import Client
-from xlsr_live.server.dialects import wav, wyoming
+from xlsr_live.server.dialects import base, wav
 from xlsr_live.server.dialects.deepgram import live as deepgram
 from xlsr_live.server.dialects.openai import keys as openai_keys
+from xlsr_live.server.dialects.wyoming import packets
 from xlsr_live.server.models import watchdog
 from xlsr_live.server.models.models import Models
 from xlsr_live.server.net import connections, sockets
 from xlsr_live.server.run import running_server
-from xlsr_live.server.sessions import resume as kept
-from xlsr_live.server.sessions import sharing, stream
+from xlsr_live.server.sessions import resume_store, sharing
 from xlsr_live.server.settings import ServerSettings
 from xlsr_live.server.web import Server
 from xlsr_live.streaming import config
@@ -87,11 +87,11 @@ FIXED = {  # what no setting changes
         ServerSettings().hard_limit_bytes // ServerSettings().max_message_bytes,
     ),
     "unused tickets of one client": (100, tickets.MAX_PER_CLIENT),
-    "ended sessions whose last events can be fetched": (1_000, kept.MOST_FINISHED),
+    "ended sessions whose last events can be fetched": (1_000, resume_store.MOST_FINISHED),
     "bytes a second that an upload must have": (125_000, connections.MIN_UPLOAD_RATE),
-    "seconds for the last word to a client that does not read": (5.0, stream.LAST_WORD_S),
+    "seconds for the last word to a client that does not read": (5.0, base.LAST_ERROR_S),
     "seconds without audio, Deepgram's": (10.0, deepgram.SILENCE_S),
-    "bytes of a header, Wyoming's": (1 << 16, wyoming.LONGEST_HEADER),
+    "bytes of a header, Wyoming's": (1 << 16, packets.LONGEST_HEADER),
     "bytes of a header, WAV": (1 << 16, wav.LONGEST_HEADER),
     "hotwords": ((100, 100, 2_000), (config.MOST_HOTWORDS, config.LONGEST_HOTWORD, config.MOST_CHARACTERS)),
     "seconds after its end in which a shared session can be read": (30.0, sharing.ENDED_S),
@@ -129,11 +129,11 @@ def test_what_is_told_to_others_can_not_be_guessed():
     assert ticket is not None
     assert len(ticket) == 43  # base64
     assert ticket not in repr(vars(book))
-    sessions = kept.Kept(30)
-    token = sessions.keep(Client("alice"), object())  # type: ignore[arg-type]
+    sessions = resume_store.ResumeStore(30)
+    token = sessions.add(Client("alice"), object())  # type: ignore[arg-type]
     assert len(token) == 32
     assert token not in repr(vars(sessions))
-    assert len(sharing.Sharing(1).open().key) == 32
+    assert len(sharing.SharedSessions(1).open().key) == 32
 
 
 def test_a_socket_whose_data_nobody_takes_is_closed_by_the_system():

@@ -25,7 +25,7 @@ NOISE = np.random.default_rng(1).integers(-9_000, 9_000, 9_600).astype(np.int16)
 async def decoded(container: str, *packets: bytes) -> tuple[AudioFormat | None, list[NDArray[np.float32]]]:
     decoder = ContainerDecoder(container)
     try:
-        return decoder.format, [block for data in (*packets, b"") async for block in decoder.go_on(data)]
+        return decoder.format, [block for data in (*packets, b"") async for block in decoder.decode(data)]
     finally:
         decoder.close()
 
@@ -75,7 +75,7 @@ def test_what_is_decoded_waits_until_it_is_taken(monkeypatch: pytest.MonkeyPatch
 
     async def scene() -> tuple[int, int]:
         decoder, taken, most = ContainerDecoder("ogg"), 0, 0
-        async for _ in decoder.go_on(b"x"):
+        async for _ in decoder.decode(b"x"):
             await asyncio.sleep(0)
             most, taken = max(most, made - taken), taken + 1
         return most, taken
@@ -91,7 +91,7 @@ def test_a_client_that_leaves_ends_the_thread(monkeypatch: pytest.MonkeyPatch):
 
     async def scene() -> None:
         decoder = ContainerDecoder("ogg")
-        async for _ in decoder.go_on(data):
+        async for _ in decoder.decode(data):
             break  # and the thread waits for room
         decoder.close()
         await asyncio.to_thread(decoder._thread.join, 20)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from websockets.exceptions import InvalidStatus
 from xlsr_live.server.dialects.deltas import Deltas
-from xlsr_live.server.dialects.openai.shapes import turns
+from xlsr_live.server.dialects.openai.shapes import turn_settings
 from xlsr_live.server.run import RunningServer, running_server
 from xlsr_live.server.settings import ServerSettings
 from xlsr_live.streaming.config import SessionConfig
@@ -428,5 +428,5 @@ def test_deltas_take_nothing_back():
         ({"type": "semantic_vad", "eagerness": "low"}, SessionConfig(hangover_ms=1_200)),
     ],
 )
-def test_turns(wanted: Any, config: SessionConfig):
-    assert turns(wanted) == config
+def test_turn_settings(wanted: Any, config: SessionConfig):
+    assert turn_settings(wanted) == config

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from xlsr_live.server.dialects.wyoming import LONGEST_HEADER, listen
+from xlsr_live.server.dialects.wyoming.listener import listen
+from xlsr_live.server.dialects.wyoming.packets import LONGEST_HEADER
 from xlsr_live.server.run import RunningServer, running_server
 from xlsr_live.server.settings import ServerSettings
 from xlsr_live.streaming.errors import ConfigError

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from websockets.exceptions import InvalidStatus
+from xlsr_live.server.dialects import base
 from xlsr_live.server.run import RunningServer
-from xlsr_live.server.sessions import stream
 
 from tests.support.fake_recognizer import FakeEngine, FakeRecognizer
 from tests.support.serving import AUDIO, get, refused, serving
@@ -132,7 +132,7 @@ def test_a_failure_of_the_server_tells_the_client_no_secrets(caplog: pytest.LogC
 
 
 def test_a_client_that_never_reads_is_dropped(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(stream, "LAST_WORD_S", 0.1)
+    monkeypatch.setattr(base, "LAST_ERROR_S", 0.1)
     recognizer = FakeRecognizer("endless")
 
     async def scene(server: RunningServer) -> None:

@@ -18,9 +18,8 @@ from xlsr_live.client.remote import stream as client
 from xlsr_live.client.remote.replay import ReplayBuffer
 from xlsr_live.client.remote.stream import Stream
 from xlsr_live.client.remote.websocket import connect
-from xlsr_live.server.dialects import native
+from xlsr_live.server.dialects import base, native
 from xlsr_live.server.run import RunningServer, running_server
-from xlsr_live.server.sessions import stream
 from xlsr_live.server.sessions.link import Link
 from xlsr_live.server.settings import ServerSettings
 from xlsr_live.streaming.config import AudioFormat
@@ -198,7 +197,7 @@ def test_who_comes_back_at_the_edge_of_what_is_kept_gets_all_of_it():
 
 
 def test_who_comes_back_and_never_reads_leaves_nothing(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(stream, "LAST_WORD_S", 0.1)
+    monkeypatch.setattr(base, "LAST_ERROR_S", 0.1)
     recognizer = FakeRecognizer("endless")
 
     async def scene(server: RunningServer) -> None:

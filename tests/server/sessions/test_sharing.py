@@ -19,7 +19,7 @@ from xlsr_live.client.cli import cli
 from xlsr_live.client.remote.sharing import view_link
 from xlsr_live.server.run import RunningServer
 from xlsr_live.server.sessions import sharing
-from xlsr_live.server.sessions.sharing import Shared, Sharing
+from xlsr_live.server.sessions.sharing import SharedSession, SharedSessions
 from xlsr_live.streaming.protocol.events import (
     Error,
     Event,
@@ -47,7 +47,7 @@ def partial(text: str) -> Partial:
     return Partial(utterance=0, committed=text, volatile="", words=(), audio_s=1.0, lag_ms=0.0)
 
 
-def publish(shared: Shared, *events: Event) -> None:
+def publish(shared: SharedSession, *events: Event) -> None:
     for event in events:
         shared.publish(event, to_json(event))
 
@@ -62,7 +62,7 @@ def read(data: str) -> list[tuple[str, Event]]:
     return found
 
 
-async def watched(shared: Shared, seen: int = 0) -> list[tuple[str, Event]]:
+async def watched(shared: SharedSession, seen: int = 0) -> list[tuple[str, Event]]:
     return read(b"".join([part async for part in shared.watch(seen)]).decode())
 
 
@@ -213,7 +213,7 @@ def test_a_server_that_stops_lets_viewers_go():
 
 def test_who_comes_late_gets_the_finals_and_what_is_being_said():
     async def scene() -> list[tuple[str, Event]]:
-        shared = Shared("key")
+        shared = SharedSession("key")
         publish(shared, final(0), final(1), partial("A"), partial("A B"))
         watching = asyncio.create_task(watched(shared))
         await asyncio.sleep(0)
@@ -226,7 +226,7 @@ def test_who_comes_late_gets_the_finals_and_what_is_being_said():
 
 def test_a_slow_viewer_gets_the_newest_partial_and_every_final():
     async def scene() -> list[list[tuple[str, Event]]]:
-        shared, got = Shared("key"), []
+        shared, got = SharedSession("key"), []
         watching = shared.watch(0)
         assert await anext(watching) == b"retry: 1000\n\n"
         for number in range(3):
@@ -248,7 +248,7 @@ def test_text_that_was_taken_back_is_taken_back_from_viewers():
     nothing = SpeechEnded(utterance=0, end=1.0, reason="silence")
 
     async def scene() -> list[tuple[str, Event]]:
-        shared = Shared("key")
+        shared = SharedSession("key")
         publish(shared, final(0), nothing)  # which says nothing that the final did not
         publish(shared, partial("A"), nothing)
         shared.end()
@@ -261,7 +261,7 @@ def test_of_a_long_session_the_last_finals_are_kept(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(sharing, "MOST_KEPT", 3)
 
     async def scene() -> tuple[list[str], list[str]]:
-        shared = Shared("key")
+        shared = SharedSession("key")
         publish(shared, *map(final, range(10)))
         shared.end()
         return [number for number, _ in await watched(shared)], [number for number, _ in await watched(shared, 9)]
@@ -271,7 +271,7 @@ def test_of_a_long_session_the_last_finals_are_kept(monkeypatch: pytest.MonkeyPa
 
 def test_a_number_that_was_never_told_is_no_excuse_to_say_nothing():
     async def scene() -> list[str]:
-        shared = Shared("key")
+        shared = SharedSession("key")
         publish(shared, final(0))
         shared.end()
         return [number for number, _ in await watched(shared, 77)]
@@ -283,7 +283,7 @@ def test_silence_is_filled_for_proxies(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sharing, "BEAT_S", 0.01)
 
     async def scene() -> list[bytes]:
-        watching = Shared("key").watch(0)
+        watching = SharedSession("key").watch(0)
         return [await anext(watching) for _ in range(3)]
 
     assert asyncio.run(scene()) == [b"retry: 1000\n\n", b":\n\n", b":\n\n"]
@@ -293,7 +293,7 @@ def test_ended_sessions_do_not_pile_up(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sharing, "MOST_ENDED", 2)
 
     async def scene() -> list[bool]:
-        shared = Sharing(limit=1)
+        shared = SharedSessions(limit=1)
         sessions = [shared.open() for _ in range(5)]
         for one in sessions:
             shared.close(one)

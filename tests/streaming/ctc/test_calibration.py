@@ -12,7 +12,7 @@ import soundfile
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from xlsr_live.client.bench.judged import Judged, judge
+from xlsr_live.client.bench.word_correctness import ScoredWords, correct_words
 from xlsr_live.client.commands.calibrate import calibrate
 from xlsr_live.streaming.config import ModelOptions
 from xlsr_live.streaming.ctc.assets import Assets
@@ -141,18 +141,18 @@ def test_a_broken_file_is_refused(tmp_path: Path, content: str, why: str):
 
 
 def test_words_are_right_where_the_best_alignment_has_them():
-    assert judge(["A", "B", "C", "D"], ["A", "C", "C", "D", "E"]) == [True, False, True, True, False]
-    assert judge([], ["A"]) == [False]
-    assert judge(["A"], []) == []
+    assert correct_words(["A", "B", "C", "D"], ["A", "C", "C", "D", "E"]) == [True, False, True, True, False]
+    assert correct_words([], ["A"]) == [False]
+    assert correct_words(["A"], []) == []
 
 
 def test_a_recording_is_judged_by_a_curve_that_has_not_seen_it():
-    judged = Judged()
+    judged = ScoredWords()
     for recording in range(40):  # all words of a recording are right, or all are wrong, and its level says which
         right = recording % 2 == 0
         words = [DecodedWord("A", 0, 1, -0.5, 1)] * 10
         judged.add(recording, ["A" if right else "B"] * 10, words, [-0.1 if right else -2.0] * 10)
-    assert judged.cross().error == pytest.approx(judged.test(judged.fit()).error, abs=0.02)
+    assert judged.cross_validate().error == pytest.approx(judged.test(judged.fit()).error, abs=0.02)
 
 
 class Doubtful(FakeEncoder):

@@ -83,7 +83,7 @@ def test_events_cannot_be_changed():
         EVENTS[1].utterance = 5  # type: ignore[union-attr,misc]
 
 
-def test_events_are_equal_when_they_say_the_same():
+def test_equality_of_events_ignores_lag_and_level():
     one = SpeechEnded(utterance=1, end=2.0, reason="silence", lag_ms=3.0, level=1)
     same = SpeechEnded(utterance=1, end=2.0, reason="silence", lag_ms=700.0, level=4)
     assert one == same

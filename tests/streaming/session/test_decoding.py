@@ -1,4 +1,4 @@
-"""What sessions decode with: hotwords, language models, calibrations; in any packets and any order of answers."""
+"""Decoding in sessions with hotwords, language models and calibrations, for any packets and any order of answers."""
 
 from __future__ import annotations
 
@@ -69,15 +69,15 @@ def split(packets: list[Packet], random: Random) -> list[Packet]:
 
 
 @pytest.mark.parametrize("settings", [{}, HOP, {"finals": "append"}, {"partials": False}, {"mode": "offline"}])
-def test_hotwords_are_written_where_they_nearly_were(settings: dict[str, Any]):
+def test_hotwords_replace_similar_words(settings: dict[str, Any]):
     events = run([SPEECH], SessionConfig(hotwords=("abce:1.5", "ghab cdea:1.5"), **settings))
     assert texts(events) == ["ABCE EFGH ABCE GGGG", "ABCE GHAB CDEA"]
-    for heard in utterances(events):
-        shown = heard.partials[-1] if heard.partials else None
+    for utterance in utterances(events):
+        shown = utterance.partials[-1] if utterance.partials else None
         assert shown is None or "ABCD" not in [word.word for word in shown.words if word.committed]
 
 
-def test_hotwords_that_were_not_said_change_nothing():
+def test_unspoken_hotwords_change_nothing():
     assert lines(run([SPEECH], SessionConfig(hotwords=("HGFEDCBA:1",)))) == lines(run([SPEECH]))
 
 
@@ -94,7 +94,7 @@ def test_other_hotwords_hold_from_there_on():
     assert texts(ended) == ["ABCE EFGH ABCE GGGG", "ABCD GHAB CDEF"]
 
 
-def test_an_appending_final_keeps_what_was_committed_with_the_hotwords_of_then():
+def test_an_appending_final_keeps_words_committed_with_earlier_hotwords():
     here = 320 * 50
     events = run([SPEECH[:here], ("abce:1.5",), SPEECH[here:]], SessionConfig(finals="append", **HOP))
     assert texts(events) == ["ABCD EFGH ABCE GGGG", "ABCE GHAB CDEF"]
@@ -135,7 +135,7 @@ def test_hotwords_in_any_packets_and_any_order_of_answers_give_the_same_events(
         (["A" * 100] * 21, "2100 characters"),
     ],
 )
-def test_bad_hotwords_are_refused_and_those_before_stay(hotwords: list[str], why: str):
+def test_bad_hotwords_are_refused_and_the_earlier_ones_stay(hotwords: list[str], why: str):
     with pytest.raises(ConfigError, match=why):
         Decoding(VOCABULARY, SessionConfig(hotwords=tuple(hotwords)))
     decoding = Decoding(VOCABULARY, SessionConfig(hotwords=("AC:9",)))
@@ -152,23 +152,23 @@ def test_finals_are_those_of_the_search_over_the_whole_utterance(lm: LanguageMod
     encoder = FakeEncoder()
     config = SessionConfig(nbest=3, **HOP)
     events = run([SPEECH], config, assets=Assets(language_model=lm), encoder=encoder)
-    for heard in utterances(events):
-        found = decode_beam(encoder.rows(SPEECH[heard.start : heard.end]), lm)
-        assert heard.final is not None
-        assert heard.final.text == " ".join(word.text for word in found[0].words)
-        told = [(" ".join(word.text for word in each.words), round(each.score, 3)) for each in found[:3]]
-        assert [(each.text, each.score) for each in heard.final.nbest or ()] == told
-        assert from_json(to_json(heard.final)) == heard.final
+    for utterance in utterances(events):
+        found = decode_beam(encoder.rows(SPEECH[utterance.start : utterance.end]), lm)
+        assert utterance.final is not None
+        assert utterance.final.text == " ".join(word.text for word in found[0].words)
+        best = [(" ".join(word.text for word in each.words), round(each.score, 3)) for each in found[:3]]
+        assert [(each.text, each.score) for each in utterance.final.nbest or ()] == best
+        assert from_json(to_json(utterance.final)) == utterance.final
     partials = [event for event in events if isinstance(event, Partial)]
     assert partials == [event for event in run([SPEECH], SessionConfig(**HOP)) if isinstance(event, Partial)]
 
 
-def test_nbest_is_told_only_when_asked_for(lm: LanguageModel):
+def test_finals_have_nbest_only_on_request(lm: LanguageModel):
     for final in finals(run([SPEECH], assets=Assets(language_model=lm))):
         assert "nbest" not in to_json(final)
 
 
-def test_a_language_model_that_is_not_wanted_changes_nothing(lm: LanguageModel):
+def test_an_unused_language_model_changes_nothing(lm: LanguageModel):
     assert lines(run([SPEECH], SessionConfig(lm_for="none"), assets=Assets(language_model=lm))) == lines(
         run([SPEECH], SessionConfig(lm_for="none"))
     )
@@ -176,7 +176,7 @@ def test_a_language_model_that_is_not_wanted_changes_nothing(lm: LanguageModel):
 
 @pytest.mark.parametrize("how", ["full", "append"])
 @pytest.mark.parametrize("seed", range(6))
-def test_a_language_model_in_partials_tells_the_same_in_any_packets(lm: LanguageModel, how: Any, seed: int):
+def test_a_language_model_in_partials_gives_the_same_events_for_any_packets(lm: LanguageModel, how: Any, seed: int):
     config = SessionConfig(lm_for="all", finals=how, max_utterance_ms=2_000, **HOP)
     random, assets = Random(seed), Assets(language_model=lm)
     long = sound("AB BAA AB A B AB BAA A AB BAA B " * 3)
@@ -184,9 +184,9 @@ def test_a_language_model_in_partials_tells_the_same_in_any_packets(lm: Language
     assert len(utterances(whole)) > 1
     assert lines(run(split([long], random), config, assets=assets, random=random)) == lines(whole)
     if how == "append":
-        for heard in utterances(whole):
-            assert heard.final is not None
-            assert all(one.end <= other.start for one, other in pairwise(heard.final.words))
+        for utterance in utterances(whole):
+            assert utterance.final is not None
+            assert all(one.end <= other.start for one, other in pairwise(utterance.final.words))
 
 
 def test_hotwords_take_part_in_the_search_though_the_lexicon_lacks_them(lm: LanguageModel):
@@ -196,7 +196,7 @@ def test_hotwords_take_part_in_the_search_though_the_lexicon_lacks_them(lm: Lang
     ) == ["AB FEFD AB"]
 
 
-def test_what_needs_a_language_model_says_so(lm: LanguageModel):
+def test_settings_that_need_a_language_model_are_refused_without_one(lm: LanguageModel):
     cases: list[tuple[dict[str, Any], Assets]] = [
         ({"nbest": 2}, Assets()),
         ({"lm_for": "all"}, Assets()),
@@ -216,23 +216,23 @@ def test_partials_and_finals_have_calibrated_confidences():
     encoder = FakeEncoder()
     assets = Assets(calibration=CALIBRATION)
     events, plain = (run([SPEECH], SessionConfig(**HOP), encoder=encoder, assets=each) for each in (assets, None))
-    for heard, before in zip(utterances(events), utterances(plain), strict=True):
-        assert heard.final is not None
+    for utterance, before in zip(utterances(events), utterances(plain), strict=True):
+        assert utterance.final is not None
         assert before.final is not None
-        words = decode(encoder.rows(SPEECH[heard.start : heard.end]), VOCABULARY)
+        words = decode(encoder.rows(SPEECH[utterance.start : utterance.end]), VOCABULARY)
         want = CALIBRATION.of_final(words)
-        assert [word.confidence for word in heard.final.words] == [round(each, 3) for each in want]
-        assert heard.final.confidence == round(sum(want) / len(want), 3)
-        assert heard.final.text == before.final.text
-        assert [(p.committed, p.volatile) for p in heard.partials] == [
+        assert [word.confidence for word in utterance.final.words] == [round(each, 3) for each in want]
+        assert utterance.final.confidence == round(sum(want) / len(want), 3)
+        assert utterance.final.text == before.final.text
+        assert [(p.committed, p.volatile) for p in utterance.partials] == [
             (p.committed, p.volatile) for p in before.partials
         ]
-        for one, other in pairwise(heard.partials):
+        for one, other in pairwise(utterance.partials):
             kept = [word for word in one.words if word.committed]
             assert list(other.words[: len(kept)]) == kept
 
 
-def test_a_search_and_hotwords_are_judged_by_the_greedy_path(lm: LanguageModel):
+def test_confidences_of_beam_and_hotwords_come_from_the_greedy_path(lm: LanguageModel):
     rows = FakeEncoder().rows(sound("AB EF "))
     greedy = decode(rows, VOCABULARY)
     found = Decoding(VOCABULARY, SessionConfig(), Assets(CALIBRATION, lm)).final(1)(rows)
@@ -252,7 +252,7 @@ def checkpoint(folder: Path) -> Path:
     return folder
 
 
-def test_what_lies_beside_a_checkpoint_is_taken(tmp_path: Path):
+def test_the_calibration_of_a_checkpoint_is_loaded(tmp_path: Path):
     source = find_source(str(checkpoint(tmp_path)))
     assert load_assets(source, VOCABULARY) == Assets()
     save_calibration(tmp_path, CALIBRATION)
@@ -262,7 +262,7 @@ def test_what_lies_beside_a_checkpoint_is_taken(tmp_path: Path):
         load_assets(source, VOCABULARY)
 
 
-def test_a_calibration_goes_by_its_name(tmp_path: Path):
+def test_a_calibration_is_loaded_by_its_path(tmp_path: Path):
     (fitted := tmp_path / "fitted").mkdir()
     (own := tmp_path / "own").mkdir()
     source = find_source(str(checkpoint(own)))
@@ -291,7 +291,7 @@ def test_a_language_model_is_that_of_the_checkpoint_or_another_or_none(tmp_path:
         load_assets(source, VOCABULARY, tmp_path / "nothing.arpa")
 
 
-def test_the_packaged_language_model_goes_by_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_packaged_language_model_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("xlsr_live.streaming.model.assets.BUNDLED", tmp_path / "bundled")
     (another := tmp_path / "another").mkdir()
     source = find_source(str(checkpoint(another)))
@@ -303,7 +303,7 @@ def test_the_packaged_language_model_goes_by_a_name(tmp_path: Path, monkeypatch:
     assert load_assets(source, VOCABULARY).language_model is None
 
 
-def test_what_lies_beside_a_checkpoint_of_the_hub_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_assets_of_a_hub_checkpoint_are_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     asked: list[dict[str, Any]] = []
 
     def fetch(name: str, **options: Any) -> str:

@@ -55,7 +55,7 @@ def test_speech_that_is_too_long_is_cut_in_its_longest_pause(spoken, floor, fram
     st.integers(0, 300),
     st.integers(0, 300),
 )
-def test_a_cut_moves_on_and_lies_in_what_was_heard(gaps, floor, lookahead, rest):
+def test_a_cut_lies_within_the_frames_so_far(gaps, floor, lookahead, rest):
     spoken: list[tuple[int, int]] = []
     at = 0
     for gap, length in gaps:

@@ -74,6 +74,6 @@ def test_an_utterance_without_a_frame_has_no_step():
 
 
 @pytest.mark.parametrize("wrong", [{"hop": 0}, {"lookahead": -1}, {"left_context": -1}])
-def test_senseless_lengths_are_refused(wrong: dict[str, int]):
+def test_impossible_lengths_are_refused(wrong: dict[str, int]):
     with pytest.raises(ValueError, match="at least one frame"):
         WindowPlanner(**{"hop": 1, "lookahead": 0, "left_context": 0, **wrong})

@@ -32,7 +32,7 @@ def decisions(events: list[Event]) -> list[Command | Rejected]:
     return [event for event in events if isinstance(event, Command | Rejected)]
 
 
-def told(events: list[Event]) -> list[str]:
+def outcomes(events: list[Event]) -> list[str]:
     return [each.text if isinstance(each, Command) else each.reason for each in decisions(events)]
 
 
@@ -56,9 +56,9 @@ def test_every_utterance_is_a_command_or_rejected(how: dict[str, Any]):
         "..." + "......... ".join(["DAD ~", "HEAD ~", "FACE AB A B ~~", "~~~~~~~", "CAB BA ~", "CAB CAB ~"]) + "."
     )
     events = run([said], config(**how))
-    heard = utterances(events)
-    assert told(events) == ["DAD", "unmatched", "FACE AB A B", "unmatched", "CAB BA", "unmatched"]
-    assert [each.decision.utterance for each in heard if each.decision] == [0, 1, 2, 3, 4, 5]
+    found = utterances(events)
+    assert outcomes(events) == ["DAD", "unmatched", "FACE AB A B", "unmatched", "CAB BA", "unmatched"]
+    assert [each.decision.utterance for each in found if each.decision] == [0, 1, 2, 3, 4, 5]
     slots = [each.slots for each in decisions(events) if isinstance(each, Command)]
     assert slots == [{}, {"what": ["ab", 2]}, {"word": "first"}]
     for at, event in enumerate(events):
@@ -67,10 +67,10 @@ def test_every_utterance_is_a_command_or_rejected(how: dict[str, Any]):
             early = [d for d in decisions(events[:at]) if isinstance(d, Command) and d.early][-1:]
             assert isinstance(before, Command | Rejected) or early
     free = [event for event in events if not isinstance(event, Command | Rejected)]
-    assert lines(free) == lines(run([said], config("", **how))), "a grammar changes what else is told"
+    assert lines(free) == lines(run([said], config("", **how))), "a grammar changes other events"
 
 
-def test_a_command_is_told_early_where_nothing_else_can_follow():
+def test_a_command_comes_early_if_nothing_else_can_follow():
     grammar = "dad: dad\ncab: cab (word: ed | ha)\nface: face be [bad]\nmore: face be bad hag"
     said = sound("...DAD ~~~~~~~~~~~~~.........CAB ED ~~~~~~~~~~~~~.........FACE BE ~~~~~~~~~~~~....", letter=8)
     events = run([said], config(grammar, trailing_blank_ms=0, hop_ms=100, lookahead_ms=100))
@@ -119,13 +119,13 @@ def test_packets_and_the_order_of_answers_change_no_decision(audio, config, size
     whole = run(pieces(audio, [80_000] * 10), config, encoder=encoder)
     split = run(pieces(audio, sizes * 8), config, encoder=encoder, random=Random(seed))
     assert lines(split) == lines(whole)
-    heard = utterances(whole)
-    assert all(each.decision is not None for each in heard)
+    found = utterances(whole)
+    assert all(each.decision is not None for each in found)
 
 
 @given(speech, st.integers(0, 2**32), st.sampled_from(["full", "append"]))
 @settings(max_examples=30, deadline=None)
-def test_a_failing_encoder_takes_no_decision_away(audio, seed, finals):
+def test_a_failing_encoder_loses_no_decision(audio, seed, finals):
     random = Random(seed)
     events = run([audio], config(finals=finals), fails=lambda _: random.random() < 0.3)
     assert all(each.decision is not None for each in utterances(events))
@@ -136,13 +136,13 @@ def test_a_failing_encoder_takes_no_decision_away(audio, seed, finals):
 
 def test_another_grammar_holds_from_there_on():
     one, two = sound("...DAD ~......."), sound("..DAD ~.......")
-    assert told(run([one, two], config())) == ["DAD", "DAD"]
-    assert told(run([one, "", two], config())) == ["DAD"]
-    assert told(run([one, "ab: ab", two], config())) == ["DAD", "unmatched"]
-    assert told(run([one, GRAMMAR, two], config(""))) == ["DAD"]
+    assert outcomes(run([one, two], config())) == ["DAD", "DAD"]
+    assert outcomes(run([one, "", two], config())) == ["DAD"]
+    assert outcomes(run([one, "ab: ab", two], config())) == ["DAD", "unmatched"]
+    assert outcomes(run([one, GRAMMAR, two], config(""))) == ["DAD"]
     middle = len(sound("...D"))
-    assert told(run([one[:middle], "ab: ab", one[middle:], two], config())) == ["unmatched", "unmatched"]
-    assert told(run([one[:middle], GRAMMAR, one[middle:], two], config("ab: ab"))) == ["DAD", "DAD"]
+    assert outcomes(run([one[:middle], "ab: ab", one[middle:], two], config())) == ["unmatched", "unmatched"]
+    assert outcomes(run([one[:middle], GRAMMAR, one[middle:], two], config("ab: ab"))) == ["DAD", "DAD"]
 
 
 @given(
@@ -172,7 +172,9 @@ def test_changes_in_mid_stream_depend_on_their_place_alone(audio, changes, sizes
     ("grammar", "line", "column", "why"),
     [("a: (ab", 1, 7, r"'\)'"), ("a: ab\nb: dab zoo", 2, 8, "cannot write zoo"), ("a: <no>", 1, 4, "no rule")],
 )
-def test_a_bad_grammar_has_a_place_and_harms_nothing(grammar: str, line: int, column: int, why: str):
+def test_an_error_in_a_grammar_has_a_place_and_keeps_the_earlier_grammar(
+    grammar: str, line: int, column: int, why: str
+):
     with pytest.raises(GrammarError, match=why) as caught:
         run([], config(grammar))
     assert (caught.value.line, caught.value.column, caught.value.code) == (line, column, "bad_grammar")
@@ -185,7 +187,7 @@ def test_a_bad_grammar_has_a_place_and_harms_nothing(grammar: str, line: int, co
         yield said[8_000:]
 
     session = Session(VOCABULARY, config(), vad=LoudVad(), normalized=False, modes=ENCODERS, name="s")
-    assert told(Driver(session, FakeEncoder()).run(script())) == ["DAD"]
+    assert outcomes(Driver(session, FakeEncoder()).run(script())) == ["DAD"]
 
 
 # ── wake phrases ──
@@ -194,24 +196,24 @@ WAKE = {"wake": "he hag"}
 
 
 @pytest.mark.parametrize("how", MODES, ids=str)
-def test_commands_count_after_the_wake_phrase_alone(how: dict[str, Any]):
-    def heard(text: str) -> list[str]:
-        return told(run([sound(text)], config(**WAKE, **how)))
+def test_commands_count_only_after_the_wake_phrase(how: dict[str, Any]):
+    def outcome(text: str) -> list[str]:
+        return outcomes(run([sound(text)], config(**WAKE, **how)))
 
-    assert heard("...DAD ~.........") == ["asleep"]
-    assert heard("...HE HAG DAD ~.........") == ["DAD"]
-    assert heard("...BEEF HE HAG DAD ~.........") == ["DAD"]
-    assert heard("...DAD HE HAG ~.........") == ["woken"]
-    assert heard("...HE HAG ~.........DAD ~.........DAD ~........") == ["woken", "DAD", "asleep"]
-    assert heard("...HE HAG ~.........HE HAG DAD ~.........") == ["woken", "DAD"]
-    assert heard("...HE HAG ~.........BEEF ~.........DAD ~........") == ["woken", "unmatched", "asleep"]
+    assert outcome("...DAD ~.........") == ["asleep"]
+    assert outcome("...HE HAG DAD ~.........") == ["DAD"]
+    assert outcome("...BEEF HE HAG DAD ~.........") == ["DAD"]
+    assert outcome("...DAD HE HAG ~.........") == ["woken"]
+    assert outcome("...HE HAG ~.........DAD ~.........DAD ~........") == ["woken", "DAD", "asleep"]
+    assert outcome("...HE HAG ~.........HE HAG DAD ~.........") == ["woken", "DAD"]
+    assert outcome("...HE HAG ~.........BEEF ~.........DAD ~........") == ["woken", "unmatched", "asleep"]
 
 
 def test_the_wake_phrase_holds_for_a_while():
     pause = "." * 30
     said = sound(f"...HE HAG ~{pause}DAD ~.........")
-    assert told(run([said], config(**WAKE, wake_ms=6_000))) == ["woken", "DAD"]
-    assert told(run([said], config(**WAKE, wake_ms=2_000))) == ["woken", "asleep"]
+    assert outcomes(run([said], config(**WAKE, wake_ms=6_000))) == ["woken", "DAD"]
+    assert outcomes(run([said], config(**WAKE, wake_ms=2_000))) == ["woken", "asleep"]
 
 
 def test_words_of_a_command_after_the_wake_phrase_have_their_own_times():
@@ -224,7 +226,7 @@ def test_words_of_a_command_after_the_wake_phrase_have_their_own_times():
     assert woken.start > 0.9
 
 
-def test_alternatives_are_told_if_asked_for():
+def test_events_have_alternatives_on_request():
     (event,) = decisions(run([sound("...CAB AB ~.........")], config(partials=False, command_alternatives=2)))
     assert isinstance(event, Command)
     assert isinstance(event.alternatives, tuple)
@@ -255,6 +257,6 @@ def test_speech_of_half_a_minute_is_no_command():
     grammar = "long: dad+"
     short, long = (np.tile(sound("DAD ~"), count) for count in (8, 70))
     settings: dict[str, Any] = {"vad": "none", "max_utterance_ms": 60_000, "trailing_blank_ms": 0, "partials": False}
-    assert told(run([short], config(grammar, **settings), vad=None))[0].startswith("DAD")
+    assert outcomes(run([short], config(grammar, **settings), vad=None))[0].startswith("DAD")
     assert len(long) > 31 * 16_000
-    assert told(run([long], config(grammar, **settings), vad=None)) == ["unmatched"]
+    assert outcomes(run([long], config(grammar, **settings), vad=None)) == ["unmatched"]

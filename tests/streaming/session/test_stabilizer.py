@@ -1,4 +1,4 @@
-"""What is held back of partials, and what never is."""
+"""Which words of partials wait, and which never do."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ AUDIO = sound("AB CD  EF AH  B CAFE BED D A   FED CAB FF ")
 
 
 def words(text: str, committed: int = 0) -> tuple[Word, ...]:
-    """One every half second, 0.3 s long."""
+    """One word every half second, 0.3 s long."""
     return tuple(Word(w, n / 2, n / 2 + 0.3, 0.9, n < committed) for n, w in enumerate(text.split()))
 
 
@@ -26,12 +26,12 @@ def at(seconds: float) -> int:
     return round(16_000 * seconds)
 
 
-def steady(hold_back_ms: int = 200, update_ms: int = 0) -> PartialStabilizer:
+def stabilizer(hold_back_ms: int = 200, update_ms: int = 0) -> PartialStabilizer:
     return PartialStabilizer(SessionConfig(hold_back_ms=hold_back_ms, update_ms=update_ms))
 
 
 def test_the_newest_word_waits_for_audio_or_for_another_word():
-    policy = steady()
+    policy = stabilizer()
     assert policy.show(words("ONE SEV"), at(0.9)) == words("ONE")
     assert policy.show(words("ONE SEVEN TW"), at(1.4)) == words("ONE SEVEN")
     assert policy.show(words("ONE SEVEN TWO"), at(1.45)) is None
@@ -39,18 +39,18 @@ def test_the_newest_word_waits_for_audio_or_for_another_word():
 
 
 def test_a_committed_word_never_waits():
-    assert steady().show(words("ONE", committed=1), at(0.31)) == words("ONE", committed=1)
+    assert stabilizer().show(words("ONE", committed=1), at(0.31)) == words("ONE", committed=1)
 
 
-def test_a_place_that_is_filled_is_not_emptied_again():
-    policy = steady()
+def test_a_word_on_display_is_replaced_and_not_removed():
+    policy = stabilizer()
     assert policy.show(words("SEVEN"), at(0.6)) == words("SEVEN")
     grown = (Word("SEVENTEEN", 0.0, 0.9, 0.9, False),)
     assert policy.show(grown, at(1.0)) == grown
 
 
-def test_updates_keep_their_distance_and_nothing_is_lost():
-    policy = steady(0, 200)
+def test_updates_keep_their_distance_and_lose_nothing():
+    policy = stabilizer(0, 200)
     assert policy.show(words("ONE"), at(0.8)) == words("ONE")
     assert policy.show(words("ONE TWO"), at(0.9)) is None
     assert policy.show(words("ONE TWO"), at(1.0)) == words("ONE TWO")

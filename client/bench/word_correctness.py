@@ -1,0 +1,146 @@
+"""Which words of a transcript are correct, with their scores and confidences.
+
+A word is correct if the alignment with the fewest errors pairs it with an equal word of the reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import jiwer
+import numpy as np
+from numpy.typing import NDArray
+
+from ...streaming.audio.normalize import RunningNormalizer, normalize
+from ...streaming.config import SessionConfig
+from ...streaming.ctc.calibration import Curve, Reliability, fit, level, levels, reliability
+from ...streaming.ctc.greedy import DecodedWord, GreedyDecoder, decode
+from ...streaming.protocol.events import Word
+from ...streaming.requests import CachedStep, CacheHandle, Window
+from .steps import StepSetting, plan_steps
+
+if TYPE_CHECKING:
+    from ...streaming.ctc.lm import LanguageModel
+    from ...streaming.model.encoder import XlsrEncoder
+
+Float32 = NDArray[np.float32]
+Arrays = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]  # scores, levels, right
+
+FOLDS = 5
+
+
+@dataclass(slots=True)
+class ScoredWords:
+    """Decoded words and whether each is correct; one entry for each word."""
+
+    scores: list[float] = field(default_factory=list[float])  # log-probability
+    levels: list[float] = field(default_factory=list[float])  # of the utterance, see `calibration`
+    right: list[bool] = field(default_factory=list[bool])
+    recordings: list[int] = field(default_factory=list[int])
+
+    def add(
+        self, recording: int, reference: Sequence[str], words: Sequence[DecodedWord], levels: Sequence[float]
+    ) -> None:
+        self.scores += [word.score for word in words]
+        self.levels += levels
+        self.right += correct_words(reference, [word.text for word in words])
+        self.recordings += [recording] * len(words)
+
+    def fit(self) -> Curve:
+        return _fit(self._arrays(), np.ones(len(self.right), bool))
+
+    def test(self, curve: Curve) -> Reliability:
+        scores, levels, right = self._arrays()
+        return reliability(curve(scores, levels), right)
+
+    def cross_validate(self) -> Reliability:
+        """Each word by a curve fitted on four fifths of the recordings, without its own."""
+        arrays = scores, levels, right = self._arrays()
+        fold = np.array(self.recordings) % FOLDS
+        found = np.zeros(len(right))
+        for each in np.unique(fold):
+            curve = _fit(arrays, fold != each)
+            found[fold == each] = curve(scores[fold == each], levels[fold == each])
+        return reliability(found, right)
+
+    def _arrays(self) -> Arrays:
+        return np.array(self.scores), np.array(self.levels), np.array(self.right, bool)
+
+
+@dataclass(slots=True)
+class ReportedWords:
+    """Words of session events: confidence and correctness of each."""
+
+    confidences: list[float] = field(default_factory=list[float])
+    right: list[bool] = field(default_factory=list[bool])
+
+    def add(self, reference: Sequence[str], words: Sequence[Word], before: Sequence[Word] = ()) -> None:
+        """Add `words`, which follow the words `before` in the same recording."""
+        self.right += correct_words(reference, [word.word for word in (*before, *words)])[len(before) :]
+        self.confidences += [word.confidence for word in words]
+
+    def reliability(self) -> Reliability | None:
+        return reliability(np.array(self.confidences), np.array(self.right)) if self.right else None
+
+
+def _fit(arrays: Arrays, subset: NDArray[np.bool_]) -> Curve:
+    scores, levels, right = arrays
+    return fit(scores[subset], levels[subset], right[subset])
+
+
+def correct_words(reference: Sequence[str], words: Sequence[str]) -> list[bool]:
+    """Which of the words are correct, by the alignment with the fewest errors."""
+    right = [False] * len(words)
+    if reference and words:
+        for chunk in jiwer.process_words(" ".join(reference), " ".join(words)).alignments[0]:
+            if chunk.type == "equal":
+                right[chunk.hyp_start_idx : chunk.hyp_end_idx] = [True] * (chunk.hyp_end_idx - chunk.hyp_start_idx)
+    return right
+
+
+@dataclass(slots=True)
+class CalibrationData:
+    """Words of finals, of partials and of finals searched with `lm`. Each recording is one utterance without a gate."""
+
+    encoder: XlsrEncoder
+    lm: LanguageModel | None = None
+    final: ScoredWords = field(default_factory=ScoredWords)
+    partial: ScoredWords = field(default_factory=ScoredWords)
+    beam: ScoredWords = field(default_factory=ScoredWords)
+
+    def add(self, recording: int, reference: Sequence[str], samples: Float32) -> None:
+        """Decode 16 kHz samples, (n,) with n of at least 400."""
+        (rows,) = self.encoder.encode([normalize(samples) if self.encoder.normalized else samples])
+        words = decode(rows, self.encoder.vocabulary)
+        self.final.add(recording, reference, words, [level(words)] * len(words))
+        for shown in partials(self.encoder, samples, SessionConfig()):
+            self.partial.add(recording, reference, shown, levels(shown))
+        if self.lm:
+            from ...streaming.ctc.beam import decode_beam
+
+            found = decode_beam(rows, self.lm)[0].words
+            self.beam.add(recording, reference, found, [level(words)] * len(found))
+
+
+def partials(encoder: XlsrEncoder, samples: Float32, config: SessionConfig) -> Iterator[list[DecodedWord]]:
+    """The words of every partial of an utterance: complete words, then volatile ones."""
+    setting = StepSetting(config.hop_ms, config.lookahead_ms, config.left_context_ms)
+    windows, _, audio = plan_steps(samples, setting, normalized=encoder.normalized)
+    memory = setting.memory() if "cached" in encoder.info.modes else None
+    decoder = GreedyDecoder(encoder.vocabulary)
+    for window in windows:
+        rows = _rows(encoder, audio, window, memory)
+        complete = window.commit - window.committed
+        decoder.push(rows[:complete])
+        yield [*decoder.words, *decoder.tail(rows[complete:])]
+    if memory:
+        encoder.release(memory.number)
+
+
+def _rows(encoder: XlsrEncoder, audio: RunningNormalizer, window: Window, memory: CacheHandle | None) -> Float32:
+    """Log-probabilities of frames `[window.committed, window.newest)`."""
+    if memory:
+        return encoder.encode_steps([(audio.read(*window.new_samples), CachedStep(memory, window))])[0]
+    return encoder.encode([audio.read(*window.samples)])[0][window.committed - window.first :]

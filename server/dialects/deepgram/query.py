@@ -1,0 +1,75 @@
+"""The query parameters of Deepgram's live and file interfaces."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from starlette.datastructures import QueryParams
+
+from ....streaming.config import AudioFormat, Encoding, SessionConfig
+from ....streaming.errors import ConfigError
+
+_ENCODINGS: Final[dict[str, Encoding]] = {
+    "linear16": "pcm_s16le",
+    "linear32": "pcm_f32le",
+    "mulaw": "mulaw",
+    "alaw": "alaw",
+}
+_CONTAINED: Final = ("ogg-opus",)
+
+
+class Query:
+    """The supported parameters; others of the service are ignored. Raises `ConfigError`."""
+
+    def __init__(self, given: QueryParams) -> None:
+        self._given = given
+        self.interim = self._flag("interim_results")
+        self.vad_events = self._flag("vad_events")
+        self.utterances = self._flag("utterances")  # in the response for a file
+        self.audio = self._audio()
+        self.endpointing = self._endpointing()
+        self.utterance_end_ms = self._number("utterance_end_ms", 1_000, 5_000)
+        if self.utterance_end_ms is not None and not self.interim:
+            raise ConfigError("utterance_end_ms needs interim_results=true")
+        self.phrases = [
+            *self._given.getlist("keyterm"),
+            *(keyword.rpartition(":")[0] or keyword for keyword in self._given.getlist("keywords")),
+        ]
+
+    def _flag(self, name: str) -> bool:
+        value = self._given.get(name, "false").lower()
+        if value not in ("true", "false"):
+            raise ConfigError(f"{name} is {value[:40]!r}; it must be true or false")
+        return value == "true"
+
+    def _number(self, name: str, low: int, high: int) -> int | None:
+        if (value := self._given.get(name)) is None:
+            return None
+        if not (value.isdecimal() and len(value) < 10 and low <= int(value) <= high):
+            raise ConfigError(f"{name} is {value[:40]!r}; it must be {low} to {high}")
+        return int(value)
+
+    def _endpointing(self) -> int | None:
+        """Milliseconds; None: no `speech_final` at pauses."""
+        match self._given.get("endpointing", "true").lower():
+            case "false":
+                return None
+            case "true":
+                return SessionConfig().hangover_ms
+            case _:
+                return self._number("endpointing", 0, 10_000)
+
+    def _audio(self) -> AudioFormat | None:
+        """The format of raw audio; None: WAV or a container."""
+        rate, channels = self._number("sample_rate", 1, 1_000_000), self._number("channels", 1, 100) or 1
+        if channels > 1 and self._flag("multichannel"):
+            raise ConfigError("multichannel is not supported; omit it to have the channels averaged")
+        encoding = self._given.get("encoding")
+        if encoding is None or encoding in _CONTAINED:
+            return None
+        if encoding not in _ENCODINGS:
+            known = ", ".join((*_ENCODINGS, *_CONTAINED))
+            raise ConfigError(f"encoding {encoding[:40]!r} is not supported; use one of {known}")
+        if rate is None:
+            raise ConfigError("sample_rate is required when encoding is given")
+        return AudioFormat(encoding=_ENCODINGS[encoding], sample_rate=rate, channels=channels)

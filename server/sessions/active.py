@@ -1,0 +1,48 @@
+"""The recognizer session that a connection has open."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...streaming.config import SAMPLE_BYTES, AudioFormat
+from ...streaming.live import StreamSession
+from .admission import Lease
+
+
+@dataclass
+class ActiveSession:
+    """A session and the task that pumps its events to the dialect."""
+
+    session: StreamSession
+    audio: AudioFormat
+    pump: asyncio.Task[None]
+    lease: Lease
+
+    @property
+    def unfinished(self) -> int:
+        """Accepted samples that are lost if the session is released now."""
+        return self.session.unfinished
+
+    async def send(self, audio: bytes | NDArray[np.floating]) -> None:
+        """Pass audio on, and count it. Waits while the backlog is full or the client's allowance is used up."""
+        await self.session.send(audio)
+        if isinstance(audio, bytes):
+            samples = len(audio) / (SAMPLE_BYTES[self.audio.encoding] * self.audio.channels)
+            await self.lease.charge(len(audio), samples / self.audio.sample_rate)
+        else:
+            await self.lease.charge(audio.nbytes, len(audio) / self.audio.sample_rate)
+
+    async def pumped(self) -> None:
+        """Wait until the dialect has handled all events of an ended or closed session, then release it."""
+        await asyncio.wait([self.pump])  # unlike awaiting the pump itself, this can be cancelled without cancelling it
+        await self.release()
+
+    async def release(self) -> None:
+        """Close the session, finished or not, and add up what it counted."""
+        await self.session.aclose()
+        self.lease.stats.coalesced += self.session.coalesced
+        self.lease.stats.dropped += self.session.dropped

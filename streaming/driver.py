@@ -1,0 +1,107 @@
+"""Drives one session with an engine: carries jobs there and answers back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future
+from functools import partial
+from typing import Any
+
+from .engine.engine import Engine
+from .errors import EngineError, XlsrLiveError
+from .protocol.events import Event
+from .requests import DecodeJob, Job, Request
+from .session.session import Session
+
+Call = Callable[[], None]
+
+
+class SessionDriver:
+    """The engine answers in its own threads: there it passes a function to `hand_over`, and the session's thread must
+    call that function, then `pump`. With `adaptive` the session follows the engine's level.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        engine: Engine,
+        *,
+        hand_over: Callable[[Call], None],
+        clock: Callable[[], float],
+        adaptive: bool,
+    ) -> None:
+        self.session = session
+        self.unanswered = 0  # jobs
+        self._engine = engine
+        self._hand_over = hand_over
+        self._clock = clock
+        self._adaptive = adaptive
+        self._stopped = False
+
+    def receive_audio(self, packet: Any) -> None:
+        """As `Session.receive_audio`, now and at the engine's level."""
+        self._follow_level()
+        self.session.receive_audio(packet, self._clock())
+
+    def pump(self) -> list[Event]:
+        """Submit the session's jobs and return its events."""
+        for job in self.session.requests():
+            self._submit(job)
+        self._release()
+        return self.session.events()
+
+    def stop(self) -> None:
+        """Withdraw all jobs; answers that still come are ignored. Any thread may call it."""
+        self._stopped = True
+
+    def abandon(self) -> None:
+        """Stop, and drop the session with its cache."""
+        self.stop()
+        self.session.abandon()
+        self._release()
+
+    def _release(self) -> None:
+        for cache in self.session.released():
+            self._engine.release(cache)
+
+    def _follow_level(self) -> None:
+        if self._adaptive:
+            self.session.receive_level(self._engine.level)
+
+    def _submit(self, job: Job) -> None:
+        self.unanswered += 1
+        self._start(job).add_done_callback(lambda done: self._hand_over(partial(self._take, job, done)))
+
+    def _start(self, job: Job) -> Future[Any]:
+        wanted = partial(self._wants, job.id)
+        match job:
+            case Request():
+                return self._engine.submit(job.samples, deadline=job.deadline, wanted=wanted, reuse=job.reuse)
+            case DecodeJob():
+                try:
+                    return self._engine.search(job.run, deadline=job.deadline, wanted=wanted)
+                except EngineError as error:
+                    failed: Future[Any] = Future()
+                    failed.set_exception(error)
+                    return failed
+
+    def _wants(self, job: int) -> bool:
+        return not self._stopped and self.session.wants(job)
+
+    def _take(self, job: Job, done: Future[Any]) -> None:
+        self.unanswered -= 1
+        if self._stopped:
+            return
+        self._follow_level()
+        now = self._clock()
+        try:
+            answer = done.result()
+        except CancelledError:
+            return
+        except XlsrLiveError as error:
+            self.session.receive_failure(job.id, str(error), now)
+        except Exception as error:  # of the decoder; the engine reports those of the encoder as an EngineError
+            self.session.receive_failure(job.id, f"decoding failed: {error}", now)
+        else:
+            if answer is not None:  # None: nobody wanted it
+                self.session.receive_answer(job.id, answer, now)

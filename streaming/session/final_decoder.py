@@ -1,0 +1,62 @@
+"""Decoding of the second pass: all rows of an utterance at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..commands.hotwords import HotwordDecoder, favour
+from ..commands.listener import CommandSpec
+from ..ctc.assets import Assets
+from ..ctc.beam import BeamDecoder
+from ..ctc.greedy import decode
+from ..ctc.vocabulary import Vocabulary
+from .transcript import Transcript, make_transcript
+
+if TYPE_CHECKING:
+    from .decoding import Hotwords
+
+Rows = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class FinalDecoder:
+    """Decodes the rows of an utterance, (frames, vocabulary). Any thread may call it: it changes nothing."""
+
+    vocabulary: Vocabulary
+    assets: Assets  # its language model is the one to use
+    nbest: int  # hypotheses to keep
+    hotwords: Hotwords | None
+    spec: CommandSpec | None  # commands to find
+    awake: bool  # as in `CommandSpec.hear`
+
+    @property
+    def slow(self) -> bool:
+        """Whether a call would hold up an event loop."""
+        return self.assets.language_model is not None or self.hotwords is not None or self.spec is not None
+
+    def __call__(self, rows: Rows) -> Transcript:
+        transcript = self._transcribe(rows)
+        if self.spec is None:
+            return transcript
+        favoured = favour(rows, self.hotwords.phrases) if self.hotwords else rows
+        return replace(transcript, decision=self.spec.decide(favoured, awake=self.awake))
+
+    def _transcribe(self, rows: Rows) -> Transcript:
+        greedy = words = decode(rows, self.vocabulary)
+        calibration, model, hotwords = self.assets.calibration, self.assets.language_model, self.hotwords
+        if model:
+            beam = BeamDecoder(model, phrases=hotwords and hotwords.boosted)
+            beam.push(rows)
+            beam.finish()
+            calibrated = calibration and calibration.of_beam(beam.words, greedy)
+            return make_transcript(beam.words, calibrated, beam.alternatives(self.nbest) if self.nbest else ())
+        if hotwords:
+            decoder = HotwordDecoder(self.vocabulary, hotwords.phrases)
+            decoder.push(rows)
+            decoder.finish()
+            words = decoder.words
+        return make_transcript(words, calibration and calibration.of_final(words, greedy))

@@ -1,0 +1,73 @@
+"""The second pass over an utterance: all of it at once, with full context, at its end."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+import numpy as np
+
+from ..audio.normalize import normalize
+from ..frames import frames
+from ..requests import CachedFeatures, DecodeJob, Request
+from .transcript import Transcript
+from .utterance_context import UtteranceContext
+
+
+class FinalState(Enum):
+    IDLE = auto()
+    ENCODING = auto()
+    DECODING = auto()
+    DONE = auto()
+    FAILED = auto()
+
+
+class FinalPass:
+    """Starts during the hangover for a likely end, so that the result is there in time; a new end starts it again."""
+
+    def __init__(self, context: UtteranceContext) -> None:
+        self.end = -1  # sample up to which it reads
+        self.transcript: Transcript | None = None
+        self._context = context
+        self._state = FinalState.IDLE
+        self._job = -1
+        self._deadline = 0.0
+
+    @property
+    def failed(self) -> bool:
+        return self._state is FinalState.FAILED
+
+    def plan(self, end: int, deadline: float, features: CachedFeatures | None) -> None:
+        """Request the pass over the utterance up to sample `end`; `features` are those that it may reuse."""
+        context = self._context
+        self.end, self.transcript, self._deadline = end, None, deadline
+        if frames(end - context.start) == 0:
+            self._state, self.transcript = FinalState.DONE, context.decoding.live(())
+            return
+        samples = context.read(context.start, end)
+        if context.normalized:  # by the statistics of the whole, which no live step knew
+            samples, features = normalize(samples), None
+        self._state, self._job = FinalState.ENCODING, context.next_id()
+        context.submit(Request(self._job, "final", context.index, samples, deadline, None, features))
+
+    def wants(self, job: int) -> bool:
+        """Whether the answer to a job still matters."""
+        return job == self._job and self._state in (FinalState.ENCODING, FinalState.DECODING)
+
+    def receive(self, answer: object) -> None:
+        """Take the rows, or the transcript."""
+        match self._state, answer:
+            case FinalState.ENCODING, np.ndarray():
+                decoder = self._context.decoding.final(self.end, awake=self._context.commands.undecided)
+                if decoder.slow:
+                    self._state, self._job = FinalState.DECODING, self._context.next_id()
+                    index = self._context.index
+                    self._context.submit(DecodeJob(self._job, "final", index, self._deadline, lambda: decoder(answer)))
+                else:
+                    self._state, self.transcript = FinalState.DONE, decoder(answer)
+            case FinalState.DECODING, Transcript():
+                self._state, self.transcript = FinalState.DONE, answer
+            case _:
+                raise TypeError(f"{type(answer).__name__} does not answer a second pass that is {self._state.name}")
+
+    def fail(self) -> None:
+        self._state = FinalState.FAILED
