@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import gzip
-import logging
 from array import array
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -17,8 +16,6 @@ from numpy.typing import NDArray
 from ..errors import LanguageModelError
 from .ngram import UNKNOWN, UNKNOWN_WORDS, Ngram, SortedTable
 
-log = logging.getLogger("xlsr_live.model")
-
 _BEGIN, _END = "\\data\\", "\\end\\"
 _UNKNOWN_SCORE: Final = -100.0  # log10, where the file does not say it
 _NO_BACKOFF: Final = -0.0  # nothing follows such a context
@@ -28,11 +25,11 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 
-def read_arpa(path: Path) -> Ngram:
-    """Raises `LanguageModelError` with line and column of the first fault."""
+def read_arpa(path: Path, progress: Callable[[str], None] | None = None) -> Ngram:
+    """`progress` gets a line now and then. Raises `LanguageModelError` with line and column of the first fault."""
     try:
         with _opened(path) as lines:
-            return _build(_Reader(path, lines))
+            return _build(_Reader(path.name, lines, progress))
     except (ValueError, KeyError, IndexError) as error:
         raise LanguageModelError(f"{path} is no ARPA file: {find_fault(path) or error}") from error
 
@@ -57,8 +54,9 @@ def _opened(path: Path) -> Generator[TextIO]:
 class _Reader:
     """Sections of an ARPA file, one after the other; reports progress on long ones."""
 
-    def __init__(self, path: Path, lines: Iterator[str]) -> None:
-        self._path = path
+    def __init__(self, name: str, lines: Iterator[str], progress: Callable[[str], None] | None) -> None:
+        self._name = name
+        self._progress = progress
         self._lines = (text for line in lines if (text := line.strip()))
         self.words: dict[str, int] = dict.fromkeys(UNKNOWN_WORDS, UNKNOWN)
         self.counts: list[int] = []
@@ -89,8 +87,8 @@ class _Reader:
             backoffs.append(float(fields[order + 1]) if len(fields) == order + 2 else 0.0)
             if not order + 1 <= len(fields) <= order + 2:
                 raise ValueError(fields)
-            if done % _REPORT == _REPORT - 1:
-                log.info("%s: %d of %d %d-grams", self._path.name, done + 1, self.counts[order - 1], order)
+            if self._progress and done % _REPORT == _REPORT - 1:
+                self._progress(f"{self._name}: {done + 1} of {self.counts[order - 1]} {order}-grams")
         self._header = next(self._lines, "")
         found = np.frombuffer(scores, np.float32) if scores else np.empty(0, np.float32)
         if not (found <= 0).all():

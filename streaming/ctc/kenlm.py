@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import LanguageModelError
-from .ngram import Entry, Ngram, SortedTable, Table
+from .ngram import Entry, Ngram, NgramTable, SortedTable
 
 _MAGIC: Final = b"mmap lm http://kheafield.com/code format version 5\n"
 _FIXED: Final = struct.Struct("<88xB3xfI?3xI")  # order, multiplier, kind, whether the words are there, version
@@ -116,13 +116,13 @@ class HashTable:
 
 def _read_probing(
     cursor: _Cursor, counts: list[int], multiplier: float, _: int
-) -> tuple[NDArray[np.float32], list[Table]]:
+) -> tuple[NDArray[np.float32], list[NgramTable]]:
     def buckets(count: int) -> int:
         return max(count + 1, int(np.float32(multiplier) * np.float32(count)))
 
     cursor.take(8 + 12 * buckets(counts[0]))  # hashes of the words
     scores = cursor.take(8 * (counts[0] + 1)).view(np.float32).reshape(-1, 2)
-    tables: list[Table] = []
+    tables: list[NgramTable] = []
     for count in counts[1:]:
         longest = len(tables) == len(counts) - 2
         fields: list[tuple[str, str]] = [("key", "<u8"), ("score", "<f4"), *([] if longest else [("backoff", "<f4")])]
@@ -150,7 +150,7 @@ class _Packed:
         return (words[at >> 3] >> (at & 7).astype(np.uint64)) & np.uint64((1 << bits) - 1)
 
 
-def _read_trie(cursor: _Cursor, counts: list[int], _: float, kind: int) -> tuple[NDArray[np.float32], list[Table]]:
+def _read_trie(cursor: _Cursor, counts: list[int], _: float, kind: int) -> tuple[NDArray[np.float32], list[NgramTable]]:
     cursor.take(8 * (1 + counts[0]))  # hashes of the words
     score_bits, backoff_bits = 31, 32
     books: list[tuple[Sequence[float] | None, Sequence[float] | None]] = [(None, None)] * (len(counts) - 1)
@@ -163,7 +163,7 @@ def _read_trie(cursor: _Cursor, counts: list[int], _: float, kind: int) -> tuple
     single = np.dtype([("scores", "<f4", 2), ("first", "<u8")])
     singles: Any = cursor.take(single.itemsize * (counts[0] + 2)).view(single)
     first: NDArray[np.int64] = singles["first"][: counts[0] + 1].astype(np.int64)
-    tables: list[Table] = []
+    tables: list[NgramTable] = []
     word_bits = counts[0].bit_length()
     pointer_bits = None
     for place, count in enumerate(counts[1:]):

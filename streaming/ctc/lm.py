@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import inf, isfinite, log
+from math import inf, log
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -17,36 +17,12 @@ from .boosts import NO_BOOSTS, Boosts
 from .kenlm import is_binary, read_kenlm
 from .lexicon import Spelling, TokenSpeller
 from .ngram import SPECIAL, UNKNOWN, Ngram
-from .search import Search
+from .search import Search, Weights
 from .spelling import Speller
 from .trie import Trie
 from .vocabulary import Vocabulary
 
 _SUFFIXES: Final = (".binary", ".bin", ".klm", ".arpa", ".arpa.gz")  # of equal stems the first is taken
-
-
-@dataclass(frozen=True, slots=True)
-class Weights:
-    """How a hypothesis is scored: log-probability of its path + `lm` x log10 of the n-gram + `word` for each word.
-
-    The other numbers bound the search: hypotheses kept, and their distance from the best; tokens tried at a frame, and
-    their distance from the best.
-    """
-
-    lm: float = 1.6
-    word: float = 1.5
-    beam: int = 100
-    tokens: int = 16
-    threshold: float = 15.0
-    token_threshold: float = 8.0
-    unknown: float = 0.5  # confidence from which a word that the lexicon lacks takes part as the model heard it
-
-    def __post_init__(self) -> None:
-        positive = self.threshold > 0 and self.token_threshold > 0 and isfinite(self.threshold)
-        if not (0 <= self.lm <= 100 and abs(self.word) <= 100 and positive):
-            raise LanguageModelError("an LM weight of 0 to 100, a word score of -100 to 100, a positive threshold")
-        if not (1 <= self.beam <= 10_000 and self.tokens >= 1):
-            raise LanguageModelError("a beam holds 1 to 10000 hypotheses and tries at least 1 token")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +43,17 @@ class BoostedPhrases(NamedTuple):
 
 
 class LanguageModel:
-    """Read only, shared by any number of searches. Raises `LanguageModelError` for whatever is wrong with the files."""
+    """Read only, shared by any number of searches. Raises `LanguageModelError` for whatever is wrong with the files.
 
-    def __init__(self, files: Files, vocabulary: Vocabulary) -> None:
+    `progress` gets a line now and then while a long ARPA file is read.
+    """
+
+    def __init__(self, files: Files, vocabulary: Vocabulary, progress: Callable[[str], None] | None = None) -> None:
         self.vocabulary = vocabulary
         self.weights = files.weights
         self.boundary = (speller := TokenSpeller(vocabulary)).boundary
         self.spell = speller.spell
-        self.ngram = read_kenlm(files.ngram) if is_binary(files.ngram) else read_arpa(files.ngram)
+        self.ngram = read_kenlm(files.ngram) if is_binary(files.ngram) else read_arpa(files.ngram, progress)
         spellings = _spellings(files, speller, self.ngram)
         self.words = len(spellings)
         self._rarest = _rarest(spellings, self.ngram)
@@ -114,10 +93,10 @@ class LanguageModel:
 
     def search(self, phrases: BoostedPhrases | None = None, *, merged: bool = True) -> Search:
         """A new search. `merged` as in `Search`."""
-        if phrases is None:
-            return Search(self, merged=merged)
-        search = Search(self, phrases.boosts, merged=merged)
-        if phrases.words:
+        boosts = phrases.boosts if phrases else NO_BOOSTS
+        blank = self.vocabulary.blank
+        search = Search(self.ngram, self.trie, self.weights, self.boundary, blank, boosts, merged=merged)
+        if phrases and phrases.words:
             search.extend(phrases.words)
         return search
 

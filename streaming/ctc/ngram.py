@@ -37,7 +37,7 @@ class Entry(NamedTuple):
     backoff: float
 
 
-class Table(Protocol):
+class NgramTable(Protocol):
     """All n-grams of one order from 2 on."""
 
     def find(self, node: int, word: int) -> Entry | None:
@@ -74,7 +74,7 @@ class SortedTable:
 class Ngram:
     """`scores` and `backoffs`, (words,), are those of single words, `tables` those of the orders from 2 on."""
 
-    def __init__(self, words: list[str], scores: Floats, backoffs: Floats, tables: Sequence[Table]) -> None:
+    def __init__(self, words: list[str], scores: Floats, backoffs: Floats, tables: Sequence[NgramTable]) -> None:
         self.words = words  # by number
         self.numbers = {word: number for number, word in enumerate(words)}
         for word in UNKNOWN_WORDS:

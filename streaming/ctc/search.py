@@ -13,23 +13,47 @@ rows are split, the result is the same bit for bit. Arrays are replaced and neve
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .boosts import NO_BOOSTS, Boosts
-from .ngram import Context
-
-if TYPE_CHECKING:
-    from .lm import LanguageModel
-    from .trie import Trie
+from ..errors import LanguageModelError
+from .boosts import Boosts
+from .ngram import Context, Ngram
+from .trie import Trie
 
 Rows = NDArray[np.float32]
 Scores = NDArray[np.float64]
 Ints = NDArray[np.signedinteger[Any]]
 
 NEVER: Final = -np.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """How a hypothesis is scored: log-probability of its path + `lm` x log10 of the n-gram + `word` for each word.
+
+    The other numbers bound the search: hypotheses kept, and their distance from the best; tokens tried at a frame, and
+    their distance from the best.
+    """
+
+    lm: float = 1.6
+    word: float = 1.5
+    beam: int = 100
+    tokens: int = 16
+    threshold: float = 15.0
+    token_threshold: float = 8.0
+    unknown: float = 0.5  # confidence from which a word that the lexicon lacks takes part as the model heard it
+
+    def __post_init__(self) -> None:
+        positive = self.threshold > 0 and self.token_threshold > 0 and isfinite(self.threshold)
+        if not (0 <= self.lm <= 100 and abs(self.word) <= 100 and positive):
+            raise LanguageModelError("an LM weight of 0 to 100, a word score of -100 to 100, a positive threshold")
+        if not (1 <= self.beam <= 10_000 and self.tokens >= 1):
+            raise LanguageModelError("a beam holds 1 to 10000 hypotheses and tries at least 1 token")
 
 
 class Trace(NamedTuple):
@@ -59,12 +83,12 @@ class _Frame(NamedTuple):
 class _Contexts:
     """Contexts of the n-gram by number, and the words that were scored after them."""
 
-    def __init__(self, model: LanguageModel, *, merged: bool) -> None:
-        self._ngram = model.ngram
-        self._weights = model.weights
+    def __init__(self, ngram: Ngram, weights: Weights, *, merged: bool) -> None:
+        self._ngram = ngram
+        self._weights = weights
         self._merged = merged
-        self._contexts: list[Context] = [model.ngram.start]
-        self._numbers = {model.ngram.start: 0}
+        self._contexts: list[Context] = [ngram.start]
+        self._numbers = {ngram.start: 0}
         self._scored: dict[tuple[int, int], tuple[float, int]] = {}
 
     def fork(self) -> _Contexts:
@@ -94,14 +118,24 @@ class Search:
     """One beam over one utterance. Without `merged`, hypotheses with other words stay apart although they have the same
     future, as a list of alternatives wants it."""
 
-    def __init__(self, model: LanguageModel, boosts: Boosts = NO_BOOSTS, *, merged: bool = True) -> None:
+    def __init__(
+        self,
+        ngram: Ngram,
+        trie: Trie,
+        weights: Weights,
+        boundary: int,
+        blank: int,
+        boosts: Boosts,
+        *,
+        merged: bool = True,
+    ) -> None:
         self.frame = 0  # the next frame
         self.settled = 0  # frames before this one are
-        self._weights = model.weights
-        self._boundary, self._silent = model.boundary, model.vocabulary.blank
-        self._trie = model.trie
+        self._weights = weights
+        self._boundary, self._silent = boundary, blank
+        self._trie = trie
         self.boosts = boosts
-        self._contexts = _Contexts(model, merged=merged)
+        self._contexts = _Contexts(ngram, weights, merged=merged)
         self._frames: list[_Frame] = []
         nothing = np.zeros(1, np.intp)
         self._beam = _Beam(nothing, nothing, nothing, np.zeros(1), np.full(1, NEVER), np.full(1, np.nan), nothing)

@@ -42,7 +42,7 @@ def load_assets(
         raise ModelError(f"{place} is no calibration and no folder that holds {FILE}")
     return Assets(
         calibration=curves,
-        language_model=LanguageModel(files, vocabulary) if files else None,
+        language_model=LanguageModel(files, vocabulary, log.info) if files else None,
     )
 
 

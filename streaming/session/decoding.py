@@ -1,6 +1,6 @@
 """How a session decodes log-probabilities: its hotwords, commands, language model and calibration.
 
-Results depend on rows and samples, never on packets or on the order of answers. Hotwords and grammars may change in
+Results depend on rows and samples, never on packets or on the order of answers. HotwordSet and grammars may change in
 mid-stream: a change holds for live steps that end after that sample, and for finals of utterances that end after it.
 """
 
@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..commands.hotwords import HotwordDecoder
+from ..commands.hotwords import HotwordDecoder, HotwordSet
 from ..commands.listener import CommandSpec, wake_phrase
 from ..commands.matcher import Strictness, compiled
 from ..commands.spotting import Phrases
@@ -27,17 +27,7 @@ from .final_decoder import FinalDecoder
 from .timeline import Timeline
 from .transcript import Transcript, make_transcript
 
-if TYPE_CHECKING:
-    from ..ctc.lm import BoostedPhrases
-
 Rows = NDArray[np.float32]
-
-
-class Hotwords(NamedTuple):
-    """The same phrases for greedy decoders and for searches; `boosted` is None without a language model."""
-
-    phrases: Phrases
-    boosted: BoostedPhrases | None
 
 
 class LiveDecoder(Protocol):
@@ -79,8 +69,8 @@ class Decoding:
         """
         self._commands.set(self._make_spec(grammar), at)
 
-    def hotwords(self, sample: int) -> Hotwords | None:
-        """Hotwords for audio that ends at a sample."""
+    def hotwords(self, sample: int) -> HotwordSet | None:
+        """HotwordSet for audio that ends at a sample."""
         return self._hotwords.at(sample)
 
     def commands(self, sample: int) -> CommandSpec | None:
@@ -116,11 +106,11 @@ class Decoding:
             self._vocabulary, self._assets, self._config.nbest, self.hotwords(end), spec, awake=bool(awake)
         )
 
-    def _make_hotwords(self, hotwords: Sequence[str]) -> Hotwords | None:
+    def _make_hotwords(self, hotwords: Sequence[str]) -> HotwordSet | None:
         if not (boosts := read_hotwords(hotwords)):
             return None
         phrases, model = Phrases(boosts, self._vocabulary), self._assets.language_model
-        return Hotwords(phrases, model.boosted(boosts) if model else None)
+        return HotwordSet(phrases, model.boosted(boosts) if model else None)
 
     def _make_spec(self, grammar: str) -> CommandSpec | None:
         if not grammar.strip():
@@ -130,7 +120,7 @@ class Decoding:
         return CommandSpec(compiled(grammar, self._vocabulary), strictness, self._wake, config.command_alternatives)
 
 
-def set_hotwords(decoder: LiveDecoder, hotwords: Hotwords | None) -> None:
+def set_hotwords(decoder: LiveDecoder, hotwords: HotwordSet | None) -> None:
     """Let a decoder of live steps favour these hotwords from its next rows on."""
     if isinstance(decoder, BeamDecoder):
         if (boosted := hotwords and hotwords.boosted) is not decoder.phrases:

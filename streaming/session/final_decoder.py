@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..commands.hotwords import HotwordDecoder, favour
+from ..commands.hotwords import HotwordDecoder, HotwordSet, favour
 from ..commands.listener import CommandSpec
 from ..ctc.assets import Assets
 from ..ctc.beam import BeamDecoder
 from ..ctc.greedy import decode
 from ..ctc.vocabulary import Vocabulary
 from .transcript import Transcript, make_transcript
-
-if TYPE_CHECKING:
-    from .decoding import Hotwords
 
 Rows = NDArray[np.float32]
 
@@ -29,7 +25,7 @@ class FinalDecoder:
     vocabulary: Vocabulary
     assets: Assets  # its language model is the one to use
     nbest: int  # hypotheses to keep
-    hotwords: Hotwords | None
+    hotwords: HotwordSet | None
     spec: CommandSpec | None  # commands to find
     awake: bool  # as in `CommandSpec.hear`
 

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ..commands.hotwords import HotwordSet
 from ..commands.listener import CommandListener, CommandSpec
 from ..commands.matcher import Decision
 from ..ctc.greedy import DecodedWord
 from ..requests import Window
-from .decoding import Hotwords, LiveDecoder, set_hotwords
+from .decoding import LiveDecoder, set_hotwords
 from .endpoint import Cut, Endpointer
 from .stitch import Stitched
 
@@ -21,7 +22,7 @@ class StepInput:
 
     stitched: Stitched
     end_sample: int  # of the session's audio that the step covers
-    hotwords: Hotwords | None
+    hotwords: HotwordSet | None
     spec: CommandSpec | None  # commands; None ends the search for an early one
     may_cut: bool  # False for the step that ends the utterance anyway
 
