@@ -17,7 +17,8 @@ from .boosts import NO_BOOSTS, Boosts
 from .kenlm import is_binary, read_kenlm
 from .lexicon import Spelling, TokenSpeller
 from .ngram import SPECIAL, UNKNOWN, Ngram
-from .search import Search, Weights
+from .scoring import Weights
+from .search import Search
 from .spelling import Speller
 from .trie import Trie
 from .vocabulary import Vocabulary

@@ -13,16 +13,14 @@ rows are split, the result is the same bit for bit. Arrays are replaced and neve
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from math import isfinite
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import LanguageModelError
 from .boosts import Boosts
-from .ngram import Context, Ngram
+from .ngram import Ngram
+from .scoring import Weights, WordScores
 from .trie import Trie
 
 Rows = NDArray[np.float32]
@@ -30,30 +28,6 @@ Scores = NDArray[np.float64]
 Ints = NDArray[np.signedinteger[Any]]
 
 NEVER: Final = -np.inf
-
-
-@dataclass(frozen=True, slots=True)
-class Weights:
-    """How a hypothesis is scored: log-probability of its path + `lm` x log10 of the n-gram + `word` for each word.
-
-    The other numbers bound the search: hypotheses kept, and their distance from the best; tokens tried at a frame, and
-    their distance from the best.
-    """
-
-    lm: float = 1.6
-    word: float = 1.5
-    beam: int = 100
-    tokens: int = 16
-    threshold: float = 15.0
-    token_threshold: float = 8.0
-    unknown: float = 0.5  # confidence from which a word that the lexicon lacks takes part as the model heard it
-
-    def __post_init__(self) -> None:
-        positive = self.threshold > 0 and self.token_threshold > 0 and isfinite(self.threshold)
-        if not (0 <= self.lm <= 100 and abs(self.word) <= 100 and positive):
-            raise LanguageModelError("an LM weight of 0 to 100, a word score of -100 to 100, a positive threshold")
-        if not (1 <= self.beam <= 10_000 and self.tokens >= 1):
-            raise LanguageModelError("a beam holds 1 to 10000 hypotheses and tries at least 1 token")
 
 
 class Trace(NamedTuple):
@@ -80,40 +54,6 @@ class _Frame(NamedTuple):
     token: Ints  # (hypotheses,)
 
 
-class _Contexts:
-    """Contexts of the n-gram by number, and the words that were scored after them."""
-
-    def __init__(self, ngram: Ngram, weights: Weights, *, merged: bool) -> None:
-        self._ngram = ngram
-        self._weights = weights
-        self._merged = merged
-        self._contexts: list[Context] = [ngram.start]
-        self._numbers = {ngram.start: 0}
-        self._scored: dict[tuple[int, int], tuple[float, int]] = {}
-
-    def fork(self) -> _Contexts:
-        """A copy; numbers given in one do not appear in the other."""
-        fork = _Contexts.__new__(_Contexts)
-        fork._ngram, fork._weights, fork._merged = self._ngram, self._weights, self._merged
-        fork._contexts, fork._numbers, fork._scored = [*self._contexts], {**self._numbers}, {**self._scored}
-        return fork
-
-    def score(self, context: int, label: int) -> tuple[float, int]:
-        """What a word adds to the score after a context, and the context after it."""
-        if (known := self._scored.get((context, label))) is None:
-            language, after = self._ngram.score(self._contexts[context], label)
-            number = self._numbers.get(after) if self._merged else None
-            if number is None:
-                number = self._numbers[after] = len(self._contexts)
-                self._contexts.append(after)
-            known = self._scored[context, label] = self._weights.lm * language + self._weights.word, number
-        return known
-
-    def end(self, context: int) -> float:
-        """What the end of the sentence adds."""
-        return self._weights.lm * self._ngram.score(self._contexts[context], self._ngram.end)[0]
-
-
 class Search:
     """One beam over one utterance. Without `merged`, hypotheses with other words stay apart although they have the same
     future, as a list of alternatives wants it."""
@@ -135,7 +75,7 @@ class Search:
         self._boundary, self._silent = boundary, blank
         self._trie = trie
         self.boosts = boosts
-        self._contexts = _Contexts(ngram, weights, merged=merged)
+        self._scores = WordScores(ngram, weights, merged=merged)
         self._frames: list[_Frame] = []
         nothing = np.zeros(1, np.intp)
         self._beam = _Beam(nothing, nothing, nothing, np.zeros(1), np.full(1, NEVER), np.full(1, np.nan), nothing)
@@ -144,7 +84,7 @@ class Search:
         """A copy that goes its own way."""
         fork = Search.__new__(Search)
         fork.__dict__.update(self.__dict__)
-        fork._contexts, fork._frames = self._contexts.fork(), [*self._frames]
+        fork._contexts, fork._frames = self._scores.fork(), [*self._frames]
         return fork
 
     def extend(self, trie: Trie) -> None:
@@ -248,7 +188,7 @@ class Search:
             return beam
         nodes = beam.node[fresh]
         found = [
-            self._contexts.score(context, label)
+            self._scores.score(context, label)
             for context, label in zip(beam.context[fresh].tolist(), self._trie.label[nodes].tolist(), strict=True)
         ]
         word, after = beam.word.copy(), beam.after.copy()
@@ -311,7 +251,7 @@ class Search:
                 score[len(starts) :] += self.boosts.gain[boost, self._boundary]
                 boost = self.boosts.next[boost, self._boundary]
             score -= self.boosts.held[np.concatenate((beam.boost[starts], boost))]
-            score += [self._contexts.end(context) for context in after.tolist()]
+            score += [self._scores.end(context) for context in after.tolist()]
         else:
             place = np.arange(len(score))
         state = np.where(beam.spoken > beam.blank, len(beam.node), 0)[place] + place
