@@ -1,24 +1,24 @@
-"""What is raised on purpose.
+"""The errors that this package raises on purpose.
 
-    XlsrLiveError     the server, the client and the command line have kinds of their own, also with code and sentence
-      AudioError      the audio is not what was declared (yours)
-      ConfigError     a setting is unknown or out of range (yours)
-        GrammarError  a grammar of commands, at a line and a column (yours)
-      ModelError      the checkpoint cannot be loaded or does not fit (yours)
-      LanguageModelError  the language model or its lexicon is broken or does not fit (yours)
-      BacklogFull     more audio than the session may hold; wait and send it again (yours)
-      SessionClosed   the session has ended (yours)
-      EventError      a line that was read is no event in JSON (of whoever wrote it)
-      EngineError     the encoder failed or was stopped (ours)
+    XlsrLiveError           base; server, client and command line add errors of their own
+      AudioError            the audio is not what was declared (caller's fault)
+      ConfigError           a setting is unknown or out of range (caller's fault)
+        GrammarError        a grammar of commands has an error, at a line and a column (caller's fault)
+      ModelError            the checkpoint does not load or does not fit (caller's fault)
+      LanguageModelError    the language model or its lexicon does not load or does not fit (caller's fault)
+      BacklogFull           the session cannot hold more audio; wait and send it again (caller's fault)
+      SessionClosed         the session has ended (caller's fault)
+      EventError            a line is not an event in JSON (its writer's fault)
+      EngineError           the encoder failed or was stopped (our fault)
 
-Each carries a `code` that goes over the wire and a sentence that says what to do.
+Each carries a `code` for the wire and a sentence that says what to do.
 """
 
 from __future__ import annotations
 
 
 class XlsrLiveError(Exception):
-    """Base of the tree. `code` is stable and machine-readable, `str(error)` is for people."""
+    """`code` is stable and for programs; `str(error)` is for people."""
 
     code = "error"
 
@@ -36,7 +36,7 @@ class ConfigError(XlsrLiveError):
 
 
 class GrammarError(ConfigError):
-    """`line` and `column` are counted from 1; the message begins with them."""
+    """`line` and `column` count from 1. The message begins with them."""
 
     code = "bad_grammar"
 

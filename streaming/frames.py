@@ -15,7 +15,7 @@ CONV_STRIDES: Final = (5, 2, 2, 2, 2, 2, 2)
 
 
 def geometry(kernels: Sequence[int], strides: Sequence[int]) -> tuple[int, int]:
-    """Return (stride, receptive field) in samples of a stack of convolutions."""
+    """Stride and receptive field of a stack of convolutions, in samples."""
     stride, field = 1, 1
     for kernel, step in zip(kernels, strides, strict=True):
         field += (kernel - 1) * stride
@@ -27,25 +27,25 @@ STRIDE, FIELD = geometry(CONV_KERNELS, CONV_STRIDES)  # 320 and 400 samples: 20 
 
 
 def frames(samples: int) -> int:
-    """Number of frames that `samples` samples make; 0 for less than one receptive field."""
+    """Frames in `samples` samples; 0 for less than one receptive field."""
     return max(0, (samples - FIELD) // STRIDE + 1)
 
 
 def span(count: int) -> int:
-    """Fewest samples that make `count` frames; 0 for none."""
+    """Fewest samples that make `count` frames."""
     return STRIDE * count + FIELD - STRIDE if count > 0 else 0
 
 
 def too_short(samples: int, rate: int = SAMPLE_RATE) -> str:
-    """What to say of less audio than one frame takes."""
+    """The message about audio that is shorter than one frame."""
     return f"{1000 * samples // rate} ms of audio; at least {1000 * FIELD // SAMPLE_RATE} ms are needed"
 
 
 def ms(milliseconds: float) -> int:
-    """Samples in so many milliseconds."""
+    """Milliseconds as samples."""
     return round(milliseconds * SAMPLE_RATE / 1000)
 
 
 def seconds(samples: int) -> float:
-    """Seconds for people, to the millisecond."""
+    """Samples as seconds, rounded to milliseconds."""
     return round(samples / SAMPLE_RATE, 3)

@@ -75,6 +75,11 @@ class Upload(ABC):
     def refused(code: str, why: str | None = None) -> Response:
         """The response to a request that is refused."""
 
+    async def close(self) -> None:
+        """Delete what was uploaded."""
+        if hasattr(self, "file"):
+            await self.file.close()
+
     def stream(self) -> AsyncIterator[str] | None:
         """The response as a stream of events, if the client asks for one. It must call `entered` itself."""
         return None
@@ -97,11 +102,11 @@ class Upload(ABC):
             if (code := self._admission.refusal(self._client)) is not None:
                 raise ProtocolError(code, WHY[code])
         except (ProtocolError, ConfigError) as error:
-            return self.failed(error.code, str(error))
+            return await self._not_received(error.code, str(error))
         except TimeoutError:
-            return self.failed(Code.IDLE_TIMEOUT, "the upload stalled")
+            return await self._not_received(Code.IDLE_TIMEOUT, "the upload stalled")
         except ClientDisconnect:
-            return self.failed(Code.BAD_MESSAGE, "the client left")
+            return await self._not_received(Code.BAD_MESSAGE, "the client left")
         if (stream := self.stream()) is not None:
             return StreamingResponse(stream, media_type="text/event-stream")
         with self.entered() as lease:
@@ -116,6 +121,11 @@ class Upload(ABC):
                 return self.refused(Code.SHUTTING_DOWN)
             finally:
                 disconnect.cancel()
+                await self.close()
+
+    async def _not_received(self, code: str, why: str) -> Response:
+        await self.close()
+        return self.failed(code, why)
 
     def failed(self, code: str, why: str) -> Response:
         """The response to a request that failed, counted and logged."""
@@ -164,6 +174,7 @@ class Upload(ABC):
             while data := await self.file.read(_COPY_BYTES):
                 file.write(data)
             file.flush()
+            await self.close()
             self.audio, blocks = await asyncio.to_thread(open_media, Path(file.name))
             hotwords = writable(self.phrases, self.recognizer.encoder.vocabulary)
             session = self.recognizer.session(replace(self.config, hotwords=hotwords), self.audio, name=self.name)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import weakref
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -25,12 +27,13 @@ AudioInput = AudioSource | NDArray[np.floating]  # arrays: 16 kHz samples in [-1
 class AudioFile:
     """An open file; `blocks` reads it once, from its start."""
 
-    def __init__(self, name: str, file: soundfile.SoundFile) -> None:
+    def __init__(self, name: str, file: soundfile.SoundFile, resources: ExitStack) -> None:
         self.name = name  # for messages
         self.sample_rate: int = file.samplerate
         self.channels: int = file.channels
         self.seconds: float = file.frames / file.samplerate
         self._file = file
+        self._close = weakref.finalize(self, resources.close)
 
     def blocks(self, seconds: float = 0.1) -> Iterator[NDArray[np.float32]]:
         """Blocks of (n, channels) at the file's own rate, float32 in [-1, 1]; closes the file at the end.
@@ -38,14 +41,15 @@ class AudioFile:
         Raises `AudioError` at the block that cannot be read.
         """
         size = max(1, round(seconds * self.sample_rate))
-        with self._file as file:
-            try:
-                while len(block := _read(file, size)):
-                    yield checked(block)
-            except soundfile.LibsndfileError as error:
-                raise AudioError(f"{self.name}: the file is damaged: {error.error_string}") from error
-            except AudioError as error:
-                raise AudioError(f"{self.name}: {error}") from error
+        try:
+            while len(block := _read(self._file, size)):
+                yield checked(block)
+        except soundfile.LibsndfileError as error:
+            raise AudioError(f"{self.name}: the file is damaged: {error.error_string}") from error
+        except AudioError as error:
+            raise AudioError(f"{self.name}: {error}") from error
+        finally:
+            self._close()
 
 
 def open_audio(source: AudioSource) -> AudioFile:
@@ -54,20 +58,20 @@ def open_audio(source: AudioSource) -> AudioFile:
     Raises `AudioError` if it is missing, unreadable, empty, too short for one frame, or no audio.
     """
     name = str(source if isinstance(source, Path | str) else getattr(source, "name", "the audio"))
-    try:
-        with quiet(any_thread=False):
-            file = soundfile.SoundFile(_readable(name, source))
-    except soundfile.LibsndfileError as error:
-        raise AudioError(f"{name}: not an audio file that can be read: {error.error_string}") from error
-    except FileNotFoundError:
-        raise AudioError(f"{name}: no such file") from None
-    except OSError as error:
-        raise AudioError(f"{name}: cannot be opened: {error.strerror or error}") from error
-    problem = _problem(file)
-    if problem:
-        file.close()
-        raise AudioError(f"{name}: {problem}")
-    return AudioFile(name, file)
+    with ExitStack() as resources:
+        try:
+            readable = _readable(name, source, resources)
+            with quiet(any_thread=False):
+                file = resources.enter_context(soundfile.SoundFile(readable))
+        except soundfile.LibsndfileError as error:
+            raise AudioError(f"{name}: not an audio file that can be read: {error.error_string}") from error
+        except FileNotFoundError:
+            raise AudioError(f"{name}: no such file") from None
+        except OSError as error:
+            raise AudioError(f"{name}: cannot be opened: {error.strerror or error}") from error
+        if problem := _problem(file):
+            raise AudioError(f"{name}: {problem}")
+        return AudioFile(name, file, resources.pop_all())
 
 
 def open_input(audio: AudioInput, seconds: float) -> tuple[AudioFormat, Iterator[NDArray[np.floating]]]:
@@ -86,29 +90,25 @@ def open_input(audio: AudioInput, seconds: float) -> tuple[AudioFormat, Iterator
     return AudioFormat(channels=samples.shape[1]), blocks
 
 
-def _readable(name: str, source: AudioSource) -> Path | BinaryIO:
+def _readable(name: str, source: AudioSource, resources: ExitStack) -> Path | BinaryIO:
     """The source as a path, or as a stream that can seek where libsndfile cannot open the path by itself."""
-    if not isinstance(source, Path | str):
+    if isinstance(source, Path | str):
+        if Path(source).is_dir():
+            raise AudioError(f"{name}: is a directory, not an audio file")
+        stream = resources.enter_context(Path(source).open("rb"))  # noqa: SIM115
+    else:
         stream = io.BytesIO(source) if isinstance(source, bytes) else source
-        return _checked_stream(name, stream) or stream
-    path = Path(source)
-    if path.is_dir():
-        raise AudioError(f"{name}: is a directory, not an audio file")
-    stream = path.open("rb")
-    found = _checked_stream(name, stream)
-    if found is None:
-        stream.close()
-    return path if found is None else found
-
-
-def _checked_stream(name: str, stream: BinaryIO) -> BinaryIO | None:
-    """Another stream to read instead, if this one cannot seek or needs repair."""
-    whole = None if stream.seekable() else io.BytesIO(stream.read())
-    begin = stream if whole is None else whole
-    if not begin.read(1):
+    if not stream.seekable():
+        stream = io.BytesIO(stream.read())
+    if not stream.read(1):
         raise AudioError(f"{name}: the file is empty")
-    begin.seek(0)
-    return repaired(begin) or whole
+    stream.seek(0)
+    if (usable := repaired(stream)) is not None:
+        return resources.enter_context(usable)
+    if not isinstance(source, Path | str) or isinstance(stream, io.BytesIO):
+        return stream
+    stream.close()
+    return Path(source)  # libsndfile reads it faster than a Python file
 
 
 def _read(file: soundfile.SoundFile, size: int) -> NDArray[np.float32]:

@@ -1,8 +1,8 @@
-"""Zero mean and unit variance, as the checkpoint's feature extractor wants it.
+"""Normalization to zero mean and unit variance, as the checkpoint's feature extractor does it.
 
-`normalize` is what the extractor does to a whole utterance; the second pass uses it. Live steps cannot know the whole
-utterance, and normalising each window by itself would amplify pauses and make posteriors jump: `RunningNormalizer`
-scales every sample by the statistics of the utterance up to the step that first used it, and keeps to that.
+`normalize` does what the extractor does to a whole utterance; the second pass uses it. Live steps do not know the whole
+utterance, and normalizing each window by itself would amplify pauses and make posteriors jump. `RunningNormalizer`
+scales each sample once, by the statistics of the utterance up to the step that first uses it.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from ..frames import ms
 Float32 = NDArray[np.float32]
 
 _EPSILON = 1e-7  # of transformers' Wav2Vec2FeatureExtractor
-_SEED_WEIGHT = ms(1000)  # what earlier utterances count for, in samples
+_SEED_WEIGHT = ms(1000)  # of earlier utterances, in samples
 
 
 class Moments(NamedTuple):
-    """Sums over samples; the weight need not be a count."""
+    """Sums over samples; the weight may be smaller than their count."""
 
     weight: float = 0.0
     total: float = 0.0
@@ -54,39 +54,39 @@ def normalize(samples: Float32) -> Float32:
 
 
 class RunningNormalizer:
-    """Normalised audio of one utterance as it grows, each sample scaled once and for all.
+    """Normalized audio of one growing utterance; the scale of a sample never changes.
 
-    `seed` holds the moments of earlier utterances of the session: the first words of a new one are scaled like the
-    last words of the one before. Not `enabled`, it passes the samples on as they are.
+    `seed` holds the moments of earlier utterances of the session, which scale the first words of this one. When not
+    `enabled` it keeps the samples as they are.
     """
 
     def __init__(self, seed: Moments | None = None, *, enabled: bool = True) -> None:
         self._enabled = enabled
         self._moments = (seed or Moments()).scaled_to(_SEED_WEIGHT)
-        self._done = np.empty(0, np.float32)
+        self._normalized = np.empty(0, np.float32)
         self._length = 0
 
     @property
     def length(self) -> int:
-        """Samples of the utterance normalised so far."""
+        """Samples of the utterance normalized so far."""
         return self._length
 
     def extend(self, samples: Float32) -> None:
-        """Take the utterance's next samples, shape (n,), and freeze their scale."""
+        """Take the utterance's next samples, shape (n,), and fix their scale."""
         if not len(samples):
             return
         self._moments = self._moments.plus(samples)
         end = self._length + len(samples)
-        if end > len(self._done):
-            grown = np.empty(max(end, 2 * len(self._done)), np.float32)
-            grown[: self._length] = self._done[: self._length]
-            self._done = grown
+        if end > len(self._normalized):
+            larger = np.empty(max(end, 2 * len(self._normalized)), np.float32)
+            larger[: self._length] = self._normalized[: self._length]
+            self._normalized = larger
         scaled = (samples - self._moments.mean) * self._moments.scale if self._enabled else samples
-        self._done[self._length : end] = scaled
+        self._normalized[self._length : end] = scaled
         self._length = end
 
     def read(self, start: int, end: int) -> Float32:
-        """Copy of normalised samples `[start, end)` of the utterance."""
+        """Copy of normalized samples `[start, end)` of the utterance."""
         if not 0 <= start <= end <= self._length:
-            raise IndexError(f"samples [{start}, {end}) asked, [0, {self._length}) normalised")
-        return self._done[start:end].copy()
+            raise IndexError(f"samples [{start}, {end}) requested, [0, {self._length}) normalized")
+        return self._normalized[start:end].copy()

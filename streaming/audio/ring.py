@@ -1,7 +1,7 @@
 """A bounded buffer of audio with an absolute sample index.
 
-The index counts from the start of the session and never wraps. The buffer starts small and grows to its capacity, so
-that a silent session holds little. It refuses what it no longer holds and counts what it dropped.
+The index counts from the start of the session and never wraps. The buffer starts small and grows up to its capacity,
+so a silent session holds little. It counts the samples that it drops.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 
 class AudioRing:
-    """Holds samples `[start, end)`; `dropped` counts samples overwritten before anybody discarded them."""
+    """Holds samples `[start, end)`; `dropped` counts samples that were overwritten before a `discard`."""
 
     def __init__(self, capacity: int) -> None:
         if capacity < 1:
@@ -23,7 +23,7 @@ class AudioRing:
         self._data = np.zeros(min(capacity, 16_384), np.float32)
 
     def append(self, samples: NDArray[np.float32]) -> None:
-        """Add samples at `end`; beyond the capacity the oldest are dropped and counted."""
+        """Add samples at `end`; beyond the capacity it drops and counts the oldest."""
         end = self.end + len(samples)
         overrun = max(0, end - self.start - self.capacity)
         self.dropped += overrun
@@ -34,16 +34,16 @@ class AudioRing:
         self.end = end
 
     def read(self, start: int, end: int) -> NDArray[np.float32]:
-        """Copy of samples `[start, end)`. Raises `IndexError` if any of them is not held."""
+        """Copy of samples `[start, end)`. Raises `IndexError` if the buffer does not hold them all."""
         if not self.start <= start <= end <= self.end:
-            raise IndexError(f"samples [{start}, {end}) asked, [{self.start}, {self.end}) held")
+            raise IndexError(f"samples [{start}, {end}) requested, [{self.start}, {self.end}) held")
         at, count, size = start % len(self._data), end - start, len(self._data)
         if at + count <= size:
             return self._data[at : at + count].copy()
         return np.concatenate((self._data[at:], self._data[: at + count - size]))
 
     def discard(self, before: int) -> None:
-        """Give up all samples before index `before`."""
+        """Drop all samples before index `before` on purpose."""
         self.start = max(self.start, min(before, self.end))
 
     def _reserve(self, count: int) -> None:

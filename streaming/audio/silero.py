@@ -1,7 +1,7 @@
 """Silero VAD (github.com/snakers4/silero-vad): the network of the `silero-vad` package, run by ONNX Runtime.
 
-The package's own Python is not imported: it would load torch and set its number of threads for the whole process. One
-network serves all streams; a stream holds 3 KiB.
+The package's own Python code would load torch and set its number of threads for the whole process, so it is not
+imported. All streams share one network; each holds 3 KiB of state.
 """
 
 from __future__ import annotations
@@ -19,39 +19,40 @@ Float32 = NDArray[np.float32]
 
 CHUNK: Final = 512  # samples; Silero takes nothing else at 16 kHz
 _OUTPUTS: Final = ["speech_probs", "hn", "cn"]
-_CONTEXT: Final = 64  # samples of the chunk before that it hears again
+_CONTEXT: Final = 64  # samples of the previous chunk that each input repeats
 
 
 @cache
 def _network() -> Any:
-    """The network that takes several chunks in a row, equal to the one for single chunks."""
+    """The network for several chunks in a row; it computes the same as the one for single chunks."""
     onnxruntime: Any = import_module("onnxruntime")  # without types
     spec = find_spec("silero_vad")
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError("No module named 'silero_vad'", name="silero_vad")
     options = onnxruntime.SessionOptions()
-    # A chunk is too small to share out, and threads that wait for work spin.
+    # A chunk is too small to divide among threads, and waiting threads would spin.
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     path = Path(spec.origin).with_name("data") / "silero_vad_16k_sequence.onnx"
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
 class Silero:
-    """The network with one stream's state. It is loaded at the first chunk: most silent sessions never need it."""
+    """The network with one stream's state. The first chunk loads it: most silent sessions never need it."""
 
     def __init__(self) -> None:
         self.reset()
 
     def __call__(self, chunks: Float32) -> list[float]:
-        """Speech probabilities of the next chunks, shape (n, CHUNK); however many come at once, they are the same."""
+        """Speech probabilities of the next chunks, shape (n, CHUNK). They do not depend on n."""
         if not len(chunks):
             return []
-        heard = np.empty((len(chunks), _CONTEXT + CHUNK), np.float32)
-        heard[:, _CONTEXT:] = chunks
-        heard[0, :_CONTEXT], heard[1:, :_CONTEXT] = self._context, chunks[:-1, -_CONTEXT:]
-        told, self._hidden, self._cell = _network().run(_OUTPUTS, {"input": heard, "h": self._hidden, "c": self._cell})
+        inputs = np.empty((len(chunks), _CONTEXT + CHUNK), np.float32)
+        inputs[:, _CONTEXT:] = chunks
+        inputs[0, :_CONTEXT], inputs[1:, :_CONTEXT] = self._context, chunks[:-1, -_CONTEXT:]
+        feed = {"input": inputs, "h": self._hidden, "c": self._cell}
+        probabilities, self._hidden, self._cell = _network().run(_OUTPUTS, feed)
         self._context = chunks[-1, -_CONTEXT:].copy()
-        return told.ravel().tolist()
+        return probabilities.ravel().tolist()
 
     def reset(self) -> None:
         self._context = np.zeros(_CONTEXT, np.float32)

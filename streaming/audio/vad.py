@@ -1,9 +1,9 @@
-"""Voice activity: speech probability of 30 ms frames, by the libraries that do it well.
+"""Voice activity detection: the speech probability of 30 ms frames.
 
-An edge of the core: with `silero` the only module that knows a library of detectors. Every detector takes frames of
-`FRAME` samples, float32 in [-1, 1], in order and as many at once as there are, and returns their probabilities, which
-do not depend on how many came together. Detectors hold the state of one stream. Silero costs about twenty times more
-CPU than webrtcvad and hears speech, not loudness; so the default asks it only where webrtcvad fires.
+Every detector takes any number of frames of `FRAME` samples, float32 in [-1, 1], in order, and returns their
+probabilities. These do not depend on how many frames come together. A detector holds the state of one stream. Silero
+recognizes speech where webrtcvad measures loudness, but costs about twenty times more CPU. So the default runs Silero
+only around frames at which webrtcvad fires.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from .silero import CHUNK, Silero
 Frames = NDArray[np.float32]  # (n, FRAME)
 
 FRAME: Final = ms(30)  # webrtcvad takes 10, 20 or 30 ms
-_WARM_UP: Final = 4  # frames before webrtcvad's onset that Silero hears as well, as it needs context to be sure
+_WARM_UP: Final = 4  # frames before webrtcvad fires that Silero takes first: its network needs context
+_FOLLOW: Final = 1  # frames that Silero takes from one at which webrtcvad fires
 
 
 class Vad(Protocol):
@@ -31,12 +32,12 @@ class Vad(Protocol):
         ...
 
     def reset(self) -> None:
-        """Forget the past: the next frame does not follow the last one."""
+        """Start a new stream: the next frame does not follow the last one."""
         ...
 
 
 class WebrtcVad:
-    """Google's GMM detector: 1.0 or 0.0. Hears most of what is loud; `mode` 0 to 3 is its aggressiveness."""
+    """Google's GMM detector: 1.0 or 0.0, the former for most loud sounds; `mode` 0 to 3 is its aggressiveness."""
 
     def __init__(self, mode: int = 2) -> None:
         import webrtcvad
@@ -55,7 +56,7 @@ class WebrtcVad:
 
 
 class SileroVad:
-    """Silero: a probability for every chunk of its own, carried on to the 30 ms frames that end after it."""
+    """Silero has a probability for each of its own chunks; a frame gets that of the last chunk that ends in it."""
 
     def __init__(self) -> None:
         self._silero = Silero()
@@ -63,12 +64,12 @@ class SileroVad:
         self._probability = 0.0
 
     def __call__(self, frames: Frames) -> list[float]:
-        heard = np.concatenate((self._held, frames.ravel()))
-        count = len(heard) // CHUNK
-        told = [self._probability, *self._silero(heard[: count * CHUNK].reshape(count, CHUNK))]
-        complete = range(len(self._held) + FRAME, len(heard) + 1, FRAME)
-        self._held, self._probability = heard[count * CHUNK :].copy(), told[-1]
-        return [told[samples // CHUNK] for samples in complete]
+        samples = np.concatenate((self._held, frames.ravel()))
+        count = len(samples) // CHUNK
+        known = [self._probability, *self._silero(samples[: count * CHUNK].reshape(count, CHUNK))]
+        frame_ends = range(len(self._held) + FRAME, len(samples) + 1, FRAME)
+        self._held, self._probability = samples[count * CHUNK :].copy(), known[-1]
+        return [known[end // CHUNK] for end in frame_ends]
 
     def reset(self) -> None:
         self._silero.reset()
@@ -77,35 +78,40 @@ class SileroVad:
 
 
 class CascadeVad:
-    """webrtcvad on every frame, Silero only where webrtcvad fires, with a little context before."""
+    """webrtcvad on every frame; Silero where webrtcvad fires and for a while after, with a little context before."""
 
     def __init__(self, mode: int = 1) -> None:
         self._webrtc = WebrtcVad(mode)
         self._silero = SileroVad()
-        self._before = np.empty((0, FRAME), np.float32)  # the frames before that Silero has not heard
-        self._following = False
+        self._context = np.empty((0, FRAME), np.float32)  # the last frames that Silero has not seen
+        self._remaining = 0  # frames that Silero still follows without a sign of webrtcvad
 
     def __call__(self, frames: Frames) -> list[float]:
-        told: list[float] = []
-        for fires, run in groupby(self._webrtc(frames)):
-            start = len(told)
-            end = start + sum(1 for _ in run)
-            if not fires:
-                self._before = np.concatenate((self._before, frames[start:end]))[-_WARM_UP:]
-                told += [0.0] * (end - start)
-            elif self._following:
-                told += self._silero(frames[start:end])
+        running = self._remaining > 0
+        follow: list[bool] = []
+        for fires in self._webrtc(frames):
+            self._remaining = _FOLLOW if fires else max(0, self._remaining - 1)
+            follow.append(self._remaining > 0)
+        probabilities: list[float] = []
+        for follows, run in groupby(follow):
+            start = len(probabilities)
+            part = frames[start : start + sum(1 for _ in run)]
+            if not follows:
+                self._context = np.concatenate((self._context, part))[-_WARM_UP:]
+                probabilities += [0.0] * len(part)
+            elif running:
+                probabilities += self._silero(part)
             else:
                 self._silero.reset()
-                told += self._silero(np.concatenate((self._before, frames[start:end])))[len(self._before) :]
-                self._before = self._before[:0]
-            self._following = bool(fires)
-        return told
+                probabilities += self._silero(np.concatenate((self._context, part)))[len(self._context) :]
+                self._context = self._context[:0]
+            running = follows
+        return probabilities
 
     def reset(self) -> None:
         self._webrtc.reset()
-        self._before = self._before[:0]
-        self._following = False
+        self._context = self._context[:0]
+        self._remaining = 0
 
 
 class EnergyVad:
@@ -120,12 +126,12 @@ class EnergyVad:
         self._floor = -50.0
 
     def __call__(self, frames: Frames) -> list[float]:
-        told: list[float] = []
+        probabilities: list[float] = []
         for power in np.mean(np.square(frames, dtype=np.float64), axis=1).tolist():
             level = 10 * log10(power + 1e-12)
             self._floor = min(level, self._floor + self._RISE_DB)
-            told.append(float(level > max(self._floor + self._MARGIN_DB, self._LEAST_DB)))
-        return told
+            probabilities.append(float(level > max(self._floor + self._MARGIN_DB, self._LEAST_DB)))
+        return probabilities
 
     def reset(self) -> None:
         self._floor = -50.0

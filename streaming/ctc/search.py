@@ -84,7 +84,7 @@ class Search:
         """A copy that goes its own way."""
         fork = Search.__new__(Search)
         fork.__dict__.update(self.__dict__)
-        fork._contexts, fork._frames = self._scores.fork(), [*self._frames]
+        fork._scores, fork._frames = self._scores.fork(), [*self._frames]
         return fork
 
     def extend(self, trie: Trie) -> None:

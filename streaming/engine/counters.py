@@ -1,4 +1,4 @@
-"""What an engine counts while it runs. Plain numbers: whoever exports them reads them when asked."""
+"""What an engine counts while it runs: plain numbers that an exporter reads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class Histogram:
-    """How many observations were at most each of `bounds`, and above all of them."""
+    """Counts observations up to each of `bounds`, and those above all of them."""
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self.bounds = tuple(bounds)
@@ -31,16 +31,16 @@ class Histogram:
 
 @dataclass(slots=True)
 class EngineCounters:
-    """Since the start of the engine."""
+    """Totals since the start of the engine."""
 
     late: int = 0  # answers after their deadline
-    withdrawn: int = 0  # not encoded, as nobody wanted the answer any more
+    withdrawn: int = 0  # requests that were cancelled before they ran
     failures: int = 0  # requests that got an error
     searches: int = 0  # of answers
     late_searches: int = 0  # of these, after the deadline of their request
-    restarts: int = 0  # workers that were replaced because they did not answer
+    restarts: int = 0  # workers that were replaced because they hung
     samples: int = 0  # encoded, without padding
-    busy_s: float = 0.0  # the encoder worked
+    busy_s: float = 0.0  # in the encoder
     batch_sizes: Histogram = field(default_factory=lambda: Histogram(SIZES))
     step_waits: Histogram = field(default_factory=lambda: Histogram(WAITS))  # from request to answer, cached steps
-    pass_waits: Histogram = field(default_factory=lambda: Histogram(WAITS))  # the same, whole passes
+    pass_waits: Histogram = field(default_factory=lambda: Histogram(WAITS))  # the same, full passes

@@ -1,8 +1,8 @@
-"""What waits for the encoder, the earliest deadline first, and in which order it may run.
+"""The request queue: what waits for the encoder, the earliest deadline first.
 
-A request is a whole pass or a step that goes on from what the encoder remembers of an utterance; a batch holds one
-kind. Requests that name one memory stand in one lane: they run in the order in which they came, never two in one batch,
-and an urgent one hurries those before it. Nothing here is locked: the engine is.
+A request is a full pass, or a live step that continues from an utterance's cache; a batch holds one kind. Requests that
+name the same cache form a line: they run in their order, never two in one batch, and an urgent one hurries those before
+it. The engine locks the queue.
 """
 
 from __future__ import annotations
@@ -15,14 +15,10 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ..requests import CachedFeatures, CachedStep
+from .encoder import Float32
 
-Float32 = NDArray[np.float32]
-
-_LOOK: Final = 64  # requests that may not fit into a batch before one stops looking for more that do
+_MAX_MISFITS: Final = 64  # requests that do not fit into a batch before the search for more ends
 
 
 @dataclass(slots=True, eq=False)
@@ -30,126 +26,127 @@ class EncodeJob:
     """One request."""
 
     deadline: float
-    asked: float  # when
+    submitted: float  # time
     samples: Float32
     wanted: Callable[[], bool]
     reuse: CachedStep | CachedFeatures | None
     future: Future[Float32]
-    order: int = 0  # of coming; lanes set it
+    order: int = 0  # of arrival; set by the queue
 
     @property
-    def memory(self) -> int | None:
-        """The number of the memory that it names."""
+    def cache(self) -> int | None:
+        """The number of the cache that it names."""
         return None if self.reuse is None else self.reuse.cache.number
 
 
 @dataclass(slots=True)
-class _Lane:
+class _Line:
     jobs: deque[EncodeJob] = field(default_factory=deque[EncodeJob])
-    ticket: int = 0  # of its entry in a queue; older entries do not count
+    ticket: int = 0  # of its entry in a heap; older entries are outdated
 
     @property
-    def due(self) -> float:
+    def deadline(self) -> float:
         return min(job.deadline for job in self.jobs)
 
     @property
-    def stepping(self) -> bool:
+    def is_step(self) -> bool:
         return isinstance(self.jobs[0].reuse, CachedStep)
 
 
-_Queue = list[tuple[float, int, int, _Lane]]  # heap of (due, order of the first job, ticket, lane)
+_Heap = list[tuple[float, int, int, _Line]]  # of (deadline, order of the first job, ticket, line)
 
 
 class RequestQueue:
-    """`put` requests, and `gather` batches of them."""
+    """`put` requests and `fill` batches with them."""
 
     def __init__(self) -> None:
         self.waiting = 0  # requests
-        self._queues: tuple[_Queue, _Queue] = ([], [])  # whole passes, steps
-        self._lanes: dict[int, _Lane] = {}  # that are not empty, by the number of their memory
+        self._heaps: tuple[_Heap, _Heap] = ([], [])  # full passes, live steps
+        self._lines: dict[int, _Line] = {}  # that are not empty, by the number of their cache
         self._order = count(1)
 
     def put(self, job: EncodeJob) -> None:
-        """Behind those that name the same memory."""
+        """Add a request behind those that name the same cache."""
         job.order = next(self._order)
-        lane = _Lane() if job.memory is None else self._lanes.setdefault(job.memory, _Lane())
-        lane.jobs.append(job)
+        line = _Line() if job.cache is None else self._lines.setdefault(job.cache, _Line())
+        line.jobs.append(job)
         self.waiting += 1
-        self._queue(lane)
+        self._push(line)
 
-    def of(self, memory: int) -> Iterable[EncodeJob]:
-        """What waits for that memory."""
-        return self._lanes[memory].jobs if memory in self._lanes else ()
+    def waiting_for(self, cache: int) -> Iterable[EncodeJob]:
+        """Requests that name that cache."""
+        return self._lines[cache].jobs if cache in self._lines else ()
 
-    def gather(self, batch: list[EncodeJob], most: int, fits: Callable[[EncodeJob], bool]) -> int:
-        """Fill the empty batch with the most urgent request, then with those that fit beside it in order of urgency;
-        its futures are running then. How many came up that nobody waits for any more; they are cancelled.
+    def fill(self, batch: list[EncodeJob], limit: int, fits: Callable[[EncodeJob], bool]) -> int:
+        """Fill the empty batch with the most urgent request, then with others that fit, in order of urgency.
+
+        Their futures become running. Returns how many requests were cancelled instead, because nobody wants them.
         """
-        queue = self._most_urgent()
-        seen: list[_Lane] = []  # one job of a lane at a time
+        heap = self._most_urgent()
+        taken: list[_Line] = []  # each gives one job at most
         misfits = withdrawn = 0
         try:
-            while queue and len(batch) < most and misfits < _LOOK:
-                *_, ticket, lane = queue[0]
-                if ticket == lane.ticket:
-                    job = lane.jobs[0]  # still in the queue while questions are asked that could fail
+            while heap and len(batch) < limit and misfits < _MAX_MISFITS:
+                *_, ticket, line = heap[0]
+                if ticket == line.ticket:
+                    job = line.jobs[0]  # it stays in the heap during the calls that may raise
                     if not job.wanted():
                         job.future.cancel()
                     joins = job.future.cancelled() or not batch or fits(job)
-                    lane.ticket = 0
+                    line.ticket = 0
                     if not joins:
                         misfits += 1
-                        seen.append(lane)
-                    elif self._pop(lane).set_running_or_notify_cancel():
+                        taken.append(line)
+                    elif self._pop(line).set_running_or_notify_cancel():
                         batch.append(job)
-                        seen.append(lane)
+                        taken.append(line)
                     else:
                         withdrawn += 1
-                        self._queue(lane)
-                heapq.heappop(queue)
+                        self._push(line)
+                heapq.heappop(heap)
         finally:
-            for lane in seen:
-                self._queue(lane)
+            for line in taken:
+                self._push(line)
         return withdrawn
 
-    def part(self, memory: int) -> list[EncodeJob]:
-        """Take the lane apart of a memory that is not to be touched: its passes do without, its steps are returned."""
-        lane = self._lanes.pop(memory, None)
-        if lane is None:
+    def detach(self, cache: int) -> list[EncodeJob]:
+        """Remove the line of a cache that must stay untouched: its passes go on without it, its steps are returned."""
+        line = self._lines.pop(cache, None)
+        if line is None:
             return []
-        steps = [job for job in lane.jobs if isinstance(job.reuse, CachedStep)]
-        for job in lane.jobs:
+        steps = [job for job in line.jobs if isinstance(job.reuse, CachedStep)]
+        for job in line.jobs:
             if not isinstance(job.reuse, CachedStep):
                 job.reuse = None
-                self._queue(_Lane(deque([job])))
-        lane.jobs, lane.ticket = deque(), 0
+                self._push(_Line(deque([job])))
+        line.jobs, line.ticket = deque(), 0
         self.waiting -= len(steps)
         return steps
 
     def clear(self) -> list[EncodeJob]:
-        """All that waited."""
-        lanes = {id(lane): lane for queue in self._queues for *_, lane in queue}
-        self._queues, self.waiting = ([], []), 0
-        self._lanes.clear()
-        return [job for lane in lanes.values() for job in lane.jobs]
+        """Remove and return all requests."""
+        lines = {id(line): line for heap in self._heaps for *_, line in heap}
+        self._heaps, self.waiting = ([], []), 0
+        self._lines.clear()
+        return [job for line in lines.values() for job in line.jobs]
 
-    def _queue(self, lane: _Lane) -> None:
-        """Put the lane, unless it is empty, where its first job and its most urgent one say."""
-        if lane.jobs:
-            lane.ticket = next(self._order)
-            heapq.heappush(self._queues[lane.stepping], (lane.due, lane.jobs[0].order, lane.ticket, lane))
+    def _push(self, line: _Line) -> None:
+        """Give the line, unless it is empty, the place that its first job and its earliest deadline ask for."""
+        if line.jobs:
+            line.ticket = next(self._order)
+            heapq.heappush(self._heaps[line.is_step], (line.deadline, line.jobs[0].order, line.ticket, line))
 
-    def _most_urgent(self) -> _Queue:
-        """The queue whose first entry is due first, with no outdated entry before it."""
-        for queue in self._queues:
-            while queue and queue[0][2] != queue[0][3].ticket:
-                heapq.heappop(queue)
-        passes, steps = self._queues
-        return min(passes, steps, key=lambda queue: queue[0][:2]) if passes and steps else passes or steps
+    def _most_urgent(self) -> _Heap:
+        """The heap whose first entry is due first, without outdated entries before it."""
+        for heap in self._heaps:
+            while heap and heap[0][2] != heap[0][3].ticket:
+                heapq.heappop(heap)
+        passes, steps = self._heaps
+        return min(passes, steps, key=lambda heap: heap[0][:2]) if passes and steps else passes or steps
 
-    def _pop(self, lane: _Lane) -> Future[Float32]:
-        job = lane.jobs.popleft()
+    def _pop(self, line: _Line) -> Future[Float32]:
+        job = line.jobs.popleft()
         self.waiting -= 1
-        if not lane.jobs and job.memory is not None:
-            del self._lanes[job.memory]
+        if not line.jobs and job.cache is not None:
+            del self._lines[job.cache]
         return job.future

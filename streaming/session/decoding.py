@@ -13,9 +13,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..commands.compiled import compiled
+from ..commands.decision import Strictness
 from ..commands.hotwords import HotwordDecoder, HotwordSet
 from ..commands.listener import CommandSpec, wake_phrase
-from ..commands.matcher import Strictness, compiled
 from ..commands.spotting import Phrases
 from ..config import SessionConfig, read_hotwords
 from ..ctc.assets import Assets
@@ -99,7 +100,7 @@ class Decoding:
     def final(self, end: int, *, awake: bool | None = None) -> FinalDecoder:
         """The decoder of a whole utterance that ends at a sample.
 
-        `awake` as in `CommandSpec.hear`; None finds no command.
+        `awake` as in `CommandSpec.listen`; None finds no command.
         """
         spec = None if awake is None else self.commands(end)
         return FinalDecoder(

@@ -27,7 +27,7 @@ class FinalDecoder:
     nbest: int  # hypotheses to keep
     hotwords: HotwordSet | None
     spec: CommandSpec | None  # commands to find
-    awake: bool  # as in `CommandSpec.hear`
+    awake: bool  # as in `CommandSpec.listen`
 
     @property
     def slow(self) -> bool:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ..commands.decision import Decision
 from ..commands.hotwords import HotwordSet
 from ..commands.listener import CommandListener, CommandSpec
-from ..commands.matcher import Decision
 from ..ctc.greedy import DecodedWord
 from ..requests import Window
 from .decoding import LiveDecoder, set_hotwords
@@ -107,7 +107,7 @@ class StepDecoder:
     def _listen(self, step: StepInput, cut: Cut | None) -> Decision | None:
         """Find a command that can no longer become another: in the committed rows, or with the volatile ones."""
         if step.stitched.window.step == 0 and step.spec:
-            self._listener = step.spec.hear(awake=self._awake, early=True)
+            self._listener = step.spec.listen(awake=self._awake, early=True)
         if self._listener is None or step.spec is None or cut is not None:
             self._listener = None
             return None

@@ -8,8 +8,8 @@ import re
 from tests.support.paths import ROOT
 
 PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-STEP = re.compile(r"^\d+\. .*$", re.MULTILINE)
-NAMED = re.compile(r"`([\w/]+\.py)`: `([\w.]+)`")
+STEP = re.compile(r"^\d+\. (?:.+\n?)(?: +.+\n)*", re.MULTILINE)
+NAMED = re.compile(r"`([\w/]+\.py)`:\s+`([\w.]+)`")
 
 
 def defined(path: str) -> set[str]:

@@ -182,7 +182,7 @@ def test_silence_holds_no_slot(recognizer: Recognizer, speech: np.ndarray):
 def settle(recognizer: Recognizer) -> None:
     """Wait until the engine has freed released caches."""
     deadline = time.monotonic() + 20
-    while recognizer.engine._gone and time.monotonic() < deadline:
+    while recognizer.engine._caches._released and time.monotonic() < deadline:
         time.sleep(0.01)
     recognizer.engine.submit(np.zeros(400, np.float32), deadline=0.0).result(20)
 
@@ -251,6 +251,12 @@ def test_offline_is_one_pass_over_all(
     assert (final.start, final.end) == (0.0, round(len(speech) / 16_000, 3))
     assert final.words[-1].end <= final.end
     assert either.offline(np.zeros(16_000, np.float32)) is None
+
+
+def test_a_file_with_hotwords_and_commands_has_the_events_of_the_core(recognizer: Recognizer, speech: np.ndarray):
+    config = SessionConfig(hotwords=("nine four", "three eight:3"), grammar="digits: (one | two | nine | four)+")
+    driver = Driver(core(recognizer, config), Rows(recognizer))  # type: ignore[arg-type]
+    assert lines(timeless(recognizer.stream(speech, config))[1:]) == lines(timeless(driver.run([speech]))[1:])
 
 
 def test_a_stream_starts_and_ends_and_shows_partials_on_the_way(recognizer: Recognizer, clip: Clip):

@@ -36,6 +36,7 @@ class Transcription(Upload):
         except Exception as error:  # of Starlette or its parser: the body is no form
             why = str(getattr(error, "detail", "")) or "expected multipart/form-data"
             raise ProtocolError(Code.BAD_MESSAGE, why) from None
+        self._form = form
         file = form.get("file")
         if not isinstance(file, UploadFile):
             raise ProtocolError(Code.BAD_MESSAGE, "file is required")
@@ -49,6 +50,10 @@ class Transcription(Upload):
         self._logprobs = "logprobs" in _list(form, "include")
         self.phrases = [str(each) for each in _list(form, "keywords")]
         self.config = turn_settings(_strategy(form))
+
+    async def close(self) -> None:
+        if hasattr(self, "_form"):
+            await self._form.close()
 
     @staticmethod
     def refused(code: str, why: str | None = None) -> Response:

@@ -49,7 +49,7 @@ def test_large_messages_have_a_limit_of_their_own():
         with pytest.raises(ProtocolError, match="bytes") as error:
             outbox.put("one more")
         assert error.value.code == "slow_reader"
-        assert asyncio.run(taken(outbox, 4)) == [large] * 4  # and there is room again
+        assert asyncio.run(taken(outbox, 4)) == [large] * 4  # now there is room again
 
 
 async def taken(outbox: Outbox, count: int) -> list[Data | None]:
@@ -57,7 +57,7 @@ async def taken(outbox: Outbox, count: int) -> list[Data | None]:
     return [await anext(reader) for _ in range(count)]
 
 
-def test_nothing_is_taken_after_the_end():
+def test_messages_after_the_end_are_ignored():
     outbox = Outbox(100)
     outbox.put("A")
     outbox.finish()
@@ -76,7 +76,7 @@ def test_a_waiting_reader_is_woken():
     assert asyncio.run(scene()) == "A"
 
 
-def test_who_answers_every_message_can_wait_for_the_reader():
+def test_a_writer_can_wait_for_the_reader():
     async def scene() -> None:
         outbox = Outbox(100)
         for index in range(CONGESTED):

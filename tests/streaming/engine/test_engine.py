@@ -316,7 +316,7 @@ def test_what_is_remembered_of_an_utterance_that_vanished_is_forgotten_after_its
     done_with(engine)
     done_with(engine)
     assert model.applied == [(number, 1), (number, 2), (number, "released")]
-    assert not engine._memories
+    assert not len(engine._caches)
 
 
 def test_many_threads_get_their_own_answers():

@@ -47,7 +47,7 @@ def test_those_who_wait_for_a_worker_that_hangs_are_told_and_the_others_are_serv
     assert not engine.replace_stuck_worker(10.0)
     late = names([engine.submit(audio(4), deadline=0)])
     model.freed.set()  # the first worker comes back, with an answer that nobody waits for
-    while engine._hung:
+    while engine._caches.hung:
         pass
     assert late + names([engine.submit(audio(5), deadline=0)]) == [4, 5]
     assert engine.counters.pass_waits.count == 4
@@ -187,7 +187,7 @@ def test_a_worker_that_dies_after_it_was_replaced_takes_nothing_with_it(clock: C
     clock.now = 99.0
     assert engine.replace_stuck_worker(1.0)
     model.freed.set()
-    while engine._hung:
+    while engine._caches.hung:
         pass
     assert engine.alive
     assert names([engine.submit(audio(2), deadline=0)]) == [2]

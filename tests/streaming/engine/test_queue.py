@@ -20,24 +20,24 @@ def job(deadline: float, reuse: CachedStep | CachedFeatures | None = None, wante
 
 def number(one: EncodeJob) -> int:
     """Of the lane; a request without a memory has one of its own."""
-    return -one.order if one.memory is None else one.memory
+    return -one.order if one.cache is None else one.cache
 
 
 @pytest.mark.parametrize("seed", range(40))
 def test_each_leaves_once_in_order_and_the_most_urgent_first(seed: int) -> None:
-    random, lanes, memories = Random(seed), RequestQueue(), [CacheHandle(10, 5) for _ in range(4)]
+    random, queue, memories = Random(seed), RequestQueue(), [CacheHandle(10, 5) for _ in range(4)]
     most, waiting, gone, withdrawn = random.randint(1, 6), dict[int, EncodeJob](), list[EncodeJob](), 0
     for _ in range(300):
         if random.random() < 0.6:
             memory = random.choice(memories)
             kinds = (None, CachedFeatures(memory, 3), CachedStep(memory, Window(0, 0, 0, 0, 0, 0)))
             added = job(random.random(), random.choice(kinds), wanted=random.random() < 0.9)
-            lanes.put(added)
+            queue.put(added)
             waiting[added.order] = added
         else:
             before = dict(waiting)
             batch: list[EncodeJob] = []
-            withdrawn += lanes.gather(batch, most, lambda one: random.random() < 0.8)
+            withdrawn += queue.fill(batch, most, lambda one: random.random() < 0.8)
             for one in [*batch, *(one for one in before.values() if one.future.cancelled())]:
                 assert waiting.pop(one.order) is one
                 gone.append(one)
@@ -51,13 +51,13 @@ def test_each_leaves_once_in_order_and_the_most_urgent_first(seed: int) -> None:
             # A lane is as urgent as its most urgent request, those that nobody waits for among them.
             if batch and all(one.wanted() for one in before.values()):
                 assert due[number(batch[0])] == min(due.values())
-        assert lanes.waiting == len(waiting)
+        assert queue.waiting == len(waiting)
     while waiting:
         batch = []
-        withdrawn += lanes.gather(batch, most, lambda _: True)
+        withdrawn += queue.fill(batch, most, lambda _: True)
         for one in [*batch, *(one for one in waiting.values() if one.future.cancelled())]:
             gone.append(waiting.pop(one.order))
-    assert lanes.waiting == 0
+    assert queue.waiting == 0
     assert withdrawn == sum(not one.wanted() for one in gone)
     orders: dict[int, list[int]] = defaultdict(list)
     for one in gone:
@@ -67,9 +67,9 @@ def test_each_leaves_once_in_order_and_the_most_urgent_first(seed: int) -> None:
 
 
 def test_a_question_that_fails_loses_nothing() -> None:
-    lanes = RequestQueue()
+    queue = RequestQueue()
     for deadline in range(4):
-        lanes.put(job(deadline))
+        queue.put(job(deadline))
 
     def fits(one: EncodeJob) -> bool:
         if one.deadline == 2:
@@ -78,21 +78,21 @@ def test_a_question_that_fails_loses_nothing() -> None:
 
     batch: list[EncodeJob] = []
     with pytest.raises(MemoryError):
-        lanes.gather(batch, 4, fits)
+        queue.fill(batch, 4, fits)
     assert [one.deadline for one in batch] == [0]
-    assert lanes.waiting == 3
-    assert sorted(one.deadline for one in lanes.clear()) == [1, 2, 3]
+    assert queue.waiting == 3
+    assert sorted(one.deadline for one in queue.clear()) == [1, 2, 3]
 
 
 def test_a_lane_taken_apart_gives_back_its_steps_and_keeps_its_passes() -> None:
-    lanes, memory = RequestQueue(), CacheHandle(10, 5)
+    queue, memory = RequestQueue(), CacheHandle(10, 5)
     step, whole = job(1.0, CachedStep(memory, Window(0, 0, 0, 0, 0, 0))), job(2.0, CachedFeatures(memory, 3))
-    lanes.put(step)
-    lanes.put(whole)
-    assert lanes.part(memory.number) == [step]
-    assert lanes.part(memory.number) == []
+    queue.put(step)
+    queue.put(whole)
+    assert queue.detach(memory.number) == [step]
+    assert queue.detach(memory.number) == []
     batch: list[EncodeJob] = []
-    lanes.gather(batch, 2, lambda _: True)
+    queue.fill(batch, 2, lambda _: True)
     assert batch == [whole]
     assert whole.reuse is None
-    assert lanes.waiting == 0
+    assert queue.waiting == 0
