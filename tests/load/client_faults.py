@@ -115,9 +115,7 @@ async def through(scene: Scene, program: Program, **options: Any) -> Heard:
 
     while True:
         match heard := await patiently(attempt):
-            case Heard(
-                events=[Error(code="encoder_failed")]
-            ):  # refused after the upgrade
+            case Heard(events=[Error(code="encoder_failed")]):  # refused after the upgrade
                 await asyncio.sleep(AGAIN_S)
             case _:
                 return heard
