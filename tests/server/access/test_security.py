@@ -110,11 +110,11 @@ def test_the_request_timeout_does_not_end_sessions():
     async def scene(server: RunningServer) -> list[str]:
         async with dial(server.url) as websocket:
             await websocket.send(AUDIO)
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(1.2)
             await websocket.send(END)
             return [json.loads(event)["type"] async for event in websocket]
 
-    with serving(request_timeout_s=0.2) as server:
+    with serving(request_timeout_s=1) as server:
         assert asyncio.run(scene(server))[-1] == "session_ended"
         with httpx.Client(base_url=f"http://127.0.0.1:{server.port}") as client:  # one connection for all requests
             assert [client.get("/healthz").status_code for _ in range(3)] == [200] * 3
