@@ -63,7 +63,7 @@ def lacking(stage: str, args: argparse.Namespace) -> str:
     modules = {
         "kokoro": ("onnxruntime", "kokoro_onnx"),
         "curves": ("matplotlib",),
-        "tune": ("xlsr_live", "flashlight"),
+        "tune": ("xlsr_live",),
         "calibrate": ("xlsr_live", "jiwer", "matplotlib"),
         "evaluate": ("xlsr_live", "jiwer"),
     }

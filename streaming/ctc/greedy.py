@@ -84,6 +84,14 @@ class GreedyDecoder:
         self._close_run()
         self._close_word()
 
+    @property
+    def settled(self) -> int:
+        """Frames before this one belong to complete words or to none."""
+        if self._open is not None:
+            return self._open.start
+        run = self._run
+        return run.start if run is not None and self._vocabulary.texts[run.token].strip() else self.frame
+
     def pending(self) -> list[DecodedWord]:
         """The word that has begun but is not complete, as far as it is known: none or one."""
         fork = self.fork()
