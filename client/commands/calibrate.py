@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +12,10 @@ from ..console import needs
 from ..options.model import device_option, lm_option, load_recognizer, loading_options, take_model_options
 from ..options.server import refuse
 from ..output.progress import progress
+
+if TYPE_CHECKING:
+    from ...streaming.ctc.calibration import Calibration
+    from ..bench.word_correctness import CalibrationData
 
 EPILOG = """\b
 Examples:
@@ -53,7 +57,6 @@ def calibrate(
     calibration.json in the checkpoint's folder, where it is used from then on; name that of --out with --calibration.
     """
     with needs("server", "recognizing speech here"), needs("bench", "calibrating"):
-        from ...streaming.ctc.calibration import Calibration, save_calibration
         from ..bench.corpus import read_corpus, read_samples, spoken
         from ..bench.scoring import TextNormalizer
         from ..bench.word_correctness import CalibrationData
@@ -77,11 +80,18 @@ def calibrate(
         for number, recording in enumerate(recordings):
             collected.add(number, normalizer.words(recording.text), read_samples(recording))
             advance()
+    _report(collected, recognizer.assets.calibration if test else None, folder, plot)
+
+
+def _report(collected: CalibrationData, tested: Calibration | None, folder: Path, plot: Path | None) -> None:
+    """Print the errors of the calibration `tested`, or fit one, write it to `folder` and print its errors."""
+    from ...streaming.ctc.calibration import Calibration, save_calibration
+
     kinds = {"finals": collected.final, "partials": collected.partial}
     if collected.lm:
         kinds["language model"] = collected.beam
-    if found := recognizer.assets.calibration if test else None:
-        curves = {"finals": found.final, "partials": found.partial, "language model": found.beam or found.final}
+    if tested:
+        curves = {"finals": tested.final, "partials": tested.partial, "language model": tested.beam or tested.final}
         results = {name: words.test(curves[name]) for name, words in kinds.items()}
     else:
         fitted = Calibration(

@@ -26,15 +26,15 @@ Examples:
 PORT: Final = 8765
 
 
-class Check(NamedTuple):
+class Finding(NamedTuple):
     state: str  # ok; note: missing, but not needed; bad: broken
     name: str
     detail: str
 
 
-@click.command(epilog=EPILOG, short_help="Check this installation.")
+@click.command(epilog=EPILOG, short_help="Finding this installation.")
 def doctor() -> int:
-    """Check this installation: packages, GPU, model, microphone, network. Exit status 1 if a check fails."""
+    """Finding this installation: packages, GPU, model, microphone, network. Exit status 1 if a check fails."""
     colours = {"ok": "green", "note": "yellow", "bad": "red"}
     broken = 0
     for check in checks():
@@ -44,10 +44,10 @@ def doctor() -> int:
     return 1 if broken else 0
 
 
-def checks() -> Iterator[Check]:
+def checks() -> Iterator[Finding]:
     """Run all checks, one after another."""
-    yield Check("ok", "xlsr-live", version("xlsr-live"))
-    yield Check("ok", "Python", f"{platform.python_version()} on {platform.platform(terse=True)}")
+    yield Finding("ok", "xlsr-live", version("xlsr-live"))
+    yield Finding("ok", "Python", f"{platform.python_version()} on {platform.platform(terse=True)}")
     yield _packages("packages", "", "bad", "pip install xlsr-live")
     install = "pip install 'xlsr-live[server]' (a client of a server does not need it)"
     yield (recognition := _packages("recognition", "server", "note", install))
@@ -59,7 +59,7 @@ def checks() -> Iterator[Check]:
     yield _port()
 
 
-def _packages(name: str, extra: str, otherwise: str, install: str) -> Check:
+def _packages(name: str, extra: str, otherwise: str, install: str) -> Finding:
     """The packages of an extra of the installed distribution; those without an extra if it is empty."""
     found: list[str] = []
     missing: list[str] = []
@@ -73,32 +73,32 @@ def _packages(name: str, extra: str, otherwise: str, install: str) -> Check:
         except PackageNotFoundError:
             missing.append(package)
     if missing:
-        return Check(otherwise, name, f"without {', '.join(missing)}: {install}")
-    return Check("ok", name, ", ".join(found))
+        return Finding(otherwise, name, f"without {', '.join(missing)}: {install}")
+    return Finding("ok", name, ", ".join(found))
 
 
-def _guarded(name: str, check: Callable[[], Check]) -> Check:
+def _guarded(name: str, check: Callable[[], Finding]) -> Finding:
     """Run a check. An unexpected exception counts as a failure; the other checks still run."""
     try:
         return check()
     except XlsrLiveError as error:
-        return Check("note" if name == "microphone" else "bad", name, str(error))
+        return Finding("note" if name == "microphone" else "bad", name, str(error))
     except Exception as error:
-        return Check("bad", name, f"{type(error).__name__}: {error}")
+        return Finding("bad", name, f"{type(error).__name__}: {error}")
 
 
-def _gpu() -> Check:
+def _gpu() -> Finding:
     import torch
 
     if torch.cuda.is_available():
         free, total = (size / 2**30 for size in torch.cuda.mem_get_info())
         name = torch.cuda.get_device_name()
-        return Check("ok", "GPU", f"{name}, {free:.0f} of {total:.0f} GiB free, CUDA {torch.version.cuda}")
+        return Finding("ok", "GPU", f"{name}, {free:.0f} of {total:.0f} GiB free, CUDA {torch.version.cuda}")
     built = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "for CPUs"
-    return Check("note", "GPU", f"none (this torch is built {built}); {torch.get_num_threads()} CPU threads")
+    return Finding("note", "GPU", f"none (this torch is built {built}); {torch.get_num_threads()} CPU threads")
 
 
-def _model() -> Check:
+def _model() -> Finding:
     from ...streaming.audio.files import open_audio
 
     clip = load_clips()[0]
@@ -109,31 +109,31 @@ def _model() -> Check:
         took = time.monotonic() - loaded
         detail = f"{recognizer.info.name} on {recognizer.info.device} loads in {loaded - begun:.1f} s"
     if not text:
-        return Check("bad", "model", f"{detail} and returns no text for {clip.text!r}")
+        return Finding("bad", "model", f"{detail} and returns no text for {clip.text!r}")
     speed = open_audio(clip.path).seconds / took
     result = f"recognizes {text!r} (spoken: {clip.text!r}), {speed:.0f} times faster than real time"
-    return Check("ok", "model", f"{detail} and {result}")
+    return Finding("ok", "model", f"{detail} and {result}")
 
 
-def _microphone() -> Check:
+def _microphone() -> Finding:
     device = choose(input_devices(), None)
-    return Check("ok", "microphone", f"{device.index} {device.name} ({device.host})")
+    return Finding("ok", "microphone", f"{device.index} {device.name} ({device.host})")
 
 
-def _hub() -> Check:
+def _hub() -> Finding:
     from ...streaming.model import hub
 
     if hub.offline():
-        return Check("note", "network", "HF_HUB_OFFLINE is set: only models on this machine can be used")
+        return Finding("note", "network", "HF_HUB_OFFLINE is set: only models on this machine can be used")
     if problem := hub.problem():
         only = "only the packaged model and downloaded ones work"
-        return Check("note", "network", f"{hub.address()} cannot be reached ({problem}): {only}")
-    return Check("ok", "network", f"{hub.address()} can be reached")
+        return Finding("note", "network", f"{hub.address()} cannot be reached ({problem}): {only}")
+    return Finding("ok", "network", f"{hub.address()} can be reached")
 
 
-def _port() -> Check:
+def _port() -> Finding:
     with socket.socket() as probe:
         if probe.connect_ex(("127.0.0.1", PORT)) == 0:
             other = "another xlsr-live serve? To use another port: xlsr-live serve --port 8766"
-            return Check("note", "port", f"{PORT} is in use; {other}")
-    return Check("ok", "port", f"{PORT} is free for xlsr-live serve")
+            return Finding("note", "port", f"{PORT} is in use; {other}")
+    return Finding("ok", "port", f"{PORT} is free for xlsr-live serve")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
@@ -10,7 +10,17 @@ from ..ctc.greedy import DecodedWord, GreedyDecoder, Rows
 from ..ctc.vocabulary import Vocabulary
 from .spotting import Detection, Phrases, Spotter
 
+if TYPE_CHECKING:
+    from ..ctc.lm import BoostedPhrases
+
 _MARGIN: Final = 20.0  # nats; more than a language model takes from a word
+
+
+class HotwordSet(NamedTuple):
+    """The same phrases for greedy decoders and for searches; `boosted` is None without a language model."""
+
+    phrases: Phrases
+    boosted: BoostedPhrases | None
 
 
 class HotwordDecoder:

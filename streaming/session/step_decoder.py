@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..commands.decision import Decision
-from ..commands.hotwords import HotwordDecoder
+from ..commands.hotwords import HotwordSet
 from ..commands.listener import CommandListener, CommandSpec
-from ..commands.spotting import Phrases
 from ..ctc.greedy import DecodedWord
 from ..requests import Window
-from .decoding import LiveDecoder
+from .decoding import LiveDecoder, set_hotwords
 from .endpoint import Cut, Endpointer
 from .stitch import Stitched
 
@@ -23,7 +22,7 @@ class StepInput:
 
     stitched: Stitched
     end_sample: int  # of the session's audio that the step covers
-    phrases: Phrases | None  # hotwords
+    hotwords: HotwordSet | None
     spec: CommandSpec | None  # commands; None ends the search for an early one
     may_cut: bool  # False for the step that ends the utterance anyway
 
@@ -84,8 +83,7 @@ class StepDecoder:
 
     def _decode(self, step: StepInput) -> Step:
         stitched, decoder = step.stitched, self._decoder
-        if isinstance(decoder, HotwordDecoder) and step.phrases is not decoder.phrases:
-            decoder.change(step.phrases)
+        set_hotwords(decoder, step.hotwords)
         decoder.push(stitched.committed)
         complete, tail = tuple(decoder.words), tuple(decoder.tail(stitched.volatile))
         cut = self._cut(stitched.window, complete, tail) if step.may_cut else None

@@ -71,6 +71,14 @@ def test_a_mistake_in_the_file_is_one_sentence(file: Path, text: str, message: s
     assert "\n" not in str(error.value)
 
 
+def test_a_file_with_a_byte_order_mark_is_read(file: Path):
+    file.write_text("port = 9\nhost = '::1'\n", encoding="utf-8-sig")
+    assert configure(file).settings == ServerSettings(port=9, host="::1")
+    file.write_text("port = 9\n", encoding="utf-16")
+    with pytest.raises(ConfigError, match=rf"cannot read the configuration {file}: it is UTF-16"):
+        configure(file)
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "message"),
     [

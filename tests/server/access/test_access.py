@@ -116,6 +116,21 @@ def test_a_token_file(tmp_path: Path):
             Access(ServerSettings(token_file=str(file)))
 
 
+def test_token_files_with_a_byte_order_mark_are_read(tmp_path: Path):
+    single, named = tmp_path / "token", tmp_path / "tokens.toml"
+    single.write_text("of all\r\n", encoding="utf-8-sig")
+    named.write_text('[alice]\ntoken = "of alice"\n', encoding="utf-8-sig")
+    access = Access(ServerSettings(token_file=str(single), tokens_file=str(named)))
+    assert [client and client.name for client in map(access.tokens.owner, ("of all", "of alice"))] == ["token", "alice"]
+    for file, settings in (
+        (single, ServerSettings(token_file=str(single))),
+        (named, ServerSettings(tokens_file=str(named))),
+    ):
+        file.write_text("of all", encoding="utf-16")
+        with pytest.raises(ConfigError, match=rf"cannot read the tokens in {file}: it is UTF-16"):
+            Access(settings)
+
+
 class Clock:
     now = 0.0
 
@@ -157,6 +172,8 @@ def test_tickets_come_in_the_url_or_as_subprotocol_and_tokens_do_not():
     for shown in (
         connection(query=f"ticket={ticket}"),
         connection(offered=("xlsr-live", f"xlsr-live.ticket.{ticket}")),
+        connection(**{"sec-websocket-protocol": f"token, {ticket}"}),
+        connection(**{"sec-websocket-protocol": f"realtime, openai-insecure-api-key.{ticket}"}),
     ):
         assert access.bearer(shown) is None
         assert access.client(shown) == Client("token")
