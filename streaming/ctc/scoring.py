@@ -43,18 +43,20 @@ class WordScores:
         self._contexts: list[Context] = [ngram.start]
         self._numbers = {ngram.start: 0}
         self._scored: dict[tuple[int, int], tuple[float, int]] = {}
+        self._known: dict[tuple[Context, int], tuple[float, Context]] = {}  # shared with forks: it has no numbers
 
     def fork(self) -> WordScores:
         """A copy; numbers given in one do not appear in the other."""
         fork = WordScores.__new__(WordScores)
         fork._ngram, fork._weights, fork._merged = self._ngram, self._weights, self._merged
         fork._contexts, fork._numbers, fork._scored = [*self._contexts], {**self._numbers}, {**self._scored}
+        fork._known = self._known
         return fork
 
     def score(self, context: int, label: int) -> tuple[float, int]:
         """What a word adds to the score after a context, and the context after it."""
         if (known := self._scored.get((context, label))) is None:
-            language, after = self._ngram.score(self._contexts[context], label)
+            language, after = self._look_up(context, label)
             number = self._numbers.get(after) if self._merged else None
             if number is None:
                 number = self._numbers[after] = len(self._contexts)
@@ -64,4 +66,10 @@ class WordScores:
 
     def end(self, context: int) -> float:
         """What the end of the sentence adds."""
-        return self._weights.lm * self._ngram.score(self._contexts[context], self._ngram.end)[0]
+        return self._weights.lm * self._look_up(context, self._ngram.end)[0]
+
+    def _look_up(self, context: int, label: int) -> tuple[float, Context]:
+        key = self._contexts[context], label
+        if (found := self._known.get(key)) is None:
+            found = self._known[key] = self._ngram.score(*key)
+        return found
