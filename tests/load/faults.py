@@ -13,7 +13,6 @@ import json
 import tempfile
 import time
 import traceback
-import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ import numpy as np
 import soundfile
 from prometheus_client.parser import text_string_to_metric_families
 from xlsr_live.client.output.progress import progress
+from xlsr_live.client.proxies import open_url
 
 from tests.load.fault_kinds import KINDS, NEEDS_A_LINK
 from tests.load.fault_scene import LOOPBACK, Program, Scene, patiently, told
@@ -171,7 +171,7 @@ async def settled(server: FaultyServerProcess, at: dict[str, int]) -> dict[str, 
 
 
 def metrics(port: int) -> dict[str, float]:
-    with urllib.request.urlopen(f"http://{LOOPBACK}:{port}/metrics", timeout=30) as answer:
+    with open_url(f"http://{LOOPBACK}:{port}/metrics", timeout=30) as answer:
         families = text_string_to_metric_families(answer.read().decode())
     return {
         sample.name.removeprefix("xlsr_live_") + "".join(sample.labels.values()): sample.value

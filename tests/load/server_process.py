@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import urllib.request
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Final
 from prometheus_client.parser import text_string_to_metric_families
 from xlsr_live.client.bench.resources import cpu_of, resident_mib
 from xlsr_live.client.console import waiting
+from xlsr_live.client.proxies import open_url
 from xlsr_live.streaming.errors import ConfigError, XlsrLiveError
 
 STOP_S: Final = 60.0  # for a graceful stop
@@ -45,7 +45,7 @@ class SoakServer:
         """The samples of `/metrics`, with names like `xlsr_live_errors_total{"code": "bad_audio"}`."""
         address = self.url.replace("ws://", "http://").replace("/v1/stream", "/metrics")
         try:
-            with urllib.request.urlopen(address, timeout=STOP_S) as answer:
+            with open_url(address, timeout=STOP_S) as answer:
                 text: str = answer.read().decode()
         except OSError as error:
             self.check()
