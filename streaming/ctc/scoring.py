@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 
 from ..errors import LanguageModelError
@@ -24,6 +24,15 @@ class Weights:
     threshold: float = 15.0
     token_threshold: float = 8.0
     unknown: float = 0.5  # confidence from which a word that the lexicon lacks takes part as the model heard it
+
+    def narrow(self) -> Weights:
+        """For live steps: most errors that a wider search avoids are those that the final corrects anyway."""
+        return replace(
+            self,
+            beam=min(self.beam, 50),
+            threshold=min(self.threshold, 12.0),
+            token_threshold=min(self.token_threshold, 7.0),
+        )
 
     def __post_init__(self) -> None:
         positive = self.threshold > 0 and self.token_threshold > 0 and isfinite(self.threshold)
