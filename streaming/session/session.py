@@ -232,6 +232,11 @@ class Session:
         return seconds(self._front.position)
 
     @property
+    def quiet_s(self) -> float:
+        """Seconds of audio examined without speech that is not in the events yet; 0 while an utterance is open."""
+        return seconds(self._front.quiet_until)
+
+    @property
     def ended(self) -> bool:
         """Whether there was a SessionEnded."""
         return self._ended

@@ -161,6 +161,16 @@ def test_a_page_with_a_ticket_needs_no_token():
 
         assert asyncio.run(browser()) == "xlsr-live"
 
+        async def deepgram() -> str | None:
+            url = f"ws://127.0.0.1:{server.port}/v1/listen?encoding=linear16&sample_rate=16000"
+            async with connect(url, subprotocols=cast(Any, ["token", one])) as ws:
+                return ws.subprotocol
+
+        one = ticket()
+        assert asyncio.run(deepgram()) == "token"
+        with pytest.raises(InvalidStatus, match="401"):  # used up
+            asyncio.run(deepgram())
+
 
 def test_each_client_has_its_own_limit(tmp_path: Path):
     file = tmp_path / "tokens.toml"
