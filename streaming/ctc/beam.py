@@ -119,6 +119,7 @@ class BeamDecoder:
         fork._strangers, fork._search = {**self._strangers}, self._search.fork()
         fork.push(rows)
         fork.finish()
+        self._search.discard(fork._search)
         return fork.words
 
     def _follow(self) -> None:

@@ -88,6 +88,11 @@ class Search:
         fork._scores, fork._frames = self._scores.fork(), [*self._frames]
         return fork
 
+    def discard(self, fork: Search) -> None:
+        """A fork is not used any more, nor are its own forks."""
+        if fork._trie.room is self._trie.room:
+            self._trie.reclaim()
+
     def extend(self, trie: Trie) -> None:
         """Let the words of another trie take part from here on."""
         self._trie = self._trie.with_words(trie)

@@ -197,6 +197,12 @@ def test_a_trie_finds_all_words_and_nothing_else(some: list[tuple[int, ...]], ot
     for trie, words in ((one, some), (both, [*some, *others])):
         for spelling in {*some, *others, (9,), (2, 9), (2,) * 9}:
             assert sorted(trie.find(spelling)) == [at for at, word in enumerate(words) if word == spelling]
+    kept = [*both.token[: both.size]]
+    both.with_words(build([(3, 3, 3)], 100))
+    again = both.with_words(build([(5, 5)], 101))  # must not change what the other trie has
+    assert again.find((5, 5))[-1] == 101
+    assert 100 not in again.find((3, 3, 3))
+    assert [*both.token[: both.size]] == kept
     for node in range(len(both)):
         children = range(both.first[node], both.first[node] + both.count[node])
         known = [both.best[child] for child in children]
