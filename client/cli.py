@@ -1,6 +1,6 @@
-"""The `xlsr-live` command. Each command has a module of its own and imports what is heavy only when it runs.
+"""The `xlsr-live` command. Each sub-command has its own module, which imports heavy packages only when it runs.
 
-Exit status: 0; 2 for bad usage or input, with one line on stderr; 130 after Ctrl-C; 1 when something of ours is broken.
+Exit status: 0; 2 for bad usage or input, with one line on stderr; 130 after Ctrl-C; 1 for an internal error.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import asyncio
 import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 
 import click
 
@@ -28,28 +27,28 @@ from .console import complain
 
 EPILOG = """\b
 Start here:
-  xlsr-live demo                        hear what it does, no microphone needed
+  xlsr-live demo                        see it work, without a microphone
   xlsr-live transcribe talk.wav         a recording to text
   xlsr-live transcribe talk.wav --format srt > talk.srt
-  xlsr-live mic                         live from the microphone
-  xlsr-live serve                       for other programs, over websockets
-  xlsr-live bench                       how good and how fast, on your own audio
+  xlsr-live mic                         live text from the microphone
+  xlsr-live serve                       a websocket server for other programs
+  xlsr-live bench                       accuracy and speed on your own audio
   xlsr-live COMMAND --help              every option, with examples
 """
 
 
 class InOrder(click.Group):
-    """Lists its commands as they were added: the first steps first."""
+    """A group that lists its commands in the order in which they were added."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
 
 
 @click.group(cls=InOrder, epilog=EPILOG, invoke_without_command=True, context_settings={"max_content_width": 100})
-@click.version_option(version("xlsr-live"), prog_name="xlsr-live", message="%(prog)s %(version)s")
+@click.version_option(package_name="xlsr-live", prog_name="xlsr-live", message="%(prog)s %(version)s")
 @click.pass_context
 def cli(context: click.Context) -> None:
-    """Speech to text while it is spoken, with XLS-R models."""
+    """Live speech to text with XLS-R models."""
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import urllib.error
 import urllib.request
 from contextlib import suppress
 from dataclasses import dataclass
@@ -60,15 +61,16 @@ def is_loopback(host: str) -> bool:
     return False
 
 
-def open_url(request: urllib.request.Request, *, timeout: float) -> Any:
-    """`urllib.request.urlopen` through `proxy_for`. Raises `OSError`; of a SOCKS proxy too, which urllib cannot use."""
+def open_url(target: str | urllib.request.Request, *, timeout: float) -> Any:
+    """`urllib.request.urlopen` through `proxy_for`. Raises `OSError`, also for a SOCKS proxy: urllib cannot use it."""
+    request = urllib.request.Request(target) if isinstance(target, str) else target
     proxy = proxy_for(request.full_url)
     if proxy and proxy.socks:
         raise OSError(f"{proxy} is a SOCKS proxy, which cannot be used for HTTP: set {request.type}_proxy")
     handler = urllib.request.ProxyHandler({request.type: proxy.url} if proxy else {})
     try:
         return urllib.request.build_opener(handler).open(request, timeout=timeout)
-    except urllib.request.HTTPError:
+    except urllib.error.HTTPError:
         raise
     except OSError as error:
         if proxy:

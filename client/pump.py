@@ -6,16 +6,18 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import contextmanager, nullcontext, suppress
-from typing import Final, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from ..streaming.errors import SessionClosed, XlsrLiveError
 from ..streaming.protocol.events import Error, Event
 from .errors import ConnectionProblem
 
-Block = bytes | NDArray[np.float32]  # in the session's `AudioFormat`; arrays are (samples, channels) in [-1, 1]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+# In the session's `AudioFormat`; arrays are (samples, channels) in [-1, 1].
+Block: TypeAlias = "bytes | NDArray[np.float32]"
 
 REPEAT_S: Final = 0.5  # a second interrupt within this time is the same Ctrl-C: `timeout` signals process and group
 

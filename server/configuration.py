@@ -18,6 +18,7 @@ from typing import Any, Final, get_args, get_origin
 import msgspec
 
 from ..streaming.errors import ConfigError
+from ..streaming.textfile import read_text
 from .settings import SECRET, ServerSettings, describe_error
 
 PREFIX: Final = "XLSR_LIVE_"
@@ -77,11 +78,9 @@ def repeatable(name: str) -> bool:
 
 
 def _read_file(file: Path) -> Iterator[tuple[str, Any, str]]:
+    text = read_text(file, "the configuration")
     try:
-        text = file.read_text(encoding="utf-8")
         table = tomllib.loads(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the configuration {file}: {getattr(error, 'strerror', error)}") from None
     except tomllib.TOMLDecodeError as error:  # the message ends with line and column
         raise ConfigError(f"{file} is not TOML: {error}") from None
     for name, value in table.items():

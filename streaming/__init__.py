@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
     from .audio.files import AudioFile, open_audio
     from .audio.vad import make_vad
     from .config import AudioFormat, ModelOptions, SessionConfig
@@ -134,6 +135,7 @@ __all__ = [
     "Warning",
     "Word",
     "XlsrLiveError",
+    "__version__",
     "from_json",
     "make_vad",
     "open_audio",
@@ -142,6 +144,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module("importlib.metadata").version("xlsr-live")
     if name not in _MODULE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f".{_MODULE[name]}", __name__), name)

@@ -67,7 +67,7 @@ class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     lookahead_ms: int = 480  # right context before a frame is committed
     left_context_ms: int = 4_000  # audio before the committed edge that a live step sees
     max_utterance_ms: int = 20_000  # longer speech is cut at its best pause
-    trailing_blank_ms: int = 1_600  # time without tokens after a word that ends an utterance; 0: never
+    trailing_blank_ms: int = 1_600  # time without tokens after a word that ends an utterance; 0 or no gate: never
     finals: Literal["full", "append"] = "full"  # "append": the final never revises committed text
     hold_back_ms: int = 160  # a partial shows the newest word once this much audio, or another word, follows it
     update_ms: int = 200  # least audio between two partials

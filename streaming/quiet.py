@@ -13,8 +13,8 @@ _lock = threading.Lock()
 
 @contextmanager
 def quiet(*, any_thread: bool = True) -> Generator[None]:
-    """Discard what native libraries write to stderr inside the block: ALSA lists each missing device, KenLM draws a
-    progress bar, libmpg123 comments on damaged tags.
+    """Discard what native libraries write to stderr inside the block: ALSA lists each missing device,
+    libmpg123 comments on damaged tags.
 
     The whole process is silent meanwhile. Without `any_thread` the block does this only in the main thread: a server
     reads files in other threads and must not lose log lines.

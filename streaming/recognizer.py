@@ -25,7 +25,7 @@ from .audio.decoder import AudioDecoder
 from .audio.files import AudioInput, open_input
 from .audio.normalize import normalize
 from .audio.vad import make_vad
-from .commands.matcher import compiled
+from .commands.compiled import compiled
 from .config import AudioFormat, ModelOptions, SessionConfig
 from .ctc.assets import Assets
 from .driver import Call, SessionDriver
@@ -237,22 +237,24 @@ def _feed(
     for block in blocks:
         fed += len(block)
         while pace > 0 and (early := started + fed / form.sample_rate / pace - time.monotonic()) > 0:
-            _wait(answers, early)
+            _wait(driver, answers, early)
             yield from driver.pump()
         while driver.unanswered >= _IN_FLIGHT or not session.can_take(block):
-            _wait(answers)
+            _wait(driver, answers)
             yield from driver.pump()
         driver.receive_audio(block)
         yield from driver.pump()
     session.receive_eof(time.monotonic())
     yield from driver.pump()
     while not session.ended:
-        _wait(answers)
+        _wait(driver, answers)
         yield from driver.pump()
 
 
-def _wait(answers: SimpleQueue[Call], timeout: float | None = None) -> None:
+def _wait(driver: SessionDriver, answers: SimpleQueue[Call], timeout: float | None = None) -> None:
     """Wait for an answer, at most `timeout` seconds, and take all that are there."""
+    if timeout is None and not driver.unanswered:
+        raise RuntimeError("the session waits, but none of its jobs is unanswered")
     with suppress(Empty):
         answers.get(timeout=timeout)()
         while True:

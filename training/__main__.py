@@ -1,4 +1,4 @@
-"""`python -m training` from the repository: every stage in order, each skipping what is already done."""
+"""`python -m training` from the repository: all stages in order. Each skips work that is already done."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STAGES = (
     *("synthesize", "kokoro", "prepare", "train", "decay", "export", "curves"),
     *("lm", "tune", "calibrate", "evaluate", "package"),
 )
-DEFAULT, SMOKE = STAGES[:-1], STAGES[:7]  # only who asks for it overwrites the packaged model
+DEFAULT, SMOKE = STAGES[:-1], STAGES[:7]  # `package` overwrites the packaged model, so it must be named
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -27,8 +27,8 @@ def arguments() -> argparse.Namespace:
     add("--speech", type=Path, default=REPOSITORY.parent / "shared" / "speech", help="folder of the real speech")
     add("--out", type=Path, help="folder of the exported checkpoint (default: WORK/bundled)")
     add("--synthetic-hours", type=float, default=12.0, help="hours of synthetic speech; 0 for none")
-    add("--kokoro", type=Path, metavar="DIR", help="model.onnx and voices.npz of hexgrad/Kokoro-82M; reads sentences")
-    add("--kokoro-hours", type=float, default=40.0, help="hours that Kokoro reads")
+    add("--kokoro", type=Path, metavar="DIR", help="folder with model.onnx and voices.npz of hexgrad/Kokoro-82M")
+    add("--kokoro-hours", type=float, default=40.0, help="hours of speech from Kokoro")
     add("--rounds", type=int, default=110, help="rounds (of about an hour of audio) in the stable phase")
     add("--minutes", type=float, default=1e9, help="stop training, with a checkpoint, after so long")
     add("--from", dest="start", type=Path, metavar="DIR", help="begin with the weights of this exported checkpoint")
@@ -38,7 +38,7 @@ def arguments() -> argparse.Namespace:
     add("--workers", type=int, help="processes that prepare batches (default: none on a CPU)")
     add("--evaluate-every", type=int, default=10, metavar="ROUNDS")
     add("--matrices", choices=("muon", "adamw"), default="muon", help="optimiser of the transformer's matrices")
-    add("--streamed-share", type=float, default=0.25, help="share of the steps that hear as live steps do")
+    add("--streamed-share", type=float, default=0.25, help="share of the steps with live attention")
     add("--threads", type=int, help="threads of a CPU that share a step (default: all cores; 1 with a GPU)")
     add("--lm-order", type=int, default=4)
     add("--lm-prune", type=int, nargs="+", default=[0, 0, 1, 1], metavar="N", help="drop n-grams seen at most N times")
@@ -59,11 +59,11 @@ def arguments() -> argparse.Namespace:
 
 
 def lacking(stage: str, args: argparse.Namespace) -> str:
-    """What a stage needs and does not find; empty if nothing."""
+    """The requirements of a stage that are missing, as text; empty if there are none."""
     modules = {
         "kokoro": ("onnxruntime", "kokoro_onnx"),
         "curves": ("matplotlib",),
-        "tune": ("xlsr_live", "flashlight"),
+        "tune": ("xlsr_live",),
         "calibrate": ("xlsr_live", "jiwer", "matplotlib"),
         "evaluate": ("xlsr_live", "jiwer"),
     }
@@ -73,15 +73,15 @@ def lacking(stage: str, args: argparse.Namespace) -> str:
     if stage == "lm" and not (args.work / "kenlm" / "build").exists():
         missing += [f"the program {name}" for name in ("cmake", "c++") if not shutil.which(name)]
     if stage == "tune" and not (args.work / "lm" / "words.binary").exists():
-        missing.append("what `lm` makes")
+        missing.append("the output of `lm`")
     return ", ".join(missing)
 
 
 def main() -> None:
     args = arguments()
-    # Threads that wait must not spin: where other programs run too, spinning made steps about three times as long.
+    # Waiting threads must not spin: beside other programs, spinning makes a step about three times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # Every batch has its own shape, and kernels kept for each of them filled 4 GB of memory.
+    # Every batch has its own shape; without a limit the cached kernels fill 4 GB of memory.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
     for stage in STAGES:
         if stage in args.stages:
@@ -146,8 +146,10 @@ def run(stage: str, args: argparse.Namespace) -> None:
         if code := run(["calibrate", str(args.out), str(table), *options]):
             sys.exit(code)
     if stage == "evaluate":
-        command = [sys.executable, REPOSITORY / "tests" / "measure_bundled.py", args.out, "--speech", args.speech]
-        subprocess.run([*command, *(["--lm", language_model] if language_model.exists() else [])], check=True)
+        command = [sys.executable, "-m", "tests.figures.measure_bundled", args.out.resolve()]
+        command += ["--speech", args.speech.resolve()]
+        command += ["--lm", language_model.resolve()] if language_model.exists() else []
+        subprocess.run(command, check=True, cwd=REPOSITORY)
     if stage == "package":
         from .export import package
 
@@ -155,7 +157,7 @@ def run(stage: str, args: argparse.Namespace) -> None:
 
 
 def train(work, args: argparse.Namespace, decay: int) -> None:
-    """The stable phase, or so many rounds of decay; ends the program where they are not done."""
+    """Run the stable phase, or `decay` rounds of decay. Exits if training stopped before the end."""
     import torch
 
     from .settings import Options, Schedule
@@ -179,7 +181,7 @@ def train(work, args: argparse.Namespace, decay: int) -> None:
     if args.smoke:
         schedule = Schedule(round_hours=0.02)
         options = replace(options, rounds=1, batch_seconds=20.0, evaluate_every=1, schedule=schedule)
-    # Threads that each compute a part of a step need not meet in every operation.
+    # Each thread computes its own part of a step, so operations use one thread.
     torch.set_num_threads(1)
     trainer = Trainer(work, options)
     if not trainer.run():

@@ -1,7 +1,7 @@
 """Make one training example out of recordings: join, change speed, filter, add noise, set the level.
 
-All of it is numpy on single utterances. Everything linear (room, 8 kHz line, colour, missing bands) is one product
-with the spectrum. Every draw comes from the generator that is passed in.
+Everything is numpy on single utterances. The linear effects (room, 8 kHz line, colour, missing bands) are one product
+with the spectrum. All random numbers come from the generator that is passed in.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def example(
 
 
 def join(pieces: list[Samples], gaps: list[int], draw: np.random.Generator) -> Samples:
-    """Lay pieces and gaps end to end; a piece differs from the first in level by at most 6 dB."""
+    """Join pieces and gaps; the level of a piece differs from that of the first by at most 6 dB."""
     parts = [np.zeros(gaps[0], np.float32)]
     level = 0.0
     for piece, gap in zip(pieces, gaps[1:], strict=True):
@@ -51,7 +51,7 @@ def join(pieces: list[Samples], gaps: list[int], draw: np.random.Generator) -> S
 
 
 def _edges(count: int, fade: int = RATE // 200) -> Samples:
-    """Ones that rise and fall within 5 ms: a phrase begins and ends without a click."""
+    """Ones with a ramp of 5 ms at both ends, so that a phrase begins and ends without a click."""
     ramp = np.ones(count, np.float32)
     fade = min(fade, count // 2)
     ramp[:fade] = np.arange(1, fade + 1) / (fade + 1)

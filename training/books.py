@@ -1,7 +1,7 @@
-"""The sentences for the language model and for the synthetic voices: those of the LM text that validation does not say.
+"""The sentences for the language model and for the synthetic voices: the LM texts without the validation texts.
 
-The text holds transcripts of the corpus that some validation speakers are from. What is tuned on validation (the weight
-of the n-gram, its calibration) must not have read them.
+The books hold transcripts of a corpus that some validation speakers are from. The n-gram must not know them, because
+its weight and the calibration are tuned on validation.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def sentences(speech: Path) -> list[str]:
 
 
 def dialogue(speech: Path) -> list[str]:
-    """The same of lm/spoken.txt.xz; none where there is no such file."""
+    """The same for lm/spoken.txt.xz; an empty list if it does not exist."""
     return _allowed(speech, "spoken.txt.xz") if (speech / "lm" / "spoken.txt.xz").exists() else []
 
 

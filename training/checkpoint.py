@@ -1,4 +1,4 @@
-"""Saving so that a kill at any moment costs minutes, not the run."""
+"""Checkpoints: a kill at any moment loses minutes, not the run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import nn
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Write beside `path`, then rename: a reader sees the old file or the new one, whole."""
+    """Write a temporary file, then rename it: a reader sees the complete old file or the complete new one."""
     part = path.with_suffix(".part")
     with open(part, "wb") as file:
         torch.save(state, file)
@@ -27,12 +27,12 @@ def restore(path: Path) -> dict[str, Any]:
 
 
 def finished(state: dict[str, Any]) -> bool:
-    """Whether the rate of a decay has fallen to zero."""
+    """Return whether the rate of a decay has reached zero."""
     return state.get("done", False) or state["round"] >= state["decay_from"] + state.get("decay", 0)
 
 
 def set_aside(path: Path) -> Path:
-    """Give a checkpoint and its history the next free number; the checkpoint's new path."""
+    """Rename a checkpoint and its history to the next free number; return the new path."""
     number = next(n for n in count(1) if not path.with_name(f"{path.stem}-{n}.pt").exists())
     for each in (path.with_suffix(".jsonl"), path):
         if each.exists():
@@ -41,7 +41,7 @@ def set_aside(path: Path) -> Path:
 
 
 class Average:
-    """Exponential moving average of the weights; short at first, so that early evaluations mean something."""
+    """Exponential moving average of the weights. It starts short, so that early evaluations are useful."""
 
     def __init__(self, model: nn.Module, decay: float):
         self.decay, self.steps = decay, 0
@@ -55,7 +55,7 @@ class Average:
 
     @torch.no_grad()
     def swap(self, model: nn.Module) -> None:
-        """Exchange the average and the model's weights; a second call undoes it."""
+        """Exchange the average and the model's weights; call it again to undo."""
         for name, p in model.named_parameters():
             kept = p.detach().clone()
             p.copy_(self.weights[name])
@@ -71,6 +71,6 @@ class Average:
 
 
 def append_history(path: Path, entry: dict[str, Any]) -> None:
-    """One JSON object per line."""
+    """Append one JSON object as a line."""
     with open(path, "a", encoding="utf-8") as file:
         file.write(json.dumps(entry) + "\n")

@@ -84,9 +84,9 @@ def collate(rows: list[np.ndarray], texts: list[str], how: Augmentation, draw: n
 
 
 def loader(rounds: Rounds, first: int, workers: int) -> Iterable[list[Callable[[], Batch]]]:
-    """The parts of each step from number `first` on, each to be made by calling it.
+    """The parts of each step from number `first` on, as functions that make them.
 
-    With `workers` other processes make them ahead; with 0 whoever calls does, which is right when that is a thread.
+    With `workers`, other processes make them ahead; with 0, the calling thread makes them.
     """
     places = [[(at, part) for part in range(len(rounds.steps[at]))] for at in range(first, len(rounds.steps))]
     if not workers:

@@ -24,18 +24,18 @@ MAX_BYTES = 25 * 2**20
 
 
 def chosen(work: Work) -> tuple[Path, dict[str, Any]]:
-    """The latest decay that is finished or, where there is none, the stable phase: path and state; says which."""
+    """Return path and state of the latest finished decay, or of the stable phase if there is none; print which."""
     decays = [(path, restore(path)) for path in work.run.glob("decay*.pt")]
     done = [each for each in decays if finished(each[1])]
     stable = work.run / "stable.pt"
     path, state = max(done, key=lambda each: each[1]["step"]) if done else (stable, restore(stable))
-    rate = "the rate fell to zero" if done else "no decay is finished, so these are weights of the constant rate"
+    rate = "the rate is zero" if done else "no decay is finished: these weights are from the stable phase"
     print(f"{path.name}: {state['round']} rounds, {state['heard'] / 3600:.1f} hours of audio; {rate}", flush=True)
     return path, state
 
 
 def averaged(state: dict[str, Any], shape: Model) -> Wav2Vec2ForCTC:
-    """The model with the running average of a checkpoint's weights; it wants samples times `SCALE`."""
+    """The model with the running average of a checkpoint's weights. Its input is samples times `SCALE`."""
     network = Network(build(shape))
     network.load_state_dict(state["network"])
     with torch.no_grad():
@@ -45,15 +45,15 @@ def averaged(state: dict[str, Any], shape: Model) -> Wav2Vec2ForCTC:
 
 
 def export(work: Work, folder: Path, shape: Model = Model()) -> int:  # noqa: B008 (frozen)
-    """Save the model with tokenizer and feature extractor to `folder`; the size of the weights in bytes.
+    """Save the model with tokenizer and feature extractor to `folder`; return the size of the weights in bytes.
 
-    The folder is loaded again and compared, so that a file nobody can read is never shipped.
+    The folder is loaded again and compared: an unreadable file is an error here.
     """
     model = averaged(chosen(work)[1], shape)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.json").write_text(json.dumps(VOCABULARY, indent=1) + "\n", encoding="utf-8")
     tokenizer = Wav2Vec2CTCTokenizer(str(folder / "vocab.json"))
-    with torch.no_grad():  # samples go in as recorded: a model that knows no statistics of its input can run live
+    with torch.no_grad():  # input is samples as recorded: live steps have no statistics of the utterance
         model.wav2vec2.feature_extractor.conv_layers[0].conv.weight *= SCALE
     extractor = Wav2Vec2FeatureExtractor(sampling_rate=RATE, do_normalize=False, return_attention_mask=True)
     Wav2Vec2Processor(extractor, tokenizer).save_pretrained(folder)
@@ -61,7 +61,7 @@ def export(work: Work, folder: Path, shape: Model = Model()) -> int:  # noqa: B0
     model.half().save_pretrained(folder)
     weights, config = folder / "model.safetensors", folder / "config.json"
     weights.chmod(0o644)
-    # Half precision is only how the file is stored: whoever names no type gets one that is fast and exact on any CPU.
+    # The file is in half precision, but the default for loading is single precision, which is fast on any CPU.
     config.write_text(config.read_text(encoding="utf-8").replace('"float16"', '"float32"'), encoding="utf-8")
     size = weights.stat().st_size
     if size > MAX_BYTES:
@@ -74,7 +74,7 @@ def export(work: Work, folder: Path, shape: Model = Model()) -> int:  # noqa: B0
 
 
 def package(work: Work, checkpoint: Path, folder: Path) -> None:
-    """Copy a checkpoint with its calibration, and the language model where there is one, over the packaged ones."""
+    """Copy a checkpoint with its calibration, and the language model if there is one, over the packaged ones."""
     for source, target, names in (
         (checkpoint, folder, [path.name for path in checkpoint.iterdir()]),
         (work.root / "lm", folder / "language_model", ["words.binary", "lexicon.txt", "attrs.json"]),

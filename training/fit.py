@@ -1,4 +1,4 @@
-"""Does it learn to hear, or sentences by heart? WER of trained sentences, as recorded, beside that of held-out ones.
+"""Measure overfitting: WER of training sentences, without augmentation, next to that of held-out ones.
 
 `python -m training.fit --work WORK`
 """
@@ -22,7 +22,7 @@ CORPORA = ("kathleen", "librispeech", "an4", "speechocean762")
 
 
 def trained(speech: Speech, count: int) -> list[Clip]:
-    """At most `count` utterances of each corpus that are trained on."""
+    """At most `count` training utterances of each corpus."""
     clips = []
     for corpus in CORPORA:
         members = [u for u in speech.utterances if u.corpus == corpus and u.split == "train"]
@@ -34,7 +34,7 @@ def trained(speech: Speech, count: int) -> list[Clip]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True, help="folder of the training run")
-    parser.add_argument("--checkpoint", type=Path, help="a file of WORK/run (default: what an export takes)")
+    parser.add_argument("--checkpoint", type=Path, help="a file of WORK/run (default: the one that `export` takes)")
     parser.add_argument("--count", type=int, default=60, metavar="N", help="trained sentences of each corpus")
     given = parser.parse_args()
     work = Work(Path(), given.work)

@@ -1,8 +1,8 @@
 """Natural synthetic speech: Kokoro-82M reads sentences of both language-model texts.
 
 The weights are those of hexgrad/Kokoro-82M (Apache-2.0). `--kokoro DIR` holds `model.onnx`, the network as kokoro-onnx
-runs it, and `voices.npz`, one style array of (510, 256) per voice. Every voice is heard alone and in blends of two,
-which sound like other people. The result looks like the real speech (Ogg/Opus shards and `train.tsv`).
+runs it, and `voices.npz`, one style array of (510, 256) per voice. Voices read alone and as blends of two,
+which sound like other speakers. The result looks like the real speech (Ogg/Opus shards and `train.tsv`).
 
 A shard depends on the seed, its number, the text and the voices. Finished shards are kept on a restart, and
 `train.tsv` lists the finished shards at any time, so training can use the first ones while others are made.

@@ -1,7 +1,7 @@
-"""The optional language model: a pruned word n-gram as a quantised KenLM binary, and the lexicon of its words.
+"""The language model: a pruned word n-gram as a quantised KenLM binary, and the lexicon of its words.
 
-KenLM's programs come from its source distribution on PyPI, built with cmake (Debian: libboost-program-options-dev
-libboost-system-dev libboost-thread-dev libboost-test-dev zlib1g-dev). Using the result needs none of them.
+KenLM's programs come from its source distribution, built with cmake (Debian: libboost-program-options-dev
+libboost-system-dev libboost-thread-dev libboost-test-dev zlib1g-dev). The recognizer does not need them.
 """
 
 from __future__ import annotations

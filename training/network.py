@@ -20,7 +20,7 @@ from .text import VOCABULARY
 
 @dataclass(frozen=True)
 class Stream:
-    """One way to listen live; every length counts frames of 20 ms."""
+    """Lengths of live steps, in frames of 20 ms."""
 
     hop: int  # frames committed per step
     lookahead: int  # frames to the right of them that a step also sees
@@ -73,9 +73,9 @@ class Network(nn.Module):
 
     @torch.no_grad()
     def centre(self) -> None:
-        """Make the kernels on the samples sum to zero: a constant offset of the input then goes unheard.
+        """Make the kernels on the samples sum to zero: a constant offset of the input then has no effect.
 
-        Together with the layer norm that follows, which takes out the level, this stands in for `do_normalize`.
+        The layer norm that follows removes the level, so together they replace `do_normalize`.
         """
         weight = self.model.wav2vec2.feature_extractor.conv_layers[0].conv.weight
         weight -= weight.mean(-1, keepdim=True)
@@ -112,8 +112,8 @@ class Network(nn.Module):
 
         Step c encodes the block of `hop` frames from c * hop on and `lookahead` more. Blocks lie side by side in one
         sequence, and a frame attends to its own block and to the committed frames of earlier blocks that `left` keeps;
-        so a lookahead frame appears twice, once for the step that only glimpsed it. The convolutional
-        positions see nothing beyond the block either.
+        so a lookahead frame appears twice: in the step that only looks ahead to it, and in the one that commits it. The
+        convolutional positions see nothing beyond the block either.
         """
         encoder = self.model.wav2vec2.encoder
         batch, total, hidden = x.shape

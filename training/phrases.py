@@ -1,8 +1,8 @@
-"""Cut sentences into phrases at the pauses and word boundaries that the network hears, to be put together anew.
+"""Cut sentences into phrases at word boundaries, and join phrases of one speaker to new sentences.
 
-A network that hears the same sentences again and again learns them by heart. Phrases of several sentences of a speaker
-make sentences that nobody said (Lam et al., "On-the-fly Aligned Data Augmentation for Sequence-to-Sequence ASR", 2021).
-Words are found by forced alignment with a network that knows the training side well (Viterbi over CTC states).
+The corpora are small, and a network overfits to sentences that it sees often. New sentences from phrases reduce this
+(Lam et al., "On-the-fly Aligned Data Augmentation for Sequence-to-Sequence ASR", 2021). Forced alignment with the
+partly trained network finds the words (Viterbi over CTC states).
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from .text import BLANK, VOCABULARY, encode
 
 CORPORA = ("kathleen", "librispeech", "an4", "storybooks")
 WORDS = (1, 4)  # of a phrase, least and most
-SURE = -0.35  # mean log-probability of an alignment's frames; below it is not trusted
-CUT = RATE // 100  # samples whose energy is compared to find where to cut
+SURE = -0.35  # mean log-probability of an alignment's frames; an alignment below it is rejected
+CUT = RATE // 100  # length in samples of the windows whose energy decides where to cut
 
 
 def phrases(work: Work, speech: Speech, network: Network) -> list[Utterance]:
-    """Those of the training side, as WORK/audio/phrases.tsv says; with this network's help if there is none yet."""
+    """Read the phrases of the training side from WORK/audio/phrases.tsv. `network` makes it if it is missing."""
     table, source = work.audio / "phrases.tsv", work.audio / "real.tsv"
     if not table.exists() or table.stat().st_mtime < source.stat().st_mtime:
         network.eval()
@@ -49,8 +49,8 @@ def log_probabilities(network: Network, audio: np.ndarray) -> np.ndarray:
 
 
 def boundaries(audio: np.ndarray, text: str, logp: np.ndarray) -> list[int] | None:
-    """Samples at which the words of `text` begin, and the last one's end: one more than there are words. None where the
-    network does not hear that text."""
+    """Samples at which the words of `text` begin, and the end of the last one: one more than there are words. None if
+    the alignment is rejected."""
     labels = encode(text)
     frames = align(logp, labels)
     if frames is None:
@@ -64,8 +64,8 @@ def boundaries(audio: np.ndarray, text: str, logp: np.ndarray) -> list[int] | No
 
 
 def align(logp: np.ndarray, labels: list[int]) -> np.ndarray | None:
-    """The frame at which each label is first said in the best path through (frames, vocabulary) log-probabilities; None
-    if there is no path, or none that the network believes in."""
+    """The first frame of each label in the best path through (frames, vocabulary) log-probabilities. None if there is
+    no path or its score is too low."""
     states = np.full(2 * len(labels) + 1, BLANK)
     states[1::2] = labels
     skips = np.zeros(len(states), bool)  # a label may follow another without a blank
@@ -92,7 +92,7 @@ def align(logp: np.ndarray, labels: list[int]) -> np.ndarray | None:
 
 
 def _quietest(audio: np.ndarray, low: int, high: int) -> int:
-    """The middle of the stretch of `CUT` samples in [low, high) that has least energy."""
+    """The middle of the window of `CUT` samples in [low, high) with the least energy."""
     power = np.convolve(audio[low:high] ** 2, np.ones(CUT), "valid")
     return low + int(power.argmin()) + CUT // 2 if len(power) else (low + high) // 2
 

@@ -1,4 +1,4 @@
-"""What a round of training consists of: a function of the seed, the round's number and how steps are cut into parts."""
+"""The plan of a round: a function of the seed, the round's number and the sizes of steps and parts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import numpy as np
 from .prepare import PHRASE, Utterance
 from .settings import RATE, SHARES, Augmentation, Schedule
 
-FEWEST_PHRASES = 8  # of a speaker, to make sentences of
+KINDS = ("recorded", "natural synthetic", "other synthetic", "noise")
+FEWEST_PHRASES = 8  # of a speaker, for making sentences of them
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,13 @@ class Item:
 
 
 Step = tuple[list[Item], ...]  # the parts of a step; threads share them out
+
+
+def kind(corpus: str) -> str:
+    """The kind of audio in a corpus, one of `KINDS`."""
+    if corpus.startswith("tts-"):
+        return "other synthetic"
+    return {"kokoro": "natural synthetic", "noise": "noise"}.get(corpus, "recorded")
 
 
 def longest_utterance(number: int, schedule: Schedule) -> float:
@@ -73,8 +81,8 @@ def plan_round(
 
 
 def stretch_of(members: list[Utterance], number: int, count: int, seed: int) -> list[Utterance]:
-    """The `number`-th run of `count` utterances in an endless series of shuffles: all are heard before one returns, as
-    long as `count` and the members stay the same from round to round."""
+    """The `number`-th run of `count` utterances in an endless series of shuffles: no utterance repeats before all were
+    used, as long as `count` and the members stay the same from round to round."""
     chosen: list[Utterance] = []
     position = number * count
     while len(chosen) < count:

@@ -1,7 +1,7 @@
 """Decode the speech once: Ogg/Opus shards -> one file of 16-bit samples and one table per source, ready to map.
 
-Every source is a folder of shards with a `train.tsv` (shard, start_sample, num_samples, corpus, speaker, text): that is
-how the real speech comes and what `synthesize.py` writes. Validation utterances are cut off here, once for all.
+Every source is a folder of shards with a `train.tsv` (shard, start_sample, num_samples, corpus, speaker, text): the
+real speech, and the output of `synthesize.py` and `kokoro.py`. The split into training and validation happens here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tqdm import tqdm
 from .settings import RATE, Work
 
 SPLIT_SEED = 1
-# Held-out speakers, where a corpus has enough of them; otherwise held-out texts or recordings.
+# Held-out speakers if a corpus has enough of them; if not, held-out texts or recordings.
 VALIDATION_SPEAKERS = {"librispeech": 16, "an4": 7, "speechocean762": 12}
 VALIDATION_UTTERANCES = {
     "librispeech": 24,
@@ -34,7 +34,7 @@ VALIDATION_TEXTS = {"kathleen": 45, "storybooks": 25}
 VALIDATION_DIGITS = 3  # recordings of every digit of every speaker
 VALIDATION_NOISE = 3  # recordings of each class, with all clips cut out of them
 VALIDATION_SYNTHETIC = 40
-RETOLD = ("kokoro", "storybooks")  # read what other corpora or other pages say, so a run of words may be held out
+RETOLD = ("kokoro", "storybooks")  # may repeat held-out words; such utterances are not used
 HELD_VOICES = ("am_michael", "bf_emma")  # of Kokoro, with every blend of them
 RUN = 6  # words in a row that no text may have in common with a held-out one
 PHRASE = "phrase"  # `split` of a piece of a training utterance
@@ -54,7 +54,7 @@ class Utterance:
 
 
 def prepare(work: Work) -> None:
-    """Decode whatever is not decoded yet."""
+    """Decode all sources that are new or changed."""
     work.audio.mkdir(parents=True, exist_ok=True)
     decode_shards(work.speech / "train", work.audio, "real", first_of_each=work.scrap)
     decode_noise(work.speech, work.audio)
@@ -70,7 +70,7 @@ def decode_shards(folder: Path, out: Path, name: str, first_of_each: bool = Fals
     """
     done, source = out / f"{name}.tsv", folder / "train.tsv"
     if done.exists() and done.stat().st_mtime > source.stat().st_mtime:
-        return  # newer than its source: more synthetic speech is decoded when it comes
+        return  # newer than its source: decode again only when speech was added
     shards = defaultdict(list)
     for u in speech_in(folder):
         if not first_of_each or "-000." in u.source:
@@ -104,7 +104,7 @@ def decode_noise(speech: Path, out: Path) -> None:
 
 
 def speech_in(folder: Path) -> list[Utterance]:
-    """What the table of a folder of shards lists, not yet decoded nor split."""
+    """The utterances in the table of a folder of shards, not yet decoded or split."""
     return [
         Utterance(
             str(folder / row["shard"]),
@@ -122,7 +122,7 @@ def speech_in(folder: Path) -> list[Utterance]:
 def noise_in(speech: Path) -> list[Utterance]:
     """The noise clips for training, not yet decoded nor split, without cuts of recordings that test clips are cut from.
 
-    ESC-10 names its files by class, fold, recording and cut. Of the test table nothing but these names is used.
+    ESC-10 names its files by class, fold, recording and cut. Only these names are read from the test table.
     """
     tested = {_recording(row["file"]) for row in read_table(speech / "test" / "test.tsv") if "noise/" in row["file"]}
     return [
@@ -145,7 +145,7 @@ def _recording(file: str) -> str:
 
 
 def split(utterances: list[Utterance]) -> list[Utterance]:
-    """Mark the validation utterances of each corpus; what else a held-out speaker or text has is not used at all."""
+    """Mark the validation utterances of each corpus. Other utterances of a held-out speaker or text are "unused"."""
     groups = defaultdict(list)
     for utterance in utterances:
         groups[utterance.corpus].append(utterance)
@@ -195,7 +195,7 @@ def runs(text: str) -> zip:
 
 
 def load(work: Work, source: str) -> tuple[np.ndarray, list[Utterance]]:
-    """The mapped samples of a source, int16, and its table; both empty when the source was not prepared."""
+    """Return the mapped int16 samples of a source and its table; both empty if the source was not prepared."""
     table = work.audio / f"{source}.tsv"
     if not table.exists():
         return np.empty(0, np.int16), []
@@ -203,7 +203,7 @@ def load(work: Work, source: str) -> tuple[np.ndarray, list[Utterance]]:
 
 
 def read_utterances(table: Path) -> list[Utterance]:
-    """What `write_table` wrote; none where there is no table."""
+    """Read a file of `write_table`; an empty list if it does not exist."""
     return [
         Utterance(r["source"], int(r["start"]), int(r["samples"]), r["corpus"], r["speaker"], r["split"], r["text"])
         for r in (read_table(table) if table.exists() else ())
@@ -217,7 +217,7 @@ def read_table(path: Path) -> list[dict[str, str]]:
 
 
 def write_table(path: Path, utterances: list[Utterance]) -> None:
-    """One row for each, whole or not at all."""
+    """Write one row per utterance. The file is replaced in one step."""
     names = list(Utterance.__dataclass_fields__)
     lines = ["\t".join(names)] + ["\t".join(str(getattr(u, n)) for n in names) for u in utterances]
     part = path.with_suffix(".part")

@@ -1,4 +1,4 @@
-"""Everything that can be chosen, in one place. Lengths are in seconds unless a name says samples or frames."""
+"""All settings of the recipe. Lengths are in seconds unless a name says samples or frames."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ RATE = 16_000  # samples per second
 FIRST_KERNEL = 10  # samples seen by the first convolution
 HOP = 320  # samples per frame: the product of the strides 5, 2, 2, 2, 2, 2, 2
 FRAME = 400  # samples that one frame covers
-SCALE = 20.0  # speech as people record it has an RMS of about 1 / SCALE (median of the training side: 0.047)
+SCALE = 20.0  # recorded speech has an RMS of about 1 / SCALE (median of the training side: 0.047)
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Optimiser:
     clip: float = 1.0
     ema: float = 0.995
     middle_loss: float = 0.3  # share of the CTC loss taken after the middle layer
-    streamed_share: float = 0.25  # batches with the live recognizer's attention
+    streamed_share: float = 0.25  # share of the steps with the live recognizer's attention
 
 
 @dataclass(frozen=True)
@@ -52,17 +52,17 @@ class Augmentation:
     bands: float = 0.1
     narrow: float = 0.08  # 8 kHz, half of them with mu-law
     clip: float = 0.02
-    gain: tuple[float, float] = (-2.5, 1.5)  # log of the level: the network hears samples as they are recorded
+    gain: tuple[float, float] = (-2.5, 1.5)  # natural log of the level; input is not normalised
     mask_rate: float = 1.0  # time masks per second
     mask_frames: int = 12  # longest time mask
 
     def scaled(self, by: float) -> Augmentation:
-        """The same with every probability multiplied by `by`, for the first rounds."""
+        """Return a copy with every probability multiplied by `by`, for the first rounds."""
         names = ("noise", "hiss", "room", "colour", "bands", "narrow", "clip", "mask_rate")
         return replace(self, **{name: getattr(self, name) * by for name in names})
 
 
-# Share of each corpus in a round of training; what is not there is left out and the rest scaled up.
+# Share of each corpus in a round of training. If a corpus is missing, the others are scaled up.
 SHARES = {
     "librispeech": 0.23,
     "storybooks": 0.1,
@@ -89,8 +89,8 @@ class Schedule:
     longest: float = 17.0  # recordings in one example; played slower and with its gaps it takes up to a fifth more
     full_augmentation_round: int = 12  # augmentation grows until then
     joined: float = 0.25  # share of examples that are made of two or three utterances
-    spliced: float = 0.5  # share of sentences, of corpora cut into phrases, for which phrases of the speaker stand in
-    spliced_from: int = 40  # round, when the network knows the training side well enough to cut it
+    spliced: float = 0.5  # share of the sentences that phrases of the same speaker replace, in corpora cut into phrases
+    spliced_from: int = 40  # first round with phrases; the network must be able to align the training side
 
 
 @dataclass(frozen=True)
@@ -99,9 +99,9 @@ class Options:
 
     rounds: int = 110  # the stable phase ends after this round
     minutes: float = 1e9  # stop (and save) after this long
-    decay: int = 0  # rounds of falling rate, from where the stable phase stands; 0 for the stable phase itself
+    decay: int = 0  # rounds of falling rate after the stable phase; 0 for the stable phase itself
     batch_seconds: float = 32.0  # padded audio per step
-    shards: int = 1  # parts of a step, each made and computed by a thread of its own
+    shards: int = 1  # parts of a step; each has its own thread
     workers: int = 0  # processes that prepare batches, for a GPU
     evaluate_every: int = 10  # rounds
     matrices: str = "muon"
@@ -114,11 +114,11 @@ class Options:
 
 @dataclass(frozen=True)
 class Work:
-    """Where things are: the speech folder (read only) and a folder for everything that is made."""
+    """Paths: the speech folder (read only) and a folder for all results."""
 
     speech: Path
     root: Path
-    scrap: bool = False  # take only a scrap of the data, to try the recipe
+    scrap: bool = False  # use a small part of the data, for a trial run
 
     @property
     def synthetic(self) -> Path:

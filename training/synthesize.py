@@ -1,8 +1,8 @@
 """Synthetic speech for lexical coverage: flite, espeak-ng and festival read sentences of the language-model text.
 
 The result looks like the real speech (Ogg/Opus shards and `train.tsv`), so `prepare.py` takes both. A shard depends
-on the seed, its number, the text, the voices installed and, below 600 s, the hours asked for. Finished shards are kept
-when the program is started again, so other voices or another text need a fresh folder.
+on the seed, its number, the text, the installed voices and, below 600 s, the requested hours. A restart keeps finished
+shards, so other voices or another text need an empty folder.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from .settings import RATE, Work
 
 SEED = 11
 SHARD_SECONDS = 600  # about
-SHARDS = 72  # the sentences are dealt to so many; fewer hours write fewer of them, and more can follow later
-WORDS = (2, 16)  # sentences shorter or longer than this are left out or cut
+SHARDS = 72  # the sentences are divided among so many; fewer hours write only the first ones
+WORDS = (2, 16)  # shorter sentences are left out, longer ones cut
 TIMEOUT = 60  # seconds that a voice may take for a sentence
 COLUMNS = ("shard", "start_sample", "num_samples", "corpus", "speaker", "text")
 
@@ -46,7 +46,7 @@ class Voice:
         return f"tts-{self.program}"
 
 
-# Flite's clustergen voices sound most like people, so they read most; espeak-ng's formants bring variety of speakers.
+# Flite's clustergen voices are the most natural, so they read most; espeak-ng adds variety of speakers.
 FLITE = [Voice("flite", name, share) for name, share in (("slt", 3), ("rms", 3), ("awb", 3), ("kal16", 1))]
 ESPEAK = [
     Voice("espeak-ng", f"{accent}+{kind}", 0.12)
@@ -58,7 +58,7 @@ PROGRAMS = {"flite": "flite", "espeak-ng": "espeak-ng", "festival": "text2wave"}
 
 
 def synthesize(work: Work, hours: float) -> None:
-    """Write about `hours` of speech, at most 12, to work.synthetic. Voices not installed are left out and named."""
+    """Write about `hours` of speech, at most 12, to work.synthetic. Missing voices are left out and printed."""
     work.synthetic.mkdir(parents=True, exist_ok=True)
     voices = [v for v in FLITE + ESPEAK + FESTIVAL if _works(v)]
     missing = sorted({v.name for v in FLITE + ESPEAK + FESTIVAL} - {v.name for v in voices})
@@ -137,8 +137,8 @@ def write_shard(folder: Path, number: int, read: Iterable[tuple[str, str, str, n
 
 
 def speak(voice: Voice, text: str, scratch: Path, draw: random.Random) -> np.ndarray:
-    """One sentence with speed and pitch drawn around the voice's: (samples,) float32 at 16 kHz, ends trimmed; empty
-    where the program fails."""
+    """One sentence with random speed and pitch: (samples,) float32 at 16 kHz, ends trimmed; empty if the program
+    fails."""
     wav, written = scratch / "out.wav", scratch / "in.txt"
     written.write_text(_readable(text) + "\n")
     slow, pitch = draw.uniform(0.8, 1.25), draw.uniform(0.85, 1.2)
@@ -166,7 +166,7 @@ def speak(voice: Voice, text: str, scratch: Path, draw: random.Random) -> np.nda
 
 
 def trimmed(audio: np.ndarray) -> np.ndarray:
-    """Without the silence before and after, but for 50 ms."""
+    """Cut the silence before and after to 50 ms."""
     loud = np.flatnonzero(np.abs(audio) > 0.01 * np.abs(audio).max()) if audio.any() else []
     if not len(loud):
         return np.zeros(0, np.float32)
@@ -174,7 +174,7 @@ def trimmed(audio: np.ndarray) -> np.ndarray:
 
 
 def _readable(text: str) -> str:
-    """Lower case, so that nothing is spelled out as an abbreviation; "I" keeps its letter."""
+    """Lower case, so that no word is spelled out as an abbreviation; "I" stays a capital."""
     return text.lower().replace(" i ", " I ").capitalize()
 
 

@@ -1,7 +1,7 @@
-"""Training with resume: warm-up, a constant rate for as long as there is time, and a decay whenever a model is wanted.
+"""Training that can be resumed: warm-up, a constant rate without a fixed end, and a decay when a model is needed.
 
-`stable.pt` is the endless run. A decay continues from it in `decay.pt` with a rate that falls to zero, and leaves
-`stable.pt` as it was, so that a later run can go on from there with more time or a better machine.
+`stable.pt` holds the stable phase. A decay continues from it in `decay.pt` with a rate that falls to zero. It does not
+change `stable.pt`, so that the stable phase can continue later with more time or a better machine.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from . import checkpoint
 from .data import Batch, Rounds, Speech, loader
 from .network import Network, Stream, build, frames
 from .phrases import phrases
-from .plan import Step, plan_round
+from .plan import KINDS, Step, kind, plan_round
 from .prepare import PHRASE
 from .score import LIVE, Clip, rates, transcribe, validation
 from .settings import RATE, SCALE, Augmentation, Optimiser, Options, Work
@@ -33,7 +33,7 @@ SAVE_SECONDS = 300.0
 
 
 class Trainer:
-    """One run: network, optimisers, average, and the place in the plan."""
+    """One run: network, optimisers, average of the weights, and the position in the plan."""
 
     def __init__(self, work: Work, options: Options):
         self.work, self.options = work, options
@@ -49,6 +49,7 @@ class Trainer:
         self.pool = ThreadPoolExecutor(options.shards)
         self.average = checkpoint.Average(self.network, self.optimiser.ema)
         self.step, self.round, self.at, self.heard, self.wall = 0, 0, 0, 0.0, 0.0
+        self.kinds = dict.fromkeys(KINDS, 0.0)  # seconds of recordings by kind
         self.decay_from, self.began = 0, 0  # round and step of the stable phase at which a decay begins
         self.decay_wall = 0.0  # seconds of training before the decay
         self.done = False  # the last round is over, or the time of a decay
@@ -75,11 +76,12 @@ class Trainer:
                 group["weight_decay"] = weight_decay
         self.step, self.round, self.at = state["step"], state["round"], state["at"]
         self.heard, self.wall, self.decay_from = state["heard"], state["wall"], state["decay_from"]
+        self.kinds |= state.get("kinds", {})
         self.began, self.decay_wall = state.get("began", 0), state.get("decay_wall", 0.0)
         self.done = bool(self.options.decay) and source == self.path and state.get("done", False)
         parts = (state["batch_seconds"], state.get("shards", self.options.shards))
         if parts != (self.options.batch_seconds, self.options.shards) and self.at:
-            print(f"steps are cut otherwise than in {source.name}: what is left of round {self.round} is skipped")
+            print(f"step sizes differ from {source.name}: the rest of round {self.round} is skipped")
             self.round, self.at = self.round + 1, 0
         if source != self.path:
             self.decay_from, self.began, self.decay_wall = self.round, self.step, self.wall
@@ -97,10 +99,10 @@ class Trainer:
         print(f"weights of {folder}, round {self.round}", flush=True)
 
     def _source(self) -> Path | None:
-        """The checkpoint to go on from.
+        """The checkpoint to continue from.
 
-        A decay goes on if it is of as many rounds as asked for and began where the stable phase still stands. Any other
-        is set aside and a new one begins there.
+        A decay continues if it has the requested number of rounds and began at the present end of the stable phase. Any
+        other decay is renamed, and a new one begins there.
         """
         stable = self.work.run / "stable.pt"
         if not self.options.decay:
@@ -114,7 +116,8 @@ class Trainer:
             return self.path
         aside = checkpoint.set_aside(self.path)
         print(
-            f"decay.pt is of another decay: it is {aside.name} now, and a new one begins at {stable.name}", flush=True
+            f"decay.pt belongs to another decay: renamed to {aside.name}; a new one begins at {stable.name}",
+            flush=True,
         )
         return stable
 
@@ -127,7 +130,7 @@ class Trainer:
             "shards": self.options.shards,
             "decay": self.options.decay,
         }
-        places = ("step", "round", "at", "heard", "wall", "decay_from", "began", "decay_wall", "done")
+        places = ("step", "round", "at", "heard", "wall", "kinds", "decay_from", "began", "decay_wall", "done")
         state |= {name: getattr(self, name) for name in places}
         checkpoint.save(self.path, state)
         self.saved = time.monotonic()
@@ -192,12 +195,15 @@ class Trainer:
                 return
 
     def _round(self, plan: list[Step], rounds: Rounds, deadline: float) -> tuple[float, float]:
-        """What is left of a round, or as much as there is time for; mean loss, and seconds of audio per second."""
+        """Train the rest of a round, or until the time is up; return mean loss and seconds of audio per second."""
         batches = loader(rounds, self.at, self.options.workers)
         losses, began, heard = [], time.monotonic(), self.heard
         wall = self.wall - began
         for parts in (bar := tqdm(batches, f"round {self.round}", len(plan), initial=self.at, mininterval=10)):
-            characters = sum(len(item.text) for part in plan[self.at] for item in part)
+            items = [item for part in plan[self.at] for item in part]
+            characters = sum(len(item.text) for item in items)
+            for utterance in (u for item in items for u in item.parts):
+                self.kinds[kind(utterance.corpus)] += utterance.samples / RATE
             losses.append(self.train_step(parts, characters, self.rate(self.at / len(plan))))
             bar.set_postfix(loss=f"{torch.stack(losses[-20:]).mean().item():.2f}", refresh=False)
             self.step, self.at, self.wall = self.step + 1, self.at + 1, wall + time.monotonic()
@@ -211,7 +217,7 @@ class Trainer:
         return loss, (self.heard - heard) / (time.monotonic() - began)
 
     def train_step(self, parts: list[Callable[[], Batch]], characters: int, rate: float) -> Tensor:
-        """One update with the gradients of all parts, a thread each; the loss in nats per character."""
+        """One update with the gradients of all parts, one thread per part; return the loss in nats per character."""
         torch.manual_seed(self.schedule.seed * 1_000_003 + self.step)
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
@@ -236,7 +242,7 @@ class Trainer:
         """Loss, gradients of all parameters, and seconds of audio of one part of a step with so many characters."""
         lengths = batch.lengths.to(self.device, non_blocking=True)
         samples, masks = (x.to(self.device, non_blocking=True) for x in (batch.samples, batch.masks))
-        # No cache: it belongs to all threads, which would share a graph through it.
+        # No cache: all threads would share it, and a graph through it.
         with torch.autocast(self.device.type, torch.bfloat16, cache_enabled=False):
             last, middle = self.network(samples, lengths, stream, masks)
         share = self.optimiser.middle_loss
@@ -245,7 +251,7 @@ class Trainer:
         return loss.detach(), gradients, float(batch.lengths.sum()) / RATE
 
     def draw_stream(self) -> Stream | None:
-        """The live recognizer's attention for a share of the steps, with its lengths drawn at random."""
+        """Draw lengths for the live recognizer's attention; None, for full attention, in the other steps."""
         draw = np.random.default_rng((self.schedule.seed, self.step, 7))
         if draw.random() >= self.optimiser.streamed_share:
             return None
@@ -262,6 +268,7 @@ class Trainer:
         self.average.swap(self.network)
         entry = {"round": self.round, "step": self.step, "audio_hours": round(self.heard / 3600, 2)}
         entry |= {"minutes": round(self.wall / 60, 1), "loss": round(loss, 4), "speed": round(speed, 1)}
+        entry |= {"hours": {name: round(seconds / 3600, 2) for name, seconds in self.kinds.items()}}
         entry |= {"rate": round(self.rate(0.0), 4), "offline": offline, "live": live}
         checkpoint.append_history(self.path.with_name(self.path.stem + ".jsonl"), entry)
         for name, result in (("offline", offline), ("live", live)):
@@ -276,7 +283,7 @@ def ctc(logits: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
 
 
 def optimisers(network: Network, how: Optimiser) -> list[torch.optim.Optimizer]:
-    """AdamW, and when asked Muon for the matrices of the transformer layers: two, of a size, for two threads."""
+    """AdamW, and optionally Muon for the matrices of the transformer layers: two of equal size, for two threads."""
     layers = network.model.wav2vec2.encoder.layers
     matrices = [p for p in layers.parameters() if p.ndim == 2] if how.matrices == "muon" else []
     chosen = {id(p) for p in matrices}

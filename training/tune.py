@@ -1,9 +1,9 @@
-"""How much the language model counts: the weights with the lowest word error rate on the validation cut.
+"""Find the weights of the language model with the lowest word error rate on the validation cut.
 
-Every pair of weights decodes the same log-probabilities (one pass over each clip, as a final has it), and the mean of
-the corpora's rates decides, so that no corpus counts for its length. From the default the search goes from neighbour to
-best neighbour on a grid until none is better. What is chosen lies beside the n-gram as `attrs.json`, in the form of
-pyctcdecode: alpha is of natural logarithms, where KenLM's are decimal.
+Every pair of weights decodes the same log-probabilities (one offline pass over each clip). The mean of the corpora's
+rates decides, so that the size of a corpus does not matter. The search starts from the default and moves to the best
+neighbour on a grid until none is better. The result is `attrs.json` next to the n-gram, in pyctcdecode's form: alpha is
+for natural logarithms, while KenLM's are decimal.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from .text import word_errors
 LM_STEP, WORD_STEP = 0.3, 0.75  # of the weight of the n-gram, and of the score for each word
 
 Pair = tuple[float, float]  # weight of the n-gram, score for each word
-Heard = dict[str, list[tuple[str, np.ndarray]]]  # by corpus: what is said, and log-probabilities (frames, vocabulary)
+Heard = dict[str, list[tuple[str, np.ndarray]]]  # by corpus: text and log-probabilities (frames, vocabulary)
 
 
 def tune(work: Work, checkpoint: Path, validation: Path) -> dict:
-    """Write WORK/lm/attrs.json; what was chosen, and the rates (%) of all pairs."""
+    """Write WORK/lm/attrs.json; return the chosen weights and the rates (%) of all pairs."""
     from xlsr_live.streaming.ctc.lm import LanguageModel, find
     from xlsr_live.streaming.recognizer import Recognizer
 
@@ -53,7 +53,7 @@ def tune(work: Work, checkpoint: Path, validation: Path) -> dict:
 
 
 def neighbours(pair: Pair) -> list[Pair]:
-    """A pair of weights and those one step to each side."""
+    """A pair of weights and its neighbours, one step to each side."""
     steps = ((0, 0), (LM_STEP, 0), (-LM_STEP, 0), (0, WORD_STEP), (0, -WORD_STEP))
     moved = ((round(pair[0] + lm, 3), round(pair[1] + word, 3)) for lm, word in steps)
     return [(lm, word) for lm, word in moved if lm >= 0]

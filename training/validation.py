@@ -1,4 +1,4 @@
-"""Write the validation cut as FLAC files and a table, for tools that take recordings.
+"""Write the validation cut as FLAC files and a table, for tools that read recordings.
 
 `python -m training.validation --work WORK --out DIR`
 """
@@ -18,8 +18,8 @@ CORPORA = ("librispeech", "an4", "speechocean762", "kathleen", "digits")
 
 
 def write(work: Work, folder: Path, corpora: tuple[str, ...] = CORPORA) -> Path:
-    """FLAC files and validation.tsv (file, set, speaker, text) of clips in which somebody speaks, single digits joined
-    to strings; the table. What is there already is left as it is."""
+    """Write FLAC files and validation.tsv (file, set, speaker, text) of all clips with speech, single digits joined to
+    strings; return the table. An existing table is kept."""
     table = folder / "validation.tsv"
     if table.exists():
         return table

@@ -1,4 +1,4 @@
-"""`xlsr-live calibrate`: confidences of a checkpoint that mean what they say."""
+"""`xlsr-live calibrate`: fit the confidences of a checkpoint, so that they are probabilities."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from ..options.server import refuse
 from ..output.progress import progress
 
 if TYPE_CHECKING:
-    from ..bench.word_correctness import CalibrationData, ScoredWords
+    from ...streaming.ctc.calibration import Calibration
+    from ..bench.word_correctness import CalibrationData
 
 EPILOG = """\b
 Examples:
@@ -24,18 +25,18 @@ Examples:
 """
 
 
-@click.command(epilog=EPILOG, short_help="Confidences that mean what they say.")
+@click.command(epilog=EPILOG, short_help="Fit confidences to recordings.")
 @click.argument("model", metavar="NAME_OR_DIR")
 @click.argument("data", type=click.Path(path_type=Path), metavar="DIR_OR_TSV")
-@click.option("--where", multiple=True, metavar="COLUMN=VALUE", help="Only these rows of the table; may be repeated.")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only N recordings, evenly picked from all.")
+@click.option("--where", multiple=True, metavar="COLUMN=VALUE", help="Only these rows of the table. May be repeated.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only N recordings, evenly spread over all.")
 @lm_option()
-@click.option("--test", is_flag=True, help="Fit nothing: say how good the calibration is (--calibration, or its own).")
+@click.option("--test", is_flag=True, help="Fit nothing: measure the calibration (--calibration, or the model's own).")
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Folder for calibration.json. [default: the model's, if it is a folder here]",
+    help="Folder for calibration.json. [default: the model's, if it is a local folder]",
 )
 @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), metavar="PNG", help="Draw the reliability.")
 @loading_options
@@ -50,24 +51,23 @@ def calibrate(
     plot: Path | None,
     **options: Any,
 ) -> None:
-    """Fit the confidences of a checkpoint to recordings and what is said in them, which it was not trained on.
+    """Fit the confidences of a checkpoint to transcribed recordings that it was not trained on.
 
-    DIR_OR_TSV is a table with columns file and text, or a folder with talk.wav beside talk.txt. The result lies beside
-    the checkpoint as calibration.json and is used from then on; that of --out is used where --calibration names it.
+    DIR_OR_TSV is a table with columns file and text, or a folder with talk.wav beside talk.txt. The result is
+    calibration.json in the checkpoint's folder, where it is used from then on; name that of --out with --calibration.
     """
     with needs("server", "recognizing speech here"), needs("bench", "calibrating"):
-        from ...streaming.ctc.calibration import Calibration, save_calibration
         from ..bench.corpus import read_corpus, read_samples, spoken
         from ..bench.scoring import TextNormalizer
         from ..bench.word_correctness import CalibrationData
 
     if test:
-        refuse(("out",), "is where a calibration is written; --test reads that of --calibration")
+        refuse(("out",), "is for fitting; --test reads the calibration of --calibration")
     else:
-        refuse(("calibration",), "is for --test; what is fitted does not depend on it")
+        refuse(("calibration",), "is for --test; fitting does not use it")
     folder = out or Path(model).expanduser()
     if not test and not out and (model == "bundled" or not folder.is_dir()):
-        raise ConfigError(f"{model} is not a folder of yours: say with --out where calibration.json belongs")
+        raise ConfigError(f"{model} is not a local folder: give a folder for calibration.json with --out")
     recordings = spoken(read_corpus(data, where=where, limit=limit))
     with (
         load_recognizer(take_model_options(options | {"model": model})) as recognizer,
@@ -80,31 +80,33 @@ def calibrate(
         for number, recording in enumerate(recordings):
             collected.add(number, normalizer.words(recording.text), read_samples(recording))
             advance()
-    if found := recognizer.assets.calibration if test else None:
-        curves = {"finals": found.final, "partials": found.partial, "language model": found.beam or found.final}
-        shown = {name: words.test(curves[name]) for name, words in _kinds(collected).items()}
+    _report(collected, recognizer.assets.calibration if test else None, folder, plot)
+
+
+def _report(collected: CalibrationData, tested: Calibration | None, folder: Path, plot: Path | None) -> None:
+    """Print the errors of the calibration `tested`, or fit one, write it to `folder` and print its errors."""
+    from ...streaming.ctc.calibration import Calibration, save_calibration
+
+    kinds = {"finals": collected.final, "partials": collected.partial}
+    if collected.lm:
+        kinds["language model"] = collected.beam
+    if tested:
+        curves = {"finals": tested.final, "partials": tested.partial, "language model": tested.beam or tested.final}
+        results = {name: words.test(curves[name]) for name, words in kinds.items()}
     else:
         fitted = Calibration(
             final=collected.final.fit(),
             partial=collected.partial.fit(),
             beam=collected.beam.fit() if collected.lm else None,
         )
-        shown = {name: words.cross_validate() for name, words in _kinds(collected).items()}
+        results = {name: words.cross_validate() for name, words in kinds.items()}
         folder.mkdir(parents=True, exist_ok=True)
         click.echo(f"written: {save_calibration(folder, fitted)}")
-    for name, words in _kinds(collected).items():
+    for name, words in kinds.items():
         right = sum(words.right) / len(words.right)
-        click.echo(
-            f"{name}: {len(words.right)} words, {100 * right:.1f} % right, "
-            f"expected calibration error {shown[name].error:.3f}"
-        )
+        error = f"expected calibration error {results[name].error:.3f}"
+        click.echo(f"{name}: {len(words.right)} words, {100 * right:.1f} % right, {error}")
     if plot:
         from ..bench.plots import reliability
 
-        click.echo(f"written: {reliability(plot, shown)}")
-
-
-def _kinds(collected: CalibrationData) -> dict[str, ScoredWords]:
-    return {"finals": collected.final, "partials": collected.partial} | (
-        {"language model": collected.beam} if collected.lm else {}
-    )
+        click.echo(f"written: {reliability(plot, results)}")

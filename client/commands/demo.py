@@ -1,11 +1,10 @@
-"""`xlsr-live demo`: a real server, a real websocket and recorded speech, live on the screen."""
+"""`xlsr-live demo`: recorded speech through a real server, live on the screen."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
 from typing import Final as Constant
 
 import click
@@ -15,14 +14,13 @@ from ...streaming.frames import SAMPLE_RATE
 from ...streaming.protocol.events import Event, Final, Partial
 from ..console import needs
 from ..options.model import load_recognizer
+from ..output.formats import Output
 from ..output.open import live_output
 from ..output.options import OutputOptions
 from ..output.word_errors import edits
+from ..pump import Block, pump
 from ..sources.clips import Clip, load_clips
-
-if TYPE_CHECKING:
-    from ..output.formats import Output
-    from ..pump import Block
+from ..sources.sources import BLOCK_SECONDS, file_blocks, paced
 
 EPILOG = """\b
 Examples:
@@ -45,7 +43,7 @@ Try next:
     "--pace", type=click.FloatRange(min=0), default=1.0, show_default=True, metavar="X", help="0: no waiting."
 )
 def demo(pace: float) -> int:
-    """Start a server on a free port, stream recorded speech to it, and show what it hears beside what was said.
+    """Start a server on a free port, send recorded speech to it, and show its text beside the true text.
 
     Needs no microphone and no network. The packaged model is small: it knows English, and makes errors.
     """
@@ -68,12 +66,10 @@ def demo(pace: float) -> int:
 
 
 async def _play(url: str, clips: list[Clip], pace: float, shown: Output, finals: list[Final]) -> bool:
-    from ..pump import pump
     from ..remote.websocket import connect
-    from ..sources.sources import paced
 
     def show(event: Event) -> None:
-        if isinstance(event, Partial) and not sys.stdout.isatty():  # in a log too, it should be seen to be live
+        if isinstance(event, Partial) and not sys.stdout.isatty():  # show partials in a log too
             click.echo(f"  ... {event.committed} ({event.volatile})")
         shown.show(event)
         if isinstance(event, Final):
@@ -87,7 +83,6 @@ async def _play(url: str, clips: list[Clip], pace: float, shown: Output, finals:
 
 async def _one_after_another(clips: list[Clip]) -> AsyncIterator[Block]:
     from ...streaming.audio.files import open_audio
-    from ..sources.sources import BLOCK_SECONDS, file_blocks
 
     pause = bytes(2 * round(BLOCK_SECONDS * SAMPLE_RATE))
     for clip in clips:

@@ -1,4 +1,4 @@
-"""`xlsr-live doctor`: what is installed, what works, and what to do about the rest."""
+"""`xlsr-live doctor`: check the installation and give advice."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ import click
 
 from ...streaming.config import ModelOptions
 from ...streaming.errors import XlsrLiveError
-from ...streaming.model import hub
 from ...streaming.protocol.events import Final as FinalEvent
+from ..options.model import load_recognizer
+from ..sources.clips import load_clips
+from ..sources.devices import choose, input_devices
 
 EPILOG = """\b
 Examples:
@@ -24,30 +26,30 @@ Examples:
 PORT: Final = 8765
 
 
-class Check(NamedTuple):
-    state: str  # ok; note: works without; bad: broken
+class Finding(NamedTuple):
+    state: str  # ok; note: missing, but not needed; bad: broken
     name: str
     detail: str
 
 
-@click.command(epilog=EPILOG, short_help="Check this installation.")
+@click.command(epilog=EPILOG, short_help="Finding this installation.")
 def doctor() -> int:
-    """Check this installation: packages, GPU, model, microphone, network. Exit status 1 if something is broken."""
+    """Finding this installation: packages, GPU, model, microphone, network. Exit status 1 if a check fails."""
     colours = {"ok": "green", "note": "yellow", "bad": "red"}
     broken = 0
     for check in checks():
         click.echo(f"{click.style(check.state.ljust(4), fg=colours[check.state])}  {check.name:12} {check.detail}")
         broken += check.state == "bad"
-    click.echo("\nEverything that is needed works." if not broken else f"\n{broken} of these must be put right.")
+    click.echo(f"\n{broken} checks failed." if broken else "\nEverything works.")
     return 1 if broken else 0
 
 
-def checks() -> Iterator[Check]:
-    """All of them, one after another as they are done."""
-    yield Check("ok", "xlsr-live", version("xlsr-live"))
-    yield Check("ok", "Python", f"{platform.python_version()} on {platform.platform(terse=True)}")
+def checks() -> Iterator[Finding]:
+    """Run all checks, one after another."""
+    yield Finding("ok", "xlsr-live", version("xlsr-live"))
+    yield Finding("ok", "Python", f"{platform.python_version()} on {platform.platform(terse=True)}")
     yield _packages("packages", "", "bad", "pip install xlsr-live")
-    install = "pip install 'xlsr-live[server]' (a client of a server can do without)"
+    install = "pip install 'xlsr-live[server]' (a client of a server does not need it)"
     yield (recognition := _packages("recognition", "server", "note", install))
     if recognition.state == "ok":
         yield _guarded("GPU", _gpu)
@@ -57,8 +59,8 @@ def checks() -> Iterator[Check]:
     yield _port()
 
 
-def _packages(name: str, extra: str, otherwise: str, install: str) -> Check:
-    """Those of an extra of this package as it is installed; of none if it is empty."""
+def _packages(name: str, extra: str, otherwise: str, install: str) -> Finding:
+    """The packages of an extra of the installed distribution; those without an extra if it is empty."""
     found: list[str] = []
     missing: list[str] = []
     for line in requires("xlsr-live") or ():
@@ -71,67 +73,67 @@ def _packages(name: str, extra: str, otherwise: str, install: str) -> Check:
         except PackageNotFoundError:
             missing.append(package)
     if missing:
-        return Check(otherwise, name, f"without {', '.join(missing)}: {install}")
-    return Check("ok", name, ", ".join(found))
+        return Finding(otherwise, name, f"without {', '.join(missing)}: {install}")
+    return Finding("ok", name, ", ".join(found))
 
 
-def _guarded(name: str, look: Callable[[], Check]) -> Check:
-    """A check that fails in an unforeseen way is a finding, not the end of the list."""
+def _guarded(name: str, check: Callable[[], Finding]) -> Finding:
+    """Run a check. An unexpected exception counts as a failure; the other checks still run."""
     try:
-        return look()
+        return check()
     except XlsrLiveError as error:
-        return Check("note" if name == "microphone" else "bad", name, str(error))
+        return Finding("note" if name == "microphone" else "bad", name, str(error))
     except Exception as error:
-        return Check("bad", name, f"{type(error).__name__}: {error}")
+        return Finding("bad", name, f"{type(error).__name__}: {error}")
 
 
-def _gpu() -> Check:
+def _gpu() -> Finding:
     import torch
 
     if torch.cuda.is_available():
         free, total = (size / 2**30 for size in torch.cuda.mem_get_info())
         name = torch.cuda.get_device_name()
-        return Check("ok", "GPU", f"{name}, {free:.0f} of {total:.0f} GiB free, CUDA {torch.version.cuda}")
+        return Finding("ok", "GPU", f"{name}, {free:.0f} of {total:.0f} GiB free, CUDA {torch.version.cuda}")
     built = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "for CPUs"
-    return Check("note", "GPU", f"none (this torch is built {built}); {torch.get_num_threads()} CPU threads")
+    return Finding("note", "GPU", f"none (this torch is built {built}); {torch.get_num_threads()} CPU threads")
 
 
-def _model() -> Check:
+def _model() -> Finding:
     from ...streaming.audio.files import open_audio
-    from ..options.model import load_recognizer
-    from ..sources.clips import load_clips
 
     clip = load_clips()[0]
     begun = time.monotonic()
     with load_recognizer(ModelOptions(lm="none")) as recognizer:
         loaded = time.monotonic()
-        heard = " ".join(event.text for event in recognizer.stream(clip.path) if isinstance(event, FinalEvent))
+        text = " ".join(event.text for event in recognizer.stream(clip.path) if isinstance(event, FinalEvent))
         took = time.monotonic() - loaded
         detail = f"{recognizer.info.name} on {recognizer.info.device} loads in {loaded - begun:.1f} s"
-    if not heard:
-        return Check("bad", "model", f"{detail} and hears nothing where {clip.text!r} is said")
+    if not text:
+        return Finding("bad", "model", f"{detail} and returns no text for {clip.text!r}")
     speed = open_audio(clip.path).seconds / took
-    return Check("ok", "model", f"{detail} and hears {heard!r} ({clip.text!r} is said), at {speed:.0f} times its pace")
+    result = f"recognizes {text!r} (spoken: {clip.text!r}), {speed:.0f} times faster than real time"
+    return Finding("ok", "model", f"{detail} and {result}")
 
 
-def _microphone() -> Check:
-    from ..sources.devices import choose, input_devices
-
+def _microphone() -> Finding:
     device = choose(input_devices(), None)
-    return Check("ok", "microphone", f"{device.index} {device.name} ({device.host})")
+    return Finding("ok", "microphone", f"{device.index} {device.name} ({device.host})")
 
 
-def _hub() -> Check:
+def _hub() -> Finding:
+    from ...streaming.model import hub
+
     if hub.offline():
-        return Check("note", "network", "HF_HUB_OFFLINE is set: only models that are on this machine can be used")
+        return Finding("note", "network", "HF_HUB_OFFLINE is set: only models on this machine can be used")
     if problem := hub.problem():
-        only = "the packaged and downloaded models work, no others"
-        return Check("note", "network", f"{hub.address()} cannot be reached ({problem}): {only}")
-    return Check("ok", "network", f"{hub.address()} can be reached")
+        only = "only the packaged model and downloaded ones work"
+        return Finding("note", "network", f"{hub.address()} cannot be reached ({problem}): {only}")
+    return Finding("ok", "network", f"{hub.address()} can be reached")
 
 
-def _port() -> Check:
+def _port() -> Finding:
     with socket.socket() as probe:
         if probe.connect_ex(("127.0.0.1", PORT)) == 0:
-            return Check("note", "port", f"{PORT} is in use (a server of yours?); another: xlsr-live serve --port 8766")
-    return Check("ok", "port", f"{PORT} is free for xlsr-live serve")
+            other = "another xlsr-live serve? To use another port: xlsr-live serve --port 8766"
+            return Finding("note", "port", f"{PORT} is in use; {other}")
+    return Finding("ok", "port", f"{PORT} is free for xlsr-live serve")

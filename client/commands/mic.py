@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from ...streaming.protocol.events import Event
 from ..console import complain
 from ..options.model import device_option, lm_option, load_recognizer, model_options, take_model_options
 from ..options.server import check_place, read_token, token_option
@@ -18,18 +19,17 @@ from ..options.session import session_config, session_options
 from ..output.formats import Output, Together
 from ..output.open import live_output
 from ..output.options import OutputOptions, output_options
+from ..pump import LiveSession, pump
 from ..remote.sharing import announce_link, share_option
 from .devices import list_devices
 from .outputs import side_outputs
 
 if TYPE_CHECKING:
-    from ...streaming.protocol.events import Event
-    from ..pump import LiveSession
     from ..sources.microphone import Microphone
 
-    Opening = Callable[[], AbstractAsyncContextManager[LiveSession]]
+OpenSession = Callable[[], AbstractAsyncContextManager[LiveSession]]
 
-SILENT_SECONDS: Final = 3.0  # of nothing but zeros: no real microphone is so quiet
+SILENT_SECONDS: Final = 3.0  # of zeros: a real microphone has noise
 
 EPILOG = """\b
 Examples:
@@ -62,7 +62,7 @@ def mic(
     share: bool,
     **settings: Any,
 ) -> int:
-    """Show what is said into the microphone, while it is said. Ctrl-C ends it and finishes the last sentence."""
+    """Show the text of live speech. Ctrl-C stops, after the open sentence is finished."""
     if listing:
         list_devices()
         return 0
@@ -71,38 +71,44 @@ def mic(
     from ..remote.websocket import connect
     from ..sources.microphone import Microphone
 
-    chosen, config, token = take_model_options(settings), session_config(settings), read_token(token_file)
-    # The device before the model: the mistake that costs least to find is found first.
+    model, config, token = take_model_options(settings), session_config(settings), read_token(token_file)
+    # Open the microphone first: if it fails, the user has not waited for the model.
     with closing(Microphone(device)) as microphone, ExitStack() as stack:
         audio = microphone.audio
         if url:
-            opening: Opening = partial(connect, url, config=config, audio=audio, token=token, share=share)
+            open_session: OpenSession = partial(connect, url, config=config, audio=audio, token=token, share=share)
         else:
-            recognizer = stack.enter_context(load_recognizer(chosen))
-            opening = partial(recognizer.session, config, audio)
+            recognizer = stack.enter_context(load_recognizer(model))
+            open_session = partial(recognizer.session, config, audio)
         others = stack.enter_context(side_outputs(output, config=config, paced=True, local=not url))
         shown = Together([stack.enter_context(live_output(output, meter=True)), *others])
         shown.begin(microphone.device.name)
-        shown.note(f"Listening to {microphone.device.name}. Ctrl-C ends.")
+        shown.note(f"Listening to {microphone.device.name}. Ctrl-C stops.")
         show = announce_link(url or "", shown.show)
-        return 130 if asyncio.run(_listen(microphone, opening, duration, shown, show)) else 0
+        return 130 if asyncio.run(_listen(microphone, open_session, duration, shown, show)) else 0
 
 
 async def _listen(
-    microphone: Microphone, opening: Opening, duration: float | None, shown: Output, show: Callable[[Event], None]
+    microphone: Microphone,
+    open_session: OpenSession,
+    duration: float | None,
+    shown: Output,
+    show: Callable[[Event], None],
 ) -> bool:
-    from ..pump import pump
+    warned: set[str] = set()
 
-    told: set[str] = set()
+    def warn(code: str, message: str) -> None:
+        if code not in warned:
+            warned.add(code)
+            complain(message)
 
     def level(dbfs: float) -> None:
         shown.level(dbfs)
-        if microphone.dropped and "behind" not in told:
-            told.add("behind")
-            complain("recognition is too slow for live audio: some was lost (a smaller model, a GPU, or --url)")
-        if microphone.silence > SILENT_SECONDS and "silent" not in told:
-            told.add("silent")
-            complain(f"{microphone.device.name} gives nothing but zeros: it is muted, or this program may not use it")
+        if microphone.dropped:
+            warn("slow", "recognition is slower than real time: audio was lost (use a smaller model, a GPU, or --url)")
+        if microphone.silence > SILENT_SECONDS:
+            name = microphone.device.name
+            warn("silent", f"{name} delivers only zeros: it is muted, or this program has no permission to use it")
 
-    async with opening() as session:
+    async with open_session() as session:
         return await pump(session, microphone.blocks(duration, level), show)

@@ -1,4 +1,4 @@
-"""Recordings through the recognizer of this process."""
+"""Recognize recordings in this process."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ..pump import pump
 from ..sources.sources import file_blocks, paced
 
 
-async def live(recognizer: Recognizer, file: Path, config: SessionConfig, pace: float, shown: Output) -> bool:
-    """A recording over the path of live audio. Return whether the user interrupted."""
+async def recognize_live(recognizer: Recognizer, file: Path, config: SessionConfig, pace: float, shown: Output) -> bool:
+    """Send a recording through a session like live audio. Return whether the user interrupted."""
     recorded = open_audio(file)
     audio = AudioFormat(sample_rate=recorded.sample_rate, channels=recorded.channels)
     async with recognizer.session(config, audio) as session:
         return await pump(session, paced(file_blocks(recorded), audio, pace), shown.show)
 
 
-def offline(recognizer: Recognizer, file: Path, config: SessionConfig, shown: Output) -> None:
-    """One pass over a whole recording, told as a session of one utterance."""
+def recognize_offline(recognizer: Recognizer, file: Path, config: SessionConfig, shown: Output) -> None:
+    """One pass over a whole recording, shown as a session with one utterance."""
     seconds = open_audio(file).seconds
     final = recognizer.offline(file, config)
     shown.show(SessionStarted(session=file.name, model=recognizer.info.name, mode="offline"))

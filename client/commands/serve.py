@@ -53,7 +53,7 @@ def server_options(command: F) -> F:
 
 
 def _described(annotation: Any) -> tuple[list[Any], str]:
-    """What kinds of value a setting takes (choices as themselves), and its sentence."""
+    """The types of a setting's values (choices as themselves), and its description."""
     kinds: list[Any] = []
     text = ""
     waiting: list[inspect.Type] = [inspect.type_info(annotation)]
@@ -82,11 +82,11 @@ def _described(annotation: Any) -> tuple[list[Any], str]:
 @click.option("--print-config", is_flag=True, help="Show the settings and where each comes from, and stop.")
 @server_options
 def serve(config: Path | None, print_config: bool, **flags: Any) -> None:
-    """Serve live recognition over websockets (docs/server.md). Ctrl-C finishes what is being said, then stops.
+    """Serve live recognition over websockets (docs/server.md). Ctrl-C stops, after open utterances are finished.
 
-    Every option is also a key of the configuration file (max_sessions = 8) and a variable (XLSR_LIVE_MAX_SESSIONS=8);
-    flags count more than variables, variables more than the file. The token itself is no option: it is given in a file
-    or as XLSR_LIVE_TOKEN. SIGHUP reads them again and changes the model without an end to any session.
+    Every option is also a key of the configuration file (max_sessions = 8) and a variable (XLSR_LIVE_MAX_SESSIONS=8).
+    Flags override variables, and variables override the file. The token is not an option: put it into a file or into
+    XLSR_LIVE_TOKEN. SIGHUP reads the file and the token again and can change the model; sessions continue.
     """
     configured = configure(config, os.environ, flags)
     if print_config:

@@ -9,12 +9,15 @@ from typing import Any, cast
 
 import click
 
+from ...streaming.config import AudioFormat, Encoding
 from ..options.server import SERVER_URL, audio_options, read_token, refuse, token_option
 from ..options.session import session_config, session_options
 from ..output.formats import Together
 from ..output.open import live_output
 from ..output.options import OutputOptions, output_options
+from ..pump import pump
 from ..remote.sharing import announce_link, share_option
+from ..sources.sources import file_blocks, paced, pipe_blocks
 from .outputs import side_outputs
 
 EPILOG = """\b
@@ -34,7 +37,7 @@ Examples:
     "--pace",
     type=click.FloatRange(min=0),
     metavar="X",
-    help="Speed: 1: as it was spoken; 0: as fast as it goes. [default: 1 for a file, 0 for a pipe]",
+    help="Speed. 1: real time; 0: as fast as possible. [default: 1 for a file, 0 for a pipe]",
 )
 @output_options("live text on a terminal, else jsonl")
 @audio_options
@@ -53,16 +56,13 @@ def stream(
     share: bool,
     **settings: Any,
 ) -> int:
-    """Send a recording, or raw audio on standard input (-), to a server and show what it hears.
+    """Send a recording, or raw audio on standard input (-), to a server and show the text.
 
-    A recording is sent as 16-bit audio at its own rate and channels; --encoding, --sample-rate and --channels say how
-    the audio on standard input is coded.
+    A recording is sent as 16-bit audio at its own rate and channels. --encoding, --sample-rate and --channels give the
+    format of raw audio on standard input.
     """
     from ...streaming.audio.files import open_audio
-    from ...streaming.config import AudioFormat, Encoding
-    from ..pump import pump
     from ..remote.websocket import connect
-    from ..sources.sources import file_blocks, paced, pipe_blocks
 
     config, token = session_config(settings), read_token(token_file)
     piped = file == "-"
@@ -78,7 +78,7 @@ def stream(
             recorded = open_audio(Path(file))
             audio = AudioFormat(sample_rate=recorded.sample_rate, channels=recorded.channels)
             blocks = file_blocks(recorded)
-        live = piped or rate == 1  # what a pipe brings comes when it is there
+        live = piped or rate == 1  # audio of a pipe arrives when it is recorded
         with side_outputs(output, config=config, paced=live, local=False) as others, live_output(output) as main:
             shown = Together([main, *others])
             shown.begin(file)

@@ -1,4 +1,4 @@
-"""`xlsr-live transcribe`: recordings to text, over the same path as live audio."""
+"""`xlsr-live transcribe`: recordings to text, through the same pipeline as live audio."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SUFFIXES: Final = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", "
 EPILOG = """\b
 Examples:
   xlsr-live transcribe talk.flac
-  xlsr-live transcribe talk.flac --pace 1              watch it as if it were live
+  xlsr-live transcribe talk.flac --pace 1              in real time, like live speech
   xlsr-live transcribe *.wav -f json > all.json
   xlsr-live transcribe recordings/ -f srt -o subtitles/   one file for each recording of a folder
   xlsr-live transcribe talk.flac --summary --reference talk.txt
@@ -41,52 +41,47 @@ Examples:
     default=0.0,
     show_default=True,
     metavar="X",
-    help="Speed: 1: as it was spoken, live on a terminal; 2: twice as fast; 0: as fast as it goes.",
+    help="Speed. 1: real time, live on a terminal; 2: twice as fast; 0: as fast as possible.",
 )
 @output_options("text", folder=True)
 @model_options
 @lm_option()
 @device_option("--device")
 @session_options
-def transcribe(
-    files: tuple[Path, ...],
-    pace: float,
-    output: OutputOptions,
-    **settings: Any,
-) -> int:
-    """Write what is said in recordings (WAV, FLAC, Ogg, MP3) and folders of them.
+def transcribe(files: tuple[Path, ...], pace: float, output: OutputOptions, **settings: Any) -> int:
+    """Write the text of recordings (WAV, FLAC, Ogg, MP3) and of folders of recordings.
 
-    The audio goes through the gate and the live recognizer, as from a microphone. --mode offline does without both: one
-    pass over each whole file. A file that cannot be read does not stop the others, but the exit status is then 2.
+    The audio passes the gate and the live recognizer, like audio from a microphone. --mode offline uses neither: it
+    makes one pass over each whole file. A file that cannot be read does not stop the others; the exit status is then 2.
     """
-    chosen, config = take_model_options(settings), session_config(settings)
+    model, config = take_model_options(settings), session_config(settings)
     listed = [one for file in files for one in _recordings(file)]
     if output.captions and len(listed) > 1:
         raise click.UsageError("--captions is for one recording; for several: --format vtt --output DIR")
-    planned = output_paths(listed, output.form or "text", output.path)
+    paths = output_paths(listed, output.form or "text", output.path)
     lengths = {file: seconds for file in listed if (seconds := _seconds(file))}
     if not lengths:
         return 2
     with needs("server", "recognizing speech here"):
-        from . import recordings
+        from .recordings import recognize_live, recognize_offline
 
     several, failed = len(listed) > 1, len(listed) - len(lengths)
     with ExitStack() as stack:
         others = stack.enter_context(side_outputs(output, config=config, paced=pace == 1, local=True))
-        recognizer = stack.enter_context(load_recognizer(chosen))
+        recognizer = stack.enter_context(load_recognizer(model))
         advance, out = stack.enter_context(progress(0 if pace else sum(lengths.values()), audio=True))
         shared: Output | None = None
-        if not planned:
+        if not paths:
             common = live_output(replace(output, path=None), default="text", live=pace > 0, several=several, out=out)
             shared = stack.enter_context(common)
         for file in lengths:
-            with nullcontext(shared) if shared else written(output.form or "text", planned[file]) as written_to:
-                shown = Together([written_to, *others, AudioProgress(advance)])
+            with nullcontext(shared) if shared else written(output.form or "text", paths[file]) as main:
+                shown = Together([main, *others, AudioProgress(advance)])
                 shown.begin(str(file))
                 try:
                     if config.mode == "offline":
-                        recordings.offline(recognizer, file, config, shown)
-                    elif asyncio.run(recordings.live(recognizer, file, config, pace, shown)):
+                        recognize_offline(recognizer, file, config, shown)
+                    elif asyncio.run(recognize_live(recognizer, file, config, pace, shown)):
                         return 130
                 except XlsrLiveError as error:
                     complain(str(error) if isinstance(error, AudioError) else f"{file}: {error}")
@@ -95,7 +90,7 @@ def transcribe(
 
 
 def _recordings(path: Path) -> list[Path]:
-    """The file, or those of a folder that look like audio."""
+    """The file, or the audio files of a folder."""
     if not path.is_dir():
         return [path]
     found = sorted(one for one in path.rglob("*") if one.suffix.lower() in SUFFIXES and one.is_file())
@@ -105,7 +100,7 @@ def _recordings(path: Path) -> list[Path]:
 
 
 def _seconds(file: Path) -> float:
-    """How long a recording is; 0, and what is wrong with it said at once, where it cannot be read."""
+    """The length of a recording; 0 after a message if it cannot be read."""
     from ...streaming.audio.files import open_audio
 
     try:

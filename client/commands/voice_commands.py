@@ -1,4 +1,4 @@
-"""`xlsr-live commands`: carry out what is said, as far as a grammar knows it."""
+"""`xlsr-live commands`: recognize voice commands of a grammar and act on them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 import msgspec
 
+from ...streaming.config import AudioFormat
 from ...streaming.errors import ConfigError, GrammarError, XlsrLiveError
 from ...streaming.protocol.events import Command, Event, Rejected, Warning
 from ..console import complain
@@ -20,22 +21,23 @@ from ..options.model import device_option, lm_option, load_recognizer, model_opt
 from ..options.server import check_place, read_token, refuse, token_option
 from ..options.session import session_config, session_options
 from ..output.actions import Action, RecognizedCommand, function, program, show
+from ..pump import Block, LiveSession, pump
+from ..sources.sources import file_blocks
 
 if TYPE_CHECKING:
-    from ...streaming.config import AudioFormat
     from ...streaming.ctc.vocabulary import Vocabulary
-    from ..pump import Block, LiveSession
 
-    Opening = Callable[[], AbstractAsyncContextManager[LiveSession]]
+OpenSession = Callable[[], AbstractAsyncContextManager[LiveSession]]
 
-OWN: Final = ("grammar", "command_score", "command_word_score", "command_alternatives", "nbest")  # or of no use here
+# Session settings without a generated option here: they have shorter names below, or no effect.
+OWN: Final = ("grammar", "command_score", "command_word_score", "command_alternatives", "nbest")
 
 EPILOG = """\b
 A grammar is a text file:
   light: [turn] (state: on | off) the (room: <room>) light     a command: words, [optional], a | b, slots
-  code:  code (code: <digit>{4})                               repeated: {4}, {2,4}, +, *
-  level: set volume to (level: <number 0..100>)                numbers and <digits> are there already
-  <room> = kitchen | living room | (bath | bathroom)=bath      a rule, and what words are worth in a slot
+  code:  code (code: <digit>{4})                               repetition: {4}, {2,4}, +, *
+  level: set volume to (level: <number 0..100>)                numbers and <digits> are built in
+  <room> = kitchen | living room | (bath | bathroom)=bath      a rule, and the value of words in a slot
 
 \b
 Examples:
@@ -43,24 +45,28 @@ Examples:
   xlsr-live commands house.txt talk.wav --rejected
   xlsr-live commands house.txt --say "turn on the kitchen light"
   xlsr-live commands house.txt --exec ./lights.sh              runs  ./lights.sh light state=on room=kitchen
-  xlsr-live commands house.txt --call home:heard               calls heard({"command": "light", ...}) of home.py
+  xlsr-live commands house.txt --call home:act                 calls act({"command": "light", ...}) of home.py
   xlsr-live commands house.txt --wake "hey computer"
   xlsr-live commands house.txt --url ws://127.0.0.1:8765/v1/stream
 """
 
 
-@click.command(epilog=EPILOG, short_help="Carry out voice commands.")
+@click.command(epilog=EPILOG, short_help="Recognize voice commands.")
 @click.argument("grammar", type=click.Path(path_type=Path))
 @click.argument("source", default="mic", metavar="[FILE|mic]")
-@click.option("--exec", "line", metavar="PROGRAM", help="Run this for each command; no shell is involved.")
+@click.option("--exec", "line", metavar="PROGRAM", help="Run this program for each command, without a shell.")
 @click.option("--call", "name", metavar="MODULE:FUNCTION", help="Call this Python function with each command.")
-@click.option("--say", metavar="WORDS", help="Only tell what these words mean.")
+@click.option("--say", metavar="WORDS", help="Only print the command that these words mean.")
 @click.option("--score", "command_score", type=float, metavar="0..1", help="Least score of a command. [default: 0.5]")
 @click.option(
-    "--word-score", "command_word_score", type=float, metavar="0..1", help="Least score of its words. [default: 0.05]"
+    "--word-score",
+    "command_word_score",
+    type=float,
+    metavar="0..1",
+    help="Least score of each word of a command. [default: 0.05]",
 )
-@click.option("--alternatives", "command_alternatives", type=int, metavar="N", help="Tell N others it might be.")
-@click.option("--rejected", is_flag=True, help="Print what was not accepted, too.")
+@click.option("--alternatives", "command_alternatives", type=int, metavar="N", help="Print N alternatives.")
+@click.option("--rejected", is_flag=True, help="Print rejected speech, too.")
 @click.option("--device", metavar="NAME|NUMBER", help="Which microphone. [default: the system's]")
 @click.option("--url", metavar="URL", help="Recognize on this server instead of here.")
 @model_options
@@ -80,13 +86,13 @@ def commands(
     token_file: Path | None,
     **settings: Any,
 ) -> int:
-    """Listen for the commands of GRAMMAR and print each as a line of JSON, or hand it to a program.
+    """Recognize the commands of GRAMMAR and print each as a line of JSON, or pass it to a program.
 
-    Other speech is rejected. Every command has a score: 1 where the model heard just its words, near 0 where it heard
-    something else.
+    Other speech is rejected. Every command has a score: near 1 if the model recognized exactly its words, near 0 if it
+    recognized others.
     """
     if say is not None:
-        refuse(("url", "token_file"), "is for listening: with --say the words are only looked up, here")
+        refuse(("url", "token_file"), "is for listening; --say only looks up words, here")
     else:
         check_place(url)
     if say is not None or source != "mic":
@@ -99,15 +105,15 @@ def commands(
             with load() as recognizer:
                 return _say(config.grammar, recognizer.encoder.vocabulary, say)
         with ExitStack() as stack:
-            audio, blocks = stack.enter_context(_listening(source, device))
+            audio, blocks = stack.enter_context(_open_source(source, device))
             if url:
                 from ..remote.websocket import connect
 
-                opening: Opening = partial(connect, url, config=config, audio=audio, token=token)
+                open_session: OpenSession = partial(connect, url, config=config, audio=audio, token=token)
             else:
-                opening = partial(stack.enter_context(load()).session, config, audio)
-            hands = stack.enter_context(ThreadPoolExecutor(1, "actions"))  # waits for them at the end
-            return 130 if asyncio.run(_hear(opening, blocks, partial(_act, hands, actions, rejected))) else 0
+                open_session = partial(stack.enter_context(load()).session, config, audio)
+            executor = stack.enter_context(ThreadPoolExecutor(1, "actions"))  # at the end it waits for the actions
+            return 130 if asyncio.run(_run(open_session, blocks, partial(_act, executor, actions, rejected))) else 0
     except XlsrLiveError as error:
         if error.code == GrammarError.code:
             raise ConfigError(f"{grammar}, {error}") from error
@@ -115,7 +121,7 @@ def commands(
 
 
 def _say(grammar: str, vocabulary: Vocabulary, words: str) -> int:
-    from ...streaming.commands.matcher import compiled
+    from ...streaming.commands.compiled import compiled
 
     meaning = compiled(grammar, vocabulary).understand(words)
     if meaning is None:
@@ -125,12 +131,10 @@ def _say(grammar: str, vocabulary: Vocabulary, words: str) -> int:
 
 
 @contextmanager
-def _listening(source: str, device: str | None) -> Generator[tuple[AudioFormat, AsyncIterator[Block]]]:
+def _open_source(source: str, device: str | None) -> Generator[tuple[AudioFormat, AsyncIterator[Block]]]:
     """The microphone or a recording. Raises `AudioError` and `MicrophoneError`."""
     if source != "mic":
         from ...streaming.audio.files import open_audio
-        from ...streaming.config import AudioFormat
-        from ..sources.sources import file_blocks
 
         file = open_audio(source)
         yield AudioFormat(sample_rate=file.sample_rate, channels=file.channels), file_blocks(file)
@@ -141,21 +145,19 @@ def _listening(source: str, device: str | None) -> Generator[tuple[AudioFormat, 
         yield microphone.audio, microphone.blocks(None, lambda _: None)
 
 
-async def _hear(opening: Opening, blocks: AsyncIterator[Block], act: Callable[[Event], None]) -> bool:
-    from ..pump import pump
-
-    async with opening() as session:
+async def _run(open_session: OpenSession, blocks: AsyncIterator[Block], act: Callable[[Event], None]) -> bool:
+    async with open_session() as session:
         return await pump(session, blocks, act)
 
 
-def _act(hands: Executor, actions: list[Action], rejected: bool, event: Event) -> None:
-    """Print what was heard; actions take their time in another thread, one after the other."""
+def _act(executor: Executor, actions: list[Action], rejected: bool, event: Event) -> None:
+    """Print a command and start its actions, which run one after another in another thread."""
     match event:
         case Command():
-            heard: RecognizedCommand = msgspec.to_builtins(event)
-            show(heard)
+            command: RecognizedCommand = msgspec.to_builtins(event)
+            show(command)
             for action in actions:
-                hands.submit(action, heard)
+                executor.submit(action, command)
         case Rejected() if rejected:
             show(msgspec.to_builtins(event))
         case Warning():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -34,6 +35,8 @@ def program(line: str) -> Action:
         raise ConfigError(f"--exec {line}: {error}") from error
     if not words:
         raise ConfigError("--exec needs a program")
+    if problem := _problem(words[0]):
+        raise ConfigError(f"--exec {line}: {problem}")
 
     def run(command: RecognizedCommand) -> None:
         slots = [f"{name}={_plain(value)}" for name, value in command["slots"].items()]
@@ -67,6 +70,29 @@ def function(name: str) -> Action:
             complain(f"{name} failed for {command['command']}: {type(error).__name__}: {error}")
 
     return call
+
+
+def _problem(program: str) -> str | None:
+    """Why a program cannot be run, as far as its file shows it."""
+    path = shutil.which(program)
+    if path is None:
+        if os.path.isfile(program):
+            return f"{program} is not executable" if os.path.dirname(program) else f"write ./{program}"
+        return f"there is no program {program}"
+    if os.name != "posix":
+        return None
+    try:
+        with open(path, "rb") as file:
+            first = file.read(256)
+    except OSError:  # an executable file does not have to be readable
+        return None
+    if first[:2] == b"#!":
+        interpreter = first[2:].split(b"\n")[0].split()[:1]
+        missing = not interpreter or not os.path.exists(interpreter[0])
+        return f"the interpreter in the first line of {program} does not exist" if missing else None
+    if first.isascii() and b"\0" not in first:
+        return f"{program} is a text file without a first line such as #!/bin/sh"
+    return None
 
 
 def _plain(value: str | int | list[str | int]) -> str:

@@ -7,11 +7,13 @@ import os
 import threading
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from ...streaming.audio.files import AudioFile
 from ...streaming.config import SAMPLE_BYTES, AudioFormat
 from ..pump import Block
+
+if TYPE_CHECKING:
+    from ...streaming.audio.files import AudioFile
 
 BLOCK_SECONDS: Final = 0.1
 

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from ...streaming.errors import ConfigError
+from ...streaming.textfile import read_text
 from ..settings import ServerSettings, printable
 
 
@@ -104,7 +105,4 @@ def _digest(token: str) -> bytes:
 
 
 def _read(file: str) -> str:
-    try:
-        return Path(file).expanduser().read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the tokens in {file}: {getattr(error, 'strerror', error)}") from None
+    return read_text(Path(file).expanduser(), "the tokens in")

@@ -26,7 +26,7 @@ from ...streaming.protocol.codes import Code, ProtocolError
 from ...streaming.protocol.events import Error, SessionEnded, Warning
 from ...streaming.protocol.messages import TOO_DEEP
 from ..logs import fields
-from ..net.outbox import Outbox
+from ..net.send_queue import SendQueue
 from ..sessions.active import ActiveSession
 from ..sessions.admission import Lease
 from ..sessions.idle import IdleTimer
@@ -49,7 +49,7 @@ class Dialect(DialectHooks, Generic[Received]):
         self.recognizer = lease.recognizer
         self.settings = lease.settings
         self.idle = IdleTimer(lease.settings.idle_timeout_s)
-        self.outbox = Outbox(lease.settings.max_unread_events)
+        self.outbox = SendQueue(lease.settings.max_unread_events)
         self.handed_over = False  # the connection continues with another stream
         self._tally = Tally(lease.stats)
         self._transport = transport

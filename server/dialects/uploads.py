@@ -31,13 +31,17 @@ from ...streaming.recognizer import Recognizer
 from ..access.tokens import Client
 from ..logs import fields
 from ..refusals import WHY
+from ..sessions.active import size_of
 from ..sessions.admission import Admission, Lease
 from ..stats import Tally
 from .containers import open_media
 from .mapping import writable
 
+Blocks = Iterator[NDArray[np.float32]] | Iterator[bytes]
+
 logger = logging.getLogger("xlsr_live.server")
 _COPY_BYTES: Final = 1 << 20
+_HARMLESS: Final = (Code.AUDIO_TOO_SHORT, Code.TRUNCATED_SAMPLE)
 _BLOCKS_AT_ONCE: Final = 10  # decoded in one call of a thread
 
 
@@ -75,6 +79,15 @@ class Upload(ABC):
     def refused(code: str, why: str | None = None) -> Response:
         """The response to a request that is refused."""
 
+    async def close(self) -> None:
+        """Delete what was uploaded."""
+        if hasattr(self, "file"):
+            await self.file.close()
+
+    def open_file(self, path: Path) -> tuple[AudioFormat, Blocks]:
+        """The format and the audio of the upload, in blocks. Runs in a thread. Raises `AudioError`."""
+        return open_media(path)
+
     def stream(self) -> AsyncIterator[str] | None:
         """The response as a stream of events, if the client asks for one. It must call `entered` itself."""
         return None
@@ -97,11 +110,11 @@ class Upload(ABC):
             if (code := self._admission.refusal(self._client)) is not None:
                 raise ProtocolError(code, WHY[code])
         except (ProtocolError, ConfigError) as error:
-            return self.failed(error.code, str(error))
+            return await self._not_received(error.code, str(error))
         except TimeoutError:
-            return self.failed(Code.IDLE_TIMEOUT, "the upload stalled")
+            return await self._not_received(Code.IDLE_TIMEOUT, "the upload stalled")
         except ClientDisconnect:
-            return self.failed(Code.BAD_MESSAGE, "the client left")
+            return await self._not_received(Code.BAD_MESSAGE, "the client left")
         if (stream := self.stream()) is not None:
             return StreamingResponse(stream, media_type="text/event-stream")
         with self.entered() as lease:
@@ -116,6 +129,11 @@ class Upload(ABC):
                 return self.refused(Code.SHUTTING_DOWN)
             finally:
                 disconnect.cancel()
+                await self.close()
+
+    async def _not_received(self, code: str, why: str) -> Response:
+        await self.close()
+        return self.failed(code, why)
 
     def failed(self, code: str, why: str) -> Response:
         """The response to a request that failed, counted and logged."""
@@ -164,14 +182,15 @@ class Upload(ABC):
             while data := await self.file.read(_COPY_BYTES):
                 file.write(data)
             file.flush()
-            self.audio, blocks = await asyncio.to_thread(open_media, Path(file.name))
+            await self.close()
+            self.audio, blocks = await asyncio.to_thread(self.open_file, Path(file.name))
             hotwords = writable(self.phrases, self.recognizer.encoder.vocabulary)
             session = self.recognizer.session(replace(self.config, hotwords=hotwords), self.audio, name=self.name)
             tally = Tally(lease.stats)
-            feeding = asyncio.create_task(_feed(session, self.audio.sample_rate, blocks, lease))
+            feeding = asyncio.create_task(_feed(session, self.audio, blocks, lease))
             try:
                 async for event in session:
-                    if isinstance(event, events.Error) and event.code != Code.AUDIO_TOO_SHORT:
+                    if isinstance(event, events.Error) and event.code not in _HARMLESS:
                         raise XlsrLiveError(event.message, code=event.code)
                     tally.event(event)
                     match event:
@@ -191,11 +210,11 @@ class Upload(ABC):
                     await feeding
 
 
-async def _feed(session: StreamSession, rate: int, blocks: Iterator[NDArray[np.float32]], lease: Lease) -> None:
+async def _feed(session: StreamSession, audio: AudioFormat, blocks: Blocks, lease: Lease) -> None:
     try:
         while some := await asyncio.to_thread(lambda: list(islice(blocks, _BLOCKS_AT_ONCE))):
             for block in some:
                 await session.send(block)
-                await lease.charge(block.nbytes, len(block) / rate)
+                await lease.charge(*size_of(block, audio))
     finally:
         await session.end()

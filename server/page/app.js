@@ -1,4 +1,4 @@
-// The page where somebody speaks: its buttons, its state, and its messages.
+// The page for speakers: its buttons, its state, and its messages.
 
 import { canListen, canShareTab, CaptureError, microphones, openFile, openMicrophone, openTab } from "./capture.js";
 import { describe, RETRIED } from "./messages.js";

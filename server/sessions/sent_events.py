@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from ..net.outbox import MAX_BYTES
+from ..net.send_queue import MAX_BYTES
 from ..transport import Data
 
 

@@ -1,0 +1,1 @@
+"""Captions: cues from words, line breaks, SubRip and WebVTT."""

@@ -1,0 +1,1 @@
+"""Voice commands: grammars, their compilation, matching and wake phrases; and hotwords."""

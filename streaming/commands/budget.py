@@ -1,19 +1,19 @@
-"""A limit to what one grammar may cost, counted in steps and not in seconds: the same one always gets as far."""
+"""A limit on the cost of one grammar, in steps, not seconds, so that the result never depends on the machine."""
 
 from __future__ import annotations
 
 
 class TooLarge(ValueError):
-    """Something takes more steps, or has more parts, than it may."""
+    """Something takes more steps or has more parts than its limit."""
 
 
-class Work:
-    """So many steps may be taken and no more. Raises `TooLarge`."""
+class Budget:
+    """A number of steps. Spending more raises `TooLarge`."""
 
-    def __init__(self, most: int) -> None:
-        self._left = most
+    def __init__(self, limit: int) -> None:
+        self._left = limit
 
-    def take(self, steps: int = 1) -> None:
+    def spend(self, steps: int = 1) -> None:
         self._left -= steps
         if self._left < 0:
             raise TooLarge("too many steps")

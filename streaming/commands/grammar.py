@@ -1,129 +1,35 @@
-"""The language in which voice commands are written: what it means, how it is read and printed.
+"""The parser of command grammars.
 
     light: [turn | switch] (state: on | off) the (room: <room>) light      a command, by its name
     <room> = kitchen | living room | (bath | bathroom)=bath                a rule, used by its name
 
-A definition begins at the left margin and goes on over indented lines; `#` begins a comment. Words stand for
-themselves, one after the other; `a | b` is either; `[a]` may be left out; `a+`, `a*`, `a{3}`, `a{2,4}` repeat;
-`(name: a)` is a slot; `a=value` says what `a` is worth in a slot, a number or a text. `<digit>`, `<digits>` and
-`<number 0..99>` need no definition. A rule may use others, but not itself.
+A definition begins at the left margin and continues over indented lines; `#` begins a comment. Words stand for
+themselves, one after the other; `a | b` is either; `[a]` is optional; `a+`, `a*`, `a{3}`, `a{2,4}` repeat;
+`(name: a)` is a slot; `a=value` gives `a` a value in a slot, a number or a text. `<digit>`, `<digits>` and
+`<number 0..99>` are built in. A rule may use other rules, but not itself.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Final, NamedTuple, NoReturn
 
 from ..errors import GrammarError
-
-Value = int | str
-
-
-class Position(NamedTuple):
-    line: int  # from 1
-    column: int  # from 1
-
-
-NOWHERE: Final = Position(1, 1)  # of an expression that no text was read for
-
-
-@dataclass(frozen=True, slots=True)
-class Word:
-    text: str
-    at: Position = field(default=NOWHERE, compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Use:
-    """`<name>` or `<name 1..9>`."""
-
-    name: str
-    bounds: tuple[int, int] | None = None
-    at: Position = field(default=NOWHERE, compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Sequence:
-    parts: tuple[Expression, ...]  # at least two
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    options: tuple[Expression, ...]  # at least two; where the same words fit several, the first is meant
-
-
-@dataclass(frozen=True, slots=True)
-class Repeat:
-    body: Expression
-    least: int
-    most: int | None  # None: as often as you like
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    name: str
-    body: Expression
-
-
-@dataclass(frozen=True, slots=True)
-class Worth:
-    body: Expression
-    value: Value
-
-
-Expression = Word | Use | Sequence | Choice | Repeat | Slot | Worth
-
-
-@dataclass(frozen=True, slots=True)
-class Grammar:
-    """Commands and rules by name, in the order in which they were written. `str` prints what `parse_grammar` reads."""
-
-    commands: dict[str, Expression]
-    rules: dict[str, Expression] = field(default_factory=dict[str, Expression])
-    at: dict[str, Position] = field(default_factory=dict[str, Position], compare=False)  # of commands
-
-    def __str__(self) -> str:
-        lines = [f"{name}: {_show(body)}" for name, body in self.commands.items()]
-        lines += [f"<{name}> = {_show(body)}" for name, body in self.rules.items()]
-        return "\n".join(lines) + "\n"
-
-
-def parse_grammar(text: str) -> Grammar:
-    """Read a grammar. Raises `GrammarError`; which rules exist is looked at when the grammar is compiled."""
-    if len(text) > LONGEST:
-        _fail(f"the grammar has {len(text)} characters; at most {LONGEST} are taken", NOWHERE)
-    return _Parser(text).grammar()
-
-
-def _show(expression: Expression, tight: bool = False) -> str:
-    """As text; `tight` where something follows that would bind to the last part alone."""
-    match expression:
-        case Word(text):
-            return text
-        case Use(name, bounds):
-            return f"<{name} {bounds[0]}..{bounds[1]}>" if bounds else f"<{name}>"
-        case Slot(name, body):
-            return f"({name}: {_show(body)})"
-        case Repeat(body, 0, 1):
-            return f"[{_show(body)}]"
-        case Repeat(body, least, most):
-            shown = _show(body, tight=True) + _count(least, most)
-        case Worth(body, value):
-            shown = f"{_show(body, tight=True)}=" + (f'"{value}"' if isinstance(value, str) else str(value))
-        case Sequence(parts):
-            shown = " ".join(f"({_show(p)})" if isinstance(p, Sequence | Choice) else _show(p) for p in parts)
-        case Choice(options):
-            shown = " | ".join(f"({_show(o)})" if isinstance(o, Choice) else _show(o) for o in options)
-    return f"({shown})" if tight else shown
-
-
-def _count(least: int, most: int | None) -> str:
-    if most is None:
-        return {0: "*", 1: "+"}.get(least, f"{{{least},}}")
-    return f"{{{least}}}" if least == most else f"{{{least},{most}}}"
-
+from .expressions import (
+    NOWHERE,
+    Alternatives,
+    Capture,
+    CommandGrammar,
+    Concatenation,
+    Expression,
+    Position,
+    Repeat,
+    RuleRef,
+    Tagged,
+    Terminal,
+    Value,
+)
 
 _TOKEN: Final = re.compile(
     r"""(?P<skip>\s+|\#[^\n]*)
@@ -142,6 +48,13 @@ _MOST_SUFFIXES: Final = 3  # of one word, rule or group
 _DEEPEST: Final = 30  # brackets within brackets
 
 
+def parse_grammar(text: str) -> CommandGrammar:
+    """Parse a grammar. Raises `GrammarError`. References to rules are checked later, when the grammar is compiled."""
+    if len(text) > LONGEST:
+        _fail(f"the grammar has {len(text)} characters; the limit is {LONGEST}", NOWHERE)
+    return _Parser(text).grammar()
+
+
 class _Token(NamedTuple):
     kind: str  # use, count, string, mark, word, end
     text: str
@@ -149,22 +62,22 @@ class _Token(NamedTuple):
 
 
 class _Parser:
-    """Recursive descent, one token ahead."""
+    """Recursive descent with one token of lookahead."""
 
     def __init__(self, text: str) -> None:
         self._tokens = list(_tokens(text))
         self._next = 0
         self._depth = 0
 
-    def grammar(self) -> Grammar:
-        grammar = Grammar({})
+    def grammar(self) -> CommandGrammar:
+        grammar = CommandGrammar({})
         while (first := self._look()).kind != "end":
             if first.at.column != 1:
                 _fail("a definition must begin at the left margin", first.at)
             if first.kind == "use":
-                name, bounds = self._used(self._take())
+                name, bounds = self._rule_ref(self._take())
                 if bounds:
-                    _fail("a rule of your own takes no range", first.at)
+                    _fail("only <number> takes a range", first.at)
                 self._mark("=", f"'=' after <{name}>")
                 table = grammar.rules
             else:
@@ -174,21 +87,21 @@ class _Parser:
                 grammar.at.setdefault(name, first.at)
             if name in table:
                 _fail(f"{first.text} is defined twice", first.at)
-            table[name] = self._choice()
+            table[name] = self._alternatives()
             if (after := self._look()).kind != "end" and after.at.column != 1:
                 _fail(f"{after.text} does not belong here", after.at)
         if not grammar.commands:
             _fail("there is no command; one is written  name: words to say", NOWHERE)
         return grammar
 
-    def _choice(self) -> Expression:
-        options = [self._sequence()]
+    def _alternatives(self) -> Expression:
+        options = [self._concatenation()]
         while self._is("|"):
             self._take()
-            options.append(self._sequence())
-        return options[0] if len(options) == 1 else Choice(tuple(options))
+            options.append(self._concatenation())
+        return options[0] if len(options) == 1 else Alternatives(tuple(options))
 
-    def _sequence(self) -> Expression:
+    def _concatenation(self) -> Expression:
         parts: list[Expression] = []
         while (token := self._look()).kind in ("word", "use") or token.text in ("(", "["):
             if token.at.column == 1:
@@ -197,7 +110,7 @@ class _Parser:
         if not parts:
             what = "the grammar ends" if token.kind == "end" else f"there is {token.text}"
             _fail(f"words are missing: {what}", token.at)
-        return parts[0] if len(parts) == 1 else Sequence(tuple(parts))
+        return parts[0] if len(parts) == 1 else Concatenation(tuple(parts))
 
     def _suffixed(self) -> Expression:
         body = self._atom()
@@ -205,7 +118,7 @@ class _Parser:
             if not self._is("=") and self._look().kind != "count":
                 break
             token = self._take()
-            body = Worth(body, self._value()) if token.text == "=" else Repeat(body, *self._counted(token))
+            body = Tagged(body, self._value()) if token.text == "=" else Repeat(body, *self._counted(token))
         return body
 
     def _atom(self) -> Expression:
@@ -213,9 +126,9 @@ class _Parser:
         if token.kind == "word":
             if len(token.text) > _LONGEST_WORD:
                 _fail(f"a word of more than {_LONGEST_WORD} characters", token.at)
-            return Word(token.text, token.at)
+            return Terminal(token.text, token.at)
         if token.kind == "use":
-            return Use(*self._used(token), token.at)
+            return RuleRef(*self._rule_ref(token), token.at)
         self._depth += 1
         if self._depth > _DEEPEST:
             _fail(f"more than {_DEEPEST} brackets within each other", token.at)
@@ -223,12 +136,12 @@ class _Parser:
         if token.text == "(" and self._look(1).text == ":":
             slot = self._name("the name of a slot")
             self._take()
-        body = self._choice()
+        body = self._alternatives()
         close = ")" if token.text == "(" else "]"
         self._mark(close, f"'{close}' for the '{token.text}' of line {token.at.line}, column {token.at.column}")
         self._depth -= 1
         if slot:
-            return Slot(slot, body)
+            return Capture(slot, body)
         return body if token.text == "(" else Repeat(body, 0, 1)
 
     def _value(self) -> Value:
@@ -251,7 +164,7 @@ class _Parser:
             _fail(f"{token.text} is no range of repetitions up to {_MOST_REPEATS}", token.at)
         return least, most
 
-    def _used(self, token: _Token) -> tuple[str, tuple[int, int] | None]:
+    def _rule_ref(self, token: _Token) -> tuple[str, tuple[int, int] | None]:
         match = _USE.fullmatch(token.text)
         if not match:
             _fail(f"a rule is written <name> or <number 1..9>, not {token.text}", token.at)

@@ -1,8 +1,8 @@
-"""Greedy CTC with hotwords: phrases that are written where they nearly were."""
+"""Greedy CTC with hotwords: phrases are written where the audio nearly contains them."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
@@ -10,25 +10,35 @@ from ..ctc.greedy import DecodedWord, GreedyDecoder, Rows
 from ..ctc.vocabulary import Vocabulary
 from .spotting import Detection, Phrases, Spotter
 
-_MARGIN: Final = 20.0  # nats; more than a language model has against a word
+if TYPE_CHECKING:
+    from ..ctc.lm import BoostedPhrases
+
+_MARGIN: Final = 20.0  # nats; more than a language model takes from a word
+
+
+class HotwordSet(NamedTuple):
+    """The same phrases for greedy decoders and for searches; `boosted` is None without a language model."""
+
+    phrases: Phrases
+    boosted: BoostedPhrases | None
 
 
 class HotwordDecoder:
-    """A `GreedyDecoder` that knows phrases. Rows wait while a phrase may still be found in them; `words` only grow."""
+    """A `GreedyDecoder` with phrases. Rows wait while they may become part of a phrase; `words` only grow."""
 
     def __init__(self, vocabulary: Vocabulary, phrases: Phrases | None) -> None:
         self.phrases = phrases
         self._greedy = GreedyDecoder(vocabulary)
         self._spotter = Spotter(phrases) if phrases else None
-        self._waiting = np.empty((0, len(vocabulary)), np.float32)  # rows that are not settled
+        self._waiting = np.empty((0, len(vocabulary)), np.float32)  # unsettled rows
 
     @property
     def words(self) -> list[DecodedWord]:
-        """Complete and final."""
+        """The complete words; they never change."""
         return self._greedy.words
 
     def change(self, phrases: Phrases | None) -> None:
-        """Listen for these from now on, also in the rows that still wait."""
+        """Use these phrases from now on, also in waiting rows."""
         self.phrases = phrases
         rows, self._waiting = self._waiting, self._waiting[:0]
         self._spotter = Spotter(phrases, frame=self._greedy.frame) if phrases else None
@@ -45,11 +55,11 @@ class HotwordDecoder:
         self._greedy.finish()
 
     def pending(self) -> list[DecodedWord]:
-        """Words that have begun but are not final, as far as they are known."""
+        """The words after the complete ones, as far as they are known."""
         return self.tail(self._waiting[:0])
 
     def tail(self, rows: Rows) -> list[DecodedWord]:
-        """Words after the final ones if `rows` came next and the utterance ended there; changes nothing."""
+        """The words after the complete ones if `rows` were next and the utterance ended there; changes nothing."""
         fork = self._fork()
         fork.push(rows)
         fork.finish()
@@ -63,7 +73,7 @@ class HotwordDecoder:
         return fork
 
     def _write(self, found: list[Detection]) -> None:
-        """Decode what is settled, with the phrases in their places."""
+        """Decode settled rows, with the detected phrases."""
         count = self._spotter.settled - self._greedy.frame if self._spotter else len(self._waiting)
         if count:
             rows, self._waiting = self._waiting[:count], self._waiting[count:]
@@ -75,9 +85,9 @@ class HotwordDecoder:
 
 
 def favour(rows: Rows, phrases: Phrases) -> Rows:
-    """Rows of a whole utterance, (frames, vocabulary), for a search that knows nothing of phrases.
+    """Rows of a whole utterance, (frames, vocabulary), for a search without phrases.
 
-    Where one is found no token of another path is nearly as likely; its own keep their log-probabilities.
+    In a detected phrase its tokens keep their log-probabilities and become far more likely than all others.
     """
     spotter = Spotter(phrases)
     favoured = rows.copy()

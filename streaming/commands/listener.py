@@ -1,9 +1,9 @@
-"""What a session with a grammar listens for: a command, and before it the wake phrase where there is one.
+"""Listens for a command and, if there is one, for the wake phrase before it.
 
-    rows ─┬─▶ spotter ── the wake phrase ends ─▶ begins the listener, or begins it again
-          └─▶ listener ─▶ decision
+    rows ─┬─▶ spotter ── end of the wake phrase ─▶ starts or restarts the matcher
+          └─▶ matcher ─▶ decision
 
-`CommandListener` is one pass over one utterance: one follows its live steps and may decide early, another takes the
+A `CommandListener` is one pass over one utterance: one follows the live steps and may decide early, another takes the
 rows of the second pass.
 """
 
@@ -14,72 +14,74 @@ from math import log
 
 import numpy as np
 
-from .matcher import Commands, Decision, Listener, Strictness
+from .compiled import CompiledGrammar
+from .decision import Decision, Strictness
+from .matcher import CommandMatcher
 from .spotting import Phrases, Spotter
 from .viterbi import Rows
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CommandSpec:
-    """Made once for all utterances. `others` as in `Listener.finish`."""
+    """What a session listens for, the same for all its utterances. `others`: see `CommandMatcher.finish`."""
 
-    commands: Commands
+    grammar: CompiledGrammar
     strictness: Strictness
     wake: Phrases | None = None
     others: int = 0
 
-    def hear(self, *, awake: bool, early: bool) -> CommandListener:
-        """A pass over an utterance, from its first frame; `awake` says whether the wake phrase was said before it."""
+    def listen(self, *, awake: bool, early: bool) -> CommandListener:
+        """A pass over an utterance, from its first frame; `awake` if the wake phrase came before the utterance."""
         return CommandListener(self, awake=awake, early=early)
 
     def decide(self, rows: Rows, *, awake: bool) -> Decision:
-        """Of an utterance's rows, (frames, vocabulary)."""
-        hearing = self.hear(awake=awake, early=False)
-        hearing.push(rows)
-        return hearing.finish()
+        """The decision on a complete utterance, (frames, vocabulary)."""
+        listener = self.listen(awake=awake, early=False)
+        listener.push(rows)
+        return listener.finish()
 
 
 def wake_phrase(phrase: str, score: float) -> dict[str, float]:
-    """The phrase as `Phrases` wants it: found where its score is at least that."""
+    """The boost for `Phrases` with which the phrase is found at this score and above."""
     return {phrase: -log(score)}
 
 
 class CommandListener:
-    """One pass over one utterance: `push` its rows as they come, then `finish`."""
+    """One pass over one utterance: `push` its rows as they arrive, then `finish`."""
 
-    def __init__(self, attention: CommandSpec, *, awake: bool, early: bool) -> None:
-        self._attention = attention
+    def __init__(self, spec: CommandSpec, *, awake: bool, early: bool) -> None:
+        self._spec = spec
         self._early = early
-        self._spotter = Spotter(attention.wake, eager=True) if attention.wake else None
-        self._listener = self._listen(0) if awake or self._spotter is None else None
-        self._woken: int | None = None  # frame in which the last wake phrase ended
-        self._rows: list[Rows] = []  # of one frame each, kept for a wake phrase to come
+        self._spotter = Spotter(spec.wake, eager=True) if spec.wake else None
+        self._matcher = self._new_matcher(0) if awake or self._spotter is None else None
+        self._woken: int | None = None  # end frame of the last wake phrase
+        self._rows: list[Rows] = []  # of one frame each, kept until a wake phrase ends
         self._frame = 0
 
-    def _listen(self, frame: int) -> Listener:
-        return Listener(self._attention.commands, self._attention.strictness, early=self._early, frame=frame)
+    def _new_matcher(self, frame: int) -> CommandMatcher:
+        return CommandMatcher(self._spec.grammar, self._spec.strictness, early=self._early, frame=frame)
 
     def push(self, rows: Rows) -> Decision | None:
-        """Take log-probabilities of the next frames, (frames, vocabulary); return a decision that is made early."""
+        """Take log-probabilities of the next frames, (frames, vocabulary); return an early decision."""
         self._frame += len(rows)
         if self._spotter is None:
-            return self._listener.push(rows) if self._listener else None
-        made: Decision | None = None
-        for at in range(len(rows)):  # one by one, so that it does not matter how they come
+            return self._matcher.push(rows) if self._matcher else None
+        decision: Decision | None = None
+        for at in range(len(rows)):  # one by one: the result must not depend on the pieces
             row = rows[at : at + 1]
             self._rows.append(row)
-            if self._listener:
-                made = made or self._listener.push(row)
+            if self._matcher:
+                decision = decision or self._matcher.push(row)
             if found := self._spotter.push(row):
-                made = made or self._wake(found[-1].path.end)
-        return made
+                decision = decision or self._wake(found[-1].path.end)
+        return decision
 
     def fork(self) -> CommandListener:
-        """A copy that goes its own way."""
+        """An independent copy."""
         fork = CommandListener.__new__(CommandListener)
-        fork._attention, fork._early = self._attention, self._early
+        fork._spec, fork._early = self._spec, self._early
         fork._spotter = self._spotter.fork() if self._spotter else None
-        fork._listener = self._listener.fork() if self._listener else None
+        fork._matcher = self._matcher.fork() if self._matcher else None
         fork._woken, fork._rows, fork._frame = self._woken, list(self._rows), self._frame
         return fork
 
@@ -87,13 +89,13 @@ class CommandListener:
         """The utterance is over."""
         if self._spotter and (found := self._spotter.finish()):
             self._wake(found[-1].path.end)
-        if self._listener is None:
+        if self._matcher is None:
             return Decision(False, None, self._frame, asleep=True)
-        return replace(self._listener.finish(self._attention.others), woken=self._woken)
+        return replace(self._matcher.finish(self._spec.others), woken=self._woken)
 
     def _wake(self, frame: int) -> Decision | None:
-        """Listen to what was said after a frame, unless the command is already known."""
-        if self._listener and self._listener.decision:
+        """Match the speech after a frame, unless the command is already decided."""
+        if self._matcher and self._matcher.decision:
             return None
-        self._woken, self._listener = frame, self._listen(frame)
-        return self._listener.push(np.concatenate(self._rows[frame:])) if self._rows[frame:] else None
+        self._woken, self._matcher = frame, self._new_matcher(frame)
+        return self._matcher.push(np.concatenate(self._rows[frame:])) if self._rows[frame:] else None

@@ -1,9 +1,8 @@
-"""Further paths through an automaton than the best one, each with other tokens, the best first.
+"""Alternative paths through an automaton, each with different tokens, the best first.
 
-Tree-trellis search (Soong and Huang 1990): Viterbi has left the scores of every cell after every frame; going backwards
-from the end they tell exactly what the rest of a path will cost, so A* finds the paths in order. A hypothesis is a
-sequence of last tokens, kept with its best score for each frame at which it might begin; so alignments of the same
-tokens are never told apart.
+Tree-trellis search (Soong and Huang 1990): Viterbi stored the score of every cell after every frame. Backwards from the
+end these scores are the exact cost of the rest of a path, so A* finds the paths in order. A hypothesis is a sequence of
+last tokens with its best score for each frame in which it may begin; alignments of the same tokens are one hypothesis.
 """
 
 from __future__ import annotations
@@ -18,24 +17,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..ctc.vocabulary import Vocabulary
-from .automaton import Automaton, Machine
+from .automaton import Automaton
+from .machine import Machine
 from .viterbi import NEVER, Floats, Path, Viterbi
 
-MOST_STEPS: Final = 5_000  # hypotheses made
+MAX_STEPS: Final = 5_000  # hypotheses
 
 Scores = NDArray[np.float64]
 
 
 class _Hypothesis(NamedTuple):
     state: int
-    tokens: tuple[int, ...]  # those after the state
-    begun: Scores  # (frames + 1,) score of the frames from each on, if the first of the tokens begins there
+    tokens: tuple[int, ...]  # after the state
+    begun: Scores  # (frames + 1,) score of the rest if the first token begins in each frame
 
 
 def alternatives(viterbi: Viterbi, rows: Floats, vocabulary: Vocabulary) -> Iterator[Path]:
-    """Paths that began with the first frame and are at an end after the last.
+    """Paths from the first frame to an end after the last frame.
 
-    `rows`, (frames, vocabulary), are the relative log-probabilities that `viterbi` was given.
+    `rows`, (frames, vocabulary), are the relative log-probabilities that `viterbi` received.
     """
     automaton, frames = viterbi.automaton, len(rows)
     alive, scores = viterbi.ever_alive()
@@ -67,35 +67,35 @@ def alternatives(viterbi: Viterbi, rows: Floats, vocabulary: Vocabulary) -> Iter
     for state in np.flatnonzero(automaton.ends >= 0):
         add(_Hypothesis(int(state), (), end))
     steps = 0
-    while queue and steps < MOST_STEPS:
+    while queue and steps < MAX_STEPS:
         _, _, hypothesis = heapq.heappop(queue)
         if not isinstance(hypothesis, _Hypothesis):
             yield _align(hypothesis, rows, vocabulary)
             continue
         state, tokens, begun = hypothesis
-        rested = _rested(begun, total[:, blank])  # blanks first, or none
+        rested = _rested(begun, total[:, blank])  # zero or more blanks first
         if state == 0 and tokens and rested[0] > NEVER:
             heapq.heappush(queue, (-float(rested[0]), next(order), tokens))
         steps += 1 + len(into[state])
         for token, source in into[state]:
             after: Scores = rested
-            if tokens and token == tokens[0]:  # a blank must stand between
+            if tokens and token == tokens[0]:  # a blank must separate equal tokens
                 after = np.append(np.diff(total[:, blank]) + rested[1:], -inf)
             add(_Hypothesis(source, (token, *tokens), _spoken(after, total[:, token])))
 
 
 def _rested(begun: Scores, total: Scores) -> Scores:
-    """Score of the frames from each on, with any number of blanks before what has begun; `total` is the blank's."""
+    """Score from each frame on, with any number of blanks first; `total` is the cumulative score of the blank."""
     return np.maximum.accumulate((begun + total)[::-1])[::-1] - total
 
 
 def _spoken(after: Scores, total: Scores) -> Scores:
-    """Score of the frames from each on, if a token takes one frame or more and `after` is what comes then."""
+    """Score from each frame on, if a token takes one or more frames and `after` follows; `total` is the token's."""
     return np.append(np.maximum.accumulate((after + total)[:0:-1])[::-1], NEVER) - total
 
 
 def _align(tokens: tuple[int, ...], rows: Floats, vocabulary: Vocabulary) -> Path:
-    """The best path of exactly these tokens."""
+    """The best path with exactly these tokens."""
     line = Machine[int]([{token: at} for at, token in enumerate(tokens, 1)] + [{}], [-1] * len(tokens) + [0])
     automaton = Automaton.lay_out(line, vocabulary)
     viterbi = Viterbi(automaton)

@@ -1,12 +1,11 @@
-"""Phrases found anywhere in speech, by the same Viterbi, where they beat the free path.
+"""Finds phrases anywhere in speech, with the same Viterbi, where they beat the free path.
 
     free path ──┬────────────────────────────────────┬──▶      score 0 in every frame
-                └─▶ phrase: cost of its tokens ... ──┘         less what it costs, plus the phrase's boost
+                └─▶ phrase: cost of its tokens ... ──┘         minus its cost, plus its boost
 
-A phrase begins and ends where no word of the free path is open, so only whole words are replaced. Its boost is in nats
-for each letter: a phrase is found where exp(-cost / letters) is above exp(-boost). Of phrases that overlap those are
-found that gain most together. The idea is that of word spotting on CTC posteriors (Andrusenko et al. 2024, arXiv
-2406.07096).
+A phrase begins and ends where no word of the free path is open, so it replaces only whole words. Its boost is in nats
+for each letter: a phrase is found where exp(-cost / letters) is above exp(-boost). Among overlapping phrases the set
+with the highest total gain wins. Source: word spotting on CTC posteriors (Andrusenko et al. 2024, arXiv 2406.07096).
 """
 
 from __future__ import annotations
@@ -21,18 +20,20 @@ import numpy as np
 from ..ctc.spelling import Speller
 from ..ctc.vocabulary import Vocabulary
 from ..errors import ConfigError
-from .automaton import Automaton, TooLarge, from_phrases
+from .automaton import Automaton
+from .budget import TooLarge
+from .machine import from_phrases
 from .viterbi import NEVER, Floats, Path, Rows, Viterbi, relative
 
-PAUSE: Final = 10  # frames in which the free path writes nothing: words are over there
-LARGEST_BOOST: Final = 20.0  # nats for each letter
-_GAIN: Final = 1e-3  # nats; less is rounding
+PAUSE: Final = 10  # frames in which the free path writes nothing; they end a word
+MAX_BOOST: Final = 20.0  # nats for each letter
+_MIN_GAIN: Final = 1e-3  # nats; less is rounding
 
 
 class Phrases:
-    """Phrases with their boosts, compiled for a vocabulary; shared by all who listen for them.
+    """Phrases with their boosts, compiled for a vocabulary, immutable and shared by all sessions.
 
-    Raises `ConfigError` for boosts that are not above 0 and at most 20, and for what the vocabulary cannot write.
+    Raises `ConfigError` for boosts outside (0, 20] and for phrases that the vocabulary cannot write.
     """
 
     def __init__(self, boosts: Mapping[str, float], vocabulary: Vocabulary) -> None:
@@ -41,11 +42,11 @@ class Phrases:
         speller = Speller(vocabulary)
         entries: list[tuple[list[str], int]] = []
         self.letters: list[int] = []
-        self.words: set[str] = set()  # as the vocabulary writes them
+        self.words: set[str] = set()  # in the vocabulary's spelling
         self.phrases = list(self.boosts)
         for phrase, boost in self.boosts.items():
-            if not 0 < boost <= LARGEST_BOOST:
-                raise ConfigError(f"the boost of {phrase!r} is {boost}, not above 0 and at most {LARGEST_BOOST:g}")
+            if not 0 < boost <= MAX_BOOST:
+                raise ConfigError(f"the boost of {phrase!r} is {boost}, not above 0 and at most {MAX_BOOST:g}")
             units = [speller.spell(unit) for unit in speller.units(phrase)]
             spelled = [unit for unit in units if unit is not None]
             if not units or len(spelled) < len(units):
@@ -60,9 +61,9 @@ class Phrases:
             self.automaton = Automaton.build(from_phrases(entries), vocabulary)
         except TooLarge as error:
             raise ConfigError(f"too many phrases: {error}") from error
-        worth = [boost * count for boost, count in zip(self.boosts.values(), self.letters, strict=True)]
-        self.worth = np.array([*worth, -inf], np.float32)[self.automaton.ends]  # (states,) of ending there
-        self.hope = self.automaton.best_ahead(self.worth)[self.automaton.owner]  # (cells,) the most a path can get
+        gains = [boost * count for boost, count in zip(self.boosts.values(), self.letters, strict=True)]
+        self.worth = np.array([*gains, -inf], np.float32)[self.automaton.ends]  # (states,) gain of an end
+        self.hope = self.automaton.best_ahead(self.worth)[self.automaton.owner]  # (cells,) highest possible gain
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,9 +76,9 @@ class Detection:
 
 
 class Spotter:
-    """Takes rows as they come. `settled` frames will not be part of anything else than what was found in them.
+    """Takes rows as they arrive. Frames before `settled` cannot become part of any other detection.
 
-    `eager` reports a phrase at its end, even if another that overlaps it could still gain more.
+    `eager` reports a phrase at its end, even if an overlapping phrase could still gain more.
     """
 
     def __init__(self, phrases: Phrases, *, eager: bool = False, frame: int = 0) -> None:
@@ -87,14 +88,14 @@ class Spotter:
         self._silent = np.array([not text.strip() for text in phrases.vocabulary.texts])
         ends = [text[-1:].isspace() or not phrases.vocabulary.separator for text in phrases.vocabulary.texts]
         self._over = np.array(ends)  # tokens after which no word is open
-        self._open = False  # whether the free path is within a word
-        self._quiet = 0  # frames since the free path wrote something
-        self._begin()
+        self._open = False  # whether a word of the free path is open
+        self._quiet = 0  # frames since the free path last wrote a letter
+        self._restart()
 
-    def _begin(self) -> None:
+    def _restart(self) -> None:
         self._viterbi = Viterbi(self._phrases.automaton, self.settled)
-        self._best = 0.0  # gained since, at most
-        self._ends: list[tuple[int, int]] = []  # frames after which it rose, and the cell
+        self._best = 0.0  # highest gain so far
+        self._ends: list[tuple[int, int]] = []  # frames at whose end it rose, and the cell
 
     @property
     def frame(self) -> int:
@@ -102,7 +103,7 @@ class Spotter:
         return self._viterbi.frame
 
     def fork(self) -> Spotter:
-        """A copy that goes its own way."""
+        """An independent copy."""
         fork = Spotter(self._phrases, eager=self._eager, frame=self.settled)
         fork._viterbi = self._viterbi.fork()
         fork._best, fork._ends = self._best, list(self._ends)
@@ -110,7 +111,7 @@ class Spotter:
         return fork
 
     def push(self, rows: Rows) -> list[Detection]:
-        """Take log-probabilities of the next frames, (frames, vocabulary); return what is found for good."""
+        """Take log-probabilities of the next frames, (frames, vocabulary); return the settled detections."""
         if not len(rows):
             return []
         found: list[Detection] = []
@@ -121,13 +122,13 @@ class Spotter:
         return found
 
     def finish(self) -> list[Detection]:
-        """The utterance is over; return what is still found."""
+        """The utterance is over; return the remaining detections."""
         self._end()
         return self._settle()
 
     def _step(self, row: Floats, token: int) -> None:
         enter = -inf if self._open and self._quiet < PAUSE else self._best
-        # Whatever this frame costs, a cell that has no hope of rising above the free path is of no use.
+        # Drop cells that cannot rise above the free path, whatever follows.
         self._viterbi.step(row, enter=enter, floor=np.float32(self._best) - self._phrases.hope)
         self._quiet = self._quiet + 1 if self._silent[token] else 0
         self._open = not self._over[token] and (self._open or not self._quiet)
@@ -135,21 +136,21 @@ class Spotter:
             self._end()
 
     def _end(self) -> None:
-        """Note whether a phrase that may end here gains more than anything before."""
+        """Record an end here if it gains more than everything before."""
         automaton, scores = self._phrases.automaton, self._viterbi.scores
         alive = np.flatnonzero(scores > NEVER)
         states = automaton.owner[alive]
         gains = scores[alive] + self._phrases.worth[states]
-        if len(gains) and gains.max() > self._best + _GAIN:
+        if len(gains) and gains.max() > self._best + _MIN_GAIN:
             at = int(gains.argmax())
             self._best = float(gains[at])
             self._ends.append((self.frame, int(alive[at])))
 
     def _pending(self) -> bool:
-        """Whether any path could still gain; one that has said nothing yet and cost nothing need not be remembered."""
+        """Whether any path can still gain; a path without letters and cost can begin again at any time."""
         scores = self._viterbi.scores
         useful = scores > NEVER
-        useful[list(self._viterbi.cells(0))] &= scores[list(self._viterbi.cells(0))] < self._best - _GAIN
+        useful[list(self._viterbi.cells(0))] &= scores[list(self._viterbi.cells(0))] < self._best - _MIN_GAIN
         return bool(useful.any())
 
     def _settle(self) -> list[Detection]:
@@ -163,5 +164,5 @@ class Spotter:
                 found.append(Detection(self._phrases.phrases[index], path, score))
                 before = path.start
         self.settled = self.frame
-        self._begin()
+        self._restart()
         return found[::-1]

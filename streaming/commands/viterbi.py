@@ -1,9 +1,8 @@
-"""Viterbi over an automaton of token sequences, one frame after the other, against the free path of the same frames.
+"""Viterbi over an automaton of token sequences, frame by frame, relative to the free path.
 
-Scores are relative: in each frame the log-probability of the best token is taken off. The free path (best path; every
-frame its best token) has score 0, and the score of any other path can only fall. So a path that has fallen below
-`floor` can be dropped without changing what is found above it, and what is left is usually little. Where it is more
-than `MOST_ALIVE` cells, the best of them go on.
+Scores are relative: each frame subtracts the log-probability of its best token. The free path (the best token of every
+frame) has score 0, and the scores of other paths can only fall. So a path below `floor` can be dropped without changing
+any result above it, which usually leaves few cells. Of more than `MAX_ALIVE` cells the best stay.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.intp]
 
 NEVER = np.float32(-np.inf)
-MOST_ALIVE: Final = 2_000  # cells, of each frame
+MAX_ALIVE: Final = 2_000  # cells after each frame
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Path:
-    """Frames `[start, start + len(tokens))`; `tokens`, (frames,), one for each; `costs`, (frames,), never below 0."""
+    """Frames `[start, start + len(tokens))`; `tokens` and `costs` have shape (frames,); costs are never negative."""
 
     start: int
     tokens: Ints
@@ -39,23 +38,23 @@ class Path:
 
 
 def relative(rows: Rows) -> Floats:
-    """Log-probabilities, (frames, vocabulary), less the best of each frame."""
+    """Log-probabilities, (frames, vocabulary), minus the best of each frame."""
     return rows - rows.max(axis=1, keepdims=True)
 
 
 class Viterbi:
     """Scores of the cells of an automaton after each frame.
 
-    Paths begin in state 0, before the first frame or wherever `step` is told so.
+    Paths begin in state 0, in the frames where `enter` of `step` allows it.
     """
 
     def __init__(self, automaton: Automaton, frame: int = 0) -> None:
         self.automaton = automaton
         self.begun = frame  # the first frame
         self.scores = np.full(automaton.size, NEVER, np.float32)
-        self._history: list[tuple[Ints, Floats]] = []  # cells alive after each frame, with their scores
-        self._entries: list[float] = []  # what `step` was told, for each frame
-        self._found: dict[tuple[int, int], tuple[int, float]] = {}  # what `_before` returned: many paths begin alike
+        self._history: list[tuple[Ints, Floats]] = []  # live cells after each frame, with their scores
+        self._entries: list[float] = []  # `enter` of each frame
+        self._found: dict[tuple[int, int], tuple[int, float]] = {}  # results of `_before`: many paths share their start
 
     @property
     def frame(self) -> int:
@@ -63,7 +62,7 @@ class Viterbi:
         return self.begun + len(self._history)
 
     def fork(self) -> Viterbi:
-        """A copy that goes its own way."""
+        """An independent copy."""
         fork = Viterbi(self.automaton, self.begun)
         fork.scores = self.scores
         fork._history, fork._entries = list(self._history), list(self._entries)
@@ -73,8 +72,7 @@ class Viterbi:
     def step(self, row: Floats, *, enter: float, floor: Floats | np.float32) -> None:
         """Take the next frame: relative log-probabilities, (vocabulary,).
 
-        Paths may begin with `enter` as their score, -inf for none. Cells below `floor`, one for all or (cells,), are
-        dropped.
+        Paths may begin with the score `enter`, -inf for none. Cells below `floor`, one value or (cells,), are dropped.
         """
         automaton = self.automaton
         self._entries.append(enter)
@@ -96,15 +94,15 @@ class Viterbi:
         scores += row[automaton.token]
         scores[scores < floor] = NEVER
         alive = np.flatnonzero(scores > NEVER)
-        if len(alive) > MOST_ALIVE:
-            dropped = np.argpartition(scores[alive], -MOST_ALIVE)[:-MOST_ALIVE]
+        if len(alive) > MAX_ALIVE:
+            dropped = np.argpartition(scores[alive], -MAX_ALIVE)[:-MAX_ALIVE]
             scores[alive[dropped]] = NEVER
             alive = np.delete(alive, dropped)
         self.scores = scores
         self._history.append((alive, scores[alive]))
 
     def trace(self, cell: int, frame: int | None = None) -> Path:
-        """The best path that is in `cell` after the frame before `frame`, by default after the last."""
+        """The best path that is in `cell` at the end of frame `frame - 1`; by default of the last frame."""
         at = (self.frame if frame is None else frame) - self.begun - 1
         cells, scores = [cell], [self._score(at, cell)]
         while True:
@@ -121,7 +119,7 @@ class Viterbi:
         return Path(self.begun + at, tokens, costs, cells[0])
 
     def ever_alive(self) -> tuple[Ints, Floats]:
-        """The cells that were in use, and the scores of each after each number of frames, (cells, frames + 1)."""
+        """All cells that were ever alive, and their scores after each number of frames, (cells, frames + 1)."""
         cells = np.unique(np.concatenate([np.empty(0, np.intp), *(alive for alive, _ in self._history)]))
         scores = np.full((len(cells), len(self._history) + 1), NEVER, np.float32)
         for at, (alive, kept) in enumerate(self._history, 1):
@@ -138,7 +136,7 @@ class Viterbi:
         return float(kept[np.searchsorted(alive, cell)])
 
     def _before(self, cell: int, at: int) -> tuple[int, float]:
-        """The cell before `cell`, -1 where the path begins, and its score."""
+        """The predecessor of `cell`, -1 where the path begins, and its score."""
         automaton = self.automaton
         alive, kept = self._history[at - 1] if at else (np.empty(0, np.intp), np.empty(0, np.float32))
         state = int(automaton.owner[cell])

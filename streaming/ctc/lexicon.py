@@ -50,21 +50,21 @@ class TokenSpeller:
             word, *tokens = fields
             if tokens[-1:] == [_DELIMITER]:
                 tokens.pop()
-            if not tokens:
+            numbers = [self._tokens.get(token, self.boundary) for token in tokens]
+            if not numbers:
                 raise LanguageModelError(f"{name}, line {number}, column {len(line)}: {word!r} has no tokens after it")
-            spelled: list[int] = []
-            column = line.index(word) + len(word)
-            for token in tokens:
-                column = line.index(token, column)
-                found = self._tokens.get(token, self.boundary)
-                if found == self.boundary:
-                    where = f"{name}, line {number}, column {column + 1}"
-                    raise LanguageModelError(f"{where}: {token!r} is no token of the model{self._hint(token)}")
-                spelled.append(found)
-                column += len(token)
+            if self.boundary in numbers:
+                place = numbers.index(self.boundary)
+                column = line.index(word) + len(word)
+                for token in tokens[: place + 1]:
+                    column = line.index(token, column) + len(token)
+                where = f"{name}, line {number}, column {column - len(tokens[place]) + 1}"
+                raise LanguageModelError(
+                    f"{where}: {tokens[place]!r} is no token of the model{self._hint(tokens[place])}"
+                )
             known = spellings.setdefault(word, [])
-            if tuple(spelled) not in known:
-                known.append(tuple(spelled))
+            if (spelling := tuple(numbers)) not in known:
+                known.append(spelling)
         if not spellings:
             raise LanguageModelError(f"{name}: no word in it")
         return spellings

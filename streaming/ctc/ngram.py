@@ -1,148 +1,106 @@
-"""What a file with a word n-gram says of itself, without KenLM: its words, and where an ARPA file is broken.
+"""A word n-gram with back-off: log10 probabilities of words after contexts.
 
-KenLM reads and checks the files; its binary's layout is that of `lm/binary_format.cc` of version 5: a header, the
-counts by order, the model, and the words one after the other, each ended by a zero byte.
+An n-gram is found from its last word backwards: `w`, then `v w`, then `u v w`. Each word before it is looked up among
+those that come before what was found so far, so one walk gives the longest n-gram that the model has, and the back-off
+weights of the contexts that the word itself begins.
 """
 
 from __future__ import annotations
 
-import gzip
-import mmap
-import struct
-from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Final, TextIO
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import copysign, isnan
+from typing import Final, NamedTuple, Protocol
 
-from ..errors import LanguageModelError
+import numpy as np
+from numpy.typing import NDArray
 
-SPECIAL: Final = frozenset(("<s>", "</s>", "<unk>", "<UNK>"))
+BEGIN, END = "<s>", "</s>"
+UNKNOWN: Final = 0  # word number of all that the model does not know
+UNKNOWN_WORDS: Final = ("<unk>", "<UNK>")
+SPECIAL: Final = frozenset((BEGIN, END, *UNKNOWN_WORDS))
 
-_MAGIC: Final = b"mmap lm http://kheafield.com/code format version 5\n"
-_FIXED: Final = struct.Struct("<88xB11x?7xQ")  # order, whether the words are there, how many they are
-_FIRST_WORD: Final = b"<unk>\0"
-_BEGIN, _END = "\\data\\", "\\end\\"  # of an ARPA file
-
-
-def is_binary(path: Path) -> bool:
-    """Whether it is one of KenLM's binaries, of any version. Raises `LanguageModelError`."""
-    try:
-        with path.open("rb") as file:
-            return file.read(7) == _MAGIC[:7]
-    except OSError as error:
-        raise LanguageModelError(f"{path}: {error.strerror}") from error
+Floats = NDArray[np.float32]
 
 
-def read_words(path: Path) -> list[str] | None:
-    """The words of an ARPA file (plain or .gz) or a binary, without `<s>`, `</s>` and `<unk>`.
+class Context(NamedTuple):
+    """The last words, newest first, as far as the model tells contexts apart; equal contexts score all words alike."""
 
-    None for a binary that was built without its words or by another version. Raises `LanguageModelError`.
-    """
-    if is_binary(path):
-        return _binary_words(path)
-    with _opened(path) as lines:
-        return [word for word in _unigrams(lines) if word not in SPECIAL]
+    words: tuple[int, ...]
+    backoffs: tuple[float, ...]  # log10 back-off weights of the newest word, the newest two, ...
 
 
-def find_fault(path: Path) -> str | None:
-    """What is wrong with an ARPA file, with line and column; None where nothing is found."""
-    with _opened(path) as lines:
-        return _fault(lines)
+class Entry(NamedTuple):
+    node: int
+    score: float  # log10; NaN: only longer n-grams are in the model
+    backoff: float
 
 
-@contextmanager
-def _opened(path: Path) -> Generator[TextIO]:
-    try:
-        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
-            yield lines
-    except UnicodeDecodeError as error:
-        raise LanguageModelError(f"{path}: neither an ARPA file in UTF-8 nor a KenLM binary") from error
-    except (OSError, EOFError) as error:
-        raise LanguageModelError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+class NgramTable(Protocol):
+    """All n-grams of one order from 2 on."""
+
+    def find(self, node: int, word: int) -> Entry | None:
+        """The n-gram `word`, ..., where `node` is the n-gram without its first word."""
+        ...
 
 
-def _binary_words(path: Path) -> list[str] | None:
-    size = path.stat().st_size
-    if size < _FIXED.size:
-        raise LanguageModelError(f"{path}: cut off: {size} bytes are not even the header of a KenLM binary")
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        if data[: len(_MAGIC)] != _MAGIC:
+@dataclass(slots=True)
+class SortedTable:
+    """Entries are grouped by node, in its order, and sorted by word. Scores are coded: `codebook[code]` if there is
+    one."""
+
+    first: Sequence[int]  # place of each node's first entry, and of the end
+    words: Sequence[int]
+    scores: Sequence[float] | Sequence[int]
+    backoffs: Sequence[float] | Sequence[int] | None  # None: of the highest order
+    codebook: Sequence[float] | None = None
+    backoff_codebook: Sequence[float] | None = None
+
+    def find(self, node: int, word: int) -> Entry | None:
+        end = self.first[node + 1]
+        at = bisect_left(self.words, word, self.first[node], end)
+        if at == end or self.words[at] != word:
             return None
-        _, has_words, count = _FIXED.unpack_from(data)
-        if not has_words:
-            return None
-        start = data.rfind(_FIRST_WORD)
-        words = [] if start < 0 else data[start:].split(b"\0")[:-1]
-    if len(words) != count:
-        raise LanguageModelError(f"{path}: cut off: {len(words)} of its {count} words are there")
-    return [word for word in (word.decode("utf-8", "replace") for word in words) if word not in SPECIAL]
+        score = self.scores[at]
+        if self.codebook is not None:
+            score = self.codebook[int(score)]
+        backoff = 0.0 if self.backoffs is None else self.backoffs[at]
+        if self.backoff_codebook is not None:
+            backoff = self.backoff_codebook[int(backoff)]
+        return Entry(at, score, backoff)
 
 
-def _unigrams(lines: Iterable[str]) -> Iterator[str]:
-    inside = False
-    for line in lines:
-        if line.startswith("\\"):
-            if inside:
-                return
-            inside = line.startswith("\\1-grams:")
-        elif inside and len(fields := line.split()) > 1:
-            yield fields[1]
+class Ngram:
+    """`scores` and `backoffs`, (words,), are those of single words, `tables` those of the orders from 2 on."""
 
+    def __init__(self, words: list[str], scores: Floats, backoffs: Floats, tables: Sequence[NgramTable]) -> None:
+        self.words = words  # by number
+        self.numbers = {word: number for number, word in enumerate(words)}
+        for word in UNKNOWN_WORDS:
+            self.numbers[word] = UNKNOWN
+        self.scores = scores
+        self.order = len(tables) + 1
+        self._tables = tables
+        self._scores: list[float] = scores.tolist()
+        self._backoffs: list[float] = backoffs.tolist()
+        self.nothing = Context((), ())
+        self.start = self.score(self.nothing, self.numbers.get(BEGIN, UNKNOWN))[1]
+        self.end = self.numbers.get(END, UNKNOWN)
 
-def _fault(lines: Iterable[str]) -> str | None:
-    """The first line that is not as <https://cmusphinx.github.io/wiki/arpaformat/> has it."""
-    counts: list[int] = []
-    known: set[str] = set()
-    order, left = 0, 0  # of the section: its order, and how many n-grams are still to come
-    number = 0
-    for number, line in enumerate(lines, 1):
-        text = line.strip()
-        if not text:
-            continue
-        where = f"line {number}, column 1"
-        if not order and not counts and text == _BEGIN:
-            continue
-        if not order and text.startswith("ngram "):
-            name, _, count = text.removeprefix("ngram ").partition("=")
-            if not (name.strip() == str(len(counts) + 1) and count.strip().isdigit()):
-                return f"{where}: 'ngram {len(counts) + 1}=COUNT' is wanted, not {text!r}"
-            counts.append(int(count))
-        elif text.startswith("\\"):
-            if left:
-                return f"{where}: {text!r}, but {left} of {counts[order - 1]} {order}-grams are still to come"
-            order += 1
-            wanted = f"\\{order}-grams:" if order <= len(counts) else _END
-            if text != wanted or not counts:
-                return f"{where}: {wanted if counts else 'the line ngram 1=COUNT'!r} is wanted, not {text!r}"
-            if text == _END:
-                return None
-            left = counts[order - 1]
-        elif not order:
-            return f"{where}: {_BEGIN!r} is wanted, not {text[:40]!r}"
-        elif not left:
-            return f"{where}: more {order}-grams than the {counts[order - 1]} that the header promises"
-        else:
-            left -= 1
-            if why := _ngram_fault(text.split(), order, known):
-                column = line.find(why[0]) + 1
-                return f"line {number}, column {column}: {why[1]}"
-    return f"line {number}: the file ends here, without {_END!r}: it is cut off"
-
-
-def _ngram_fault(fields: list[str], order: int, known: set[str]) -> tuple[str, str] | None:
-    """What stands at fault, and what is wrong with it."""
-    words = fields[1 : order + 1]
-    if len(words) < order or len(fields) > order + 2:
-        return fields[0], f"a {order}-gram has a log-probability, {order} word(s) and perhaps a back-off weight"
-    for value in (fields[0], *fields[order + 1 :]):
-        try:
-            number = float(value)
-        except ValueError:
-            return value, f"{value!r} is not a number"
-        if number != number or (value is fields[0] and number > 0):
-            return value, f"{value} is not a log-probability"
-    if order == 1:
-        known.update(words)
-        return None
-    stranger = next((word for word in words if word not in known), None)
-    return None if stranger is None else (stranger, f"{stranger!r} is not among the 1-grams")
+    def score(self, context: Context, word: int) -> tuple[float, Context]:
+        """log10 probability of a word, by its number, after a context; and the context after it."""
+        score, matched, node = self._scores[word], 0, word
+        known = [self._backoffs[word]]
+        for length, (before, table) in enumerate(zip(context.words, self._tables, strict=False), 1):
+            if (entry := table.find(node, before)) is None:
+                break
+            node = entry.node
+            known.append(entry.backoff)
+            if not isnan(entry.score):
+                score, matched = entry.score, length
+        del known[self.order - 1 :]
+        while known and known[-1] == 0 and copysign(1, known[-1]) < 0:  # nothing follows this context
+            known.pop()
+        words = (word, *context.words)[: len(known)]
+        return score + sum(context.backoffs[matched:]), Context(words, tuple(known))

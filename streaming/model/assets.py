@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,17 +23,14 @@ def load_assets(
     source: Source, vocabulary: Vocabulary, lm: Path | str | None = None, calibration: Path | str | None = None
 ) -> Assets:
     """`lm` is the file or folder of a language model; "bundled", the one in the package; "none"; or None: the
-    checkpoint's own, if it has one and flashlight-text is installed. `calibration` is a file or the folder of one; or
+    checkpoint's own, if it has one. `calibration` is a file or the folder of one; or
     None: the checkpoint's own, if it has one. Raises `ModelError` and `LanguageModelError`.
     """
-    own = lm is None and find_spec("flashlight") is not None
+    own = lm is None
     folder = _folder(source, [FILE, "language_model/*"] if own else [FILE])
     files: Files | None = None
     if own:
         files = find_in_checkpoint(folder) if folder else None
-    elif lm is None:
-        if folder and source.name != "bundled" and (folder / "language_model").is_dir():
-            log.warning("%s has a language model, which needs: pip install 'xlsr-live[lm]'", source.name)
     elif str(lm) == "bundled":
         if (files := find_in_checkpoint(BUNDLED)) is None:
             raise LanguageModelError("this package was built without a language model: name another one")
@@ -46,7 +42,7 @@ def load_assets(
         raise ModelError(f"{place} is no calibration and no folder that holds {FILE}")
     return Assets(
         calibration=curves,
-        language_model=LanguageModel(files, vocabulary) if files else None,
+        language_model=LanguageModel(files, vocabulary, log.info) if files else None,
     )
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ..commands.decision import Decision
 from ..commands.listener import CommandSpec
-from ..commands.matcher import Decision
 from .decoding import Decoding
 from .step_decoder import Step
 from .transcript import Transcript

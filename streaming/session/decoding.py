@@ -1,6 +1,6 @@
 """How a session decodes log-probabilities: its hotwords, commands, language model and calibration.
 
-Results depend on rows and samples, never on packets or on the order of answers. Hotwords and grammars may change in
+Results depend on rows and samples, never on packets or on the order of answers. HotwordSet and grammars may change in
 mid-stream: a change holds for live steps that end after that sample, and for finals of utterances that end after it.
 """
 
@@ -13,9 +13,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..commands.hotwords import HotwordDecoder
+from ..commands.compiled import compiled
+from ..commands.decision import Strictness
+from ..commands.hotwords import HotwordDecoder, HotwordSet
 from ..commands.listener import CommandSpec, wake_phrase
-from ..commands.matcher import Strictness, compiled
 from ..commands.spotting import Phrases
 from ..config import SessionConfig, read_hotwords
 from ..ctc.assets import Assets
@@ -56,12 +57,12 @@ class Decoding:
         self._wake: Phrases | None = None
         if config.wake:
             self._wake = Phrases(wake_phrase(config.wake, config.wake_score), vocabulary)
-        self._hotwords = Timeline(self._make_phrases(config.hotwords))
+        self._hotwords = Timeline(self._make_hotwords(config.hotwords))
         self._commands = Timeline(self._make_spec(config.grammar))
 
     def set_hotwords(self, hotwords: Sequence[str], at: int) -> None:
         """Replace the hotwords after sample `at`. Raises `ConfigError`; then the earlier ones stay."""
-        self._hotwords.set(self._make_phrases(hotwords), at)
+        self._hotwords.set(self._make_hotwords(hotwords), at)
 
     def set_grammar(self, grammar: str, at: int) -> None:
         """Replace the grammar after sample `at`; an empty one has no commands. Raises `GrammarError`; then the earlier
@@ -69,8 +70,8 @@ class Decoding:
         """
         self._commands.set(self._make_spec(grammar), at)
 
-    def hotwords(self, sample: int) -> Phrases | None:
-        """Hotwords for audio that ends at a sample."""
+    def hotwords(self, sample: int) -> HotwordSet | None:
+        """HotwordSet for audio that ends at a sample."""
         return self._hotwords.at(sample)
 
     def commands(self, sample: int) -> CommandSpec | None:
@@ -81,9 +82,10 @@ class Decoding:
         """Make the decoder of live steps of an utterance that begins at a sample; later ones begin after it."""
         self._hotwords.forget(start)
         self._commands.forget(start)
+        hotwords = self._hotwords.at(start)
         if self._live_model:
-            return BeamDecoder(self._live_model, look_back=LIVE_LOOK_BACK)
-        return HotwordDecoder(self._vocabulary, self._hotwords.at(start))
+            return BeamDecoder(self._live_model, look_back=LIVE_LOOK_BACK, phrases=hotwords and hotwords.boosted)
+        return HotwordDecoder(self._vocabulary, hotwords and hotwords.phrases)
 
     @property
     def live_is_slow(self) -> bool:
@@ -98,18 +100,18 @@ class Decoding:
     def final(self, end: int, *, awake: bool | None = None) -> FinalDecoder:
         """The decoder of a whole utterance that ends at a sample.
 
-        `awake` as in `CommandSpec.hear`; None finds no command.
+        `awake` as in `CommandSpec.listen`; None finds no command.
         """
         spec = None if awake is None else self.commands(end)
         return FinalDecoder(
             self._vocabulary, self._assets, self._config.nbest, self.hotwords(end), spec, awake=bool(awake)
         )
 
-    def _make_phrases(self, hotwords: Sequence[str]) -> Phrases | None:
-        boosts = read_hotwords(hotwords)
-        if boosts and self._live_model:
-            raise ConfigError("hotwords do not go together with a language model in partials; leave lm_for at 'finals'")
-        return Phrases(boosts, self._vocabulary) if boosts else None
+    def _make_hotwords(self, hotwords: Sequence[str]) -> HotwordSet | None:
+        if not (boosts := read_hotwords(hotwords)):
+            return None
+        phrases, model = Phrases(boosts, self._vocabulary), self._assets.language_model
+        return HotwordSet(phrases, model.boosted(boosts) if model else None)
 
     def _make_spec(self, grammar: str) -> CommandSpec | None:
         if not grammar.strip():
@@ -117,3 +119,12 @@ class Decoding:
         config = self._config
         strictness = Strictness(score=config.command_score, word_score=config.command_word_score)
         return CommandSpec(compiled(grammar, self._vocabulary), strictness, self._wake, config.command_alternatives)
+
+
+def set_hotwords(decoder: LiveDecoder, hotwords: HotwordSet | None) -> None:
+    """Let a decoder of live steps favour these hotwords from its next rows on."""
+    if isinstance(decoder, BeamDecoder):
+        if (boosted := hotwords and hotwords.boosted) is not decoder.phrases:
+            decoder.change(boosted)
+    elif isinstance(decoder, HotwordDecoder) and (phrases := hotwords and hotwords.phrases) is not decoder.phrases:
+        decoder.change(phrases)

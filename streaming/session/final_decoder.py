@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ..commands.hotwords import HotwordDecoder, favour
+from ..commands.hotwords import HotwordDecoder, HotwordSet, favour
 from ..commands.listener import CommandSpec
-from ..commands.spotting import Phrases
 from ..ctc.assets import Assets
 from ..ctc.beam import BeamDecoder
 from ..ctc.greedy import decode
@@ -26,33 +25,33 @@ class FinalDecoder:
     vocabulary: Vocabulary
     assets: Assets  # its language model is the one to use
     nbest: int  # hypotheses to keep
-    phrases: Phrases | None  # hotwords
+    hotwords: HotwordSet | None
     spec: CommandSpec | None  # commands to find
-    awake: bool  # as in `CommandSpec.hear`
+    awake: bool  # as in `CommandSpec.listen`
 
     @property
     def slow(self) -> bool:
         """Whether a call would hold up an event loop."""
-        return self.assets.language_model is not None or self.phrases is not None or self.spec is not None
+        return self.assets.language_model is not None or self.hotwords is not None or self.spec is not None
 
     def __call__(self, rows: Rows) -> Transcript:
         transcript = self._transcribe(rows)
         if self.spec is None:
             return transcript
-        favoured = favour(rows, self.phrases) if self.phrases else rows
+        favoured = favour(rows, self.hotwords.phrases) if self.hotwords else rows
         return replace(transcript, decision=self.spec.decide(favoured, awake=self.awake))
 
     def _transcribe(self, rows: Rows) -> Transcript:
         greedy = words = decode(rows, self.vocabulary)
-        calibration, model, phrases = self.assets.calibration, self.assets.language_model, self.phrases
+        calibration, model, hotwords = self.assets.calibration, self.assets.language_model, self.hotwords
         if model:
-            beam = BeamDecoder(model, certain=phrases.words if phrases else ())
-            beam.push(favour(rows, phrases) if phrases else rows)
+            beam = BeamDecoder(model, phrases=hotwords and hotwords.boosted)
+            beam.push(rows)
             beam.finish()
             calibrated = calibration and calibration.of_beam(beam.words, greedy)
-            return make_transcript(beam.words, calibrated, beam.hypotheses[: self.nbest])
-        if phrases:
-            decoder = HotwordDecoder(self.vocabulary, phrases)
+            return make_transcript(beam.words, calibrated, beam.alternatives(self.nbest) if self.nbest else ())
+        if hotwords:
+            decoder = HotwordDecoder(self.vocabulary, hotwords.phrases)
             decoder.push(rows)
             decoder.finish()
             words = decoder.words

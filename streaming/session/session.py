@@ -13,7 +13,7 @@ from ..audio.decoder import RESAMPLER_DELAY, AudioDecoder
 from ..audio.normalize import Moments
 from ..audio.segmenter import Reason, Segmenter
 from ..audio.vad import Vad
-from ..commands.matcher import Decision
+from ..commands.decision import Decision
 from ..config import AudioFormat, Mode, SessionConfig
 from ..ctc.assets import Assets
 from ..ctc.vocabulary import Vocabulary
@@ -92,7 +92,9 @@ class Session:
         mode = config.mode or modes[0]
         if mode not in modes:
             raise ConfigError(f"mode {mode!r} does not work with this checkpoint; it allows {', '.join(modes)}")
-        self.config = msgspec.structs.replace(config, mode=mode)
+        # Without a gate only the client ends utterances, and the greatest length.
+        trailing = 0 if vad is None else config.trailing_blank_ms
+        self.config = msgspec.structs.replace(config, mode=mode, trailing_blank_ms=trailing)
         self.name = name
         self._vocabulary = vocabulary
         self._decoding = Decoding(vocabulary, self.config, assets)
@@ -228,6 +230,11 @@ class Session:
     def received_s(self) -> float:
         """Seconds of audio received."""
         return seconds(self._front.position)
+
+    @property
+    def quiet_s(self) -> float:
+        """Seconds of audio examined without speech that is not in the events yet; 0 while an utterance is open."""
+        return seconds(self._front.quiet_until)
 
     @property
     def ended(self) -> bool:

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..commands.hotwords import HotwordDecoder
+from ..commands.decision import Decision
+from ..commands.hotwords import HotwordSet
 from ..commands.listener import CommandListener, CommandSpec
-from ..commands.matcher import Decision
-from ..commands.spotting import Phrases
 from ..ctc.greedy import DecodedWord
 from ..requests import Window
-from .decoding import LiveDecoder
+from .decoding import LiveDecoder, set_hotwords
 from .endpoint import Cut, Endpointer
 from .stitch import Stitched
 
@@ -23,7 +22,7 @@ class StepInput:
 
     stitched: Stitched
     end_sample: int  # of the session's audio that the step covers
-    phrases: Phrases | None  # hotwords
+    hotwords: HotwordSet | None
     spec: CommandSpec | None  # commands; None ends the search for an early one
     may_cut: bool  # False for the step that ends the utterance anyway
 
@@ -84,8 +83,7 @@ class StepDecoder:
 
     def _decode(self, step: StepInput) -> Step:
         stitched, decoder = step.stitched, self._decoder
-        if isinstance(decoder, HotwordDecoder) and step.phrases is not decoder.phrases:
-            decoder.change(step.phrases)
+        set_hotwords(decoder, step.hotwords)
         decoder.push(stitched.committed)
         complete, tail = tuple(decoder.words), tuple(decoder.tail(stitched.volatile))
         cut = self._cut(stitched.window, complete, tail) if step.may_cut else None
@@ -109,7 +107,7 @@ class StepDecoder:
     def _listen(self, step: StepInput, cut: Cut | None) -> Decision | None:
         """Find a command that can no longer become another: in the committed rows, or with the volatile ones."""
         if step.stitched.window.step == 0 and step.spec:
-            self._listener = step.spec.hear(awake=self._awake, early=True)
+            self._listener = step.spec.listen(awake=self._awake, early=True)
         if self._listener is None or step.spec is None or cut is not None:
             self._listener = None
             return None

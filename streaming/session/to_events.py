@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from ..commands.matcher import Candidate, Decision
+from ..commands.decision import Candidate, Decision
 from ..ctc.greedy import DecodedWord
 from ..ctc.vocabulary import Vocabulary
 from ..frames import STRIDE, seconds

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..commands.matcher import Decision
+from ..commands.decision import Decision
 from ..ctc.beam import Hypothesis
 from ..ctc.greedy import DecodedWord, confidence
 

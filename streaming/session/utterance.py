@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..audio.normalize import Moments
-from ..commands.matcher import Decision
+from ..commands.decision import Decision
 from ..config import SessionConfig
 from ..frames import STRIDE, frames
 from ..overload import Level

@@ -204,7 +204,7 @@ def test_a_client_without_torch_says_what_to_install(monkeypatch: pytest.MonkeyP
     def load(*_: object, **__: object) -> None:
         raise ModuleNotFoundError("No module named 'torch'", name="torch")
 
-    monkeypatch.setattr(Recognizer, "load", load)
+    monkeypatch.setattr(Recognizer, "from_options", load)
     assert run(["transcribe", flac("george")]) == 2
     assert "pip install 'xlsr-live[server]'" in capsys.readouterr().err
 

@@ -1,4 +1,4 @@
-"""The files in docs/deploy name what exists: commands, options, settings, files, build arguments, extras."""
+"""Everything that docs/deploy names exists: commands, options, settings, files, build arguments, extras."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from tests.support.serving import serving
 
 DEPLOY = ROOT / "docs" / "deploy"
 DEFAULTS = ServerSettings()
-STOPS_IN_S = DEFAULTS.grace_s + 10  # what follows: closing frames, uvicorn, the model
+STOPS_IN_S = DEFAULTS.grace_s + 10  # then close frames, uvicorn and the model
 
 
 def lines(name: str) -> list[str]:
-    """Without comments, continued lines as one."""
+    """The lines of a file without comments; continued lines as one."""
     text = re.sub(r"^#.*\n", "", (DEPLOY / name).read_text(), flags=re.MULTILINE)
     return [line for line in text.replace("\\\n", " ").splitlines() if line]
 
 
 def unit() -> dict[str, str]:
-    """The last of each name, but all of Environment."""
+    """The unit's entries: the last of each name, but all of Environment."""
     pairs = [line.split("=", 1) for line in lines("xlsr-live.service") if "=" in line]
     return dict(pairs) | {"Environment": " ".join(value for name, value in pairs if name == "Environment")}
 
@@ -60,18 +60,18 @@ def test_every_command_and_option_exists():
 
 
 def test_the_unit():
-    said = unit()
-    credential = said["LoadCredential"].partition(":")[0]
-    assert f"XLSR_LIVE_TOKEN_FILE=%d/{credential}" in said["Environment"].split()
-    assert float(said["TimeoutStopSec"]) > STOPS_IN_S
-    assert int(said["LimitNOFILE"]) > 2 * DEFAULTS.max_connections
-    assert said["Type"] == "notify"  # `tests/server/models/test_reload.py` hears it
+    entries = unit()
+    credential = entries["LoadCredential"].partition(":")[0]
+    assert f"XLSR_LIVE_TOKEN_FILE=%d/{credential}" in entries["Environment"].split()
+    assert float(entries["TimeoutStopSec"]) > STOPS_IN_S
+    assert int(entries["LimitNOFILE"]) > 2 * DEFAULTS.max_connections
+    assert entries["Type"] == "notify"  # `tests/server/models/test_reload.py` receives it
 
 
-def test_the_image_is_made_of_what_there_is():
-    kept = {line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines() if line[0] == "!"}
+def test_the_image_copies_what_exists():
+    included = {line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines() if line[0] == "!"}
     copied = {source for line in dockerfile("COPY") for source in line.split()[:-1]}
-    assert copied == kept
+    assert copied == included
     assert all((ROOT / source).exists() for source in copied)
     (extras,) = re.findall(r"/src\[([\w,]+)\]", (DEPLOY / "Dockerfile").read_text())
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -79,7 +79,7 @@ def test_the_image_is_made_of_what_there_is():
     assert dockerfile("EXPOSE") == [str(DEFAULTS.port)]
 
 
-def test_compose_names_what_the_others_have():
+def test_compose_agrees_with_the_other_files():
     services, port = compose()["services"], DEFAULTS.port
     server, prometheus = services["xlsr-live"], services["prometheus"]
     build = server["build"]
@@ -97,7 +97,7 @@ def test_compose_names_what_the_others_have():
     assert job["authorization"]["credentials_file"] == server["environment"]["XLSR_LIVE_TOKEN_FILE"]
 
 
-def test_the_check_of_health(certificate: tuple[str, str], monkeypatch: pytest.MonkeyPatch):
+def test_the_health_check(certificate: tuple[str, str], monkeypatch: pytest.MonkeyPatch):
     def check() -> None:
         runpy.run_path(str(DEPLOY / "healthcheck.py"))
 

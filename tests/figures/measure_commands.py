@@ -19,8 +19,10 @@ import numpy as np
 import soundfile
 from xlsr_live.streaming import Command, Recognizer, Rejected, SessionConfig
 from xlsr_live.streaming.audio.normalize import normalize
+from xlsr_live.streaming.commands.compiled import CompiledGrammar
+from xlsr_live.streaming.commands.decision import Decision, Strictness
 from xlsr_live.streaming.commands.hotwords import HotwordDecoder
-from xlsr_live.streaming.commands.matcher import Commands, Decision, Listener, Strictness
+from xlsr_live.streaming.commands.matcher import CommandMatcher
 from xlsr_live.streaming.commands.spotting import Phrases
 from xlsr_live.streaming.ctc.greedy import decode
 from xlsr_live.streaming.ctc.vocabulary import Vocabulary
@@ -106,19 +108,19 @@ def cost(run, times: int = 3) -> float:
     return min(taken)
 
 
-def decide(commands: Commands, rows: np.ndarray, strictness: Strictness) -> Decision:
-    listener = Listener(commands, strictness)
+def decide(commands: CompiledGrammar, rows: np.ndarray, strictness: Strictness) -> Decision:
+    listener = CommandMatcher(commands, strictness)
     listener.push(rows)
     return listener.finish()
 
 
-def right(commands: Commands, clip: Clip, decision: Decision) -> bool:
+def right(commands: CompiledGrammar, clip: Clip, decision: Decision) -> bool:
     meant = commands.interpret(clip.text.split())
     best = decision.best
     return bool(meant and best and (best.meaning.command, best.meaning.values()) == (meant.command, meant.values()))
 
 
-def curve(commands: Commands, clips: list[Clip], plot: Path | None) -> float:
+def curve(commands: CompiledGrammar, clips: list[Clip], plot: Path | None) -> float:
     """Accepted and right against accepted though not in the grammar; returns the threshold of the training side."""
     inside: dict[str, list[tuple[float, bool]]] = defaultdict(list)
     outside: dict[str, list[tuple[float, str]]] = defaultdict(list)
@@ -179,7 +181,7 @@ def draw(inside, outside, threshold: float, path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def early(commands: Commands, clips: list[Clip], threshold: float) -> None:
+def early(commands: CompiledGrammar, clips: list[Clip], threshold: float) -> None:
     """Decisions before the end, row by row: how early, and whether the end agrees. Speech ends with its last token."""
     for settle, letter in ((4, 12.0), (4, 8.0), (4, 4.0), (10, 4.0)):
         soon = made = contradicted = accepted = false = 0
@@ -208,7 +210,7 @@ def early(commands: Commands, clips: list[Clip], threshold: float) -> None:
 
 
 def sessions(recognizer: Recognizer) -> None:
-    """Commands of whole sessions: how often and how soon they are told early, and whether the final would agree."""
+    """Commands of whole sessions: how often and how soon they come early, and whether the final pass would agree."""
     said = [(name, *each) for name in ("an4", "digits", "kathleen") for each in listed(name)]
     texts = sorted({text for _, _, text in said if len(text.split()) <= 6})
     grammar = "\n".join(f"c{at}: {text.lower()}" for at, text in enumerate(texts))
@@ -279,7 +281,7 @@ def speed(vocabulary: Vocabulary, clips: list[Clip]) -> None:
     phrases = [" ".join(draw.sample(words, 3)) for _ in range(500)]
     lines = "\n".join(f"c{index}: {phrase.lower()}" for index, phrase in enumerate(phrases))
     begun = time.process_time()
-    commands = Commands(lines, vocabulary)
+    commands = CompiledGrammar(lines, vocabulary)
     compiled = time.process_time() - begun
     rows = np.concatenate([clip.rows for clip in clips if clip.corpus == "librispeech"])[:3_000]
     worst = np.tile(decode_rows(vocabulary, phrases[0]), (3, 1))
@@ -313,10 +315,10 @@ def main() -> None:
         if options.cache:
             options.cache.write_bytes(pickle.dumps((vocabulary, clips)))
     letters = set("".join(vocabulary.texts).upper())
-    commands = Commands(GRAMMAR if letters.issuperset("ABCDEFGHIJLMNOPRSTUVWXY") else DIGITS, vocabulary)
+    commands = CompiledGrammar(GRAMMAR if letters.issuperset("ABCDEFGHIJLMNOPRSTUVWXY") else DIGITS, vocabulary)
     threshold = curve(commands, clips, options.plot)
     if letters.issuperset("ABCDEFGHIJKLMNOPQRSTUVWXYZ"):
-        early(Commands(BOUNDED, vocabulary), clips, threshold)
+        early(CompiledGrammar(BOUNDED, vocabulary), clips, threshold)
         hotwords(vocabulary, clips)
         speed(vocabulary, clips)
         with Recognizer.load(options.model, device="cpu", threads=1) as recognizer:

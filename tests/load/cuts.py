@@ -1,7 +1,8 @@
-"""Connections break, and sessions do not: `python -m tests.load.cuts --sessions 50 --cuts 200`; fewer in the suite.
+"""Broken connections and unbroken sessions: `python -m tests.load.cuts --sessions 50 --cuts 200`; fewer in the suite.
 
-Clients of the library speak through a way that breaks again and again, at any byte up or down, handshakes of those that
-come back included. What they hear must be what the same client hears without it. Exit status 1 if not.
+Clients use the library through a proxy that breaks their connections again and again, at any byte in either direction,
+even during the handshake of a resumption. Their events must equal those over a stable connection. Otherwise the exit
+status is 1.
 """
 
 from __future__ import annotations
@@ -28,15 +29,17 @@ from tests.support.paths import CLIPS
 
 NEVER = 1 << 60
 AT_ONCE = 8
-SPARE = 3  # cuts of a session that may come too late
+SPARE = 3  # extra cuts for each session: some come after its end
 
 
 @asynccontextmanager
 async def cutting(
     server: RunningServer, up: Sequence[int] = (), down: Sequence[int] = (), cut: Callable[[], None] = lambda: None
 ) -> AsyncIterator[str]:
-    """The address of a way to the server whose nth connection breaks after so many bytes up or down, in mid-frame;
-    `cut` is called when it does."""
+    """The address of a proxy whose nth connection breaks after `up[n]` or `down[n]` bytes, also within a frame.
+
+    It calls `cut` then.
+    """
     made = 0
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -53,8 +56,8 @@ async def cutting(
             if limit <= 0:
                 cut()
 
-        ways = (reader, writer_up, limits[0]), (reader_up, writer, limits[1])
-        tasks = [asyncio.create_task(carry(*way)) for way in ways]
+        directions = (reader, writer_up, limits[0]), (reader_up, writer, limits[1])
+        tasks = [asyncio.create_task(carry(*one)) for one in directions]
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in tasks:
             task.cancel()
@@ -68,9 +71,9 @@ async def cutting(
 
 
 async def converse(url: str, packets: Sequence[bytes], audio: AudioFormat) -> tuple[list[Event], int]:
-    """Send, with a flush in the middle, and listen; events and how often the connection was made again."""
+    """Send packets with a flush in the middle; return the events and the number of resumptions."""
     async with connect(url, audio=audio) as stream:
-        events = [await anext(aiter(stream))]  # before that there is no session to come back to
+        events = [await anext(aiter(stream))]  # from here on the session can be resumed
 
         async def feed() -> None:
             for number, packet in enumerate(packets):
@@ -86,7 +89,7 @@ async def converse(url: str, packets: Sequence[bytes], audio: AudioFormat) -> tu
 
 
 def timeless(events: Sequence[Event]) -> list[str]:
-    """Events without the name of the session and how late it was."""
+    """Events without their session names, lags and levels."""
     return [
         to_json(msgspec.structs.replace(event, lag_ms=0.0, level=0))
         for event in events
@@ -95,18 +98,18 @@ def timeless(events: Sequence[Event]) -> list[str]:
 
 
 def difference(broken: Sequence[Event], unbroken: Sequence[Event]) -> str | None:
-    """What a client heard otherwise because its connection broke. Partials may be missing, nothing else."""
+    """The first difference that the broken connection caused. Only partials may be missing."""
     kept = [[event for event in events if not isinstance(event, Partial)] for events in (broken, unbroken)]
     heard, expected = map(timeless, kept)
     if heard != expected:
         return f"{heard} instead of {expected}"
     rest = iter(timeless(unbroken))
     strange = [line for line in timeless(broken) if line not in rest]  # takes from `rest` up to the line
-    return f"{strange[0]} was never said, or not there" if strange else None
+    return f"{strange[0]} is new, or in another place" if strange else None
 
 
 def speech(chance: Random) -> list[bytes]:
-    """Clips in any order, with pauses, in packets of any size."""
+    """Clips in random order, with pauses, in packets of a random size."""
     clips = [soundfile.read(CLIPS / f"{name}.flac", dtype="int16")[0] for name in ("george", "jackson", "nicolas")]
     chance.shuffle(clips)
     parts = [part for clip in clips[:2] for part in (clip, np.zeros(chance.randrange(16_000), np.int16))]
@@ -116,7 +119,7 @@ def speech(chance: Random) -> list[bytes]:
 
 
 def breaks(chance: Random, count: int) -> tuple[list[int], list[int]]:
-    """After how many bytes up, and down, each connection breaks. The first holds until the session has begun."""
+    """The bytes up and down after which each connection breaks; the first holds until the session starts."""
     up, down = [NEVER] * count, [NEVER] * count
     for number in range(count):
         up[number] = chance.randrange(2_000 if number == 0 else 50, 40_000)
@@ -126,7 +129,7 @@ def breaks(chance: Random, count: int) -> tuple[list[int], list[int]]:
 
 
 @dataclass
-class Campaign:
+class CutCampaign:
     sessions: int = 0
     cuts: int = 0
     resumed: int = 0
@@ -136,9 +139,9 @@ class Campaign:
         self.cuts += 1
 
 
-async def campaign(server: RunningServer, sessions: int, cuts: int, seed: int) -> Campaign:
-    """Cut at least so often in all: each session is given more than its share, as some come too late."""
-    found = Campaign()
+async def campaign(server: RunningServer, sessions: int, cuts: int, seed: int) -> CutCampaign:
+    """Cut at least `cuts` times: each session gets spare cuts, as some come after its end."""
+    found = CutCampaign()
     numbers = iter(range(sessions))
 
     async def client_after_client() -> None:
@@ -176,8 +179,8 @@ def main() -> int:
     client.FIRST_PAUSE_S = 0.01  # type: ignore[misc]
     with Recognizer.load(options.model, adaptive=False) as recognizer, running_server(recognizer) as server:
         found = asyncio.run(campaign(server, options.sessions, options.cuts, options.seed))
-    print(f"{found.sessions} sessions, {found.cuts} cuts, {found.resumed} times one came back")
-    print("\n".join(found.problems) or "every client heard what it hears over a connection that holds")
+    print(f"{found.sessions} sessions, {found.cuts} cuts, {found.resumed} resumptions")
+    print("\n".join(found.problems) or "every client received the events of a stable connection")
     return 1 if found.problems else 0
 
 

@@ -1,4 +1,4 @@
-"""What faults are made of: programs and what must be heard of them, the server, and a websocket by hand."""
+"""The parts of a fault: programs with their expected events, the server, and a websocket written by hand."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from tests.support.wire import END, Heard, packets
 LOOPBACK = "127.0.0.1"
 TEXT, BINARY, CLOSE, PING = 1, 2, 8, 9
 START = '{"type":"start"}'
-AGAIN_S = 0.2  # after a refusal: an encoder that fails three times in a row makes the server refuse for a moment
+AGAIN_S = 0.2  # after a refusal: three encoder failures in a row make the server refuse for a moment
 
 
 @dataclass(frozen=True)
 class Program:
-    """What a client says, all of it, and what it must hear."""
+    """All messages of a client, and the events that it must receive."""
 
     start: str
     data: bytes
@@ -41,7 +41,7 @@ class Program:
 
 
 def told(events: Sequence[Event]) -> list[str]:
-    """Events without what depends on the clock: names of sessions, and how late it was."""
+    """Events without their session names, lags and levels, which depend on the clock."""
     return [
         to_json(replace(event, lag_ms=0.0, level=0))
         for event in events
@@ -61,7 +61,7 @@ class Scene:
 
 
 async def patiently(attempt: Callable[[], Awaitable[Any]]) -> Any:
-    """Try until the server does not refuse."""
+    """Repeat the attempt until the server accepts it."""
     while True:
         try:
             return await attempt()
@@ -78,7 +78,7 @@ async def patiently(attempt: Callable[[], Awaitable[Any]]) -> Any:
 
 
 class Raw:
-    """A connection of which every byte is ours."""
+    """A connection with full control over every byte."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
@@ -94,7 +94,7 @@ class Raw:
     async def upgraded(
         cls, scene: Scene, make: Callable[[], socket.socket] = socket.socket, host: str = LOOPBACK
     ) -> Raw:
-        """A websocket that is open."""
+        """An open websocket."""
         while True:
             raw = await cls.connect(scene, make(), host)
             raw.writer.write(handshake(host, scene.port))
@@ -109,13 +109,13 @@ class Raw:
         self.writer.write(frame(opcode, payload.encode() if isinstance(payload, str) else payload, **how))
 
     def say(self, program: Program, share: float = 1.0) -> None:
-        """The beginning of what a client says."""
+        """Send the first `share` of a program."""
         self.send(TEXT, program.start)
         for packet in packets(program.data[: int(len(program.data) * share)], program.packet):
             self.send(BINARY, packet)
 
     async def heard(self) -> Heard:
-        """All that the server says until it closes; the code is None if it just cuts the connection."""
+        """All events until the server closes; the code is None if the connection is cut without a close frame."""
         events: list[Event] = []
         with suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
@@ -127,7 +127,7 @@ class Raw:
         return Heard(events, None, None)
 
     async def frame(self) -> tuple[int, bytes]:
-        """The server's next one: its opcode and what is in it."""
+        """Opcode and payload of the next frame from the server."""
         first, second = await self.reader.readexactly(2)
         size = second & 127
         if size >= 126:
@@ -141,7 +141,7 @@ class Raw:
                 pass
 
     def reset(self) -> None:
-        """Cut it with an RST, whatever is still to be sent; unless the server was first."""
+        """Cut the connection with an RST and drop unsent data, unless the server has already closed it."""
         if self.writer.is_closing():
             return
         made = self.writer.get_extra_info("socket")
@@ -160,7 +160,7 @@ def handshake(host: str, port: int) -> bytes:
 def frame(
     opcode: int, payload: bytes, *, final: bool = True, masked: bool = True, rsv: int = 0, size: int | None = None
 ) -> bytes:
-    """A frame of a client; `size` may lie."""
+    """A client frame; `size` may be false."""
     size = len(payload) if size is None else size
     short = size if size < 126 else 126 if size < 1 << 16 else 127
     head = bytes([final << 7 | rsv << 4 | opcode, masked << 7 | short])

@@ -1,8 +1,8 @@
-"""A server that is broken a thousand times: `python -m tests.load.faults --faults 1000 --seed 1`.
+"""A fault campaign: `python -m tests.load.faults --faults 1000 --seed 1`.
 
-One server process; clients that do it harm in every way of `fault_kinds`, a few at once; and beside them witnesses who
-speak in real time without a pause. What a witness hears must be what it heard before the first fault, event for event,
-and at the end the server must hold nothing that it did not hold before. Exit status 1 if not.
+Clients attack one server process with all faults of `fault_kinds`, several at once. Witnesses stream in real time all
+the while. The events of a witness must equal those before the first fault, and at the end the server must hold
+nothing that it did not hold before. Otherwise the exit status is 1.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import json
 import tempfile
 import time
 import traceback
-import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -24,23 +23,24 @@ import numpy as np
 import soundfile
 from prometheus_client.parser import text_string_to_metric_families
 from xlsr_live.client.output.progress import progress
+from xlsr_live.client.proxies import open_url
 
 from tests.load.fault_kinds import KINDS, NEEDS_A_LINK
 from tests.load.fault_scene import LOOPBACK, Program, Scene, patiently, told
 from tests.support.bad_link import BadLink, apart, possible
-from tests.support.faulty_server import ServerProcess
+from tests.support.faulty_server import FaultyServerProcess
 from tests.support.paths import CLIPS
 from tests.support.wire import END, Heard, dial, listen
 
 WITNESSES = 4
 AT_ONCE = 10  # faults
-FAULT_S = 600.0  # that one may take, on a machine with much else to do
+FAULT_S = 600.0  # time limit of a fault, for busy machines
 SETTLE_S = 60.0
 MAY_CHANGE = ("failures", "batch_failures", "resident_kib")
 
 
 def programs(seconds: float = 6.0) -> list[Program]:
-    """What clients say: real clips, other settings and formats in each."""
+    """Programs with real clips and various settings and formats."""
     clips = [soundfile.read(CLIPS / f"{name}.flac", dtype="int16")[0] for name in ("george", "jackson", "nicolas")]
     george, jackson, nicolas = (clip[: round(16_000 * seconds)] for clip in clips)
     quiet = np.zeros(8_000, np.int16)
@@ -56,8 +56,8 @@ def programs(seconds: float = 6.0) -> list[Program]:
 
 
 @dataclass
-class Campaign:
-    """What came of it."""
+class FaultCampaign:
+    """Counts and problems."""
 
     done: Counter[str] = field(default_factory=Counter[str])
     sessions: int = 0  # of witnesses
@@ -69,14 +69,14 @@ class Campaign:
     def table(self) -> Iterator[str]:
         for kind, count in self.done.items():
             yield f"{count:6d}  {kind.replace('_', ' ')}"
-        yield f"{self.done.total():6d}  in all; witnesses beside them: {self.sessions} sessions, {self.events} events"
+        yield f"{self.done.total():6d}  in all; witnesses: {self.sessions} sessions, {self.events} events"
         yield "before: " + ", ".join(f"{count} {name}" for name, count in self.before.items())
         yield "after:  " + ", ".join(f"{count} {name}" for name, count in self.after.items())
-        yield from self.problems or ["no witness heard anything else than before, and nothing is left"]
+        yield from self.problems or ["every witness received the events of before, and nothing is left"]
 
 
 async def witnessed(scene: Scene, program: Program) -> Heard:
-    """One conversation in real time."""
+    """Run a program in real time."""
 
     async def attempt() -> Heard:
         loop = asyncio.get_running_loop()
@@ -94,17 +94,17 @@ async def witnessed(scene: Scene, program: Program) -> Heard:
 
 
 def _rate(program: Program) -> float:
-    """Packets in a second, about."""
+    """Approximate packets per second."""
     start = json.loads(program.start)
     width = start.get("channels", 1) * (4 if start.get("encoding") == "pcm_f32le" else 2)
     return width * start.get("sample_rate", 16_000) / program.packet
 
 
 async def campaign(
-    faults: int, seed: int, server: ServerProcess, link: BadLink | None, said: list[Program]
-) -> Campaign:
-    """Do all the harm there is, every kind about as often. Ends in any case; look at `problems`."""
-    found = Campaign()
+    faults: int, seed: int, server: FaultyServerProcess, link: BadLink | None, said: list[Program]
+) -> FaultCampaign:
+    """Run the faults, all kinds about equally often. Failures go to `problems`."""
+    found = FaultCampaign()
     scene = Scene(server.port, said, link)
     heard = await asyncio.gather(*(witnessed(scene, program) for program in said))
     for program, one in zip(said, heard, strict=True):
@@ -131,7 +131,7 @@ async def campaign(
             if (got := told(heard.events)) != program.expected or heard.code != 1000:
                 differing = [(a, b) for a, b in zip(got, program.expected, strict=False) if a != b]
                 found.problems.append(
-                    f"a witness heard {len(got)} events, not {len(program.expected)}; {heard.code}; {differing[:1]}"
+                    f"a witness received {len(got)} events, not {len(program.expected)}; {heard.code}; {differing[:1]}"
                 )
 
     async def harm() -> None:
@@ -158,8 +158,8 @@ async def campaign(
     return found
 
 
-async def settled(server: ServerProcess, at: dict[str, int]) -> dict[str, int]:
-    """The census, when it is not more than that, or after some time."""
+async def settled(server: FaultyServerProcess, at: dict[str, int]) -> dict[str, int]:
+    """The census once it does not exceed `at`, or after `SETTLE_S`."""
     until = time.monotonic() + SETTLE_S
     while True:
         census = await asyncio.to_thread(server.census)
@@ -171,7 +171,7 @@ async def settled(server: ServerProcess, at: dict[str, int]) -> dict[str, int]:
 
 
 def metrics(port: int) -> dict[str, float]:
-    with urllib.request.urlopen(f"http://{LOOPBACK}:{port}/metrics", timeout=30) as answer:
+    with open_url(f"http://{LOOPBACK}:{port}/metrics", timeout=30) as answer:
         families = text_string_to_metric_families(answer.read().decode())
     return {
         sample.name.removeprefix("xlsr_live_") + "".join(sample.labels.values()): sample.value
@@ -180,8 +180,8 @@ def metrics(port: int) -> dict[str, float]:
     }
 
 
-def inconsistencies(found: dict[str, float], campaign: Campaign) -> list[str]:
-    """What the server's counters say that cannot be."""
+def inconsistencies(found: dict[str, float], campaign: FaultCampaign) -> list[str]:
+    """Contradictions between the server's counters and the campaign."""
     encoder = sum(campaign.done[kind] for kind in ("no_memory_for_a_step", "every_other_step_fails"))
     equal = {
         "sessions_open": 0,
@@ -208,12 +208,12 @@ def inconsistencies(found: dict[str, float], campaign: Campaign) -> list[str]:
     return wrong
 
 
-def run(faults: int, seed: int, model: str, log: IO[Any]) -> Campaign:
-    """The campaign in a network of its own, where that can be had; else without the kinds that need one."""
+def run(faults: int, seed: int, model: str, log: IO[Any]) -> FaultCampaign:
+    """Run the campaign in a network namespace; without permission for that, run it without the faults that need one."""
 
-    def here(link: BadLink | None) -> Campaign:
+    def here(link: BadLink | None) -> FaultCampaign:
         said = programs()
-        server = ServerProcess(model, LOOPBACK if link is None else "0.0.0.0", log)
+        server = FaultyServerProcess(model, LOOPBACK if link is None else "0.0.0.0", log)
         try:
             found = asyncio.run(campaign(faults, seed, server, link, said))
         finally:
@@ -222,7 +222,7 @@ def run(faults: int, seed: int, model: str, log: IO[Any]) -> Campaign:
             found.problems.append(f"the server ended with status {status}")
         return found
 
-    def isolated() -> Campaign:
+    def isolated() -> FaultCampaign:
         with BadLink(seed) as link:
             found = here(link)
         if any(found.done[kind.__name__] for kind in NEEDS_A_LINK) and not link.lost:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
-from urllib.request import urlopen
 
 import click
 import msgspec
@@ -19,6 +18,7 @@ from xlsr_live.client.bench.streams import Playlist
 from xlsr_live.client.errors import ConnectionProblem
 from xlsr_live.client.options.server import SERVER_URL, read_token, token_option
 from xlsr_live.client.options.session import session_config, session_options
+from xlsr_live.client.proxies import open_url
 from xlsr_live.client.remote.connection import OPEN_TIMEOUT
 from xlsr_live.client.remote.websocket import connect
 from xlsr_live.streaming.errors import ConfigError, XlsrLiveError
@@ -124,7 +124,7 @@ def session_limit(url: str) -> int:
     ready = f"{parts.scheme.replace('ws', 'http', 1)}://{parts.netloc}/readyz"
     try:
         try:
-            answer = urlopen(ready, timeout=OPEN_TIMEOUT)
+            answer = open_url(ready, timeout=OPEN_TIMEOUT)
         except HTTPError as error:  # 503 is the answer of a server that is not ready; its body has the same form
             answer = error
         with answer:

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import urllib.request
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Final
 from prometheus_client.parser import text_string_to_metric_families
 from xlsr_live.client.bench.resources import cpu_of, resident_mib
 from xlsr_live.client.console import waiting
+from xlsr_live.client.proxies import open_url
 from xlsr_live.streaming.errors import ConfigError, XlsrLiveError
 
 STOP_S: Final = 60.0  # for a graceful stop
@@ -24,7 +24,7 @@ READY: Final = "xlsr-live is ready: "
 
 
 @dataclass(frozen=True, slots=True)
-class ServerProcess:
+class SoakServer:
     """A server process on this machine."""
 
     url: str  # ws://127.0.0.1:PORT/v1/stream
@@ -45,7 +45,7 @@ class ServerProcess:
         """The samples of `/metrics`, with names like `xlsr_live_errors_total{"code": "bad_audio"}`."""
         address = self.url.replace("ws://", "http://").replace("/v1/stream", "/metrics")
         try:
-            with urllib.request.urlopen(address, timeout=STOP_S) as answer:
+            with open_url(address, timeout=STOP_S) as answer:
                 text: str = answer.read().decode()
         except OSError as error:
             self.check()
@@ -64,7 +64,7 @@ class ServerProcess:
 
 
 @contextmanager
-def server_process(flags: Sequence[str]) -> Generator[ServerProcess]:
+def server_process(flags: Sequence[str]) -> Generator[SoakServer]:
     """Run a server with these flags on a free port for the duration of the block, without settings of the environment.
 
     Raises `XlsrLiveError` if it does not start, or does not end with status 0.
@@ -75,7 +75,7 @@ def server_process(flags: Sequence[str]) -> Generator[ServerProcess]:
     command = [sys.executable, "-m", "xlsr_live.client.cli", "serve", "--port", "0", *flags]
     with tempfile.TemporaryDirectory() as folder, (Path(folder) / "log").open("w") as log:
         process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
-        server = ServerProcess("", process, Path(log.name))
+        server = SoakServer("", process, Path(log.name))
         try:
             assert process.stdout is not None
             with waiting("starting the server"):
@@ -83,7 +83,7 @@ def server_process(flags: Sequence[str]) -> Generator[ServerProcess]:
             if not line.startswith(READY):
                 process.wait(STOP_S)
                 server.check()
-            yield ServerProcess(line.removeprefix(READY).split(" (")[0], process, server.log)
+            yield SoakServer(line.removeprefix(READY).split(" (")[0], process, server.log)
             process.terminate()
             if process.wait(STOP_S):
                 server.check()

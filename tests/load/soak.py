@@ -23,7 +23,7 @@ from tests.load.churn_clients import ChurnClients
 from tests.load.ledger import Ledger
 from tests.load.program import run_program
 from tests.load.realtime_client import RealtimeClient
-from tests.load.server_process import ServerProcess, server_process
+from tests.load.server_process import SoakServer, server_process
 from tests.load.soak_result import TENTHS, ServerSample, SoakResult
 
 EPILOG = """\b
@@ -98,7 +98,7 @@ def _flags(options: dict[str, Any], clients: int) -> list[str]:
 
 
 async def _run(
-    server: ServerProcess, playlist: Playlist, ledger: Ledger, audio_s: float, clients: int, seed: int
+    server: SoakServer, playlist: Playlist, ledger: Ledger, audio_s: float, clients: int, seed: int
 ) -> tuple[SoakResult, RealtimeClient]:
     result, client = SoakResult(audio_s), RealtimeClient(server.url, playlist, ledger)
     started, recognized, minutes = time.monotonic(), 0.0, 0
@@ -137,7 +137,7 @@ async def _run(
     return result, client
 
 
-def _settle(server: ServerProcess) -> dict[str, float]:
+def _settle(server: SoakServer) -> dict[str, float]:
     """The server's metrics once the sessions of clients that vanished have ended."""
     deadline = time.monotonic() + SETTLE_S
     while (metrics := server.metrics())["xlsr_live_sessions_open"] and time.monotonic() < deadline:

@@ -1,4 +1,4 @@
-"""One list of settings, from a file, the environment and flags; every mistake is one sentence that says where."""
+"""Settings from a file, the environment and flags; every mistake is one sentence that names its place."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "server.toml"
 
 
-def test_nothing_said_means_the_defaults():
+def test_no_source_gives_the_defaults():
     configured = configure()
     assert configured.settings == ServerSettings()
     assert not configured.sources
 
 
-def test_flags_over_variables_over_the_file(file: Path):
+def test_flags_override_variables_and_variables_the_file(file: Path):
     file.write_text('port = 1\nhost = "::1"\nmax_sessions = 3\norigins = ["https://a.example", "https://b.example"]\n')
     variables = {"XLSR_LIVE_PORT": "2", "XLSR_LIVE_MAX_SESSIONS": "auto", "HOME": "/x", "XLSR_LIVE_DEBUG": "1"}
     configured = configure(file, variables, {"port": "3", "grace_s": None, "origins": ()})
@@ -49,7 +49,7 @@ def test_the_environment_may_name_the_file_and_lists_have_commas(file: Path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("port = 1\n\nhots = 'x'", "server.toml, line 3: there is no setting 'hots'; did you mean 'host'?"),
         ("port = 70000", "server.toml, line 1: port is 70000: Expected `int` <= 65535"),
@@ -63,16 +63,24 @@ def test_the_environment_may_name_the_file_and_lists_have_commas(file: Path):
         ("tls_cert = 'x'", "tls_cert and tls_key go together"),
     ],
 )
-def test_a_mistake_in_the_file_is_one_sentence(file: Path, text: str, said: str):
+def test_a_mistake_in_the_file_is_one_sentence(file: Path, text: str, message: str):
     file.write_text(text)
     with pytest.raises(ConfigError) as error:
         configure(file)
-    assert said in str(error.value)
+    assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
+def test_a_file_with_a_byte_order_mark_is_read(file: Path):
+    file.write_text("port = 9\nhost = '::1'\n", encoding="utf-8-sig")
+    assert configure(file).settings == ServerSettings(port=9, host="::1")
+    file.write_text("port = 9\n", encoding="utf-16")
+    with pytest.raises(ConfigError, match=rf"cannot read the configuration {file}: it is UTF-16"):
+        configure(file)
+
+
 @pytest.mark.parametrize(
-    ("variable", "value", "said"),
+    ("variable", "value", "message"),
     [
         ("XLSR_LIVE_PORT", "tcp://10.0.0.1:8765", "XLSR_LIVE_PORT: port is 'tcp://10.0.0.1:8765': Expected `int`"),
         ("XLSR_LIVE_LM_PARTIALS", "maybe", "XLSR_LIVE_LM_PARTIALS: lm_partials is 'maybe': Expected `bool`"),
@@ -80,8 +88,8 @@ def test_a_mistake_in_the_file_is_one_sentence(file: Path, text: str, said: str)
         ("XLSR_LIVE_CONFIG", "/nowhere.toml", "cannot read the configuration /nowhere.toml: No such file"),
     ],
 )
-def test_a_mistake_in_the_environment_names_the_variable(variable: str, value: str, said: str):
-    with pytest.raises(ConfigError, match=re.escape(said)):
+def test_a_mistake_in_the_environment_names_the_variable(variable: str, value: str, message: str):
+    with pytest.raises(ConfigError, match=re.escape(message)):
         configure(None, {variable: value})
 
 
@@ -110,7 +118,7 @@ def test_every_setting_is_a_flag_a_variable_and_a_key(name: str, file: Path):
     assert configure(file).settings == wanted.settings
 
 
-def test_what_is_printed_reads_the_same_and_keeps_the_secret(
+def test_the_printed_configuration_is_valid_and_hides_the_secret(
     file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv(TOKEN_VARIABLE, "s3cret")
@@ -126,7 +134,7 @@ def test_what_is_printed_reads_the_same_and_keeps_the_secret(
     )
 
 
-def test_of_a_token_and_a_file_with_one_the_later_source_counts(file: Path):
+def test_a_later_source_replaces_the_token_or_its_file(file: Path):
     file.write_text('token = "a"')
     assert configure(file, {"XLSR_LIVE_TOKEN_FILE": "x"}).settings == ServerSettings(token_file="x")
     assert configure(None, {"XLSR_LIVE_TOKEN": "b"}, {"token_file": "x"}).settings == ServerSettings(token_file="x")
@@ -143,12 +151,12 @@ def test_the_token_is_shown_nowhere():
 
 
 @pytest.mark.parametrize("name", [field.name for field in msgspec.structs.fields(ServerSettings)])
-def test_every_setting_is_explained(name: str):
+def test_every_setting_has_a_description(name: str):
     (option,) = (one for one in cli.commands["serve"].params if one.name == name) if name not in SECRET else (None,)
     assert option is None or (isinstance(option, click.Option) and option.help and option.help[0] not in " [")
 
 
 @pytest.mark.parametrize("name", [name for name in FIELDS if name.endswith("_s") or name.endswith("minute")])
-def test_not_a_number_is_no_number(name: str):
+def test_nan_is_refused(name: str):
     with pytest.raises(ConfigError, match=name):
         ServerSettings(**{name: float("nan")})

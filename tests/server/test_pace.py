@@ -1,4 +1,4 @@
-"""The same finals at any pace, alone and in company, as in process: over a real server and real websockets."""
+"""The same finals at any pace, with one client or several, as in process: over a real server and real websockets."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def finals_of(url: str, path: Path, pace: float) -> list[Final]:
 
 
 @pytest.mark.parametrize(("clients", "pace"), [(1, 0), (1, 1), (8, 0), (8, 1)])
-def test_finals_are_those_of_transcribe(recognizer: Recognizer, clients: int, pace: float):
+def test_finals_equal_transcribe(recognizer: Recognizer, clients: int, pace: float):
     async def all_at_once(url: str) -> list[list[Final]]:
         paths = [RECORDINGS[number % len(RECORDINGS)] for number in range(clients)]
         return await asyncio.gather(*(finals_of(url, path, pace) for path in paths))
@@ -34,5 +34,5 @@ def test_finals_are_those_of_transcribe(recognizer: Recognizer, clients: int, pa
     expected = [recognizer.transcribe(path) for path in RECORDINGS]
     assert all(expected)
     with running_server(recognizer) as server:
-        heard = asyncio.run(all_at_once(server.url))
-    assert heard == [expected[number % len(RECORDINGS)] for number in range(clients)]
+        received = asyncio.run(all_at_once(server.url))
+    assert received == [expected[number % len(RECORDINGS)] for number in range(clients)]

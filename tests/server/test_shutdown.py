@@ -1,4 +1,4 @@
-"""`serve` in a process of its own: how it starts, and how it ends."""
+"""Start and end of `serve`, in a process of its own."""
 
 from __future__ import annotations
 
@@ -99,18 +99,18 @@ def test_a_second_signal_does_not_wait():
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [("", "without a token"), (", token='s3cret', wyoming_port=0, wyoming_open=True", "has no tokens")],
 )
-def test_an_open_door_is_announced_however_little_is_logged(settings: str, said: str):
+def test_an_open_server_warns_at_every_log_level(settings: str, message: str):
     with serving(STUCK, f"port=0, max_sessions=8, host='0.0.0.0', log_level='error'{settings}") as (process, _, _):
         process.terminate()
         _, log = process.communicate(timeout=30)
     assert "CRITICAL" in log
-    assert said in log
+    assert message in log
 
 
-def test_a_port_in_use_is_said_before_the_model_is_loaded():
+def test_a_port_in_use_is_reported_before_the_model_is_loaded():
     def model(_: ServerSettings) -> Recognizer:
         pytest.fail("the model was loaded")
 
@@ -120,8 +120,8 @@ def test_a_port_in_use_is_said_before_the_model_is_loaded():
             serve(ServerSettings(port=port), model)
 
 
-def test_nobody_is_let_wait_for_the_model():
-    """What looks whether the port is open must not take a server that loads for one that serves."""
+def test_nothing_listens_before_the_model_is_loaded():
+    """A port check must not take a loading server for a ready one."""
 
     def model(settings: ServerSettings) -> Recognizer:
         with pytest.raises(ConnectionRefusedError):
@@ -132,8 +132,8 @@ def test_nobody_is_let_wait_for_the_model():
         serve(ServerSettings(port=0), model)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no two processes can have taken one port")
-def test_a_port_that_another_one_has_taken_meanwhile():
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere two processes cannot bind one port")
+def test_a_port_taken_while_the_model_is_loading():
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 

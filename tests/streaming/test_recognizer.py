@@ -253,6 +253,12 @@ def test_offline_is_one_pass_over_all(
     assert either.offline(np.zeros(16_000, np.float32)) is None
 
 
+def test_a_file_with_hotwords_and_commands_has_the_events_of_the_core(recognizer: Recognizer, speech: np.ndarray):
+    config = SessionConfig(hotwords=("nine four", "three eight:3"), grammar="digits: (one | two | nine | four)+")
+    driver = Driver(core(recognizer, config), Rows(recognizer))  # type: ignore[arg-type]
+    assert lines(timeless(recognizer.stream(speech, config))[1:]) == lines(timeless(driver.run([speech]))[1:])
+
+
 def test_a_stream_starts_and_ends_and_shows_partials_on_the_way(recognizer: Recognizer, clip: Clip):
     events = list(recognizer.stream(clip("george") / np.float32(32_768)))
     assert isinstance(events[0], SessionStarted)

@@ -1,7 +1,7 @@
-"""The real server in a process of its own, whose encoder fails when a client asks for it; it tells what it holds.
+"""The real server in its own process, with an encoder that fails on request, and a census of what it holds.
 
-A client is failed by a setting that means nothing without a wake phrase: `wake_ms` as in `CURSES`. Every few batches of
-several requests fail as well, as on a device that has no memory for so many: that is nobody's loss.
+A client requests failures by a setting that has no effect without a wake phrase: `wake_ms` as in `INJECTIONS`. Every
+fifth batch of several requests fails too, as on a device without memory for so many; no client loses anything then.
 """
 
 from __future__ import annotations
@@ -29,50 +29,50 @@ from xlsr_live.streaming.requests import CachedStep
 
 from tests.support.paths import ROOT
 
-CURSES = {"no_memory_step": 1_001, "no_memory_pass": 1_002, "error": 1_003, "nothing_works": 1_004}  # wake_ms
-SHORT_EVERY = 5  # batches of several
+INJECTIONS = {"no_memory_step": 1_001, "no_memory_pass": 1_002, "error": 1_003, "nothing_works": 1_004}  # wake_ms
+BATCH_FAILURE_EVERY = 5  # batches of several requests
 
 
-class Cursed(np.ndarray):
-    """Samples that no encoder takes."""
+class FailingSamples(np.ndarray):
+    """Samples on which the encoder raises `error`."""
 
-    why: type[Exception]
+    error: type[Exception]
 
 
-class Faulty:
-    """The encoder, one request after the other, so that a batch changes no last bit; but it says that it takes four."""
+class FaultyEncoder:
+    """Encodes the requests of a batch one by one, so that results are bit-exact; claims batches of four."""
 
     max_batch = 4
 
     def __init__(self, encoder: Any) -> None:
         self._encoder = encoder
         self._batches = 0
-        self.failures = 0  # that somebody was told of
-        self.batch_failures = 0  # that nobody was
+        self.failures = 0  # of single requests: the client sees them
+        self.batch_failures = 0  # of batches: no client sees them
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._encoder, name)
 
     def encode(self, batch: Any, recalls: Any) -> Any:
-        self._strike(batch)
+        self._inject(batch)
         pairs = zip(batch, recalls, strict=True)
         return [self._encoder.encode([samples], [recall])[0] for samples, recall in pairs]
 
     def encode_steps(self, batch: Any) -> Any:
-        self._strike([samples for samples, _ in batch])
-        with self._counting(batch):  # a step after one that failed: before any step is taken, as in a batch
+        self._inject([samples for samples, _ in batch])
+        with self._counting(batch):  # a step after a failed one fails before any other step runs, as in a batch
             for _, reuse in batch:
                 self._encoder.cached._place(reuse)
         return [self._encoder.encode_steps([one])[0] for one in batch]
 
-    def _strike(self, batch: list[np.ndarray]) -> None:
-        """Before anything is remembered, as an allocator fails."""
+    def _inject(self, batch: list[np.ndarray]) -> None:
+        """Fail before any state changes, as an allocator does."""
         with self._counting(batch):
             for samples in batch:
-                if isinstance(samples, Cursed):
-                    raise samples.why("an injected failure")
+                if isinstance(samples, FailingSamples):
+                    raise samples.error("an injected failure")
         self._batches += len(batch) > 1
-        if len(batch) > 1 and self._batches % SHORT_EVERY == 0:
+        if len(batch) > 1 and self._batches % BATCH_FAILURE_EVERY == 0:
             self.batch_failures += 1
             raise torch.OutOfMemoryError("an injected failure of a batch")
 
@@ -85,12 +85,12 @@ class Faulty:
             raise
 
 
-class CursingEngine:
-    """The engine as a cursed session sees it."""
+class InjectingEngine:
+    """The engine of a session with injected failures."""
 
-    def __init__(self, engine: Any, curse: int) -> None:
+    def __init__(self, engine: Any, injection: int) -> None:
         self._engine = engine
-        self._curse = curse
+        self._injection = injection
         self._steps = 0
 
     def __getattr__(self, name: str) -> Any:
@@ -99,41 +99,41 @@ class CursingEngine:
     def submit(self, samples: np.ndarray, *, reuse: Any = None, **others: Any) -> Any:
         step = isinstance(reuse, CachedStep)
         self._steps += step
-        struck = {
-            CURSES["no_memory_step"]: step and self._steps == 2,
-            CURSES["no_memory_pass"]: not step,
-            CURSES["error"]: step and self._steps % 2 == 1,
-            CURSES["nothing_works"]: True,
+        failing = {
+            INJECTIONS["no_memory_step"]: step and self._steps == 2,
+            INJECTIONS["no_memory_pass"]: not step,
+            INJECTIONS["error"]: step and self._steps % 2 == 1,
+            INJECTIONS["nothing_works"]: True,
         }
-        if struck.get(self._curse):
-            samples = samples.view(Cursed)
-            samples.why = RuntimeError if self._curse == CURSES["error"] else torch.OutOfMemoryError
+        if failing.get(self._injection):
+            samples = samples.view(FailingSamples)
+            samples.error = RuntimeError if self._injection == INJECTIONS["error"] else torch.OutOfMemoryError
         return self._engine.submit(samples, reuse=reuse, **others)
 
 
 class FaultyRecognizer(Recognizer):
     def session(self, config: Any = None, audio: Any = None, *, name: str | None = None) -> StreamSession:
         session = super().session(config, audio, name=name)
-        if config.wake_ms in CURSES.values():
-            session._engine = CursingEngine(self.engine, config.wake_ms)  # type: ignore[assignment]
+        if config.wake_ms in INJECTIONS.values():
+            session._engine = InjectingEngine(self.engine, config.wake_ms)  # type: ignore[assignment]
         return session
 
 
-class Watched(run.Server):
-    """Tells what it holds: `census` from any thread."""
+class CensusServer(run.Server):
+    """Counts what it holds: call `census` from any thread."""
 
-    last: Watched
+    last: CensusServer
 
     def __init__(self, models: Models, *others: Any, **named: Any) -> None:
         super().__init__(models, *others, **named)
         self.recognizer: Any = models.current
-        Watched.last = self
+        CensusServer.last = self
 
     async def _tasks(self) -> int:
         return len(asyncio.all_tasks())
 
     def census(self) -> dict[str, int]:
-        """Everything that a client could leave behind, and how often the encoder was made to fail."""
+        """Everything that a client can leave behind, and the number of injected failures."""
         assert self._loop is not None
         gc.collect()
         engine, kept = self.recognizer.engine, self._admission.resume_store
@@ -158,25 +158,25 @@ class Watched(run.Server):
 
 
 def main(model: str, host: str) -> None:
-    """Serve; a helper answers every line on standard input with a census."""
+    """Serve; a thread answers each line of standard input with a census."""
 
     def answer() -> None:
         for _ in sys.stdin:
-            print(json.dumps(Watched.last.census()), flush=True)
+            print(json.dumps(CensusServer.last.census()), flush=True)
 
     def load(settings: ServerSettings) -> Recognizer:
         recognizer = FaultyRecognizer.load(model, device="cpu", adaptive=False, lm="none")
-        recognizer.encoder = recognizer.engine._encoder = Faulty(recognizer.encoder)  # type: ignore[assignment]
+        recognizer.encoder = recognizer.engine._encoder = FaultyEncoder(recognizer.encoder)  # type: ignore[assignment]
         return recognizer
 
-    run.Server = Watched  # type: ignore[misc]
+    run.Server = CensusServer  # type: ignore[misc]
     threading.Thread(target=answer, daemon=True).start()
     limits = {"idle_timeout_s": 5.0, "request_timeout_s": 3.0, "resume_grace_s": 2.0, "max_unread_events": 200}
     run.serve(ServerSettings(host=host, port=0, max_sessions=100, log_level="warning", **limits), load)  # type: ignore[arg-type]
 
 
-class ServerProcess:
-    """It from outside, in a network of the caller's. Blocking."""
+class FaultyServerProcess:
+    """The server process as seen by its parent, in the parent's network namespace. Methods block."""
 
     def __init__(self, model: str, host: str, log: Any) -> None:
         command = [sys.executable, "-m", "tests.support.faulty_server", model, host]
@@ -198,7 +198,7 @@ class ServerProcess:
         return json.loads(self._process.stdout.readline())
 
     def close(self) -> int:
-        """End it in peace; its exit status."""
+        """Stop the server gracefully; return its exit status."""
         self._process.terminate()
         try:
             return self._process.wait(60)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from xlsr_live.streaming.ctc.lm import Files, LanguageModel, Weights
 from xlsr_live.streaming.ctc.vocabulary import Vocabulary
 
@@ -51,8 +50,6 @@ def score(words: list[str]) -> float:
 
 
 def language_model(folder: Path, weights: Weights, vocabulary: Vocabulary = VOCABULARY) -> LanguageModel:
-    """Skips the test where flashlight-text is not installed."""
-    pytest.importorskip("flashlight.lib.text", reason="flashlight-text is not installed: pip install 'xlsr-live[lm]'")
     path = folder / "tiny.arpa"
     path.write_text(arpa())
     return LanguageModel(Files(path, None, None, weights), vocabulary)

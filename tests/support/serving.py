@@ -1,4 +1,4 @@
-"""A server of a test's own."""
+"""A server for one test, and requests to it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def metrics(server: RunningServer, **headers: str) -> dict[str, float]:
 
 
 def code_of(dialect: str, body: Any) -> str:
-    """Each in the place where the dialect's clients look for it."""
+    """The error code, from the place where the dialect's clients read it."""
     match dialect:
         case "native" | "vosk":
             assert body["type"] == "error"

@@ -13,7 +13,7 @@ from hypothesis.strategies import SearchStrategy
 from xlsr_live.server.access.tokens import load_tokens
 from xlsr_live.server.configuration import PREFIX, configure
 from xlsr_live.server.settings import ServerSettings
-from xlsr_live.streaming.commands.matcher import Commands
+from xlsr_live.streaming.commands.compiled import CompiledGrammar
 from xlsr_live.streaming.config import SessionConfig
 from xlsr_live.streaming.errors import XlsrLiveError
 from xlsr_live.streaming.protocol.messages import Start, parse
@@ -121,7 +121,7 @@ TARGETS: Final = {
     ),
     "wyoming": Target(offered.packets(), packets),
     "hotwords": alone(_PHRASES, hotwords),
-    "grammar": alone(offered.documents(offered.GRAMMAR), lambda text: Commands(text, VOCABULARY)),
+    "grammar": alone(offered.documents(offered.GRAMMAR), lambda text: CompiledGrammar(text, VOCABULARY)),
     "settings file": alone(offered.documents(offered.SETTINGS), settings_file),
     "environment": alone(st.dictionaries(_NAMES, offered.texts, max_size=3), environment),
     "tokens file": alone(offered.documents(offered.TOKENS), tokens_file),

@@ -125,7 +125,6 @@ FOUR_WORDS = {"ONE": -0.6, "TWO": -0.8, "SIX": -0.7, "NINE": -2.0}  # log10 prob
 @pytest.fixture
 def searching(recognizer: Recognizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The model of the whole test run with a language model of four words."""
-    pytest.importorskip("flashlight.lib.text", reason="flashlight-text is not installed: pip install 'xlsr-live[lm]'")
     lines = ["\\data\\", f"ngram 1={len(FOUR_WORDS) + 3}", "ngram 2=1", "", "\\1-grams:", "-3\t<unk>", "-99\t<s>\t0"]
     lines += ["-1\t</s>", *(f"{score}\t{word}\t0" for word, score in FOUR_WORDS.items())]
     path = tmp_path / "digits.arpa"

@@ -1,4 +1,4 @@
-"""Who may connect, as whom, and how much each may take."""
+"""Tokens, tickets, origins, and the limits of each client."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def test_bearer_token(header: str | None, allowed: bool):
     assert Access(ServerSettings()).bearer(one) is not None
 
 
-def test_every_token_is_compared_whatever_comes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    """And by digests, which are equally long: the time says nothing about a token."""
-    compared: list[tuple[int, int]] = []
+def test_every_token_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """By digests of equal length: the time reveals nothing about a token."""
+    lengths: list[tuple[int, int]] = []
 
     def compare(a: bytes, b: bytes) -> bool:
-        compared.append((len(a), len(b)))
+        lengths.append((len(a), len(b)))
         return a == b
 
     file = tmp_path / "tokens.toml"
@@ -60,13 +60,13 @@ def test_every_token_is_compared_whatever_comes(monkeypatch: pytest.MonkeyPatch,
     access = Access(ServerSettings(tokens_file=str(file)))
     monkeypatch.setattr(tokens.hmac, "compare_digest", compare)
     for sent, owner in (("a" * 9, "a"), ("c" * 9, "c"), ("", None), ("x" * 1_000, None)):
-        compared.clear()
+        lengths.clear()
         client = access.bearer(connection(authorization=f"Bearer {sent}"))
         assert (client and client.name) == owner
-        assert compared == [(32, 32)] * 3
+        assert lengths == [(32, 32)] * 3
 
 
-def test_named_tokens_and_what_each_may_do(tmp_path: Path):
+def test_named_tokens_have_their_own_limits(tmp_path: Path):
     file = tmp_path / "tokens.toml"
     hashed = hashlib.sha256(b"of bob").hexdigest()
     file.write_text(
@@ -85,7 +85,7 @@ def test_named_tokens_and_what_each_may_do(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "holds no tokens"),
         ("alice = ", "is not TOML"),
@@ -98,22 +98,37 @@ def test_named_tokens_and_what_each_may_do(tmp_path: Path):
         ("[alice]\ntoken = 'é'", "printable ASCII"),
     ],
 )
-def test_a_bad_file_of_tokens_is_one_sentence(tmp_path: Path, text: str, said: str):
+def test_a_mistake_in_the_tokens_file_is_one_sentence(tmp_path: Path, text: str, message: str):
     file = tmp_path / "tokens.toml"
     file.write_text(text)
-    with pytest.raises(ConfigError, match=re.escape(said)) as error:
+    with pytest.raises(ConfigError, match=re.escape(message)) as error:
         Access(ServerSettings(tokens_file=str(file)))
     assert str(file) in str(error.value)
 
 
-def test_a_file_of_one_token(tmp_path: Path):
+def test_a_token_file(tmp_path: Path):
     file = tmp_path / "token"
     file.write_text("of all\n")
     assert Access(ServerSettings(token_file=str(file))).tokens.owner("of all") is not None
-    for bad, said in (("\n", "one line"), ("a\nb", "one line"), (None, "cannot read")):
+    for bad, message in (("\n", "one line"), ("a\nb", "one line"), (None, "cannot read")):
         file.unlink() if bad is None else file.write_text(bad)
-        with pytest.raises(ConfigError, match=said):
+        with pytest.raises(ConfigError, match=message):
             Access(ServerSettings(token_file=str(file)))
+
+
+def test_token_files_with_a_byte_order_mark_are_read(tmp_path: Path):
+    single, named = tmp_path / "token", tmp_path / "tokens.toml"
+    single.write_text("of all\r\n", encoding="utf-8-sig")
+    named.write_text('[alice]\ntoken = "of alice"\n', encoding="utf-8-sig")
+    access = Access(ServerSettings(token_file=str(single), tokens_file=str(named)))
+    assert [client and client.name for client in map(access.tokens.owner, ("of all", "of alice"))] == ["token", "alice"]
+    for file, settings in (
+        (single, ServerSettings(token_file=str(single))),
+        (named, ServerSettings(tokens_file=str(named))),
+    ):
+        file.write_text("of all", encoding="utf-16")
+        with pytest.raises(ConfigError, match=rf"cannot read the tokens in {file}: it is UTF-16"):
+            Access(settings)
 
 
 class Clock:
@@ -123,7 +138,7 @@ class Clock:
         return self.now
 
 
-def test_a_ticket_is_good_once_and_for_a_while():
+def test_a_ticket_is_valid_once_and_for_a_time():
     clock, alice = Clock(), Client("alice")
     tickets = Tickets(30, clock)
     ticket = tickets.issue(alice)
@@ -140,7 +155,7 @@ def test_a_ticket_is_good_once_and_for_a_while():
     assert tickets.holder(other) is None
 
 
-def test_unused_tickets_are_bounded_for_each_client_and_forgotten():
+def test_unused_tickets_are_limited_per_client_and_expire():
     clock = Clock()
     tickets = Tickets(30, clock)
     assert all(tickets.issue(Client("alice")) for _ in range(MAX_PER_CLIENT))
@@ -151,12 +166,14 @@ def test_unused_tickets_are_bounded_for_each_client_and_forgotten():
     assert len(tickets._tickets) == 1
 
 
-def test_tickets_come_in_the_address_or_as_subprotocol_and_tokens_do_not():
+def test_tickets_come_in_the_url_or_as_subprotocol_and_tokens_do_not():
     access = Access(ServerSettings(token="s3cret"))
     ticket = access.tickets.issue(Client("token"))
     for shown in (
         connection(query=f"ticket={ticket}"),
         connection(offered=("xlsr-live", f"xlsr-live.ticket.{ticket}")),
+        connection(**{"sec-websocket-protocol": f"token, {ticket}"}),
+        connection(**{"sec-websocket-protocol": f"realtime, openai-insecure-api-key.{ticket}"}),
     ):
         assert access.bearer(shown) is None
         assert access.client(shown) == Client("token")
@@ -183,14 +200,14 @@ def test_without_tokens_a_client_is_an_address(address: str, client: str):
 def test_the_allowance_of_a_minute():
     account = Account(Client("alice", audio_s_per_minute=60.0), now=0.0)
     assert [account.charge(20.0, 0.0) for _ in range(3)] == [0.0, 0.0, 0.0]
-    assert account.charge(5.0, 0.0) == 5.0  # taken, and made up for by waiting
+    assert account.charge(5.0, 0.0) == 5.0  # accepted, then the client waits
     assert account.charge(0.0, 5.0) == 0.0
-    assert account.charge(1.0, 6.0) == 0.0  # live audio goes on for ever
+    assert account.charge(1.0, 6.0) == 0.0  # live audio never waits
     assert account.charge(60.0, 1_000.0) == 0.0
     assert Account(Client("bob"), now=0.0).charge(1e9, 0.0) == 0.0
 
 
-def test_accounts_at_rest_are_forgotten():
+def test_idle_accounts_are_dropped():
     clock = Clock()
     clients = Clients(clock)
     alice = Client("alice", max_sessions=1)
@@ -219,7 +236,7 @@ def test_accounts_at_rest_are_forgotten():
         ({"authorization": "Token other", "sec-websocket-protocol": "token, s3cret"}, True),
     ],
 )
-def test_the_tokens_of_other_services(headers: dict[str, str], allowed: bool):
+def test_tokens_as_other_services_send_them(headers: dict[str, str], allowed: bool):
     assert (Access(ServerSettings(token="s3cret")).bearer(connection(**headers)) is not None) is allowed
 
 
@@ -252,13 +269,13 @@ def test_origin(origin: str | None, allowed: bool):
     [
         ({}, False),
         ({"host": "0.0.0.0"}, False),
-        ({"token": "s3cret"}, True),  # which the page does not have
-        ({"trusted_proxies": ("127.0.0.1",)}, True),  # which hands on what is meant for us
-        ({"tls_cert": "cert.pem", "tls_key": "key.pem"}, True),  # which is of another name
+        ({"token": "s3cret"}, True),  # the page has no token
+        ({"trusted_proxies": ("127.0.0.1",)}, True),  # the proxy forwards only the names of this server
+        ({"tls_cert": "cert.pem", "tls_key": "key.pem"}, True),  # the certificate has another name
         ({"origins": ("http://evil.example:8765",)}, True),
     ],
 )
-def test_a_name_that_anybody_may_let_lead_here_makes_no_page_the_servers_own(settings: dict[str, Any], allowed: bool):
+def test_a_rebound_name_is_not_the_servers_own_origin(settings: dict[str, Any], allowed: bool):
     headers = Headers({"host": "evil.example:8765", "origin": "http://evil.example:8765"})
     assert Access(ServerSettings(**settings)).origin_allowed(headers) is allowed
     for local in ("192.168.1.2:8765", "[fd00::2]:8765", "captions:8765", "captions.local"):

@@ -1,6 +1,6 @@
-"""Every default that security rests on, written down a second time: to change one, change it here and in the docs too.
+"""A second list of every default that matters for security: a change must be made here and in the docs too.
 
-What the defaults do is tested in `test_server_security`, `test_server_access` and `test_server_limits`.
+`test_security`, `test_access` and `sessions/test_limits` test their effects.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ SETTINGS: dict[str, Any] = {
     "log_format": "text",
     "log_level": "info",
 }
-FIXED = {  # what no setting changes
+FIXED = {  # no setting changes these
     "a message may be so many times too large before it is cut off unread": (
         4,
         ServerSettings().hard_limit_bytes // ServerSettings().max_message_bytes,
@@ -101,12 +101,12 @@ FIXED = {  # what no setting changes
 }
 
 
-def test_every_setting_has_the_default_that_is_written_here():
+def test_every_setting_has_the_default_listed_here():
     settings = ServerSettings()
     assert {name: getattr(settings, name) for name in settings.__struct_fields__} == SETTINGS
 
 
-def test_the_documented_defaults_are_those():
+def test_the_documented_defaults_are_true():
     documented = dict(re.findall(r"^\| `(\w+)` \| `([^`]*)` \|", DOC, re.MULTILINE))
     assert len(documented) >= 20
     assert documented == {name: _shown(SETTINGS[name]) for name in documented}
@@ -117,18 +117,18 @@ def _shown(value: Any) -> str:
 
 
 @pytest.mark.parametrize("what", FIXED)
-def test_what_no_setting_changes(what: str):
+def test_fixed_limits(what: str):
     wanted, found = FIXED[what]
     assert wanted == found
 
 
-def test_what_is_told_to_others_can_not_be_guessed():
-    """Tickets have 256 random bits, tokens to come back and keys of viewers 192; but for the keys digests are kept."""
-    book = Tickets(30)
-    ticket = book.issue(Client("alice"))
+def test_secrets_cannot_be_guessed():
+    """Tickets have 256 random bits, resume tokens and viewers' keys 192; the server stores digests of the first two."""
+    tickets_ = Tickets(30)
+    ticket = tickets_.issue(Client("alice"))
     assert ticket is not None
     assert len(ticket) == 43  # base64
-    assert ticket not in repr(vars(book))
+    assert ticket not in repr(vars(tickets_))
     sessions = resume_store.ResumeStore(30)
     token = sessions.add(Client("alice"), object())  # type: ignore[arg-type]
     assert len(token) == 32
@@ -136,27 +136,27 @@ def test_what_is_told_to_others_can_not_be_guessed():
     assert len(sharing.SharedSessions(1).open().key) == 32
 
 
-def test_a_socket_whose_data_nobody_takes_is_closed_by_the_system():
+def test_the_system_closes_a_socket_whose_data_is_not_read():
     if sys.platform != "linux":
         pytest.skip("Linux only")
     with sockets.bind(ServerSettings(), 0) as listener:
         assert listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 60_000
 
 
-def test_what_uvicorn_is_told():
-    """No compression, no access log (addresses with tickets in them), no server's name, no forwarded addresses, no more
+def test_the_configuration_of_uvicorn():
+    """No compression, no access log (URLs contain tickets), no server name, no forwarded addresses, no more
     of a message than the hard limit; and our own limits on connections.
     """
     settings: Any = ServerSettings()
     models = Models(FakeRecognizer(), 60, borrowed=True)  # type: ignore[arg-type]
     none: Any = None
     server = Server(models, settings, none, load=none, reread=lambda: settings, limit=1, tls=None, wyoming=None)
-    told = server.config
-    assert (told.access_log, told.server_header, told.proxy_headers) == (False, False, False)
-    assert told.ws_per_message_deflate is False
-    assert told.ws_max_size == 4 << 20
-    assert told.h11_max_incomplete_event_size == 16 << 10
-    limits: Any = told.http
+    uvicorn = server.config
+    assert (uvicorn.access_log, uvicorn.server_header, uvicorn.proxy_headers) == (False, False, False)
+    assert uvicorn.ws_per_message_deflate is False
+    assert uvicorn.ws_max_size == 4 << 20
+    assert uvicorn.h11_max_incomplete_event_size == 16 << 10
+    limits: Any = uvicorn.http
     assert issubclass(limits, H11Protocol)
     assert (limits.max_connections, limits.request_timeout_s, limits.upload_timeout_s) == (
         1_000,
@@ -166,7 +166,7 @@ def test_what_uvicorn_is_told():
 
 
 @pytest.mark.parametrize(("size", "status"), [(15 << 10, b"200"), (17 << 10, b"400")])
-def test_a_head_without_end_is_cut_off(size: int, status: bytes):
+def test_the_head_of_a_request_is_limited(size: int, status: bytes):
     with serving() as server, socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
         client.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nx: " + b"y" * size)
         if status == b"200":
@@ -175,7 +175,7 @@ def test_a_head_without_end_is_cut_off(size: int, status: bytes):
 
 
 def test_code_beside_a_checkpoint_is_never_run(tmp_path: Path):
-    """`auto_map` in its files is how transformers is asked to."""
+    """`auto_map` in its files asks transformers to run it."""
     folder, ran = tmp_path / "model", tmp_path / "ran"
     shutil.copytree(DIGITS, folder)
     (folder / "theirs.py").write_text(f"open({str(ran)!r}, 'w')\nfrom transformers import *\nC = M = T = F = object\n")
@@ -186,14 +186,16 @@ def test_code_beside_a_checkpoint_is_never_run(tmp_path: Path):
     }
     for name, map_ in classes.items():
         file = folder / name
-        told = json.loads(file.read_text()) if file.exists() else {}
-        file.write_text(json.dumps({**told, "auto_map": map_, "trust_remote_code": True}))
+        content = json.loads(file.read_text()) if file.exists() else {}
+        file.write_text(json.dumps({**content, "auto_map": map_, "trust_remote_code": True}))
     with Recognizer.load(str(folder), device="cpu", lm="none") as recognizer:
         assert recognizer.info.name == str(folder)
     assert not ran.exists()
 
 
-def test_a_file_that_was_sent_is_kept_nowhere(recognizer: Recognizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_uploaded_file_leaves_nothing_on_disk(
+    recognizer: Recognizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     made: list[str] = []
     make = tempfile.NamedTemporaryFile

@@ -1,4 +1,4 @@
-"""Another model for a server that goes on: who may ask, what open and new sessions get, what a failure changes."""
+"""Changing the model of a running server: permission, open and new sessions, failures."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ ADMIN = {"Authorization": "Bearer of admin"}
 SAID = "ONE TWO NINE FOUR EIGHT ONE"
 
 
-class Named:
-    """The digits model by another name; `act` happens whenever it is asked for a whole pass."""
+class RenamedEncoder:
+    """The digits model under another name; `act` changes the rows of every full pass."""
 
     def __init__(self, encoder: Any, name: str, act: Callable[[Any], Any] = lambda rows: rows) -> None:
         self._encoder = encoder
@@ -62,7 +62,7 @@ def tokens(tmp_path: Path) -> Path:
 def serving(
     recognizer: Recognizer, tokens: Path, load: Callable[[ServerSettings], Recognizer], **now: Any
 ) -> Iterator[RunningServer]:
-    """A server whose settings are, by the time of a reload, those of `now`."""
+    """A server whose settings have the values of `now` at the time of a reload."""
     settings = ServerSettings(tokens_file=str(tokens), max_sessions=4)
     asked: list[ServerSettings] = [settings]
 
@@ -77,16 +77,16 @@ def reload(server: RunningServer, **headers: str) -> httpx.Response:
     return httpx.post(f"http://127.0.0.1:{server.port}/v1/reload", headers=headers, timeout=60)
 
 
-def model_of(heard: Heard) -> str:
-    assert isinstance(heard.events[0], SessionStarted)
-    return heard.events[0].model
+def model_of(result: Heard) -> str:
+    assert isinstance(result.events[0], SessionStarted)
+    return result.events[0].model
 
 
-def test_open_sessions_end_on_their_model_and_new_ones_get_the_other(recognizer: Recognizer, tokens: Path, clip: Clip):
+def test_open_sessions_keep_their_model_and_new_ones_get_the_new_one(recognizer: Recognizer, tokens: Path, clip: Clip):
     made: list[Recognizer] = []
 
     def load(settings: ServerSettings) -> Recognizer:
-        made.append(Recognizer(Named(recognizer.encoder, settings.model), recognizer.assets))  # type: ignore[arg-type]
+        made.append(Recognizer(RenamedEncoder(recognizer.encoder, settings.model), recognizer.assets))  # type: ignore[arg-type]
         return made[-1]
 
     sent = packets(clip("george").tobytes())
@@ -97,7 +97,7 @@ def test_open_sessions_end_on_their_model_and_new_ones_get_the_other(recognizer:
                 await websocket.send(packet)
             answers = [await asyncio.to_thread(reload, server, **ADMIN) for _ in range(2)]
             assert [answer.status_code for answer in answers] == [200, 200]
-            assert (await asyncio.to_thread(get, server, "/readyz")).json()["models"] == 2  # the one between has gone
+            assert (await asyncio.to_thread(get, server, "/readyz")).json()["models"] == 2  # the one between is closed
             other = await talk(server.url, [*sent, END], additional_headers=ADMIN)
             for packet in sent[len(sent) // 2 :]:
                 await websocket.send(packet)
@@ -130,37 +130,35 @@ def test_open_sessions_end_on_their_model_and_new_ones_get_the_other(recognizer:
 
 
 def broken(recognizer: Recognizer, act: Callable[[Any], Any]) -> Callable[[ServerSettings], Recognizer]:
-    return lambda _: Recognizer(Named(recognizer.encoder, "broken", act), recognizer.assets)  # type: ignore[arg-type]
+    return lambda _: Recognizer(RenamedEncoder(recognizer.encoder, "broken", act), recognizer.assets)  # type: ignore[arg-type]
 
 
-def test_a_model_that_cannot_be_used_changes_nothing(
-    recognizer: Recognizer, tokens: Path, caplog: pytest.LogCaptureFixture
-):
+def test_a_failed_reload_changes_nothing(recognizer: Recognizer, tokens: Path, caplog: pytest.LogCaptureFixture):
     def missing(_: ServerSettings) -> Recognizer:
         raise ModelError("there is no model 'nowhere'")
 
-    def crowded(_: ServerSettings) -> Recognizer:
+    def out_of_memory(_: ServerSettings) -> Recognizer:
         raise MemoryError("out of memory")
 
-    ways: dict[str, Callable[[ServerSettings], Recognizer]] = {
+    failures: dict[str, Callable[[ServerSettings], Recognizer]] = {
         "there is no model 'nowhere'": missing,
-        "MemoryError: out of memory": crowded,
+        "MemoryError: out of memory": out_of_memory,
         "not finite": broken(recognizer, lambda rows: [row * np.nan for row in rows]),
         "(48, ": broken(recognizer, lambda rows: [row[1:] for row in rows]),
     }
-    for said, load in ways.items():
+    for reason, load in failures.items():
         caplog.clear()
         with serving(recognizer, tokens, load, model="x", max_sessions=9) as server:
             answer = reload(server, **ADMIN)
             assert (answer.status_code, answer.json()["code"]) == (500, "reload_failed")
-            assert said in answer.json()["message"]
+            assert reason in answer.json()["message"]
             state = get(server, "/readyz").json()
             assert (state["ready"], state["models"], state["reloading"], state["limit"]) == (True, 1, False, 4)
             assert metrics(server, **ADMIN)['xlsr_live_reloads_total{"result": "failed"}'] == 1
             assert model_of(asyncio.run(talk(server.url, [bytes(3_200), END], additional_headers=ADMIN))) == str(DIGITS)
         (line,) = [record for record in caplog.records if record.levelno >= logging.ERROR]
         assert line.exc_info is None
-        assert said in line.getMessage()
+        assert reason in line.getMessage()
 
 
 def test_a_model_that_does_not_answer_is_given_up(recognizer: Recognizer, tokens: Path):
@@ -173,7 +171,7 @@ def test_a_model_that_does_not_answer_is_given_up(recognizer: Recognizer, tokens
     freed.set()
 
 
-def test_only_a_token_that_is_marked_may_ask(recognizer: Recognizer, tokens: Path):
+def test_only_an_admin_token_may_reload(recognizer: Recognizer, tokens: Path):
     def load(_: ServerSettings) -> Recognizer:
         pytest.fail("loaded for nobody")
 
@@ -183,13 +181,13 @@ def test_only_a_token_that_is_marked_may_ask(recognizer: Recognizer, tokens: Pat
             403,
         ]
         assert get(server, "/v1/reload", **ADMIN).status_code == 405
-    for settings in (ServerSettings(), ServerSettings(token="of admin")):  # nobody, unless it is said who
+    for settings in (ServerSettings(), ServerSettings(token="of admin")):  # no admin, no reload
         with running_server(recognizer, settings, load=load) as server:
             answer = reload(server, **ADMIN)
             assert (answer.status_code, answer.json()["code"]) == (403, "not_admin")
 
 
-def test_one_at_a_time(recognizer: Recognizer, tokens: Path):
+def test_one_reload_at_a_time(recognizer: Recognizer, tokens: Path):
     loading, go = Signal(), Signal()
 
     def load(_: ServerSettings) -> Recognizer:
@@ -210,7 +208,7 @@ def test_one_at_a_time(recognizer: Recognizer, tokens: Path):
         asyncio.run(scene(server))
 
 
-def test_tokens_are_read_again_and_a_mistake_in_them_changes_nothing(recognizer: Recognizer, tokens: Path):
+def test_a_reload_reads_the_tokens_and_a_mistake_changes_nothing(recognizer: Recognizer, tokens: Path):
     def load(_: ServerSettings) -> Recognizer:
         return Recognizer(recognizer.encoder, recognizer.assets)
 
@@ -269,24 +267,24 @@ def started(model: str, file: Path, **environment: str) -> Iterator[subprocess.P
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no SIGHUP")
-def test_a_hangup_reads_the_file_again(tmp_path: Path):
+def test_sighup_reads_the_file_again(tmp_path: Path):
     file = tmp_path / "server.toml"
     with started("first", file) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         assert "model first" in process.stdout.readline()
-        for model, said in (("second", "reloaded model=second"), ("bad", "as before: no such model")):
+        for model, line_part in (("second", "reloaded model=second"), ("bad", "as before: no such model")):
             file.write_text(f'port = 0\nmodel = "{model}"\nmax_sessions = 5\n')
             process.send_signal(signal.SIGHUP)
-            assert said in next(line for line in process.stderr if "reloaded" in line)
+            assert line_part in next(line for line in process.stderr if "reloaded" in line)
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
         assert "Traceback" not in process.stderr.read()
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no SIGHUP")
-def test_a_hangup_while_the_first_model_is_loaded_is_obeyed_when_the_server_is_ready(tmp_path: Path):
-    """Which a service manager is told."""
+def test_sighup_during_the_first_load_takes_effect_when_the_server_is_ready(tmp_path: Path):
+    """And the service manager gets READY."""
     address = str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(address)
@@ -297,11 +295,11 @@ def test_a_hangup_while_the_first_model_is_loaded_is_obeyed_when_the_server_is_r
             assert "reloaded model=late" in next(line for line in process.stderr if "reloaded" in line)
 
 
-def test_what_can_be_changed_is_a_setting():
+def test_reloadable_names_are_settings():
     assert set(RELOADABLE) <= set(ServerSettings.__struct_fields__)
 
 
-def test_what_a_server_that_stops_has_loaded_is_closed_again(recognizer: Recognizer, tokens: Path):
+def test_a_stopping_server_closes_the_model_that_it_loaded(recognizer: Recognizer, tokens: Path):
     made: list[Recognizer] = []
     loading, go = Signal(), Signal()
 

@@ -1,4 +1,4 @@
-"""What broken sessions leave in cycles is collected soon, however much there is beside it."""
+"""Cycles of aborted sessions are collected soon, however large the model is."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ class Session:
 
 model = [[number] for number in range(400_000)]
 freeze_loaded() if sys.argv[1] == "frozen" else gc.collect()
-kept = []
+alive = []
 
-def others():  # come and go, each with a thousand objects for a while
-    global kept
+def others():  # short-lived objects, a thousand at a time
+    global alive
     for _ in range(200):
-        kept = [[number] for number in range(1000)] + kept[:1000]
+        alive = [[number] for number in range(1000)] + alive[:1000]
 
 session = Session()
 gone = weakref.ref(session)
-others()  # it gets old
+others()  # the session becomes old
 session = None
 others()
 print(gone() is None)

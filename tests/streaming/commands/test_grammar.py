@@ -5,19 +5,19 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from xlsr_live.streaming.commands.grammar import (
-    Choice,
+from xlsr_live.streaming.commands.compiled import CompiledGrammar
+from xlsr_live.streaming.commands.expressions import (
+    Alternatives,
+    Capture,
+    CommandGrammar,
+    Concatenation,
     Expression,
-    Grammar,
     Repeat,
-    Sequence,
-    Slot,
-    Use,
-    Word,
-    Worth,
-    parse_grammar,
+    RuleRef,
+    Tagged,
+    Terminal,
 )
-from xlsr_live.streaming.commands.matcher import Commands
+from xlsr_live.streaming.commands.grammar import parse_grammar
 from xlsr_live.streaming.commands.numbers import LARGEST, spoken
 from xlsr_live.streaming.ctc.vocabulary import Vocabulary
 from xlsr_live.streaming.errors import ConfigError, GrammarError
@@ -26,8 +26,8 @@ LATIN = Vocabulary.from_tokens(["<pad>", "<s>", "|", "'", *"ABCDEFGHIJKLMNOPQRST
 
 names = st.from_regex(r"[a-z][a-z0-9_-]{0,5}", fullmatch=True)
 texts = st.text(st.characters(exclude_characters='"\n\r', exclude_categories=["Cs"]), max_size=6)
-leaves = st.builds(Word, st.from_regex(r"[a-zäé'-]{1,6}", fullmatch=True)) | st.builds(
-    Use, names, st.none() | st.tuples(st.integers(0, 99), st.integers(0, 99))
+leaves = st.builds(Terminal, st.from_regex(r"[a-zäé'-]{1,6}", fullmatch=True)) | st.builds(
+    RuleRef, names, st.none() | st.tuples(st.integers(0, 99), st.integers(0, 99))
 )
 
 
@@ -35,11 +35,11 @@ def larger(inner: st.SearchStrategy[Expression]) -> st.SearchStrategy[Expression
     several = st.lists(inner, min_size=2, max_size=3).map(tuple)
     counts = st.tuples(st.integers(0, 3), st.none() | st.integers(1, 5)).filter(lambda c: c[1] is None or c[0] <= c[1])
     return (
-        st.builds(Sequence, several)
-        | st.builds(Choice, several)
+        st.builds(Concatenation, several)
+        | st.builds(Alternatives, several)
         | st.builds(lambda body, count: Repeat(body, *count), inner, counts)
-        | st.builds(Slot, names, inner)
-        | st.builds(Worth, inner, st.integers(1 - 10**18, 10**18 - 1) | texts)
+        | st.builds(Capture, names, inner)
+        | st.builds(Tagged, inner, st.integers(1 - 10**18, 10**18 - 1) | texts)
     )
 
 
@@ -50,7 +50,7 @@ tables = st.dictionaries(names, expressions, max_size=3)
 @given(tables.filter(bool), tables)
 @settings(max_examples=100, deadline=None)
 def test_what_is_printed_is_read_again(commands, rules):
-    grammar = Grammar(commands, rules)
+    grammar = CommandGrammar(commands, rules)
     assert parse_grammar(str(grammar)) == grammar
 
 
@@ -58,7 +58,7 @@ def test_what_is_printed_is_read_again(commands, rules):
 @settings(max_examples=300, deadline=None)
 def test_any_text_is_a_grammar_or_an_error_with_a_place_in_it(text):
     try:
-        Commands(text, LATIN)
+        CompiledGrammar(text, LATIN)
         place = (1, 1)
     except GrammarError as error:
         place = (error.line, error.column)
@@ -100,7 +100,7 @@ MISTAKES = {
 def test_mistakes_are_told_with_their_place(text: str):
     line, column, why = MISTAKES[text]
     with pytest.raises(GrammarError, match=rf"^line {line}, column {column}: ") as caught:
-        Commands(text, LATIN)
+        CompiledGrammar(text, LATIN)
     assert why in str(caught.value)
     assert (caught.value.line, caught.value.column, caught.value.code) == (line, column, "bad_grammar")
     assert isinstance(caught.value, ConfigError)
@@ -123,7 +123,7 @@ light-again: on the kitchen light
 
 
 def slots(words: str, grammar: str = HOUSE) -> tuple[str, list[tuple[str, object, int, int]]]:
-    meaning = Commands(grammar, LATIN).interpret(words.split())
+    meaning = CompiledGrammar(grammar, LATIN).interpret(words.split())
     assert meaning is not None
     return meaning.command, [tuple(slot) for slot in meaning.slots]
 
@@ -147,13 +147,13 @@ def test_slots_hold_what_was_said_or_what_it_is_worth():
 
 
 def test_other_words_mean_nothing():
-    commands = Commands(HOUSE, LATIN)
+    commands = CompiledGrammar(HOUSE, LATIN)
     for words in ("", "LIGHT", "ON THE KITCHEN", "ON THE KITCHEN LIGHT NOW", "TIMER NINETY ONE MINUTES"):
         assert commands.interpret(words.split()) is None
 
 
 def test_repetitions_are_counted():
-    commands = Commands("a: x{2,3}\nb: y{2}\nc: [z]{3} w\nd: v{2,} u*", LATIN)
+    commands = CompiledGrammar("a: x{2,3}\nb: y{2}\nc: [z]{3} w\nd: v{2,} u*", LATIN)
     said = {"X" * n for n in (2, 3)} | {"YY"} | {"Z" * n + "W" for n in range(4)}
     said |= {"V" * n + "U" * m for n in (2, 3, 4) for m in range(3)}
     tried = ["X" * n for n in range(5)] + ["Y" * n for n in range(4)] + ["Z" * n + "W" for n in range(5)]
@@ -164,7 +164,7 @@ def test_repetitions_are_counted():
 @given(st.integers(0, LARGEST))
 def test_numbers_are_worth_themselves(value: int):
     def words(parts: list[Expression]) -> list[str]:
-        return [word for p in parts for word in ([p.text] if isinstance(p, Word) else words([p.body]))]
+        return [word for p in parts for word in ([p.text] if isinstance(p, Terminal) else words([p.body]))]
 
     said = " ".join(words(spoken(value))).upper()
     low, high = max(0, value - 1), min(LARGEST, value + 1)
@@ -174,20 +174,23 @@ def test_numbers_are_worth_themselves(value: int):
 
 def test_words_are_written_in_the_case_of_the_vocabulary():
     lower = Vocabulary.from_tokens(["<pad>", "|", *"abcst", "ß"], blank=0)
-    assert Commands("x: (s: Straß CAB)".replace("r", ""), lower).interpret(["staß", "cab"]).slots[0].value == "Staß CAB"
+    assert (
+        CompiledGrammar("x: (s: Straß CAB)".replace("r", ""), lower).interpret(["staß", "cab"]).slots[0].value
+        == "Staß CAB"
+    )
     upper = Vocabulary.from_tokens(["<pad>", "|", *"ABCST"], blank=0)
-    assert Commands("x: staß", upper).interpret(["STASS"])
+    assert CompiledGrammar("x: staß", upper).interpret(["STASS"])
 
 
 def test_without_boundaries_characters_are_the_units():
     units = Vocabulary.from_tokens(["<pad>", *"开关灯大厅"], blank=0, delimiter=None)
-    commands = Commands("灯: (做: 开 | 关) (哪: 大厅) 灯", units)
+    commands = CompiledGrammar("灯: (做: 开 | 关) (哪: 大厅) 灯", units)
     meaning = commands.interpret(["开", "大", "厅", "灯"])
     assert [(slot.name, slot.value) for slot in meaning.slots] == [("做", "开"), ("哪", "大厅")]
 
 
 def test_sub_words_must_be_able_to_make_a_word():
     pieces = Vocabulary.from_tokens(["<pad>", "|", "TH", "E", "ING", "S"], blank=0)
-    assert Commands("x: thing these", pieces).interpret(["THING", "THESE"])
+    assert CompiledGrammar("x: thing these", pieces).interpret(["THING", "THESE"])
     with pytest.raises(GrammarError, match=r"column 7: the model cannot write hint"):
-        Commands("x: the hint".replace("the ", "es "), pieces)
+        CompiledGrammar("x: the hint".replace("the ", "es "), pieces)

@@ -8,11 +8,13 @@ from itertools import product
 
 import numpy as np
 import pytest
-from xlsr_live.streaming.commands import automaton as automata
-from xlsr_live.streaming.commands.automaton import Automaton, Machine, minimal
-from xlsr_live.streaming.commands.budget import TooLarge, Work
-from xlsr_live.streaming.commands.matcher import Commands, Listener, Strictness, compiled
-from xlsr_live.streaming.commands.viterbi import MOST_ALIVE, Viterbi
+from xlsr_live.streaming.commands.automaton import Automaton
+from xlsr_live.streaming.commands.budget import Budget, TooLarge
+from xlsr_live.streaming.commands.compiled import CompiledGrammar, compiled
+from xlsr_live.streaming.commands.decision import Strictness
+from xlsr_live.streaming.commands.machine import MAX_SIZE, Machine, minimal
+from xlsr_live.streaming.commands.matcher import CommandMatcher
+from xlsr_live.streaming.commands.viterbi import MAX_ALIVE, Viterbi
 from xlsr_live.streaming.ctc.vocabulary import Vocabulary
 from xlsr_live.streaming.errors import GrammarError
 
@@ -49,7 +51,7 @@ TOO_LARGE = {
 @pytest.mark.parametrize("text", TOO_LARGE.values(), ids=TOO_LARGE)
 def test_what_is_too_large_is_an_error_with_a_place(text: str):
     with pytest.raises(GrammarError, match=r"^line \d+, column \d+: "):
-        Commands(text, LATIN)
+        CompiledGrammar(text, LATIN)
 
 
 LARGE = {
@@ -64,23 +66,23 @@ LARGE = {
 
 @pytest.mark.parametrize("text", LARGE.values(), ids=LARGE)
 def test_what_is_just_small_enough_stays_within_its_limits(text: str, monkeypatch: pytest.MonkeyPatch):
-    commands = Commands(text, LATIN)
+    commands = CompiledGrammar(text, LATIN)
     automaton = commands.automaton
-    assert automaton.size <= 2 * automata.LARGEST + 1
-    assert max(len(automaton.arc_source), len(automaton.first) - 1) <= automata.LARGEST
+    assert automaton.size <= 2 * MAX_SIZE + 1
+    assert max(len(automaton.arc_source), len(automaton.first) - 1) <= MAX_SIZE
     rows = np.random.default_rng(0).normal(0, 1, (40, len(LATIN))).astype(np.float32)
     viterbi = Viterbi(automaton)
     for frame, row in enumerate(rows - rows.max(axis=1, keepdims=True)):
         viterbi.step(row, enter=-np.inf if frame else 0.0, floor=np.float32(-1e6))
-        assert np.isfinite(viterbi.scores).sum() <= MOST_ALIVE
+        assert np.isfinite(viterbi.scores).sum() <= MAX_ALIVE
 
 
 def test_any_sign_after_any_sign_is_too_much():
     """Each of n tokens into a state is held against each of n out of it."""
     signs = [text for text in SIGNS.texts if text]
-    assert Commands(f"a: ({' | '.join(signs[:200])})+", SIGNS).automaton.size < 1_000
+    assert CompiledGrammar(f"a: ({' | '.join(signs[:200])})+", SIGNS).automaton.size < 1_000
     with pytest.raises(GrammarError, match="too large"):
-        Commands(f"a: ({' | '.join(signs)})+", SIGNS)
+        CompiledGrammar(f"a: ({' | '.join(signs)})+", SIGNS)
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -119,19 +121,19 @@ def test_compiled_once_for_all_who_ask():
 
 
 def test_a_reading_that_takes_too_long_is_none(monkeypatch: pytest.MonkeyPatch):
-    commands = Commands("a: (<number 0..99>)+", LATIN)
+    commands = CompiledGrammar("a: (<number 0..99>)+", LATIN)
     said = ["FORTY", "TWO"] * 10
     assert commands.interpret(said) is not None
     assert commands.interpret([*said] * 1_000) is None
     with pytest.raises(TooLarge):
-        commands.interpret(said, Work(1_000))
+        commands.interpret(said, Budget(1_000))
 
 
 def test_many_rivals_are_not_looked_at():
     """An early decision waits for the end where too much could still be said."""
-    many = Commands("\n".join(f"{word}: {word}" for word in dict.fromkeys(words(300, 3))), LATIN)
+    many = CompiledGrammar("\n".join(f"{word}: {word}" for word in dict.fromkeys(words(300, 3))), LATIN)
     flat = np.full((30, len(LATIN)), -np.log(len(LATIN)), np.float32)
     flat[:, LATIN.blank] += 0.1
-    listener = Listener(many, Strictness(score=0.01, word_score=0, letter_cost=1e9, settle=5))
+    listener = CommandMatcher(many, Strictness(score=0.01, word_score=0, letter_cost=1e9, settle=5))
     assert listener.push(flat) is None
     assert isinstance(many.automaton, Automaton)

@@ -1,4 +1,4 @@
-"""Commands taken and rejected: speech outside the grammar, any split, early decisions that nothing overturns."""
+"""CompiledGrammar taken and rejected: speech outside the grammar, any split, early decisions that nothing overturns."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from xlsr_live.streaming.commands.matcher import Commands, Decision, Listener, Strictness
+from xlsr_live.streaming.commands.compiled import CompiledGrammar
+from xlsr_live.streaming.commands.decision import Decision, Strictness
+from xlsr_live.streaming.commands.matcher import CommandMatcher
 from xlsr_live.streaming.ctc.vocabulary import Vocabulary
 from xlsr_live.streaming.errors import ConfigError
 
@@ -39,12 +41,14 @@ def rows_of(text: str, seed: int = 0, *, sure: float = 7.0, rest: int = 15) -> n
 
 
 @pytest.fixture(scope="module")
-def house() -> Commands:
-    return Commands(HOUSE, VOCABULARY)
+def house() -> CompiledGrammar:
+    return CompiledGrammar(HOUSE, VOCABULARY)
 
 
-def decide(commands: Commands, rows: np.ndarray, strictness: Strictness | None = None, others: int = 0) -> Decision:
-    listener = Listener(commands, strictness)
+def decide(
+    commands: CompiledGrammar, rows: np.ndarray, strictness: Strictness | None = None, others: int = 0
+) -> Decision:
+    listener = CommandMatcher(commands, strictness)
     listener.push(rows)
     return listener.finish(others)
 
@@ -53,7 +57,7 @@ NEVER_EARLY = Strictness(settle=1_000)
 
 
 @pytest.mark.parametrize("text", SAID)
-def test_what_is_in_the_grammar_is_accepted_with_its_words_and_times(house: Commands, text: str):
+def test_what_is_in_the_grammar_is_accepted_with_its_words_and_times(house: CompiledGrammar, text: str):
     decision = decide(house, rows_of(text), NEVER_EARLY)
     assert decision.accepted
     assert decision.best.text == text
@@ -66,27 +70,27 @@ def test_what_is_in_the_grammar_is_accepted_with_its_words_and_times(house: Comm
 
 @pytest.mark.parametrize("text", OTHERS)
 @pytest.mark.parametrize("strictness", [None, NEVER_EARLY])
-def test_what_is_not_is_rejected_with_a_low_score(house: Commands, text: str, strictness: Strictness | None):
+def test_what_is_not_is_rejected_with_a_low_score(house: CompiledGrammar, text: str, strictness: Strictness | None):
     decision = decide(house, rows_of(text), strictness)
     assert not decision.accepted
     assert decision.score < 0.5 or decision.best.word_score < 0.05
 
 
-def test_rows_that_say_nothing_are_no_command(house: Commands):
+def test_rows_that_say_nothing_are_no_command(house: CompiledGrammar):
     """Where all tokens are as likely, any path is as good as the free one: a relative score alone would accept it."""
     flat = np.full((60, len(VOCABULARY)), -np.log(len(VOCABULARY)), np.float32)
     assert not decide(house, flat).accepted
     assert decide(house, np.empty((0, len(VOCABULARY)), np.float32)) == Decision(False, None, 0)
 
 
-def test_a_misheard_letter_costs_score_and_not_the_command(house: Commands):
+def test_a_misheard_letter_costs_score_and_not_the_command(house: CompiledGrammar):
     clean, blurred = decide(house, rows_of("STOP")), decide(house, rows_of("TURN ON THE BAPH LIGHT"))
     assert blurred.accepted
     assert blurred.best.meaning.slots[1].value == "bath"
     assert blurred.score < clean.score
 
 
-def test_other_meanings_follow_the_best_one(house: Commands):
+def test_other_meanings_follow_the_best_one(house: CompiledGrammar):
     decision = decide(house, rows_of("CODE ONE TWO ONE", sure=4.0), NEVER_EARLY, others=3)
     assert decision.best.meaning.slots[0].value == "121"
     assert len({other.meaning.slots for other in decision.others} | {decision.best.meaning.slots}) == 4
@@ -101,7 +105,7 @@ problems = st.tuples(speech, st.integers(0, 10**6), st.sampled_from([2.0, 4.0, 7
 def test_any_split_of_the_rows_gives_the_decision_of_the_whole(house, problem, cuts):
     text, seed, sure = problem
     rows = rows_of(text, seed, sure=sure)
-    listener, at = Listener(house), 0
+    listener, at = CommandMatcher(house), 0
     for cut in [*cuts, len(rows)]:
         listener.push(rows[at : at + cut])
         at += cut
@@ -118,8 +122,8 @@ def test_an_early_decision_is_never_contradicted(house, problem, rest, more, oth
     text, seed, sure = problem
     rows = rows_of(text, seed, sure=sure, rest=rest)
     follows = rows_of(more, other, sure=sure, rest=3)
-    early = Listener(house, Strictness(score=score, word_score=word_score, settle=2))
-    patient = Listener(house, Strictness(score=score, word_score=word_score, settle=1_000))
+    early = CommandMatcher(house, Strictness(score=score, word_score=word_score, settle=2))
+    patient = CommandMatcher(house, Strictness(score=score, word_score=word_score, settle=1_000))
     for part in (rows, follows):
         early.push(part)
         patient.push(part)
@@ -133,15 +137,15 @@ def test_an_early_decision_is_never_contradicted(house, problem, rest, more, oth
             assert [s[:2] for s in final.best.meaning.slots] == [s[:2] for s in early.decision.best.meaning.slots]
 
 
-def test_early_is_as_soon_as_nothing_else_can_come_and_not_before(house: Commands):
-    def when(text: str, commands: Commands = house) -> int | None:
+def test_early_is_as_soon_as_nothing_else_can_come_and_not_before(house: CompiledGrammar):
+    def when(text: str, commands: CompiledGrammar = house) -> int | None:
         decision = decide(commands, rows_of(text, rest=40), Strictness(settle=3))
         return decision.frame if decision.early else None
 
     assert when("STOP") == 2 * 4 + 2  # the last letter, its blank, and two more
     assert when("TURN ON THE BATH LIGHT") == 2 * 22 + 2  # "please" would change nothing
     assert when("CODE ONE TWO NINE") == 2 * 17 + 2
-    longer = Commands("stop: stop\nend: stop the bath", VOCABULARY)
+    longer = CompiledGrammar("stop: stop\nend: stop the bath", VOCABULARY)
     assert when("STOP", longer) is None
     assert when("STOP THE BATH", longer) == 2 * 13 + 2
 

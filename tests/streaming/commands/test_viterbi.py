@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from xlsr_live.streaming.commands.automaton import Automaton, from_network
+from xlsr_live.streaming.commands.automaton import Automaton
 from xlsr_live.streaming.commands.grammar import parse_grammar
-from xlsr_live.streaming.commands.meaning import Network
+from xlsr_live.streaming.commands.machine import from_network
 from xlsr_live.streaming.commands.nbest import alternatives
+from xlsr_live.streaming.commands.network_builder import build_network
 from xlsr_live.streaming.commands.viterbi import NEVER, Path, Viterbi, relative
 from xlsr_live.streaming.ctc.spelling import Speller
 from xlsr_live.streaming.ctc.vocabulary import Vocabulary
@@ -28,7 +29,7 @@ class Compiled:
     def __init__(self, grammar: str, vocabulary: Vocabulary) -> None:
         self.vocabulary = vocabulary
         self.speller = Speller(vocabulary)
-        self.network = Network(parse_grammar(grammar), self.speller)
+        self.network = build_network(parse_grammar(grammar), self.speller)
         self.automaton = Automaton.build(from_network(self.network), vocabulary)
 
     def text(self, tokens: np.ndarray | tuple[int, ...]) -> str:

@@ -15,7 +15,7 @@ from xlsr_live.streaming.ctc.lm import LanguageModel, Weights
 from tests.support.ngrams import VOCABULARY, language_model, score
 
 WORDS = {"A", "B", "AB", "BAA"}
-EVERYTHING = Weights(lm=1.5, word=0.5, beam=5000, tokens=5, threshold=1e6, unknown=2.0)
+EVERYTHING = Weights(lm=1.5, word=0.5, beam=5000, tokens=5, threshold=1e6, token_threshold=1e6, unknown=2.0)
 WIDE = Weights(lm=1.5, word=0.5, beam=100, tokens=5, threshold=25.0, unknown=2.0)
 USUAL = Weights(lm=1.5, word=0.5, beam=20, tokens=5, threshold=12.0, unknown=0.6)
 
@@ -113,7 +113,9 @@ def test_any_split_gives_the_hypotheses_of_the_whole(
     whole = BeamDecoder(usual, look_back=look_back)
     whole.push(rows)
     whole.finish()
-    assert decoder.hypotheses == whole.hypotheses
+    assert decoder.words == whole.words
+    if look_back is None:
+        assert decoder.alternatives(5) == whole.alternatives(5)
 
 
 def test_with_a_look_back_words_become_complete_while_the_utterance_goes_on(wide: LanguageModel):
@@ -140,7 +142,7 @@ def test_a_tail_is_what_would_follow(wide: LanguageModel, cut: int):
     assert (*decoder.words, *decoder.tail(rows[cut : cut + 30])) == whole
     assert decoder.words == before
     assert (*decoder.words, *decoder.pending()) == decode_beam(rows[:cut], wide)[0].words
-    assert bool(before) == (cut > 130)
+    assert len(before) >= len(decode(rows[:cut], VOCABULARY)) - 3  # complete once no likely hypothesis is without them
 
 
 def test_the_language_model_decides_between_what_sounds_alike(usual: LanguageModel):

@@ -207,8 +207,6 @@ def test_settings_that_need_a_language_model_are_refused_without_one(lm: Languag
             Decoding(VOCABULARY, SessionConfig(**wrong), assets)
     with pytest.raises(ConfigError, match="nbest"):
         SessionConfig(nbest=2, finals="append")
-    with pytest.raises(ConfigError, match="lm_for"):
-        Decoding(VOCABULARY, SessionConfig(hotwords=("AB",), lm_for="all"), Assets(None, lm))
 
 
 # ── confidences ──
@@ -279,7 +277,6 @@ def test_a_calibration_is_loaded_by_its_path(tmp_path: Path):
 
 
 def test_a_language_model_is_that_of_the_checkpoint_or_another_or_none(tmp_path: Path):
-    pytest.importorskip("flashlight.lib.text", reason="flashlight-text is not installed: pip install 'xlsr-live[lm]'")
     source = find_source(str(checkpoint(tmp_path)))
     inside = tmp_path / "language_model"
     inside.mkdir()
@@ -295,7 +292,6 @@ def test_a_language_model_is_that_of_the_checkpoint_or_another_or_none(tmp_path:
 
 
 def test_the_packaged_language_model_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    pytest.importorskip("flashlight.lib.text", reason="flashlight-text is not installed: pip install 'xlsr-live[lm]'")
     monkeypatch.setattr("xlsr_live.streaming.model.assets.BUNDLED", tmp_path / "bundled")
     (another := tmp_path / "another").mkdir()
     source = find_source(str(checkpoint(another)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -107,6 +108,59 @@ def test_words_at_the_very_end_of_the_input_are_in_a_final():
 def test_without_a_gate_the_client_marks_utterances():
     events = run([sound("AB "), FLUSH, FLUSH, sound("CD "), FLUSH], vad=None)
     assert [(h.final and h.final.text, h.reason) for h in utterances(events)] == [("AB", "flush"), ("CD", "flush")]
+
+
+MODES = [
+    {},
+    {"mode": "cached"},
+    {"mode": "offline"},
+    {"partials": False},
+    {"finals": "append"},
+    {"finals": "append", "mode": "cached", "hop_ms": 200},
+    {"trailing_blank_ms": 200, "post_roll_ms": 0},
+]
+
+
+@pytest.mark.parametrize("how", MODES, ids=str)
+@pytest.mark.parametrize("pause", [1, 2, 5])
+def test_without_a_gate_a_pause_ends_no_utterance(how: dict[str, Any], pause: int):
+    silence = "." * 10 * pause
+    turn = sound("AB CD " + silence + "EF " + silence)
+    events = run([turn, FLUSH, turn, FLUSH], SessionConfig(vad="none", **how), vad="real")
+    found = utterances(events)
+    assert [(each.final and each.final.text, each.reason) for each in found] == [("AB CD EF", "flush")] * 2
+    assert [(each.start, each.end) for each in found] == [(0, len(turn)), (len(turn), 2 * len(turn))]
+
+
+@pytest.mark.parametrize("how", MODES, ids=str)
+@pytest.mark.parametrize("pause", [1, 2, 5])
+def test_without_a_gate_a_pause_joins_no_words_that_lack_a_boundary(how: dict[str, Any], pause: int):
+    events = run([sound("AB" + "." * 10 * pause + "CD "), FLUSH], SessionConfig(vad="none", **how), vad="real")
+    (utterance,) = utterances(events)
+    assert utterance.final is not None
+    assert utterance.final.text == "AB CD"
+
+
+@pytest.mark.parametrize("packet", [160, 1_600, 32_000])
+@pytest.mark.parametrize("pause", [1, 2, 5])
+def test_without_a_gate_silence_before_the_flush_or_the_end_adds_no_utterance(pause: int, packet: int):
+    turn = sound("AB " + "." * 10 * pause)
+    packets = pieces(turn, [packet] * (len(turn) // packet))
+    config = SessionConfig(vad="none")
+    for last, reason in ((FLUSH, "flush"), (np.empty(0, np.float32), "end")):
+        (utterance,) = utterances(run([*packets, last], config, vad="real", random=Random(pause)))
+        assert (utterance.final and utterance.final.text, utterance.reason) == ("AB", reason)
+
+
+def test_without_a_gate_only_the_greatest_length_cuts():
+    audio = sound("AB CD " + "." * 12 + "EF " + "." * 80)
+    config = SessionConfig(vad="none", max_utterance_ms=3_000)
+    found = utterances(run([audio, FLUSH], config, vad="real"))
+    assert {each.reason for each in found[:-1]} == {"length"}
+    assert found[-1].reason == "flush"
+    assert " ".join(each.final.text for each in found if each.final) == "AB CD EF"
+    assert all(each.end - each.start <= 3 * 16_000 for each in found)
+    check_coverage(found, [range(len(audio))])
 
 
 def test_a_flush_finishes_speech_without_waiting_for_silence():

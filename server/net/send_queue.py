@@ -14,7 +14,7 @@ CONGESTED: Final = 16  # waiting messages; below this every partial is delivered
 MAX_BYTES: Final = 4 << 20  # of waiting messages
 
 
-class Outbox:
+class SendQueue:
     """Writers never wait, so a slow client cannot hold up the engine.
 
     From `CONGESTED` waiting messages on, a message with a `topic` replaces the last one if that has the same topic (the

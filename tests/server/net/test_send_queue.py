@@ -3,18 +3,18 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from xlsr_live.server.net.outbox import CONGESTED, MAX_BYTES, Outbox
+from xlsr_live.server.net.send_queue import CONGESTED, MAX_BYTES, SendQueue
 from xlsr_live.server.transport import Data
 from xlsr_live.streaming.protocol.codes import ProtocolError
 
 
-async def drained(outbox: Outbox) -> list[Data]:
+async def drained(outbox: SendQueue) -> list[Data]:
     outbox.finish()
     return [message async for message in outbox if message is not None]
 
 
 def test_a_reader_that_keeps_up_gets_every_message():
-    outbox, messages = Outbox(100), [str(index) for index in range(CONGESTED)]
+    outbox, messages = SendQueue(100), [str(index) for index in range(CONGESTED)]
     for message in messages:
         outbox.put(message, 0)
     assert asyncio.run(drained(outbox)) == messages
@@ -22,7 +22,7 @@ def test_a_reader_that_keeps_up_gets_every_message():
 
 
 def test_a_slow_reader_gets_the_newest_of_each_topic():
-    outbox = Outbox(100)
+    outbox = SendQueue(100)
     before = [str(index) for index in range(CONGESTED)]
     for message in before:
         outbox.put(message)
@@ -33,7 +33,7 @@ def test_a_slow_reader_gets_the_newest_of_each_topic():
 
 
 def test_the_limit_is_an_error_not_a_wait():
-    outbox = Outbox(100)
+    outbox = SendQueue(100)
     for index in range(100):
         outbox.put(str(index))
     with pytest.raises(ProtocolError, match="100 events") as error:
@@ -42,23 +42,23 @@ def test_the_limit_is_an_error_not_a_wait():
 
 
 def test_large_messages_have_a_limit_of_their_own():
-    outbox, large = Outbox(100), "x" * (MAX_BYTES // 4)
+    outbox, large = SendQueue(100), "x" * (MAX_BYTES // 4)
     for _ in range(2):
         for _ in range(4):
             outbox.put(large)
         with pytest.raises(ProtocolError, match="bytes") as error:
             outbox.put("one more")
         assert error.value.code == "slow_reader"
-        assert asyncio.run(taken(outbox, 4)) == [large] * 4  # and there is room again
+        assert asyncio.run(taken(outbox, 4)) == [large] * 4  # now there is room again
 
 
-async def taken(outbox: Outbox, count: int) -> list[Data | None]:
+async def taken(outbox: SendQueue, count: int) -> list[Data | None]:
     reader = aiter(outbox)
     return [await anext(reader) for _ in range(count)]
 
 
-def test_nothing_is_taken_after_the_end():
-    outbox = Outbox(100)
+def test_messages_after_the_end_are_ignored():
+    outbox = SendQueue(100)
     outbox.put("A")
     outbox.finish()
     outbox.put("B")
@@ -67,7 +67,7 @@ def test_nothing_is_taken_after_the_end():
 
 def test_a_waiting_reader_is_woken():
     async def scene() -> Data:
-        outbox = Outbox(100)
+        outbox = SendQueue(100)
         reader = asyncio.create_task(anext(aiter(outbox)))
         await asyncio.sleep(0)  # the reader waits now
         outbox.put("A")
@@ -76,9 +76,9 @@ def test_a_waiting_reader_is_woken():
     assert asyncio.run(scene()) == "A"
 
 
-def test_who_answers_every_message_can_wait_for_the_reader():
+def test_a_writer_can_wait_for_the_reader():
     async def scene() -> None:
-        outbox = Outbox(100)
+        outbox = SendQueue(100)
         for index in range(CONGESTED):
             await outbox.room()
             outbox.put(str(index))

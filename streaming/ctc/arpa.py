@@ -1,0 +1,220 @@
+"""ARPA files: read into an n-gram, or, where one is broken, what is wrong with it, with line and column."""
+
+from __future__ import annotations
+
+import gzip
+from array import array
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Final, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import LanguageModelError
+from .ngram import UNKNOWN, UNKNOWN_WORDS, Ngram, SortedTable
+
+_BEGIN, _END = "\\data\\", "\\end\\"
+_UNKNOWN_SCORE: Final = -100.0  # log10, where the file does not say it
+_NO_BACKOFF: Final = -0.0  # nothing follows such a context
+_REPORT: Final = 500_000  # n-grams between two lines of progress
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+
+def read_arpa(path: Path, progress: Callable[[str], None] | None = None) -> Ngram:
+    """`progress` gets a line now and then. Raises `LanguageModelError` with line and column of the first fault."""
+    try:
+        with _opened(path) as lines:
+            return _build(_Reader(path.name, lines, progress))
+    except (ValueError, KeyError, IndexError) as error:
+        raise LanguageModelError(f"{path} is no ARPA file: {find_fault(path) or error}") from error
+
+
+def find_fault(path: Path) -> str | None:
+    """What is wrong with an ARPA file, with line and column; None where nothing is found."""
+    with _opened(path) as lines:
+        return _fault(lines)
+
+
+@contextmanager
+def _opened(path: Path) -> Generator[TextIO]:
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
+            yield lines
+    except UnicodeDecodeError as error:
+        raise LanguageModelError(f"{path}: neither an ARPA file in UTF-8 nor a KenLM binary") from error
+    except (OSError, EOFError) as error:
+        raise LanguageModelError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+
+
+class _Reader:
+    """Sections of an ARPA file, one after the other; reports progress on long ones."""
+
+    def __init__(self, name: str, lines: Iterator[str], progress: Callable[[str], None] | None) -> None:
+        self._name = name
+        self._progress = progress
+        self._lines = (text for line in lines if (text := line.strip()))
+        self.words: dict[str, int] = dict.fromkeys(UNKNOWN_WORDS, UNKNOWN)
+        self.counts: list[int] = []
+        self._header = ""  # of the next section
+        self._expect(_BEGIN)
+        for text in self._lines:
+            if not text.startswith("ngram "):
+                self._header = text
+                break
+            order, count = text.removeprefix("ngram ").split("=")
+            self.counts.append(int(count))
+            if int(order) != len(self.counts):
+                raise ValueError(text)
+        if not self.counts:
+            raise ValueError("no n-grams")
+
+    def section(self, order: int) -> tuple[Ints, Floats, Floats]:
+        """Words of the next order's n-grams, (n, order), their scores and back-off weights, (n,) each."""
+        if self._header != f"\\{order}-grams:":
+            raise ValueError(self._header)
+        words, scores, backoffs = array("q"), array("f"), array("f")
+        for done in range(self.counts[order - 1]):
+            fields = next(self._lines, "").split()
+            if order == 1:
+                self.words.setdefault(fields[1], len(self.words) - 1)  # both names of the unknown word share a number
+            words.extend(self.words[word] for word in fields[1 : order + 1])
+            scores.append(float(fields[0]))
+            backoffs.append(float(fields[order + 1]) if len(fields) == order + 2 else 0.0)
+            if not order + 1 <= len(fields) <= order + 2:
+                raise ValueError(fields)
+            if self._progress and done % _REPORT == _REPORT - 1:
+                self._progress(f"{self._name}: {done + 1} of {self.counts[order - 1]} {order}-grams")
+        self._header = next(self._lines, "")
+        found = np.frombuffer(scores, np.float32) if scores else np.empty(0, np.float32)
+        if not (found <= 0).all():
+            raise ValueError("not a log-probability")
+        return np.array(words, np.int64).reshape(-1, order), found, np.array(backoffs, np.float32)
+
+    def finish(self) -> None:
+        if self._header != _END:
+            raise ValueError(self._header)
+
+    def _expect(self, text: str) -> None:
+        if next(self._lines, "") != text:
+            raise ValueError(text)
+
+
+def _build(reader: _Reader) -> Ngram:
+    sections = [reader.section(order) for order in range(1, len(reader.counts) + 1)]
+    reader.finish()
+    names = list(reader.words)[1:]
+    names[UNKNOWN] = UNKNOWN_WORDS[0]
+    (singles, found, weights), *longer = sections
+    scores = np.full(len(names), _UNKNOWN_SCORE, np.float32)
+    backoffs = np.zeros(len(names), np.float32)
+    scores[singles[:, 0]], backoffs[singles[:, 0]] = found, weights
+    levels = [_Level(np.arange(len(names)), scores, backoffs)]
+    places = [words[:, -1] for words, _, _ in longer]  # of each n-gram's end in the level before
+    for level, (words, found, weights) in enumerate(longer):
+        order = level + 2
+        _mark_followed(levels, words, len(names))
+        keys = [
+            place * len(names) + each[:, -order]
+            for place, (each, _, _) in zip(places[level:], longer[level:], strict=True)
+        ]
+        # A pruned model may lack the end of a longer n-gram: it takes a place, but has no score.
+        entries = np.unique(np.concatenate(keys))
+        places[level:] = [np.searchsorted(entries, each) for each in keys]
+        own, after = np.full(len(entries), np.nan, np.float32), np.zeros(len(entries), np.float32)
+        own[places[level]], after[places[level]] = found, weights
+        levels.append(_Level(entries, own, after))
+    tables: list[SortedTable] = []
+    for before, level in pairwise(levels):
+        first = np.searchsorted(level.entries // len(names), np.arange(len(before.entries) + 1))
+        words = (level.entries % len(names)).astype(np.uint32)
+        longest = level is levels[-1]
+        tables.append(SortedTable(first.data, words.data, level.scores.data, None if longest else level.weights().data))
+    return Ngram(names, scores, levels[0].weights(), tables)
+
+
+class _Level:
+    """The n-grams of one order: `entries` are the place of their end in the level before and their first word, sorted,
+    as one number."""
+
+    def __init__(self, entries: Ints, scores: Floats, backoffs: Floats) -> None:
+        self.entries, self.scores, self._backoffs = entries, scores, backoffs
+        self.followed = np.zeros(len(entries), bool)  # whether a longer n-gram begins so
+
+    def weights(self) -> Floats:
+        """Back-off weights; -0.0 where there is none to tell contexts apart by."""
+        nothing = (self._backoffs == 0) & ~self.followed
+        return np.where(nothing, np.float32(_NO_BACKOFF), self._backoffs + np.float32(0))
+
+
+def _mark_followed(levels: list[_Level], words: Ints, size: int) -> None:
+    """Mark what the n-grams begin with, (n, order), in the last level."""
+    place, known = words[:, -2], np.ones(len(words), bool)
+    for order, level in enumerate(levels[1:], 2):
+        key = place * size + words[:, -order - 1]
+        place = np.searchsorted(level.entries, key).clip(0, max(0, len(level.entries) - 1))
+        known &= level.entries[place] == key if len(level.entries) else False
+    levels[-1].followed[place[known]] = True
+
+
+def _fault(lines: Iterable[str]) -> str | None:
+    """The first line that is not as <https://cmusphinx.github.io/wiki/arpaformat/> has it."""
+    counts: list[int] = []
+    known: set[str] = set()
+    order, left = 0, 0  # of the section: its order, and how many n-grams are still to come
+    number = 0
+    for number, line in enumerate(lines, 1):
+        text = line.strip()
+        if not text:
+            continue
+        where = f"line {number}, column 1"
+        if not order and not counts and text == _BEGIN:
+            continue
+        if not order and text.startswith("ngram "):
+            name, _, count = text.removeprefix("ngram ").partition("=")
+            if not (name.strip() == str(len(counts) + 1) and count.strip().isdigit()):
+                return f"{where}: 'ngram {len(counts) + 1}=COUNT' is wanted, not {text!r}"
+            counts.append(int(count))
+        elif text.startswith("\\"):
+            if left:
+                return f"{where}: {text!r}, but {left} of {counts[order - 1]} {order}-grams are still to come"
+            order += 1
+            wanted = f"\\{order}-grams:" if order <= len(counts) else _END
+            if text != wanted or not counts:
+                return f"{where}: {wanted if counts else 'the line ngram 1=COUNT'!r} is wanted, not {text!r}"
+            if text == _END:
+                return None
+            left = counts[order - 1]
+        elif not order:
+            return f"{where}: {_BEGIN!r} is wanted, not {text[:40]!r}"
+        elif not left:
+            return f"{where}: more {order}-grams than the {counts[order - 1]} that the header promises"
+        else:
+            left -= 1
+            if why := _ngram_fault(text.split(), order, known):
+                column = line.find(why[0]) + 1
+                return f"line {number}, column {column}: {why[1]}"
+    return f"line {number}: the file ends here, without {_END!r}: it is cut off"
+
+
+def _ngram_fault(fields: list[str], order: int, known: set[str]) -> tuple[str, str] | None:
+    """What stands at fault, and what is wrong with it."""
+    words = fields[1 : order + 1]
+    if len(words) < order or len(fields) > order + 2:
+        return fields[0], f"a {order}-gram has a log-probability, {order} word(s) and perhaps a back-off weight"
+    for value in (fields[0], *fields[order + 1 :]):
+        try:
+            number = float(value)
+        except ValueError:
+            return value, f"{value!r} is not a number"
+        if number != number or (value is fields[0] and number > 0):
+            return value, f"{value} is not a log-probability"
+    if order == 1:
+        known.update(words)
+        return None
+    stranger = next((word for word in words if word not in known), None)
+    return None if stranger is None else (stranger, f"{stranger!r} is not among the 1-grams")

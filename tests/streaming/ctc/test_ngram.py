@@ -1,0 +1,133 @@
+"""Scores of n-grams: an ARPA file against the definition of backing off, and KenLM's binaries against the ARPA file."""
+
+from __future__ import annotations
+
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from xlsr_live.streaming.ctc.arpa import read_arpa
+from xlsr_live.streaming.ctc.kenlm import read_kenlm
+from xlsr_live.streaming.ctc.ngram import Ngram
+from xlsr_live.streaming.errors import LanguageModelError
+
+FOLDER = Path(__file__).parent / "kenlm"  # made of words.arpa by KenLM's build_binary
+ARPA = FOLDER / "words.arpa"
+EXACT = ["probing", "trie", "compressed"]
+
+
+@cache
+def ngrams() -> dict[tuple[str, ...], tuple[float, float]]:
+    """log10 probabilities and back-off weights."""
+    found: dict[tuple[str, ...], tuple[float, float]] = {}
+    for line in ARPA.read_text().splitlines():
+        score, _, rest = line.partition("\t")
+        if rest:
+            words, _, backoff = rest.partition("\t")
+            found[tuple(words.split())] = float(score), float(backoff or 0)
+    return found
+
+
+def score(words: tuple[str, ...]) -> float:
+    """log10 probability of the last word after the others, by definition."""
+    if words in ngrams():
+        return ngrams()[words][0]
+    if len(words) == 1:
+        return ngrams()["<unk>",][0]
+    return ngrams().get(words[:-1], (0.0, 0.0))[1] + score(words[1:])
+
+
+@cache
+def read(name: str) -> Ngram:
+    return read_arpa(ARPA) if name == "arpa" else read_kenlm(FOLDER / f"{name}.binary")
+
+
+WORDS = sorted({word for words in ngrams() for word in words} - {"<s>", "</s>", "<unk>"})
+sentences = st.lists(st.sampled_from([*WORDS, "NEVER"]), max_size=12)
+# Words that follow each other in the model, so that long n-grams are found.
+known = st.lists(st.sampled_from(sorted(each for each in ngrams() if len(each) == 4)), max_size=4).map(
+    lambda chosen: [word for each in chosen for word in each if word in WORDS]
+)
+
+
+@pytest.mark.parametrize("name", ["arpa", *EXACT])
+@given(sentence=st.one_of(sentences, known))
+@settings(max_examples=200, deadline=None)
+def test_scores_are_those_of_the_definition(name: str, sentence: list[str]):
+    ngram, context = read(name), read(name).start
+    said = ["<s>"]
+    for word in [*sentence, "</s>"]:
+        found, context = ngram.score(context, ngram.numbers.get(word, 0))
+        said.append(word if (word,) in ngrams() else "<unk>")
+        assert found == pytest.approx(score(tuple(said[-4:])), abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["quantised", "both"])
+@given(sentence=st.one_of(sentences, known))
+@settings(max_examples=100, deadline=None)
+def test_quantised_scores_are_near(name: str, sentence: list[str]):
+    ngram, context = read(name), read(name).start
+    exact = read("arpa").start
+    for word in sentence:
+        found, context = ngram.score(context, ngram.numbers.get(word, 0))
+        wanted, exact = read("arpa").score(exact, read("arpa").numbers.get(word, 0))
+        assert found == pytest.approx(wanted, abs=1.2)  # 16 or 64 values of 0 to -4
+
+
+def test_both_kinds_of_quantised_tries_share_their_words():
+    assert read("both").words == read("quantised").words == read("trie").words
+    assert sorted(read("arpa").words) == sorted(read("probing").words)
+
+
+def test_equal_contexts_have_equal_scores():
+    """What a context leaves out makes no difference: that lets a search merge hypotheses."""
+    ngram = read("arpa")
+    contexts: dict[object, tuple[str, ...]] = {}
+    for words in ngrams():
+        context = ngram.nothing
+        for word in words:
+            context = ngram.score(context, ngram.numbers[word])[1]
+        other = contexts.setdefault(context, words)
+        for after in WORDS[::5]:
+            assert score((*words, after)[-4:]) == pytest.approx(score((*other, after)[-4:]), abs=1e-6)
+    assert len(contexts) < len(ngrams())
+
+
+@pytest.mark.parametrize("name", ["probing", "trie", "quantised", "compressed", "both"])
+def test_a_binary_that_is_cut_off_is_refused_in_one_sentence(name: str, tmp_path: Path):
+    whole = (FOLDER / f"{name}.binary").read_bytes()
+    for end in range(1, len(whole) - 1, 97):
+        (tmp_path / "part").write_bytes(whole[:end])
+        with pytest.raises(LanguageModelError) as raised:
+            read_kenlm(tmp_path / "part")
+        assert "\n" not in str(raised.value)
+
+
+def test_binaries_that_cannot_be_read_say_how_to_make_one_that_can(tmp_path: Path):
+    whole = bytearray((FOLDER / "trie.binary").read_bytes())
+    for at, value, why in (
+        (49, ord("4"), "another version"),
+        (96, 1, "another version or kind"),
+        (100, 0, "its words"),
+    ):
+        changed = whole.copy()
+        changed[at] = value
+        (tmp_path / "other").write_bytes(changed)
+        with pytest.raises(LanguageModelError, match=f"{why}.* build it again .*build_binary"):
+            read_kenlm(tmp_path / "other")
+
+
+def test_contexts_are_as_long_as_the_model_needs():
+    ngram = read("arpa")
+    longest = next(words for words in ngrams() if len(words) == 4 and words[0] != "<s>")
+    context = ngram.start
+    for length, word in enumerate(longest[:3], 1):
+        context = ngram.score(context, ngram.numbers[word])[1]
+        assert len(context.words) >= length
+    assert len(context.words) == 3
+    lengths = [len(words) for words in ngrams()]
+    assert np.array([one <= other for one, other in pairwise(lengths)]).all()
