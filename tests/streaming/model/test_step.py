@@ -140,7 +140,7 @@ def test_features_made_once_from_new_samples_are_those_of_the_whole_utterance(
     steps = fresh(encoders["packaged"])
     with torch.inference_mode():
         parts = [
-            steps._body.features(torch.from_numpy(speech[None, slice(*w.new_samples)]))
+            steps._network.features(torch.from_numpy(speech[None, slice(*w.new_samples)]))
             for w in windows(len(speech), 17, 30, 200)
             if w.newest > w.encoded
         ]
