@@ -14,7 +14,7 @@ from ..ctc.calibration import FILE, load_calibration
 from ..ctc.lm import Files, LanguageModel, find, find_in_checkpoint
 from ..ctc.vocabulary import Vocabulary
 from ..errors import LanguageModelError, ModelError
-from .load import BUNDLED, Source
+from .source import BUNDLED, Source
 
 log = logging.getLogger("xlsr_live.model")
 

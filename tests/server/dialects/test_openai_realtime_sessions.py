@@ -103,32 +103,32 @@ def opened(server: RunningServer, *offered: str) -> tuple[str | None, str]:
 def test_ephemeral_keys_by_the_official_client(guarded: RunningServer):
     openai = pytest.importorskip("openai", reason="openai, the official client, is not installed")
     place = f"http://127.0.0.1:{guarded.port}/v1"
-    owner = openai.OpenAI(base_url=place, api_key="s3cret", max_retries=0)
-    wanted = {"format": {"type": "audio/pcmu"}, "turn_detection": None}
-    secret = owner.realtime.client_secrets.create(session={"type": "transcription", "audio": {"input": wanted}})
-    assert secret.value.startswith("ek_")
-    assert 0 < secret.expires_at - time.time() <= 31
-    assert secret.session.audio.input.turn_detection is None
+    with openai.OpenAI(base_url=place, api_key="s3cret", max_retries=0) as owner:
+        wanted = {"format": {"type": "audio/pcmu"}, "turn_detection": None}
+        secret = owner.realtime.client_secrets.create(session={"type": "transcription", "audio": {"input": wanted}})
+        assert secret.value.startswith("ek_")
+        assert 0 < secret.expires_at - time.time() <= 31
+        assert secret.session.audio.input.turn_detection is None
 
-    async def page(key: str) -> Any:
-        client = openai.AsyncOpenAI(base_url=place, api_key=key)
-        async with client.realtime.connect(extra_query={"intent": "transcription"}) as connection:
-            return (await connection.recv()).to_dict()["session"]["audio"]["input"]
+        async def page(key: str) -> Any:
+            client = openai.AsyncOpenAI(base_url=place, api_key=key)
+            async with client.realtime.connect(extra_query={"intent": "transcription"}) as connection:
+                return (await connection.recv()).to_dict()["session"]["audio"]["input"]
 
-    assert asyncio.run(page(secret.value)) == {**wanted, "transcription": None, "noise_reduction": None}
-    with pytest.raises(InvalidStatus, match="401"):  # it was good for one session
-        asyncio.run(page(secret.value))
-    of_beta = owner.beta.realtime.transcription_sessions.create(input_audio_format="g711_alaw")
-    assert of_beta.input_audio_format == "g711_alaw"
-    key = of_beta.client_secret.value
-    with pytest.raises(InvalidStatus, match="400"):
-        opened(guarded, "realtime", f"openai-insecure-api-key.{key}x")
-    assert opened(guarded, "realtime", f"openai-insecure-api-key.{key}") == ("realtime", "session.created")
-    for session in ({"audio": {"input": {"format": {"type": "mp3"}}}}, {"more": "x" * 5_000}):
-        with pytest.raises(openai.BadRequestError):
-            owner.realtime.client_secrets.create(session=session)
-    with pytest.raises(openai.AuthenticationError):
-        owner.with_options(api_key="wrong").realtime.client_secrets.create()
+        assert asyncio.run(page(secret.value)) == {**wanted, "transcription": None, "noise_reduction": None}
+        with pytest.raises(InvalidStatus, match="401"):  # it was good for one session
+            asyncio.run(page(secret.value))
+        of_beta = owner.beta.realtime.transcription_sessions.create(input_audio_format="g711_alaw")
+        assert of_beta.input_audio_format == "g711_alaw"
+        key = of_beta.client_secret.value
+        with pytest.raises(InvalidStatus, match="400"):
+            opened(guarded, "realtime", f"openai-insecure-api-key.{key}x")
+        assert opened(guarded, "realtime", f"openai-insecure-api-key.{key}") == ("realtime", "session.created")
+        for session in ({"audio": {"input": {"format": {"type": "mp3"}}}}, {"more": "x" * 5_000}):
+            with pytest.raises(openai.BadRequestError):
+                owner.realtime.client_secrets.create(session=session)
+        with pytest.raises(openai.AuthenticationError):
+            owner.with_options(api_key="wrong").realtime.client_secrets.create()
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from xlsr_live.streaming.ctc.greedy import decode
 from xlsr_live.streaming.ctc.lm import LanguageModel, Weights
 from xlsr_live.streaming.errors import ConfigError, LanguageModelError, ModelError
 from xlsr_live.streaming.model.assets import load_assets
-from xlsr_live.streaming.model.load import Source, find_source
+from xlsr_live.streaming.model.source import Source, find_source
 from xlsr_live.streaming.protocol.events import Event, Final, Partial, from_json, to_json
 from xlsr_live.streaming.session.decoding import Decoding
 
