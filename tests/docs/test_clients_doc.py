@@ -1,4 +1,4 @@
-"""The examples in docs/clients.md do what they are there for: they print what the native protocol hears."""
+"""The examples in docs/clients.md print what the native protocol returns for the same audio."""
 
 from __future__ import annotations
 
