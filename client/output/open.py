@@ -76,8 +76,12 @@ def output_paths(files: Sequence[Path], form: str, path: Path | None) -> dict[Pa
         return {}
     if not several and not path.is_dir():
         return {files[0]: path}
-    planned = {file: path / f"{file.stem}.{SUFFIXES.get(form, form)}" for file in files}
+    planned = {file: path / f"{_stem(file)}.{SUFFIXES.get(form, form)}" for file in files}
     if len(set(planned.values())) < len(files):
         raise click.UsageError("two of the recordings have the same name: their results would share one file")
     path.mkdir(parents=True, exist_ok=True)
     return planned
+
+
+def _stem(file: Path) -> str:
+    return "stdin" if file.name == "-" else file.stem

@@ -68,6 +68,11 @@ def decode(file: str | Readable, container: str | None = None) -> Iterator[tuple
         raise AudioError(f"the audio is damaged or its codec is unknown: {error}") from None
 
 
+def is_media(head: bytes) -> bool:
+    """Whether a file with these first bytes is one that only libav can read."""
+    return any(head[at : at + len(magic)] == magic for at, magic in MAGIC)
+
+
 def open_media(source: BinaryIO) -> LibavFile | None:
     """The file, if libav can read it. Raises `AudioError` for a format that only libav reads.
 
@@ -75,7 +80,7 @@ def open_media(source: BinaryIO) -> LibavFile | None:
     """
     head = source.read(16)
     source.seek(0)
-    for_libav = any(head[at : at + len(magic)] == magic for at, magic in MAGIC)
+    for_libav = is_media(head)
     if not for_libav and head[:4] not in SHARED_MAGIC:
         return None
     try:

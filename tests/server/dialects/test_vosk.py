@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-from xlsr_live.server.dialects.wav import WavStream
 from xlsr_live.server.run import RunningServer, running_server
 from xlsr_live.server.settings import ServerSettings
+from xlsr_live.streaming.audio.wav_stream import WavStream
 from xlsr_live.streaming.config import AudioFormat
 from xlsr_live.streaming.errors import AudioError
 from xlsr_live.streaming.protocol.events import Command
