@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
@@ -13,6 +15,7 @@ from starlette.websockets import WebSocket
 
 from ..streaming.protocol.codes import Code
 from . import refusals
+from .access.cors import AllowedOrigins
 from .dialects import endpoints as dialects
 from .dialects.deepgram import shapes as deepgram
 from .dialects.deepgram.files import Prerecorded
@@ -31,8 +34,8 @@ from .sessions.admission import Admission
 
 UPLOADS: Final[dict[str, type[Upload]]] = {"/v1/audio/transcriptions": Transcription, "/v1/listen": Prerecorded}
 Refusal = Callable[[Code, str | None], Response]  # of a code and a message
-OPENAI_PATHS: Final = ("/v1/audio/", "/v1/realtime")
-DEEPGRAM_PATHS: Final = ("/v1/listen",)
+NATIVE_PATHS: Final = ("/v1/stream", "/v1/shared", "/v1/ticket", "/v1/reload")
+DEEPGRAM_PATHS: Final = ("/v1/listen", "/v2/listen", "/v1/speak", "/v1/read", "/v1/projects", "/v1/auth")
 
 
 def create_app(admission: Admission, reloader: Reloader) -> Starlette:
@@ -58,6 +61,8 @@ def create_app(admission: Admission, reloader: Reloader) -> Starlette:
             Route("/v1/ticket", http.ticket, methods=["POST"]),
             Route("/v1/reload", http.reload, methods=["POST"]),
             Route("/v1/models", http.models),
+            Route("/v1/models/{name:path}", http.model),
+            Route("/v1/audio/translations", http.no_translation, methods=["POST"]),
             Route("/v1/realtime/client_secrets", client_secrets, methods=["POST"]),
             Route("/v1/realtime/transcription_sessions", transcription_sessions, methods=["POST"]),
             *(Route(path, dialects.upload(admission, dialect), methods=["POST"]) for path, dialect in UPLOADS.items()),
@@ -67,6 +72,7 @@ def create_app(admission: Admission, reloader: Reloader) -> Starlette:
             WebSocketRoute("/v1/realtime", dialects.websocket(admission, RealtimeDialect)),
             WebSocketRoute("/{path:path}", dialects.other_paths(admission)),
         ],
+        middleware=[Middleware(AllowedOrigins, access=admission.access)],
         exception_handlers=_error_handlers(admission),
     )
 
@@ -80,11 +86,22 @@ def _error_handlers(admission: Admission) -> dict[Any, Any]:
         await connection.send_denial_response(response)
         return None
 
-    return {Refused: refuse}
+    async def no_route(request: Request, error: HTTPException) -> Response:
+        code = Code.METHOD_NOT_ALLOWED if error.status_code == 405 else Code.NOT_FOUND
+        response = refusal_for(request.scope["path"])(code, None)
+        response.headers.update(error.headers or {})
+        return response
+
+    async def failed(request: Request, error: Exception) -> Response:  # Starlette raises the error again, to be logged
+        return refusal_for(request.scope["path"])(Code.INTERNAL_ERROR, None)
+
+    return {Refused: refuse, 404: no_route, 405: no_route, 500: failed}
 
 
 def refusal_for(path: str) -> Refusal:
     """Makes error responses in the shape that clients of the path expect."""
-    if path.startswith(OPENAI_PATHS):
+    if path.startswith(DEEPGRAM_PATHS):
+        return deepgram.refusal
+    if path.startswith("/v1/") and not path.startswith(NATIVE_PATHS):
         return openai.refusal
-    return deepgram.refusal if path.startswith(DEEPGRAM_PATHS) else refusals.refusal
+    return refusals.refusal

@@ -37,25 +37,30 @@ HTTP_STATUSES: Final[dict[str, int]] = {  # the HTTP status when there is no web
     Code.FORBIDDEN_ORIGIN: 403,
     Code.NOT_ADMIN: 403,
     Code.NOT_FOUND: 404,
+    Code.METHOD_NOT_ALLOWED: 405,
     Code.CLIENT_FULL: 429,
     Code.TOO_MANY_TICKETS: 429,
     Code.SERVER_FULL: 503,
     Code.OVERLOADED: 503,
     Code.SHUTTING_DOWN: 503,
     Code.ENCODER_FAILED: 503,
+    Code.INTERNAL_ERROR: 500,
     Code.RELOADING: 409,
     Code.RELOAD_FAILED: 500,
 }
 WHY: Final[dict[str, str]] = {
-    Code.UNAUTHORIZED: "send a token as `Authorization: Bearer <token>`, or a valid ticket as `?ticket=<ticket>`",
+    Code.UNAUTHORIZED: "send a token as `Authorization: Bearer <token>`; without headers, connect with "
+    "`?ticket=<ticket>`, which POST /v1/ticket issues",
     Code.FORBIDDEN_ORIGIN: "pages of this origin may not use the server; the setting `origins` must name it",
     Code.NOT_ADMIN: "only a token marked `admin` in the tokens file may do that",
-    Code.NOT_FOUND: "there is no websocket at this path; the native protocol is at /v1/stream",
+    Code.NOT_FOUND: "there is nothing at this path; the native websocket is at /v1/stream, and GET / lists all paths",
+    Code.METHOD_NOT_ALLOWED: "this path does not have that method; see the header Allow",
     Code.CLIENT_FULL: "this client has reached its limit of sessions; end one, or try again later",
     Code.TOO_MANY_TICKETS: "this client has too many unused tickets; use them, or try again later",
     Code.SERVER_FULL: "all sessions are taken; try again later",
     Code.OVERLOADED: "the server is overloaded; try again later",
     Code.SHUTTING_DOWN: "the server is stopping; try again later",
+    Code.INTERNAL_ERROR: "the server failed; see its log",
     Code.ENCODER_FAILED: "the model does not answer; try again later",
 }
 _RETRY_AFTER_S: Final[dict[str, int]] = {

@@ -72,6 +72,11 @@ class StreamSession:
         return self._session.received_s
 
     @property
+    def quiet_s(self) -> float:
+        """Up to this second no speech follows the last event; 0 while speech is open or events are unread."""
+        return 0.0 if self._events else self._session.quiet_s
+
+    @property
     def dropped(self) -> int:
         """Samples that were accepted and lost: 0, or there is a fault."""
         return self._session.dropped

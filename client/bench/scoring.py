@@ -1,9 +1,9 @@
 """Error rates: reference and transcript in one normal form, error counts, confidence intervals.
 
-The normal form is what the vocabulary can write: its case (upper, lower, or unchanged if the vocabulary has both),
-straight apostrophes, and a blank for each character that is neither a letter nor a digit nor in the vocabulary (nothing
-for an apostrophe). Letters and digits that the vocabulary lacks stay and count as errors: the model cannot write them,
-and removing them would flatter it. In a vocabulary without word boundaries every character is a word.
+The normal form is what the vocabulary can write, by the same rules as for hotwords and grammars (`ctc.spelling`): its
+case and Unicode form, its apostrophes and hyphens. Any other character that is neither a letter nor a digit becomes a
+blank (an apostrophe: nothing). Letters and digits that the vocabulary lacks stay and count as errors: the model cannot
+write them, and removing them would flatter it. In a vocabulary without word boundaries every character is a word.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Any, Final, NamedTuple
 import jiwer
 import numpy as np
 
+from ...streaming.ctc.spelling import APOSTROPHES, Speller, clusters
 from ...streaming.ctc.vocabulary import Vocabulary
 
 RESAMPLES: Final = 1_000
-_APOSTROPHES: Final = str.maketrans(dict.fromkeys("’‘ʼ`", "'"))
 
 
 class ErrorCount(NamedTuple):
@@ -31,15 +31,15 @@ class TextNormalizer:
     """The normal form for one vocabulary."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
+        self._speller = Speller(vocabulary)
         self._known = set("".join(vocabulary.texts))
         self._separator = vocabulary.separator
         upper, lower = (any(test(c) for c in self._known) for test in (str.isupper, str.islower))
         self.case = "upper" if upper and not lower else "lower" if lower and not upper else "as it is"
 
     def __call__(self, text: str) -> str:
-        text = unicodedata.normalize("NFC", text).translate(_APOSTROPHES)
-        text = text.upper() if self.case == "upper" else text.lower() if self.case == "lower" else text
-        return self._separator.join("".join(self._written(c) for c in text).split())
+        text = self._speller.plain(unicodedata.normalize("NFC", text))
+        return self._separator.join("".join(map(self._written, clusters(text))).split())
 
     def lacking(self, text: str) -> set[str]:
         """Characters of the normal form that the vocabulary cannot write."""
@@ -63,12 +63,20 @@ class TextNormalizer:
         if lacking:
             some = " ".join(sorted(set[str]().union(*lacking))[:20])
             found.append(f"{len(lacking)} references hold characters that this vocabulary cannot write: {some}")
+        replaced = {letter: other for text in references for letter, other in self._speller.replaced(text).items()}
+        if replaced:
+            some = ", ".join(f"{letter} as {other}" for letter, other in sorted(replaced.items())[:20])
+            found.append(f"letters of references that this vocabulary writes with others: {some}")
         return found
 
-    def _written(self, c: str) -> str:
-        if c in self._known or unicodedata.category(c)[0] in "LMN":
-            return c
-        return "" if c == "'" else " "
+    def _written(self, cluster: str) -> str:
+        if cluster[0] in self._known:
+            return self._speller.letter(cluster) or cluster
+        if (letter := self._speller.letter(cluster)) is not None:
+            return letter
+        if unicodedata.category(cluster[0])[0] in "LMN":
+            return cluster.upper() if self.case == "upper" else cluster.lower() if self.case == "lower" else cluster
+        return "" if cluster[0] in APOSTROPHES else " "
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""Whether the server of this container answers; a traceback and exit status 1 if not."""
+"""Health check of the container: exit status 1 and a traceback if the server does not answer."""
 
 import os
 import ssl
@@ -8,5 +8,5 @@ from xlsr_live.server.configuration import configure
 
 settings = configure(environment=os.environ).settings
 scheme = "http" if settings.tls_cert is None else "https"
-anybody = ssl._create_unverified_context()  # the certificate is for the name by which others know this server
+anybody = ssl._create_unverified_context()  # the certificate has the public name
 urlopen(f"{scheme}://127.0.0.1:{settings.port}/healthz", timeout=4, context=anybody)

@@ -47,13 +47,14 @@ class Access:
 
     def client(self, connection: HTTPConnection) -> Client | None:
         """Like `bearer`, but a ticket counts too."""
-        if (found := self.bearer(connection)) is None and (ticket := _ticket(connection)) is not None:
-            return self.tickets.holder(ticket)
-        return found
+        if (found := self.bearer(connection)) is not None:
+            return found
+        holders = map(self.tickets.holder, _tickets(connection))
+        return next((holder for holder in holders if holder is not None), None)
 
     def spend(self, connection: HTTPConnection) -> None:
         """Use up the connection's ticket, if it has one."""
-        if (ticket := _ticket(connection)) is not None:
+        for ticket in _tickets(connection):
             self.tickets.spend(ticket)
 
     def origin_allowed(self, headers: Headers) -> bool:
@@ -110,14 +111,17 @@ def network(address: str) -> str:
 
 
 def _credentials(headers: Headers) -> Iterator[str]:
-    """Every string in the headers that may be a token.
-
-    Tokens stand in `Authorization`, or, since pages cannot set headers of a websocket, in its subprotocols:
-    `token, KEY` (Deepgram) and `realtime, openai-insecure-api-key.KEY` (OpenAI).
-    """
+    """Every string in the headers that may be a token."""
     scheme, _, token = headers.get("authorization", "").partition(" ")
     if scheme.lower() in _SCHEMES:
         yield token.strip()
+    yield from _subprotocol_credentials(headers)
+
+
+def _subprotocol_credentials(headers: Headers) -> Iterator[str]:
+    """Tokens and tickets in subprotocols, since pages cannot set headers of a websocket: `token, KEY` (Deepgram) and
+    `realtime, openai-insecure-api-key.KEY` (OpenAI).
+    """
     offered = [each.strip() for each in headers.get("sec-websocket-protocol", "").split(",")]
     for name, following in pairwise(offered):
         if name in _SCHEMES:
@@ -133,13 +137,16 @@ def ephemeral(connection: HTTPConnection) -> str | None:
     return next((key.removeprefix(_EPHEMERAL_PREFIX) for key in keys), None)
 
 
-def _ticket(connection: HTTPConnection) -> str | None:
+def _tickets(connection: HTTPConnection) -> Iterator[str]:
+    """Every string of the connection that may be a ticket."""
     if (key := ephemeral(connection)) is not None:
-        return key.partition(".")[0]
+        yield key.partition(".")[0]
     for offered in _offered(connection):
         if offered.startswith(TICKET_PREFIX):
-            return offered.removeprefix(TICKET_PREFIX)
-    return connection.query_params.get("ticket")
+            yield offered.removeprefix(TICKET_PREFIX)
+    yield from _subprotocol_credentials(connection.headers)
+    if (ticket := connection.query_params.get("ticket")) is not None:
+        yield ticket
 
 
 def _offered(connection: HTTPConnection) -> list[str]:

@@ -31,13 +31,17 @@ from ...streaming.recognizer import Recognizer
 from ..access.tokens import Client
 from ..logs import fields
 from ..refusals import WHY
+from ..sessions.active import size_of
 from ..sessions.admission import Admission, Lease
 from ..stats import Tally
 from .containers import open_media
 from .mapping import writable
 
+Blocks = Iterator[NDArray[np.float32]] | Iterator[bytes]
+
 logger = logging.getLogger("xlsr_live.server")
 _COPY_BYTES: Final = 1 << 20
+_HARMLESS: Final = (Code.AUDIO_TOO_SHORT, Code.TRUNCATED_SAMPLE)
 _BLOCKS_AT_ONCE: Final = 10  # decoded in one call of a thread
 
 
@@ -79,6 +83,10 @@ class Upload(ABC):
         """Delete what was uploaded."""
         if hasattr(self, "file"):
             await self.file.close()
+
+    def open_file(self, path: Path) -> tuple[AudioFormat, Blocks]:
+        """The format and the audio of the upload, in blocks. Runs in a thread. Raises `AudioError`."""
+        return open_media(path)
 
     def stream(self) -> AsyncIterator[str] | None:
         """The response as a stream of events, if the client asks for one. It must call `entered` itself."""
@@ -175,14 +183,14 @@ class Upload(ABC):
                 file.write(data)
             file.flush()
             await self.close()
-            self.audio, blocks = await asyncio.to_thread(open_media, Path(file.name))
+            self.audio, blocks = await asyncio.to_thread(self.open_file, Path(file.name))
             hotwords = writable(self.phrases, self.recognizer.encoder.vocabulary)
             session = self.recognizer.session(replace(self.config, hotwords=hotwords), self.audio, name=self.name)
             tally = Tally(lease.stats)
-            feeding = asyncio.create_task(_feed(session, self.audio.sample_rate, blocks, lease))
+            feeding = asyncio.create_task(_feed(session, self.audio, blocks, lease))
             try:
                 async for event in session:
-                    if isinstance(event, events.Error) and event.code != Code.AUDIO_TOO_SHORT:
+                    if isinstance(event, events.Error) and event.code not in _HARMLESS:
                         raise XlsrLiveError(event.message, code=event.code)
                     tally.event(event)
                     match event:
@@ -202,11 +210,11 @@ class Upload(ABC):
                     await feeding
 
 
-async def _feed(session: StreamSession, rate: int, blocks: Iterator[NDArray[np.float32]], lease: Lease) -> None:
+async def _feed(session: StreamSession, audio: AudioFormat, blocks: Blocks, lease: Lease) -> None:
     try:
         while some := await asyncio.to_thread(lambda: list(islice(blocks, _BLOCKS_AT_ONCE))):
             for block in some:
                 await session.send(block)
-                await lease.charge(block.nbytes, len(block) / rate)
+                await lease.charge(*size_of(block, audio))
     finally:
         await session.end()

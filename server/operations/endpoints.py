@@ -102,6 +102,19 @@ class Endpoints:
         self._admission.authenticate(request)
         return JSONResponse({"object": "list", "data": [self._model()]})
 
+    async def model(self, request: Request) -> Response:
+        """The model in use, by its name."""
+        self._admission.authenticate(request)
+        model = self._model()
+        if request.path_params["name"] != model["id"]:
+            raise Refused(Code.NOT_FOUND, f"this server has no such model; it runs {model['id']}")
+        return JSONResponse(model)
+
+    async def no_translation(self, request: Request) -> Response:
+        """OpenAI's path for translations."""
+        self._admission.authenticate(request)
+        raise Refused(Code.NOT_FOUND, "this server does not translate; /v1/audio/transcriptions transcribes")
+
     def _model(self) -> dict[str, Any]:
         info = msgspec.to_builtins(self._models.current.info)
         return {"id": info.pop("name"), "object": "model", "created": self._started, "owned_by": "xlsr-live", **info}

@@ -1,4 +1,4 @@
-// The page where somebody speaks: its buttons, its state, and its messages.
+// The page for speakers: its buttons, its state, and its messages.
 
 import { canListen, canShareTab, CaptureError, microphones, openFile, openMicrophone, openTab } from "./capture.js";
 import { describe, RETRIED } from "./messages.js";
@@ -194,7 +194,7 @@ function onEvent(event) {
       duration = event.audio_s;
       break;
     case "warning":
-      showProblem(event);
+      showProblem(event, "warning");
       break;
   }
   captions.handle(event, offset);
@@ -224,7 +224,7 @@ function onEnd(error) {
   release();
   setState("idle");
   if (error) showProblem(error);
-  else if ($("notice").dataset.kind !== "problem") hideNotice();
+  else if (!["problem", "warning"].includes($("notice").dataset.kind)) hideNotice();
 }
 
 /** The capture has ended by itself. */

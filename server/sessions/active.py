@@ -13,6 +13,14 @@ from ...streaming.live import StreamSession
 from .admission import Lease
 
 
+def size_of(audio: bytes | NDArray[np.floating], form: AudioFormat) -> tuple[int, float]:
+    """Bytes and seconds of a packet."""
+    if not isinstance(audio, bytes):
+        return audio.nbytes, len(audio) / form.sample_rate
+    samples = len(audio) / (SAMPLE_BYTES[form.encoding] * form.channels)
+    return len(audio), samples / form.sample_rate
+
+
 @dataclass
 class ActiveSession:
     """A session and the task that pumps its events to the dialect."""
@@ -30,11 +38,7 @@ class ActiveSession:
     async def send(self, audio: bytes | NDArray[np.floating]) -> None:
         """Pass audio on, and count it. Waits while the backlog is full or the client's allowance is used up."""
         await self.session.send(audio)
-        if isinstance(audio, bytes):
-            samples = len(audio) / (SAMPLE_BYTES[self.audio.encoding] * self.audio.channels)
-            await self.lease.charge(len(audio), samples / self.audio.sample_rate)
-        else:
-            await self.lease.charge(audio.nbytes, len(audio) / self.audio.sample_rate)
+        await self.lease.charge(*size_of(audio, self.audio))
 
     async def pumped(self) -> None:
         """Wait until the dialect has handled all events of an ended or closed session, then release it."""

@@ -95,6 +95,13 @@ class Gate:
         waiting = self.state is GateState.STOPPING and 3 * (self._end - self._last_speech) >= 2 * self._hangover
         return self._last_speech + self._post_roll if waiting else None
 
+    def quiet_until(self, position: int) -> int:
+        """While closed, and all audio up to `position` is examined: the speech of later spans starts no earlier."""
+        if self.state is GateState.QUIET and position - self._last_speech >= self._hangover:
+            return position
+        onset = self._onset if self.state is GateState.STARTING else position
+        return max(self._first, onset - self._burst_reach)
+
     @property
     def keep(self) -> int:
         """How far back from now a span may still start, in samples."""

@@ -58,6 +58,13 @@ class Segmenter:
         return self.ring.capacity - (self.ring.end - self.ring.start)
 
     @property
+    def quiet_until(self) -> int:
+        """Sample before which no speech of a later span starts; 0 while there are spans."""
+        if self.spans:
+            return 0
+        return self.position if self._vad is None else self._gate.quiet_until(self._examined)
+
+    @property
     def unfinished(self) -> int:
         """Samples in spans."""
         return sum((self.position if span.end is None else span.end) - span.start for span in self.spans)

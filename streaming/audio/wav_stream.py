@@ -8,7 +8,7 @@ from typing import Final
 from ..config import AudioFormat, Encoding
 from ..errors import AudioError
 
-LONGEST_HEADER: Final = 1 << 16  # bytes before the samples
+LONGEST_HEADER: Final = 1 << 16  # bytes that describe the format; other chunks are skipped
 _ENCODINGS: Final[dict[tuple[int, int], Encoding]] = {  # format tag and bits of a sample (RFC 2361)
     (1, 16): "pcm_s16le",
     (3, 32): "pcm_f32le",
@@ -24,39 +24,64 @@ class WavStream:
 
     def __init__(self) -> None:
         self.format: AudioFormat | None = None
-        self._head: bytes | None = b""  # None once the start of the samples is known
+        self._head: bytes | None = b""  # not yet parsed; None once the start of the samples is known
+        self._in_riff = False  # after the RIFF header
+        self._skip = 0  # bytes of a chunk still to be skipped
+        self._padded = False  # a padding byte may follow
         self._left: int | None = None  # bytes of samples still to come; None: no limit
 
     def receive(self, data: bytes) -> bytes:
         """The samples in `data` and in bytes held back before. Raises `AudioError` for an unsupported format."""
         if self._head is not None:
             self._head += data
-            if (start := self._start(self._head)) is None:
+            if not self._parse():
                 return b""
-            data, self._head = self._head[start:], None
+            data, self._head = self._head, None
         if self._left is not None:  # other chunks may follow the samples
             data = data[: self._left]
             self._left -= len(data)
         return data
 
-    def _start(self, head: bytes) -> int | None:
-        """Where the samples begin; None if that is not known yet."""
-        if not (head[:4] == b"RIFF"[: len(head)] and head[8:12] == b"WAVE"[: max(0, len(head) - 8)]):
-            return 0
-        at = 12
-        while len(head) >= at + 8:
-            name, size = struct.unpack_from("<4sI", head, at)
-            if name == b"data":
-                if self.format is None:
-                    raise AudioError("the WAV header has no format")
-                self._left = None if size in _ENDLESS else size
-                return at + 8
-            if name == b"fmt " and len(head) >= at + 8 + size:
-                self.format = _format(head[at + 8 : at + 8 + size])
-            at += 8 + size + size % 2
-            if at > LONGEST_HEADER:
-                raise AudioError(f"the WAV header is longer than {LONGEST_HEADER} bytes")
-        return None
+    def _parse(self) -> bool:
+        """Drop the header from `_head`, as far as it is there. Whether the samples begin now."""
+        head = self._head or b""
+        if not self._in_riff:
+            if not (_begins(head, b"RIFF", b"RF64") and _begins(head[8:], b"WAVE")):
+                return True
+            if len(head) < 12:
+                return False
+            self._in_riff, head = True, head[12:]
+        done = False
+        while not done:
+            cut = min(self._skip, len(head))
+            self._skip, head = self._skip - cut, head[cut:]
+            if self._padded and head:  # some writers leave the padding of an odd chunk out
+                self._padded, head = False, head.removeprefix(b"\0")
+            if self._skip or len(head) < 8:
+                break
+            name, size = struct.unpack_from("<4sI", head)
+            match name:
+                case b"data":
+                    if self.format is None:
+                        raise AudioError("the WAV header has no format")
+                    self._left = None if size in _ENDLESS else size
+                    done, head = True, head[8:]
+                case b"fmt ":
+                    if size > LONGEST_HEADER:
+                        raise AudioError(f"the WAV header is longer than {LONGEST_HEADER} bytes")
+                    if len(head) < 8 + size:
+                        break
+                    self.format = _format(head[8 : 8 + size])
+                    self._padded, head = size % 2 == 1, head[8 + size :]
+                case _:
+                    self._skip, self._padded, head = size, size % 2 == 1, head[8:]
+        self._head = head
+        return done
+
+
+def _begins(data: bytes, *magic: bytes) -> bool:
+    """Whether the bytes are, or may become, one of these."""
+    return any(data[: len(each)] == each[: len(data)] for each in magic)
 
 
 def _format(chunk: bytes) -> AudioFormat:

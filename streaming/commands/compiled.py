@@ -29,6 +29,8 @@ class CompiledGrammar:
         self.vocabulary = vocabulary
         self._speller = Speller(vocabulary)
         self.network = build_network(self.grammar, self._speller)
+        respelled = {word: self._speller.respelled(word) for word in self.grammar.words()}
+        self.notes = [f"the model writes {word!r} as {written!r}" for word, written in respelled.items() if written]
         try:
             self.automaton = Automaton.build(from_network(self.network), vocabulary)
         except TooLarge as error:

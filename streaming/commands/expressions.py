@@ -77,6 +77,22 @@ class CommandGrammar:
     rules: dict[str, Expression] = field(default_factory=dict[str, Expression])
     at: dict[str, Position] = field(default_factory=dict[str, Position], compare=False)  # of commands
 
+    def words(self) -> dict[str, None]:
+        """All different words, in the order of their first use."""
+        found: dict[str, None] = {}
+        stack = [*self.rules.values(), *self.commands.values()][::-1]
+        while stack:
+            match expression := stack.pop():
+                case Terminal(text):
+                    found.setdefault(text)
+                case RuleRef():
+                    pass
+                case Concatenation(parts) | Alternatives(parts):
+                    stack += reversed(parts)
+                case _:
+                    stack.append(expression.body)
+        return found
+
     def __str__(self) -> str:
         lines = [f"{name}: {_show(body)}" for name, body in self.commands.items()]
         lines += [f"<{name}> = {_show(body)}" for name, body in self.rules.items()]

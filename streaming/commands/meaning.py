@@ -64,7 +64,8 @@ def filled_slots(history: History, separator: str) -> tuple[FilledSlot, ...]:
     count = 0
     for step in reversed(steps):
         if isinstance(step, str):
-            stack[-1][1].append(step)
+            if step:  # only the first unit of a word carries its text
+                stack[-1][1].append(step)
             count += 1
         elif step.begins:
             stack.append((count, []))

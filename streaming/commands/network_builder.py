@@ -44,7 +44,7 @@ class _Builder:
         self._grammar = grammar
         self._speller = speller
         self._nodes: list[Node] = []
-        self._spelled: dict[str, str | None] = {}
+        self._spelled: dict[str, list[str] | None] = {}
         self._budget = Budget(MAX_NODES)
         self._depth = 0
         self._open_rules: list[str] = []
@@ -94,19 +94,19 @@ class _Builder:
                 return self._add(Node(mark=Mark(expression, begins=True), next=(self._expression(body, close),)))
 
     def _word(self, word: Terminal, after: int) -> int:
-        spelled = self._spell(word.text) or ""
-        if self._speller.separator:
-            return self._add(Node(spelled, word.text, next=(after,)))
-        for index in reversed(range(len(spelled))):  # without boundaries every character is a unit of its own
-            after = self._add(Node(spelled[index], "" if index else word.text, next=(after,)))
+        units = self._spell(word.text) or []
+        for index in reversed(range(len(units))):  # several where the vocabulary lacks a hyphen or has no boundaries
+            after = self._add(Node(units[index], "" if index else word.text, next=(after,)))
         return after
 
     def _check_words(self, expression: Expression) -> None:
         """Raise `GrammarError` for the first word that the vocabulary cannot write."""
         match expression:
             case Terminal(text, at):
-                if self._spell(text) is None:
-                    unknown = " ".join(self._speller.unknown(text))
+                if not self._spell(text):
+                    unknown = " ".join(
+                        char for unit in self._speller.units(text) for char in self._speller.unknown(unit)
+                    )
                     why = f"no {unknown}" if unknown else "not these letters in this order"
                     _fail(f"the model cannot write {text}: its vocabulary has {why} (write words as they are said)", at)
             case RuleRef():
@@ -148,9 +148,11 @@ class _Builder:
         self._open_rules.pop()
         return start
 
-    def _spell(self, word: str) -> str | None:
+    def _spell(self, word: str) -> list[str] | None:
+        """The units of a word in the vocabulary's spelling; None if it cannot write one of them."""
         if word not in self._spelled:
-            self._spelled[word] = self._speller.spell(word)
+            units = [self._speller.spell(unit) for unit in self._speller.units(word)]
+            self._spelled[word] = None if None in units else [unit or "" for unit in units]
         return self._spelled[word]
 
     def _add(self, node: Node) -> int:

@@ -42,18 +42,22 @@ class Phrases:
         speller = Speller(vocabulary)
         entries: list[tuple[list[str], int]] = []
         self.letters: list[int] = []
+        self.notes: list[str] = []  # phrases that the vocabulary writes with other letters
         self.words: set[str] = set()  # in the vocabulary's spelling
         self.phrases = list(self.boosts)
         for phrase, boost in self.boosts.items():
             if not 0 < boost <= MAX_BOOST:
-                raise ConfigError(f"the boost of {phrase!r} is {boost}, not above 0 and at most {MAX_BOOST:g}")
-            units = [speller.spell(unit) for unit in speller.units(phrase)]
-            spelled = [unit for unit in units if unit is not None]
-            if not units or len(spelled) < len(units):
-                unknown = " ".join(speller.unknown("".join(phrase.split())))
                 raise ConfigError(
-                    f"the model cannot write {phrase!r}{f': its vocabulary has no {unknown}' * bool(unknown)}"
+                    f"the boost of {phrase!r} is {boost:g}, not above 0 and at most {MAX_BOOST:g}{_colon_hint(phrase)}"
                 )
+            units = speller.units(phrase)
+            spelled = [found for unit in units if (found := speller.spell(unit)) is not None]
+            if not units or len(spelled) < len(units):
+                unknown = " ".join(dict.fromkeys(char for unit in units for char in speller.unknown(unit)))
+                why = f": its vocabulary has no {unknown}" if unknown else ""
+                raise ConfigError(f"the model cannot write {phrase!r}{why}{_colon_hint(phrase)}")
+            if written := speller.respelled(phrase):
+                self.notes.append(f"the model writes {phrase!r} as {written!r}")
             entries.append((spelled, len(self.letters)))
             self.words.update(spelled)
             self.letters.append(sum(map(len, spelled)))
@@ -64,6 +68,13 @@ class Phrases:
         gains = [boost * count for boost, count in zip(self.boosts.values(), self.letters, strict=True)]
         self.worth = np.array([*gains, -inf], np.float32)[self.automaton.ends]  # (states,) gain of an end
         self.hope = self.automaton.best_ahead(self.worth)[self.automaton.owner]  # (cells,) highest possible gain
+
+
+def _colon_hint(phrase: str) -> str:
+    """For `10:30`, which is the phrase `10` with the boost 30."""
+    if not phrase[-1:].isdigit():
+        return ""
+    return " (the number after the last colon is the boost; write a time as it is said, like ten thirty)"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,8 @@ from .vocabulary import Vocabulary
 
 Rows = NDArray[np.float32]
 Tokens = NDArray[np.intp]
+
+_PAUSE: Final = 50  # frames of blanks that end a word: models omit the boundary where the silence is long
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +123,13 @@ class GreedyDecoder:
                 self._close_word()
 
     def _close_run(self) -> None:
-        """Write the run's token; a blank only closes it."""
+        """Write the run's token; a blank only closes it, and after a long one a new word begins."""
         run, self._run = self._run, None
-        if run is None or run.token == self._vocabulary.blank:
+        if run is None:
+            return
+        if run.token == self._vocabulary.blank:
+            if run.end - run.start >= _PAUSE:
+                self._close_word()
             return
         written = self._vocabulary.texts[run.token]
         text = written.strip()

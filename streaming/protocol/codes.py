@@ -28,6 +28,7 @@ class Code(StrEnum):
     FORBIDDEN_ORIGIN = "forbidden_origin"
     NOT_ADMIN = "not_admin"
     NOT_FOUND = "not_found"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
     CLIENT_FULL = "client_full"
     TOO_MANY_TICKETS = "too_many_tickets"
     SERVER_FULL = "server_full"

@@ -54,9 +54,11 @@ class Decoding:
         self._assets = replace(assets, language_model=model)
         self._live_model = model if config.lm_for == "all" else None
         self._config = config
+        self._notes: list[str] = []
         self._wake: Phrases | None = None
         if config.wake:
             self._wake = Phrases(wake_phrase(config.wake, config.wake_score), vocabulary)
+            self._notes += self._wake.notes
         self._hotwords = Timeline(self._make_hotwords(config.hotwords))
         self._commands = Timeline(self._make_spec(config.grammar))
 
@@ -77,6 +79,11 @@ class Decoding:
     def commands(self, sample: int) -> CommandSpec | None:
         """Commands for audio that ends at a sample."""
         return self._commands.at(sample)
+
+    def take_notes(self) -> list[str]:
+        """Notes for the client since the last call: phrases and words that the vocabulary writes with other letters."""
+        notes, self._notes = self._notes, []
+        return notes
 
     def begin(self, start: int) -> LiveDecoder:
         """Make the decoder of live steps of an utterance that begins at a sample; later ones begin after it."""
@@ -111,6 +118,7 @@ class Decoding:
         if not (boosts := read_hotwords(hotwords)):
             return None
         phrases, model = Phrases(boosts, self._vocabulary), self._assets.language_model
+        self._notes += phrases.notes
         return HotwordSet(phrases, model.boosted(boosts) if model else None)
 
     def _make_spec(self, grammar: str) -> CommandSpec | None:
@@ -118,7 +126,9 @@ class Decoding:
             return None
         config = self._config
         strictness = Strictness(score=config.command_score, word_score=config.command_word_score)
-        return CommandSpec(compiled(grammar, self._vocabulary), strictness, self._wake, config.command_alternatives)
+        found = compiled(grammar, self._vocabulary)
+        self._notes += found.notes
+        return CommandSpec(found, strictness, self._wake, config.command_alternatives)
 
 
 def set_hotwords(decoder: LiveDecoder, hotwords: HotwordSet | None) -> None:

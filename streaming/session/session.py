@@ -20,7 +20,7 @@ from ..ctc.vocabulary import Vocabulary
 from ..errors import BacklogFull, ConfigError, SessionClosed
 from ..frames import FIELD, SAMPLE_RATE, STRIDE, ms, seconds, too_short
 from ..overload import Level
-from ..protocol.events import Error, Event, SessionEnded, SessionStarted, SpeechEnded, SpeechStarted
+from ..protocol.events import Error, Event, SessionEnded, SessionStarted, SpeechEnded, SpeechStarted, Warning
 from ..requests import CacheHandle, Job
 from .decoding import Decoding
 from .outbox import Outbox
@@ -103,6 +103,7 @@ class Session:
         self._front = Segmenter(self.config, vad)
         self._outbox = Outbox(level)
         self._outbox.emit(SessionStarted(session=name, model=model, mode=mode), 0)
+        self._report_notes(0)
         self._jobs: list[Job] = []
         self._released: list[CacheHandle] = []
         self._ids = count(1)
@@ -184,6 +185,7 @@ class Session:
         """
         self._check_open()
         self._decoding.set_hotwords(hotwords, self._front.position)
+        self._report_notes(self._front.position)
 
     def receive_grammar(self, grammar: str) -> None:
         """Replace the grammar of commands from here on, as `receive_hotwords`; an empty one has none.
@@ -192,6 +194,7 @@ class Session:
         """
         self._check_open()
         self._decoding.set_grammar(grammar, self._front.position)
+        self._report_notes(self._front.position)
 
     def receive_level(self, level: Level) -> None:
         """Set how much the service gives up from now on. Call it before audio and answers."""
@@ -230,6 +233,11 @@ class Session:
     def received_s(self) -> float:
         """Seconds of audio received."""
         return seconds(self._front.position)
+
+    @property
+    def quiet_s(self) -> float:
+        """Seconds of audio examined without speech that is not in the events yet; 0 while an utterance is open."""
+        return seconds(self._front.quiet_until)
 
     @property
     def ended(self) -> bool:
@@ -345,6 +353,11 @@ class Session:
             self._ended = True
             end = self._front.position
             self._outbox.emit(SessionEnded(audio_s=seconds(end), utterances=self._begun), end)
+
+    def _report_notes(self, sample: int) -> None:
+        """Warn about words that the vocabulary writes with other letters."""
+        if notes := self._decoding.take_notes():
+            self._outbox.emit(Warning(code="respelled", message="; ".join(notes)), sample)
 
     def _error(self, code: str, message: str) -> None:
         self._outbox.emit(Error(code=code, message=message), self._front.position)

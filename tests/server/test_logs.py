@@ -70,16 +70,16 @@ def test_the_log_of_a_session_has_its_id_and_no_transcript(
         with running_server(recognizer, ServerSettings(token="s3cret")) as server:
             data, allowed = clip("george").tobytes(), {"Authorization": "Bearer s3cret"}
             messages = ['{"type":"start","config":{"hotwords":["TWO NINE"]}}', data, '{"type":"oops"}']
-            heard = asyncio.run(talk(server.url, messages, additional_headers=allowed))
+            result = asyncio.run(talk(server.url, messages, additional_headers=allowed))
             assert settles(lambda: server.sessions.count, 0)
     finally:
         root.removeHandler(handler)
         root.setLevel(level)
-    assert heard.finals == ["ONE TWO NINE FOUR EIGHT ONE"]
+    assert result.finals == ["ONE TWO NINE FOUR EIGHT ONE"]
     lines = [json.loads(line) for line in written.getvalue().splitlines()]
     mine = [line for line in lines if line["logger"] == "xlsr_live.server"]
     assert [line["message"] for line in mine] == ["connected", "closing", "ended"]
-    assert {line["session"] for line in mine} == {heard.events[0].session}
+    assert {line["session"] for line in mine} == {result.events[0].session}
     assert mine[0]["client"] == "token"
     assert mine[1]["code"] == "unknown_type"
     assert mine[2]["audio_s"] == pytest.approx(len(data) / 32_000, abs=0.01)

@@ -115,7 +115,7 @@ class FaultyRecognizer(Recognizer):
     def session(self, config: Any = None, audio: Any = None, *, name: str | None = None) -> StreamSession:
         session = super().session(config, audio, name=name)
         if config.wake_ms in INJECTIONS.values():
-            session._engine = InjectingEngine(self.engine, config.wake_ms)  # type: ignore[assignment]
+            session._driver._engine = InjectingEngine(self.engine, config.wake_ms)  # type: ignore[assignment]
         return session
 
 

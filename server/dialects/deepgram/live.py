@@ -46,6 +46,7 @@ class DeepgramDialect(WebSocketDialect):
         self._sha256 = hashlib.sha256()
         self._channels = 0
         self._audio_s: float = 0.0
+        self._pre_roll_s = 0.0  # how far before its speech an utterance starts
         self._results_s: float = 0.0  # end of the last final results, in seconds
         self._final: events.Final | None = None  # of the utterance that is ending
         self._open = False  # whether an utterance is open
@@ -58,14 +59,16 @@ class DeepgramDialect(WebSocketDialect):
         try:
             while True:
                 data = await self.next_message()
+                command = _parse(data) if isinstance(data, str) else None
+                # Older SDKs send an empty binary message for CloseStream.
+                if data == b"" or (command is not None and command.type == "CloseStream"):
+                    await self._receive(intake, intake.end())
+                    return
                 if isinstance(data, bytes):
                     self._sha256.update(data)
                     await self._receive(intake, intake.receive(data))
-                elif (command := _parse(data)) is None:
+                elif command is None:
                     self._reject(data)
-                elif command.type == "CloseStream":
-                    await self._receive(intake, intake.end())
-                    return
                 else:
                     await self._handle(command, data)
         finally:
@@ -86,12 +89,14 @@ class DeepgramDialect(WebSocketDialect):
         async for piece in pieces:
             if self._stream is None and intake.format is not None:
                 self._channels = intake.format.channels
-                self._stream = self.begin_session(self._settings(), intake.format)
+                config = self._settings()
+                self._pre_roll_s = config.pre_roll_ms / 1_000
+                self._stream = self.begin_session(config, intake.format)
             if self._stream is not None:
                 await self.send_audio(piece)
         if self._stream is not None:
             self._audio_s = self._stream.received_s
-            self._look_for_utterance_end()
+            self._send_utterance_end(self._stream.quiet_s)
 
     def _settings(self) -> SessionConfig:
         hotwords = writable(self._phrases, self.recognizer.encoder.vocabulary)
@@ -121,6 +126,7 @@ class DeepgramDialect(WebSocketDialect):
     def on_event(self, event: events.Event) -> None:
         match event:
             case events.SpeechStarted():
+                self._send_utterance_end(event.start + self._pre_roll_s)
                 self._open = True
                 if self._query.vad_events:
                     self._send(type="SpeechStarted", channel=[0, 1], timestamp=event.start)
@@ -135,7 +141,7 @@ class DeepgramDialect(WebSocketDialect):
                 self._end(event)
             case events.SessionEnded():
                 self._audio_s = event.audio_s
-                self._look_for_utterance_end()
+                self._send_utterance_end(event.audio_s)
             case _:
                 pass
 
@@ -149,7 +155,8 @@ class DeepgramDialect(WebSocketDialect):
             self._results(final.text, final.words, event.end, final.confidence, final=True, ended=ended)
         elif interims or requested:  # an utterance without text
             self._results("", (), event.end, 0.0, final=True, ended=ended)
-        self._look_for_utterance_end()
+        if self._stream is not None:
+            self._send_utterance_end(self._stream.quiet_s)
 
     def _results(
         self,
@@ -185,9 +192,14 @@ class DeepgramDialect(WebSocketDialect):
             },
         )
 
-    def _look_for_utterance_end(self) -> None:
+    def _send_utterance_end(self, quiet_s: float) -> None:
+        """Send `UtteranceEnd` if no speech follows the last word before `quiet_s`, and that is long enough.
+
+        Received audio would not do: some of it may not be examined, so the same audio would give other messages at
+        another pace.
+        """
         gap, last = self._query.utterance_end_ms, self._last_word_s
-        if gap is None or last is None or self._open or self._audio_s - last < gap / 1_000:
+        if gap is None or last is None or self._open or quiet_s - last < gap / 1_000:
             return
         self._last_word_s = None
         self._send(type="UtteranceEnd", channel=[0, 1], last_word_end=last)

@@ -6,7 +6,7 @@ from typing import Final
 
 from starlette.datastructures import QueryParams
 
-from ....streaming.config import AudioFormat, Encoding, SessionConfig
+from ....streaming.config import MAX_CHANNELS, MAX_RATE, MIN_RATE, AudioFormat, Encoding, SessionConfig
 from ....streaming.errors import ConfigError
 
 _ENCODINGS: Final[dict[str, Encoding]] = {
@@ -61,7 +61,8 @@ class Query:
 
     def _audio(self) -> AudioFormat | None:
         """The format of raw audio; None: WAV or a container."""
-        rate, channels = self._number("sample_rate", 1, 1_000_000), self._number("channels", 1, 100) or 1
+        rate = self._number("sample_rate", MIN_RATE, MAX_RATE)
+        channels = self._number("channels", 1, MAX_CHANNELS) or 1
         if channels > 1 and self._flag("multichannel"):
             raise ConfigError("multichannel is not supported; omit it to have the channels averaged")
         encoding = self._given.get("encoding")

@@ -28,7 +28,6 @@ from .shapes import error
 
 BETA: Final = "openai-beta.realtime-v1"
 LEAST_COMMIT_S: Final = 0.1
-_UPDATES: Final = ("session.update", "transcription_session.update")
 
 
 class RealtimeDialect(WebSocketDialect):
@@ -38,11 +37,13 @@ class RealtimeDialect(WebSocketDialect):
     def __init__(self, name: str, websocket: WebSocket, lease: Lease) -> None:
         super().__init__(name, websocket, lease)
         self.idle.limit_s = lease.settings.max_session_s  # a push-to-talk client may be silent for long
+        self._intent = websocket.query_params.get("intent")
         self._beta = websocket.headers.get("openai-beta") == "realtime=v1" or BETA in websocket.scope["subprotocols"]
         self._expires = round(time.time() + lease.settings.max_session_s)
         self._names = 0  # given so far
         self._setup = default_setup()
         if settings := openai_keys.settings(websocket):
+            self._intent = "transcription"
             self._setup = self._setup.changed(settings, self.recognizer.encoder.vocabulary)
         self._stream: StreamSession | None = None
         self._begun_s = 0.0  # where its audio begins, in seconds since the client connected
@@ -52,7 +53,7 @@ class RealtimeDialect(WebSocketDialect):
         self._answered: object = None  # the client's id of the message that is being handled
 
     async def handle_messages(self) -> None:
-        self._send_session("created")
+        self._send_session("transcription_session" if self._intent == "transcription" else "session", "created")
         while True:
             message = _parse(await self.next_message())
             self._answered = message.get("event_id")
@@ -63,8 +64,8 @@ class RealtimeDialect(WebSocketDialect):
                     await self._commit()
                 case "input_audio_buffer.clear":
                     await self._clear()
-                case kind if kind in _UPDATES:
-                    await self._update(message.get("session"))
+                case ("session.update" | "transcription_session.update") as kind:
+                    await self._update(kind.removesuffix(".update"), message.get("session"))
                 case None:
                     self._send_error("a message must be a JSON object with a type", code="invalid_json")
                 case kind:
@@ -98,7 +99,7 @@ class RealtimeDialect(WebSocketDialect):
         before = self._items.last
         await self._stream.flush()
         await self._stream.settle()
-        if self._items.last == before:  # no utterance was open
+        if self._items.last == before:  # manual mode, or no utterance was open
             self._complete(self._received_s)
         self._items.committed_s = self._received_s
 
@@ -111,7 +112,7 @@ class RealtimeDialect(WebSocketDialect):
             await self.discard_session()
         self._send("input_audio_buffer.cleared")
 
-    async def _update(self, session: object) -> None:
+    async def _update(self, kind: str, session: object) -> None:
         if not isinstance(session, dict):
             self._send_error("session is missing", code="missing_required_parameter", param="session")
             return
@@ -121,7 +122,7 @@ class RealtimeDialect(WebSocketDialect):
             self._send_error(str(problem), code="invalid_value", param="session")
             return
         await self._change(setup)
-        self._send_session("updated")
+        self._send_session(kind, "updated")
 
     async def _change(self, setup: SessionSetup) -> None:
         """Change the settings. Only hotwords can change in an open session; otherwise it is finished first."""
@@ -150,7 +151,7 @@ class RealtimeDialect(WebSocketDialect):
                 self._items.add_partial(event.committed)
             case events.Final():
                 self._items.add_final(event)
-            case events.SpeechEnded() if self._gated or event.reason != "length":
+            case events.SpeechEnded() if self._gated or event.reason == "end":  # else only a commit ends an item
                 self._complete(self._begun_s + event.end)
             case _:
                 pass
@@ -181,9 +182,13 @@ class RealtimeDialect(WebSocketDialect):
         answered = self._answered if isinstance(self._answered, str) else None
         return self._encode("error", error={**error(text, **fields), "event_id": answered})
 
-    def _send_session(self, what: str) -> None:
-        kind = "transcription_session" if self._beta else "session"
-        self._send(f"{kind}.{what}", session=self._setup.describe(self.name, self._expires, beta=self._beta))
+    def _send_session(self, kind: str, what: str) -> None:
+        """`kind` matters in the beta, where only `transcription_session` is for transcription alone."""
+        session = self._setup.describe(self.name, self._expires, beta=self._beta)
+        if self._beta:
+            self._send(f"{kind}.{what}", session=session | {"object": f"realtime.{kind}"})
+        else:
+            self._send(f"session.{what}", session=session)
 
     def _name(self, kind: str) -> str:
         self._names += 1

@@ -94,6 +94,9 @@ def _changes(session: dict[str, Any]) -> dict[str, Any]:
     nested = msgspec.convert(session.get("audio") or {}, dict[str, Any]).get("input")
     found = msgspec.convert(nested or {}, dict[str, Any])
     flat = {field: session[name] for name, field in _BETA_FIELDS.items() if name in session}
+    detection = flat.get("turn_detection")
+    if isinstance(detection, dict) and "type" not in detection:  # optional in the beta only
+        flat["turn_detection"] = {"type": "server_vad", **cast(dict[str, Any], detection)}
     if isinstance(kind := flat.get("format"), str):
         flat["format"] = {"type": _BETA_FORMATS.get(kind, kind)}
     known = {**flat, **{field: value for field, value in found.items() if field in _BETA_FIELDS.values()}}

@@ -21,6 +21,7 @@ from ..uploads import Upload
 from .shapes import log_probabilities, refusal, turn_settings
 
 FORMATS: Final = ("json", "text", "srt", "vtt", "verbose_json", "diarized_json")
+GRANULARITIES: Final = {"word", "segment"}
 DAMAGED: Final = "Audio file might be corrupted or unsupported"
 
 
@@ -47,6 +48,9 @@ class Transcription(Upload):
         self._streams = str(form.get("stream", "")).lower() == "true"
         self._language = str(form.get("language") or "")
         self._granularities = {str(value) for value in _list(form, "timestamp_granularities")}
+        if unknown := self._granularities - GRANULARITIES:
+            why = f"timestamp_granularities: {sorted(unknown)[0][:40]!r} is not supported; use word or segment"
+            raise ProtocolError(Code.BAD_MESSAGE, why)
         self._logprobs = "logprobs" in _list(form, "include")
         self.phrases = [str(each) for each in _list(form, "keywords")]
         self.config = turn_settings(_strategy(form))
@@ -63,7 +67,8 @@ class Transcription(Upload):
         return self._events() if self._streams else None
 
     async def _events(self) -> AsyncIterator[str]:
-        """One delta per utterance: the deltas joined are the text."""
+        """One delta per utterance: the deltas joined are the text. With `diarized_json` a segment follows each."""
+        diarized = self._format == "diarized_json"
         done: list[events.Final] = []
         try:
             with self.entered() as lease:
@@ -71,9 +76,15 @@ class Transcription(Upload):
                     async for final in finals:
                         separator = self._separator if done else ""
                         done.append(final)
+                        segment = _diarized_segment(len(done), final)
                         yield _event(
-                            "transcript.text.delta", delta=separator + final.text, **self._logprobs_of([final])
+                            "transcript.text.delta",
+                            delta=separator + final.text,
+                            **self._logprobs_of([final]),
+                            **({"segment_id": segment["id"]} if diarized else {}),
                         )
+                        if diarized:
+                            yield _data(segment)
                 text = self._separator.join(final.text for final in done)
                 yield _event("transcript.text.done", text=text, **self._logprobs_of(done))
         except XlsrLiveError as problem:
@@ -100,11 +111,7 @@ class Transcription(Upload):
             case "verbose_json":
                 return JSONResponse(self._verbose(finals, text) | {"usage": usage})
             case "diarized_json":
-                parts = [
-                    {"type": "transcript.text.segment", "id": f"seg_{at:03}", "speaker": "A"}
-                    | {"start": final.start, "end": final.end, "text": final.text}
-                    for at, final in enumerate(finals, 1)
-                ]
+                parts = [_diarized_segment(number, final) for number, final in enumerate(finals, 1)]
                 body = {"task": "transcribe", "duration": self.audio_s, "text": text, "segments": parts, "usage": usage}
                 return JSONResponse(body)
             case _:
@@ -126,6 +133,11 @@ class Transcription(Upload):
                 for word in final.words
             ]
         return body
+
+
+def _diarized_segment(number: int, final: events.Final) -> dict[str, Any]:
+    where = {"start": final.start, "end": final.end}
+    return {"type": "transcript.text.segment", "id": f"seg_{number:03}", "speaker": "A", **where, "text": final.text}
 
 
 def _segment(at: int, final: events.Final) -> dict[str, Any]:

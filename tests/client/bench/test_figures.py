@@ -56,6 +56,16 @@ def test_what_a_reader_must_know_is_said():
     assert len(TextNormalizer(vocabulary("ABC|")).notes(["abc"])) == 1
 
 
+def test_references_are_spelled_by_the_rules_of_hotwords():
+    sharp, plain, turkish = vocabulary("STRAẞE|"), vocabulary("STRAE|"), vocabulary("abcğşıistnul|")
+    assert TextNormalizer(sharp)("straße") == "STRAẞE"
+    assert TextNormalizer(plain)("straße") == "STRASSE"
+    assert TextNormalizer(turkish)("İSTANBUL ISIL") == "istanbul ısıl"
+    assert TextNormalizer(vocabulary("abc-|"))("a‑b A–C") == "a-b a-c"
+    assert "ß as SS" in TextNormalizer(plain).notes(["straße"])[-1]
+    assert len(TextNormalizer(sharp).notes(["straße"])) == 1
+
+
 def test_the_interval_holds_the_rate_and_narrows_with_more_utterances():
     few = [ErrorCount(0, 10), ErrorCount(3, 10), ErrorCount(1, 10), ErrorCount(0, 5)]
     low, high = interval(few)

@@ -172,6 +172,8 @@ def test_tickets_come_in_the_url_or_as_subprotocol_and_tokens_do_not():
     for shown in (
         connection(query=f"ticket={ticket}"),
         connection(offered=("xlsr-live", f"xlsr-live.ticket.{ticket}")),
+        connection(**{"sec-websocket-protocol": f"token, {ticket}"}),
+        connection(**{"sec-websocket-protocol": f"realtime, openai-insecure-api-key.{ticket}"}),
     ):
         assert access.bearer(shown) is None
         assert access.client(shown) == Client("token")

@@ -110,11 +110,11 @@ def test_the_request_timeout_does_not_end_sessions():
     async def scene(server: RunningServer) -> list[str]:
         async with dial(server.url) as websocket:
             await websocket.send(AUDIO)
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(1.2)
             await websocket.send(END)
             return [json.loads(event)["type"] async for event in websocket]
 
-    with serving(request_timeout_s=0.2) as server:
+    with serving(request_timeout_s=1) as server:
         assert asyncio.run(scene(server))[-1] == "session_ended"
         with httpx.Client(base_url=f"http://127.0.0.1:{server.port}") as client:  # one connection for all requests
             assert [client.get("/healthz").status_code for _ in range(3)] == [200] * 3
@@ -161,6 +161,16 @@ def test_a_page_with_a_ticket_needs_no_token():
 
         assert asyncio.run(browser()) == "xlsr-live"
 
+        async def deepgram() -> str | None:
+            url = f"ws://127.0.0.1:{server.port}/v1/listen?encoding=linear16&sample_rate=16000"
+            async with connect(url, subprotocols=cast(Any, ["token", one])) as ws:
+                return ws.subprotocol
+
+        one = ticket()
+        assert asyncio.run(deepgram()) == "token"
+        with pytest.raises(InvalidStatus, match="401"):  # used up
+            asyncio.run(deepgram())
+
 
 def test_each_client_has_its_own_limit(tmp_path: Path):
     file = tmp_path / "tokens.toml"
@@ -193,15 +203,15 @@ def test_audio_above_the_allowance_waits_and_is_not_lost(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(Account, "charge", watched)
     with serving(client_audio_s_per_minute=60.0) as server:
-        heard = asyncio.run(talk(server.url, [bytes(960_000)] * 2 + [bytes(3_200)] * 2 + [END]))
-    assert heard.finals == ["1926400"]
+        result = asyncio.run(talk(server.url, [bytes(960_000)] * 2 + [bytes(3_200)] * 2 + [END]))
+    assert result.finals == ["1926400"]
     assert [wait > 0 for wait in waits] == [False, False, True, True]
 
 
 def test_the_audio_of_a_session_is_limited():
     with serving(max_session_bytes=8_000) as server:
-        heard = asyncio.run(talk(server.url, [AUDIO] * 4))
-    assert (heard.errors, heard.code, heard.finals) == (["session_too_long"], 1008, ["9600"])
+        result = asyncio.run(talk(server.url, [AUDIO] * 4))
+    assert (result.errors, result.code, result.finals) == (["session_too_long"], 1008, ["9600"])
 
 
 # ── TLS ──

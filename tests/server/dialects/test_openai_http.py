@@ -41,9 +41,21 @@ def native(server: RunningServer, two: Samples) -> list[Final]:
     return natively(server, two.tobytes())
 
 
+_clients: list[Any] = []
+
+
+@pytest.fixture(autouse=True)
+def closed_clients() -> Iterator[None]:
+    yield
+    while _clients:
+        _clients.pop().close()
+
+
 def official(server: RunningServer, key: str = "any", **options: Any) -> Any:
     openai = pytest.importorskip("openai", reason="openai, the official client, is not installed")
-    return openai.OpenAI(base_url=f"http://127.0.0.1:{server.port}/v1", api_key=key, max_retries=0, **options)
+    client = openai.OpenAI(base_url=f"http://127.0.0.1:{server.port}/v1", api_key=key, max_retries=0, **options)
+    _clients.append(client)
+    return client
 
 
 def post(server: RunningServer, file: bytes = b"", **fields: Any) -> httpx.Response:
@@ -95,6 +107,25 @@ def test_streaming_by_the_official_client(server: RunningServer, two: Samples, n
     assert "".join(event.delta for event in deltas) == done.text == " ".join(final.text for final in native)
     sure = [math.exp(each.logprob) for each in done.logprobs]
     assert sure == pytest.approx([word.confidence for final in native for word in final.words], abs=1e-4)
+
+
+def test_a_diarized_stream_has_segments(server: RunningServer, two: Samples, native: list[Final]):
+    options = {"model": "any", "response_format": "diarized_json", "stream": True}
+    *pairs, done = official(server).audio.transcriptions.create(file=("talk.wav", as_file(two)), **options)
+    assert [event.type for event in pairs] == ["transcript.text.delta", "transcript.text.segment"] * 2
+    deltas, segments = pairs[::2], pairs[1::2]
+    assert [(one.speaker, one.text, one.start, one.end) for one in segments] == [
+        ("A", final.text, final.start, final.end) for final in native
+    ]
+    assert [one.segment_id for one in deltas] == [one.id for one in segments] == ["seg_001", "seg_002"]
+    assert "".join(event.delta for event in deltas) == done.text
+
+
+@pytest.mark.parametrize("name", ["timestamp_granularities[]", "timestamp_granularities"])
+def test_unknown_granularities_are_refused(server: RunningServer, name: str):
+    answer = post(server, as_file(pause(1)), **{"response_format": "verbose_json", name: "char"})
+    assert answer.status_code == 400
+    assert "'char' is not supported; use word or segment" in answer.json()["error"]["message"]
 
 
 def test_models_by_the_official_client(server: RunningServer, recognizer: Recognizer):

@@ -77,9 +77,9 @@ def reload(server: RunningServer, **headers: str) -> httpx.Response:
     return httpx.post(f"http://127.0.0.1:{server.port}/v1/reload", headers=headers, timeout=60)
 
 
-def model_of(heard: Heard) -> str:
-    assert isinstance(heard.events[0], SessionStarted)
-    return heard.events[0].model
+def model_of(result: Heard) -> str:
+    assert isinstance(result.events[0], SessionStarted)
+    return result.events[0].model
 
 
 def test_open_sessions_keep_their_model_and_new_ones_get_the_new_one(recognizer: Recognizer, tokens: Path, clip: Clip):

@@ -19,7 +19,7 @@ from tests.support.wire import END, dial, listen, talk
     ("state", "why"),
     [
         ({"alive": False}, ["stopped"]),
-        ({"sound": False}, ["failing"]),
+        ({"healthy": False}, ["failing"]),
         ({"working_s": 31.0}, ["stalled"]),
         ({"searching_s": 31.0}, ["stalled"]),
         ({"level": Level.FINALS}, ["overloaded"]),

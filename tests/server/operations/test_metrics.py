@@ -27,7 +27,7 @@ def test_metrics_count_a_session(recognizer: Recognizer, clip: Callable[[str], N
     with running_server(recognizer) as server:
         before = metrics(server)
         samples = clip("george")
-        heard = asyncio.run(
+        result = asyncio.run(
             talk(server.url, [samples[: len(samples) // 2].tobytes(), samples[len(samples) // 2 :].tobytes(), END])
         )
         assert settles(lambda: metrics(server)["xlsr_live_sessions_open"], 0.0)
@@ -39,7 +39,7 @@ def test_metrics_count_a_session(recognizer: Recognizer, clip: Callable[[str], N
     assert grown['xlsr_live_sessions_total{"dialect": "native"}'] == 1
     assert grown["xlsr_live_audio_seconds_total"] == pytest.approx(seconds)
     assert 0.5 * seconds < grown["xlsr_live_speech_seconds_total"] <= seconds
-    assert grown["xlsr_live_finals_total"] == len(heard.finals) == 1
+    assert grown["xlsr_live_finals_total"] == len(result.finals) == 1
     assert grown["xlsr_live_final_lag_seconds_count"] == 1
     assert grown["xlsr_live_partials_total"] == grown["xlsr_live_partial_lag_seconds_count"] > 3
     assert grown['xlsr_live_refused_total{"reason": "not_found"}'] == 1

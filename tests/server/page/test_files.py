@@ -27,7 +27,7 @@ def test_browsers_get_the_page_and_programs_a_list(server: RunningServer):
     page, listed = get(server, "/", **BROWSER), get(server, "/")
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     assert listed.headers["content-type"] == "text/plain; charset=utf-8"
-    assert page.headers["vary"] == listed.headers["vary"] == "accept"
+    assert page.headers["vary"] == listed.headers["vary"] == "accept, Origin"
 
 
 @pytest.mark.parametrize("path", ["/", "/overlay", "/view", "/page/style.css", "/page/app.js", "/page/icon.svg"])

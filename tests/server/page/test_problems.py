@@ -32,7 +32,7 @@ def test_no_microphone(opened: Callable[..., Any], server: RunningServer):
 
 
 def test_a_full_server_is_tried_again(opened: Callable[..., Any]):
-    with serving(max_sessions=1) as server:
+    with serving(max_sessions=1, request_timeout_s=60) as server:
         with connect(server.url):
             page = opened(server.port)
             page.click("#start")

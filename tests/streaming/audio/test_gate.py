@@ -179,3 +179,23 @@ def test_an_onset_reaches_no_further_back_than_is_kept_and_a_limit_is_never_take
                 if limit is not None:
                     assert gate.limit((index + 1) * FRAME) >= limit
                     limit = gate.limit((index + 1) * FRAME + 479)
+
+
+@settings(deadline=None)
+@given(st.lists(st.booleans(), max_size=80), st.integers(0, 4), st.integers(1, 4), st.integers(1, 6))
+def test_quiet_holds_no_speech_of_a_later_span(frames: list[bool], pre_roll: int, min_speech: int, hangover: int):
+    gate = Gate(pre_roll=pre_roll * FRAME, post_roll=0, min_speech=min_speech * FRAME, hangover=hangover * FRAME)
+    quiet, open_ = 0, False
+    for index, speech in enumerate(frames):
+        match gate.receive(float(speech), index * FRAME, (index + 1) * FRAME):
+            case Opened(start=start):
+                assert start + pre_roll * FRAME >= quiet
+                open_ = True
+            case Closed():
+                open_ = False
+            case None:
+                pass
+        if not open_:
+            position = (index + 1) * FRAME
+            assert quiet <= gate.quiet_until(position) <= position
+            quiet = gate.quiet_until(position)

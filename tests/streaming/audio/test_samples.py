@@ -42,7 +42,7 @@ def test_whatever_converts_to_an_array_is_audio(audio: object):
         (torch.zeros(3, requires_grad=True), "this Tensor does not convert"),
         (torch.zeros(3, dtype=torch.bfloat16), "this Tensor does not convert"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_a_packet_of_anything_else_is_refused_in_a_sentence(audio: object, words: str):
     with pytest.raises(AudioError, match=words):

@@ -23,6 +23,7 @@ from xlsr_live.streaming.ctc.vocabulary import Vocabulary
 from xlsr_live.streaming.errors import ConfigError, GrammarError
 
 LATIN = Vocabulary.from_tokens(["<pad>", "<s>", "|", "'", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ"], blank=0, silent=["<s>"])
+LATIN_É = Vocabulary.from_tokens(["<pad>", "|", "'", *"ABCDEFGHIJKLMNOPQRSTUVWXYZÉ"], blank=0)
 
 names = st.from_regex(r"[a-z][a-z0-9_-]{0,5}", fullmatch=True)
 texts = st.text(st.characters(exclude_characters='"\n\r', exclude_categories=["Cs"]), max_size=6)
@@ -180,6 +181,15 @@ def test_words_are_written_in_the_case_of_the_vocabulary():
     )
     upper = Vocabulary.from_tokens(["<pad>", "|", *"ABCST"], blank=0)
     assert CompiledGrammar("x: staß", upper).interpret(["STASS"])
+
+
+def test_a_hyphen_that_the_vocabulary_lacks_separates_words():
+    commands = CompiledGrammar("send: (what: e-mail) to (whom: l’abbé-Straße)", LATIN_É)
+    assert commands.notes == ["the model writes 'l’abbé-Straße' as \"L'ABBÉ STRASSE\""]
+    meaning = commands.interpret(["E", "MAIL", "TO", "L'ABBÉ", "STRASSE"])
+    assert meaning is not None
+    assert [tuple(slot) for slot in meaning.slots] == [("what", "e-mail", 0, 2), ("whom", "l’abbé-Straße", 3, 5)]
+    assert commands.understand("e‑mail to l'abbe\u0301 strasse") == meaning
 
 
 def test_without_boundaries_characters_are_the_units():

@@ -128,8 +128,22 @@ def test_a_wake_phrase_is_reported_at_its_end_with_its_frames():
 
 @pytest.mark.parametrize(
     ("boosts", "why"),
-    [({"a": 0.0}, "boost of 'a'"), ({"a": 21}, "boost"), ({"ä": 1}, "has no ä"), ({" ": 1}, "cannot write")],
+    [
+        ({"a": 0.0}, "boost of 'a'"),
+        ({"a": 21}, "boost"),
+        ({"ä": 1}, "has no ä$"),
+        ({"ä-é ä": 1}, "has no ä é$"),
+        ({" ": 1}, "cannot write"),
+        ({"10": 30}, "the number after the last colon is the boost; write a time as it is said"),  # typed as 10:30
+        ({"7": 15}, "has no 7 .*the number after the last colon is the boost"),
+    ],
 )
 def test_bad_phrases_are_refused(boosts: dict[str, float], why: str):
     with pytest.raises(ConfigError, match=why):
         Phrases(boosts, VOCABULARY)
+
+
+def test_phrases_in_another_form_are_found_and_other_letters_are_noted():
+    phrases = Phrases({"Groß‑Gerau": 3, "ale\u200bxis": 3}, VOCABULARY)
+    assert phrases.notes == ["the model writes 'Groß‑Gerau' as 'GROSS GERAU'"]
+    assert read(rows_of("I SEE GROS GERAU"), {"Groß‑Gerau": 3}) == "I SEE GROSS GERAU"

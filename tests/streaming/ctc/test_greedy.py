@@ -67,6 +67,18 @@ vocabularies = st.sampled_from([CHARACTERS, UNITS, PIECES])
 cuts = st.lists(st.integers(0, 5), max_size=30)
 
 
+@pytest.mark.parametrize(("pause", "text"), [(1, "AB"), (49, "AB"), (50, "A B"), (250, "A B")])
+@pytest.mark.parametrize("packet", [1, 7, 49, 50, 300])
+def test_a_second_of_blanks_ends_a_word_even_without_a_boundary(pause: int, text: str, packet: int):
+    rows = rows_of([2, *[0] * pause, 3, 1], len(CHARACTERS))
+    decoder = GreedyDecoder(CHARACTERS)
+    for at in range(0, len(rows), packet):
+        decoder.push(rows[at : at + packet])
+    decoder.finish()
+    assert CHARACTERS.join(word.text for word in decoder.words) == text
+    assert decoder.words == decode(rows, CHARACTERS)
+
+
 @given(vocabularies, runs, cuts, st.integers(0, 9))
 @settings(max_examples=200, deadline=None)
 def test_any_split_of_the_rows_gives_the_words_of_the_whole(vocabulary, runs, cuts, seed):

@@ -12,7 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from xlsr_live.streaming.config import SessionConfig
 from xlsr_live.streaming.errors import ConfigError, GrammarError
-from xlsr_live.streaming.protocol.events import Command, Event, Final, Rejected, SpeechEnded, from_json, to_json
+from xlsr_live.streaming.protocol.events import (
+    Command,
+    Event,
+    Final,
+    Rejected,
+    SpeechEnded,
+    Warning,
+    from_json,
+    to_json,
+)
 from xlsr_live.streaming.session.session import Session
 
 from tests.support.driving import MODES as ENCODERS
@@ -260,3 +269,17 @@ def test_speech_of_half_a_minute_is_no_command():
     assert outcomes(run([short], config(grammar, **settings), vad=None))[0].startswith("DAD")
     assert len(long) > 31 * 16_000
     assert outcomes(run([long], config(grammar, **settings), vad=None)) == ["unmatched"]
+
+
+def test_words_that_are_written_with_other_letters_are_warned_about():
+    def warnings(session: Session) -> list[str]:
+        return [event.message for event in session.events() if isinstance(event, Warning)]
+
+    session = Session(
+        VOCABULARY, config("x: ﬀ", hotwords=("dad:3",), wake="ba"), vad=LoudVad(), modes=("cached",), normalized=False
+    )
+    assert warnings(session) == ["the model writes 'ﬀ' as 'FF'"]
+    session.receive_hotwords(["deﬀ a:3", "dad"])
+    assert warnings(session) == ["the model writes 'deﬀ a' as 'DEFF A'"]
+    session.receive_grammar("x: dad")
+    assert warnings(session) == []

@@ -132,6 +132,15 @@ def test_without_a_gate_a_pause_ends_no_utterance(how: dict[str, Any], pause: in
     assert [(each.start, each.end) for each in found] == [(0, len(turn)), (len(turn), 2 * len(turn))]
 
 
+@pytest.mark.parametrize("how", MODES, ids=str)
+@pytest.mark.parametrize("pause", [1, 2, 5])
+def test_without_a_gate_a_pause_joins_no_words_that_lack_a_boundary(how: dict[str, Any], pause: int):
+    events = run([sound("AB" + "." * 10 * pause + "CD "), FLUSH], SessionConfig(vad="none", **how), vad="real")
+    (utterance,) = utterances(events)
+    assert utterance.final is not None
+    assert utterance.final.text == "AB CD"
+
+
 @pytest.mark.parametrize("packet", [160, 1_600, 32_000])
 @pytest.mark.parametrize("pause", [1, 2, 5])
 def test_without_a_gate_silence_before_the_flush_or_the_end_adds_no_utterance(pause: int, packet: int):
