@@ -90,14 +90,17 @@ def _report(collected: CalibrationData, tested: Calibration | None, folder: Path
     kinds = {"finals": collected.final, "partials": collected.partial}
     if collected.lm:
         kinds["language model"] = collected.beam
+        kinds["language model in partials"] = collected.beam_partial
     if tested:
         curves = {"finals": tested.final, "partials": tested.partial, "language model": tested.beam or tested.final}
+        curves["language model in partials"] = tested.beam_partial or tested.partial
         results = {name: words.test(curves[name]) for name, words in kinds.items()}
     else:
         fitted = Calibration(
             final=collected.final.fit(),
             partial=collected.partial.fit(),
             beam=collected.beam.fit() if collected.lm else None,
+            beam_partial=collected.beam_partial.fit() if collected.lm else None,
         )
         results = {name: words.cross_validate() for name, words in kinds.items()}
         folder.mkdir(parents=True, exist_ok=True)

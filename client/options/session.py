@@ -35,7 +35,7 @@ HELP: Final = {
     "update_ms": "Least audio between two partials.",
     "partials": "Text during an utterance.",
     "hotwords": "A phrase to prefer where it nearly fits. May be repeated.",
-    "lm_for": "Where a language model is used.",
+    "lm_for": "Where a language model is used. auto: in partials with the packaged model.",
     "nbest": "Hypotheses of each final (jsonl), with a language model.",
     "grammar": "Voice commands; jsonl prints each as it is recognized (docs/commands.md).",
     "command_score": "Least score of a command.",
