@@ -92,7 +92,10 @@ def _error_handlers(admission: Admission) -> dict[Any, Any]:
         response.headers.update(error.headers or {})
         return response
 
-    return {Refused: refuse, 404: no_route, 405: no_route}
+    async def failed(request: Request, error: Exception) -> Response:  # Starlette raises the error again, to be logged
+        return refusal_for(request.scope["path"])(Code.INTERNAL_ERROR, None)
+
+    return {Refused: refuse, 404: no_route, 405: no_route, 500: failed}
 
 
 def refusal_for(path: str) -> Refusal:

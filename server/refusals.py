@@ -44,6 +44,7 @@ HTTP_STATUSES: Final[dict[str, int]] = {  # the HTTP status when there is no web
     Code.OVERLOADED: 503,
     Code.SHUTTING_DOWN: 503,
     Code.ENCODER_FAILED: 503,
+    Code.INTERNAL_ERROR: 500,
     Code.RELOADING: 409,
     Code.RELOAD_FAILED: 500,
 }
@@ -59,6 +60,7 @@ WHY: Final[dict[str, str]] = {
     Code.SERVER_FULL: "all sessions are taken; try again later",
     Code.OVERLOADED: "the server is overloaded; try again later",
     Code.SHUTTING_DOWN: "the server is stopping; try again later",
+    Code.INTERNAL_ERROR: "the server failed; see its log",
     Code.ENCODER_FAILED: "the model does not answer; try again later",
 }
 _RETRY_AFTER_S: Final[dict[str, int]] = {

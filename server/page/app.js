@@ -194,7 +194,7 @@ function onEvent(event) {
       duration = event.audio_s;
       break;
     case "warning":
-      showProblem(event);
+      showProblem(event, "warning");
       break;
   }
   captions.handle(event, offset);
@@ -224,7 +224,7 @@ function onEnd(error) {
   release();
   setState("idle");
   if (error) showProblem(error);
-  else if ($("notice").dataset.kind !== "problem") hideNotice();
+  else if (!["problem", "warning"].includes($("notice").dataset.kind)) hideNotice();
 }
 
 /** The capture has ended by itself. */

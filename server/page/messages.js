@@ -32,6 +32,10 @@ const MESSAGES = {
   server_full: ["The server is full", "All places are taken."],
   client_full: ["You have reached your limit of sessions", "End one of them."],
   overloaded: ["The server is busy", "It has more sessions than it can serve now."],
+  very_quiet: [
+    "The speech is very quiet",
+    "Move closer to the microphone, or raise its level in the system's sound settings.",
+  ],
   shutting_down: ["The server is stopping", "The text so far stays here."],
   encoder_failed: ["The server cannot recognize speech at the moment", "Its model does not answer."],
   unreachable: ["The server does not answer", "Is it still running, and is this computer online?"],

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from websockets.exceptions import InvalidStatus
+from xlsr_live.server.app import UPLOADS
 from xlsr_live.server.run import RunningServer, running_server
 from xlsr_live.server.settings import ServerSettings
 from xlsr_live.streaming.recognizer import Recognizer
@@ -123,3 +124,18 @@ def test_translations_are_refused_with_the_reason(server: RunningServer):
     answer = httpx.post(url, headers=TOKEN, files={"file": b"x"})
     assert answer.status_code == 404
     assert "does not translate" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(("shape", "path"), [("openai", "/v1/audio/transcriptions"), ("deepgram", "/v1/listen")])
+def test_a_failure_of_the_server_has_the_shape_of_the_path(
+    server: RunningServer, shape: str, path: str, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(UPLOADS[path], "answer", fail)
+    answer = httpx.post(f"http://127.0.0.1:{server.port}{path}", headers=TOKEN)
+    assert answer.status_code == 500
+    body = answer.json()
+    assert (body["err_code"] if shape == "deepgram" else body["error"]["code"]) == "internal_error"
+    assert "a bug" not in answer.text

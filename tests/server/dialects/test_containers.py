@@ -80,7 +80,7 @@ def test_what_is_decoded_waits_until_it_is_taken(monkeypatch: pytest.MonkeyPatch
             most, taken = max(most, made - taken), taken + 1
         return most, taken
 
-    monkeypatch.setattr(containers, "_decoded", unfolding)
+    monkeypatch.setattr(containers, "decode", unfolding)
     most, taken = asyncio.run(scene())
     assert taken == 2_000
     assert most <= MOST_BLOCKS + 2  # one in our hands, one in those of the thread

@@ -94,4 +94,9 @@ def test_only_settings_that_were_changed_are_sent():
 
 def test_every_code_has_its_answer():
     assert set(CLOSE_CODES) | set(HTTP_STATUSES) == set(Code)
-    assert set(CLOSE_CODES) & set(HTTP_STATUSES) == {Code.SHUTTING_DOWN, Code.ENCODER_FAILED, *BUSY}
+    assert set(CLOSE_CODES) & set(HTTP_STATUSES) == {
+        Code.SHUTTING_DOWN,
+        Code.ENCODER_FAILED,
+        Code.INTERNAL_ERROR,
+        *BUSY,
+    }
