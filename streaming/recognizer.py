@@ -101,7 +101,8 @@ class Recognizer:
     def from_options(cls, options: ModelOptions, *, adaptive: bool = True) -> Self:
         """`load` with its options in one object. Raises `ModelError` and `LanguageModelError`."""
         from .model.assets import load_assets
-        from .model.load import find_source, load
+        from .model.load import load
+        from .model.source import find_source
 
         source = find_source(options.model, options.revision)
         encoder = load(options, source)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ...streaming.audio.normalize import normalize
 from ...streaming.frames import FIELD, SAMPLE_RATE, STRIDE, ms
 from ...streaming.model.encoder import ModelInfo
-from ...streaming.model.load import BUNDLED
+from ...streaming.model.source import BUNDLED
 from ...streaming.recognizer import Recognizer
 from .steps import LiveMode, StepSetting, encode, greedy_text, offline_pass, run_steps
 

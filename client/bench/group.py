@@ -8,7 +8,6 @@ from .accuracy import accuracy
 from .capacity import capacity
 from .compare import compare
 from .decoding import decoding
-from .gpu import gpu
 from .latency import latency
 
 EPILOG = """\b
@@ -31,5 +30,5 @@ def bench(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (accuracy, decoding, latency, capacity, compare, gpu):
+for command in (accuracy, decoding, latency, capacity, compare):
     bench.add_command(command)

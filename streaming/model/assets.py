@@ -14,7 +14,7 @@ from ..ctc.calibration import FILE, load_calibration
 from ..ctc.lm import Files, LanguageModel, find, find_in_checkpoint
 from ..ctc.vocabulary import Vocabulary
 from ..errors import LanguageModelError, ModelError
-from .load import BUNDLED, Source
+from .source import BUNDLED, Source
 
 log = logging.getLogger("xlsr_live.model")
 
@@ -43,6 +43,7 @@ def load_assets(
     return Assets(
         calibration=curves,
         language_model=LanguageModel(files, vocabulary, log.info) if files else None,
+        lm_in_partials=files is not None and source.name == "bundled",
     )
 
 

@@ -1,7 +1,7 @@
-"""Who reads and writes what in a batch, as arrays of 32-bit words: a single copy to the device.
+"""The plan of a batch: which cells each utterance reads and writes, as 32-bit words that one copy moves to the device.
 
-Tensors of a batch have shapes that depend on its `Shape` alone; all that differs between utterances, and between one
-time and the next, is in these words. What an utterance does not have is zero, masked, or written `NOWHERE`.
+The shapes of a batch's tensors depend on its `Shape` alone; these words hold everything that differs between utterances
+and between calls. What an utterance lacks is zero, masked, or written to `NOWHERE`.
 """
 
 from __future__ import annotations
@@ -19,90 +19,89 @@ from .cache import NOWHERE, ZERO, Slot
 Float32 = NDArray[np.float32]
 Int32 = NDArray[np.int32]
 
-_MOST_PADDING = 0.25  # of a batch, as a share of what is in it
+_MAX_PADDING = 0.25  # of a batch, as a share of its content
 
 
 class Shape(NamedTuple):
-    """Of a batch of steps or passes; in frames."""
+    """Of a batch of steps or passes, in frames."""
 
     batch: int
     queries: int  # frames that go through the layers
     new: int  # frames that go through the CNN
-    kept: int = 0  # queries whose keys and values may be kept, the first ones
+    kept: int = 0  # the first queries, whose keys and values may stay in the cache
 
 
 def evenly_long(lengths: Sequence[int]) -> bool:
-    """Whether audio or steps of these lengths may share a batch: little of it would be padding."""
-    return max(lengths) * len(lengths) - sum(lengths) <= _MOST_PADDING * sum(lengths)
+    """Whether audio or steps of these lengths may share a batch, with little padding."""
+    return max(lengths) * len(lengths) - sum(lengths) <= _MAX_PADDING * sum(lengths)
 
 
 def step_columns(shape: Shape, left: int, reach: int) -> tuple[int, ...]:
-    """Slot, cells of new features, cells of features around the committed edge, cells of keys and values to keep, keys
-    that count, rows that count."""
+    """Columns of a step's plan: slot, cells for new features, cells of features around the committed edge, cells for
+    keys and values, valid keys, valid rows."""
     return 1, shape.new, reach + shape.queries, shape.kept, left + shape.queries, shape.queries
 
 
 def plan_steps(
-    shape: Shape, audio: Sequence[Float32], windows: Sequence[Window], places: Sequence[Slot], reach: int
+    shape: Shape, audio: Sequence[Float32], windows: Sequence[Window], slots: Sequence[Slot], reach: int
 ) -> list[Int32]:
     """The words of steps in one pool, in the order of `step_columns`."""
-    pool = places[0].pool
-    left, cells = pool.geometry.left, pool.cells
+    pool = slots[0].pool
+    left, cells = pool.shape.left, pool.cells
     new = [window.newest - window.encoded for window in windows]
-    dummy = (0, 0, 0, 0, shape.queries, shape.queries)  # hears silence; its rows are nobody's
+    dummy = (0, 0, 0, 0, shape.queries, shape.queries)  # encodes silence for nobody
     columns = [
-        (p.slot, w.first, w.committed, w.commit, w.newest, w.encoded) for p, w in zip(places, windows, strict=True)
+        (p.index, w.first, w.committed, w.commit, w.newest, w.encoded) for p, w in zip(slots, windows, strict=True)
     ]
     columns += [dummy] * (shape.batch - len(windows))
-    slot, first, committed, commit, newest, heard = np.array(columns, np.int32).T[:, :, None]
-    ring = slot * cells
+    index, first, committed, commit, newest, encoded = np.array(columns, np.int32).T[:, :, None]
+    ring = index * cells
 
-    frame = heard + np.arange(shape.new, dtype=np.int32)
-    written = np.where((frame < newest) & (slot > 0), ring + frame % cells, NOWHERE)
+    frame = encoded + np.arange(shape.new, dtype=np.int32)
+    written = np.where((frame < newest) & (index > 0), ring + frame % cells, NOWHERE)
 
     frame = committed + np.arange(-reach, shape.queries, dtype=np.int32)
-    around = np.where((frame >= 0) & (frame < newest) & (slot > 0), ring + frame % cells, ZERO)
+    around = np.where((frame >= 0) & (frame < newest) & (index > 0), ring + frame % cells, ZERO)
 
     frame = committed + np.arange(shape.kept, dtype=np.int32)
     keep = (frame < commit) & (frame >= commit - left)
-    kept = np.where(keep, slot * left + frame % max(left, 1), NOWHERE)
+    kept = np.where(keep, index * left + frame % max(left, 1), NOWHERE)
 
     last = committed - 1
     inside = last - (last - np.arange(left, dtype=np.int32)) % max(left, 1) >= first  # the frame that a cell holds
     own = committed + np.arange(shape.queries, dtype=np.int32) < newest
-    counts = np.concatenate((inside, own), axis=1)
+    valid_keys = np.concatenate((inside, own), axis=1)
 
-    indices = slot, written, around, kept, counts, own & (slot > 0)
+    indices = index, written, around, kept, valid_keys, own & (index > 0)
     return [*_audio(shape, audio, new), *(x.astype(np.int32, copy=False).ravel() for x in indices)]
 
 
 def pass_columns(shape: Shape) -> tuple[int, ...]:
-    """Cells of remembered features, rows of new ones, keys that count, rows that count."""
+    """Columns of a pass's plan: cells of cached features, rows of new ones, valid keys, valid rows."""
     return (shape.queries,) * 4
 
 
 def plan_passes(
     shape: Shape, audio: Sequence[Float32], lengths: Sequence[int], known: Sequence[int], starts: Sequence[int]
 ) -> list[Int32]:
-    """The words of whole passes over utterances of `lengths` frames, in the order of `pass_columns`. The first `known`
-    frames of each are remembered in the cells from `starts` on; `audio` makes those after them."""
+    """The words of full passes over utterances of `lengths` frames, in the order of `pass_columns`. The cells from
+    `starts` on hold the features of the first `known` frames; `audio` makes the others."""
     columns = [*zip(lengths, known, starts, strict=True)]
     columns += [(0, 0, 0)] * (shape.batch - len(lengths))
-    length, heard, start = np.array(columns, np.int32).T[:, :, None]
+    length, encoded, start = np.array(columns, np.int32).T[:, :, None]
     frame = np.arange(shape.queries, dtype=np.int32)
     own = frame < length
     row = np.arange(shape.batch, dtype=np.int32)[:, None] * shape.new
-    remembered = np.where(frame < heard, start + frame, ZERO)
-    fresh = np.where((frame >= heard) & own, row + frame - heard, shape.batch * shape.new)  # the last row is zero
-    counts = own | (length == 0)
+    cached = np.where(frame < encoded, start + frame, ZERO)
+    fresh = np.where((frame >= encoded) & own, row + frame - encoded, shape.batch * shape.new)  # the last row is zero
+    valid_keys = own | (length == 0)
     new = [n - k for n, k in zip(lengths, known, strict=True)]
-    indices = remembered, fresh, counts, own
+    indices = cached, fresh, valid_keys, own
     return [*_audio(shape, audio, new), *(x.astype(np.int32, copy=False).ravel() for x in indices)]
 
 
 def _audio(shape: Shape, audio: Sequence[Float32], new: Sequence[int]) -> list[Int32]:
-    """Samples and silence in the order of (B, samples of `shape.new` frames): they are copied only once, to where the
-    device takes them from."""
+    """Samples and silence in the order of (B, samples of `shape.new` frames), without a copy of their own."""
     if [len(samples) for samples in audio] != [span(count) for count in new]:
         raise ValueError(f"{[len(samples) for samples in audio]} samples for {list(new)} new frames")
     width = span(shape.new)

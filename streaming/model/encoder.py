@@ -1,4 +1,4 @@
-"""The encoder edge: a `Wav2Vec2ForCTC` that turns batches of audio into log-probabilities."""
+"""The encoder: a `Wav2Vec2ForCTC` that turns batches of audio into log-probabilities."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Float32 = NDArray[np.float32]
 
 
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What was loaded, for people and for `/v1/models`."""
+    """The loaded model, for people and for `/v1/models`."""
 
     name: str
     parameters: int
@@ -32,15 +32,15 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     dtype: str
     vocabulary: int  # tokens
     language: str | None
-    modes: tuple[Mode, ...] = ("window", "offline")  # that sessions may have; the first is the default
+    modes: tuple[Mode, ...] = ("window", "offline")  # allowed in sessions; the first is the default
 
 
 class XlsrEncoder:
-    """A checkpoint ready to encode; see `engine.Encoder`.
+    """A loaded checkpoint; see `engine.encoder.Encoder`.
 
-    On a CPU the default is one utterance a batch: batches save no time there, and an utterance's numbers then do not
-    depend, in the last bit, on who shares its batch. `most_samples` of whole passes, padding included, share a batch,
-    so that live steps need not wait long behind it.
+    On a CPU the default is one utterance per batch: batches save no time there, and even the last bit of an utterance's
+    output then does not depend on other utterances. A batch of full passes holds at most `most_samples`, with padding,
+    so live steps never wait long behind it.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class XlsrEncoder:
         max_batch: int,
         most_samples: float = math.inf,
         cached: StepEncoder | None = None,
-        wholes: PassEncoder | None = None,
+        passes: PassEncoder | None = None,
     ) -> None:
         self.vocabulary = vocabulary
         self.info = info
@@ -61,11 +61,11 @@ class XlsrEncoder:
         self.max_batch = max_batch
         self.most_samples = most_samples
         self.cached = cached  # None: the checkpoint does not allow it
-        self._wholes = wholes  # None: by transformers' own forward
+        self._passes = passes  # None: transformers' own forward runs instead
         self._model = model
         self._device = model.device
         self._dtype = model.dtype
-        # Group norm has statistics over time, so padding would change every frame: equal lengths only.
+        # Group norm computes statistics over time: padding would change every frame, so lengths must be equal.
         self._may_pad = model.config.feat_extract_norm == "layer"
 
     def fits(self, samples: int, others: Sequence[int]) -> bool:
@@ -74,15 +74,15 @@ class XlsrEncoder:
         lengths = [samples, *others]
         return evenly_long(lengths) and max(lengths) * len(lengths) <= self.most_samples
 
-    def encode(self, batch: Sequence[Float32], recalls: Sequence[CachedFeatures | None] | None = None) -> list[Float32]:
-        """Log-probabilities, (frames, vocabulary) float32, of normalised 16 kHz audio, (n,) with n of at least 400.
+    def encode(self, batch: Sequence[Float32], cached: Sequence[CachedFeatures | None] | None = None) -> list[Float32]:
+        """Log-probabilities, (frames, vocabulary) float32, of normalized 16 kHz audio, (n,) with n of at least 400.
 
-        With `CachedFeatures` the pass may reuse features of the live steps. The numbers are then the same within
-        rounding, and depend on what was recalled alone.
+        With `CachedFeatures` the pass may reuse features of the live steps. The output is then the same
+        within rounding.
         """
-        if self._wholes is None:
+        if self._passes is None:
             return self._forward(batch)
-        return self._wholes.encode(batch, recalls or [None] * len(batch))
+        return self._passes.encode(batch, cached or [None] * len(batch))
 
     @torch.inference_mode()
     def _forward(self, batch: Sequence[Float32]) -> list[Float32]:
@@ -108,18 +108,18 @@ class XlsrEncoder:
         return self._steps.encode_steps(batch)
 
     def prepare(self, config: SessionConfig, *, utterances: int) -> None:
-        """Spend now what the first live steps of sessions like that would cost, and make room for so many of them."""
+        """Make room for that many sessions like this one, and prepare the runner for their live steps."""
         self._steps.prepare(
-            _memory(config), hop=ms(config.hop_ms) // STRIDE, utterances=utterances, most_batch=self.max_batch
+            _handle(config), hop=ms(config.hop_ms) // STRIDE, utterances=utterances, most_batch=self.max_batch
         )
 
     def utterance_bytes(self, config: SessionConfig) -> int:
-        """What an utterance of sessions like that holds of the device's memory while it is spoken."""
-        return self._steps.utterance_bytes(_memory(config))
+        """Device memory of one live utterance of a session like this."""
+        return self._steps.utterance_bytes(_handle(config))
 
-    def release(self, memory: int) -> None:
+    def release(self, cache: int) -> None:
         """See `StepEncoder.release`."""
-        self._steps.release(memory)
+        self._steps.release(cache)
 
     @property
     def _steps(self) -> StepEncoder:
@@ -128,6 +128,6 @@ class XlsrEncoder:
         return self.cached
 
 
-def _memory(config: SessionConfig) -> CacheHandle:
+def _handle(config: SessionConfig) -> CacheHandle:
     lengths = config.left_context_ms, config.lookahead_ms, config.max_utterance_ms
     return CacheHandle(*(ms(length) // STRIDE for length in lengths))

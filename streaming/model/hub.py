@@ -1,4 +1,4 @@
-"""Whether the Hugging Face hub can be reached: asked once and quickly, as every download would ask again and again."""
+"""Whether the Hugging Face hub is reachable. One quick check replaces the long retries of every download."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ def address() -> str:
 
 
 def offline() -> bool:
-    """Whether the user wants no attempt to reach the hub."""
+    """Whether the user forbids attempts to reach the hub."""
     return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
 
 
 def problem() -> str | None:
-    """Why the hub cannot be reached, or None if it can. Uses the environment's proxies; takes `PATIENCE` at most."""
+    """Why the hub is unreachable; None if it answers. Uses the environment's proxies; takes `PATIENCE` at most."""
     result: list[str | None] = []
 
-    def ask() -> None:
+    def check() -> None:
         try:
             urllib.request.urlopen(urllib.request.Request(address(), method="HEAD"), timeout=PATIENCE).close()
             result.append(None)
@@ -33,8 +33,8 @@ def problem() -> str | None:
         except (OSError, ValueError) as error:
             result.append(str(getattr(error, "reason", error)))
 
-    # A daemon: looking up a name has no timeout of its own, and must not hold up the end of the program.
-    asker = threading.Thread(target=ask, name="hub", daemon=True)
-    asker.start()
-    asker.join(PATIENCE)
+    # A daemon thread: the name lookup has no timeout and must not delay the end of the program.
+    thread = threading.Thread(target=check, name="hub", daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
     return result[0] if result else f"no answer within {PATIENCE:.0f} s"

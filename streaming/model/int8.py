@@ -1,8 +1,8 @@
-"""Matrix products in 8-bit integers, for processors that have them: weights once when loaded, activations as they come.
+"""Matrix products in 8-bit integers, on processors that support them.
 
-A row of a weight (an output) and a row of an activation (a frame) have a scale each, symmetric around zero, so that
-their largest magnitude is 127 (LLM.int8(), arXiv 2208.07339, without its outliers). Products are summed in 32-bit
-integers, which is exact: a frame's result depends on that frame alone, whoever shares its batch.
+Loading quantizes the weights; each call quantizes the activations. Each row of a weight (an output) and of an
+activation (a frame) has its own scale, symmetric around zero, with a largest magnitude of 127 (LLM.int8(), arXiv
+2208.07339, without its outliers). Sums in 32-bit integers are exact, so a frame's result never depends on the batch.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ import torch
 from torch import Tensor, nn
 
 _LARGEST = 127
-_ZERO = 128  # what stands for 0 in the activations: the processor's instruction takes them unsigned
+_ZERO = 128  # the code of 0 in activations: the processor's instruction takes them unsigned
 _ops: Any = torch.ops.onednn
 
 
 def supported() -> bool:
-    """Whether this processor sums 8-bit products in 32 bits; those before it saturate at 16, which is another sum."""
+    """Whether this processor sums 8-bit products in 32 bits; older ones saturate at 16 bits, with wrong sums."""
     return torch.backends.mkldnn.is_available() and torch.cpu._is_vnni_supported()  # pyright: ignore[reportPrivateUsage]
 
 
 class Int8Linear(nn.Module):
-    """About what an `nn.Linear` of these computes, (..., inputs) to (..., outputs) in any float type.
+    """An approximation of the `nn.Linear` with these parameters, (..., inputs) to (..., outputs) in any float type.
 
     `weight`: (outputs, inputs); `bias`: (outputs,).
     """
@@ -31,7 +31,7 @@ class Int8Linear(nn.Module):
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()
         rows, scale = _quantized(weight.detach().float())
-        self._weight = _ops.qlinear_prepack(rows.to(torch.int8), None)  # reordered, once, for the products
+        self._weight = _ops.qlinear_prepack(rows.to(torch.int8), None)  # in the order that the products need
         self._scale = scale[:, 0].contiguous()
         self._zeros = torch.zeros(len(rows), dtype=torch.int32)
         self._bias = self._scale.new_zeros(len(rows)) if bias is None else bias.detach().float()
@@ -46,7 +46,7 @@ class Int8Linear(nn.Module):
 
 
 def quantize(module: nn.Module) -> None:
-    """Replace every `nn.Linear` inside of `module`."""
+    """Replace every `nn.Linear` inside `module`."""
     for name, child in module.named_children():
         if isinstance(child, nn.Linear):
             setattr(module, name, Int8Linear(child.weight, child.bias))
@@ -55,6 +55,6 @@ def quantize(module: nn.Module) -> None:
 
 
 def _quantized(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """(n, width) as whole numbers of at most 127 in size, and what to multiply each row with, (n, 1)."""
+    """(n, width) as integers up to 127 in magnitude, and the scale of each row, (n, 1)."""
     scale = rows.abs().amax(1, keepdim=True).clamp_min_(torch.finfo(torch.float32).tiny) / _LARGEST
     return (rows / scale).round_(), scale

@@ -1,9 +1,9 @@
-"""The parts of XLS-R as live steps and whole passes share them: CNN, positions, layers, head.
+"""The parts of XLS-R that live steps and full passes share: CNN, positions, layers, head.
 
-For a `Wav2Vec2ForCTC` with layer norm in its CNN and before its layers (`do_stable_layer_norm`). The numbers are those
-of its forward within rounding; the arrangement is another one. The CNN keeps channels last, so that its layer norms
-need no transposing and its convolutions are matrix products over overlapping views. Queries, keys and values come from
-one product. The head works in float32 whatever the rest is in.
+They work for a `Wav2Vec2ForCTC` with layer norm in its CNN and before its layers (`do_stable_layer_norm`), and equal
+its own forward within rounding. The CNN keeps channels last: its layer norms then need no transpose, and its
+convolutions are matrix products over overlapping views. One product makes queries, keys and values. The head always
+works in float32.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..frames import STRIDE
 from .cache import Pool, SlotShape
 from .int8 import Int8Linear, quantize
 
-# Told a layer and the keys and values of its input, (B, T, 2 * hidden), gives those to attend to, (B, K, 2 * hidden).
+# From a layer and its input's keys and values, (B, T, 2 * hidden), to those that it attends to, (B, K, 2 * hidden).
 Context = Callable[[int, Tensor], Tensor]
 
 
@@ -35,7 +35,7 @@ class _Convolution(NamedTuple):
 
 
 class XlsrLayers:
-    """Shares the model's weights. Belongs to the thread that runs the model."""
+    """Shares the model's weights. Only the thread that runs the model uses it."""
 
     def __init__(self, model: Any) -> None:
         base = model.wav2vec2
@@ -44,8 +44,8 @@ class XlsrLayers:
         self.hidden: int = model.config.hidden_size
         self.layers: list[Any] = list(base.encoder.layers)
         width: int = model.config.num_conv_pos_embeddings
-        self.reach = width // 2  # frames before a frame that its position is made of
-        self._beyond = width - 1 - self.reach  # and after it: an even kernel reaches one less
+        self.reach = width // 2  # frames before a frame that its positional convolution covers
+        self._reach_after = width - 1 - self.reach  # frames after it: one fewer for an even kernel
         self._head_width: int = self.hidden // model.config.num_attention_heads
         self._position = base.encoder.pos_conv_embed
         self._position_weights = _exact_weights(self._position.conv)
@@ -57,17 +57,17 @@ class XlsrLayers:
         self._head = (head.weight.detach().float(), None if head.bias is None else head.bias.detach().float())
 
     def quantize(self) -> None:
-        """Products of the layers in 8-bit integers. transformers' own forward does not work afterwards."""
+        """Compute the layers' products in 8-bit integers. transformers' own forward fails afterwards."""
         self._qkv = [Int8Linear(qkv.weight, qkv.bias) for qkv in self._qkv]
         for layer in self.layers:
             for name in ("q_proj", "k_proj", "v_proj"):
                 delattr(layer.attention, name)
             quantize(layer)
 
-    def pool(self, geometry: SlotShape) -> Pool:
-        """A pool for what is remembered of this model's utterances."""
+    def pool(self, shape: SlotShape) -> Pool:
+        """An empty pool for caches of this model's utterances."""
         return Pool(
-            geometry,
+            shape,
             reach=self.reach,
             layers=len(self.layers),
             hidden=self.hidden,
@@ -92,10 +92,10 @@ class XlsrLayers:
         return self._projection(x)[0]
 
     def positioned(self, near: Tensor) -> Tensor:
-        """Features from `reach` frames before the first that is wanted, (B, reach + T, hidden), with zeros outside of
-        the utterance, to the layers' input, (B, T, hidden)."""
+        """Features that start `reach` frames early, (B, reach + T, hidden), with zeros outside the utterance, to the
+        layers' input, (B, T, hidden)."""
         weight, bias = self._position_weights
-        padded = pad(near.transpose(1, 2), (0, self._beyond)).to(weight.dtype)
+        padded = pad(near.transpose(1, 2), (0, self._reach_after)).to(weight.dtype)
         moved = conv1d(padded, weight, bias, groups=self._position.conv.groups).to(near.dtype)
         return near[:, self.reach :] + self._position.activation(moved).transpose(1, 2)
 
@@ -107,8 +107,10 @@ class XlsrLayers:
         layer = self.layers[index]
         queries = self._qkv[index](layer.layer_norm(x))
         keys, values = self._by_head(context(index, queries[..., self.hidden :])).chunk(2, 1)
-        heard = scaled_dot_product_attention(self._by_head(queries[..., : self.hidden]), keys, values, attn_mask=mask)
-        return x + layer.attention.out_proj(heard.transpose(1, 2).flatten(2))
+        attended = scaled_dot_product_attention(
+            self._by_head(queries[..., : self.hidden]), keys, values, attn_mask=mask
+        )
+        return x + layer.attention.out_proj(attended.transpose(1, 2).flatten(2))
 
     def feed(self, index: int, x: Tensor) -> Tensor:
         layer = self.layers[index]
@@ -119,9 +121,9 @@ class XlsrLayers:
         """(B, T, hidden) to (B, T, vocabulary) in float32."""
         return linear(self._norm(x).float(), *self._head).log_softmax(-1)
 
-    def bias(self, heard: Tensor) -> Tensor:
-        """What to add to scores so that only keys that count are heard; `heard`, of any shape, bool."""
-        return torch.zeros_like(heard, dtype=self.dtype).masked_fill_(~heard, -torch.inf)
+    def bias(self, valid: Tensor) -> Tensor:
+        """The addend for scores that masks keys out; `valid`, of any shape, bool."""
+        return torch.zeros_like(valid, dtype=self.dtype).masked_fill_(~valid, -torch.inf)
 
     def _by_head(self, x: Tensor) -> Tensor:
         """(B, T, n * hidden) to (B, n * heads, T, hidden / heads)."""
@@ -129,8 +131,8 @@ class XlsrLayers:
 
 
 def flop_per_frame(config: Any, keys: int = 0) -> float:
-    """Floating-point operations that a frame takes, with attention over so many keys; two for a multiplication and
-    addition."""
+    """Floating-point operations of one frame, with attention over that many keys; a multiplication and addition count
+    as two."""
     hidden, groups = config.hidden_size, config.num_conv_pos_embedding_groups
     layer = 2 * (4 * hidden * hidden + 2 * hidden * config.intermediate_size) + 4 * keys * hidden
     position = 2 * hidden * hidden // groups * config.num_conv_pos_embeddings
@@ -161,8 +163,8 @@ def _exact_weights(conv: Any) -> tuple[Tensor, Tensor]:
 
 
 def _fused(attention: Any) -> nn.Linear:
-    """Queries, keys and values in one product; the model's own weights become views of its, so that nothing is there
-    twice."""
+    """One product for queries, keys and values. The model's own weights become views into it, so memory holds them
+    once."""
     parts = [attention.q_proj, attention.k_proj, attention.v_proj]
     width = parts[0].weight.shape[1]
     fused = nn.Linear(width, 3 * width, parts[0].bias is not None, device="meta").requires_grad_(False)

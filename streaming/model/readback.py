@@ -1,7 +1,7 @@
-"""Answers on their way from the device: rows of log-probabilities, or of large vocabularies the best tokens alone.
+"""Reading answers back from the device: rows of log-probabilities, or only the best tokens of large vocabularies.
 
-A decoder wants dense rows. Of a vocabulary of thousands almost all is noise, and the bus and the host pay for it; so
-only the `BEST` tokens of each frame come over, and the rest of the probability is spread evenly over the other tokens.
+A decoder wants dense rows, but in a vocabulary of thousands almost all of a row is noise that costs transfer time. So
+only the `BEST` tokens of each frame come back, and the other tokens share the remaining probability evenly.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ BEST = 64
 
 
 def pack(rows: Tensor, valid: Tensor, *, best: int | None) -> tuple[Tensor, Tensor]:
-    """Log-probabilities, (B, T, vocabulary) float32, as one array of 32-bit words, and whether all rows that are
-    `valid`, (B, T) bool, are finite; both on the device. The words begin with the latter. `best` None is for all."""
+    """Log-probabilities, (B, T, vocabulary) float32, as one array of 32-bit words on the device, and whether all rows
+    that are `valid`, (B, T) bool, are finite; the first word says so too. `best` None keeps all tokens."""
     finite = (rows.isfinite().all(-1) | ~valid).all()
     flag = finite.view(1).int()
     if best is None or best >= rows.shape[-1]:
@@ -31,7 +31,7 @@ def pack(rows: Tensor, valid: Tensor, *, best: int | None) -> tuple[Tensor, Tens
 
 
 def unpack(words: Int32, size: int, vocabulary: int, *, best: int | None) -> Float32 | None:
-    """Rows, (size, T, vocabulary), of what `pack` made; None if they are not finite."""
+    """Rows, (size, T, vocabulary), from the words of `pack`; None if they are not finite."""
     if not words[0]:
         return None
     if best is None or best >= vocabulary:

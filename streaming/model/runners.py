@@ -1,10 +1,10 @@
-"""Running tensor programs: as they are, or as CUDA graphs that are captured once and replayed.
+"""Runners of tensor programs: eager, or as CUDA graphs that are captured once and replayed.
 
-A program is a function from words on the device to words on the device; its shapes, and all it does beside, depend on
-its key alone. Words that are all zero make it do nothing that matters. On a CPU it is called, with shapes that fit
-exactly. On a GPU the launch of its many small kernels would cost more than their work: shapes are rounded up to few,
-and each is captured as a graph with buffers of its own. A run is then one copy in, one replay, and one copy out, with
-nothing in between that waits.
+A program is a function from words on the device to words on the device. Its shapes and side effects depend only on its
+key. All-zero input must have no visible effect: capture runs the program on zeros. On a CPU the runner calls it with
+exact shapes. On a GPU its many small kernels would take longer to launch than to run, so the graph runner rounds shapes
+up to a few and captures each as a graph with its own buffers. A run is then one copy in, one replay and one copy out,
+without a wait in between.
 """
 
 from __future__ import annotations
@@ -23,34 +23,34 @@ from torch import Tensor
 
 Int32 = NDArray[np.int32]
 Program = Callable[[Tensor], Tensor]  # words on the device to words on the device
-Capture = Callable[[Callable[[], Tensor]], tuple[Callable[[], None], Tensor]]  # to a replay, and what it writes to
+Capture = Callable[[Callable[[], Tensor]], tuple[Callable[[], None], Tensor]]  # to a replay and its output
 
 _LADDER = (8, 16, 24, 32, 40, 48, 56, 64, 80, 104, 128, 152, 200, 256, 304, 400, 504, 600, 800, 1_000)  # frames
-_BEYOND = 200  # frames between the steps above
+_BEYOND = 200  # frames between longer steps of the ladder
 _MOST_GRAPHS = 128
-_CALLS_BEFORE = 2  # of a shape, before it is worth a graph
+_CALLS_BEFORE = 2  # of a shape, before it gets a graph
 
 log = logging.getLogger("xlsr_live.model")
 
 
 class Runner(Protocol):
-    """How programs run on a device, and which shapes they should have."""
+    """Runs programs on a device and chooses their shapes."""
 
     def batch(self, utterances: int) -> int: ...
 
     def frames(self, count: int) -> int: ...
 
     def run(self, key: Hashable, program: Program, words: Sequence[Int32]) -> Int32:
-        """The program's answer to the concatenated words. Equal keys mean equal programs and equal sizes."""
+        """The program's output for the concatenated words. Equal keys mean equal programs and equal sizes."""
         ...
 
     def prepare(self, key: Hashable, program: Program, words: Sequence[Int32]) -> None:
-        """Spend now what the first runs of a program would cost."""
+        """Do the extra work of the first runs now."""
         ...
 
 
 class EagerRunner:
-    """Runner as they are, in shapes that fit."""
+    """Calls programs, with exact shapes."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -73,12 +73,12 @@ class _Graph:
     staged: Tensor  # words on the host
     words: Tensor  # on the device, where the graph reads them
     replay: Callable[[], None]
-    answer: Tensor  # on the device, where the graph writes it
+    output: Tensor  # on the device, where the graph writes it
     fetched: Tensor  # on the host
 
 
 class GraphRunner:
-    """Runner as graphs. A shape runs as it is until it has come more than once, which also warms it up."""
+    """Replays programs as graphs. A shape runs eagerly a few times before its capture, which also warms it up."""
 
     def __init__(self, device: torch.device, *, capture: Capture | None = None) -> None:
         self._eager = EagerRunner(device)
@@ -105,14 +105,14 @@ class GraphRunner:
             self._calls[key] = self._calls.get(key, 0) + 1
             if self._broken or self._calls[key] <= _CALLS_BEFORE:
                 return self._eager.run(key, program, words)
-            graph = self._made(key, program, words)
+            graph = self._new_graph(key, program, words)
             if graph is None:
                 return self._eager.run(key, program, words)
         self._graphs.move_to_end(key)
         np.concatenate(words, out=graph.staged.numpy())
         graph.words.copy_(graph.staged, non_blocking=True)
         graph.replay()
-        graph.fetched.copy_(graph.answer, non_blocking=True)
+        graph.fetched.copy_(graph.output, non_blocking=True)
         if self._done is not None:
             self._done.record(torch.cuda.current_stream(self._device))
             self._done.synchronize()
@@ -123,26 +123,26 @@ class GraphRunner:
         while key not in self._graphs and not self._broken:
             self.run(key, program, words)
 
-    def _made(self, key: Hashable, program: Program, words: Sequence[Int32]) -> _Graph | None:
+    def _new_graph(self, key: Hashable, program: Program, words: Sequence[Int32]) -> _Graph | None:
         size = sum(part.size for part in words)
         staged = torch.empty(size, dtype=torch.int32, pin_memory=self._pinned)
-        # A capture may run the program, and a step is not to be taken twice. Zeros are silence that is nobody's.
-        held = torch.zeros(size, dtype=torch.int32, device=self._device)
+        # Capture runs the program, and a real step must not run twice; zeros stand for silence of no utterance.
+        words_in = torch.zeros(size, dtype=torch.int32, device=self._device)
         try:
-            replay, answer = self._capture(lambda: program(held))
+            replay, output = self._capture(lambda: program(words_in))
         except RuntimeError:
             self._broken = True
-            log.exception("this device captures no graphs: every kernel will be launched by itself, which is slower")
+            log.exception("this device captures no graphs; it runs slower, kernel by kernel")
             return None
-        fetched = torch.empty(answer.shape, dtype=answer.dtype, pin_memory=self._pinned)
+        fetched = torch.empty(output.shape, dtype=output.dtype, pin_memory=self._pinned)
         while len(self._graphs) >= _MOST_GRAPHS:
             self._calls.pop(self._graphs.popitem(last=False)[0], None)
-        graph = self._graphs[key] = _Graph(staged, held, replay, answer, fetched)
+        graph = self._graphs[key] = _Graph(staged, words_in, replay, output, fetched)
         return graph
 
 
 class CudaCapture:
-    """Captures in one memory pool: graphs never run at the same time, and only their answers outlive a run."""
+    """Captures into one memory pool: graphs never run at the same time, and only their output outlives a run."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -153,17 +153,17 @@ class CudaCapture:
         with torch.cuda.device(self._device):
             self._stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(self._stream):
-                program()  # libraries set up what they have for each stream before it is captured
+                program()  # libraries must set up their state for this stream before the capture
             torch.cuda.current_stream().wait_stream(self._stream)
             graph = torch.cuda.CUDAGraph()
-            # Other threads may use the device meanwhile; what they do is theirs.
+            # Other threads may use the device meanwhile; the capture ignores their work.
             with torch.cuda.graph(graph, pool=self._memory, stream=self._stream, capture_error_mode="thread_local"):
-                answer = program()
-        return graph.replay, answer
+                output = program()
+        return graph.replay, output
 
 
 def split_words(words: Tensor, batch: int, samples: int, columns: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
-    """The words of a plan as audio, (batch, samples) float32, and indices, (batch * columns,) for each of those."""
+    """The words of a plan as audio, (batch, samples) float32, and one index tensor, (batch * columns,), per column."""
     audio, rest = words[: batch * samples], words[batch * samples :]
     indices = cast("tuple[Tensor, ...]", rest.long().split([batch * count for count in columns]))
     return audio.view(torch.float32).view(batch, samples), list(indices)

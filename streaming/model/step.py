@@ -1,17 +1,17 @@
-"""Live steps that encode every frame about twice instead of ten times: cached keys and values, in batches.
+"""Live steps with cached keys and values, in batches: they encode every frame about twice instead of ten times.
 
-XLS-R's positions enter once, by a convolution before the first layer; attention itself has no relative positions. So
-the keys and values of past frames can be kept and used again, with no retraining (Transformer-XL, arXiv 1901.02860,
-without its relative positions; for streaming with a lookahead: arXiv 2010.11395, 2407.04439). A CNN with layer norm is
-local, so its frames are made once, from the new samples.
+XLS-R's positions enter once, through a convolution before the first layer; attention has no relative positions. So the
+keys and values of past frames stay valid without retraining (Transformer-XL, arXiv 1901.02860, without its relative
+positions; for streaming with a lookahead: arXiv 2010.11395, 2407.04439). A CNN with layer norm is local, so it computes
+each frame once, from the new samples.
 
-One step of an utterance: features of the frames [heard, newest) from new samples alone; the positional convolution over
-them and the frames kept from before, with zeros beyond the newest as at the end of any input; then through the layers
-go the frames [committed, newest) as queries, over the kept keys and values of up to `left_context` frames before them
-and their own. Those of [committed, commit) are kept for the steps to come.
+One step of an utterance computes the features of the frames [encoded, newest) from new samples. The positional
+convolution runs over these and over cached features, with zeros after the newest frame as at the end of any input. The
+frames [committed, newest) are the queries of the layers; the keys and values are their own and the cached ones of up to
+`left_context` frames before. The step caches those of [committed, commit) for later steps.
 
-All utterances of a batch go through the same tensors, whatever their number: shapes depend on the geometry and on the
-longest step alone, what is not there is masked, and all that differs is in indices made beforehand.
+All utterances of a batch share the same tensors. Their shapes depend only on the slot shape and the longest step; masks
+and indices, computed in advance, hold all differences.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ Float32 = NDArray[np.float32]
 
 
 class StepEncoder:
-    """Steps of all utterances, with what they leave at their `places`; `best` as in `answers`.
+    """Encodes live steps, whose state lies in `caches`; `best` as in `readback.pack`.
 
-    Belongs to the thread that runs the model.
+    Only the thread that runs the model uses it.
     """
 
-    def __init__(self, body: XlsrLayers, places: CacheManager, programs: Runner, *, best: int | None = None) -> None:
-        self.places = places
-        self._body = body
-        self._programs = programs
+    def __init__(self, network: XlsrLayers, caches: CacheManager, runner: Runner, *, best: int | None = None) -> None:
+        self.caches = caches
+        self._network = network
+        self._runner = runner
         self._best = best
 
     def fits(self, step: CachedStep, others: Sequence[CachedStep]) -> bool:
-        """Whether a step may share a batch with others that do: of equal geometry, and little of it may be padding."""
+        """Whether a step may share a batch with others that do: equal slot shapes and little padding."""
         if others and SlotShape.of(step.cache) != SlotShape.of(others[0].cache):
             return False
         windows = [step.window, *(other.window for other in others)]
@@ -58,101 +58,102 @@ class StepEncoder:
 
     @torch.inference_mode()
     def encode_steps(self, batch: Sequence[tuple[Float32, CachedStep]]) -> list[Float32]:
-        """Take the next steps of different utterances, of equal geometry.
+        """Encode the next steps of different utterances with equal slot shapes.
 
-        Each is the window's new samples, (n,), normalised, and what they go on from. Returns log-probabilities of the
-        frames `[committed, newest)`, (frames, vocabulary) float32, for each. Raises `EngineError` if the state of an
-        utterance is not that of its previous step, or if there is no room for a new one. Unless it returns, the state
-        of every utterance is as it was, or gone.
+        Each has the window's new samples, (n,), normalized, and its `CachedStep`. Returns the log-probabilities of the
+        frames `[committed, newest)`, (frames, vocabulary) float32, for each. Raises `EngineError` if a cache is not in
+        the state after its previous step, or if there is no room for a new one. Then all caches are unchanged or gone.
         """
         windows = [reuse.window for _, reuse in batch]
-        places = [self._place(reuse) for _, reuse in batch]
-        pool = places[0].pool
-        if any(place.pool is not pool for place in places):
-            raise ValueError("steps of different geometry in one batch")
+        slots = [self._slot(reuse) for _, reuse in batch]
+        pool = slots[0].pool
+        if any(slot.pool is not pool for slot in slots):
+            raise ValueError("steps with different slot shapes in one batch")
         lengths = [window.newest - window.committed for window in windows]
-        if max(lengths) > pool.geometry.longest:
-            raise EngineError("this step is longer than the longest utterance was said to be")
+        if max(lengths) > pool.shape.longest:
+            raise EngineError("this step is longer than the declared longest utterance")
         new, kept = max(w.newest - w.encoded for w in windows), max(w.commit - w.committed for w in windows)
         shape = self._shape(len(batch), max(lengths), new, kept)
-        words = plan_steps(shape, [samples for samples, _ in batch], windows, places, self._body.reach)
-        for place, window in zip(places, windows, strict=True):
-            place.touched = max(place.touched, window.newest)
-        answer = self._programs.run(("step", pool.version, shape), partial(self._step, pool, shape), words)
-        rows = unpack(answer, shape.batch, self._body.vocabulary, best=self._best)
-        if rows is None:  # and so nothing has been kept of it
+        words = plan_steps(shape, [samples for samples, _ in batch], windows, slots, self._network.reach)
+        for slot, window in zip(slots, windows, strict=True):
+            slot.touched = max(slot.touched, window.newest)
+        answer = self._runner.run(("step", pool.version, shape), partial(self._step, pool, shape), words)
+        rows = unpack(answer, shape.batch, self._network.vocabulary, best=self._best)
+        if rows is None:  # the cache has not changed then
             raise EngineError("the model's output is not finite")
-        for place, window in zip(places, windows, strict=True):
-            place.committed, place.heard = window.commit, window.newest
+        for slot, window in zip(slots, windows, strict=True):
+            slot.committed, slot.encoded = window.commit, window.newest
         return [row[:length] for row, length in zip(rows, lengths, strict=False)]
 
     @torch.inference_mode()
-    def prepare(self, memory: CacheHandle, *, hop: int, utterances: int, most_batch: int) -> None:
-        """Make room for so many utterances like that one, and spend now what their first steps would cost: those in
-        the middle of an utterance, in batches of any size."""
-        pool = self.places.reserve(SlotShape.of(memory), utterances)
-        nobody = Slot(pool, NOWHERE)
-        size = self._programs.batch(most_batch)
-        while size:  # the largest first: the others then use its memory
-            shape = self._shape(size, memory.lookahead + hop, hop, hop)
+    def prepare(self, handle: CacheHandle, *, hop: int, utterances: int, most_batch: int) -> None:
+        """Make room for that many utterances like this one, and prepare the runner for steps in the middle of an
+        utterance, in batches of any size: the first steps then cost no more than later ones."""
+        pool = self.caches.reserve(SlotShape.of(handle), utterances)
+        dummy = Slot(pool, NOWHERE)
+        size = self._runner.batch(most_batch)
+        while size:  # the largest first: the others reuse its memory
+            shape = self._shape(size, handle.lookahead + hop, hop, hop)
             silence = np.zeros(span(shape.new), np.float32)
             window = Window(0, 0, 0, 0, shape.queries, shape.queries - shape.new)
-            words = plan_steps(shape, [silence], [window], [nobody], self._body.reach)
-            self._programs.prepare(("step", pool.version, shape), partial(self._step, pool, shape), words)
+            words = plan_steps(shape, [silence], [window], [dummy], self._network.reach)
+            self._runner.prepare(("step", pool.version, shape), partial(self._step, pool, shape), words)
             size //= 2
 
-    def utterance_bytes(self, memory: CacheHandle) -> int:
-        """What is remembered of one utterance takes so much."""
-        return self._body.pool(SlotShape.of(memory)).slot_bytes
+    def utterance_bytes(self, handle: CacheHandle) -> int:
+        """Size of one utterance's cache."""
+        return self._network.pool(SlotShape.of(handle)).slot_bytes
 
     def release(self, number: int) -> None:
-        """Forget the utterance whose memory has that number; one that is not known is no error."""
-        self.places.release(number)
+        """Free the cache with that number, if there is one."""
+        self.caches.release(number)
 
-    def _place(self, reuse: CachedStep) -> Slot:
-        memory, window = reuse
-        place = self.places.get(memory.number)
-        if place is None:
+    def _slot(self, reuse: CachedStep) -> Slot:
+        handle, window = reuse
+        slot = self.caches.get(handle.number)
+        if slot is None:
             if window.encoded:
-                raise EngineError("what the encoder remembered of this utterance is gone")
-            return self.places.take(memory.number, SlotShape.of(memory))
-        if (place.committed, place.heard) != (window.committed, window.encoded):
+                raise EngineError("the cache of this utterance is gone")
+            return self.caches.take(handle.number, SlotShape.of(handle))
+        if (slot.committed, slot.encoded) != (window.committed, window.encoded):
             raise EngineError("the steps of this utterance are not in order")
-        return place
+        return slot
 
     def _shape(self, size: int, queries: int, new: int, kept: int) -> Shape:
-        rounded = self._programs.frames
-        return Shape(self._programs.batch(size), rounded(queries), rounded(new), rounded(kept))
+        rounded = self._runner.frames
+        return Shape(self._runner.batch(size), rounded(queries), rounded(new), rounded(kept))
 
     # ── the step, on the device ──
 
     def _step(self, pool: Pool, shape: Shape, words: Tensor) -> Tensor:
-        body, (left, _) = self._body, pool.geometry
-        columns = step_columns(shape, left, body.reach)
-        audio, (slots, written, around, kept, counts, valid) = split_words(words, shape.batch, span(shape.new), columns)
+        network, (left, _) = self._network, pool.shape
+        columns = step_columns(shape, left, network.reach)
+        audio, (slots, written, around, kept, valid_keys, valid) = split_words(
+            words, shape.batch, span(shape.new), columns
+        )
         if shape.new:
-            pool.features.index_copy_(0, written, body.features(audio).flatten(0, 1))
-        near = pool.features.index_select(0, around).view(shape.batch, -1, body.hidden)
-        mask = body.bias(counts.view(shape.batch, 1, 1, -1) > 0).expand(-1, -1, shape.queries, -1)
+            pool.features.index_copy_(0, written, network.features(audio).flatten(0, 1))
+        near = pool.features.index_select(0, around).view(shape.batch, -1, network.hidden)
+        mask = network.bias(valid_keys.view(shape.batch, 1, 1, -1) > 0).expand(-1, -1, shape.queries, -1)
         fresh: list[Tensor] = []
 
         def context(layer: int, own: Tensor) -> Tensor:
             fresh.append(own[:, : shape.kept].flatten(0, 1))
-            return after_kept(pool.keys_values[layer], slots, own)
+            return with_cached(pool.keys_values[layer], slots, own)
 
-        x = body.positioned(near)
-        for layer in range(len(body.layers)):
-            x = body.layer(layer, x, context, mask)
-        answer, finite = pack(body.log_probs(x), valid.view(shape.batch, -1) > 0, best=self._best)
+        x = network.positioned(near)
+        for layer in range(len(network.layers)):
+            x = network.layer(layer, x, context, mask)
+        answer, finite = pack(network.log_probs(x), valid.view(shape.batch, -1) > 0, best=self._best)
         if left:
-            cells = kept * finite  # a step that fails leaves what was there, so that it can be tried again
-            for ring, own in zip(pool.keys_values, fresh, strict=True):  # and nothing here could fail half-way
+            cells = kept * finite  # a step that fails changes nothing, so it can run again
+            for ring, own in zip(pool.keys_values, fresh, strict=True):  # nothing here can fail half-way
                 ring.flatten(0, 1).index_copy_(0, cells, own)
         return answer
 
 
-def after_kept(ring: Tensor, slots: Tensor, own: Tensor) -> Tensor:
-    """Keys and values kept in those slots, (B, left, 2 * hidden), and then their own, (B, Q, 2 * hidden)."""
+def with_cached(ring: Tensor, slots: Tensor, own: Tensor) -> Tensor:
+    """Cached keys and values of those slots, (B, left, 2 * hidden), followed by the step's own, (B, Q, 2 * hidden)."""
     left = ring.shape[1]
     whole = own.new_empty(len(own), left + own.shape[1], own.shape[2])
     torch.index_select(ring, 0, slots, out=whole[:, :left])

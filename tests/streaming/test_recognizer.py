@@ -27,7 +27,7 @@ from xlsr_live.streaming.audio.vad import make_vad
 from xlsr_live.streaming.config import SessionConfig
 from xlsr_live.streaming.errors import AudioError, EngineError
 from xlsr_live.streaming.live import StreamSession
-from xlsr_live.streaming.model.load import find_source
+from xlsr_live.streaming.model.source import find_source
 from xlsr_live.streaming.protocol.events import Event, Final, Partial, SessionEnded, SessionStarted
 from xlsr_live.streaming.recognizer import Recognizer
 from xlsr_live.streaming.requests import CachedStep

@@ -54,8 +54,8 @@ class Utterance:
 
 
 def fresh(encoder: XlsrEncoder, room: int = ROOM) -> StepEncoder:
-    body = XlsrLayers(encoder._model)
-    return StepEncoder(body, CacheManager(body.pool, most_bytes=room), EagerRunner(torch.device("cpu")))
+    network = XlsrLayers(encoder._model)
+    return StepEncoder(network, CacheManager(network.pool, most_bytes=room), EagerRunner(torch.device("cpu")))
 
 
 def difference(a: list[Float32], b: list[Float32]) -> float:

@@ -80,7 +80,7 @@ def test_the_decoder_waits_until_its_blocks_are_taken(monkeypatch: pytest.Monkey
             most, taken = max(most, made - taken), taken + 1
         return most, taken
 
-    monkeypatch.setattr(containers, "_decoded", unfolding)
+    monkeypatch.setattr(containers, "decode", unfolding)
     most, taken = asyncio.run(scene())
     assert taken == 2_000
     assert most <= MOST_BLOCKS + 2  # one in our hands, one in those of the thread

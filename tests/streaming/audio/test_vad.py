@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from xlsr_live.streaming.audio import vad
 from xlsr_live.streaming.audio.silero import CHUNK, Silero
 from xlsr_live.streaming.audio.vad import FRAME, CascadeVad, EnergyVad, SileroVad, Vad, WebrtcVad, make_vad
 
@@ -46,12 +47,23 @@ def test_every_stream_has_a_state_of_its_own_and_a_reset_forgets_it(name, speech
     assert probabilities(used, speech) == fresh
 
 
-def test_the_cascade_asks_silero_only_where_webrtc_fires(speech: np.ndarray):
-    samples = np.concatenate((np.zeros(16_000, np.float32), speech))
+def test_the_cascade_asks_silero_only_where_webrtc_fires_and_for_a_while_after(speech: np.ndarray):
+    silence = np.zeros(32_000, np.float32)
+    samples = np.concatenate((silence, speech, silence))
     sure = probabilities(CascadeVad(mode=1), samples)
     coarse = probabilities(WebrtcVad(mode=1), samples)
-    assert all(fine == 0.0 for fine, loud in zip(sure, coarse, strict=True) if not loud)
+    recent = [any(coarse[max(0, at - vad._FOLLOW + 1) : at + 1]) for at in range(len(coarse))]
+    assert all(fine == 0.0 for fine, fired in zip(sure, recent, strict=True) if not fired)
+    assert recent.count(False) > 60
     assert max(sure) > 0.9
+
+
+@pytest.mark.parametrize("level", [0, -12, -24])
+def test_the_cascade_finds_soft_speech_like_silero_alone(level: int, speech: np.ndarray):
+    soft = np.round(speech * 10 ** (level / 20) * 32_768).astype(np.float32) / 32_768
+    alone, cascade = (np.array(probabilities(detector, soft)) >= 0.5 for detector in (SileroVad(), CascadeVad()))
+    assert alone.sum() > 40
+    assert (alone & ~cascade).sum() <= 0.02 * alone.sum()
 
 
 def test_silero_hears_a_little_before_each_onset_and_nothing_twice(monkeypatch: pytest.MonkeyPatch):
@@ -71,6 +83,8 @@ def test_silero_hears_a_little_before_each_onset_and_nothing_twice(monkeypatch: 
 
     monkeypatch.setattr("xlsr_live.streaming.audio.vad.SileroVad", Silero)
     monkeypatch.setattr("xlsr_live.streaming.audio.vad.WebrtcVad", lambda mode: Webrtc())
+    monkeypatch.setattr(vad, "_WARM_UP", 4)
+    monkeypatch.setattr(vad, "_FOLLOW", 3)
     said = "------##--#------#"
     frames = np.zeros((len(said), FRAME), np.float32)
     frames[:, 0], frames[:, 1] = np.arange(len(said)), [char == "#" for char in said]
@@ -78,8 +92,8 @@ def test_silero_hears_a_little_before_each_onset_and_nothing_twice(monkeypatch: 
         heard.clear()
         cascade = CascadeVad()
         told = [p for block in np.split(frames, np.cumsum(sizes)[:-1]) for p in cascade(block)]
-        assert told == [0.75 if char == "#" else 0.0 for char in said]
-        assert heard == [[2, 3, 4, 5, 6, 7], [8, 9, 10], [13, 14, 15, 16, 17]]
+        assert told == [0.75 if char == "#" else 0.0 for char in "------#######----#"]
+        assert heard == [[2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12], [13, 14, 15, 16, 17]]
 
 
 @pytest.mark.parametrize("name", DETECTORS)

@@ -43,14 +43,14 @@ def again(program: Callable[[], torch.Tensor]) -> tuple[Callable[[], None], torc
 
 
 class Model:
-    """One checkpoint's steps and passes over the same places."""
+    """One checkpoint's steps and passes over the same slots."""
 
-    def __init__(self, encoder: XlsrEncoder, programs: Runner, best: int | None = None) -> None:
-        self.body = XlsrLayers(encoder._model)
-        self.programs = programs
-        self.places = CacheManager(self.body.pool, most_bytes=1 << 28)
-        self.steps = StepEncoder(self.body, self.places, programs, best=best)
-        self.wholes = PassEncoder(self.body, self.places, programs, best=best)
+    def __init__(self, encoder: XlsrEncoder, runner: Runner, best: int | None = None) -> None:
+        self.network = XlsrLayers(encoder._model)
+        self.runner = runner
+        self.caches = CacheManager(self.network.pool, most_bytes=1 << 28)
+        self.steps = StepEncoder(self.network, self.caches, runner, best=best)
+        self.wholes = PassEncoder(self.network, self.caches, runner, best=best)
 
     def encode(self, batch: list[Float32], recalls: list[CachedFeatures | None] | None = None) -> list[Float32]:
         return self.wholes.encode(batch, recalls or [None] * len(batch))
@@ -137,14 +137,14 @@ def test_pools_may_grow_under_graphs_and_shapes_may_come_prepared(encoder: XlsrE
     model = Model(encoder, graphs)
     model.steps.prepare(CacheHandle(50, 12), hop=12, utterances=10, most_batch=8)
     assert graphs.replays == 4  # batches of 8, 4, 2, 1
-    room = model.places.bytes
+    room = model.caches.bytes
     said = [Utterance(noise(20_000, seed), *SETTING) for seed in range(20)]  # more than there is room for at first
     for utterance in said[:10]:
         utterance.take(model.steps.encode_steps([utterance.next])[0])
-    assert model.places.bytes == room
+    assert model.caches.bytes == room
     together(model, said[:10])
     together(model, said[10:])
-    assert model.places.bytes > room
+    assert model.caches.bytes > room
     plain = Model(encoder, EagerRunner(CPU))
     for utterance in said:
         assert difference(utterance.rows, Utterance(utterance.samples, *SETTING).run(plain.steps).rows) < 1e-4

@@ -140,7 +140,7 @@ def test_features_made_once_from_new_samples_are_those_of_the_whole_utterance(
     steps = fresh(encoders["packaged"])
     with torch.inference_mode():
         parts = [
-            steps._body.features(torch.from_numpy(speech[None, slice(*w.new_samples)]))
+            steps._network.features(torch.from_numpy(speech[None, slice(*w.new_samples)]))
             for w in windows(len(speech), 17, 30, 200)
             if w.newest > w.encoded
         ]
@@ -191,7 +191,7 @@ def test_utterances_that_come_and_go_hear_in_any_company_what_each_hears_alone(
             speaking.remove(each)
             steps.release(each.memory.number)
     assert len(sizes) > 2
-    assert len(steps.places) == 0
+    assert len(steps.caches) == 0
     for own, whole in zip(said, alone, strict=True):
         assert difference(own.rows, whole.rows) < 1e-4
 
@@ -205,7 +205,7 @@ def test_a_slot_that_was_used_before_leaks_nothing(encoders: dict[str, XlsrEncod
         Utterance(100 * noise(30_000, seed), 20, 25, 50).run(steps)
     held = Utterance(100 * noise(30_000), 20, 25, 50)
     held.take(steps.encode_steps([held.next])[0])
-    assert len(steps.places) == 1
+    assert len(steps.caches) == 1
     again = Utterance(speech, 20, 25, 50).run(steps).rows
     assert all(np.array_equal(a, b) for a, b in zip(again, want, strict=True))
 
@@ -280,23 +280,23 @@ def test_there_is_room_for_so_many_and_then_again(encoders: dict[str, XlsrEncode
     encoder = encoders["random"]
     steps = fresh(encoder)
     Utterance(noise(8_000), 24, 24, 50).run(steps)
-    slot = steps.places.bytes // 8
+    slot = steps.caches.bytes // 8
     steps = fresh(encoder, 4 * slot + 1)  # one of the four belongs to nobody
     said = [Utterance(noise(20_000, seed), 24, 24, 50) for seed in range(4)]
     for utterance in said[:3]:
         utterance.take(steps.encode_steps([utterance.next])[0])
     with pytest.raises(EngineError, match="no room"):
         steps.encode_steps([said[3].next])
-    assert len(steps.places) == 3
-    assert steps.places.bytes <= 4 * slot + 1
+    assert len(steps.caches) == 3
+    assert steps.caches.bytes <= 4 * slot + 1
     steps.release(said[0].memory.number)
     said[3].run(steps)
     for utterance in said[1:3]:
         utterance.run(steps)
     Utterance(noise(20_000), 24, 24, 20).run(steps)  # the same pool
     Utterance(noise(20_000), 24, 24, 90).run(steps)  # another: the empty one gives way
-    assert len(steps.places) == 0
-    assert steps.places.bytes <= 4 * slot + 1
+    assert len(steps.caches) == 0
+    assert steps.caches.bytes <= 4 * slot + 1
 
 
 def test_only_checkpoints_with_layer_norm_are_cached(tmp_path: Path, encoders: dict[str, XlsrEncoder]):

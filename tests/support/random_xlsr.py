@@ -1,17 +1,24 @@
-"""XLS-R at its published sizes with random weights: all that speed depends on, without a download."""
+"""XLS-R at its published sizes with random weights: speed depends on nothing else, and nothing is downloaded."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
+import numpy as np
 import torch
 import transformers
+from numpy.typing import NDArray
+from xlsr_live.streaming.ctc.vocabulary import Vocabulary
+from xlsr_live.streaming.model.assemble import assemble
+from xlsr_live.streaming.model.encoder import XlsrEncoder
+from xlsr_live.streaming.model.runners import Runner
+from xlsr_live.streaming.requests import CachedFeatures, CachedStep, CacheHandle
+from xlsr_live.streaming.session.planner import WindowPlanner
 
-from ...streaming.ctc.vocabulary import Vocabulary
-from ...streaming.model.encoder import XlsrEncoder
-from ...streaming.model.load import assemble
-from ...streaming.model.runners import Runner
+Float32 = NDArray[np.float32]
 
+HOP, LOOKAHEAD, LEFT = 24, 24, 200  # frames: the defaults of sessions
 _SHARED: Final[dict[str, Any]] = {
     "conv_dim": (512,) * 7,
     "conv_bias": True,
@@ -23,7 +30,7 @@ _SHARED: Final[dict[str, Any]] = {
     "mask_time_prob": 0,
     "pad_token_id": 0,
 }
-# arXiv 2111.09296, table 1, as in `config.json` of facebook/wav2vec2-xls-r-300m, -1b and -2b. The last is for tests.
+# arXiv 2111.09296, table 1, as in `config.json` of facebook/wav2vec2-xls-r-300m, -1b and -2b; the last for CPUs.
 SIZES: Final[dict[str, dict[str, Any]]] = {
     "300m": {"hidden_size": 1024, "num_hidden_layers": 24, "intermediate_size": 4096},
     "1b": {"hidden_size": 1280, "num_hidden_layers": 48, "intermediate_size": 5120},
@@ -55,7 +62,7 @@ def encoder(
     *,
     vocabulary: int = 32,
     max_batch: int | None = None,
-    programs: Runner | None = None,
+    runner: Runner | None = None,
 ) -> XlsrEncoder:
     tokens = ["", " ", *(chr(0x4E00 + index) for index in range(vocabulary - 2))]
     return assemble(
@@ -64,5 +71,21 @@ def encoder(
         name=f"XLS-R {size}, random weights",
         normalized=False,
         max_batch=max_batch,
-        programs=programs,
+        runner=runner,
     )
+
+
+def noise(seconds: float, seed: int) -> Float32:
+    return np.random.default_rng(seed).standard_normal(int(16_000 * seconds)).astype(np.float32)
+
+
+def stepped(encoder: XlsrEncoder, batch: Sequence[Float32]) -> tuple[list[Float32], list[CachedFeatures]]:
+    """All rows of audio of equal lengths by live steps in one batch, and the features that they leave in the cache."""
+    handles = [CacheHandle(LEFT, LOOKAHEAD) for _ in batch]
+    windows = WindowPlanner(hop=HOP, lookahead=LOOKAHEAD, left_context=LEFT).plan(len(batch[0]))
+    rows: list[list[Float32]] = [[] for _ in batch]
+    for w in windows:
+        steps = [(x[slice(*w.new_samples)], CachedStep(handle, w)) for x, handle in zip(batch, handles, strict=True)]
+        for own, answer in zip(rows, encoder.encode_steps(steps), strict=True):
+            own.append(answer[: w.commit - w.committed])
+    return [np.concatenate(own) for own in rows], [CachedFeatures(handle, windows[-1].newest) for handle in handles]

@@ -10,18 +10,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from xlsr_live.streaming.frames import frames, span
+from xlsr_live.streaming.model.batching import Shape, plan_steps
+from xlsr_live.streaming.model.cache import Slot, SlotShape
+from xlsr_live.streaming.model.encoder import XlsrEncoder
+from xlsr_live.streaming.model.layers import XlsrLayers, flop_per_frame
+from xlsr_live.streaming.model.readback import BEST, pack
+from xlsr_live.streaming.model.runners import CudaCapture
+from xlsr_live.streaming.model.step import with_cached
+from xlsr_live.streaming.requests import CachedStep, CacheHandle, Window
+from xlsr_live.streaming.session.planner import WindowPlanner
 
-from ...streaming.frames import frames, span
-from ...streaming.model.batching import Shape, plan_steps
-from ...streaming.model.cache import Slot, SlotShape
-from ...streaming.model.encoder import XlsrEncoder
-from ...streaming.model.layers import XlsrLayers, flop_per_frame
-from ...streaming.model.readback import BEST, pack
-from ...streaming.model.runners import CudaCapture
-from ...streaming.model.step import after_kept
-from ...streaming.requests import CachedStep, CacheHandle, Window
-from ...streaming.session.planner import WindowPlanner
-from .gpu_checks import HOP, LEFT, LOOKAHEAD, noise
+from tests.support.random_xlsr import HOP, LEFT, LOOKAHEAD, noise
 
 Float32 = NDArray[np.float32]
 
@@ -96,47 +96,47 @@ def pass_times(encoder: XlsrEncoder, config: Any, peak: float | None, *, repeats
 @torch.inference_mode()
 def stage_times(model: Any, batch: int, *, repeats: int) -> dict[str, float]:
     """Seconds that the parts of a step of so many utterances take, each measured by itself as a graph of its own."""
-    body = XlsrLayers(model)
+    network = XlsrLayers(model)
     device, queries = model.device, HOP + LOOKAHEAD
-    pool = body.pool(SlotShape.of(CacheHandle(LEFT, LOOKAHEAD)))
+    pool = network.pool(SlotShape.of(CacheHandle(LEFT, LOOKAHEAD)))
     pool.grow(batch + 1)
-    places = [Slot(pool, slot + 1) for slot in range(batch)]
+    slots = [Slot(pool, slot + 1) for slot in range(batch)]
     window = Window(11, 40, 240, 240 + HOP, 240 + queries, 240 + queries - HOP)
     shape = Shape(batch, queries, HOP, HOP)
     audio = [noise(span(HOP) / 16_000, 0)[: span(HOP)]] * batch
 
     def plan() -> NDArray[np.int32]:
-        return np.concatenate(plan_steps(shape, audio, [window] * batch, places, body.reach))
+        return np.concatenate(plan_steps(shape, audio, [window] * batch, slots, network.reach))
 
     words = torch.from_numpy(plan())
     staged = words.pin_memory() if device.type == "cuda" else words
     on_device = staged.to(device)
     samples = on_device[: batch * span(HOP)].view(torch.float32).view(batch, -1)
-    near = torch.randn(batch, body.reach + queries, body.hidden, device=device, dtype=body.dtype)
-    x = body.positioned(near)
+    near = torch.randn(batch, network.reach + queries, network.hidden, device=device, dtype=network.dtype)
+    x = network.positioned(near)
     slots = torch.arange(1, batch + 1, device=device)
     kept = torch.arange(batch * HOP, device=device)
     valid = torch.ones(batch, queries, dtype=torch.bool, device=device)
-    mask = body.bias(torch.ones(batch, 1, 1, LEFT + queries, dtype=torch.bool, device=device))
+    mask = network.bias(torch.ones(batch, 1, 1, LEFT + queries, dtype=torch.bool, device=device))
     mask = mask.expand(-1, -1, queries, -1)
-    own = torch.randn(batch, queries, 2 * body.hidden, device=device, dtype=body.dtype)
+    own = torch.randn(batch, queries, 2 * network.hidden, device=device, dtype=network.dtype)
     best = BEST if device.type == "cuda" else None
-    answer = pack(body.log_probs(x), valid, best=best)[0]
+    answer = pack(network.log_probs(x), valid, best=best)[0]
     fetched = torch.empty_like(answer, device="cpu", pin_memory=device.type == "cuda")
 
     def gathered(layer: int, own: Tensor) -> Tensor:
-        return after_kept(pool.keys_values[layer], slots, own)
+        return with_cached(pool.keys_values[layer], slots, own)
 
     def attention() -> Tensor:
         y = x
-        for layer in range(len(body.layers)):
-            y = body.attend(layer, y, gathered, mask)
+        for layer in range(len(network.layers)):
+            y = network.attend(layer, y, gathered, mask)
         return y
 
     def feed_forward() -> Tensor:
         y = x
-        for layer in range(len(body.layers)):
-            y = body.feed(layer, y)
+        for layer in range(len(network.layers)):
+            y = network.feed(layer, y)
         return y
 
     def keep() -> Tensor:
@@ -145,11 +145,11 @@ def stage_times(model: Any, batch: int, *, repeats: int) -> dict[str, float]:
         return kept
 
     stages: dict[str, Callable[[], Tensor]] = {
-        "CNN": lambda: body.features(samples),
-        "positions": lambda: body.positioned(near),
+        "CNN": lambda: network.features(samples),
+        "positions": lambda: network.positioned(near),
         "attention": attention,
         "feed-forward": feed_forward,
-        "head": lambda: pack(body.log_probs(x), valid, best=best)[0],
+        "head": lambda: pack(network.log_probs(x), valid, best=best)[0],
         "keeping": keep,
     }
     found = {

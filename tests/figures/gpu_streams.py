@@ -15,13 +15,13 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from xlsr_live.streaming.engine.engine import Engine
+from xlsr_live.streaming.frames import span
+from xlsr_live.streaming.requests import CachedStep, CacheHandle, Window
+from xlsr_live.streaming.session.planner import WindowPlanner
 
-from ...streaming.engine.engine import Engine
-from ...streaming.frames import span
-from ...streaming.requests import CachedStep, CacheHandle, Window
-from ...streaming.session.planner import WindowPlanner
-from .gpu_checks import HOP, LEFT, LOOKAHEAD, noise
-from .gpu_times import PassTime, StepTime
+from tests.figures.gpu_times import PassTime, StepTime
+from tests.support.random_xlsr import HOP, LEFT, LOOKAHEAD, noise
 
 _SPEECH, _SILENCE = 4.0, 4.0 * 0.4 / 0.6  # mean seconds
 _LONGEST = 20.0

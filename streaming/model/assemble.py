@@ -1,0 +1,84 @@
+"""Putting an encoder together from a model that is on its device."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch.nn.utils import parametrize
+
+from ..ctc.vocabulary import Vocabulary
+from ..frames import STRIDE
+from .cache import CacheManager
+from .encoder import ModelInfo, XlsrEncoder
+from .full_pass import PassEncoder
+from .int8 import quantize
+from .layers import XlsrLayers, flop_per_frame
+from .readback import BEST
+from .runners import EagerRunner, GraphRunner, Runner
+from .step import StepEncoder
+
+_GPU_BATCH = 64
+_GPU_PASS_FLOP = 1e13  # of a batch of full passes: some tens of milliseconds, while live steps wait
+_GPU_MEMORY_SHARE = 0.6  # of the memory that is free after loading, for caches
+_CPU_MEMORY = 2 << 30  # bytes, for caches
+
+
+def assemble(
+    model: Any,
+    vocabulary: Vocabulary,
+    *,
+    name: str,
+    normalized: bool,
+    language: str | None = None,
+    max_batch: int | None = None,
+    int8: bool = False,
+    runner: Runner | None = None,
+) -> XlsrEncoder:
+    """Build the encoder, with the layers' products in 8-bit integers if `int8`. The device decides the default
+    `runner`."""
+    device, config = model.device, model.config
+    on_gpu = device.type == "cuda"
+    _bake_weight_norm(model)
+    parameters = sum(p.numel() for p in model.parameters())
+    cached = passes = None
+    # Frames of a CNN with group norm depend on the whole input, so no cache can hold them.
+    if config.feat_extract_norm == "layer" and config.do_stable_layer_norm:
+        network = XlsrLayers(model)
+        if int8:
+            network.quantize()
+        runner = runner or (GraphRunner(device) if on_gpu else EagerRunner(device))
+        best = BEST if on_gpu else None
+        memory = int(_GPU_MEMORY_SHARE * torch.cuda.mem_get_info(device)[0]) if on_gpu else _CPU_MEMORY
+        caches = CacheManager(network.pool, most_bytes=memory)
+        cached = StepEncoder(network, caches, runner, best=best)
+        passes = PassEncoder(network, caches, runner, best=best)
+    elif int8:
+        quantize(model.wav2vec2.encoder.layers)
+    info = ModelInfo(
+        name=name,
+        parameters=parameters,
+        device=str(device),
+        dtype="int8" if int8 else str(model.dtype).removeprefix("torch."),
+        vocabulary=len(vocabulary),
+        language=language,
+        modes=("cached", "window", "offline") if cached else ("window", "offline"),
+    )
+    return XlsrEncoder(
+        model,
+        vocabulary,
+        info,
+        normalized=normalized,
+        max_batch=max_batch or (_GPU_BATCH if on_gpu else 1),
+        most_samples=_GPU_PASS_FLOP / flop_per_frame(config) * STRIDE if on_gpu else math.inf,
+        cached=cached,
+        passes=passes,
+    )
+
+
+def _bake_weight_norm(model: Any) -> None:
+    """Weight norm of the positional convolution matters only in training; computed once it gives the same weight."""
+    conv = model.wav2vec2.encoder.pos_conv_embed.conv
+    if parametrize.is_parametrized(conv, "weight"):
+        parametrize.remove_parametrizations(conv, "weight", leave_parametrized=True)
