@@ -73,7 +73,9 @@ class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     update_ms: int = 200  # least audio between two partials
     partials: bool = True  # False: no live steps, and no end of an utterance by trailing blanks
     hotwords: tuple[str, ...] = ()  # phrases to prefer over similar words: "PHRASE" or "PHRASE:BOOST"
-    lm_for: Literal["finals", "all", "none"] = "finals"  # which results use the language model, if there is one
+    lm_for: Literal["auto", "finals", "all", "none"] = (
+        "auto"  # where a language model is used; "auto": as the model says
+    )
     nbest: int = 0  # hypotheses in each final, with a language model
     grammar: str = ""  # text of a grammar of voice commands; each utterance is then a command or rejected
     command_score: float = 0.5  # least score of a command

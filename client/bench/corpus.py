@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ...streaming.audio.files import open_audio
 from ...streaming.config import AudioFormat
 from ...streaming.errors import XlsrLiveError
+from ...streaming.textfile import read_text
 from ..console import needs
 from ..sources.clips import load_clips
 
@@ -155,7 +156,7 @@ def _folder(folder: Path) -> tuple[Path, list[Recording] | None]:
 
 def _librispeech(folder: Path) -> Iterator[Recording]:
     for listing in sorted(folder.rglob("*.trans.txt")):
-        for line in listing.read_text(encoding="utf-8").splitlines():
+        for line in read_text(listing, "the transcripts").splitlines():
             name, _, text = line.partition(" ")
             yield Recording(listing.parent / f"{name}.flac", text.strip(), speaker=name.split("-")[0])
 
@@ -164,4 +165,4 @@ def _pairs(folder: Path) -> Iterator[Recording]:
     for path in sorted(folder.rglob("*")):
         text = path.with_suffix(".txt")
         if path.suffix.lower() in AUDIO and text.is_file():
-            yield Recording(path, " ".join(text.read_text(encoding="utf-8").split()))
+            yield Recording(path, " ".join(read_text(text, "the transcript").split()))

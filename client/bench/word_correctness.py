@@ -109,32 +109,46 @@ class CalibrationData:
     final: ScoredWords = field(default_factory=ScoredWords)
     partial: ScoredWords = field(default_factory=ScoredWords)
     beam: ScoredWords = field(default_factory=ScoredWords)
+    beam_partial: ScoredWords = field(default_factory=ScoredWords)
 
     def add(self, recording: int, reference: Sequence[str], samples: Float32) -> None:
         """Decode 16 kHz samples, (n,) with n of at least 400."""
         (rows,) = self.encoder.encode([normalize(samples) if self.encoder.normalized else samples])
         words = decode(rows, self.encoder.vocabulary)
         self.final.add(recording, reference, words, [level(words)] * len(words))
-        for shown in partials(self.encoder, samples, SessionConfig()):
+        for shown, searched in self._partials(samples):
             self.partial.add(recording, reference, shown, levels(shown))
+            if self.lm:
+                self.beam_partial.add(recording, reference, searched, levels(searched))
         if self.lm:
             from ...streaming.ctc.beam import decode_beam
 
             found = decode_beam(rows, self.lm)[0].words
             self.beam.add(recording, reference, found, [level(words)] * len(found))
 
+    def _partials(self, samples: Float32) -> Iterator[tuple[Sequence[DecodedWord], Sequence[DecodedWord]]]:
+        """The words of every partial of an utterance, greedy and, with `lm`, searched."""
+        from ...streaming.ctc.beam import LIVE_LOOK_BACK, BeamDecoder
 
-def partials(encoder: XlsrEncoder, samples: Float32, config: SessionConfig) -> Iterator[list[DecodedWord]]:
-    """The words of every partial of an utterance: complete words, then volatile ones."""
+        greedy = GreedyDecoder(self.encoder.vocabulary)
+        beam = BeamDecoder(self.lm, look_back=LIVE_LOOK_BACK) if self.lm else None
+        for committed, volatile in live_rows(self.encoder, samples, SessionConfig()):
+            shown: list[list[DecodedWord]] = []
+            for decoder in (greedy, beam) if beam else (greedy,):
+                decoder.push(committed)
+                shown.append([*decoder.words, *decoder.tail(volatile)])
+            yield shown[0], shown[-1]
+
+
+def live_rows(encoder: XlsrEncoder, samples: Float32, config: SessionConfig) -> Iterator[tuple[Float32, Float32]]:
+    """The rows of every live step of an utterance: committed and volatile ones."""
     setting = StepSetting(config.hop_ms, config.lookahead_ms, config.left_context_ms)
     windows, _, audio = plan_steps(samples, setting, normalized=encoder.normalized)
     memory = setting.memory() if "cached" in encoder.info.modes else None
-    decoder = GreedyDecoder(encoder.vocabulary)
     for window in windows:
         rows = _rows(encoder, audio, window, memory)
         complete = window.commit - window.committed
-        decoder.push(rows[:complete])
-        yield [*decoder.words, *decoder.tail(rows[complete:])]
+        yield rows[:complete], rows[complete:]
     if memory:
         encoder.release(memory.number)
 

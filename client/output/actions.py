@@ -13,14 +13,15 @@ from importlib import import_module
 from typing import Any
 
 from ...streaming.errors import ConfigError
-from ..console import complain
+from ..console import complain, use_utf8
 
 RecognizedCommand = dict[str, Any]  # the fields of a `command` event
 Action = Callable[[RecognizedCommand], None]
 
 
 def show(command: RecognizedCommand) -> None:
-    """Print one line of JSON on standard output."""
+    """Print one line of JSON on standard output, in UTF-8."""
+    use_utf8()
     print(json.dumps(command, ensure_ascii=False), flush=True)
 
 

@@ -12,6 +12,7 @@ import msgspec
 
 from ...streaming.captions.cues import Cue, CueMaker
 from ...streaming.captions.subtitles import VTT_HEADER, short_clock, srt, vtt
+from ...streaming.errors import XlsrLiveError
 from ...streaming.protocol.events import Event, Final, SessionEnded, SessionStarted, Warning, Word, to_json
 
 
@@ -60,8 +61,15 @@ class Output:
         """Write the end of the output."""
 
     def _write(self, text: str) -> None:
-        self._out.write(text)
-        self._out.flush()
+        """Raises `XlsrLiveError` if the file or standard output cannot be written."""
+        try:
+            self._out.write(text)
+            self._out.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            name = "standard output" if self._out is sys.stdout else getattr(self._out, "name", "the output")
+            raise XlsrLiveError(f"cannot write {name}: {error.strerror or error}") from error
 
 
 class Text(Output):

@@ -82,9 +82,10 @@ class Dialect(DialectHooks, Generic[Received]):
         `ProtocolError` if the server cannot serve it.
         """
         self.lease.start(self.dialect)
-        if config.lm_for == "all" and not self.settings.lm_partials:
+        allowed = self.settings.lm_partials or self.recognizer.assets.lm_in_partials
+        if config.lm_for == "all" and not allowed:
             raise ProtocolError(
-                Code.BAD_CONFIG, "this server has no language model in partials; leave lm_for at 'finals'"
+                Code.BAD_CONFIG, "this server has no language model in partials; leave lm_for at 'auto'"
             )
         session = self.recognizer.session(config, audio, name=self.name)
         self._active = ActiveSession(session, audio, self._group.create_task(self._pump(session)), self.lease)

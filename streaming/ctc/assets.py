@@ -17,3 +17,4 @@ class Assets:
 
     calibration: Calibration | None = None
     language_model: LanguageModel | None = None
+    lm_in_partials: bool = False  # whether sessions use it in partials too if they do not choose

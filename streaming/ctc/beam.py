@@ -32,7 +32,7 @@ Rows = NDArray[np.float32]
 LIVE_LOOK_BACK: Final = 100  # frames after which words of partials become complete
 
 _SETTLE: Final = 8  # frames between two looks at what is shared
-_MARGIN: Final = 8.0  # nats: hypotheses less likely than that do not keep a word open
+_MARGIN: Final = 5.0  # nats: hypotheses less likely than that do not keep a word open
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class BeamDecoder:
         self._known = 0  # complete words of the greedy path that the search may use
         self._strangers: dict[tuple[int, ...], int] = {}  # spellings, and the frame from which they take part
         self._rows = np.empty((0, len(model.vocabulary)), np.float32)  # those that are not complete
-        self._search = model.search(phrases)
+        self._search = model.search(phrases, narrow=look_back is not None)
 
     def push(self, rows: Rows) -> None:
         """Decode log-probabilities of the next frames, shape (frames, vocabulary)."""
@@ -89,13 +89,15 @@ class BeamDecoder:
 
     def alternatives(self, most: int) -> list[Hypothesis]:
         """Of a whole utterance, after `finish` and without a look-back: the best hypotheses with different words."""
+        best = next(self._search.traces())
+        if most == 1:
+            return [self._hypothesis(best)]
         search = self._model.search(self.phrases, merged=False)
         for spelling, frame in self._strangers.items():
             search.step(self._rows[search.frame : frame])
             search.extend(self._model.strangers([spelling]))
         search.step(self._rows[search.frame :])
         found: dict[tuple[str, ...], Hypothesis] = {}
-        best = next(self._search.traces())
         for trace in (best, *search.traces()):
             if len(found) < most and trace.score <= best.score:  # whatever the narrower search finds, this is the best
                 heard = self._hypothesis(trace)
@@ -117,6 +119,7 @@ class BeamDecoder:
         fork._strangers, fork._search = {**self._strangers}, self._search.fork()
         fork.push(rows)
         fork.finish()
+        self._search.discard(fork._search)
         return fork.words
 
     def _follow(self) -> None:
@@ -172,7 +175,7 @@ class BeamDecoder:
         return written
 
 
-def decode_beam(rows: Rows, model: LanguageModel, most: int = 100) -> Sequence[Hypothesis]:
+def decode_beam(rows: Rows, model: LanguageModel, most: int = 1) -> Sequence[Hypothesis]:
     """Hypotheses, the best first, of a whole utterance's log-probabilities, shape (frames, vocabulary)."""
     decoder = BeamDecoder(model)
     decoder.push(rows)

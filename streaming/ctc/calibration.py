@@ -55,12 +55,13 @@ class Curve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The curves of one checkpoint: for greedy words of finals, of partials, and for words of a beam search."""
+    """The curves of one checkpoint: for words of finals and of partials, greedy and of a beam search."""
 
     version: int = 1
     final: Curve
     partial: Curve
     beam: Curve | None = None
+    beam_partial: Curve | None = None
 
     def of_final(self, words: Sequence[DecodedWord], greedy: Sequence[DecodedWord] | None = None) -> list[float]:
         """Confidences of a greedy final's words; with hotwords in it, given those of the greedy path without."""
@@ -69,6 +70,10 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     def of_partial(self, words: Sequence[DecodedWord]) -> list[float]:
         """Confidences of a greedy partial's words. What comes after a word does not change its confidence."""
         return confidences(self.partial, words, levels(words))
+
+    def of_beam_partial(self, words: Sequence[DecodedWord]) -> list[float]:
+        """Confidences of words of a beam search in a partial; later words do not change them."""
+        return confidences(self.beam_partial or self.partial, words, levels(words))
 
     def of_beam(self, words: Sequence[DecodedWord], greedy: Sequence[DecodedWord]) -> list[float]:
         """Confidences of words of a beam search, given those of the greedy path over the same frames."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 
 from ..errors import LanguageModelError
@@ -25,6 +25,15 @@ class Weights:
     token_threshold: float = 8.0
     unknown: float = 0.5  # confidence from which a word that the lexicon lacks takes part as the model heard it
 
+    def narrow(self) -> Weights:
+        """For live steps: most errors that a wider search avoids are those that the final corrects anyway."""
+        return replace(
+            self,
+            beam=min(self.beam, 50),
+            threshold=min(self.threshold, 12.0),
+            token_threshold=min(self.token_threshold, 7.0),
+        )
+
     def __post_init__(self) -> None:
         positive = self.threshold > 0 and self.token_threshold > 0 and isfinite(self.threshold)
         if not (0 <= self.lm <= 100 and abs(self.word) <= 100 and positive):
@@ -43,18 +52,20 @@ class WordScores:
         self._contexts: list[Context] = [ngram.start]
         self._numbers = {ngram.start: 0}
         self._scored: dict[tuple[int, int], tuple[float, int]] = {}
+        self._known: dict[tuple[Context, int], tuple[float, Context]] = {}  # shared with forks: it has no numbers
 
     def fork(self) -> WordScores:
         """A copy; numbers given in one do not appear in the other."""
         fork = WordScores.__new__(WordScores)
         fork._ngram, fork._weights, fork._merged = self._ngram, self._weights, self._merged
         fork._contexts, fork._numbers, fork._scored = [*self._contexts], {**self._numbers}, {**self._scored}
+        fork._known = self._known
         return fork
 
     def score(self, context: int, label: int) -> tuple[float, int]:
         """What a word adds to the score after a context, and the context after it."""
         if (known := self._scored.get((context, label))) is None:
-            language, after = self._ngram.score(self._contexts[context], label)
+            language, after = self._look_up(context, label)
             number = self._numbers.get(after) if self._merged else None
             if number is None:
                 number = self._numbers[after] = len(self._contexts)
@@ -64,4 +75,10 @@ class WordScores:
 
     def end(self, context: int) -> float:
         """What the end of the sentence adds."""
-        return self._weights.lm * self._ngram.score(self._contexts[context], self._ngram.end)[0]
+        return self._weights.lm * self._look_up(context, self._ngram.end)[0]
+
+    def _look_up(self, context: int, label: int) -> tuple[float, Context]:
+        key = self._contexts[context], label
+        if (found := self._known.get(key)) is None:
+            found = self._known[key] = self._ngram.score(*key)
+        return found

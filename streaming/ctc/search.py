@@ -13,6 +13,7 @@ rows are split, the result is the same bit for bit. Arrays are replaced and neve
 from __future__ import annotations
 
 from collections.abc import Iterator
+from heapq import heapify, heappop, heappush
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -86,6 +87,11 @@ class Search:
         fork.__dict__.update(self.__dict__)
         fork._scores, fork._frames = self._scores.fork(), [*self._frames]
         return fork
+
+    def discard(self, fork: Search) -> None:
+        """A fork is not used any more, nor are its own forks."""
+        if fork._trie.room is self._trie.room:
+            self._trie.reclaim()
 
     def extend(self, trie: Trie) -> None:
         """Let the words of another trie take part from here on."""
@@ -170,9 +176,10 @@ class Search:
     def _children(self, nodes: Ints, may: NDArray[np.bool_]) -> tuple[Ints, Ints, Ints]:
         """All children of the nodes that the row may lead to: the place of the node, the child, its token."""
         trie, place = self._trie, np.arange(len(nodes))
-        for root in trie.roots[1:]:
-            starts = (nodes[: len(place)] == 0).nonzero()[0]
-            nodes, place = np.append(nodes, np.full(len(starts), root)), np.append(place, starts)
+        if len(trie.roots) > 1:
+            starts = (nodes == 0).nonzero()[0]
+            nodes = np.concatenate((nodes, np.repeat(trie.roots[1:], len(starts))))
+            place = np.concatenate((place, *[starts] * (len(trie.roots) - 1)))
         count = trie.count[nodes]
         ends = count.cumsum()
         source = place.repeat(count)
@@ -251,13 +258,19 @@ class Search:
                 score[len(starts) :] += self.boosts.gain[boost, self._boundary]
                 boost = self.boosts.next[boost, self._boundary]
             score -= self.boosts.held[np.concatenate((beam.boost[starts], boost))]
-            score += [self._scores.end(context) for context in after.tolist()]
+            contexts: list[int] | None = after.tolist()
         else:
-            place = np.arange(len(score))
+            place, contexts = np.arange(len(score)), None
         state = np.where(beam.spoken > beam.blank, len(beam.node), 0)[place] + place
-        for at in np.argsort(-score, kind="stable").tolist():
-            if score[at] > NEVER:
-                yield Trace(float(score[at]), self._trace(int(state[at]), len(self._frames)))
+        # The end of the sentence only takes from a score, so it is looked up for those alone that may come next.
+        waiting = [(-each, at, contexts is None) for at, each in enumerate(score.tolist()) if each > NEVER]
+        heapify(waiting)
+        while waiting:
+            cost, at, ended = heappop(waiting)
+            if ended or contexts is None:
+                yield Trace(-cost, self._trace(int(state[at]), len(self._frames)))
+            else:
+                heappush(waiting, (cost - self._scores.end(contexts[at]), at, True))
 
     def settle(self, margin: float, look_back: int) -> Ints:
         """The path up to the end of the last word that all hypotheses share which are at most `margin` below the best;

@@ -7,8 +7,8 @@ score of any word below a node, so a search can take the language model into acc
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Self
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,15 @@ from .lexicon import Spelling
 
 Ints = NDArray[np.int32]
 Floats = NDArray[np.float32]
+
+_SPARE: Final = 1_000  # nodes
+
+
+@dataclass(slots=True)
+class _Room:
+    """How much of arrays with room for more nodes is in use, by whichever trie has the most."""
+
+    used: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,12 +36,28 @@ class Trie:
     label: Ints  # (nodes,) the word that is spelled so; -1: none
     best: Floats  # (nodes,)
     step: Floats  # (nodes,) `best`, less that of the node before; the start of a word counts as 0
+    size: int  # nodes; the arrays may have room for more
     roots: tuple[int, ...] = (0,)  # where words begin
+    room: _Room = field(default_factory=lambda: _Room(0))
 
     @classmethod
     def build(cls, spellings: Sequence[Spelling], labels: Ints, scores: Floats, root: int) -> Self:
         """`labels` and `scores`, (words,), are those of the spelled words; `root` is the token of node 0. Words that
         are spelled alike end in nodes of their own."""
+        if len(spellings) == 1:
+            (spelling,) = spellings
+            nodes = np.arange(len(spelling) + 1, dtype=np.int32)
+            last = nodes == len(spelling)
+            best = np.full(len(nodes), scores[0], np.float32)
+            return cls(
+                np.array([root, *spelling], np.int32),
+                nodes + 1,
+                np.where(last, 0, 1).astype(np.int32),
+                np.where(last, labels[0], -1).astype(np.int32),
+                best,
+                np.where(nodes == 1, best, 0).astype(np.float32),
+                len(nodes),
+            )
         lengths = np.array([len(spelling) for spelling in spellings], np.int32)
         depth = int(lengths.max(initial=0))
         tokens = np.full((len(spellings), depth), -1, np.int32)
@@ -67,10 +92,10 @@ class Trie:
             end = start
         step = best - np.where(parent > 0, best[parent], 0)
         first = (1 + np.cumsum(count) - count).astype(np.int32)
-        return cls(token, first, count, label, best, step)
+        return cls(token, first, count, label, best, step, size)
 
     def __len__(self) -> int:
-        return len(self.token)
+        return self.size
 
     def find(self, spelling: Spelling) -> list[int]:
         """Words that are spelled so, by number."""
@@ -83,14 +108,35 @@ class Trie:
         return [int(self.label[node]) for node in nodes if self.label[node] >= 0]
 
     def with_words(self, other: Trie) -> Trie:
-        """Both together; words that begin alike keep nodes of their own."""
-        size = len(self)
-        return Trie(
-            np.concatenate((self.token, other.token)),
-            np.concatenate((self.first, other.first + size)),
-            np.concatenate((self.count, other.count)),
-            np.concatenate((self.label, other.label)),
-            np.concatenate((self.best, other.best)),
-            np.concatenate((self.step, other.step)),
-            (*self.roots, *(root + size for root in other.roots)),
-        )
+        """Both together; words that begin alike keep nodes of their own.
+
+        The first time this copies the tree, with room for more: later words are written behind it, unless another trie
+        has taken that room.
+        """
+        size = self.size + other.size
+        grown, room = self, self.room
+        if room.used != self.size or size > len(self.token):
+            grown, room = self._copy(size + _SPARE), _Room(size)
+        part = slice(self.size, size)
+        grown.token[part], grown.first[part] = other.token[: other.size], other.first[: other.size] + self.size
+        grown.count[part], grown.label[part] = other.count[: other.size], other.label[: other.size]
+        grown.best[part], grown.step[part] = other.best[: other.size], other.step[: other.size]
+        room.used = size
+        roots = (*self.roots, *(root + self.size for root in other.roots))
+        return replace(grown, size=size, roots=roots, room=room)
+
+    def _copy(self, room: int) -> Trie:
+        """With arrays for more nodes."""
+
+        def copied(array: NDArray[Any]) -> NDArray[Any]:
+            copy = np.empty(room, array.dtype)
+            copy[: self.size] = array[: self.size]
+            return copy
+
+        arrays = (copied(each) for each in (self.token, self.first, self.count, self.label, self.best, self.step))
+        token, first, count, label, best, step = arrays
+        return Trie(token, first, count, label, best, step, self.size)
+
+    def reclaim(self) -> None:
+        """Nobody uses the words any more that were added to this trie: their room is free again."""
+        self.room.used = self.size

@@ -43,6 +43,7 @@ def load_assets(
     return Assets(
         calibration=curves,
         language_model=LanguageModel(files, vocabulary, log.info) if files else None,
+        lm_in_partials=files is not None and source.name == "bundled",
     )
 
 

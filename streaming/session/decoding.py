@@ -52,7 +52,8 @@ class Decoding:
                 raise ConfigError(f"{name} needs a language model, and none is in use here")
         self._vocabulary = vocabulary
         self._assets = replace(assets, language_model=model)
-        self._live_model = model if config.lm_for == "all" else None
+        everywhere = config.lm_for == "all" or (config.lm_for == "auto" and assets.lm_in_partials)
+        self._live_model = model if everywhere else None
         self._config = config
         self._notes: list[str] = []
         self._wake: Phrases | None = None
@@ -102,7 +103,11 @@ class Decoding:
     def live(self, words: Sequence[DecodedWord]) -> Transcript:
         """Transcript of words from live steps: later words do not change a word's confidence."""
         calibration = self._assets.calibration
-        return make_transcript(words, calibration and calibration.of_partial(words))
+        if calibration is None:
+            return make_transcript(words, None)
+        return make_transcript(
+            words, calibration.of_beam_partial(words) if self._live_model else calibration.of_partial(words)
+        )
 
     def final(self, end: int, *, awake: bool | None = None) -> FinalDecoder:
         """The decoder of a whole utterance that ends at a sample.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -65,3 +66,26 @@ def test_a_server_that_has_stopped(opened: Callable[..., Any]):
         page = opened(server.port)
     page.click("#start")
     assert message(page) == "The server does not answer"
+
+
+def test_a_very_quiet_voice(opened: Callable[..., Any], server: RunningServer):
+    def route(client: Any) -> None:
+        remote = client.connect_to_server()
+
+        def forward(message: str) -> None:
+            client.send(message)
+            if json.loads(message)["type"] == "session_started":
+                client.send('{"type": "warning", "code": "very_quiet", "message": "the speech is very quiet"}')
+
+        remote.on_message(forward)
+
+    page = opened(server.port)
+    page.route_web_socket("**/v1/stream", route)
+    page.reload()
+    page.click("#start")
+    assert message(page) == "The speech is very quiet"
+    assert page.get_attribute("#notice", "data-kind") == "warning"
+    assert page.inner_text("#status") == "Listening"
+    page.click("#start")
+    wait_for_state(page, "idle")
+    assert page.is_hidden("#notice")

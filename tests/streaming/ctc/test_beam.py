@@ -74,7 +74,7 @@ def test_the_best_hypothesis_is_the_best_of_all_paths(everything: LanguageModel,
 @given(st.integers(1, 120), st.integers(0, 10_000))
 @settings(max_examples=30, deadline=None)
 def test_hypotheses_are_different_sorted_and_add_up(usual: LanguageModel, frames: int, seed: int):
-    hypotheses = decode_beam(random_rows(frames, seed), usual)
+    hypotheses = decode_beam(random_rows(frames, seed), usual, 100)
     texts = [tuple(word.text for word in hypothesis.words) for hypothesis in hypotheses]
     assert len(set(texts)) == len(texts)
     scores = [hypothesis.score for hypothesis in hypotheses]

@@ -153,7 +153,7 @@ def test_finals_are_those_of_the_search_over_the_whole_utterance(lm: LanguageMod
     config = SessionConfig(nbest=3, **HOP)
     events = run([SPEECH], config, assets=Assets(language_model=lm), encoder=encoder)
     for utterance in utterances(events):
-        found = decode_beam(encoder.rows(SPEECH[utterance.start : utterance.end]), lm)
+        found = decode_beam(encoder.rows(SPEECH[utterance.start : utterance.end]), lm, 3)
         assert utterance.final is not None
         assert utterance.final.text == " ".join(word.text for word in found[0].words)
         best = [(" ".join(word.text for word in each.words), round(each.score, 3)) for each in found[:3]]

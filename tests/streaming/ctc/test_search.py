@@ -1,0 +1,214 @@
+"""The search itself: boosts, forks, splits, what is settled; and the tree of spellings."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from xlsr_live.streaming.ctc.beam import BeamDecoder
+from xlsr_live.streaming.ctc.greedy import GreedyDecoder
+from xlsr_live.streaming.ctc.lm import LanguageModel, Weights
+from xlsr_live.streaming.ctc.search import Search, Trace
+from xlsr_live.streaming.ctc.trie import Trie
+
+from tests.support.ngrams import VOCABULARY, language_model, score
+
+WORDS = ["A", "B", "AB", "BAA"]
+EVERYTHING = Weights(lm=1.5, word=0.5, beam=5000, tokens=5, threshold=1e6, token_threshold=1e6, unknown=2.0)
+USUAL = Weights(lm=1.5, word=0.5, beam=12, tokens=4, threshold=10.0, token_threshold=6.0, unknown=2.0)
+PHRASES = {"AB": 1.0, "AB BAA": 1.5, "B A": 0.75, "BAA": 0.5}
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
+    return language_model(tmp_path_factory.mktemp("lm"), EVERYTHING)
+
+
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
+    return language_model(tmp_path_factory.mktemp("lm"), USUAL)
+
+
+def random_rows(frames: int, seed: int, heat: float = 2.0) -> np.ndarray:
+    logits = np.random.default_rng(seed).normal(0, heat, (frames, len(VOCABULARY)))
+    return (logits - np.log(np.exp(logits).sum(1, keepdims=True))).astype(np.float32)
+
+
+def traces(search: Search) -> list[tuple[float, list[int]]]:
+    return [(trace.score, trace.tokens.tolist()) for trace in search.traces()]
+
+
+def written(words: list[str]) -> list[int]:
+    return [token for word in words for token in (*("|ABC".index(letter) + 1 for letter in word), 1)]
+
+
+# ── boosts ──
+
+
+def worth(words: list[str]) -> float:
+    """By definition: what the phrases that are said earn; a longer one earns only what is new in it."""
+    total = 0.0
+    for at, word in enumerate(words):
+        pair = " ".join(words[at : at + 2])
+        if word == "AB":
+            total += 1.0 * 2
+        if word == "BAA" and " ".join(words[max(0, at - 1) : at + 1]) != "AB BAA":
+            total += 0.5 * 3
+        if pair == "AB BAA":
+            total += 1.5 * 5 - 1.0 * 2
+        if pair == "B A":
+            total += 0.75 * 2
+    return total
+
+
+@given(st.lists(st.sampled_from(WORDS), max_size=12))
+@settings(max_examples=300, deadline=None)
+def test_boosts_earn_what_complete_phrases_are_worth(everything: LanguageModel, words: list[str]):
+    boosts = everything.boosted(PHRASES).boosts
+    assert boosts.worth(written(words)) == pytest.approx(worth(words))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_with_boosts_the_best_hypothesis_is_the_best_of_all_paths(everything: LanguageModel, seed: int):
+    rows = random_rows(6, seed)
+    best = -np.inf
+    for path in product(range(4), repeat=len(rows)):  # no word has a C
+        decoder = GreedyDecoder(VOCABULARY)
+        decoder.push(rows, np.array(path))
+        decoder.finish()
+        words = [word.text for word in decoder.words]
+        if set(words) <= set(WORDS):
+            acoustic = float(rows[np.arange(len(path)), path].sum())
+            best = max(best, acoustic + 1.5 * score(words) + 0.5 * len(words) + worth(words))
+    search = everything.search(everything.boosted(PHRASES))
+    search.step(rows)
+    assert next(search.traces()).score == pytest.approx(best, abs=1e-3)
+
+
+def test_a_boosted_word_that_the_lexicon_lacks_is_found(usual: LanguageModel):
+    rows = random_rows(9, 3)
+    for frame, token in enumerate([2, 0, 4, 0, 3, 0, 1, 0, 0]):  # A C B
+        rows[frame, token] = max(rows[frame]) + 1
+    for phrases, wanted in (({}, False), ({"acb": 4.0}, True)):
+        decoder = BeamDecoder(usual, phrases=usual.boosted(phrases))
+        decoder.push(rows)
+        decoder.finish()
+        assert ("ACB" in [word.text for word in decoder.words]) == wanted
+    assert usual.lacks((2, 4, 3))
+
+
+def test_other_phrases_take_what_unfinished_ones_were_given(usual: LanguageModel):
+    rows = random_rows(40, 5)
+    search, plain = usual.search(usual.boosted({"AB BAA": 9.0})), usual.search()
+    search.step(rows[:1])
+    plain.step(rows[:1])
+    search.change(usual.boosted({}).boosts)
+    search.step(rows[1:])
+    plain.step(rows[1:])
+    assert next(search.traces()).score == pytest.approx(next(plain.traces()).score)
+
+
+# ── any split, and forks ──
+
+cuts = st.lists(st.integers(0, 9), max_size=12)
+
+
+@given(st.integers(0, 60), st.integers(0, 10_000), st.floats(0.5, 5), cuts, st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_any_split_and_any_forks_give_the_same_bit_for_bit(
+    usual: LanguageModel, frames: int, seed: int, heat: float, cuts: list[int], merged: bool
+):
+    rows = random_rows(frames, seed, heat)
+    phrases = usual.boosted({"AB": 0.5, "ABC": 1.0})
+    whole, parts = (usual.search(phrases, merged=merged) for _ in range(2))
+    whole.step(rows)
+    at = 0
+    for cut in [*cuts, frames]:
+        parts.step(rows[at : at + cut])
+        at += cut
+        fork = parts.fork()
+        fork.step(random_rows(5, seed + 1))  # contexts that the search itself does not meet
+        fork.extend(usual.strangers([(4, 4)]))
+        fork.settle(1.0, 3)
+        next(fork.traces())
+    assert traces(parts) == traces(whole)
+
+
+def test_equal_rows_are_searched_alike(usual: LanguageModel):
+    """Ties, everywhere."""
+    rows = np.full((30, len(VOCABULARY)), -np.log(5), np.float32)
+    whole, parts = usual.search(), usual.search()
+    whole.step(rows)
+    for at in range(30):
+        parts.step(rows[at : at + 1])
+        parts.fork().step(rows[::-1])
+    assert traces(parts) == traces(whole)
+
+
+# ── what is settled ──
+
+
+@given(st.integers(1, 120), st.integers(0, 10_000), st.floats(2, 8))
+@settings(max_examples=60, deadline=None)
+def test_what_all_hypotheses_share_is_part_of_every_later_one(
+    usual: LanguageModel, frames: int, seed: int, heat: float
+):
+    rows = random_rows(frames, seed, heat)
+    kept, settling = usual.search(), usual.search()
+    settled: list[int] = []
+    for row in np.split(rows, frames):
+        kept.step(row)
+        settling.step(row)
+        settled += settling.settle(np.inf, 10_000).tolist()
+        assert settling.settled == len(settled)
+    assert [(each, [*settled, *tokens]) for each, tokens in traces(settling)] == traces(kept)
+
+
+@given(st.integers(1, 200), st.integers(0, 10_000))
+@settings(max_examples=30, deadline=None)
+def test_nothing_stays_open_longer_than_the_look_back(usual: LanguageModel, frames: int, seed: int):
+    search = usual.search()
+    rows = random_rows(frames, seed, 6.0)
+    rows[7::8, 1] = rows.max() + 5  # a boundary now and then
+    for at, row in enumerate(np.split(rows, frames)):
+        search.step(row)
+        path = search.settle(np.inf, 20)
+        assert not len(path) or path[-1] == 1  # up to a boundary
+        assert at - search.settled < 40
+    assert isinstance(next(search.traces()), Trace)
+
+
+# ── spellings ──
+
+spellings = st.lists(st.lists(st.integers(2, 5), min_size=1, max_size=5).map(tuple), min_size=1, max_size=20)
+
+
+@given(spellings, spellings)
+@settings(max_examples=100, deadline=None)
+def test_a_trie_finds_all_words_and_nothing_else(some: list[tuple[int, ...]], others: list[tuple[int, ...]]):
+    def build(words: list[tuple[int, ...]], first: int) -> Trie:
+        labels = np.arange(first, first + len(words), dtype=np.int32)
+        return Trie.build(words, labels, -np.sqrt(labels + 1).astype(np.float32), 1)
+
+    one, both = build(some, 0), build(some, 0).with_words(build(others, len(some)))
+    for trie, words in ((one, some), (both, [*some, *others])):
+        for spelling in {*some, *others, (9,), (2, 9), (2,) * 9}:
+            assert sorted(trie.find(spelling)) == [at for at, word in enumerate(words) if word == spelling]
+    kept = [*both.token[: both.size]]
+    both.with_words(build([(3, 3, 3)], 100))
+    again = both.with_words(build([(5, 5)], 101))  # must not change what the other trie has
+    assert again.find((5, 5))[-1] == 101
+    assert 100 not in again.find((3, 3, 3))
+    assert [*both.token[: both.size]] == kept
+    for node in range(len(both)):
+        children = range(both.first[node], both.first[node] + both.count[node])
+        known = [both.best[child] for child in children]
+        if both.label[node] >= 0:
+            known.append(np.float32(-np.sqrt(both.label[node] + 1)))
+        assert both.best[node] == pytest.approx(max(known))
+        for child in children:
+            before = 0 if node in both.roots else both.best[node]
+            assert both.step[child] == pytest.approx(both.best[child] - before, abs=1e-6)
