@@ -8,7 +8,7 @@ Numbers and their sources:
     GAP                 2 frames between cues: the same; here of 24 frames a second
     LATE                no subtitle begins more than 1.5 s after its speech: BBC, "Subtitle Guidelines", synchronisation
 
-Lines, durations and gaps always hold. Reading speed comes from time, never from omitted words: a cue stays past its last
+Lines, durations and gaps always hold. Reading speed comes from time, not from omitted words: a cue stays past its last
 word, into the pause that follows, or as long as the next cue may be late. If that is still too short, the cue is too
 fast and counts in `CueMaker.fast`. Cues that the shortest duration pushes apart may be later than `LATE`.
 
