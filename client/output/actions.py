@@ -61,6 +61,8 @@ def function(name: str) -> Action:
         called = getattr(import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"--call {name}: {error} (write module:function)") from error
+    except Exception as error:
+        raise ConfigError(f"--call {name}: {module} fails: {type(error).__name__}: {error}") from error
     finally:
         sys.path.pop(0)
 
