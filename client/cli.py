@@ -6,6 +6,7 @@ Exit status: 0; 2 for bad usage or input, with one line on stderr; 130 after Ctr
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -23,7 +24,9 @@ from .commands.serve import serve
 from .commands.stream import stream
 from .commands.transcribe import transcribe
 from .commands.voice_commands import commands
-from .console import complain
+from .console import complain, prepare_streams
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors of a full disk; those of files name the file
 
 EPILOG = """\b
 Start here:
@@ -59,11 +62,17 @@ for command in (demo, transcribe, mic, commands, serve, stream, bench, calibrate
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit."""
-    sys.exit(run(arguments))
+    status = run(arguments)
+    try:
+        sys.stdout.flush()
+    except OSError:  # reported already; without this the interpreter would report it again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(status)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
+    prepare_streams()
     try:
         status = cli.main(arguments, prog_name="xlsr-live", standalone_mode=False)
         return status if isinstance(status, int) else 0
@@ -77,7 +86,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt, asyncio.CancelledError):
         return 130
     except OSError as error:
-        return _failed(f"{error.filename or 'the system'}: {error.strerror or error}", 2)
+        where = error.filename or ("standard output" if error.errno in FULL else "the system")
+        return _failed(f"{where}: {error.strerror or error}", 2)
     except Exception as error:
         if os.environ.get("XLSR_LIVE_DEBUG"):
             raise

@@ -1,13 +1,64 @@
-"""What every command may say on stderr: a line, a spinner, and which package is missing."""
+"""The terminal: encodings, messages on stderr, a spinner; and the message for a missing package."""
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Generator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from pathlib import Path
+from typing import TextIO
 
+from ..streaming.errors import XlsrLiveError
 from .errors import MissingPackage
+
+
+def prepare_streams() -> None:
+    """Let characters that standard output cannot encode be replaced, so that printing never fails."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+            stream.reconfigure(errors="replace")
+
+
+def use_utf8() -> None:
+    """Print in UTF-8 from here on: machine-readable output has one encoding on every system."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="replace", newline="\n")
+
+
+def can_print(text: str, stream: TextIO) -> bool:
+    """Whether the encoding of `stream` has these characters."""
+    try:
+        text.encode(stream.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+def printable(name: str | Path) -> str:
+    """A file name as valid text: bytes that are not UTF-8 are replaced."""
+    return os.fsencode(name).decode(errors="replace")
+
+
+@contextmanager
+def writing(path: Path) -> Generator[None]:
+    """Make an `OSError` in the block name the file that is written, and leave no empty file behind.
+
+    Raises `XlsrLiveError`.
+    """
+    try:
+        yield
+    except OSError as error:
+        remove_empty(path)
+        raise XlsrLiveError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def remove_empty(path: Path) -> None:
+    """Delete a regular file without content."""
+    with suppress(OSError):
+        if path.is_file() and not path.stat().st_size:
+            path.unlink()
 
 
 def complain(message: str) -> None:
@@ -35,7 +86,8 @@ def waiting(what: str) -> AbstractContextManager[object]:
         return nullcontext()
     from rich.console import Console
 
-    return Console(stderr=True, no_color=True).status(f"[dim]{what} ...")
+    spinner = "dots" if can_print("⠋", sys.stderr) else "line"
+    return Console(stderr=True, no_color=True).status(f"[dim]{what} ...", spinner=spinner)
 
 
 def steerable() -> bool:

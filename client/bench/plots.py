@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ...streaming.ctc.calibration import Reliability
+from ..console import writing
 
 if TYPE_CHECKING:
     from .accuracy_rows import AccuracyRow
@@ -62,7 +63,8 @@ def reliability(path: Path, kinds: Mapping[str, Reliability]) -> Path:
     axes.set(xlabel="confidence", ylabel="share of right words", xlim=(0, 1), ylim=(0, 1), aspect="equal")
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
-    figure.savefig(path, dpi=120)
+    with writing(path):
+        figure.savefig(path, dpi=120)
     return path
 
 
@@ -78,5 +80,6 @@ def _axes(x: str, y: str) -> tuple[Figure, Axes]:
 def _save(figure: Figure, axes: Axes, path: Path) -> Path:
     axes.set_ylim(bottom=0)
     axes.legend()
-    figure.savefig(path, dpi=120)
+    with writing(path):
+        figure.savefig(path, dpi=120)
     return path

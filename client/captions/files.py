@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 from ...streaming.errors import XlsrLiveError
-from ..console import complain
+from ..console import complain, remove_empty, writing
 
 
 class LiveFile(io.StringIO):
@@ -19,14 +19,12 @@ class LiveFile(io.StringIO):
     def __init__(self, path: Path) -> None:
         super().__init__(newline="")
         self._path = path.resolve()  # so that replacing the file keeps a link to it
-        self._failing = False
-        try:
+        self._problem: str | None = None  # of the last write
+        if not path.parent.exists():
+            raise XlsrLiveError(f"cannot write {path}: there is no folder {path.parent}")
+        with writing(path):
             path.write_bytes(b"")
             self._save(b"")
-        except OSError as error:
-            super().close()
-            why = f"there is no folder {path.parent}" if not path.parent.exists() else error.strerror
-            raise XlsrLiveError(f"cannot write {path}: {why}") from error
 
     def flush(self) -> None:
         if self.closed:
@@ -34,14 +32,18 @@ class LiveFile(io.StringIO):
         try:
             self._save(self.getvalue().encode())
         except OSError as error:
-            if not self._failing:
+            if not self._problem:
                 complain(f"cannot write captions to {self._path} ({error.strerror}); missing text will follow")
-            self._failing = True
+            self._problem = error.strerror or str(error)
         else:
-            self._failing = False
+            self._problem = None
 
     def close(self) -> None:
-        self.flush()
+        if not self.closed:
+            self.flush()
+            if self._problem:
+                complain(f"captions are missing in {self._path} ({self._problem})")
+                remove_empty(self._path)
         super().close()
 
     def _save(self, content: bytes) -> None:

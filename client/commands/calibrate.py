@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ...streaming.errors import ConfigError
-from ..console import needs
+from ..console import needs, writing
 from ..options.model import device_option, lm_option, load_recognizer, loading_options, take_model_options
 from ..options.server import refuse
 from ..output.progress import progress
@@ -85,7 +85,7 @@ def calibrate(
 
 def _report(collected: CalibrationData, tested: Calibration | None, folder: Path, plot: Path | None) -> None:
     """Print the errors of the calibration `tested`, or fit one, write it to `folder` and print its errors."""
-    from ...streaming.ctc.calibration import Calibration, save_calibration
+    from ...streaming.ctc.calibration import FILE, Calibration, save_calibration
 
     kinds = {"finals": collected.final, "partials": collected.partial}
     if collected.lm:
@@ -104,7 +104,9 @@ def _report(collected: CalibrationData, tested: Calibration | None, folder: Path
         )
         results = {name: words.cross_validate() for name, words in kinds.items()}
         folder.mkdir(parents=True, exist_ok=True)
-        click.echo(f"written: {save_calibration(folder, fitted)}")
+        with writing(folder / FILE):
+            save_calibration(folder, fitted)
+        click.echo(f"written: {folder / FILE}")
     for name, words in kinds.items():
         right = sum(words.right) / len(words.right)
         error = f"expected calibration error {results[name].error:.3f}"

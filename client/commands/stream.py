@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 from typing import Any, cast
@@ -10,6 +11,7 @@ from typing import Any, cast
 import click
 
 from ...streaming.config import AudioFormat, Encoding
+from ..console import printable
 from ..options.server import SERVER_URL, audio_options, read_token, refuse, token_option
 from ..options.session import session_config, session_options
 from ..output.formats import Together
@@ -17,7 +19,7 @@ from ..output.open import live_output
 from ..output.options import OutputOptions, output_options
 from ..pump import pump
 from ..remote.sharing import announce_link, share_option
-from ..sources.sources import file_blocks, paced, pipe_blocks
+from ..sources.sources import file_blocks, paced
 from .outputs import side_outputs
 
 EPILOG = """\b
@@ -56,24 +58,25 @@ def stream(
     share: bool,
     **settings: Any,
 ) -> int:
-    """Send a recording, or raw audio on standard input (-), to a server and show the text.
+    """Send a recording, or audio on standard input (-), to a server and show the text.
 
-    A recording is sent as 16-bit audio at its own rate and channels. --encoding, --sample-rate and --channels give the
-    format of raw audio on standard input.
+    A recording is sent as 16-bit audio at its own rate and channels. Standard input may be a WAV, FLAC, Ogg or MP3
+    stream; --encoding, --sample-rate and --channels give the format of raw audio.
     """
     from ...streaming.audio.files import open_audio
     from ..remote.websocket import connect
+    from ..sources.pipes import open_pipe
 
     config, token = session_config(settings), read_token(token_file)
-    piped = file == "-"
+    piped = file == "-" or (Path(file).exists() and not Path(file).is_file() and not Path(file).is_dir())
     if not piped:
         refuse(("encoding", "sample_rate", "channels"), "is for raw audio on standard input (-)")
     rate = (0.0 if piped else 1.0) if pace is None else pace
 
     async def run() -> bool:
         if piped:
-            audio = AudioFormat(encoding=cast(Encoding, encoding), sample_rate=sample_rate, channels=channels)
-            blocks = pipe_blocks(sys.stdin.fileno())
+            raw = AudioFormat(encoding=cast(Encoding, encoding), sample_rate=sample_rate, channels=channels)
+            audio, blocks = await open_pipe(sys.stdin.fileno() if file == "-" else os.open(file, os.O_RDONLY), raw)
         else:
             recorded = open_audio(Path(file))
             audio = AudioFormat(sample_rate=recorded.sample_rate, channels=recorded.channels)
@@ -81,7 +84,7 @@ def stream(
         live = piped or rate == 1  # audio of a pipe arrives when it is recorded
         with side_outputs(output, config=config, paced=live, local=False) as others, live_output(output) as main:
             shown = Together([main, *others])
-            shown.begin(file)
+            shown.begin(printable(file))
             async with connect(url, config=config, audio=audio, token=token, share=share) as session:
                 return await pump(session, paced(blocks, audio, rate), announce_link(url, shown.show))
 

@@ -6,7 +6,7 @@ import asyncio
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 
@@ -18,9 +18,8 @@ from ..output.formats import Output, Together
 from ..output.open import live_output, output_paths, written
 from ..output.options import OutputOptions, output_options
 from ..output.progress import AudioProgress, progress
+from ..sources.recordings import Recording, find_recordings, read_recording
 from .outputs import side_outputs
-
-SUFFIXES: Final = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64"})
 
 EPILOG = """\b
 Examples:
@@ -28,6 +27,7 @@ Examples:
   xlsr-live transcribe talk.flac --pace 1              in real time, like live speech
   xlsr-live transcribe *.wav -f json > all.json
   xlsr-live transcribe recordings/ -f srt -o subtitles/   one file for each recording of a folder
+  ffmpeg -i talk.mov -f wav - | xlsr-live transcribe -
   xlsr-live transcribe talk.flac --summary --reference talk.txt
   xlsr-live transcribe a.wav --model facebook/mms-1b-all --language fra --device cuda
 """
@@ -49,62 +49,54 @@ Examples:
 @device_option("--device")
 @session_options
 def transcribe(files: tuple[Path, ...], pace: float, output: OutputOptions, **settings: Any) -> int:
-    """Write the text of recordings (WAV, FLAC, Ogg, MP3) and of folders of recordings.
+    """Write the text of recordings (WAV, FLAC, Ogg, MP3) and of folders of recordings; - is standard input.
 
     The audio passes the gate and the live recognizer, like audio from a microphone. --mode offline uses neither: it
     makes one pass over each whole file. A file that cannot be read does not stop the others; the exit status is then 2.
     """
     model, config = take_model_options(settings), session_config(settings)
-    listed = [one for file in files for one in _recordings(file)]
+    listed = [one for file in files for one in find_recordings(file)]
     if output.captions and len(listed) > 1:
         raise click.UsageError("--captions is for one recording; for several: --format vtt --output DIR")
     paths = output_paths(listed, output.form or "text", output.path)
-    lengths = {file: seconds for file in listed if (seconds := _seconds(file))}
-    if not lengths:
+    recordings = [one for file in listed if (one := _check(file))]
+    if not recordings:
         return 2
     with needs("server", "recognizing speech here"):
         from .recordings import recognize_live, recognize_offline
 
-    several, failed = len(listed) > 1, len(listed) - len(lengths)
+    several, failed = len(listed) > 1, len(listed) - len(recordings)
     with ExitStack() as stack:
         others = stack.enter_context(side_outputs(output, config=config, paced=pace == 1, local=True))
         recognizer = stack.enter_context(load_recognizer(model))
-        advance, out = stack.enter_context(progress(0 if pace else sum(lengths.values()), audio=True))
+        seconds = sum(length for _, length in recordings)
+        advance, out = stack.enter_context(progress(0 if pace else seconds, audio=True))
         shared: Output | None = None
         if not paths:
             common = live_output(replace(output, path=None), default="text", live=pace > 0, several=several, out=out)
             shared = stack.enter_context(common)
-        for file in lengths:
-            with nullcontext(shared) if shared else written(output.form or "text", paths[file]) as main:
+        for recording, _ in recordings:
+            with nullcontext(shared) if shared else written(output.form or "text", paths[recording.path]) as main:
                 shown = Together([main, *others, AudioProgress(advance)])
-                shown.begin(str(file))
+                shown.begin(recording.name)
                 try:
                     if config.mode == "offline":
-                        recognize_offline(recognizer, file, config, shown)
-                    elif asyncio.run(recognize_live(recognizer, file, config, pace, shown)):
+                        recognize_offline(recognizer, recording, config, shown)
+                    elif asyncio.run(recognize_live(recognizer, recording, config, pace, shown)):
                         return 130
                 except XlsrLiveError as error:
-                    complain(str(error) if isinstance(error, AudioError) else f"{file}: {error}")
+                    complain(str(error) if isinstance(error, AudioError) else f"{recording.name}: {error}")
                     failed += 1
     return 2 if failed else 0
 
 
-def _recordings(path: Path) -> list[Path]:
-    """The file, or the audio files of a folder."""
-    if not path.is_dir():
-        return [path]
-    found = sorted(one for one in path.rglob("*") if one.suffix.lower() in SUFFIXES and one.is_file())
-    if not found:
-        raise AudioError(f"{path}: no recordings in this folder ({', '.join(sorted(SUFFIXES))})")
-    return found
-
-
-def _seconds(file: Path) -> float:
-    """The length of a recording; 0 after a message if it cannot be read."""
+def _check(file: Path) -> tuple[Recording, float] | None:
+    """A recording and its length in seconds; None after a message if it cannot be read."""
     from ...streaming.audio.files import open_audio
 
     try:
-        return open_audio(file).seconds
+        recording = read_recording(file)
+        return recording, open_audio(recording.source).seconds
     except AudioError as error:
         complain(str(error))
-        return 0.0
+        return None

@@ -22,6 +22,7 @@ from ..options.server import check_place, read_token, refuse, token_option
 from ..options.session import session_config, session_options
 from ..output.actions import Action, RecognizedCommand, function, program, show
 from ..pump import Block, LiveSession, pump
+from ..sources.recordings import read_recording
 from ..sources.sources import file_blocks
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def _open_source(source: str, device: str | None) -> Generator[tuple[AudioFormat
     if source != "mic":
         from ...streaming.audio.files import open_audio
 
-        file = open_audio(source)
+        file = open_audio(read_recording(Path(source)).source)
         yield AudioFormat(sample_rate=file.sample_rate, channels=file.channels), file_blocks(file)
         return
     from ..sources.microphone import Microphone

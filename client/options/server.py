@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from ...streaming.config import Encoding
-from ...streaming.errors import ConfigError
+from ...streaming.textfile import read_text
 from .model import NAMES as MODEL_NAMES
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -68,7 +68,4 @@ def read_token(path: Path | None) -> str | None:
     """The access token from the file or the environment. Raises `ConfigError`."""
     if path is None:
         return os.environ.get(TOKEN_VARIABLE) or None
-    try:
-        return path.read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the token file {path}: {error}") from error
+    return read_text(path, "the token file").strip()

@@ -12,6 +12,7 @@ import msgspec
 from ...streaming.commands.grammar import parse_grammar
 from ...streaming.config import SessionConfig
 from ...streaming.errors import ConfigError, GrammarError
+from ...streaming.textfile import read_text
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -82,13 +83,9 @@ def _option(field: msgspec.structs.FieldInfo) -> Callable[[F], F]:
 
 def _read_grammar(path: Path) -> str:
     """Raises `ConfigError` for text that is no grammar in any vocabulary."""
+    text = read_text(path, "the grammar")
     try:
-        text = path.read_text(encoding="utf-8")
         parse_grammar(text)
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not UTF-8 text") from error
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     except GrammarError as error:
         raise ConfigError(f"{path}, {error}") from error
     return text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import shlex
@@ -13,14 +14,15 @@ from importlib import import_module
 from typing import Any
 
 from ...streaming.errors import ConfigError
-from ..console import complain
+from ..console import complain, use_utf8
 
 RecognizedCommand = dict[str, Any]  # the fields of a `command` event
 Action = Callable[[RecognizedCommand], None]
 
 
 def show(command: RecognizedCommand) -> None:
-    """Print one line of JSON on standard output."""
+    """Print one line of JSON on standard output, in UTF-8."""
+    use_utf8()
     print(json.dumps(command, ensure_ascii=False), flush=True)
 
 
@@ -60,6 +62,8 @@ def function(name: str) -> Action:
         called = getattr(import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"--call {name}: {error} (write module:function)") from error
+    except Exception as error:
+        raise ConfigError(f"--call {name}: {module} fails: {type(error).__name__}: {error}") from error
     finally:
         sys.path.pop(0)
 
@@ -86,6 +90,8 @@ def _problem(program: str) -> str | None:
             first = file.read(256)
     except OSError:  # an executable file does not have to be readable
         return None
+    if first.startswith(codecs.BOM_UTF8):
+        return f"{program} begins with a byte-order mark; save it as UTF-8 without one"
     if first[:2] == b"#!":
         interpreter = first[2:].split(b"\n")[0].split()[:1]
         missing = not interpreter or not os.path.exists(interpreter[0])

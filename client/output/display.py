@@ -22,6 +22,7 @@ from typing import Self, TextIO
 
 from ...streaming.captions.subtitles import short_clock
 from ...streaming.protocol.events import Event, Final, Partial, SessionEnded, SpeechEnded, SpeechStarted, Warning
+from ..console import can_print
 from .formats import Output
 from .lines import wrap
 
@@ -31,6 +32,7 @@ HISTORY: Constant = 500  # finals that a larger window shows again
 QUIET_DBFS: Constant = -60.0  # the left end of the meter
 LOUD_DBFS: Constant = -3.0
 METER_CELLS: Constant = 20
+BAR, ASCII_BAR = "━─", "=-"
 PLAIN, BOLD, DIM, UNDERLINED = "\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[4m"
 
 
@@ -164,7 +166,7 @@ class LiveDisplay(Output):
         elif self._speaking:
             rows = [" " * TIME_CELLS + self._dim + "..." + PLAIN]
         if self._meter:
-            rows.append(_bar(self._dbfs, min(METER_CELLS, width - TIME_CELLS - 1)))
+            rows.append(_bar(self._dbfs, min(METER_CELLS, width - TIME_CELLS - 1), self._out))
         return rows[-height + 2 :]
 
 
@@ -209,7 +211,8 @@ def _printable(text: str) -> str:
     return "".join(char if char.isprintable() else " " for char in text)
 
 
-def _bar(dbfs: float, cells: int) -> str:
+def _bar(dbfs: float, cells: int, out: TextIO) -> str:
     lit = round(min(1.0, max(0.0, 1 - dbfs / QUIET_DBFS)) * cells)
     loud = " too loud" if dbfs > LOUD_DBFS else ""
-    return " " * TIME_CELLS + "━" * lit + "─" * (cells - lit) + loud
+    on, off = BAR if can_print(BAR, out) else ASCII_BAR
+    return " " * TIME_CELLS + on * lit + off * (cells - lit) + loud

@@ -12,6 +12,7 @@ import msgspec
 
 from ...streaming.captions.cues import Cue, CueMaker
 from ...streaming.captions.subtitles import VTT_HEADER, short_clock, srt, vtt
+from ...streaming.errors import XlsrLiveError
 from ...streaming.protocol.events import Event, Final, SessionEnded, SessionStarted, Warning, Word, to_json
 
 
@@ -23,6 +24,7 @@ class Output:
     """
 
     quiet = False
+    broken = False  # a write has failed
 
     def __init__(self, out: TextIO, *, several: bool = False) -> None:
         self._out = out
@@ -60,8 +62,18 @@ class Output:
         """Write the end of the output."""
 
     def _write(self, text: str) -> None:
-        self._out.write(text)
-        self._out.flush()
+        """Raises `XlsrLiveError` if the file or standard output cannot be written, once."""
+        if self.broken:
+            return
+        try:
+            self._out.write(text)
+            self._out.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            self.broken = True
+            name = "standard output" if self._out is sys.stdout else getattr(self._out, "name", "the output")
+            raise XlsrLiveError(f"cannot write {name}: {error.strerror or error}") from error
 
 
 class Text(Output):

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, TextIO
 
 import click
 
-from ...streaming.errors import XlsrLiveError
-from ..console import steerable
+from ..console import remove_empty, steerable, use_utf8, writing
 from .formats import FORMATS, Output
 from .options import OutputOptions
 
+MACHINE_FORMATS: Final = frozenset({"jsonl", "json", "srt", "vtt"})
 SUFFIXES: Final = {"text": "txt", "plain": "txt"}  # of files; the other formats are their own suffix
 
 
@@ -45,15 +45,26 @@ def live_output(
 def written(form: str, path: Path | None, *, several: bool = False, out: TextIO | None = None) -> Generator[Output]:
     """A writer to the file `path`, else to `out`, else to standard output."""
     if path is None:
+        if form in MACHINE_FORMATS:
+            use_utf8()
         with FORMATS[form](out or sys.stdout, several=several) as output:
             yield output
         return
+    with writing(path):
+        file = path.open("w", encoding="utf-8", errors="replace", newline="\n")
+    output, complete = FORMATS[form](file, several=several), False
     try:
-        file = path.open("w", encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise XlsrLiveError(f"cannot write {path}: {error.strerror}") from error
-    with file, FORMATS[form](file, several=several) as output:
-        yield output
+        with output:
+            yield output
+        if not output.broken:
+            with writing(path):
+                file.close()
+            complete = True
+    finally:
+        with suppress(OSError):
+            file.close()
+        if not complete:
+            remove_empty(path)
 
 
 def output_paths(files: Sequence[Path], form: str, path: Path | None) -> dict[Path, Path]:
@@ -68,8 +79,12 @@ def output_paths(files: Sequence[Path], form: str, path: Path | None) -> dict[Pa
         return {}
     if not several and not path.is_dir():
         return {files[0]: path}
-    planned = {file: path / f"{file.stem}.{SUFFIXES.get(form, form)}" for file in files}
+    planned = {file: path / f"{_stem(file)}.{SUFFIXES.get(form, form)}" for file in files}
     if len(set(planned.values())) < len(files):
         raise click.UsageError("two of the recordings have the same name: their results would share one file")
     path.mkdir(parents=True, exist_ok=True)
     return planned
+
+
+def _stem(file: Path) -> str:
+    return "stdin" if file.name == "-" else file.stem

@@ -9,6 +9,7 @@ from typing import TextIO
 
 from ...streaming.errors import XlsrLiveError
 from ...streaming.protocol.events import Event, Final, SessionEnded, SessionStarted, SpeechEnded
+from ...streaming.textfile import read_text
 from .formats import Output
 from .latency import Latencies, TimedEvents, latencies, percentiles
 from .word_errors import edits
@@ -75,10 +76,7 @@ def split_words(text: str) -> list[str]:
 
 def read_reference(path: Path) -> list[str]:
     """The words of a text file. Raises `XlsrLiveError`."""
-    try:
-        found = split_words(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise XlsrLiveError(f"cannot read {path}: {error}") from error
+    found = split_words(read_text(path, "the reference"))
     if not found:
         raise XlsrLiveError(f"{path} holds no words")
     return found

@@ -1,12 +1,9 @@
-"""Audio as blocks: a file at a given pace, a pipe as it arrives. The microphone is in `microphone`."""
+"""Audio as blocks: a file, at a given pace. Pipes and microphones have modules of their own."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import threading
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from ...streaming.config import SAMPLE_BYTES, AudioFormat
@@ -43,24 +40,4 @@ async def paced(blocks: AsyncIterator[Block], audio: AudioFormat, pace: float) -
 async def file_blocks(file: AudioFile) -> AsyncIterator[Block]:
     """The samples of an audio file, (n, channels). Raises `AudioError` at a damaged block."""
     for block in file.blocks(BLOCK_SECONDS):
-        yield block
-
-
-async def pipe_blocks(descriptor: int) -> AsyncIterator[Block]:
-    """Raw bytes from a file descriptor as they arrive."""
-    loop = asyncio.get_running_loop()
-    queue: asyncio.Queue[bytes] = asyncio.Queue(maxsize=16)
-
-    def read() -> None:
-        # A daemon thread, because a read that never returns must not block the end of the process; and a descriptor,
-        # because the read must not hold the lock of a Python file then.
-        with suppress(RuntimeError):  # the loop is closed
-            while True:
-                block = os.read(descriptor, 65_536)
-                asyncio.run_coroutine_threadsafe(queue.put(block), loop).result()
-                if not block:
-                    return
-
-    threading.Thread(target=read, name="stdin", daemon=True).start()
-    while block := await queue.get():
         yield block

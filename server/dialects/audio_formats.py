@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 import numpy as np
 from numpy.typing import NDArray
 
+from ...streaming.audio.wav_stream import WavStream
 from ...streaming.config import AudioFormat
 from ...streaming.errors import AudioError
 from .containers import MAGIC, ContainerDecoder, available
-from .wav import WavStream
 
 
 class AudioIntake:

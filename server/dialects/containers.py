@@ -8,14 +8,15 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...streaming.audio.files import open_audio
+from ...streaming.audio.libav import available, decode
 from ...streaming.config import AudioFormat
-from ...streaming.errors import AudioError, ConfigError
+from ...streaming.errors import AudioError
 
 Float32 = NDArray[np.float32]
 
@@ -24,55 +25,23 @@ MOST_BLOCKS: Final = 4  # decoded and waiting; a block of FLAC with eight channe
 MOST_SILENT_BYTES: Final = 8 << 20  # received without any audio; libav itself probes 5 MB
 
 
-def available() -> bool:
-    """Whether PyAV is installed."""
-    try:
-        import av  # noqa: F401  # pyright: ignore[reportUnusedImport]
-    except ImportError:
-        return False
-    return True
-
-
 def open_media(path: Path) -> tuple[AudioFormat, Iterator[Float32]]:
     """Open a whole file with libsndfile (WAV, FLAC, Ogg, MP3), else with libav if installed (WebM, MP4, AAC and more).
     Blocks have the shape (n, channels). Raises `AudioError`, also while blocks are read.
     """
     try:
-        file = open_audio(path)
+        file = open_audio(path, media=False)
     except AudioError:
         if not available():
             raise
     else:
         return AudioFormat(sample_rate=file.sample_rate, channels=file.channels), file.blocks()
-    blocks = _decoded(str(path))
+    blocks = decode(str(path))
     try:
         audio, first = next(blocks)
     except StopIteration:
         raise AudioError("the file holds no audio") from None
     return audio, chain([first], (block for _, block in blocks))
-
-
-def _decoded(file: str | _Pipe, container: str | None = None) -> Iterator[tuple[AudioFormat, Float32]]:
-    """Blocks of the first audio stream, each with its format. Raises `AudioError`."""
-    import av
-    from av.audio.resampler import AudioResampler
-    from av.error import FFmpegError
-
-    try:
-        with av.open(file, "r", format=container) as opened:
-            # Changes the sample format only, not rate and channels. Packed, not planar: PyAV reads planes up to a null
-            # pointer, and after eight planes there is none (av/audio/frame.py).
-            packed = AudioResampler(format="flt")
-            for frame in opened.decode(opened.streams.audio[0]):
-                for each in packed.resample(frame):
-                    form = AudioFormat(
-                        encoding="pcm_f32le", sample_rate=each.sample_rate, channels=each.layout.nb_channels
-                    )
-                    yield form, cast(Float32, each.to_ndarray()).reshape(-1, form.channels)
-    except ConfigError as error:  # an unsupported rate or number of channels
-        raise AudioError(str(error)) from None
-    except (FFmpegError, IndexError, ValueError) as error:  # no audio stream, or one that changes
-        raise AudioError(f"the audio is damaged or its codec is unknown: {error}") from None
 
 
 class ContainerDecoder:
@@ -119,7 +88,7 @@ class ContainerDecoder:
 
     def _run(self) -> None:
         try:
-            for form, block in _decoded(_Pipe(self), self._container):
+            for form, block in decode(_Pipe(self), self._container):
                 self._room.acquire()
                 if self._closed:
                     break

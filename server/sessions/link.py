@@ -56,7 +56,7 @@ class Link:
     def __init__(self, websocket: WebSocket, subprotocol: str | None = None, *, grace_s: float, keeps: int) -> None:
         self.received = 0  # bytes of audio
         self.sample_bytes = 1  # of all channels together
-        self._state = LinkState.CONNECTED
+        self.state = LinkState.CONNECTED
         self._websocket = websocket  # the newest
         self._subprotocol = subprotocol
         self._grace_s = grace_s
@@ -72,32 +72,32 @@ class Link:
 
     @property
     def away(self) -> bool:
-        return self._state is LinkState.AWAY
+        return self.state is LinkState.AWAY
 
     @property
     def finished(self) -> bool:
-        return self._state is LinkState.CLOSED
+        return self.state is LinkState.CLOSED
 
     def _on(self, trigger: _Trigger) -> LinkState:
         """The only place where the state changes. Returns the new state."""
-        match self._state, trigger:
+        match self.state, trigger:
             case ((LinkState.CONNECTED | LinkState.AWAY), _Trigger.ATTACHED):
-                self._state = LinkState.CONNECTED
+                self.state = LinkState.CONNECTED
                 self._changed.set()
             case LinkState.CONNECTED, _Trigger.LOST if self._grace_s:
-                self._state = LinkState.AWAY
+                self.state = LinkState.AWAY
                 self._deadline = asyncio.get_running_loop().time() + self._grace_s
                 self._changed.clear()
             case LinkState.CONNECTED, _Trigger.LOST:
-                self._state = LinkState.GONE
+                self.state = LinkState.GONE
             case LinkState.AWAY, (_Trigger.EXPIRED | _Trigger.ABANDONED):
-                self._state = LinkState.GONE
+                self.state = LinkState.GONE
                 self._changed.set()
             case LinkState.CONNECTED, _Trigger.CLOSED:
-                self._state = LinkState.CLOSED
+                self.state = LinkState.CLOSED
             case _:
                 pass
-        return self._state
+        return self.state
 
     # ── as a transport ──
 
@@ -195,7 +195,7 @@ class Link:
         """
         if not self._grace_s or not self._events.can_resume_at(events):
             return None
-        old = self._websocket if self._state is LinkState.CONNECTED else None
+        old = self._websocket if self.state is LinkState.CONNECTED else None
         if self._on(_Trigger.ATTACHED) is not LinkState.CONNECTED:
             return None
         self.release()
@@ -236,7 +236,7 @@ class Link:
 
     def _lost(self, websocket: WebSocket) -> None:
         """This websocket is broken. Raises `ClientLeft` unless the client may come back, or has."""
-        if self._websocket is not websocket or self._state is LinkState.AWAY:
+        if self._websocket is not websocket or self.state is LinkState.AWAY:
             return
         self.release()
         if self._on(_Trigger.LOST) is not LinkState.AWAY:
@@ -244,13 +244,13 @@ class Link:
 
     async def _connected(self) -> WebSocket:
         """The websocket to use. Waits while the client is away; raises `ClientLeft` if it is gone."""
-        while self._state is LinkState.AWAY:
+        while self.state is LinkState.AWAY:
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(self._deadline):
                     await self._changed.wait()
             if self.away and asyncio.get_running_loop().time() >= self._deadline:
                 self._on(_Trigger.EXPIRED)
-        if self._state is LinkState.GONE:
+        if self.state is LinkState.GONE:
             raise ClientLeft
         return self._websocket
 

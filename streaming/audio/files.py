@@ -1,8 +1,9 @@
-"""Audio files, read block by block (libsndfile: WAV, FLAC, Ogg, MP3 and more)."""
+"""Audio files, read block by block (libsndfile: WAV, FLAC, Ogg, MP3 and more; libav where PyAV is installed)."""
 
 from __future__ import annotations
 
 import io
+import os
 import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -17,6 +18,7 @@ from ..config import MAX_CHANNELS, MAX_RATE, MIN_RATE, AudioFormat
 from ..errors import AudioError
 from ..frames import FIELD, SAMPLE_RATE, too_short
 from ..quiet import quiet
+from .libav import LibavFile, open_media
 from .samples import as_packet, checked, shaped
 from .wav_repair import repaired
 
@@ -27,7 +29,7 @@ AudioInput = AudioSource | NDArray[np.floating]  # arrays: 16 kHz samples in [-1
 class AudioFile:
     """An open file; `blocks` reads it once, from its start."""
 
-    def __init__(self, name: str, file: soundfile.SoundFile, resources: ExitStack) -> None:
+    def __init__(self, name: str, file: soundfile.SoundFile | LibavFile, resources: ExitStack) -> None:
         self.name = name  # for messages
         self.sample_rate: int = file.samplerate
         self.channels: int = file.channels
@@ -52,19 +54,17 @@ class AudioFile:
             self._close()
 
 
-def open_audio(source: AudioSource) -> AudioFile:
+def open_audio(source: AudioSource, *, media: bool = True) -> AudioFile:
     """Open a file by its path, its bytes or a binary file object. A pipe is read to its end first.
+
+    With `media`, libav reads what libsndfile cannot; it decodes the whole file once to know its length.
 
     Raises `AudioError` if it is missing, unreadable, empty, too short for one frame, or no audio.
     """
     name = str(source if isinstance(source, Path | str) else getattr(source, "name", "the audio"))
     with ExitStack() as resources:
         try:
-            readable = _readable(name, source, resources)
-            with quiet(any_thread=False):
-                file = resources.enter_context(soundfile.SoundFile(readable))
-        except soundfile.LibsndfileError as error:
-            raise AudioError(f"{name}: not an audio file that can be read: {error.error_string}") from error
+            file = _open(name, _readable(name, source, resources), resources, media)
         except FileNotFoundError:
             raise AudioError(f"{name}: no such file") from None
         except OSError as error:
@@ -90,7 +90,7 @@ def open_input(audio: AudioInput, seconds: float) -> tuple[AudioFormat, Iterator
     return AudioFormat(channels=samples.shape[1]), blocks
 
 
-def _readable(name: str, source: AudioSource, resources: ExitStack) -> Path | BinaryIO:
+def _readable(name: str, source: AudioSource, resources: ExitStack) -> bytes | Path | BinaryIO:
     """The source as a path, or as a stream that can seek where libsndfile cannot open the path by itself."""
     if isinstance(source, Path | str):
         if Path(source).is_dir():
@@ -108,15 +108,37 @@ def _readable(name: str, source: AudioSource, resources: ExitStack) -> Path | Bi
     if not isinstance(source, Path | str) or isinstance(stream, io.BytesIO):
         return stream
     stream.close()
-    return Path(source)  # libsndfile reads it faster than a Python file
+    path = Path(source)  # libsndfile reads it faster than a Python file
+    return os.fsencode(path) if os.name == "posix" else path  # a name does not have to be UTF-8
 
 
-def _read(file: soundfile.SoundFile, size: int) -> NDArray[np.float32]:
+def _open(
+    name: str, readable: bytes | Path | BinaryIO, resources: ExitStack, media: bool
+) -> soundfile.SoundFile | LibavFile:
+    """The file through libsndfile; else, with `media`, through libav."""
+    try:
+        with quiet(any_thread=False):
+            return resources.enter_context(soundfile.SoundFile(cast(Path, readable)))
+    except soundfile.LibsndfileError as error:
+        problem = error.error_string
+    if media:
+        if isinstance(readable, bytes | Path):
+            readable = resources.enter_context(Path(os.fsdecode(readable)).open("rb"))  # noqa: SIM115
+        readable.seek(0)
+        try:
+            if (file := open_media(readable)) is not None:
+                return file
+        except AudioError as error:
+            raise AudioError(f"{name}: {error}") from error
+    raise AudioError(f"{name}: not an audio file that can be read: {problem}")
+
+
+def _read(file: soundfile.SoundFile | LibavFile, size: int) -> NDArray[np.float32]:
     with quiet(any_thread=False):
         return cast(NDArray[np.float32], file.read(size, dtype="float32", always_2d=True))
 
 
-def _problem(file: soundfile.SoundFile) -> str | None:
+def _problem(file: soundfile.SoundFile | LibavFile) -> str | None:
     if not MIN_RATE <= file.samplerate <= MAX_RATE:
         return f"the sample rate is {file.samplerate} Hz; it must be {MIN_RATE} to {MAX_RATE} Hz"
     if file.channels > MAX_CHANNELS:

@@ -324,7 +324,10 @@ def test_ctrl_c_while_the_pipe_is_silent(server: RunningServer):
         stderr=subprocess.PIPE,
         text=True,
     )
+    assert client.stdin is not None
     assert client.stdout is not None
+    client.stdin.buffer.write(bytes(3_200))  # the session starts with the first audio, which may have a header
+    client.stdin.flush()
     first = client.stdout.readline()
     client.send_signal(signal.SIGINT)
     client.wait(timeout=20)  # with its standard input still open

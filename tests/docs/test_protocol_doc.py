@@ -1,4 +1,4 @@
-"""docs/protocol.md says what is true: every example, field, default and code in it is compared with the code."""
+"""docs/protocol.md is correct: every example, field, default and code is compared with the implementation."""
 
 from __future__ import annotations
 
@@ -96,14 +96,14 @@ def test_the_conversation_happens_as_written(recognizer: Recognizer, clip: Calla
     for event in written:
         strictly(event)
     with running_server(recognizer) as server:
-        heard = asyncio.run(talk(server.url, said))
-    assert heard.code == 1000
+        received = asyncio.run(talk(server.url, said))
+    assert received.code == 1000
 
     def order(events: list[Event]) -> list[type[Event]]:
         return [kind for kind, _ in groupby(type(event) for event in events)]
 
     wanted = [from_json(event) for event in written]
-    assert order(heard.events) == order(wanted)
-    assert heard.finals == [event.text for event in wanted if isinstance(event, Final)]
-    assert heard.events[-1] == wanted[-1]
-    assert any(isinstance(event, Partial) and event.committed for event in heard.events)
+    assert order(received.events) == order(wanted)
+    assert received.finals == [event.text for event in wanted if isinstance(event, Final)]
+    assert received.events[-1] == wanted[-1]
+    assert any(isinstance(event, Partial) and event.committed for event in received.events)

@@ -11,18 +11,16 @@ from itertools import pairwise
 from pathlib import Path
 
 import webvtt
-from xlsr_live.client.captions.files import Replaced
+from xlsr_live.client.captions.files import ReplacedFile
 from xlsr_live.client.output.formats import Vtt
 from xlsr_live.streaming import Final, Recognizer
 from xlsr_live.streaming.captions.cues import GAP, LINE_CHARS, LINES, LONGEST, SHORTEST, SPEED, Cue, CueMaker
 
-from tests.support.paths import SPEECH
-
-LONGFORM = SPEECH / "longform"
+from tests.support.speech import require_speech
 
 
 def main() -> None:
-    files = [Path(name) for name in sys.argv[1:]] or sorted(LONGFORM.glob("*.flac"))
+    files = [Path(name) for name in sys.argv[1:]] or sorted((require_speech() / "longform").glob("*.flac"))
     with Recognizer.load(lm="none", threads=1) as recognizer, tempfile.TemporaryDirectory() as folder:
         for file in files:
             measure(recognizer, file, Path(folder) / "out.vtt")
@@ -31,7 +29,7 @@ def main() -> None:
 def measure(recognizer: Recognizer, file: Path, path: Path) -> None:
     finals = [event for event in recognizer.stream(file) if isinstance(event, Final)]
     maker, cues = CueMaker(), list[Cue]()
-    with Replaced(path) as out:
+    with ReplacedFile(path) as out:
         subtitles = Vtt(out)
         subtitles.begin(file.name)
         for final in finals:

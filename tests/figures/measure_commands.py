@@ -1,6 +1,6 @@
 """Voice commands, wake phrases, hotwords: `python -m tests.figures.measure_commands [--model M] [--plot PNG]`.
 
-Not part of the test suite; a few minutes. It needs the speech collection ../shared/speech. The threshold is taken from
+Not part of the test suite; a few minutes. It needs the speech collection (XLSR_LIVE_SPEECH). The threshold comes from
 held-out speakers and noise of the training side, the figures from the test side.
 """
 

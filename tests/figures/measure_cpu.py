@@ -1,7 +1,7 @@
 """Number formats on a processor: `python -m tests.figures.measure_cpu [ROUNDS]` (not part of the test suite; minutes).
 
 One thread; formats take turns. Speed, of the full size of XLS-R 300M with random weights (writes 1.3 GB to a temporary
-folder), and words, of the digits model over the connected digits of ../shared/speech, against its own in float32.
+folder), and words, of the digits model over the connected digits of the speech collection, against its own in float32.
 """
 
 from __future__ import annotations

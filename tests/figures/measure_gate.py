@@ -1,6 +1,6 @@
 """Words that each gate loses, by level: `python -m tests.figures.measure_gate [--plot PNG] [--json FILE]`.
 
-Not part of the test suite; about an hour. It needs the speech collection ../shared/speech. Recordings are made softer,
+Not part of the test suite; about an hour. It needs the speech collection (XLSR_LIVE_SPEECH). Recordings are softened,
 rounded to 16 bits and cut by each gate; each span is encoded in one pass. German recordings count against what the
 model writes without a gate, because the packaged model knows English only.
 """
@@ -20,7 +20,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
 from xlsr_live.client.bench.corpus import read_corpus, read_samples
-from xlsr_live.client.bench.scoring import Score, Spelling, rate
+from xlsr_live.client.bench.scoring import ErrorCount, TextNormalizer, rate
 from xlsr_live.client.bench.tables import Table, percent
 from xlsr_live.streaming import Recognizer, SessionConfig
 from xlsr_live.streaming.audio.normalize import normalize
@@ -29,7 +29,7 @@ from xlsr_live.streaming.audio.vad import CascadeVad, SileroVad, Vad, WebrtcVad
 from xlsr_live.streaming.ctc.greedy import decode
 from xlsr_live.streaming.frames import FIELD, SAMPLE_RATE
 
-from tests.support.paths import SPEECH
+from tests.support.speech import require_speech
 
 LEVELS = (0, -6, -12, -18, -24)  # dB
 GATES: dict[str, Callable[[], Vad | None]] = {
@@ -49,7 +49,7 @@ class Condition(NamedTuple):
 
 @dataclass(slots=True)
 class Measured:
-    scores: list[Score] = field(default_factory=list)
+    scores: list[ErrorCount] = field(default_factory=list)
     silent: int = 0  # recordings with words of which the gate lets none through
     invented: int = 0  # recordings without words that yield some
     cpu_s: float = 0.0  # of the detector
@@ -113,9 +113,9 @@ def softer(samples: np.ndarray, level: int) -> np.ndarray:
 def measure(
     recognizer: Recognizer, gates: dict[str, Callable[[], Vad | None]], levels: list[int], limit: int | None
 ) -> dict[Condition, Measured]:
-    transcriber, spelling = Transcriber(recognizer), Spelling(recognizer.encoder.vocabulary)
+    transcriber, normalizer = Transcriber(recognizer), TextNormalizer(recognizer.encoder.vocabulary)
     found: dict[Condition, Measured] = defaultdict(Measured)
-    for recording in tqdm(read_corpus(SPEECH / "test.tsv", limit=limit), unit="recording"):
+    for recording in tqdm(read_corpus(require_speech() / "test.tsv", limit=limit), unit="recording"):
         corpus, samples = recording.path.parent.name, read_samples(recording)
         if corpus == "longform":  # longer than a session keeps without a gate
             samples = samples[: 20 * SAMPLE_RATE]
@@ -131,7 +131,7 @@ def measure(
                 one.cpu_s += timed.cpu_s if timed else 0.0
                 one.audio_s += len(samples) / SAMPLE_RATE
                 if said:
-                    one.scores.append(spelling.score(said, text)[0])
+                    one.scores.append(normalizer.score(said, text)[0])
                     one.silent += not text
                 else:
                     one.invented += bool(text)

@@ -21,9 +21,8 @@ from xlsr_live.server.run import running_server
 from xlsr_live.streaming.recognizer import Recognizer
 
 from tests.support.browser import chromium
-from tests.support.paths import SPEECH
+from tests.support.speech import require_speech
 
-AN4 = SPEECH / "an4"
 WATCH = """
     window.measured = { sent: [], events: [], painted: [] };
     const samples = { sent: 0 };
@@ -68,7 +67,7 @@ WATCH = """
 
 def recording(seconds: int, folder: Path) -> Path:
     parts: list[NDArray[np.int16]] = [np.zeros(16_000, np.int16)]
-    for path in sorted(AN4.rglob("*.flac")):
+    for path in sorted((require_speech() / "an4").rglob("*.flac")):
         parts += [soundfile.read(path, dtype="int16")[0], np.zeros(8_000, np.int16)]
     soundfile.write(folder / "speech.wav", np.concatenate(parts)[: 16_000 * seconds], 16_000, subtype="PCM_16")
     return folder / "speech.wav"

@@ -23,15 +23,17 @@ import numpy as np
 import soundfile
 from websockets.asyncio.client import connect
 
-from tests.support.paths import SPEECH
+from tests.support.speech import require_speech
 
-LIBRISPEECH = SPEECH / "librispeech"
 PACKET = 3_200  # bytes: 100 ms
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 
 def recording(seconds: int) -> bytes:
-    parts = [soundfile.read(path, dtype="int16")[0] for path in sorted(LIBRISPEECH.rglob("*.flac"))[:20]]
+    parts = [
+        soundfile.read(path, dtype="int16")[0]
+        for path in sorted((require_speech() / "librispeech").rglob("*.flac"))[:20]
+    ]
     return np.concatenate(parts)[: 16_000 * seconds].tobytes()
 
 

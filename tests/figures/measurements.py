@@ -1,6 +1,6 @@
 """The figures of docs/measurements.md: `python -m tests.figures.measurements` (minutes).
 
-Word error rates need the speech collection ../shared/speech; without it only the costs are measured.
+Word error rates need the speech collection (XLSR_LIVE_SPEECH); without it only the costs are measured.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from xlsr_live.streaming.audio.segmenter import Segmenter
 from xlsr_live.streaming.audio.vad import FRAME, SileroVad, WebrtcVad, make_vad
 
 from tests.support.paths import DIGITS, SPEECH
-from tests.support.speech import listed
+from tests.support.speech import MISSING, TABLE, listed
 
 
 def cost(run: Callable[[], object], times: int) -> float:
@@ -129,8 +129,8 @@ def noise(recognizer: Recognizer, config: SessionConfig) -> None:
 def main() -> None:
     with Recognizer.load(str(DIGITS), device="cpu", threads=1) as recognizer:
         costs(recognizer)
-        if not SPEECH.is_dir():
-            print("no ../shared/speech: no error rates")
+        if not TABLE.is_file():
+            print(MISSING)
             return
         work(recognizer)
         onsets()

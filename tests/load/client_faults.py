@@ -29,7 +29,7 @@ from tests.load.fault_scene import (
     told,
 )
 from tests.support.bad_link import HERE, Quality
-from tests.support.wire import END, Heard, packets, talk
+from tests.support.wire import END, Conversation, packets, talk
 
 # ── clients that die ──
 
@@ -106,16 +106,16 @@ async def gone_without_a_word(scene: Scene, chance: Random) -> None:
 # ── bad networks, slow readers ──
 
 
-async def through(scene: Scene, program: Program, **options: Any) -> Heard:
+async def through(scene: Scene, program: Program, **options: Any) -> Conversation:
     """Run the whole program in one conversation."""
 
-    async def attempt() -> Heard:
+    async def attempt() -> Conversation:
         made = {name: make() for name, make in options.items()}
         return await talk(scene.url.replace(LOOPBACK, HERE) if made else scene.url, program.messages, **made)
 
     while True:
         match heard := await patiently(attempt):
-            case Heard(events=[Error(code="encoder_failed")]):  # refused after the upgrade
+            case Conversation(events=[Error(code="encoder_failed")]):  # refused after the upgrade
                 await asyncio.sleep(AGAIN_S)
             case _:
                 return heard

@@ -18,7 +18,7 @@ from xlsr_live.client.errors import ConnectionProblem
 from xlsr_live.streaming.protocol.events import Event, SessionResumed, SessionStarted, from_json, to_json
 
 from tests.support.bad_link import BadLink
-from tests.support.wire import END, Heard, packets
+from tests.support.wire import END, Conversation, packets
 
 LOOPBACK = "127.0.0.1"
 TEXT, BINARY, CLOSE, PING = 1, 2, 8, 9
@@ -114,17 +114,17 @@ class Raw:
         for packet in packets(program.data[: int(len(program.data) * share)], program.packet):
             self.send(BINARY, packet)
 
-    async def heard(self) -> Heard:
+    async def heard(self) -> Conversation:
         """All events until the server closes; the code is None if the connection is cut without a close frame."""
         events: list[Event] = []
         with suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 opcode, payload = await self.frame()
                 if opcode == CLOSE:
-                    return Heard(events, int.from_bytes(payload[:2], "big"), payload[2:].decode())
+                    return Conversation(events, int.from_bytes(payload[:2], "big"), payload[2:].decode())
                 if opcode == TEXT:
                     events.append(from_json(payload))
-        return Heard(events, None, None)
+        return Conversation(events, None, None)
 
     async def frame(self) -> tuple[int, bytes]:
         """Opcode and payload of the next frame from the server."""
@@ -168,7 +168,7 @@ def frame(
     return head + (bytes(4) if masked else b"") + payload  # a mask of zeros changes nothing
 
 
-async def closed_with(raw: Raw, *codes: int | None) -> Heard:
+async def closed_with(raw: Raw, *codes: int | None) -> Conversation:
     heard = await raw.heard()
     raw.writer.close()
     assert heard.code in codes, heard

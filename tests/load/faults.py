@@ -30,7 +30,7 @@ from tests.load.fault_scene import LOOPBACK, Program, Scene, patiently, told
 from tests.support.bad_link import BadLink, apart, possible
 from tests.support.faulty_server import FaultyServerProcess
 from tests.support.paths import CLIPS
-from tests.support.wire import END, Heard, dial, listen
+from tests.support.wire import END, Conversation, dial, listen
 
 WITNESSES = 4
 AT_ONCE = 10  # faults
@@ -75,10 +75,10 @@ class FaultCampaign:
         yield from self.problems or ["every witness received the events of before, and nothing is left"]
 
 
-async def witnessed(scene: Scene, program: Program) -> Heard:
+async def witnessed(scene: Scene, program: Program) -> Conversation:
     """Run a program in real time."""
 
-    async def attempt() -> Heard:
+    async def attempt() -> Conversation:
         loop = asyncio.get_running_loop()
         async with dial(scene.url) as websocket:
             listening = asyncio.create_task(listen(websocket))
@@ -88,7 +88,7 @@ async def witnessed(scene: Scene, program: Program) -> Heard:
                 await asyncio.sleep(begun + seconds * number / len(messages) - loop.time())
                 await websocket.send(message)
             assert messages[-1] == END
-            return Heard(await listening, websocket.close_code, websocket.close_reason)
+            return Conversation(await listening, websocket.close_code, websocket.close_reason)
 
     return await patiently(attempt)
 

@@ -19,12 +19,12 @@ from tests.load.fault_scene import (
     told,
 )
 from tests.support.faulty_server import INJECTIONS
-from tests.support.wire import END, Heard, dial, packets
+from tests.support.wire import END, Conversation, dial, packets
 
 # ── an encoder that fails ──
 
 
-async def with_injection(scene: Scene, chance: Random, injection: str) -> Heard:
+async def with_injection(scene: Scene, chance: Random, injection: str) -> Conversation:
     # Window mode takes no cached steps, and finals="append" needs no second pass.
     program = chance.choice(
         [each for each in scene.programs if "window" not in each.start and "append" not in each.start]

@@ -1,4 +1,4 @@
-"""The speech collection beside the project; tests that need it are skipped without it."""
+"""The speech collection beside the project, or in the folder that XLSR_LIVE_SPEECH names."""
 
 from __future__ import annotations
 
@@ -9,10 +9,25 @@ import pytest
 
 from tests.support.paths import SPEECH
 
-needs_speech = pytest.mark.skipif(not SPEECH.is_dir(), reason="the speech collection ../shared/speech is not here")
+TABLE = SPEECH / "test.tsv"
+MISSING = (
+    f"no recordings in {SPEECH}: set XLSR_LIVE_SPEECH to a folder of yours with test.tsv "
+    "(columns file, text, set and corpus; files in one folder for each set)"
+)
+
+needs_speech = pytest.mark.skipif(not TABLE.is_file(), reason=MISSING)
+
+
+def require_speech() -> Path:
+    """The folder of recordings; without it the program ends with a sentence that says how to name one."""
+    if not TABLE.is_file():
+        raise SystemExit(MISSING)
+    return SPEECH
 
 
 def listed(corpus: str) -> list[tuple[Path, str]]:
-    with (SPEECH / "test.tsv").open(encoding="utf-8", newline="") as table:
+    """The recordings of a set, with their transcripts."""
+    require_speech()
+    with TABLE.open(encoding="utf-8-sig", newline="") as table:
         rows = csv.DictReader(table, delimiter="\t", quoting=csv.QUOTE_NONE)
         return [(SPEECH / row["file"], row["text"]) for row in rows if row["file"].startswith(f"{corpus}/")]

@@ -1,4 +1,4 @@
-"""Speech for the dialects' tests, and what the native protocol makes of it."""
+"""Speech for the dialects' tests, and its transcripts by the native protocol."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from xlsr_live.server.run import RunningServer
 from xlsr_live.streaming.protocol.events import Final
 
-from tests.support.wire import END, Heard, census, packets, settles, talk
+from tests.support.wire import END, Conversation, census, packets, settles, talk
 
 Samples = NDArray[np.int16]
 
@@ -35,21 +35,21 @@ def as_file(samples: Samples, form: str = "WAV", rate: int = 16_000, **options: 
     return file.getvalue()
 
 
-async def heard_natively(server: RunningServer, data: bytes, *before: str) -> list[Final]:
+async def native_finals(server: RunningServer, data: bytes, *before: str) -> list[Final]:
     """The native protocol's finals of 16 kHz samples, or of what `before` declares."""
-    heard: Heard = await talk(server.url, [*before, *packets(data), END])
-    assert not heard.errors
-    return [event for event in heard.events if isinstance(event, Final)]
+    received: Conversation = await talk(server.url, [*before, *packets(data), END])
+    assert not received.errors
+    return [event for event in received.events if isinstance(event, Final)]
 
 
 _heard: dict[tuple[bytes, ...], list[Final]] = {}
 
 
 def natively(server: RunningServer, data: bytes, *before: str) -> list[Final]:
-    """The same, but asked once in the whole run: the answer is always the same, which others test."""
+    """The same, cached for the whole run: other tests show that the result never changes."""
     asked = (data, *(each.encode() for each in before))
     if asked not in _heard:
-        _heard[asked] = asyncio.run(heard_natively(server, data, *before))
+        _heard[asked] = asyncio.run(native_finals(server, data, *before))
     return _heard[asked]
 
 
@@ -59,7 +59,7 @@ def words(finals: list[Final]) -> list[tuple[str, float, float, float]]:
 
 @contextmanager
 def unharmed(server: RunningServer) -> Iterator[None]:
-    """Whatever a client does, it leaves nothing behind."""
+    """Afterwards the server holds nothing of its clients."""
     assert settles(lambda: server.sessions.count, 0)
     before = census(server)
     yield

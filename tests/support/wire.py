@@ -1,4 +1,4 @@
-"""A bare client of the native protocol, for tests that say exactly what goes over the wire."""
+"""A bare client of the native protocol, for tests that control every message."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ END = '{"type":"end"}'
 
 
 @dataclass(frozen=True)
-class Heard:
-    """What the server said in one conversation."""
+class Conversation:
+    """All events of one connection, and how the server closed it."""
 
     events: list[Event]
     code: int | None  # of the close frame
@@ -42,13 +42,13 @@ def dial(url: str, **options: Any) -> connect:
     return connect(url, compression=None, ping_timeout=None, **options)
 
 
-async def talk(url: str, messages: Iterable[Message], **options: Any) -> Heard:
-    """Send `messages` as fast as they are taken, and listen until the server closes."""
+async def talk(url: str, messages: Iterable[Message], **options: Any) -> Conversation:
+    """Send `messages` as fast as the server takes them, and read until it closes."""
     async with dial(url, **options) as websocket:
         sender = asyncio.create_task(_send(websocket, messages))
         events = await listen(websocket)
         await sender
-    return Heard(events, websocket.close_code, websocket.close_reason)
+    return Conversation(events, websocket.close_code, websocket.close_reason)
 
 
 async def _send(websocket: ClientConnection, messages: Iterable[Message]) -> None:
@@ -56,11 +56,11 @@ async def _send(websocket: ClientConnection, messages: Iterable[Message]) -> Non
         for message in messages:
             await websocket.send(message)
     except ConnectionClosed:
-        pass  # what the server had to say about it is in the events and the close code
+        pass  # the events and the close code say why
 
 
 async def listen(websocket: ClientConnection) -> list[Event]:
-    """Every event until the connection closes, but for acknowledgements: they depend on the clock."""
+    """Every event until the connection closes, except acknowledgements, which depend on the clock."""
     events: list[Event] = []
     try:
         async for message in websocket:
@@ -76,7 +76,7 @@ def packets(data: bytes, size: int = 3_200) -> list[bytes]:
 
 
 def census(server: RunningServer) -> dict[str, int]:
-    """Everything that a client could leave behind in the server's process."""
+    """Everything in the server's process that a client could leave behind."""
 
     async def tasks() -> int:
         return len(asyncio.all_tasks())

@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 import msgspec
 from starlette.websockets import WebSocket
 
+from ....streaming.audio.wav_stream import WavStream
 from ....streaming.config import MAX_RATE, MIN_RATE, AudioFormat, SessionConfig
 from ....streaming.errors import ConfigError, GrammarError
 from ....streaming.live import StreamSession
 from ....streaming.protocol import events
 from ....streaming.protocol.codes import Code, ProtocolError
 from ...sessions.admission import Lease
-from ..wav import WavStream
 from ..websocket import WebSocketDialect
 from .phrases import SLOT, PhraseList
 

@@ -1,4 +1,4 @@
-"""Containers as strangers may make them: of many channels, that change, that unfold to a thousand times their size."""
+"""Hostile containers: many channels, formats that change, a thousandfold expansion."""
 
 from __future__ import annotations
 
@@ -52,20 +52,20 @@ def test_every_channel_is_decoded_however_many_there_are(
     assert np.array_equal(np.concatenate([*blocks]), expected)
 
 
-def test_audio_that_changes_in_its_midst_is_an_error():
+def test_a_format_that_changes_is_an_error():
     data = contained("ogg", "flac", "stereo", NOISE) + contained("ogg", "flac", "mono", NOISE)
     with pytest.raises(AudioError, match="damaged"):
         asyncio.run(decoded("ogg", data))
 
 
-def test_bytes_without_audio_have_an_end():
+def test_bytes_without_audio_are_limited():
     head = contained("matroska", "pcm_s16le", "mono", NOISE)[:300]
     with pytest.raises(AudioError, match="no audio"):
         asyncio.run(decoded("matroska", head + b"\xec\x01\0\0\0\x7f\xff\xff\xff", *[bytes(1 << 20)] * 10))
 
 
-def test_what_is_decoded_waits_until_it_is_taken(monkeypatch: pytest.MonkeyPatch):
-    """A kilobyte of silence may be minutes of it."""
+def test_the_decoder_waits_until_its_blocks_are_taken(monkeypatch: pytest.MonkeyPatch):
+    """A kilobyte may decode to minutes of silence."""
     made = 0
 
     def unfolding(*_: Any) -> Iterator[tuple[AudioFormat, NDArray[np.float32]]]:
@@ -80,7 +80,7 @@ def test_what_is_decoded_waits_until_it_is_taken(monkeypatch: pytest.MonkeyPatch
             most, taken = max(most, made - taken), taken + 1
         return most, taken
 
-    monkeypatch.setattr(containers, "_decoded", unfolding)
+    monkeypatch.setattr(containers, "decode", unfolding)
     most, taken = asyncio.run(scene())
     assert taken == 2_000
     assert most <= MOST_BLOCKS + 2  # one in our hands, one in those of the thread

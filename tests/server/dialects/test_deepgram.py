@@ -78,8 +78,8 @@ def test_the_official_client(server: RunningServer, open_server: RunningServer, 
         *("ListenV1SpeechStarted", "ListenV1UtteranceEnd") * 2,
         "ListenV1Metadata",
     ]
-    told = [message for message in received if message.type == "Results"]
-    finals = [message for message in told if message.is_final]
+    all_results = [message for message in received if message.type == "Results"]
+    finals = [message for message in all_results if message.is_final]
     best = [message.channel.alternatives[0] for message in finals]
     assert [one.transcript for one in best] == [final.text for final in native]
     assert [one.confidence for one in best] == [final.confidence for final in native]
@@ -87,12 +87,14 @@ def test_the_official_client(server: RunningServer, open_server: RunningServer, 
         (word.punctuated_word, word.start, word.end, word.confidence) for one in best for word in one.words
     ]
     assert all(message.speech_final for message in finals)
-    assert all(message.metadata.request_id == received[-1].request_id for message in told)
+    assert all(message.metadata.request_id == received[-1].request_id for message in all_results)
     ends = [message.last_word_end for message in received if message.type == "UtteranceEnd"]
     assert ends == [final.words[-1].end for final in native]
     assert finals[0].start == 0  # finals tile the stream
     assert finals[1].start == pytest.approx(finals[0].start + finals[0].duration, abs=0.002)
-    first = [message for message in told[: told.index(finals[0])] if message.channel.alternatives[0].transcript]
+    first = [
+        message for message in all_results[: all_results.index(finals[0])] if message.channel.alternatives[0].transcript
+    ]
     assert first
     assert {message.start for message in first} == {0}
     with pytest.raises(deepgram.core.api_error.ApiError) as refusal:
@@ -100,7 +102,7 @@ def test_the_official_client(server: RunningServer, open_server: RunningServer, 
     assert refusal.value.status_code == 401
 
 
-def test_only_finals_unless_more_is_asked_for(open_server: RunningServer, two: Samples):
+def test_interim_results_only_on_request(open_server: RunningServer, two: Samples):
     received = answers(open_server, [*packets(two.tobytes()), CLOSE_STREAM], **RAW)
     assert {message["type"] for message in received} == {"Results", "Metadata"}
     assert not results(received, final=False)
@@ -139,7 +141,7 @@ def test_phrases_may_change(open_server: RunningServer, brief: Callable[[str], S
 @pytest.mark.parametrize(
     "message", ["hello", "{}", '{"type":"Sing"}', '{"type":"Configure","keyterms":7}', "x" * 99_999]
 )
-def test_what_is_not_understood_is_said_and_the_stream_goes_on(open_server: RunningServer, message: str):
+def test_unknown_messages_are_errors_and_the_stream_goes_on(open_server: RunningServer, message: str):
     received = answers(open_server, [message, CLOSE_STREAM], **RAW)
     assert [(each["type"], each.get("variant"), each.get("message")) for each in received[:-1]] == [
         ("Error", "SchemaError", message[:1_000])
@@ -192,7 +194,7 @@ def test_keys_of_pages_and_programs(server: RunningServer):
         )
 
 
-def test_silence_of_the_client_has_an_end(recognizer: Recognizer):
+def test_a_silent_client_is_closed(recognizer: Recognizer):
     async def alive(server: RunningServer) -> list[Message]:
         async with dial(address(server, **RAW)) as websocket:
             for _ in range(4):
@@ -208,7 +210,7 @@ def test_silence_of_the_client_has_an_end(recognizer: Recognizer):
         assert [message["type"] for message in asyncio.run(alive(server))] == ["Metadata"]
 
 
-def test_a_client_that_leaves_without_goodbye(open_server: RunningServer, two: Samples):
+def test_a_client_that_leaves_without_closing(open_server: RunningServer, two: Samples):
     async def scene(data: bytes, **parameters: Any) -> None:
         websocket = await dial(address(open_server, **parameters))
         await websocket.send(data)

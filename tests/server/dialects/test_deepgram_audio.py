@@ -60,7 +60,7 @@ def test_opus_from_a_browser(open_server: RunningServer, two: Samples, container
     assert results(received, final=False)
 
 
-def test_containers_are_heard_while_they_come(open_server: RunningServer, two: Samples):
+def test_containers_are_decoded_while_they_arrive(open_server: RunningServer, two: Samples):
     async def scene(data: bytes) -> Message:
         async with dial(address(open_server, interim_results="true")) as websocket:
             for packet in packets(data[: len(data) // 2], 500):
@@ -73,7 +73,7 @@ def test_containers_are_heard_while_they_come(open_server: RunningServer, two: S
 
 
 @pytest.mark.parametrize("data", [b"\x1a\x45\xdf\xa3" + bytes(4_000), b"OggS" + bytes(4_000), bytes(4_000), b"OgO"])
-def test_what_is_no_audio_ends_the_stream(open_server: RunningServer, data: bytes):
+def test_bytes_that_are_no_audio_end_the_stream(open_server: RunningServer, data: bytes):
     pytest.importorskip("av", reason="PyAV, which decodes containers, is not installed")
     with unharmed(open_server):
         received, code, reason = asyncio.run(talk(address(open_server), [data, CLOSE_STREAM]))

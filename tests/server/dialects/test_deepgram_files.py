@@ -54,8 +54,8 @@ def check_media(deepgram: Any, media: Any, two: Samples, native: list[Final]) ->
     (channel,) = answer.results.channels
     (best,) = channel.alternatives
     assert best.transcript == " ".join(final.text for final in native)
-    told = [(word.punctuated_word, word.start, word.end, word.confidence) for word in best.words]
-    assert told == words(native)
+    timed_words = [(word.punctuated_word, word.start, word.end, word.confidence) for word in best.words]
+    assert timed_words == words(native)
     assert [(one.transcript, one.start, one.end, one.confidence) for one in answer.results.utterances] == [
         (final.text, final.start, final.end, final.confidence) for final in native
     ]

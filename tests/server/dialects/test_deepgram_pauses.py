@@ -1,4 +1,4 @@
-"""Deepgram's live protocol: what ends an utterance, and what says so."""
+"""Deepgram's live protocol: ends of utterances and of the stream."""
 
 from __future__ import annotations
 

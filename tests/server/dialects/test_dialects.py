@@ -16,7 +16,7 @@ from xlsr_live.server.settings import ServerSettings
 from xlsr_live.streaming.recognizer import Recognizer
 
 from tests.support.serving import metrics
-from tests.support.spoken import Samples, as_file, heard_natively, unharmed
+from tests.support.spoken import Samples, as_file, native_finals, unharmed
 from tests.support.wire import dial, packets, settles
 
 COMPLETED = "conversation.item.input_audio_transcription.completed"
@@ -51,8 +51,8 @@ async def deepgram(server: RunningServer, data: bytes) -> str:
     async with dial(address(server, "v1/listen?encoding=linear16&sample_rate=16000")) as websocket:
         for message in (*packets(data, 6_400), '{"type":"CloseStream"}'):
             await websocket.send(message)
-        heard = [json.loads(message) async for message in websocket]
-    results = [message for message in heard if message["type"] == "Results"]
+        received = [json.loads(message) async for message in websocket]
+    results = [message for message in received if message["type"] == "Results"]
     return " ".join(result["channel"]["alternatives"][0]["transcript"] for result in results)
 
 
@@ -62,8 +62,8 @@ async def realtime(server: RunningServer, data: bytes) -> str:
         for message in (START, *map(append, packets(data, 6_400)), *manual):
             await websocket.send(message)
         texts: list[str] = []
-        while (heard := json.loads(await websocket.recv()))["type"] != "input_audio_buffer.cleared":
-            texts += [heard["transcript"]] if heard["type"] == COMPLETED else []
+        while (received := json.loads(await websocket.recv()))["type"] != "input_audio_buffer.cleared":
+            texts += [received["transcript"]] if received["type"] == COMPLETED else []
     return " ".join(filter(None, texts))
 
 
@@ -108,13 +108,13 @@ def test_ten_clients_of_five_dialects_at_once(server: RunningServer, clip: Calla
         return await asyncio.gather(*(DIALECTS[at % 5](server, data) for at, data in enumerate(every)))
 
     async def native() -> list[str]:
-        return [" ".join(final.text for final in await heard_natively(server, data)) for data in every]
+        return [" ".join(final.text for final in await native_finals(server, data)) for data in every]
 
     wanted = asyncio.run(native())
     with unharmed(server):
-        heard = asyncio.run(together())
-    assert heard == wanted
-    assert len(set(heard)) == 10
+        received = asyncio.run(together())
+    assert received == wanted
+    assert len(set(received)) == 10
 
 
 @pytest.mark.parametrize("dialect", [*DIALECTS, deepgram_file])
@@ -167,15 +167,15 @@ def test_the_server_stops_with_clients_of_every_dialect(recognizer: Recognizer, 
         async with dial(address(server, path)) as websocket:
             for message in messages:
                 await websocket.send(message)
-            heard: list[str] = []
+            received: list[str] = []
             try:
                 async for message in websocket:
-                    heard.append(str(message))
-                    if ready in heard[-1]:
+                    received.append(str(message))
+                    if ready in received[-1]:
                         waiting.discard(path)
             except ConnectionClosed:
                 pass
-            return heard, websocket.close_code
+            return received, websocket.close_code
 
     async def scene() -> list[tuple[list[str], int | None]]:
         open_clients = [
@@ -196,6 +196,6 @@ def test_the_server_stops_with_clients_of_every_dialect(recognizer: Recognizer, 
     with running_server(recognizer) as server:
         conversations = asyncio.run(scene())
         (native,) = [json.loads(message)["text"] for message in conversations[-1][0] if '"final"' in message]
-    for heard, code in conversations:
+    for received, code in conversations:
         assert code == 1001
-        assert any(native in message for message in heard)
+        assert any(native in message for message in received)

@@ -1,4 +1,4 @@
-"""Voice agents' frameworks, unchanged: their classes for Deepgram and OpenAI against this server."""
+"""Voice agent frameworks: their unchanged classes for Deepgram and OpenAI against this server."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ from xlsr_live.streaming.protocol.events import (
 )
 from xlsr_live.streaming.recognizer import Recognizer
 
-from tests.support.wire import END, Heard, Message, census, dial, listen, packets, settles, talk
+from tests.support.wire import END, Conversation, Message, census, dial, listen, packets, settles, talk
 
 Clip = Callable[[str], NDArray[np.int16]]
 
@@ -42,7 +42,7 @@ def server(recognizer: Recognizer, clip: Clip) -> Iterator[RunningServer]:
 
 @pytest.fixture
 def unharmed(server: RunningServer) -> Iterator[None]:
-    """Whatever a client does, it leaves nothing behind."""
+    """Afterwards the server holds nothing of its clients."""
     before = census(server)
     yield
     assert settles(lambda: census(server), before), f"{before} became {census(server)}"
@@ -101,14 +101,14 @@ def test_a_session_goes_on_after_a_step_that_failed_and_ends_with_1011(
 
 
 @pytest.mark.usefixtures("unharmed")
-def test_a_conversation(server: RunningServer, recognizer: Recognizer, clip: Clip):
-    heard = asyncio.run(talk(server.url, [start(), *packets(clip("george").tobytes()), END]))
-    assert isinstance(heard.events[0], SessionStarted)
-    assert heard.events[0].model == recognizer.info.name
-    assert isinstance(heard.events[-1], SessionEnded)
-    assert any(isinstance(event, Partial) for event in heard.events)
-    assert " ".join(heard.finals) == "ONE TWO NINE FOUR EIGHT ONE"
-    assert (heard.code, heard.errors) == (1000, [])
+def test_a_whole_session(server: RunningServer, recognizer: Recognizer, clip: Clip):
+    received = asyncio.run(talk(server.url, [start(), *packets(clip("george").tobytes()), END]))
+    assert isinstance(received.events[0], SessionStarted)
+    assert received.events[0].model == recognizer.info.name
+    assert isinstance(received.events[-1], SessionEnded)
+    assert any(isinstance(event, Partial) for event in received.events)
+    assert " ".join(received.finals) == "ONE TWO NINE FOUR EIGHT ONE"
+    assert (received.code, received.errors) == (1000, [])
 
 
 @pytest.mark.usefixtures("unharmed")
@@ -117,21 +117,21 @@ def test_eight_clients_at_once_each_get_their_own(server: RunningServer, recogni
     pieces = [*voices, *(voice[:48_000] for voice in voices), *(voice[32_000:] for voice in voices)]
     every = [samples.tobytes() for samples in pieces[:8]]
 
-    async def together() -> list[Heard]:
+    async def together() -> list[Conversation]:
         return await asyncio.gather(*(talk(server.url, [*packets(data), END]) for data in every))
 
-    heard = asyncio.run(together())
-    assert len({" ".join(one.finals) for one in heard}) == 8
-    for data, one in zip(every, heard, strict=True):
+    received = asyncio.run(together())
+    assert len({" ".join(one.finals) for one in received}) == 8
+    for data, one in zip(every, received, strict=True):
         assert finals(one.events) == asyncio.run(in_process(recognizer, data, SessionConfig(), AudioFormat()))
         assert (one.code, one.errors) == (1000, [])
 
 
 @pytest.mark.usefixtures("unharmed")
-def test_settings_live_in_their_session_only(server: RunningServer, clip: Clip):
+def test_settings_apply_to_their_session_only(server: RunningServer, clip: Clip):
     data = packets(clip("jackson").tobytes())
 
-    async def together() -> list[Heard]:
+    async def together() -> list[Conversation]:
         silent = start(config={"partials": False, "vad": "none"})
         return await asyncio.gather(talk(server.url, [silent, *data, END]), talk(server.url, [*data, END]))
 
@@ -148,16 +148,16 @@ def test_other_kinds_of_audio(server: RunningServer, clip: Clip, encoding: str, 
     samples = np.repeat(clip("george"), channels * rate // 16_000)
     data = samples.tobytes() if encoding == "pcm_s16le" else (samples / np.float32(32_768)).astype("<f4").tobytes()
     said = start(encoding=encoding, sample_rate=rate, channels=channels)
-    heard = asyncio.run(talk(server.url, [said, *packets(data, 4_001), END]))  # a size that splits samples
-    assert " ".join(heard.finals) == "ONE TWO NINE FOUR EIGHT ONE"
+    received = asyncio.run(talk(server.url, [said, *packets(data, 4_001), END]))  # a size that splits samples
+    assert " ".join(received.finals) == "ONE TWO NINE FOUR EIGHT ONE"
 
 
 @pytest.mark.usefixtures("unharmed")
 def test_flush_ends_an_utterance_and_not_the_session(server: RunningServer, clip: Clip):
     one, two = clip("george").tobytes(), clip("jackson").tobytes()
     flush = '{"type":"flush"}'
-    heard = asyncio.run(talk(server.url, [start(config={"vad": "none"}), one, flush, flush, two, flush, END]))
-    assert heard.finals == ["ONE TWO NINE FOUR EIGHT ONE", "THREE EIGHT FOUR FIVE FIVE FOUR"]
+    received = asyncio.run(talk(server.url, [start(config={"vad": "none"}), one, flush, flush, two, flush, END]))
+    assert received.finals == ["ONE TWO NINE FOUR EIGHT ONE", "THREE EIGHT FOUR FIVE FIVE FOUR"]
 
 
 NAN = np.full(800, np.nan, "<f4").tobytes()
@@ -183,9 +183,9 @@ FLOATS = start(encoding="pcm_f32le")
     ],
 )
 def test_bad_input_is_one_clear_error(server: RunningServer, messages: list[Message], code: str, close: int):
-    heard = asyncio.run(talk(server.url, messages))
-    assert heard.errors == [code]
-    assert (heard.code, heard.reason) == (close, code)
+    received = asyncio.run(talk(server.url, messages))
+    assert received.errors == [code]
+    assert (received.code, received.reason) == (close, code)
 
 
 @pytest.mark.usefixtures("unharmed")
@@ -201,31 +201,31 @@ def test_bad_input_is_one_clear_error(server: RunningServer, messages: list[Mess
 def test_what_was_accepted_before_an_error_is_finished(
     server: RunningServer, clip: Clip, last: list[Message], code: str
 ):
-    heard = asyncio.run(talk(server.url, [*packets(clip("george").tobytes()), *last]))
-    assert heard.errors == [code]
-    assert " ".join(heard.finals) == "ONE TWO NINE FOUR EIGHT ONE"
-    assert isinstance(heard.events[-1], SessionEnded)
+    received = asyncio.run(talk(server.url, [*packets(clip("george").tobytes()), *last]))
+    assert received.errors == [code]
+    assert " ".join(received.finals) == "ONE TWO NINE FOUR EIGHT ONE"
+    assert isinstance(received.events[-1], SessionEnded)
 
 
 @pytest.mark.usefixtures("unharmed")
-def test_a_packet_with_nan_is_refused_whole(server: RunningServer, clip: Clip):
+def test_a_packet_with_nan_is_refused_completely(server: RunningServer, clip: Clip):
     floats = (clip("george") / np.float32(32_768)).astype("<f4").tobytes()
-    heard = asyncio.run(talk(server.url, [FLOATS, *packets(floats), NAN, *packets(floats)]))
-    assert heard.errors == ["bad_audio"]
-    assert " ".join(heard.finals) == "ONE TWO NINE FOUR EIGHT ONE"
+    received = asyncio.run(talk(server.url, [FLOATS, *packets(floats), NAN, *packets(floats)]))
+    assert received.errors == ["bad_audio"]
+    assert " ".join(received.finals) == "ONE TWO NINE FOUR EIGHT ONE"
 
 
 @pytest.mark.usefixtures("unharmed")
 def test_a_huge_frame_is_never_read(server: RunningServer):
-    heard = asyncio.run(talk(server.url, [bytes(3_200), bytes(100 << 20)]))
-    assert heard.code == 1009
-    assert heard.reason is not None
-    assert "104857600" in heard.reason
+    received = asyncio.run(talk(server.url, [bytes(3_200), bytes(100 << 20)]))
+    assert received.code == 1009
+    assert received.reason is not None
+    assert "104857600" in received.reason
 
 
 @pytest.mark.usefixtures("unharmed")
 @pytest.mark.parametrize("how", ["abort", "close"])
-def test_a_client_that_vanishes_in_mid_word_leaves_nothing(server: RunningServer, clip: Clip, how: str):
+def test_a_client_that_vanishes_leaves_nothing(server: RunningServer, clip: Clip, how: str):
     async def scene() -> None:
         websocket = await dial(server.url)
         for packet in packets(clip("george").tobytes()[:96_000]):
@@ -259,16 +259,16 @@ def test_a_client_that_sends_all_before_it_reads_gets_all(server: RunningServer,
 @pytest.mark.usefixtures("unharmed")
 def test_hotwords_change_in_mid_stream_and_bad_ones_harm_nothing(server: RunningServer, clip: Clip):
     data = clip("george").tobytes()
-    told = [
+    sent = [
         json.dumps({"type": "hotwords", "phrases": phrases})
         for phrases in (["TWO NINES:3"], ["17"], ["TWO:99"], ["TWO"] * 101)
     ]
-    heard = asyncio.run(talk(server.url, [start(), data[:32_000], *told, data[32_000:], END]))
-    warnings = [event for event in heard.events if isinstance(event, Warning)]
+    received = asyncio.run(talk(server.url, [start(), data[:32_000], *sent, data[32_000:], END]))
+    warnings = [event for event in received.events if isinstance(event, Warning)]
     assert [event.code for event in warnings] == ["bad_config"] * 3
     assert "has no 1 7" in warnings[0].message
-    assert heard.finals == ["ONE TWO NINES FOUR EIGHT ONE"]
-    assert (heard.code, heard.errors) == (1000, [])
+    assert received.finals == ["ONE TWO NINES FOUR EIGHT ONE"]
+    assert (received.code, received.errors) == (1000, [])
     refused = asyncio.run(talk(server.url, [start(config={"hotwords": ["17"]}), data, END]))
     assert (refused.code, refused.errors) == (1008, ["bad_config"])
 
@@ -278,18 +278,18 @@ def test_a_grammar_of_the_start_and_others_in_mid_stream(server: RunningServer, 
     data, flush = clip("george").tobytes(), '{"type":"flush"}'
     grammars = ["digits: (digits: <digits>)", "other: three two one", "bad: (one\n", "bad: one\nworse: two <no>", ""]
     one, other, bad, worse, none = (json.dumps({"type": "grammar", "text": text}) for text in grammars)
-    told = [start(config={"vad": "none", "grammar": "line: one two nine (rest: four eight one)"}), data, flush]
-    told += [one, data, flush, bad, worse, data, flush, other, data, flush, none, data, flush, END]
-    heard = asyncio.run(talk(server.url, told))
-    assert (heard.code, heard.errors, len(heard.finals)) == (1000, [], 5)
-    said = [event for event in heard.events if isinstance(event, Command | Rejected)]
+    sent = [start(config={"vad": "none", "grammar": "line: one two nine (rest: four eight one)"}), data, flush]
+    sent += [one, data, flush, bad, worse, data, flush, other, data, flush, none, data, flush, END]
+    received = asyncio.run(talk(server.url, sent))
+    assert (received.code, received.errors, len(received.finals)) == (1000, [], 5)
+    said = [event for event in received.events if isinstance(event, Command | Rejected)]
     assert [(e.command, e.slots) if isinstance(e, Command) else e.reason for e in said] == [
         ("line", {"rest": "four eight one"}),
         ("digits", {"digits": "129481"}),
         ("digits", {"digits": "129481"}),
         "unmatched",
     ]
-    warnings = [event for event in heard.events if isinstance(event, Warning)]
+    warnings = [event for event in received.events if isinstance(event, Warning)]
     assert [event.code for event in warnings] == ["bad_grammar"] * 2
     assert warnings[0].message.startswith("line 2, column 1: ")
     assert warnings[1].message == "line 2, column 12: there is no rule <no>"
@@ -302,20 +302,22 @@ def test_a_bad_grammar_starts_no_session(server: RunningServer, clip: Clip):
         ("a: b{2}{3}{4}", "cannot write"),
         ("#" * 20_001, "20001"),
     ):
-        heard = asyncio.run(talk(server.url, [start(config={"grammar": grammar}), clip("george").tobytes(), END]))
-        assert (heard.code, heard.reason, heard.errors) == (1008, "bad_grammar", ["bad_grammar"])
-        (error,) = heard.events
+        received = asyncio.run(talk(server.url, [start(config={"grammar": grammar}), clip("george").tobytes(), END]))
+        assert (received.code, received.reason, received.errors) == (1008, "bad_grammar", ["bad_grammar"])
+        (error,) = received.events
         assert isinstance(error, Error)
         assert why in error.message
 
 
 @pytest.mark.usefixtures("unharmed")
-def test_a_language_model_in_partials_is_for_the_server_to_allow(
+def test_the_server_decides_about_a_language_model_in_partials(
     server: RunningServer, recognizer: Recognizer, clip: Clip
 ):
     said = [start(config={"lm_for": "all"}), clip("george").tobytes(), END]
     refused = asyncio.run(talk(server.url, said))
     assert (refused.code, refused.errors, refused.finals) == (1008, ["bad_config"], [])
     with running_server(recognizer, ServerSettings(lm_partials=True)) as other:  # which has no language model
-        heard = asyncio.run(talk(other.url, said))
-    assert ["needs a language model" in event.message for event in heard.events if isinstance(event, Error)] == [True]
+        received = asyncio.run(talk(other.url, said))
+    assert ["needs a language model" in event.message for event in received.events if isinstance(event, Error)] == [
+        True
+    ]

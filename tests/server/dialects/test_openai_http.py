@@ -90,8 +90,8 @@ def test_every_format_by_the_official_client(server: RunningServer, two: Samples
     assert [math.exp(one.avg_logprob) for one in verbose.segments] == pytest.approx(
         [one.confidence for one in native], abs=1e-3
     )
-    told = [(one.word, one.start, one.end, one.confidence) for one in verbose.words]
-    assert told == words(native)
+    timed_words = [(one.word, one.start, one.end, one.confidence) for one in verbose.words]
+    assert timed_words == words(native)
     assert ask("verbose_json").words is None
     assert ask("verbose_json", timestamp_granularities=["word"]).segments is None
     assert [(one.speaker, one.text) for one in ask("diarized_json").segments] == [("A", one.text) for one in native]
@@ -134,7 +134,7 @@ def test_models_by_the_official_client(server: RunningServer, recognizer: Recogn
     assert model.created > 0
 
 
-def test_settings_are_the_sessions(server: RunningServer, two: Samples, native: list[Final]):
+def test_settings_of_a_session_apply_to_files(server: RunningServer, two: Samples, native: list[Final]):
     create = official(server).audio.transcriptions.create
     patient = {"type": "server_vad", "silence_duration_ms": 4_000}
     one = create(file=("a", as_file(two)), model="any", response_format="verbose_json", chunking_strategy=patient)
@@ -142,13 +142,13 @@ def test_settings_are_the_sessions(server: RunningServer, two: Samples, native: 
     first, second = native[0].words[1:3]
     phrase = f"{first.word} {second.word}S"
     (boosted, _) = natively(server, two.tobytes(), json.dumps({"type": "start", "config": {"hotwords": [phrase]}}))
-    heard = create(file=("a", as_file(two)), model="any", extra_body={"keywords": [phrase]})
-    assert heard.text.startswith(boosted.text)
+    received = create(file=("a", as_file(two)), model="any", extra_body={"keywords": [phrase]})
+    assert received.text.startswith(boosted.text)
 
 
-def test_what_a_browser_recorded(server: RunningServer, two: Samples, native: list[Final]):
-    heard = post(server, recorded(two, "webm")).json()["text"]
-    assert len(heard.split()) == len(words(native))
+def test_a_recording_of_a_browser(server: RunningServer, two: Samples, native: list[Final]):
+    received = post(server, recorded(two, "webm")).json()["text"]
+    assert len(received.split()) == len(words(native))
 
 
 def test_silence_has_no_text(server: RunningServer):
@@ -178,13 +178,13 @@ def test_mistakes_have_the_shape_of_the_original(server: RunningServer, file: by
     assert answer.json()["error"]["type"] == "invalid_request_error"
 
 
-def test_a_stream_of_what_is_no_audio(server: RunningServer):
+def test_a_stream_of_a_file_that_is_no_audio(server: RunningServer):
     openai = pytest.importorskip("openai", reason="openai, the official client, is not installed")
     with pytest.raises(openai.APIError, match="corrupted"):
         list(official(server).audio.transcriptions.create(file=("a", b"noise"), model="any", stream=True))
 
 
-def test_who_is_not_let_in(recognizer: Recognizer, two: Samples):
+def test_refused_clients(recognizer: Recognizer, two: Samples):
     openai = pytest.importorskip("openai", reason="openai, the official client, is not installed")
     with running_server(recognizer, ServerSettings(token="s3cret", max_upload_bytes=2_000)) as server:
         create = official(server, "wrong").audio.transcriptions.create
@@ -199,7 +199,7 @@ def test_who_is_not_let_in(recognizer: Recognizer, two: Samples):
             )
 
 
-def test_a_client_that_leaves_frees_its_place(server: RunningServer, two: Samples):
+def test_a_client_that_leaves_frees_its_slot(server: RunningServer, two: Samples):
     request = httpx.Request("POST", f"http://x{PATH}", files={"file": ("a", as_file(np.tile(two, 8)))})
     with unharmed(server):
         with socket.create_connection(("127.0.0.1", server.port)) as connection:

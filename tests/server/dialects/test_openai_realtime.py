@@ -135,7 +135,7 @@ def test_the_official_client_of_the_beta(server: RunningServer, one: bytes):
     assert transcripts(received) == [final.text for final in at_24k(server, one, vad="none")]
 
 
-def test_who_pushes_to_talk_may_say_nothing_for_long(recognizer: Recognizer):
+def test_a_push_to_talk_client_may_be_silent(recognizer: Recognizer):
     async def scene(server: RunningServer) -> str:
         async with dial(f"ws://127.0.0.1:{server.port}/v1/realtime") as websocket:
             await websocket.recv()
@@ -173,7 +173,7 @@ def test_who_pushes_to_talk_may_say_nothing_for_long(recognizer: Recognizer):
         ),
     ],
 )
-def test_mistakes_are_told_and_the_session_goes_on(
+def test_mistakes_are_errors_and_the_session_goes_on(
     server: RunningServer, one: bytes, message: str, code: str, param: str | None
 ):
     received = answers(server, [message, MANUAL, append(one[:48_000]), COMMIT], COMPLETED)

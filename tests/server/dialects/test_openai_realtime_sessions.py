@@ -69,7 +69,7 @@ def test_other_settings_in_mid_stream(server: RunningServer, brief: Callable[[st
     }
 
 
-def test_keywords_are_listened_for(server: RunningServer, one: bytes):
+def test_keywords_become_hotwords(server: RunningServer, one: bytes):
     first, second = at_24k(server, one)[0].words[1:3]
     phrase = f"{first.word} {second.word}S"
     (boosted,) = at_24k(server, one, hotwords=[phrase])
@@ -91,7 +91,7 @@ def test_pages_show_their_key_in_a_subprotocol(guarded: RunningServer):
 
 
 def opened(server: RunningServer, *offered: str) -> tuple[str | None, str]:
-    """What is agreed on, and the first message."""
+    """The accepted subprotocol, and the type of the first message."""
 
     async def scene() -> tuple[str | None, str]:
         async with dial(f"ws://127.0.0.1:{server.port}/v1/realtime?model=any", subprotocols=offered) as websocket:

@@ -74,7 +74,7 @@ def test_silence_and_nothing(server: RunningServer):
     assert transcripts(received) == [""]
 
 
-def test_clear_forgets_what_was_not_committed(server: RunningServer, one: bytes):
+def test_clear_discards_uncommitted_audio(server: RunningServer, one: bytes):
     received = answers(server, [CLEAR, MANUAL, *appended(one), CLEAR, COMMIT, *appended(one), COMMIT], COMPLETED)
     assert [message["type"] for message in received].count("input_audio_buffer.cleared") == 2
     assert [message["error"]["code"] for message in received if message["type"] == "error"] == [

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -68,7 +69,7 @@ def run(server: RunningServer, messages: list[str | bytes], last: str = EOF) -> 
 
 
 def results(replies: list[Reply]) -> list[Reply]:
-    """The finals with something in them; a reply is either a partial or a final."""
+    """The finals with text; a reply is either a partial or a final."""
     assert all(("partial" in reply) != ("text" in reply) for reply in replies)
     return [reply for reply in replies if reply.get("text")]
 
@@ -80,8 +81,10 @@ def test_each_final_comes_in_the_reply_to_the_audio_that_ends_it(server: Running
     assert len(replies) == len(packets(two.tobytes(), 6_400)) + 1
     finals = results(replies)
     assert [final["text"] for final in finals] == [final.text for final in native]
-    told = [(word["word"], word["start"], word["end"], word["conf"]) for final in finals for word in final["result"]]
-    assert told == words(native)
+    timed_words = [
+        (word["word"], word["start"], word["end"], word["conf"]) for final in finals for word in final["result"]
+    ]
+    assert timed_words == words(native)
     at = replies.index(finals[0])
     assert abs(at * 0.2 - native[0].end) < 1  # and not at the end
     assert replies[0] == {"partial": ""}
@@ -128,14 +131,14 @@ def test_settings_count_until_the_first_audio(server: RunningServer, brief: Call
     assert empty == [{"alternatives": [{"text": "", "confidence": 1.0}]}]
 
 
-def test_who_names_no_rate_has_the_servers(server: RunningServer, brief: Callable[[str], Samples]):
+def test_the_servers_rate_is_the_default(server: RunningServer, brief: Callable[[str], Samples]):
     data = at_rate(brief("george"), 8_000).tobytes()
     native = natively(server, data, '{"type":"start","sample_rate":8000}')
     assert results(run(server, packets(data, 3_200)))[-1]["text"] == native[-1].text
 
 
 @pytest.mark.parametrize("size", [64_000, 10])
-def test_a_wav_header_is_not_taken_for_sound(server: RunningServer, brief: Callable[[str], Samples], size: int):
+def test_a_wav_header_is_no_audio(server: RunningServer, brief: Callable[[str], Samples], size: int):
     samples = brief("george")
     file = as_file(samples)
     messages: list[str | bytes] = [*packets(file[:50], size), *packets(file[50:], 64_000)]
@@ -147,8 +150,8 @@ def test_a_wav_header_is_not_taken_for_sound(server: RunningServer, brief: Calla
 
 def commands(server: RunningServer, data: bytes, **settings: Any) -> list[Command]:
     start = json.dumps({"type": "start", "config": settings})
-    heard = asyncio.run(talk(server.url, [start, *packets(data), END]))
-    return [event for event in heard.events if isinstance(event, Command)]
+    received = asyncio.run(talk(server.url, [start, *packets(data), END]))
+    return [event for event in received.events if isinstance(event, Command)]
 
 
 def test_a_phrase_list_is_the_grammar_of_its_words(server: RunningServer, brief: Callable[[str], Samples]):
@@ -158,8 +161,12 @@ def test_a_phrase_list_is_the_grammar_of_its_words(server: RunningServer, brief:
     native = commands(server, data, grammar=grammar, hotwords=DIGITS)
     assert len(native) == 2
     assert [final["text"] for final in results(replies)] == [command.text.lower() for command in native]
-    told = [(one["word"], one["start"], one["end"], one["conf"]) for each in results(replies) for one in each["result"]]
-    assert told == [(word.word.lower(), word.start, word.end, word.confidence) for one in native for word in one.words]
+    timed_words = [
+        (one["word"], one["start"], one["end"], one["conf"]) for each in results(replies) for one in each["result"]
+    ]
+    assert timed_words == [
+        (word.word.lower(), word.start, word.end, word.confidence) for one in native for word in one.words
+    ]
     partials = [reply["partial"] for reply in replies if reply.get("partial")]
     assert partials
     assert set(" ".join(partials).split()) <= set(DIGITS)  # in the spelling of the list
@@ -228,7 +235,7 @@ def test_other_text_closes_the_connection(server: RunningServer, message: str):
     assert asyncio.run(scene()) == 1011
 
 
-def test_settings_that_are_not_known_are_not_kept(server: RunningServer):
+def test_unknown_settings_are_not_stored(server: RunningServer):
     async def scene() -> dict[str, Any]:
         async with dial(address(server)) as websocket:
             for number in range(9):
@@ -246,7 +253,7 @@ def test_an_impossible_rate_closes_the_connection(server: RunningServer):
         asyncio.run(lock_step(address(server), [config(sample_rate=1), bytes(3_200)]))
 
 
-def test_clients_that_leave_without_goodbye_or_before_their_answer(server: RunningServer, two: Samples):
+def test_clients_that_leave_without_closing_or_before_their_reply(server: RunningServer, two: Samples):
     async def leave(last: list[str]) -> None:
         websocket = await dial(address(server))
         for message in [config(sample_rate=16_000), *packets(two.tobytes()[:64_000], 3_200), *last]:
@@ -262,12 +269,14 @@ def test_any_path_on_the_port_for_vosk_and_one_on_the_other(server: RunningServe
     main = f"ws://127.0.0.1:{server.port}"
     for url in (address(server) + "/some/path", main, main + "/"):
         assert asyncio.run(lock_step(url, [bytes(3_200)])) == ([{"partial": ""}, {"text": ""}], 1000)
-    assert asyncio.run(lock_step(main, [b""], subprotocols=["ws"]))[1] == 1000  # Asterisk offers it, and hears of none
+    assert (
+        asyncio.run(lock_step(main, [b""], subprotocols=["ws"]))[1] == 1000
+    )  # as Asterisk offers it; none is accepted
     with pytest.raises(InvalidStatus):
         asyncio.run(lock_step(main + "/some/path", []))
 
 
-def test_what_was_heard_is_told_when_the_server_stops(recognizer: Recognizer, brief: Callable[[str], Samples]):
+def test_accepted_audio_is_finished_when_the_server_stops(recognizer: Recognizer, brief: Callable[[str], Samples]):
     async def scene(server: RunningServer) -> tuple[list[Reply], int | None]:
         async with dial(f"ws://127.0.0.1:{server.port}") as websocket:
             await websocket.send(config(sample_rate=16_000))
@@ -292,3 +301,15 @@ def test_a_wav_with_a_long_list_chunk(server: RunningServer, two: Samples):
     replies, _ = asyncio.run(lock_step(address(server), [*packets(file[:at] + tags + file[at:], 8_000)]))
     text = " ".join(reply["text"] for reply in replies if reply.get("text"))
     assert text == " ".join(final.text for final in natively(server, two.tobytes()))
+
+
+def test_a_ticket_in_the_address_where_the_server_has_a_token(recognizer: Recognizer):
+    with running_server(recognizer, ServerSettings(vosk_port=0, token="s3cret")) as server:
+        with pytest.raises(InvalidStatus) as refusal:
+            asyncio.run(lock_step(address(server), []))
+        assert refusal.value.response.status_code == 401
+        assert b"?ticket=" in (refusal.value.response.body or b"")
+        headers = {"Authorization": "Bearer s3cret"}
+        ticket = httpx.post(f"http://127.0.0.1:{server.port}/v1/ticket", headers=headers).json()["ticket"]
+        replies = asyncio.run(lock_step(f"{address(server)}/?ticket={ticket}", [bytes(3_200)]))
+        assert replies == ([{"partial": ""}, {"text": ""}], 1000)

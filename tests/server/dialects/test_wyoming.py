@@ -51,21 +51,21 @@ async def talk(server: RunningServer, events: list[Event], until: Callable[[Even
     async with AsyncTcpClient("127.0.0.1", server.wyoming_port or 0, read_timeout=60) as client:
         for event in events:
             await client.write_event(event)
-        heard: list[Event] = []
-        while not heard or not until(heard[-1]):
+        received: list[Event] = []
+        while not received or not until(received[-1]):
             event = await client.read_event()
             if event is None:
                 break
-            heard.append(event)
-        return heard
+            received.append(event)
+        return received
 
 
 def said(server: RunningServer, events: list[Event]) -> list[Event]:
     return asyncio.run(talk(server, events, lambda event: TranscriptStop.is_type(event.type)))
 
 
-def transcript(heard: list[Event]) -> str:
-    (text,) = [Transcript.from_event(event).text for event in heard if Transcript.is_type(event.type)]
+def transcript(received: list[Event]) -> str:
+    (text,) = [Transcript.from_event(event).text for event in received if Transcript.is_type(event.type)]
     return text
 
 
@@ -91,15 +91,15 @@ def test_an_utterance(server: RunningServer, two: Samples):
     native = natively(server, two.tobytes())
     text = " ".join(final.text for final in native)
     with unharmed(server):
-        heard = said(server, [Transcribe(language="en").event(), *spoken(two.tobytes())])
-    kinds = [event.type for event in heard]
+        received = said(server, [Transcribe(language="en").event(), *spoken(two.tobytes())])
+    kinds = [event.type for event in received]
     assert kinds == [
         *("transcript-start", *["transcript-chunk"] * kinds.count("transcript-chunk")),
         *("transcript", "transcript-stop"),
     ]
-    assert TranscriptStart.from_event(heard[0]).language == "en"
-    assert transcript(heard) == text
-    chunks = [TranscriptChunk.from_event(event).text for event in heard if TranscriptChunk.is_type(event.type)]
+    assert TranscriptStart.from_event(received[0]).language == "en"
+    assert transcript(received) == text
+    chunks = [TranscriptChunk.from_event(event).text for event in received if TranscriptChunk.is_type(event.type)]
     assert len(chunks) > 2
     assert "".join(chunks) == text
 
@@ -123,7 +123,7 @@ def test_one_transcript_for_each_utterance_of_a_connection(server: RunningServer
 
 
 @pytest.mark.parametrize("data", [b"", bytes(10), bytes(64_000)])
-def test_nothing_heard_is_a_transcript_too(server: RunningServer, data: bytes):
+def test_audio_without_speech_gets_a_transcript(server: RunningServer, data: bytes):
     assert transcript(said(server, spoken(data))) == ""
 
 
@@ -144,7 +144,7 @@ def test_other_kinds_of_audio(
     assert transcript(said(server, events)) == native[0].text
 
 
-def test_phrases_are_favoured(server: RunningServer, brief: Callable[[str], Samples]):
+def test_phrases_become_hotwords(server: RunningServer, brief: Callable[[str], Samples]):
     data = brief("george").tobytes()
     first, second = natively(server, data)[0].words[1:3]
     phrase = f"{first.word} {second.word}S"
@@ -153,7 +153,7 @@ def test_phrases_are_favoured(server: RunningServer, brief: Callable[[str], Samp
     assert transcript(said(server, [wishes.event(), *spoken(data)])) == boosted.text
 
 
-def test_unknown_messages_are_skipped_with_all_they_bring(server: RunningServer):
+def test_unknown_packets_are_skipped_with_their_payload(server: RunningServer):
     novelty = Event("novelty", {"a": 1}, b"payload\n{}")
     assert transcript(said(server, [novelty, Event("detect"), AudioStop().event()])) == ""
 
@@ -170,8 +170,8 @@ def test_unknown_messages_are_skipped_with_all_they_bring(server: RunningServer)
 def test_mistakes_are_errors(server: RunningServer, event: Event, code: str):
     chunk = AudioChunk(audio=bytes(700), **{"rate": 16_000, "width": 2, "channels": 1, **event.data}).event()
     with unharmed(server):
-        heard = asyncio.run(talk(server, [event, chunk], lambda event: Error.is_type(event.type)))
-    assert Error.from_event(heard[-1]).code == code
+        received = asyncio.run(talk(server, [event, chunk], lambda event: Error.is_type(event.type)))
+    assert Error.from_event(received[-1]).code == code
 
 
 def test_data_in_the_header_and_after_it_are_one(server: RunningServer):
@@ -191,7 +191,7 @@ def test_data_in_the_header_and_after_it_are_one(server: RunningServer):
     "data",
     [b"hello\n", b"[1]\n", b'{"type":7}\n', b'{"type":"x","data_length":-5}\n', b"x" * (LONGEST_HEADER + 1), b'{"type'],
 )
-def test_what_is_no_message_ends_the_connection(server: RunningServer, data: bytes):
+def test_bytes_that_are_no_packet_end_the_connection(server: RunningServer, data: bytes):
     async def scene() -> bytes:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.wyoming_port)
         writer.write(data)
@@ -220,11 +220,11 @@ def test_a_client_that_leaves_and_a_server_that_stops(recognizer: Recognizer, tw
         return await talk(server, events, stop)
 
     with running_server(recognizer, ServerSettings(wyoming_port=0)) as server:
-        heard = asyncio.run(scene(server))
-    assert transcript(heard)
+        received = asyncio.run(scene(server))
+    assert transcript(received)
 
 
-def test_a_client_that_is_gone_before_it_is_looked_at(server: RunningServer, monkeypatch: pytest.MonkeyPatch):
+def test_a_client_that_left_before_it_was_accepted(server: RunningServer, monkeypatch: pytest.MonkeyPatch):
     handlers: list[Any] = []
     gone = SimpleNamespace(get_extra_info=lambda name: None, close=lambda: closed.append(True))
     closed: list[bool] = []
@@ -252,12 +252,12 @@ def test_a_full_server_describes_itself_and_refuses_audio(recognizer: Recognizer
             )
 
     with running_server(recognizer, ServerSettings(wyoming_port=0, max_sessions=1)) as server:
-        heard = asyncio.run(scene(server))
-    assert Info.is_type(heard[0].type)
-    assert Error.from_event(heard[-1]).code == "server_full"
+        received = asyncio.run(scene(server))
+    assert Info.is_type(received[0].type)
+    assert Error.from_event(received[-1]).code == "server_full"
 
 
-def test_a_token_and_an_open_port_contradict_each_other():
+def test_a_token_forbids_an_open_port():
     with pytest.raises(ConfigError, match="wyoming_open"):
         ServerSettings(host="0.0.0.0", token="s3cret", wyoming_port=0)
     ServerSettings(host="0.0.0.0", token="s3cret", wyoming_port=0, wyoming_open=True)

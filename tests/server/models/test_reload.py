@@ -29,7 +29,7 @@ from xlsr_live.streaming.recognizer import Recognizer
 
 from tests.support.paths import DIGITS, ROOT
 from tests.support.serving import get, metrics
-from tests.support.wire import END, Heard, dial, listen, packets, settles, talk
+from tests.support.wire import END, Conversation, dial, listen, packets, settles, talk
 
 Clip = Callable[[str], NDArray[np.int16]]
 ADMIN = {"Authorization": "Bearer of admin"}
@@ -77,7 +77,7 @@ def reload(server: RunningServer, **headers: str) -> httpx.Response:
     return httpx.post(f"http://127.0.0.1:{server.port}/v1/reload", headers=headers, timeout=60)
 
 
-def model_of(result: Heard) -> str:
+def model_of(result: Conversation) -> str:
     assert isinstance(result.events[0], SessionStarted)
     return result.events[0].model
 
@@ -91,7 +91,7 @@ def test_open_sessions_keep_their_model_and_new_ones_get_the_new_one(recognizer:
 
     sent = packets(clip("george").tobytes())
 
-    async def scene(server: RunningServer) -> tuple[list[Any], list[Heard]]:
+    async def scene(server: RunningServer) -> tuple[list[Any], list[Conversation]]:
         async with dial(server.url, additional_headers=ADMIN) as websocket:
             for packet in sent[: len(sent) // 2]:
                 await websocket.send(packet)
@@ -102,7 +102,7 @@ def test_open_sessions_keep_their_model_and_new_ones_get_the_new_one(recognizer:
             for packet in sent[len(sent) // 2 :]:
                 await websocket.send(packet)
             await websocket.send(END)
-            return [answer.json() for answer in answers], [Heard(await listen(websocket), None, None), other]
+            return [answer.json() for answer in answers], [Conversation(await listen(websocket), None, None), other]
 
     with serving(recognizer, tokens, load, model="another", max_sessions=7, port=1, ticket_s=5.0) as server:
         unreloaded = asyncio.run(talk(server.url, [*sent, END], additional_headers=ADMIN))

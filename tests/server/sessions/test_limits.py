@@ -1,4 +1,4 @@
-"""Limits, refusals and failures, against a recognizer that does as it is told."""
+"""Limits, refusals and failures, against a recognizer with scripted behaviour."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from xlsr_live.server.run import RunningServer
 
 from tests.support.fake_recognizer import FakeEngine, FakeRecognizer
 from tests.support.serving import AUDIO, get, refused, serving
-from tests.support.wire import END, Heard, dial, settles, talk
+from tests.support.wire import END, Conversation, dial, settles, talk
 
 
 def test_plain_http_answers():
@@ -35,7 +35,7 @@ def test_plain_http_answers():
         assert refused(server) == (503, "encoder_failed")
 
 
-def test_a_token_is_asked_for_and_never_logged(caplog: pytest.LogCaptureFixture):
+def test_a_token_is_required_and_never_logged(caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.DEBUG, "xlsr_live")
     with serving(token="s3cret") as server:
         assert refused(server) == (401, "unauthorized")
@@ -46,8 +46,8 @@ def test_a_token_is_asked_for_and_never_logged(caplog: pytest.LogCaptureFixture)
         assert 'xlsr_live_refused_total{reason="unauthorized"} 5.0' in numbers
         assert get(server, "/v1/models", Authorization="Bearer s3cret").status_code == 200
         assert get(server, "/readyz").status_code == 200
-        heard = asyncio.run(talk(server.url, [AUDIO, END], additional_headers={"Authorization": "Bearer s3cret"}))
-        assert heard.finals == ["3200"]
+        received = asyncio.run(talk(server.url, [AUDIO, END], additional_headers={"Authorization": "Bearer s3cret"}))
+        assert received.finals == ["3200"]
     assert "s3cret" not in caplog.text
     assert "wrong" not in caplog.text
     assert caplog.messages.count("refused") == 5
@@ -61,13 +61,13 @@ def test_pages_of_other_origins_are_refused():
             assert asyncio.run(talk(server.url, [END], additional_headers={"Origin": origin})).code == 1000
 
 
-def test_a_wrong_path_is_told_from_a_wrong_client():
+def test_a_wrong_path_and_a_wrong_client_get_different_answers():
     with serving() as server:
         assert refused(server, path="/nowhere") == (404, "not_found")
 
 
-def test_a_full_server_refuses_and_keeps_those_it_has():
-    async def scene(server: RunningServer) -> Heard:
+def test_a_full_server_refuses_new_clients_and_keeps_open_sessions():
+    async def scene(server: RunningServer) -> Conversation:
         async with dial(server.url) as first:
             await first.send(AUDIO)
             await first.recv()
@@ -91,23 +91,23 @@ def test_a_full_server_refuses_and_keeps_those_it_has():
         ({"max_message_bytes": 4_096}, [AUDIO, "x" * 4_097, AUDIO], "message_too_large", 1009),
     ],
 )
-def test_a_limit_ends_the_session_and_not_its_finals(
+def test_a_limit_ends_the_session_after_its_finals(
     settings: dict[str, Any], messages: list[str | bytes], code: str, close: int
 ):
     with serving(**settings) as server:
-        heard = asyncio.run(talk(server.url, messages))
-    assert heard.errors == [code]
-    assert heard.finals == ["3200"]
-    assert (heard.code, heard.reason) == (close, code)
+        received = asyncio.run(talk(server.url, messages))
+    assert received.errors == [code]
+    assert received.finals == ["3200"]
+    assert (received.code, received.reason) == (close, code)
 
 
-def test_a_client_that_says_nothing_does_not_keep_its_place():
+def test_a_silent_client_loses_its_slot():
     with serving(idle_timeout_s=0.2) as server:
-        heard = asyncio.run(talk(server.url, []))
-    assert (heard.errors, heard.code, len(heard.events)) == (["idle_timeout"], 1008, 1)
+        received = asyncio.run(talk(server.url, []))
+    assert (received.errors, received.code, len(received.events)) == (["idle_timeout"], 1008, 1)
 
 
-def test_an_empty_message_is_a_sign_of_life():
+def test_an_empty_message_keeps_the_session_alive():
     async def scene(server: RunningServer) -> list[str]:
         async with dial(server.url) as websocket:
             for _ in range(5):
@@ -120,15 +120,15 @@ def test_an_empty_message_is_a_sign_of_life():
         assert "error" not in asyncio.run(scene(server))
 
 
-def test_a_failure_of_the_server_tells_the_client_no_secrets(caplog: pytest.LogCaptureFixture):
+def test_an_internal_error_reveals_nothing_to_the_client(caplog: pytest.LogCaptureFixture):
     recognizer = FakeRecognizer("broken")
     with serving(recognizer) as server:
-        heard = asyncio.run(talk(server.url, [AUDIO]))
+        received = asyncio.run(talk(server.url, [AUDIO]))
         assert settles(lambda: recognizer.opened[0].closed, True)
         assert get(server, "/readyz").json()["sessions"] == 0
-    assert (heard.errors, heard.code) == (["internal_error"], 1011)
-    assert "secret" not in repr(heard.events)
-    assert "an inner secret" in caplog.text  # for whoever runs the server
+    assert (received.errors, received.code) == (["internal_error"], 1011)
+    assert "secret" not in repr(received.events)
+    assert "an inner secret" in caplog.text  # for the operator
 
 
 def test_a_client_that_never_reads_is_dropped(monkeypatch: pytest.MonkeyPatch):
@@ -160,8 +160,8 @@ def test_a_client_that_leaves_while_the_backlog_is_full_is_released_at_shutdown(
     assert recognizer.opened[0].closed
 
 
-def test_the_end_of_the_server_reaches_clients_in_every_state():
-    async def scene(server: RunningServer) -> list[Heard]:
+def test_a_stopping_server_closes_clients_in_every_state():
+    async def scene(server: RunningServer) -> list[Conversation]:
         clients = [
             asyncio.create_task(talk(server.url, messages))
             for messages in ([], ['{"type":"start"}'], [AUDIO], [AUDIO, '{"type":"flush"}'])
@@ -173,6 +173,6 @@ def test_the_end_of_the_server_reaches_clients_in_every_state():
     with serving() as server:
         conversations = asyncio.run(scene(server))
         assert refused(server) == (503, "shutting_down")
-    for heard in conversations:
-        assert (heard.code, heard.reason) == (1001, "shutting_down")
-        assert not heard.errors
+    for received in conversations:
+        assert (received.code, received.reason) == (1001, "shutting_down")
+        assert not received.errors

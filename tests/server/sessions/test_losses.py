@@ -1,4 +1,4 @@
-"""What is lost when a client, the model or the server gives up: never without being told, counted and logged."""
+"""Audio that is lost when a client leaves, the model fails or the server stops is reported, counted and logged."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ UPLOADS = {"openai": "/v1/audio/transcriptions", "deepgram": "/v1/listen"}
 
 
 class Waiting(FakeEncoder):
-    """Answers nothing until it may."""
+    """Answers only once it is allowed to."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ def lost(server: RunningServer) -> tuple[float, float]:
     return numbers["xlsr_live_abandoned_samples_total"], numbers["xlsr_live_dropped_samples_total"]
 
 
-def test_a_server_that_cannot_wait_says_how_much_is_not_finished(caplog: pytest.LogCaptureFixture):
+def test_a_server_that_cannot_wait_reports_unfinished_audio(caplog: pytest.LogCaptureFixture):
     encoder = Waiting()
 
     async def scene(server: RunningServer) -> list[str]:
@@ -69,14 +69,14 @@ def test_a_server_that_cannot_wait_says_how_much_is_not_finished(caplog: pytest.
         return [event.message for event in await listen(websocket) if isinstance(event, Warning)]
 
     with Recognizer(encoder) as recognizer, running_server(recognizer) as server:  # type: ignore[arg-type]
-        told = asyncio.run(scene(server))
+        texts = asyncio.run(scene(server))
         assert lost(server) == (0.0, len(PCM) / 2)
         encoder.may.set()
-    assert told[-1] == f"the server stops; {SECONDS:.2f} s of accepted audio are not finished"
+    assert texts[-1] == f"the server stops; {SECONDS:.2f} s of accepted audio are not finished"
     assert "not finished" in [record.message for record in caplog.records if record.levelno == logging.WARNING]
 
 
-def test_what_a_client_leaves_unfinished_is_counted_apart():
+def test_audio_abandoned_by_a_client_is_counted_apart():
     encoder = Waiting()
 
     async def scene(server: RunningServer) -> None:
@@ -104,7 +104,7 @@ def code(dialect: str, answer: httpx.Response) -> str:
 
 
 @pytest.mark.parametrize("dialect", UPLOADS)
-def test_a_model_that_fails_is_not_the_files_fault(dialect: str, brief: Callable[[str], Samples]):
+def test_a_failed_model_is_a_server_error_for_files(dialect: str, brief: Callable[[str], Samples]):
     with Recognizer(Failing()) as recognizer, running_server(recognizer) as server:  # type: ignore[arg-type]
         answer = upload(server, dialect, as_file(brief("george")))
         numbers = metrics(server)
@@ -115,7 +115,7 @@ def test_a_model_that_fails_is_not_the_files_fault(dialect: str, brief: Callable
     assert numbers['xlsr_live_errors_total{"code": "encoder_failed"}'] == 1
 
 
-def test_a_model_that_fails_is_told_in_a_stream_of_events(brief: Callable[[str], Samples]):
+def test_a_failed_model_is_reported_in_an_event_stream(brief: Callable[[str], Samples]):
     with Recognizer(Failing()) as recognizer, running_server(recognizer) as server:  # type: ignore[arg-type]
         answer = upload(server, "openai", as_file(brief("george")), stream="true")
     assert json.loads(answer.text.removeprefix("data: "))["error"]["code"] == "encoder_failed"
@@ -129,7 +129,7 @@ def test_a_file_longer_than_a_session_may_be_is_refused(dialect: str, brief: Cal
     assert (answer.status_code, code(dialect, answer)) == (400, "session_too_long")
 
 
-def test_as_many_files_may_be_on_their_way_as_sessions(caplog: pytest.LogCaptureFixture):
+def test_uploads_in_progress_are_limited_as_sessions_are(caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.INFO, "xlsr_live")
     head = b"POST /v1/listen HTTP/1.1\r\nHost: x\r\nContent-Length: 9000\r\n\r\n" + bytes(100)
     with serving(max_sessions=1) as server:

@@ -1,4 +1,4 @@
-"""Who cannot be served is told so in its own language, and when to come again: over the wire, in every dialect."""
+"""Refusals over the wire: every dialect says in its own format why, and when to try again."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ PATHS: dict[str, tuple[str, str | bytes]] = {  # and a message with which a sess
 WHEN = {"server_full": "5", "overloaded": "10", "encoder_failed": "30", "shutting_down": "10"}
 
 
-class Told(Engine):
-    """At the level and of the health that it is told."""
+class ScriptedEngine(Engine):
+    """An engine with a settable level and health."""
 
     level = Level.NORMAL  # type: ignore[assignment]
     healthy = True  # type: ignore[assignment]
 
 
 @pytest.fixture
-def engine() -> Iterator[tuple[Recognizer, Told]]:
+def engine() -> Iterator[tuple[Recognizer, ScriptedEngine]]:
     encoder = FakeEncoder(context=False)
     with Recognizer(encoder) as recognizer:  # type: ignore[arg-type]
         recognizer.engine.close()
-        recognizer.engine = engine = Told(encoder)
+        recognizer.engine = engine = ScriptedEngine(encoder)
         yield recognizer, engine
 
 
@@ -65,15 +65,17 @@ def uploaded(server: RunningServer) -> tuple[int, str | None, str]:
 
 
 @pytest.mark.parametrize("why", WHEN)
-def test_before_the_upgrade_every_dialect_says_503_and_when(engine: tuple[Recognizer, Told], why: str):
-    recognizer, told = engine
+def test_before_the_upgrade_every_dialect_answers_503_with_retry_after(
+    engine: tuple[Recognizer, ScriptedEngine], why: str
+):
+    recognizer, scripted = engine
 
     async def scene(server: RunningServer) -> None:
         async with dial(server.url) as first:
             await first.send(PCM)
             await first.recv()
-            told.level = Level.FINALS if why == "overloaded" else Level.NORMAL  # type: ignore[misc]
-            told.healthy = why != "encoder_failed"  # type: ignore[misc]
+            scripted.level = Level.FINALS if why == "overloaded" else Level.NORMAL  # type: ignore[misc]
+            scripted.healthy = why != "encoder_failed"  # type: ignore[misc]
             server.loop.call_soon_threadsafe(setattr, server.sessions, "draining", why == "shutting_down")
             for dialect in PATHS:
                 assert await refused(server, dialect) == (503, WHEN[why], why)
@@ -85,25 +87,25 @@ def test_before_the_upgrade_every_dialect_says_503_and_when(engine: tuple[Recogn
 
 
 @pytest.mark.parametrize("dialect", PATHS)
-def test_after_the_upgrade_every_dialect_closes_with_1013(engine: tuple[Recognizer, Told], dialect: str):
-    recognizer, told = engine
+def test_after_the_upgrade_every_dialect_closes_with_1013(engine: tuple[Recognizer, ScriptedEngine], dialect: str):
+    recognizer, scripted = engine
     path, first = PATHS[dialect]
 
     async def scene(server: RunningServer) -> tuple[int | None, str | None, list[Any]]:
-        heard: list[Any] = []
+        received: list[Any] = []
         async with dial(f"ws://127.0.0.1:{server.port}{path}") as websocket:
-            told.level = Level.FINALS  # type: ignore[misc]
+            scripted.level = Level.FINALS  # type: ignore[misc]
             try:
                 await websocket.send(first)
                 while True:
-                    heard.append(json.loads(await websocket.recv()))
+                    received.append(json.loads(await websocket.recv()))
             except ConnectionClosed:
-                return websocket.close_code, websocket.close_reason, heard
+                return websocket.close_code, websocket.close_reason, received
 
     with running_server(recognizer, ServerSettings()) as server:
-        code, reason, heard = asyncio.run(scene(server))
+        code, reason, received = asyncio.run(scene(server))
     assert (code, reason) == (1013, "overloaded")
-    said = [json.dumps(message) for message in heard if "rror" in message["type"]]
+    said = [json.dumps(message) for message in received if "rror" in message["type"]]
     assert ["overloaded" in message for message in said] == ([] if dialect == "vosk" else [True])
 
 
@@ -114,7 +116,7 @@ def test_after_the_upgrade_every_dialect_closes_with_1013(engine: tuple[Recogniz
         ({"request_timeout_s": 0.3, "max_upload_bytes": 12_500}, b""),  # a tenth of a second more than other requests
     ],
 )
-def test_an_upload_that_stands_still_is_given_up(settings: dict[str, Any], answer: bytes):
+def test_a_stalled_upload_is_refused(settings: dict[str, Any], answer: bytes):
     head = b"POST /v1/audio/transcriptions HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=B\r\n"
     with serving(**settings) as server, socket.create_connection(("127.0.0.1", server.port), timeout=20) as slow:
         slow.sendall(head + b"Content-Length: 9000\r\n\r\n--B\r\n")

@@ -1,4 +1,4 @@
-"""A connection that breaks, anywhere, as often as it likes: the session is that of an unbroken one."""
+"""Resuming: a connection may break anywhere and often, and the session is that of an unbroken one."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from xlsr_live.client.errors import ConnectionProblem
@@ -20,7 +18,6 @@ from xlsr_live.client.remote.stream import Stream
 from xlsr_live.client.remote.websocket import connect
 from xlsr_live.server.dialects import base, native
 from xlsr_live.server.run import RunningServer, running_server
-from xlsr_live.server.sessions.link import Link
 from xlsr_live.server.settings import ServerSettings
 from xlsr_live.streaming.config import AudioFormat
 from xlsr_live.streaming.protocol.events import Error, Event, Final, SessionStarted, from_json
@@ -79,7 +76,7 @@ async def begun(server: RunningServer, *said: str | bytes, **options: Any) -> tu
 
 
 async def come_back(server: RunningServer, token: object, events: int = 1, **options: Any) -> list[Event]:
-    """Everything that is said to a client that comes back and ends."""
+    """All events for a client that resumes and ends."""
     async with dial(server.url, **options) as websocket:
         await websocket.send(json.dumps({"type": "start", "resume": token, "events": events}))
         await websocket.send(END)
@@ -90,7 +87,7 @@ def codes(events: list[Event]) -> list[str]:
     return [event.code for event in events if isinstance(event, Error)]
 
 
-def test_who_stays_away_too_long_finds_nothing():
+def test_a_client_that_stays_away_too_long_cannot_resume():
     async def scene(server: RunningServer) -> list[Event]:
         websocket, started = await begun(server, AUDIO)
         websocket.transport.abort()
@@ -104,7 +101,7 @@ def test_who_stays_away_too_long_finds_nothing():
 @pytest.mark.parametrize(
     ("settings", "said"), [({"resume_grace_s": 0}, AUDIO), ({}, '{"type":"start","resumable":false}')]
 )
-def test_both_sides_can_do_without(settings: dict[str, Any], said: str | bytes):
+def test_both_sides_can_turn_resuming_off(settings: dict[str, Any], said: str | bytes):
     async def scene(server: RunningServer) -> None:
         websocket, started = await begun(server, said)
         assert not started.resume
@@ -115,7 +112,7 @@ def test_both_sides_can_do_without(settings: dict[str, Any], said: str | bytes):
         asyncio.run(scene(server))
 
 
-def test_who_closes_has_left():
+def test_a_client_that_closes_cannot_resume():
     async def scene(server: RunningServer) -> list[Event]:
         websocket, started = await begun(server, AUDIO)
         await websocket.close()
@@ -126,7 +123,7 @@ def test_who_closes_has_left():
         assert codes(asyncio.run(scene(server))) == ["resume_lost"]
 
 
-def test_a_session_is_its_clients_alone(tmp_path: Path):
+def test_only_its_own_client_can_resume_a_session(tmp_path: Path):
     file = tmp_path / "tokens.toml"
     file.write_text('[alice]\ntoken = "a"\n[bob]\ntoken = "b"\n')
     alice, bob = ({"additional_headers": {"Authorization": f"Bearer {token}"}} for token in "ab")
@@ -145,58 +142,7 @@ def test_a_session_is_its_clients_alone(tmp_path: Path):
     assert [type(event).__name__ for event in back] == ["SessionResumed", "Final", "SessionEnded"]
 
 
-def test_audio_that_comes_in_the_moment_of_a_return_is_not_heard_twice():
-    """The client that came back was told a number without it, and sends it again."""
-
-    class Websocket:
-        def __init__(self) -> None:
-            self.messages = asyncio.get_running_loop().create_future()
-
-        async def receive(self) -> dict[str, Any]:
-            return await self.messages
-
-        async def close(self, code: int) -> None:
-            pass
-
-    async def conversation() -> tuple[bytes | str, int]:
-        first, second = Websocket(), Websocket()
-        link = Link(first, grace_s=9.0, keeps=9)  # type: ignore[arg-type]
-        reading = asyncio.create_task(link.receive())
-        await asyncio.sleep(0)  # it waits for a message
-        first.messages.set_result({"type": "websocket.receive", "bytes": b"once"})
-        link.attach(second, 0, "s")  # type: ignore[arg-type]
-        second.messages.set_result({"type": "websocket.receive", "bytes": b"again"})
-        return await reading, link.received
-
-    assert asyncio.run(conversation()) == (b"again", 5)
-
-
-def test_who_comes_back_at_the_edge_of_what_is_kept_gets_all_of_it():
-    """Another event comes in the same moment."""
-
-    class Websocket:
-        def __init__(self) -> None:
-            self.heard: list[str] = []
-
-        async def send_text(self, text: str) -> None:
-            self.heard.append(text)
-
-        async def close(self, code: int) -> None:
-            pass
-
-    async def conversation() -> list[str]:
-        first, second = Websocket(), Websocket()
-        link = Link(first, grace_s=9.0, keeps=3)  # type: ignore[arg-type]
-        for number in range(5):
-            await link.send(f"event {number}")
-        link.attach(second, 2, "s")  # type: ignore[arg-type]
-        await link.send("event 5")
-        return second.heard[1:]
-
-    assert asyncio.run(conversation()) == [f"event {number}" for number in range(2, 6)]
-
-
-def test_who_comes_back_and_never_reads_leaves_nothing(monkeypatch: pytest.MonkeyPatch):
+def test_a_client_that_resumes_and_never_reads_leaves_nothing(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(base, "LAST_ERROR_S", 0.1)
     recognizer = FakeRecognizer("endless")
 
@@ -215,7 +161,7 @@ def test_who_comes_back_and_never_reads_leaves_nothing(monkeypatch: pytest.Monke
         assert 'errors_total{code="slow_reader"} 1.0' in get(server, "/metrics").text
 
 
-def test_a_connection_that_only_the_server_believes_in_is_replaced():
+def test_a_dead_connection_is_replaced():
     async def scene(server: RunningServer) -> tuple[list[Event], int | None]:
         old, started = await begun(server, AUDIO)
         back = await come_back(server, started.resume)
@@ -240,7 +186,7 @@ def test_the_last_events_can_be_fetched_after_the_end():
     assert again[1:] == rest
 
 
-def test_a_full_server_lets_in_who_comes_back_and_nobody_else():
+def test_a_full_server_admits_only_clients_that_resume():
     async def scene(server: RunningServer) -> None:
         websocket, started = await begun(server, AUDIO)
         with pytest.raises(InvalidStatus):
@@ -265,8 +211,8 @@ def test_a_full_server_lets_in_who_comes_back_and_nobody_else():
         asyncio.run(scene(server))
 
 
-def test_who_might_come_back_and_does_not_say_so_takes_no_place():
-    """While a client is away others are let in who may be it: their first message says so, or they have nothing."""
+def test_a_client_that_might_resume_and_does_not_gets_no_slot():
+    """While a client is away, connections that may be its own are accepted: only the first message tells."""
 
     async def scene(server: RunningServer) -> list[list[str]]:
         websocket, started = await begun(server, AUDIO)
@@ -280,15 +226,15 @@ def test_who_might_come_back_and_does_not_say_so_takes_no_place():
         answer = await asyncio.to_thread(get, server, "/readyz")
         assert (answer.status_code, answer.json()["sessions"]) == (200, 1)
         await silent[0].send(AUDIO)
-        heard = [codes(await listen(one)) for one in silent]
+        answers = [codes(await listen(one)) for one in silent]
         assert [event.text for event in await come_back(server, started.resume) if isinstance(event, Final)] == ["3200"]
-        return heard
+        return answers
 
     with serving(max_sessions=3, max_client_sessions=1, request_timeout_s=0.5) as server:
         assert asyncio.run(scene(server)) == [["client_full"]] + 4 * [["idle_timeout"]]
 
 
-def test_while_the_client_is_away_nobody_waits_for_its_messages():
+def test_a_client_that_is_away_has_no_idle_timeout():
     async def scene(server: RunningServer) -> list[Event]:
         websocket, started = await begun(server, AUDIO)
         websocket.transport.abort()
@@ -301,7 +247,7 @@ def test_while_the_client_is_away_nobody_waits_for_its_messages():
     assert [event.text for event in back if isinstance(event, Final)] == ["3200"]
 
 
-def test_at_the_end_of_the_server_nobody_is_waited_for():
+def test_a_stopping_server_waits_for_no_client_that_is_away():
     async def scene(server: RunningServer) -> None:
         websocket, _ = await begun(server, AUDIO)
         websocket.transport.abort()
@@ -313,7 +259,7 @@ def test_at_the_end_of_the_server_nobody_is_waited_for():
         assert settles(lambda: server.sessions.count, 0)
 
 
-def test_a_client_gives_up_on_a_server_that_is_gone():
+def test_a_client_gives_up_when_the_server_is_gone():
     async def scene() -> None:
         async with cutting(server, [3_000]) as url, connect(url) as stream:
             await anext(aiter(stream))
@@ -330,48 +276,7 @@ def test_a_client_gives_up_on_a_server_that_is_gone():
         asyncio.run(scene())
 
 
-# ── what is kept to be sent again ──
-
-
-@given(st.lists(st.integers(0, 40), max_size=30), st.data())
-@settings(max_examples=60, deadline=None)
-def test_what_is_sent_again_goes_on_where_the_server_is(sizes: list[int], data: st.DataObject):
-    replay, sent, marks = ReplayBuffer(4), b"", []
-    for number, size in enumerate(sizes):
-        packet = bytes([number % 251]) * size
-        replay.add(packet)
-        sent += packet
-        if number % 3 == 0:
-            replay.add(f"mark {number}")
-            marks.append((len(sent), f"mark {number}"))
-    acknowledged = data.draw(st.integers(0, len(sent) // 4))
-    received = data.draw(st.integers(acknowledged, len(sent) // 4))
-    replay.acknowledge(acknowledged)
-    rest = replay.since(received)
-    assert b"".join(part for part in rest if isinstance(part, bytes)) == sent[4 * received :]
-    at, told = 4 * received, []
-    for part in rest:
-        if isinstance(part, bytes):
-            at += len(part)
-        else:
-            told.append((at, part))
-    assert told == [mark for mark in marks if mark[0] >= 4 * received]
-
-
-def test_a_sender_waits_when_too_much_is_unheard():
-    replay = ReplayBuffer(2, limit=100)
-    replay.add(bytes(99))
-    assert not replay.full
-    replay.add(bytes(1))
-    assert replay.full
-    replay.acknowledge(50)
-    assert not replay.full
-    replay.disable()
-    replay.add(bytes(1_000))
-    assert not replay.full
-
-
-def test_an_unheard_sender_goes_on_when_it_is_heard(monkeypatch: pytest.MonkeyPatch):
+def test_a_waiting_sender_continues_after_an_acknowledgement(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(client, "ReplayBuffer", lambda size: ReplayBuffer(size, limit=100_000))
     monkeypatch.setattr(native, "ACK_EVERY_S", 0.05)
     with serving(FakeRecognizer()) as server:

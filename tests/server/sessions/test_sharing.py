@@ -1,4 +1,4 @@
-"""Sessions that others watch: who may, what they get, and what it costs the session (nothing)."""
+"""Shared sessions: access, what viewers get, and that they do not affect the session."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def publish(shared: SharedSession, *events: Event) -> None:
 
 
 def read(data: str) -> list[tuple[str, Event]]:
-    """Server-sent events as (id, event); what browsers do with them is written in the HTML standard."""
+    """Server-sent events as (id, event), parsed as the HTML standard says."""
     found: list[tuple[str, Event]] = []
     for block in data.split("\n\n"):
         fields = dict(line.split(": ", 1) for line in block.splitlines() if ": " in line)
@@ -93,7 +93,7 @@ async def viewed(server: RunningServer, key: str, **headers: str) -> list[tuple[
         return read((await response.aread()).decode())
 
 
-def test_all_viewers_get_what_the_speaker_gets_and_never_what_is_the_speaker_s_alone():
+def test_all_viewers_get_the_shared_events_and_no_token():
     async def scene() -> tuple[list[Event], list[list[tuple[str, Event]]]]:
         async with captioned(server) as (websocket, key):
             watching = [asyncio.create_task(viewed(server, key)) for _ in range(5)]
@@ -107,10 +107,10 @@ def test_all_viewers_get_what_the_speaker_gets_and_never_what_is_the_speaker_s_a
         own, others = asyncio.run(scene())
         assert settles(lambda: server_viewers(server), 0)
     assert [event for event in own if isinstance(event, Final)]
-    told = [event for event in own if isinstance(event, Final | SessionEnded)]
+    shared_events = [event for event in own if isinstance(event, Final | SessionEnded)]
     for seen in others:
-        assert [event for _, event in seen] == told
-        assert [number for number, _ in seen] == [str(at + 1) for at in range(len(told))]
+        assert [event for _, event in seen] == shared_events
+        assert [number for number, _ in seen] == [str(at + 1) for at in range(len(shared_events))]
 
 
 def server_viewers(server: RunningServer) -> float:
@@ -118,7 +118,7 @@ def server_viewers(server: RunningServer) -> float:
     return float(line.split()[1])
 
 
-def test_a_session_is_shared_only_if_it_was_asked_for():
+def test_a_session_is_shared_only_on_request():
     async def scene() -> object:
         async with dial(server.url) as websocket:
             await websocket.send(AUDIO)
@@ -130,7 +130,7 @@ def test_a_session_is_shared_only_if_it_was_asked_for():
         assert not asyncio.run(scene())
 
 
-def test_the_key_is_all_that_a_viewer_needs_and_no_other_key_is_good():
+def test_a_viewer_needs_only_the_key():
     async def scene() -> tuple[int, list[int]]:
         headers = {"Authorization": "Bearer s3cret"}
         async with captioned(server, additional_headers=headers) as (_, key), viewer(server, key) as good:
@@ -144,7 +144,7 @@ def test_the_key_is_all_that_a_viewer_needs_and_no_other_key_is_good():
         assert asyncio.run(scene()) == (200, [404] * 4)
 
 
-def test_there_are_at_most_so_many_viewers():
+def test_the_number_of_viewers_is_limited():
     async def scene() -> tuple[int, str, str]:
         async with (
             captioned(server) as (_, key),
@@ -170,7 +170,7 @@ def test_sharing_can_be_turned_off():
         assert [event.code for event in asyncio.run(scene()) if isinstance(event, Error)] == ["bad_config"]
 
 
-def test_a_viewer_that_comes_back_misses_nothing():
+def test_a_viewer_that_reconnects_misses_nothing():
     async def scene() -> list[tuple[str, Event]]:
         async with captioned(server) as (websocket, key):
             await websocket.send(AUDIO)
@@ -196,7 +196,7 @@ def test_the_key_ends_with_the_session(monkeypatch: pytest.MonkeyPatch):
         assert settles(lambda: get(server, f"/v1/shared/{key}").status_code, 404)
 
 
-def test_a_server_that_stops_lets_viewers_go():
+def test_a_stopping_server_closes_viewers():
     async def scene() -> list[tuple[str, Event]]:
         async with captioned(server) as (websocket, key):
             watching = asyncio.create_task(viewed(server, key))
@@ -211,7 +211,7 @@ def test_a_server_that_stops_lets_viewers_go():
         assert isinstance(asyncio.run(scene())[-1][1], SessionEnded)
 
 
-def test_who_comes_late_gets_the_finals_and_what_is_being_said():
+def test_a_late_viewer_gets_the_finals_and_the_current_partial():
     async def scene() -> list[tuple[str, Event]]:
         shared = SharedSession("key")
         publish(shared, final(0), final(1), partial("A"), partial("A B"))
@@ -220,8 +220,8 @@ def test_who_comes_late_gets_the_finals_and_what_is_being_said():
         shared.end()
         return await watching
 
-    told = asyncio.run(scene())
-    assert told == [("1", final(0)), ("2", final(1)), ("", partial("A B"))]
+    shared_events = asyncio.run(scene())
+    assert shared_events == [("1", final(0)), ("2", final(1)), ("", partial("A B"))]
 
 
 def test_a_slow_viewer_gets_the_newest_partial_and_every_final():
@@ -244,7 +244,7 @@ def test_a_slow_viewer_gets_the_newest_partial_and_every_final():
     assert third == [("2", final(2)), ("", partial("D"))]
 
 
-def test_text_that_was_taken_back_is_taken_back_from_viewers():
+def test_viewers_drop_the_partial_of_an_utterance_without_final():
     nothing = SpeechEnded(utterance=0, end=1.0, reason="silence")
 
     async def scene() -> list[tuple[str, Event]]:
@@ -257,7 +257,7 @@ def test_text_that_was_taken_back_is_taken_back_from_viewers():
     assert asyncio.run(scene()) == [("1", final(0)), ("", nothing)]
 
 
-def test_of_a_long_session_the_last_finals_are_kept(monkeypatch: pytest.MonkeyPatch):
+def test_the_last_finals_of_a_long_session_are_kept(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sharing, "MOST_KEPT", 3)
 
     async def scene() -> tuple[list[str], list[str]]:
@@ -269,7 +269,7 @@ def test_of_a_long_session_the_last_finals_are_kept(monkeypatch: pytest.MonkeyPa
     assert asyncio.run(scene()) == (["8", "9", "10"], ["10"])
 
 
-def test_a_number_that_was_never_told_is_no_excuse_to_say_nothing():
+def test_an_unknown_event_id_starts_from_the_beginning():
     async def scene() -> list[str]:
         shared = SharedSession("key")
         publish(shared, final(0))
@@ -279,7 +279,7 @@ def test_a_number_that_was_never_told_is_no_excuse_to_say_nothing():
     assert asyncio.run(scene()) == ["1"]
 
 
-def test_silence_is_filled_for_proxies(monkeypatch: pytest.MonkeyPatch):
+def test_idle_streams_get_comments_for_proxies(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sharing, "BEAT_S", 0.01)
 
     async def scene() -> list[bytes]:
@@ -309,7 +309,7 @@ def test_ended_sessions_do_not_pile_up(monkeypatch: pytest.MonkeyPatch):
         ("wss://example.org/speech/v1/stream?x=1", "https://example.org/speech/view#KEY"),
     ],
 )
-def test_the_link_for_others(url: str, link: str):
+def test_the_link_for_viewers(url: str, link: str):
     assert view_link(url, "KEY") == link
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from ...streaming.config import AudioFormat, Encoding
-from ...streaming.errors import AudioError
+from ..config import AudioFormat, Encoding
+from ..errors import AudioError
 
 LONGEST_HEADER: Final = 1 << 16  # bytes that describe the format; other chunks are skipped
 _ENCODINGS: Final[dict[tuple[int, int], Encoding]] = {  # format tag and bits of a sample (RFC 2361)

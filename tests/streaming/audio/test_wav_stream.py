@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from xlsr_live.server.dialects.wav import LONGEST_HEADER, WavStream
+from xlsr_live.streaming.audio.wav_stream import LONGEST_HEADER, WavStream
 from xlsr_live.streaming.config import AudioFormat
 from xlsr_live.streaming.errors import AudioError
 
