@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import shlex
@@ -89,6 +90,8 @@ def _problem(program: str) -> str | None:
             first = file.read(256)
     except OSError:  # an executable file does not have to be readable
         return None
+    if first.startswith(codecs.BOM_UTF8):
+        return f"{program} begins with a byte-order mark; save it as UTF-8 without one"
     if first[:2] == b"#!":
         interpreter = first[2:].split(b"\n")[0].split()[:1]
         missing = not interpreter or not os.path.exists(interpreter[0])
