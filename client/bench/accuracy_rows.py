@@ -15,7 +15,7 @@ from ...streaming.frames import SAMPLE_RATE
 from ...streaming.protocol.events import Event, Final, Partial, Word
 from ...streaming.recognizer import Recognizer
 from ..output.latency import Latencies, in_audio, percentiles
-from .corpus import Recording
+from .corpus import CorpusRecording
 from .scoring import TextNormalizer, TranscriptScores
 from .stability import Stability, stability
 from .steps import StepSetting, greedy_text, offline_pass, run_steps, timed
@@ -35,7 +35,7 @@ class AccuracyRow:
     latencies: Latencies = field(default_factory=Latencies)  # of sessions, on the clock of the audio
     finals: ReportedWords = field(default_factory=ReportedWords)
     partials: ReportedWords = field(default_factory=ReportedWords)
-    recordings: list[Recording] = field(default_factory=list[Recording])
+    recordings: list[CorpusRecording] = field(default_factory=list[CorpusRecording])
     seconds: float = 0.0  # of audio
     frames: int = 0
     agreeing: int = 0  # frames with the most likely token of the offline pass
@@ -131,7 +131,7 @@ def make_rows(
 def measure(
     recognizer: Recognizer,
     normalizer: TextNormalizer,
-    recording: Recording,
+    recording: CorpusRecording,
     samples: NDArray[np.float32],
     rows: list[AccuracyRow],
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Final
 
 from ...streaming.frames import SAMPLE_RATE
 from ...streaming.protocol.events import Word
-from .corpus import CorpusError, Recording, column, read_rows
+from .corpus import CorpusError, CorpusRecording, column, read_rows
 from .streams import Playlist
 
 MAX_DISTANCE: Final = 0.5  # seconds between a word of a final and its entry in the table
@@ -17,7 +17,7 @@ MAX_DISTANCE: Final = 0.5  # seconds between a word of a final and its entry in 
 AlignedWords = list[tuple[str, float]]  # words of a recording in lower case, with their ends
 
 
-def read_alignment(table: Path, recordings: Sequence[Recording]) -> list[AlignedWords]:
+def read_alignment(table: Path, recordings: Sequence[CorpusRecording]) -> list[AlignedWords]:
     """Words and their ends for each recording; empty for a recording that the table lacks. Raises `CorpusError`."""
     header, rows = read_rows(table)
     file, word, end = (column(table, header, [name]) for name in ("file", "word", "end"))

@@ -30,21 +30,21 @@ class CorpusError(XlsrLiveError):
 
 
 @dataclass(frozen=True, slots=True)
-class Recording:
+class CorpusRecording:
     path: Path
     text: str  # the transcript; empty if nobody speaks
     speaker: str = ""
     set: str = ""
 
 
-def read_corpus(data: Path | None, *, where: Sequence[str] = (), limit: int | None = None) -> list[Recording]:
+def read_corpus(data: Path | None, *, where: Sequence[str] = (), limit: int | None = None) -> list[CorpusRecording]:
     """The recordings of a table or folder; None: the packaged clips. Raises `CorpusError`.
 
     `where` selects rows of a table by `COLUMN=VALUE`; several values of one column add up. In a table without a column
     `set`, the set of a file is the name of its folder. `limit` selects that many recordings at even distances.
     """
     if data is None:
-        recordings = [Recording(clip.path, clip.text) for clip in load_clips()]
+        recordings = [CorpusRecording(clip.path, clip.text) for clip in load_clips()]
     elif not data.exists():
         raise CorpusError(f"{data}: no such file or folder")
     elif data.is_dir():
@@ -65,7 +65,7 @@ def read_corpus(data: Path | None, *, where: Sequence[str] = (), limit: int | No
     return [recordings[place * len(recordings) // limit] for place in range(limit)]
 
 
-def spoken(recordings: Sequence[Recording]) -> list[Recording]:
+def spoken(recordings: Sequence[CorpusRecording]) -> list[CorpusRecording]:
     """The recordings with a transcript. Raises `CorpusError` if there are none."""
     found = [recording for recording in recordings if recording.text]
     if not found:
@@ -73,7 +73,7 @@ def spoken(recordings: Sequence[Recording]) -> list[Recording]:
     return found
 
 
-def read_samples(recording: Recording) -> NDArray[np.float32]:
+def read_samples(recording: CorpusRecording) -> NDArray[np.float32]:
     """16 kHz mono samples, (n,), as a session decodes them. Raises `AudioError`."""
     with needs("bench", "reading recordings"):
         from ...streaming.audio.decoder import AudioDecoder
@@ -111,7 +111,7 @@ def column(table: Path, header: Sequence[str], names: Sequence[str]) -> str:
     raise CorpusError(f"{table}: no column {' or '.join(names)} in its first line (it has: {found})")
 
 
-def _table(table: Path, where: Sequence[str]) -> list[Recording]:
+def _table(table: Path, where: Sequence[str]) -> list[CorpusRecording]:
     header, rows = read_rows(table)
     file, text = column(table, header, FILE), column(table, header, TEXT)
     if "set" not in header:
@@ -129,7 +129,7 @@ def _table(table: Path, where: Sequence[str]) -> list[Recording]:
             raise CorpusError(f"{table}: no row where {name}={strange[0]} ({name} is {', '.join(known[:10])})")
         rows = [row for row in rows if row[name] in values]
     return [
-        Recording(_audio(table, row[file]), row[text].strip(), row.get("speaker", ""), row.get("set", ""))
+        CorpusRecording(_audio(table, row[file]), row[text].strip(), row.get("speaker", ""), row.get("set", ""))
         for row in rows
     ]
 
@@ -141,7 +141,7 @@ def _audio(table: Path, name: str) -> Path:
     return inside if inside.is_file() and not beside.is_file() else beside
 
 
-def _folder(folder: Path) -> tuple[Path, list[Recording] | None]:
+def _folder(folder: Path) -> tuple[Path, list[CorpusRecording] | None]:
     """The folder's only table, not yet read; or, without a table, the recordings."""
     tables = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".tsv", ".csv"))
     if len(tables) > 1:
@@ -154,15 +154,15 @@ def _folder(folder: Path) -> tuple[Path, list[Recording] | None]:
     return folder, recordings
 
 
-def _librispeech(folder: Path) -> Iterator[Recording]:
+def _librispeech(folder: Path) -> Iterator[CorpusRecording]:
     for listing in sorted(folder.rglob("*.trans.txt")):
         for line in read_text(listing, "the transcripts").splitlines():
             name, _, text = line.partition(" ")
-            yield Recording(listing.parent / f"{name}.flac", text.strip(), speaker=name.split("-")[0])
+            yield CorpusRecording(listing.parent / f"{name}.flac", text.strip(), speaker=name.split("-")[0])
 
 
-def _pairs(folder: Path) -> Iterator[Recording]:
+def _pairs(folder: Path) -> Iterator[CorpusRecording]:
     for path in sorted(folder.rglob("*")):
         text = path.with_suffix(".txt")
         if path.suffix.lower() in AUDIO and text.is_file():
-            yield Recording(path, " ".join(read_text(text, "the transcript").split()))
+            yield CorpusRecording(path, " ".join(read_text(text, "the transcript").split()))

@@ -170,6 +170,6 @@ def open_load_test(options: dict[str, Any]) -> Generator[LoadTest]:
         )
 
 
-def read_int16(recording: corpus.Recording) -> Int16:
+def read_int16(recording: corpus.CorpusRecording) -> Int16:
     """16 kHz mono samples. Raises `AudioError`."""
     return np.frombuffer(encode(corpus.read_samples(recording), AudioFormat().encoding), np.int16)

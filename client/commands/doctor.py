@@ -53,6 +53,7 @@ def checks() -> Iterator[Finding]:
     yield (recognition := _packages("recognition", "server", "note", install))
     if recognition.state == "ok":
         yield _guarded("GPU", _gpu)
+        yield _guarded("checkpoints", _checkpoints)
         yield _guarded("model", _model)
     yield _guarded("microphone", _microphone)
     yield _guarded("network", _hub)
@@ -96,6 +97,18 @@ def _gpu() -> Finding:
         return Finding("ok", "GPU", f"{name}, {free:.0f} of {total:.0f} GiB free, CUDA {torch.version.cuda}")
     built = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "for CPUs"
     return Finding("note", "GPU", f"none (this torch is built {built}); {torch.get_num_threads()} CPU threads")
+
+
+def _checkpoints() -> Finding:
+    import torch
+
+    from ...streaming.model.pickled import reads_pickled
+
+    if reads_pickled():
+        return Finding("ok", "checkpoints", "model.safetensors; pytorch_model.bin by torch's restricted loader")
+    return Finding(
+        "note", "checkpoints", f"model.safetensors; pytorch_model.bin needs torch 2.6, not {torch.__version__}"
+    )
 
 
 def _model() -> Finding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import shlex
@@ -61,6 +62,8 @@ def function(name: str) -> Action:
         called = getattr(import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"--call {name}: {error} (write module:function)") from error
+    except Exception as error:
+        raise ConfigError(f"--call {name}: {module} fails: {type(error).__name__}: {error}") from error
     finally:
         sys.path.pop(0)
 
@@ -87,6 +90,8 @@ def _problem(program: str) -> str | None:
             first = file.read(256)
     except OSError:  # an executable file does not have to be readable
         return None
+    if first.startswith(codecs.BOM_UTF8):
+        return f"{program} begins with a byte-order mark; save it as UTF-8 without one"
     if first[:2] == b"#!":
         interpreter = first[2:].split(b"\n")[0].split()[:1]
         missing = not interpreter or not os.path.exists(interpreter[0])

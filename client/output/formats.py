@@ -24,6 +24,7 @@ class Output:
     """
 
     quiet = False
+    broken = False  # a write has failed
 
     def __init__(self, out: TextIO, *, several: bool = False) -> None:
         self._out = out
@@ -61,13 +62,16 @@ class Output:
         """Write the end of the output."""
 
     def _write(self, text: str) -> None:
-        """Raises `XlsrLiveError` if the file or standard output cannot be written."""
+        """Raises `XlsrLiveError` if the file or standard output cannot be written, once."""
+        if self.broken:
+            return
         try:
             self._out.write(text)
             self._out.flush()
         except BrokenPipeError:
             raise
         except OSError as error:
+            self.broken = True
             name = "standard output" if self._out is sys.stdout else getattr(self._out, "name", "the output")
             raise XlsrLiveError(f"cannot write {name}: {error.strerror or error}") from error
 

@@ -52,16 +52,19 @@ def written(form: str, path: Path | None, *, several: bool = False, out: TextIO 
         return
     with writing(path):
         file = path.open("w", encoding="utf-8", errors="replace", newline="\n")
+    output, complete = FORMATS[form](file, several=several), False
     try:
-        with FORMATS[form](file, several=several) as output:
+        with output:
             yield output
-        with writing(path):
-            file.close()
-    except BaseException:
+        if not output.broken:
+            with writing(path):
+                file.close()
+            complete = True
+    finally:
         with suppress(OSError):
             file.close()
-        remove_empty(path)
-        raise
+        if not complete:
+            remove_empty(path)
 
 
 def output_paths(files: Sequence[Path], form: str, path: Path | None) -> dict[Path, Path]:

@@ -1,12 +1,11 @@
 """Client audio in any declared format to 16 kHz mono float32. Packet sizes do not change the output.
 
-Formats are linear PCM, float and G.711 at 8 to 96 kHz; channels are averaged. The decoder holds back bytes until they
-make a whole sample of every channel. The resampler (soxr) keeps its filter state between packets until `flush`.
+Formats are linear PCM, float and G.711 at 8 to 96 kHz; `downmix` makes one channel of several. The decoder holds back
+bytes until they make a whole sample of every channel. The resampler (soxr) keeps its filter state between packets until
+`flush`.
 """
 
 from __future__ import annotations
-
-from typing import cast
 
 import numpy as np
 import soxr
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from ..config import SAMPLE_BYTES, AudioFormat
 from ..frames import SAMPLE_RATE
+from .downmix import Downmix
 from .samples import IntegerCheck, checked, shaped
 
 Float32 = NDArray[np.float32]
@@ -54,6 +54,7 @@ class AudioDecoder:
         self._width = SAMPLE_BYTES[audio.encoding] * audio.channels  # bytes of one sample of every channel
         self._held = b""
         self._integers = IntegerCheck()
+        self._downmix = Downmix.of(audio.channels, audio.sample_rate)
         self._resampler = self._new_resampler()
 
     def _new_resampler(self) -> soxr.ResampleStream | None:
@@ -72,11 +73,13 @@ class AudioDecoder:
         return count * SAMPLE_RATE // self.format.sample_rate + 1
 
     def receive(self, packet: Packet) -> Float32:
-        mono = self._from_array(packet) if isinstance(packet, np.ndarray) else self._from_bytes(bytes(packet))
+        channels = self._from_array(packet) if isinstance(packet, np.ndarray) else self._from_bytes(bytes(packet))
+        mono, self._downmix = self._downmix.receive(channels)
         return self._resample(mono)
 
     def flush(self) -> Float32:
         """Return what the resampling filter still holds. The next packet starts a new stream."""
+        self._downmix = Downmix.of(self.format.channels, self.format.sample_rate)
         if self._resampler is None:
             return np.empty(0, np.float32)
         tail = self._resampler.resample_chunk(np.empty(0, np.float32), last=True)
@@ -97,18 +100,19 @@ class AudioDecoder:
         samples = self._samples(data)
         match self.format.encoding:
             case "pcm_f32le":
-                mono = self._from_array(samples)
+                samples = self._from_array(samples)
             case "pcm_s16le":
                 self._integers = self._integers.after(packet)
-                mono = self._mono(samples)
             case "mulaw" | "alaw":  # any bytes are valid
-                mono = self._mono(samples)
+                pass
         self._held = data[len(samples) * self._width :]
-        return mono
+        return samples
 
     def _from_array(self, samples: NDArray[np.floating]) -> Float32:
-        """Float samples, clipped to full scale: the model was trained on nothing louder."""
-        return self._mono(checked(shaped(samples, self.format.channels))).clip(-1, 1)
+        """Float samples, (n, channels), clipped to full scale: the model was trained on nothing louder."""
+        valid = checked(shaped(samples, self.format.channels))
+        # In one memory order, because the order of a sum decides its last bit.
+        return np.ascontiguousarray(valid, np.float32).clip(-1, 1)
 
     def _samples(self, data: bytes) -> Float32:
         """The whole samples at the start of `data`, shape (n, channels)."""
@@ -121,11 +125,6 @@ class AudioDecoder:
             case "mulaw" | "alaw" as law:
                 samples = _G711[law][np.frombuffer(block, np.uint8)]
         return samples.reshape(-1, self.format.channels)
-
-    def _mono(self, samples: NDArray[np.floating]) -> Float32:
-        # In one memory order, because the order of a sum decides its last bit.
-        ordered = np.ascontiguousarray(samples, np.float32)
-        return ordered[:, 0] if self.format.channels == 1 else cast(Float32, ordered.mean(axis=1, dtype=np.float32))
 
     def _resample(self, mono: Float32) -> Float32:
         if self._resampler is None or not len(mono):

@@ -1,6 +1,6 @@
-"""Cues (the units of subtitles) out of final words, while they are spoken. A cue that was made is never changed.
+"""Makes cues (the units of subtitles) from final words during speech. A finished cue never changes.
 
-Numbers and where they come from:
+Numbers and their sources:
 
     LINE_CHARS, LINES   42 characters, 2 lines: Netflix, "English Timed Text Style Guide"
     SPEED               17 characters a second, for adults: Netflix, the same (13 for children)
@@ -8,13 +8,13 @@ Numbers and where they come from:
     GAP                 2 frames between cues: the same; here of 24 frames a second
     LATE                no subtitle begins more than 1.5 s after its speech: BBC, "Subtitle Guidelines", synchronisation
 
-Lines, durations and gaps always hold. Reading speed is met by time and not by leaving out words: a cue stays past its
-last word, into the pause that follows or for as long as the next cue may be late. Where even that is too short it is
-told too fast, and counted (`CueMaker.fast`). Cues that the shortest time keeps apart may be later than `LATE`.
+Lines, durations and gaps always hold. Reading speed comes from time, not from omitted words: a cue stays past its last
+word, into the pause that follows, or as long as the next cue may be late. If that is still too short, the cue is too
+fast and counts in `CueMaker.fast`. Cues that the shortest duration pushes apart may be later than `LATE`.
 
-A cue is full when the next word finds no room in it; it is then broken where that is best (`breaks`). So what a cue
-holds depends on its words and the one after them, not on when they came: words that are committed and never revised
-(`finals` append) give the same cues as their final, sooner.
+A cue is full when the next word does not fit; it then breaks at the best place (`line_breaks`). So the content of a cue
+depends on its words and the next one, not on their arrival: committed words that are never revised (`finals` append)
+give the same cues as their final, earlier.
 """
 
 from __future__ import annotations
@@ -43,29 +43,29 @@ class Cue(NamedTuple):
 
     @property
     def speed(self) -> float:
-        """Characters a second that a reader must manage; a line break counts as the space that it is."""
+        """Characters a second for the reader; a line break counts as a space."""
         return (sum(map(len, self.lines)) + len(self.lines) - 1) / (self.end - self.start)
 
 
 class CueMaker:
-    """Give it the events of a session and take its cues, in order; every word of the finals is in exactly one.
+    """Takes the events of a session and returns cues in order; every word of the finals is in exactly one cue.
 
-    `early` makes cues of committed words before their final; that is for sessions whose finals append.
+    `early` makes cues from committed words before their final, for sessions whose finals append.
     """
 
     def __init__(self, *, line_chars: int = LINE_CHARS, speed: float = SPEED, early: bool = False) -> None:
         self.made = 0  # cues
-        self.fast = 0  # of them have to be read faster than `speed`
+        self.fast = 0  # cues faster than `speed`
         self._line_chars = line_chars
         self._speed = speed
         self._early = early
-        self._free = 0.0  # from when on there may be a cue
+        self._free = 0.0  # start of the free time
         self._taken = 0  # words of the open utterance
-        self._words: list[Word] = []  # those of them that are in no cue yet
+        self._words: list[Word] = []  # its words that are in no cue yet
         self._separator = " "
 
     def receive(self, event: Event) -> list[Cue]:
-        """The cues that the event completes."""
+        """The cues that this event completes."""
         match event:
             case Partial() if self._early:
                 self._take([word for word in event.words if word.committed], event.committed)
@@ -73,19 +73,19 @@ class CueMaker:
             case Final():
                 self._take(event.words or [Word(event.text, event.start, event.end, event.confidence)], event.text)
                 return list(self._finish(event.end))
-            case SpeechEnded():  # after a final there is nothing left
+            case SpeechEnded():  # after a final no words are left
                 return list(self._finish(event.end))
             case _:
                 return []
 
     def _take(self, words: Sequence[Word], text: str) -> None:
-        # Vocabularies without a separator write their words, which are characters then, without spaces.
+        # Without a separator words are characters, written without spaces.
         self._separator = " " if " " in text or len(words) < 2 else ""
         self._words.extend(self._pieces(words[self._taken :]))
         self._taken = max(self._taken, len(words))
 
     def _pieces(self, words: Iterable[Word]) -> Iterator[Word]:
-        """The words; one longer than a line in parts that share its time by length."""
+        """The words; a word longer than a line in parts, with its time in proportion to their lengths."""
         for word in words:
             step = (word.end - word.start) / max(1, len(word.word))
             for at in range(0, len(word.word), self._line_chars):
@@ -94,7 +94,7 @@ class CueMaker:
                 yield Word(part, start, start + step * len(part), word.confidence)
 
     def _finish(self, end: float) -> Iterator[Cue]:
-        """The utterance is over: its words are, too. The next one has none before `end`."""
+        """The utterance is over; no later word begins before `end`."""
         yield from self._full()
         if self._words:
             yield self._cue(self._words, end)
@@ -106,7 +106,7 @@ class CueMaker:
             yield self._cue(cue, self._words[0].start)
 
     def _break(self, words: list[Word]) -> int:
-        """How many words the next cue has; 0 while there is room for more."""
+        """Number of words of the next cue; 0 while more words fit."""
         for count in range(1, len(words)):
             if words[count].start - words[count - 1].end >= APART:
                 return count
@@ -119,7 +119,7 @@ class CueMaker:
         return not long and bool(two_lines(words, self._separator, self._line_chars))
 
     def _merit(self, words: list[Word], count: int, most: int) -> float:
-        """Of a cue of `count` words, where `most` would fit."""
+        """Merit of a cue of `count` words where `most` fit."""
         length = [sum(len(word.word) + 1 for word in words[:n]) for n in (count, most)]
         flash = words[count].start - words[0].start < SHORTEST + GAP
         return merit(words[count - 1], words[count]) - 3.0 * (1 - length[0] / length[1]) - 5.0 * flash
@@ -134,12 +134,12 @@ class CueMaker:
         self._free = end + GAP
         cue = Cue(round(start, 3), round(end, 3), lines)
         self.made += 1
-        self.fast += cue.speed > self._speed + 0.1  # as exact as milliseconds allow
+        self.fast += cue.speed > self._speed + 0.1  # within the rounding to milliseconds
         return cue
 
 
 def cues(finals: Iterable[Final]) -> Iterator[Cue]:
-    """The cues of finals that follow each other."""
+    """The cues of consecutive finals."""
     maker = CueMaker()
     for final in finals:
         yield from maker.receive(final)

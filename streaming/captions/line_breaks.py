@@ -1,9 +1,9 @@
-"""Where text may be broken into lines and cues when there is no punctuation: at pauses, and between clauses.
+"""Line and cue breaks in text without punctuation: at pauses and between clauses.
 
 The rules are those of subtitlers (Netflix, "English Timed Text Style Guide", line treatment; BBC, "Subtitle
 Guidelines", line breaks): before a conjunction, before a preposition, and not between an article and its noun, a
-preposition and what follows, an auxiliary or a pronoun and its verb. The words are English. In any other language
-pauses and balance are left.
+preposition and what follows, an auxiliary or a pronoun and its verb. The word lists are English. In other languages
+only pauses and balance decide.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PREPOSITION: Final = _listed(
     "of to in on at by with from for into over under about after before between through during without within upon "
     "against among toward towards near behind beyond across along around"
 )
-BOUND: Final = (  # to what follows
+BOUND: Final = (  # to the next word
     CLAUSE
     | PREPOSITION
     | _listed("a an the this these those my your his her its our their some any no every each")
@@ -36,20 +36,20 @@ BOUND: Final = (  # to what follows
         "is are was were be been am have has had do does did will would shall should can could may might must not"
     )
 )
-PAUSE: Final = 0.5  # seconds; longer ones are no better
+PAUSE: Final = 0.5  # seconds; longer pauses add nothing
 
 
 def merit(left: Word, right: Word) -> float:
-    """How good it is to break between two words: from -1.5 (in the middle of a phrase) to 3 (a pause, a new clause)."""
+    """The merit of a break between two words, from -1.5 (inside a phrase) to 3 (a pause and a new clause)."""
     last, first = left.word.casefold(), right.word.casefold()
     clause = 1.0 if first in CLAUSE else 0.6 if first in PREPOSITION else 0.0
     return 2.0 * min(max(0.0, right.start - left.end), PAUSE) / PAUSE + clause - 1.5 * (last in BOUND)
 
 
 def two_lines(words: Sequence[Word], separator: str, width: int) -> tuple[str, ...]:
-    """The words in at most two lines of `width` characters, broken where it reads best; none if they do not fit.
+    """The words in at most two lines of `width` characters, with the best break; empty if they do not fit.
 
-    What fits into one line stays in one. Lines are balanced, rather a little longer below.
+    Words that fit into one line stay in one. Two lines are balanced, with a slight preference for a longer second line.
     """
     texts = [word.word for word in words]
     ends = [end - len(separator) for end in accumulate(len(text) + len(separator) for text in texts)]

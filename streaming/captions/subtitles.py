@@ -1,4 +1,4 @@
-"""Cues as SubRip and WebVTT."""
+"""Cues in SubRip and WebVTT format."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ VTT_HEADER = "WEBVTT\n\n"
 
 
 def srt(number: int, cue: Cue) -> str:
-    """A cue of SubRip; numbers run from 1."""
+    """A SubRip cue; numbers start at 1."""
     return f"{number}\n{_times(cue, ',')}\n" + "\n".join(cue.lines) + "\n\n"
 
 
 def vtt(cue: Cue) -> str:
-    """A cue of WebVTT (W3C)."""
+    """A WebVTT cue (W3C)."""
     text = "\n".join(cue.lines).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return f"{_times(cue, '.')}\n{text}\n\n"
 
@@ -27,7 +27,7 @@ def clock(seconds: float, mark: str = ".") -> str:
 
 
 def short_clock(seconds: float) -> str:
-    """`m:ss.t`, with hours where there are any."""
+    """`m:ss.t`, with hours if there are any."""
     minutes, secs = divmod(round(seconds * 10), 600)
     hours, minutes = divmod(minutes, 60)
     return (f"{hours}:{minutes:02}" if hours else f"{minutes}") + f":{secs // 10:02}.{secs % 10}"

@@ -1,0 +1,1 @@
+"""From log-probabilities to words: greedy decoding, beam search with a language model, and calibration."""

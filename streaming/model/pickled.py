@@ -51,6 +51,11 @@ def safe_weights(source: Source) -> str | dict[str, Tensor] | None:
     return str(folder)
 
 
+def reads_pickled() -> bool:
+    """Whether this torch has a restricted loader that is safe."""
+    return tuple(int(part) for part in torch.__version__.split(".")[:2]) >= _OLDEST_TORCH
+
+
 def cache_folder() -> Path:
     """Where this program keeps files that it can make again."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "xlsr-live"
@@ -58,7 +63,7 @@ def cache_folder() -> Path:
 
 def read_pickled(name: str, files: Sequence[Path]) -> dict[str, Tensor]:
     """All tensors of the files, each with memory of its own. Raises `ModelError`."""
-    if tuple(int(part) for part in torch.__version__.split(".")[:2]) < _OLDEST_TORCH:
+    if not reads_pickled():
         raise ModelError(f"{name}: reading {PICKLED[0]} needs torch 2.6 or later; this is {torch.__version__}")
     tensors: dict[str, Tensor] = {}
     for file in files:

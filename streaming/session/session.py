@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..audio.decoder import RESAMPLER_DELAY, AudioDecoder
+from ..audio.loudness import QuietCheck
 from ..audio.normalize import Moments
 from ..audio.segmenter import Reason, Segmenter
 from ..audio.vad import Vad
@@ -102,6 +103,7 @@ class Session:
         self._audio = AudioDecoder(audio or AudioFormat())
         self._front = Segmenter(self.config, vad)
         self._outbox = Outbox(level)
+        self._quiet = QuietCheck()
         self._outbox.emit(SessionStarted(session=name, model=model, mode=mode), 0)
         self._report_notes(0)
         self._jobs: list[Job] = []
@@ -336,7 +338,10 @@ class Session:
         why = reason if utterance.cut is None else utterance.cut.reason
         self._outbox.emit(SpeechEnded(utterance=index, end=seconds(end), reason=why), end)
         # Of this utterance alone: how much audio is there beyond a cut depends on when the encoder answers.
-        self._loudness = Moments().plus(self._front.ring.read(start, end))
+        samples = self._front.ring.read(start, end)
+        self._loudness = Moments().plus(samples)
+        if final is not None and (hint := self._quiet.receive(samples)) is not None:
+            self._outbox.emit(Warning(code="very_quiet", message=hint), end)
         self._drop_utterance()
 
     def _drop_utterance(self) -> None:

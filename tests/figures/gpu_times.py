@@ -114,7 +114,7 @@ def stage_times(model: Any, batch: int, *, repeats: int) -> dict[str, float]:
     samples = on_device[: batch * span(HOP)].view(torch.float32).view(batch, -1)
     near = torch.randn(batch, network.reach + queries, network.hidden, device=device, dtype=network.dtype)
     x = network.positioned(near)
-    slots = torch.arange(1, batch + 1, device=device)
+    indices = torch.arange(1, batch + 1, device=device)
     kept = torch.arange(batch * HOP, device=device)
     valid = torch.ones(batch, queries, dtype=torch.bool, device=device)
     mask = network.bias(torch.ones(batch, 1, 1, LEFT + queries, dtype=torch.bool, device=device))
@@ -125,7 +125,7 @@ def stage_times(model: Any, batch: int, *, repeats: int) -> dict[str, float]:
     fetched = torch.empty_like(answer, device="cpu", pin_memory=device.type == "cuda")
 
     def gathered(layer: int, own: Tensor) -> Tensor:
-        return with_cached(pool.keys_values[layer], slots, own)
+        return with_cached(pool.keys_values[layer], indices, own)
 
     def attention() -> Tensor:
         y = x

@@ -18,7 +18,7 @@ from statistics import median
 import numpy as np
 import torch
 from tqdm import tqdm
-from xlsr_live.client.bench.corpus import Recording, read_corpus, read_rows, read_samples
+from xlsr_live.client.bench.corpus import CorpusRecording, read_corpus, read_rows, read_samples
 from xlsr_live.client.bench.scoring import ErrorCount, TextNormalizer, interval, rate
 from xlsr_live.client.bench.steps import timed
 from xlsr_live.client.bench.tables import Table, describe, machine, percent
@@ -35,7 +35,7 @@ REPEATS = 3  # of a pass whose time is taken
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    recording: Recording
+    recording: CorpusRecording
     texts: dict[str, str]  # by kind
 
     @property
@@ -43,7 +43,7 @@ class Heard:
         return self.recording.path.parent.name
 
 
-def parts(recording: Recording, samples: np.ndarray) -> list[np.ndarray]:
+def parts(recording: CorpusRecording, samples: np.ndarray) -> list[np.ndarray]:
     """What one offline pass is run over: the recording, or the utterances of its table, where it has one."""
     table = recording.path.with_suffix(".segments.tsv")
     if not table.exists():
@@ -51,7 +51,7 @@ def parts(recording: Recording, samples: np.ndarray) -> list[np.ndarray]:
     return [samples[round(float(r["start"]) * RATE) : round(float(r["end"]) * RATE)] for r in read_rows(table)[1]]
 
 
-def listen(recognizer: Recognizer, recording: Recording) -> Heard:
+def listen(recognizer: Recognizer, recording: CorpusRecording) -> Heard:
     samples = read_samples(recording)
     texts: dict[str, str] = {}
     for suffix, lm_for in (("", "none"), (", LM", "finals")) if recognizer.assets.language_model else (("", "none"),):
@@ -127,7 +127,7 @@ def one_pass(recognizer: Recognizer, samples: np.ndarray) -> None:
     recognizer.encoder.encode([normalize(samples) if recognizer.encoder.normalized else samples])
 
 
-def speed(recognizer: Recognizer, recordings: list[Recording]) -> Table:
+def speed(recognizer: Recognizer, recordings: list[CorpusRecording]) -> Table:
     """Least wall and CPU seconds of an offline pass for each second of audio. Whatever else runs makes it slower."""
     long = next(recording for recording in recordings if recording.path.parent.name == "longform")
     samples = read_samples(long)

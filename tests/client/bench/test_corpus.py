@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 from xlsr_live.client.bench.alignment import end_of, read_alignment
-from xlsr_live.client.bench.corpus import CorpusError, Recording, read_corpus, read_samples, spoken
+from xlsr_live.client.bench.corpus import CorpusError, CorpusRecording, read_corpus, read_samples, spoken
 from xlsr_live.client.bench.streams import Playlist
 from xlsr_live.client.sources.clips import load_clips
 from xlsr_live.streaming.protocol.events import Word
@@ -34,7 +34,7 @@ def table(folder: Path, text: str, name: str = "all.tsv") -> Path:
 def test_a_table_is_read_by_the_names_of_its_columns(folder: Path):
     path = table(folder, 'text\tset\tfile\tspeaker\nSAY "A"\tx\ta.wav\tjo\n\ty\tb.wav\tal\n')
     first, second = read_corpus(path)
-    assert first == Recording(folder / "a.wav", 'SAY "A"', "jo", "x")
+    assert first == CorpusRecording(folder / "a.wav", 'SAY "A"', "jo", "x")
     assert second.text == ""
     assert read_corpus(folder) == [first, second]
     assert spoken([first, second]) == [first]
@@ -42,7 +42,7 @@ def test_a_table_is_read_by_the_names_of_its_columns(folder: Path):
 
 def test_common_voice_keeps_its_recordings_in_clips(folder: Path):
     path = table(folder, "client_id\tpath\tsentence\tage\n1\td.wav\tGuten Tag.\t\n")
-    assert read_corpus(path) == [Recording(folder / "clips" / "d.wav", "Guten Tag.")]
+    assert read_corpus(path) == [CorpusRecording(folder / "clips" / "d.wav", "Guten Tag.")]
 
 
 def test_csv_has_its_quotes(folder: Path):
@@ -125,13 +125,13 @@ def test_other_mistakes_are_told_too(folder: Path):
     with pytest.raises(CorpusError, match=r"several tables \(all.tsv, binary.tsv\)"):
         read_corpus(folder)
     with pytest.raises(CorpusError, match="none of these recordings"):
-        spoken([Recording(path, "")])
+        spoken([CorpusRecording(path, "")])
 
 
 def test_samples_are_16_khz_mono(folder: Path):
     tone = np.sin(np.arange(22_050) / 10)
     soundfile.write(folder / "a.wav", np.stack((tone, -tone), 1), 22_050)
-    samples = read_samples(Recording(folder / "a.wav", ""))
+    samples = read_samples(CorpusRecording(folder / "a.wav", ""))
     assert abs(len(samples) - 16_000) <= 1
     assert np.abs(samples).max() < 1e-4  # the channels cancel each other
 
@@ -168,13 +168,15 @@ def test_every_stream_begins_with_another_recording_and_packets_change_nothing()
 
 def test_a_given_alignment_says_where_words_end(folder: Path):
     path = table(folder, "file\tword\tend\na.wav\tone\t0.05\nc.wav\tone\t0.1\nc.wav\tTwo\t0.2\n", "ends.tsv")
-    aligned = read_alignment(path, [Recording(Path(f"{name}.wav"), "") for name in "abc"])
+    aligned = read_alignment(path, [CorpusRecording(Path(f"{name}.wav"), "") for name in "abc"])
     end: Callable[[Word], float] = end_of(aligned, material(), 1)  # b at 0 s, c at 0.09375 s, a at 0.46875 s
     assert end(Word("TWO", 0.2, 0.25, 1.0)) == pytest.approx(0.09375 + 0.2)
     assert end(Word("ONE", 0.48, 0.5, 1.0)) == pytest.approx(0.46875 + 0.05)
     assert end(Word("ONE", 0.01, 0.04, 1.0)) == 0.04  # b has no alignment
     assert end(Word("THREE", 0.2, 0.25, 1.0)) == 0.25  # nor has this word
     with pytest.raises(CorpusError, match="lists none of the recordings"):
-        read_alignment(path, [Recording(Path("z.wav"), "")])
+        read_alignment(path, [CorpusRecording(Path("z.wav"), "")])
     with pytest.raises(CorpusError, match="'soon' is not a time"):
-        read_alignment(table(folder, "file\tword\tend\na.wav\tone\tsoon\n", "ends.tsv"), [Recording(Path("a.wav"), "")])
+        read_alignment(
+            table(folder, "file\tword\tend\na.wav\tone\tsoon\n", "ends.tsv"), [CorpusRecording(Path("a.wav"), "")]
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -128,6 +129,8 @@ def test_words_can_be_tried_without_audio(capsys: pytest.CaptureFixture[str]):
         ("a: one", ["--score", "2"], "command_score is 2.0; it must be 0.01 to 1"),
         ("a: one", ["--call", "nowhere:f"], "--call nowhere:f: No module named 'nowhere'"),
         ("a: one", ["--exec", "'"], "--exec"),
+        ("a: one", ["--exec", "no-such-program on"], "--exec no-such-program on: there is no program no-such-program"),
+        ("a: one", ["--exec", "./no/such/program"], "there is no program ./no/such/program"),
     ],
 )
 def test_mistakes_are_one_line_and_status_2(
@@ -145,3 +148,26 @@ def test_the_example_grammars_can_be_read(path: Path):
     grammar = parse_grammar(path.read_text(encoding="utf-8"))
     assert grammar.commands
     assert parse_grammar(str(grammar)) == grammar
+
+
+@pytest.mark.skipif(os.name != "posix", reason="what makes a file executable is different elsewhere")
+@pytest.mark.parametrize(
+    ("content", "mode", "why"),
+    [
+        (b"#!/bin/sh\n", 0o644, "is not executable"),
+        (b"echo on\n", 0o755, "is a text file without a first line such as #!/bin/sh"),
+        (b"\xef\xbb\xbf#!/bin/sh\n", 0o755, "begins with a byte-order mark"),
+        (b"#!/no/such/shell\n", 0o755, "the interpreter in the first line"),
+        (b"#!/bin/sh\n", 0o755, None),
+        (b"#!/usr/bin/env python\n", 0o755, None),
+    ],
+)
+def test_a_program_that_cannot_run_is_noticed_at_the_start(
+    content: bytes, mode: int, why: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    path = tmp_path / "lights"
+    path.write_bytes(content)
+    path.chmod(mode)
+    arguments = ["commands", NUMBERS, "--say", "one", "--exec", f"{path} kitchen"]
+    assert run(arguments) == (2 if why else 0)
+    assert (why or "") in capsys.readouterr().err

@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, nullcontext
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,6 +16,7 @@ from xlsr_live.client.cli import run
 from xlsr_live.client.sources import devices, microphone
 from xlsr_live.client.sources.devices import Device, MicrophoneError, choose
 from xlsr_live.client.sources.microphone import Microphone, loudness
+from xlsr_live.streaming.recognizer import Recognizer
 
 USB = Device(2, "USB Audio: Rode NT", "ALSA", 2, 44_100, False)
 BUILT_IN = Device(0, "HDA Intel: ALC256", "ALSA", 2, 48_000, True)
@@ -204,3 +205,26 @@ def test_quiet_hides_only_what_native_code_writes(capfd: pytest.CaptureFixture[s
         os.write(2, b"ALSA lib pcm.c: Unknown PCM\n")
     print("heard", file=sys.stderr)
     assert capfd.readouterr().err == "heard\n"
+
+
+@pytest.mark.parametrize("form", ["text", "plain"])
+def test_very_quiet_speech_is_reported_once(
+    form: str,
+    recognizer: Recognizer,
+    clip: Callable[[str], np.ndarray],
+    portaudio: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    portaudio(FakePortAudio())
+    monkeypatch.setattr("xlsr_live.client.commands.mic.load_recognizer", lambda _: nullcontext(recognizer))
+    sound = np.concatenate([clip("george"), clip("jackson")])
+    messages: dict[float, list[str]] = {}
+    for gain in (1.0, 0.01):
+        soft = np.rint(sound * gain).astype("<i2").tobytes()
+        FakeStream.blocks = [soft[at : at + 1_600] for at in range(0, len(soft), 1_600)]
+        assert run(["mic", "--duration", str(len(sound) / 16_000), "-f", form, "--vad", "none"]) == 0
+        messages[gain] = [line for line in capsys.readouterr().err.splitlines() if "quiet" in line]
+    assert messages[1.0] == []
+    (line,) = messages[0.01]
+    assert line.startswith("very_quiet: the speech is very quiet (")

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -300,3 +301,15 @@ def test_a_wav_with_a_long_list_chunk(server: RunningServer, two: Samples):
     replies, _ = asyncio.run(lock_step(address(server), [*packets(file[:at] + tags + file[at:], 8_000)]))
     text = " ".join(reply["text"] for reply in replies if reply.get("text"))
     assert text == " ".join(final.text for final in natively(server, two.tobytes()))
+
+
+def test_a_ticket_in_the_address_where_the_server_has_a_token(recognizer: Recognizer):
+    with running_server(recognizer, ServerSettings(vosk_port=0, token="s3cret")) as server:
+        with pytest.raises(InvalidStatus) as refusal:
+            asyncio.run(lock_step(address(server), []))
+        assert refusal.value.response.status_code == 401
+        assert b"?ticket=" in (refusal.value.response.body or b"")
+        headers = {"Authorization": "Bearer s3cret"}
+        ticket = httpx.post(f"http://127.0.0.1:{server.port}/v1/ticket", headers=headers).json()["ticket"]
+        replies = asyncio.run(lock_step(f"{address(server)}/?ticket={ticket}", [bytes(3_200)]))
+        assert replies == ([{"partial": ""}, {"text": ""}], 1000)

@@ -34,6 +34,7 @@ CALIBRATION = Calibration(
     final=Curve(temperature=2.0, level=0.5, offset=-1.0),
     partial=Curve(temperature=3.0, level=0.2),
     beam=Curve(temperature=4.0, offset=-0.5),
+    beam_partial=Curve(temperature=5.0, offset=-0.3),
 )
 # A letter is one frame, as CTC has it: a wrong one costs 2 to 4 nats, and so does each letter in silence.
 SPEECH = sound("..ABCD EFGH ABCD GGGG " + "." * 8 + "ABCD GHAB CDEF " + "." * 8, letter=1, gap=3)
@@ -196,6 +197,43 @@ def test_hotwords_take_part_in_the_search_though_the_lexicon_lacks_them(lm: Lang
     ) == ["AB FEFD AB"]
 
 
+@given(changes, st.integers(0, 1_000), st.sampled_from(["full", "append"]))
+@settings(max_examples=15, deadline=None)
+def test_hotwords_and_a_language_model_in_partials_give_the_same_events_for_any_packets(
+    lm: LanguageModel, changes: list[tuple[int, tuple[str, ...]]], seed: int, how: Any
+):
+    packets: list[Packet] = []
+    at = 0
+    for place, hotwords in sorted(changes):
+        packets += [SPEECH[at:place], hotwords]
+        at = place
+    packets.append(SPEECH[at:])
+    config = SessionConfig(hotwords=("cdff:2",), lm_for="all", finals=how, **HOP)
+    random, assets = Random(seed), Assets(language_model=lm)
+    whole = run(packets, config, assets=assets)
+    assert lines(run(split(packets, random), config, assets=assets, random=random)) == lines(whole)
+
+
+def test_partials_with_a_language_model_have_the_hotwords(lm: LanguageModel):
+    audio = sound("..AB FEFE AB AB AB " + "." * 8, letter=1, gap=3)
+    for hotwords, wanted in (((), "FEFE"), (("fefd:1.5",), "FEFD")):
+        config = SessionConfig(hotwords=hotwords, lm_for="all", update_ms=0, **HOP)
+        (utterance,) = utterances(run([audio], config, assets=Assets(language_model=lm)))
+        assert wanted in utterance.partials[-1].committed
+        assert utterance.final is not None
+        assert wanted in utterance.final.text
+
+
+def test_a_model_may_want_its_language_model_in_partials(lm: LanguageModel):
+    assets = Assets(language_model=lm, lm_in_partials=True)
+    chosen = {
+        how: lines(run([SPEECH], SessionConfig(lm_for=how, **HOP), assets=assets)) for how in ("auto", "all", "finals")
+    }
+    assert chosen["auto"] == chosen["all"] != chosen["finals"]
+    other = Assets(language_model=lm)
+    assert lines(run([SPEECH], SessionConfig(**HOP), assets=other)) == chosen["finals"]
+
+
 def test_settings_that_need_a_language_model_are_refused_without_one(lm: LanguageModel):
     cases: list[tuple[dict[str, Any], Assets]] = [
         ({"nbest": 2}, Assets()),
@@ -237,6 +275,9 @@ def test_confidences_of_beam_and_hotwords_come_from_the_greedy_path(lm: Language
     greedy = decode(rows, VOCABULARY)
     found = Decoding(VOCABULARY, SessionConfig(), Assets(CALIBRATION, lm)).final(1)(rows)
     assert list(found.confidences) == CALIBRATION.of_beam(found.words, greedy)
+    for how, curve in (("all", CALIBRATION.of_beam_partial), ("finals", CALIBRATION.of_partial)):
+        live = Decoding(VOCABULARY, SessionConfig(lm_for=how), Assets(CALIBRATION, lm)).live(found.words)
+        assert list(live.confidences) == curve(found.words)
     found = Decoding(VOCABULARY, SessionConfig(hotwords=("AC:9",)), Assets(CALIBRATION)).final(1)(rows)
     assert [word.text for word in found.words] == ["AC", "EF"]
     assert list(found.confidences) == CALIBRATION.of_final(found.words, greedy)
