@@ -22,8 +22,8 @@ from .silero import CHUNK, Silero
 Frames = NDArray[np.float32]  # (n, FRAME)
 
 FRAME: Final = ms(30)  # webrtcvad takes 10, 20 or 30 ms
-_WARM_UP: Final = 20  # frames before webrtcvad fires that Silero takes first: its network needs context
-_FOLLOW: Final = 21  # frames that Silero takes from one at which webrtcvad fires: soft speech has gaps there
+_WARM_UP: Final = 33  # frames before webrtcvad fires that Silero takes first: its network needs context
+_FOLLOW: Final = 34  # frames that Silero takes from one at which webrtcvad fires: soft speech has gaps there
 
 
 class Vad(Protocol):

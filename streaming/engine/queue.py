@@ -80,7 +80,7 @@ class RequestQueue:
     def fill(self, batch: list[EncodeJob], limit: int, fits: Callable[[EncodeJob], bool]) -> int:
         """Fill the empty batch with the most urgent request, then with others that fit, in order of urgency.
 
-        Their futures become running. Returns how many requests were cancelled instead, because nobody wants them.
+        Their futures become running. Returns how many requests were cancelled instead: no one waits for their answers.
         """
         heap = self._most_urgent()
         taken: list[_Line] = []  # each gives one job at most

@@ -49,7 +49,7 @@ def plan_steps(
     pool = slots[0].pool
     left, cells = pool.shape.left, pool.cells
     new = [window.newest - window.encoded for window in windows]
-    dummy = (0, 0, 0, 0, shape.queries, shape.queries)  # encodes silence for nobody
+    dummy = (0, 0, 0, 0, shape.queries, shape.queries)  # encodes silence; its rows are dropped
     columns = [
         (p.index, w.first, w.committed, w.commit, w.newest, w.encoded) for p, w in zip(slots, windows, strict=True)
     ]

@@ -1,1 +1,1 @@
-"""The wire: events that a session emits and messages that a client sends, as both ends encode them."""
+"""The definition of the wire: events, the messages of clients, and codes of errors."""
