@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 from rich.console import Console
@@ -65,10 +65,24 @@ def write(folder: Path, name: str, tables: Sequence[Table], report: dict[str, An
     lines = [f"# Benchmark: {name}", "", f"`{report['command']}`, {report['made']}, {describe(where)}.", ""]
     markdown, data = folder / f"{name}.md", folder / f"{name}.json"
     with writing(markdown):
-        markdown.write_text("\n".join([*lines, *(table.markdown() for table in tables)]), encoding="utf-8")
+        text = "\n".join([*lines, *(table.markdown() for table in tables)])
+        markdown.write_text(text, encoding="utf-8", errors="replace")
     with writing(data):
-        data.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1))
+        data.write_bytes(msgspec.json.format(msgspec.json.encode(_valid(msgspec.to_builtins(report))), indent=1))
     return [markdown, data]
+
+
+def _valid(value: Any) -> Any:
+    """Nested builtins with texts that are valid Unicode: file names do not have to be UTF-8."""
+    match value:
+        case str():
+            return value.encode(errors="replace").decode()
+        case dict():
+            return {_valid(name): _valid(each) for name, each in cast(dict[Any, Any], value).items()}
+        case list() | tuple():
+            return [_valid(each) for each in cast(list[Any], value)]
+        case _:
+            return value
 
 
 def provenance(name: str, program: str = "xlsr-live") -> dict[str, Any]:

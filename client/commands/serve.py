@@ -14,7 +14,7 @@ from msgspec import inspect
 from ...server.configuration import FIELDS, configure, flag, repeatable
 from ...server.settings import SECRET, ServerSettings
 from ...streaming.config import ModelOptions
-from ..console import needs
+from ..console import needs, use_utf8
 from ..options.model import load_recognizer
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ def serve(config: Path | None, print_config: bool, **flags: Any) -> None:
     """
     configured = configure(config, os.environ, flags)
     if print_config:
+        use_utf8()  # as TOML files are
         click.echo(str(configured), nl=False)
         return
     with needs("server", "the server"):

@@ -82,8 +82,7 @@ class Dialect(DialectHooks, Generic[Received]):
         `ProtocolError` if the server cannot serve it.
         """
         self.lease.start(self.dialect)
-        allowed = self.settings.lm_partials or self.recognizer.assets.lm_in_partials
-        if config.lm_for == "all" and not allowed:
+        if config.lm_for == "all" and not (self.settings.lm_partials or self.recognizer.assets.lm_in_partials):
             raise ProtocolError(
                 Code.BAD_CONFIG, "this server has no language model in partials; leave lm_for at 'auto'"
             )

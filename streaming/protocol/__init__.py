@@ -1,0 +1,1 @@
+"""The definition of the wire: events, the messages of clients, and codes of errors."""

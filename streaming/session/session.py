@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import count
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from ..audio.decoder import RESAMPLER_DELAY, AudioDecoder
-from ..audio.loudness import QuietCheck
-from ..audio.normalize import Moments
-from ..audio.segmenter import Reason, Segmenter
+from ..audio.segmenter import Segmenter
 from ..audio.vad import Vad
-from ..commands.decision import Decision
 from ..config import AudioFormat, Mode, SessionConfig
 from ..ctc.assets import Assets
 from ..ctc.vocabulary import Vocabulary
 from ..errors import BacklogFull, ConfigError, SessionClosed
-from ..frames import FIELD, SAMPLE_RATE, STRIDE, ms, seconds, too_short
+from ..frames import FIELD, SAMPLE_RATE, seconds, too_short
 from ..overload import Level
-from ..protocol.events import Error, Event, SessionEnded, SessionStarted, SpeechEnded, SpeechStarted, Warning
+from ..protocol.events import Error, Event, SessionEnded, SessionStarted, Warning
 from ..requests import CacheHandle, Job
 from .decoding import Decoding
 from .outbox import Outbox
-from .partials import PartialMaker
-from .to_events import report_decision, report_final
-from .transcript import Transcript
-from .utterance import Utterance
+from .utterance_loop import UtteranceLoop
 
 Float32 = NDArray[np.float32]
 
@@ -97,23 +90,15 @@ class Session:
         trailing = 0 if vad is None else config.trailing_blank_ms
         self.config = msgspec.structs.replace(config, mode=mode, trailing_blank_ms=trailing)
         self.name = name
-        self._vocabulary = vocabulary
         self._decoding = Decoding(vocabulary, self.config, assets)
-        self._normalized = normalized
         self._audio = AudioDecoder(audio or AudioFormat())
         self._front = Segmenter(self.config, vad)
         self._outbox = Outbox(level)
-        self._quiet = QuietCheck()
         self._outbox.emit(SessionStarted(session=name, model=model, mode=mode), 0)
         self._report_notes(0)
-        self._jobs: list[Job] = []
-        self._released: list[CacheHandle] = []
-        self._ids = count(1)
-        self._utterance: Utterance | None = None  # the open one
-        self._begun = 0  # utterances
-        self._partials: PartialMaker | None = None  # of the open utterance
-        self._loudness: Moments | None = None  # of the utterance before
-        self._woken: int | None = None  # sample after the wake phrase, until an utterance follows
+        self._utterances = UtteranceLoop(
+            self.config, vocabulary, self._decoding, self._front, self._outbox, normalized=normalized
+        )
         self._live_time = float("-inf")  # when the received audio would have come at live pace
         self._eof = False
         self._ended = False
@@ -157,28 +142,22 @@ class Session:
 
     def requests(self) -> list[Job]:
         """Jobs since the last call, oldest first. Some may become useless later: see `wants`."""
-        jobs, self._jobs = self._jobs, []
+        jobs, self._utterances.jobs = self._utterances.jobs, []
         return [job for job in jobs if self.wants(job.id)]
 
     def receive_answer(self, job: int, answer: object, now: float) -> None:
         """Take the answer to a job: log-probabilities, (frames, vocabulary), or what a `DecodeJob` returned."""
         self._outbox.now = now
-        utterance = self._utterance
-        if utterance is None or self._partials is None or not utterance.wants(job):
-            return
-        for step in utterance.receive(job, answer):
-            if (partial := self._partials.make(step, self._outbox.level)) is not None:
-                self._outbox.emit(partial, step.end_sample)
-            if step.decision is not None:
-                self._decide(utterance, step.decision, step.end_sample)
-        self._settle()
+        if self._utterances.wants(job):
+            self._utterances.receive(job, answer)
+            self._settle()
 
     def receive_failure(self, job: int, why: str, now: float) -> None:
         """A job failed. The utterance goes on with the other results: its final is never lost."""
         self._outbox.now = now
-        if self._utterance is not None and self._utterance.wants(job):
+        if self._utterances.wants(job):
             self._error("encoder_failed", f"{why}; the text of this utterance comes from the other results")
-            self._utterance.fail(job)
+            self._utterances.fail(job)
             self._settle()
 
     def receive_hotwords(self, hotwords: Sequence[str]) -> None:
@@ -210,17 +189,17 @@ class Session:
 
     def wants(self, job: int) -> bool:
         """Whether the answer to a job still matters."""
-        return self._utterance is not None and self._utterance.wants(job)
+        return self._utterances.wants(job)
 
     def released(self) -> list[CacheHandle]:
         """Cache handles, since the last call, that no later request names."""
-        released, self._released = self._released, []
+        released, self._utterances.released = self._utterances.released, []
         return released
 
     def abandon(self) -> None:
         """End the session at once: no more jobs or events; releases the encoder's cache."""
         self._eof = self._ended = True
-        self._drop_utterance()
+        self._utterances.drop()
 
     def check_audio(self, packet: bytes | NDArray[np.floating]) -> None:
         """Raise the error that `receive_audio` would raise for bad samples; for callers that split packets."""
@@ -271,93 +250,18 @@ class Session:
 
     def _settle(self) -> None:
         """Do all that is possible now."""
-        while self._advance():
+        while self._utterances.advance(max(self._outbox.now, self._live_time)):
             pass
+        if not self._front.spans:
+            self._end()
         self._front.release()
         self._outbox.forget(self._front.ring.start)
-
-    def _advance(self) -> bool:
-        """Begin the next utterance, or go on with the open one; False when both must wait."""
-        spans, utterance = self._front.spans, self._utterance
-        if not spans:
-            self._end()
-            return False
-        first = spans[0]
-        known = self._front.known(first)
-        if utterance is None:
-            if known - first.start >= FIELD:
-                self._begin(first.start)
-                return True
-            if first.end is not None:  # too short to make a frame, as the rest after a cut can be
-                spans.popleft()
-                return True
-            return False
-        self._jobs += utterance.plan(
-            known=known,
-            likely_end=self._front.likely_end(first),
-            closed=first.end,
-            now=max(self._outbox.now, self._live_time),
-            level=self._outbox.level,
-        )
-        if utterance.end is None or (transcript := utterance.transcript) is None:
-            return False
-        self._finish(utterance, transcript, utterance.end, first.reason)
-        if utterance.cut is None:
-            spans.popleft()
-        else:
-            first.start = utterance.end
-        return True
-
-    def _begin(self, start: int) -> None:
-        self._utterance = Utterance(
-            self._begun,
-            start,
-            self.config,
-            self._decoding,
-            read=self._front.ring.read,
-            next_id=self._ids.__next__,
-            normalized=self._normalized,
-            seed=self._loudness,
-            level=self._outbox.level,
-            awake=self._woken is not None and start - self._woken <= ms(self.config.wake_ms),
-        )
-        self._partials = PartialMaker(self.config, self._vocabulary, self._decoding, utterance=self._begun, start=start)
-        self._outbox.emit(SpeechStarted(utterance=self._begun, start=seconds(start)), start)
-        self._begun += 1
-
-    def _finish(self, utterance: Utterance, transcript: Transcript, end: int, reason: Reason) -> None:
-        index, start = utterance.index, utterance.start
-        final = report_final(transcript, self._vocabulary, utterance=index, start=start, end=end)
-        if final is not None:
-            self._outbox.emit(final, end)
-        self._woken = None
-        if (decision := utterance.decision(transcript)) is not None:
-            self._decide(utterance, decision, end)
-            if not decision.accepted and decision.woken is not None:
-                self._woken = start + decision.woken * STRIDE
-        why = reason if utterance.cut is None else utterance.cut.reason
-        self._outbox.emit(SpeechEnded(utterance=index, end=seconds(end), reason=why), end)
-        # Of this utterance alone: how much audio is there beyond a cut depends on when the encoder answers.
-        samples = self._front.ring.read(start, end)
-        self._loudness = Moments().plus(samples)
-        if final is not None and (hint := self._quiet.receive(samples)) is not None:
-            self._outbox.emit(Warning(code="very_quiet", message=hint), end)
-        self._drop_utterance()
-
-    def _drop_utterance(self) -> None:
-        if self._utterance is not None and self._utterance.cache is not None:
-            self._released.append(self._utterance.cache)
-        self._utterance = None
-
-    def _decide(self, utterance: Utterance, decision: Decision, end_sample: int) -> None:
-        event = report_decision(decision, utterance=utterance.index, start=utterance.start, end_sample=end_sample)
-        self._outbox.emit(event, end_sample)
 
     def _end(self) -> None:
         if self._eof and not self._ended:
             self._ended = True
             end = self._front.position
-            self._outbox.emit(SessionEnded(audio_s=seconds(end), utterances=self._begun), end)
+            self._outbox.emit(SessionEnded(audio_s=seconds(end), utterances=self._utterances.begun), end)
 
     def _report_notes(self, sample: int) -> None:
         """Warn about words that the vocabulary writes with other letters."""
