@@ -32,6 +32,7 @@ def arguments() -> argparse.Namespace:
     add("--rounds", type=int, default=110, help="rounds (of about an hour of audio) in the stable phase")
     add("--minutes", type=float, default=1e9, help="stop training, with a checkpoint, after so long")
     add("--from", dest="start", type=Path, metavar="DIR", help="begin with the weights of this exported checkpoint")
+    add("--peak", type=float, default=1.0, metavar="SHARE", help="share of the peak rate, for a short continuation")
     add("--decay", type=int, metavar="N", help="rounds of the decay (default: 12); `train --decay N` means `decay`")
     add("--within", type=float, default=1e9, metavar="MINUTES", help="end a decay after so long at the latest")
     add("--batch-seconds", type=float, help="padded audio per step (default: 32 on a CPU, 320 on a CUDA GPU)")
@@ -168,6 +169,7 @@ def train(work, args: argparse.Namespace, decay: int) -> None:
     options = Options(
         rounds=args.rounds,
         minutes=args.minutes,
+        peak=args.peak,
         start=args.start,
         within=args.within,
         decay=decay,

@@ -106,6 +106,7 @@ class Options:
     evaluate_every: int = 10  # rounds
     matrices: str = "muon"
     streamed_share: float = Optimiser.streamed_share
+    peak: float = 1.0  # share of the optimiser's peak rates
     start: Path | None = None  # a checkpoint folder whose weights a fresh stable phase begins with
     within: float = 1e9  # minutes of training after which the rate of a decay is zero, if its rounds take longer
     schedule: Schedule = Schedule()

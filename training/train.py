@@ -37,7 +37,12 @@ class Trainer:
 
     def __init__(self, work: Work, options: Options):
         self.work, self.options = work, options
-        self.optimiser = Optimiser(matrices=options.matrices, streamed_share=options.streamed_share)
+        self.optimiser = Optimiser(
+            matrices=options.matrices,
+            peak=options.peak * Optimiser.peak,
+            matrix_peak=options.peak * Optimiser.matrix_peak,
+            streamed_share=options.streamed_share,
+        )
         self.schedule = options.schedule
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         work.run.mkdir(parents=True, exist_ok=True)
@@ -70,10 +75,10 @@ class Trainer:
         self.network.load_state_dict(state["network"])
         self.average.load(state["average"])
         for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
-            chosen = [group["weight_decay"] for group in optimiser.param_groups]
+            chosen = [{name: group[name] for name in ("weight_decay", "peak")} for group in optimiser.param_groups]
             optimiser.load_state_dict(saved)
-            for group, weight_decay in zip(optimiser.param_groups, chosen, strict=True):
-                group["weight_decay"] = weight_decay
+            for group, values in zip(optimiser.param_groups, chosen, strict=True):
+                group |= values
         self.step, self.round, self.at = state["step"], state["round"], state["at"]
         self.heard, self.wall, self.decay_from = state["heard"], state["wall"], state["decay_from"]
         self.kinds |= state.get("kinds", {})

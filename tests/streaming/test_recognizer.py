@@ -171,7 +171,7 @@ def test_silence_holds_no_slot(recognizer: Recognizer, speech: np.ndarray):
     stream = recognizer.stream(speech)
     while not isinstance(next(stream), Partial):
         pass
-    places = recognizer.encoder.cached.places
+    places = recognizer.encoder.cached.caches
     assert len(places) == 1
     stream.close()
     recognizer.transcribe(speech)

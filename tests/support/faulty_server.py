@@ -148,7 +148,7 @@ class CensusServer(run.Server):
             "sessions": sum(type(one) is StreamSession for one in gc.get_objects()),
             "queued": engine.queued + len(engine._queue._lines) + len(engine._batch),
             "memories": len(engine._caches),
-            "slots": len(steps.places) if steps else 0,
+            "slots": len(steps.caches) if steps else 0,
             "threads": threading.active_count(),
             "files": len(os.listdir("/proc/self/fd")),
             "failures": self.recognizer.encoder.failures,

@@ -268,8 +268,9 @@ def test_a_run_can_begin_with_the_weights_of_an_export(work: Work, tmp_path: Pat
     export(work, tmp_path / "bundled", TINY)
     fresh_work = Work(work.speech, tmp_path / "next")
     fresh_work.root.mkdir()
-    trainer = Trainer(fresh_work, replace(options(), start=tmp_path / "bundled"))
+    trainer = Trainer(fresh_work, replace(options(), start=tmp_path / "bundled", peak=0.5))
     assert (trainer.round, trainer.step) == (BRIEF.spliced_from, 0)
+    assert {group["peak"] for each in trainer.optimisers for group in each.param_groups} == {0.0005, 0.001}
     for name, want in checkpoint.restore(work.run / "stable.pt")["average"]["weights"].items():
         assert torch.allclose(trainer.average.weights[name], want, atol=2e-3), name
 
