@@ -177,7 +177,7 @@ def test_the_wheel_holds_every_module_and_data_file_and_nothing_else(wheel: Path
     assert inside == {f"xlsr_live/{name}" for name in tracked.stdout.splitlines()}
     assert wheel.stat().st_size < 40e6
     for part in zipfile.ZipFile(wheel).infolist():
-        assert part.file_size <= {".safetensors": 25e6, ".binary": 15e6}.get(Path(part.filename).suffix, 2e6), (
+        assert part.file_size <= {".safetensors": 25e6, ".binary": 20e6}.get(Path(part.filename).suffix, 2e6), (
             part.filename
         )
 

@@ -110,7 +110,7 @@ async def campaign(
     for program, one in zip(said, heard, strict=True):
         program.expected.extend(told(one.events))
         assert len(one.finals) >= 1
-        assert not one.errors
+        assert not one.errors, one.errors
     found.before = await settled(server, {})
     kinds = [kind for kind in KINDS if link is not None or kind not in NEEDS_A_LINK]
     order = [kinds[number % len(kinds)] for number in range(faults)]

@@ -62,7 +62,7 @@ class FaultyEncoder:
         self._inject([samples for samples, _ in batch])
         with self._counting(batch):  # a step after a failed one fails before any other step runs, as in a batch
             for _, reuse in batch:
-                self._encoder.cached._place(reuse)
+                self._encoder.cached._slot(reuse)
         return [self._encoder.encode_steps([one])[0] for one in batch]
 
     def _inject(self, batch: list[np.ndarray]) -> None:

@@ -133,7 +133,7 @@ def test_samples_are_16_khz_mono(folder: Path):
     soundfile.write(folder / "a.wav", np.stack((tone, -tone), 1), 22_050)
     samples = read_samples(CorpusRecording(folder / "a.wav", ""))
     assert abs(len(samples) - 16_000) <= 1
-    assert np.abs(samples).max() < 1e-4  # the channels cancel each other
+    assert 0.9 < np.abs(samples).max() < 1.1  # the channels cancel each other, so one of them is taken
 
 
 # --- what paced streams are made of

@@ -20,7 +20,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from xlsr_live.server.access import tickets
 from xlsr_live.server.access.tickets import Tickets
 from xlsr_live.server.access.tokens import Client
-from xlsr_live.server.dialects import base, wav
+from xlsr_live.server.dialects import base
 from xlsr_live.server.dialects.deepgram import live as deepgram
 from xlsr_live.server.dialects.openai import keys as openai_keys
 from xlsr_live.server.dialects.wyoming import packets
@@ -32,6 +32,7 @@ from xlsr_live.server.sessions import resume_store, sharing
 from xlsr_live.server.settings import ServerSettings
 from xlsr_live.server.web import Server
 from xlsr_live.streaming import config
+from xlsr_live.streaming.audio import wav_stream
 from xlsr_live.streaming.recognizer import Recognizer
 
 from tests.support.fake_recognizer import FakeRecognizer
@@ -92,7 +93,7 @@ FIXED = {  # no setting changes these
     "seconds for the last word to a client that does not read": (5.0, base.LAST_ERROR_S),
     "seconds without audio, Deepgram's": (10.0, deepgram.SILENCE_S),
     "bytes of a header, Wyoming's": (1 << 16, packets.LONGEST_HEADER),
-    "bytes of a header, WAV": (1 << 16, wav.LONGEST_HEADER),
+    "bytes of a header, WAV": (1 << 16, wav_stream.LONGEST_HEADER),
     "hotwords": ((100, 100, 2_000), (config.MOST_HOTWORDS, config.LONGEST_HOTWORD, config.MOST_CHARACTERS)),
     "seconds after its end in which a shared session can be read": (30.0, sharing.ENDED_S),
     "bytes of settings in an ephemeral key": (4_096, openai_keys.LARGEST),
