@@ -49,6 +49,7 @@ class CacheHandle:
     left_context: int
     lookahead: int
     longest: int = 1_000  # the cache keeps no features for the second pass of an utterance that gets longer
+    language: str | None = None  # of the utterance, as the checkpoint names it; None: the checkpoint's only one
     number: int = field(default_factory=count(1).__next__, init=False)  # unique in the process
 
 
@@ -79,6 +80,7 @@ class Request:
     deadline: float  # on the caller's clock; finals are due at once
     window: Window | None  # of a live step
     reuse: CachedStep | CachedFeatures | None = None  # in cached mode; one cache's requests are encoded in order
+    language: str | None = None  # as the checkpoint names it: rows have the width of this language's vocabulary
 
 
 @dataclass(frozen=True, slots=True, eq=False)
