@@ -19,6 +19,7 @@ from .commands.calibrate import calibrate
 from .commands.demo import demo
 from .commands.devices import devices
 from .commands.doctor import doctor
+from .commands.languages import languages
 from .commands.mic import mic
 from .commands.serve import serve
 from .commands.stream import stream
@@ -56,7 +57,7 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (demo, transcribe, mic, commands, serve, stream, bench, calibrate, devices, doctor):
+for command in (demo, transcribe, mic, commands, serve, stream, bench, calibrate, languages, devices, doctor):
     cli.add_command(command)
 
 

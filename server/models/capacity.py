@@ -39,6 +39,8 @@ CACHED_S: Final = 30 * 86_400.0
 
 
 class Measured(msgspec.Struct):
+    """A cached measurement."""
+
     sessions: Annotated[int, msgspec.Meta(ge=1)]
     when: float  # Unix time
 
@@ -54,6 +56,7 @@ def capacity(recognizer: Recognizer, folder: Path | None = None, *, remember: bo
     if name in known and 0 <= time.time() - known[name].when < CACHED_S:
         logger.info("capacity: %d sessions, from an earlier measurement (%s)", known[name].sessions, file)
         return known[name].sessions
+    logger.info("measuring how many sessions this machine carries; this happens once and takes some seconds")
     sessions = measure(recognizer)
     recognizer.engine.counters = EngineCounters()  # they count only clients' audio
     logger.info("capacity: %d sessions", sessions)

@@ -21,6 +21,8 @@ _START, _INSIDE = 0, 1  # states: at the start of a word; inside a word of no ph
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Boosts:
+    """The automaton of the hotwords: what each token earns in each state."""
+
     next: NDArray[np.intp]  # (states, vocabulary)
     gain: NDArray[np.float64]  # (states, vocabulary), nats that the token earns or loses
     held: NDArray[np.float64]  # (states,) nats of an unfinished phrase, lost if the path leaves it

@@ -31,6 +31,8 @@ class Context(NamedTuple):
 
 
 class Entry(NamedTuple):
+    """One n-gram of the model."""
+
     node: int
     score: float  # log10; NaN: the model has only longer n-grams that end in it
     backoff: float

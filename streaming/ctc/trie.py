@@ -30,6 +30,8 @@ class _Room:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trie:
+    """The lexicon as a tree of spellings, in arrays over its nodes."""
+
     token: Ints  # (nodes,) last token of the node's path
     first: Ints  # (nodes,) first child
     count: Ints  # (nodes,) number of children
