@@ -328,7 +328,7 @@ def test_the_loop_of_demos_makes_one_text_of_its_windows(recognizer: Recognizer,
 
 
 def test_the_meter_reads_this_process_another_and_none():
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="cannot read the CPU time"):
         ResourceMeter(2**30)
     own, same, none = ResourceMeter(), ResourceMeter(os.getpid()), ResourceMeter(0)
     for meter in (own, same, none):
