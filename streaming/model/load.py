@@ -1,7 +1,7 @@
 """Loading a checkpoint with transformers: the packaged one, a directory, or a name on the Hugging Face hub.
 
-Weights come from safetensors, or through torch's restricted loader from `pytorch_model.bin`; code beside a checkpoint
-never runs. Every failure becomes a `ModelError` of one sentence.
+Weights and adapters come from safetensors, or through torch's restricted loader from `.bin` files; code beside a
+checkpoint never runs. Every failure becomes a `ModelError` of one sentence.
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ import logging
 import os
 import re
 import time
-from typing import Any, get_args
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, cast, get_args
 
 import torch
 import transformers
 from safetensors import SafetensorError
+from safetensors import torch as safetensors_torch
 
 from ..config import Dtype, ModelOptions, SessionConfig
 from ..errors import ModelError
@@ -23,7 +26,7 @@ from .assemble import assemble
 from .encoder import XlsrEncoder
 from .int8 import supported
 from .layouts import Layout, find_layout
-from .pickled import safe_weights
+from .pickled import pickled_adapter, safe_weights
 from .source import Source, find_source
 from .tokens import load_tokenizer, make_vocabulary
 
@@ -105,9 +108,22 @@ def _load_model(source: Source, layout: Layout, language: str | None) -> Any:
     if missing:
         raise ModelError(f"{source.name} lacks weights ({', '.join(missing[:3])}, ...): it cannot recognize anything")
     if language is not None:
-        model.config.name_or_path = source.path  # the adapters lie beside the checkpoint
-        model.load_adapter(language, use_safetensors=True, **source.options)
+        _load_adapter(model, source, language)
     return model.eval()
+
+
+def _load_adapter(model: Any, source: Source, language: str) -> None:
+    """Adapters lie beside the checkpoint."""
+    pickled = pickled_adapter(source, language)
+    if pickled is None:
+        model.config.name_or_path = source.path
+        model.load_adapter(language, use_safetensors=True, **source.options)
+        return
+    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # transformers reads files only
+        cast(Any, safetensors_torch).save_file(pickled, Path(folder) / f"adapter.{language}.safetensors")
+        model.config.name_or_path = folder
+        model.load_adapter(language, use_safetensors=True)
+    model.config.name_or_path = source.path
 
 
 def _explained(source: Source, language: str | None, error: Exception) -> ModelError:
