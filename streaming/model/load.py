@@ -68,7 +68,7 @@ def load(options: ModelOptions, source: Source | None = None) -> XlsrEncoder:
     model = model.to(device=where, dtype=kind)
     encoder = assemble(
         model,
-        _vocabulary(tokenizer, model.config.vocab_size),
+        read_vocabulary(tokenizer, model.config.vocab_size),
         name=source.name,
         normalized=bool(extractor.do_normalize),
         int8=options.dtype == "int8",
@@ -172,7 +172,8 @@ def _dtype(dtype: str, device: torch.device) -> torch.dtype:
     return getattr(torch, dtype)
 
 
-def _vocabulary(tokenizer: Any, size: int) -> Vocabulary:
+def read_vocabulary(tokenizer: Any, size: int) -> Vocabulary:
+    """The tokens of a CTC head with that many outputs. Raises `ModelError`."""
     tokens = [""] * size
     for token, index in tokenizer.get_vocab().items():
         if index < size:  # a tokenizer may have tokens that the head cannot emit
