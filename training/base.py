@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from ..streaming.ctc.vocabulary import Vocabulary
 from ..streaming.errors import ModelError
 from ..streaming.frames import FIELD, SAMPLE_RATE, STRIDE, geometry
-from ..streaming.model.load import read_vocabulary
+from ..streaming.model.load import load_adapter, read_vocabulary
 from ..streaming.model.pickled import safe_weights
 from ..streaming.model.source import Source, find_source
 
@@ -85,8 +85,7 @@ def load_base(base: Base, tokens: Sequence[str] | None, *, seed: int = 0) -> Any
         model = _load(base, tokens)
         if base.language is not None:
             if base.known:
-                model.config.name_or_path = base.source.path  # the adapters lie beside the checkpoint
-                model.load_adapter(base.language, use_safetensors=True, **base.source.options)
+                load_adapter(model, base.source, base.language)
             else:
                 model.init_adapter_layers()
         if tokens is not None:

@@ -1,7 +1,7 @@
 """Loading a checkpoint with transformers: the packaged one, a directory, or a name on the Hugging Face hub.
 
-Weights come from safetensors, or through torch's restricted loader from `pytorch_model.bin`; code beside a checkpoint
-never runs. Every failure becomes a `ModelError` of one sentence.
+Weights and adapters come from safetensors, or through torch's restricted loader from `.bin` files; code beside a
+checkpoint never runs. Every failure becomes a `ModelError` of one sentence.
 """
 
 from __future__ import annotations
@@ -9,11 +9,14 @@ from __future__ import annotations
 import logging
 import os
 import time
-from typing import Any, get_args
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, cast, get_args
 
 import torch
 import transformers
 from safetensors import SafetensorError
+from safetensors import torch as safetensors_torch
 
 from ..config import Dtype, ModelOptions, SessionConfig
 from ..ctc.vocabulary import Vocabulary
@@ -22,7 +25,7 @@ from ..frames import FIELD, SAMPLE_RATE, STRIDE, geometry
 from .assemble import assemble
 from .encoder import XlsrEncoder
 from .int8 import supported
-from .pickled import safe_weights
+from .pickled import pickled_adapter, safe_weights
 from .source import Source, find_source
 
 _GPU_UTTERANCES = 256  # concurrent utterances before their cache must grow
@@ -124,9 +127,22 @@ def _load_model(source: Source, config: Any, language: str | None) -> Any:
     if missing:
         raise ModelError(f"{source.name} lacks weights ({', '.join(missing[:3])}, ...): it cannot recognize anything")
     if language is not None:
-        model.config.name_or_path = source.path  # the adapters lie beside the checkpoint
-        model.load_adapter(language, use_safetensors=True, **source.options)
+        load_adapter(model, source, language)
     return model.eval()
+
+
+def load_adapter(model: Any, source: Source, language: str) -> None:
+    """Give a model the adapter and head of a language. Adapters lie beside the checkpoint."""
+    pickled = pickled_adapter(source, language)
+    if pickled is None:
+        model.config.name_or_path = source.path
+        model.load_adapter(language, use_safetensors=True, **source.options)
+        return
+    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # transformers reads files only
+        cast(Any, safetensors_torch).save_file(pickled, Path(folder) / f"adapter.{language}.safetensors")
+        model.config.name_or_path = folder
+        model.load_adapter(language, use_safetensors=True)
+    model.config.name_or_path = source.path
 
 
 def _explained(source: Source, language: str | None, error: Exception) -> ModelError:
