@@ -27,7 +27,7 @@ from .commands.transcribe import transcribe
 from .commands.voice_commands import commands
 from .console import complain, prepare_streams
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors of a full disk; those of files name the file
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors of a full disk
 
 EPILOG = """\b
 Start here:
@@ -42,7 +42,7 @@ Start here:
 
 
 class InOrder(click.Group):
-    """A group that lists its commands in the order in which they were added."""
+    """A group that lists its commands in order of addition."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     status = run(arguments)
     try:
         sys.stdout.flush()
-    except OSError:  # reported already; without this the interpreter would report it again
+    except OSError:  # already reported; otherwise the interpreter would report it again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(status)
 

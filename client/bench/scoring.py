@@ -1,9 +1,9 @@
-"""Error rates: reference and transcript in one normal form, error counts, confidence intervals.
+"""Error rates: a normal form for references and transcripts, error counts, confidence intervals.
 
-The normal form is what the vocabulary can write, by the same rules as for hotwords and grammars (`ctc.spelling`): its
-case and Unicode form, its apostrophes and hyphens. Any other character that is neither a letter nor a digit becomes a
-blank (an apostrophe: nothing). Letters and digits that the vocabulary lacks stay and count as errors: the model cannot
-write them, and removing them would flatter it. In a vocabulary without word boundaries every character is a word.
+The normal form has the vocabulary's case, Unicode form, apostrophes and hyphens, by the same rules as hotwords and
+grammars (`ctc.spelling`). Any other character that is neither a letter nor a digit becomes a space (an apostrophe is
+removed). Letters and digits that the vocabulary lacks stay and count as errors: the model cannot write them, and
+removing them would hide that. In a vocabulary without word boundaries every character is a word.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ RESAMPLES: Final = 1_000
 
 
 class ErrorCount(NamedTuple):
-    """Errors and the length that they are counted against."""
+    """Number of errors, and length of the reference."""
 
     errors: int  # insertions, deletions and substitutions
     length: int  # of the reference
@@ -58,17 +58,17 @@ class TextNormalizer:
         return _count(words), _count(characters)
 
     def notes(self, references: Sequence[str]) -> list[str]:
-        """Notes that a reader of error rates against these references needs."""
-        case = "the case of texts is kept" if self.case == "as it is" else f"texts are made {self.case} case"
-        found = [f"{len(references)} recordings; {case}, punctuation that the vocabulary lacks is left out."]
+        """Notes for readers of error rates against these references."""
+        case = "case is kept" if self.case == "as it is" else f"all text is {self.case} case"
+        found = [f"{len(references)} recordings; {case}; punctuation that the vocabulary lacks is removed."]
         lacking = [missing for text in references if (missing := self.lacking(text))]
         if lacking:
             some = " ".join(sorted(set[str]().union(*lacking))[:20])
-            found.append(f"{len(lacking)} references hold characters that this vocabulary cannot write: {some}")
+            found.append(f"{len(lacking)} references have characters that this vocabulary cannot write: {some}")
         replaced = {letter: other for text in references for letter, other in self._speller.replaced(text).items()}
         if replaced:
             some = ", ".join(f"{letter} as {other}" for letter, other in sorted(replaced.items())[:20])
-            found.append(f"letters of references that this vocabulary writes with others: {some}")
+            found.append(f"letters of references that this vocabulary writes with other letters: {some}")
         return found
 
     def _written(self, cluster: str) -> str:
@@ -118,7 +118,7 @@ def _count(counted: jiwer.WordOutput | jiwer.CharacterOutput) -> ErrorCount:
 
 
 def rate(counts: Sequence[ErrorCount]) -> float:
-    """Errors for each unit of the references; for empty references the number of errors (all are insertions)."""
+    """Errors for each unit of the references; for empty references the number of errors (insertions)."""
     return sum(count.errors for count in counts) / max(1, sum(count.length for count in counts))
 
 

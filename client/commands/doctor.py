@@ -29,7 +29,7 @@ PORT: Final = 8765
 class Finding(NamedTuple):
     """One line of the report."""
 
-    state: str  # ok; note: missing, but not needed; bad: broken
+    state: str  # ok; note: missing but optional; bad: broken
     name: str
     detail: str
 
@@ -47,7 +47,7 @@ def doctor() -> int:
 
 
 def checks() -> Iterator[Finding]:
-    """Run all checks, one after another."""
+    """Run all checks in order."""
     yield Finding("ok", "xlsr-live", version("xlsr-live"))
     yield Finding("ok", "Python", f"{platform.python_version()} on {platform.platform(terse=True)}")
     yield _packages("packages", "", "bad", "pip install xlsr-live")
@@ -63,7 +63,7 @@ def checks() -> Iterator[Finding]:
 
 
 def _packages(name: str, extra: str, otherwise: str, install: str) -> Finding:
-    """The packages of an extra of the installed distribution; those without an extra if it is empty."""
+    """The packages of an extra of the installed distribution; with an empty name, the required packages."""
     found: list[str] = []
     missing: list[str] = []
     for line in requires("xlsr-live") or ():
@@ -76,7 +76,7 @@ def _packages(name: str, extra: str, otherwise: str, install: str) -> Finding:
         except PackageNotFoundError:
             missing.append(package)
     if missing:
-        return Finding(otherwise, name, f"without {', '.join(missing)}: {install}")
+        return Finding(otherwise, name, f"missing {', '.join(missing)}: {install}")
     return Finding("ok", name, ", ".join(found))
 
 
