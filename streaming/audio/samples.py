@@ -19,7 +19,7 @@ _UNLIKELY: Final = 16  # implausible floats after which the bytes count as integ
 
 
 def as_packet(audio: object) -> bytes | NDArray[np.floating]:
-    """Bytes, or an array made of whatever numpy can convert: a list, a torch tensor on the CPU. Raises `AudioError`."""
+    """Bytes, or an array of anything that numpy can convert: a list, a torch tensor on the CPU. Raises `AudioError`."""
     if isinstance(audio, bytes | bytearray | memoryview):
         return bytes(cast(bytes, audio))
     kind = type(audio).__name__

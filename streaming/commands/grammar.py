@@ -3,10 +3,10 @@
     light: [turn | switch] (state: on | off) the (room: <room>) light      a command named light
     <room> = kitchen | living room | (bath | bathroom)=bath                a rule named room
 
-A definition begins at the left margin and continues over indented lines; `#` begins a comment. Words stand for
-themselves, one after the other; `a | b` is either; `[a]` is optional; `a+`, `a*`, `a{3}`, `a{2,4}` repeat;
-`(name: a)` is a slot; `a=value` gives `a` a value in a slot, a number or a text. `<digit>`, `<digits>` and
-`<number 0..99>` are built in. A rule may use other rules, but not itself.
+A definition begins at the left margin and continues over indented lines; `#` begins a comment. `a b` is a sequence;
+`a | b` is either; `[a]` is optional; `a+`, `a*`, `a{3}`, `a{2,4}` repeat; `(name: a)` is a slot; `a=value` gives `a` a
+value in a slot, a number or a text. `<digit>`, `<digits>` and `<number 0..99>` are built in. A rule may use other
+rules, but not itself.
 """
 
 from __future__ import annotations

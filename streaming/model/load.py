@@ -71,7 +71,11 @@ def load(options: ModelOptions, source: Source | None = None) -> XlsrEncoder:
     model = model.to(device=where, dtype=kind)
     encoder = assemble(
         model,
+<<<<<<< HEAD
         vocabulary,
+=======
+        read_vocabulary(tokenizer, model.config.vocab_size),
+>>>>>>> main
         name=source.name,
         normalized=bool(extractor.do_normalize),
         epsilon=layout.epsilon,
@@ -108,12 +112,12 @@ def _load_model(source: Source, layout: Layout, language: str | None) -> Any:
     if missing:
         raise ModelError(f"{source.name} lacks weights ({', '.join(missing[:3])}, ...): it cannot recognize anything")
     if language is not None:
-        _load_adapter(model, source, language)
+        load_adapter(model, source, language)
     return model.eval()
 
 
-def _load_adapter(model: Any, source: Source, language: str) -> None:
-    """Adapters lie beside the checkpoint."""
+def load_adapter(model: Any, source: Source, language: str) -> None:
+    """Give a model the adapter and head of a language. Adapters lie beside the checkpoint."""
     pickled = pickled_adapter(source, language)
     if pickled is None:
         model.config.name_or_path = source.path
@@ -167,3 +171,25 @@ def _dtype(dtype: str, device: torch.device) -> torch.dtype:
         fast = torch.cpu._is_avx512_bf16_supported()  # pyright: ignore[reportPrivateUsage]
         return torch.bfloat16 if fast else torch.float32
     return getattr(torch, dtype)
+<<<<<<< HEAD
+=======
+
+
+def read_vocabulary(tokenizer: Any, size: int) -> Vocabulary:
+    """The tokens of a CTC head with that many outputs. Raises `ModelError`."""
+    tokens = [""] * size
+    for token, index in tokenizer.get_vocab().items():
+        if index < size:  # a tokenizer may have tokens that the head cannot emit
+            tokens[index] = token
+    blank: int | None = tokenizer.pad_token_id
+    if blank is None or blank >= size:
+        raise ModelError("the tokenizer has no padding token, which is CTC's blank")
+    special: tuple[str | None, ...] = (tokenizer.bos_token, tokenizer.eos_token, tokenizer.unk_token)
+    return Vocabulary.from_tokens(
+        tokens,
+        blank=blank,
+        delimiter=tokenizer.word_delimiter_token,
+        silent=[token for token in special if token],
+        lower=bool(tokenizer.do_lower_case),
+    )
+>>>>>>> main
