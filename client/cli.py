@@ -19,6 +19,7 @@ from .commands.calibrate import calibrate
 from .commands.demo import demo
 from .commands.devices import devices
 from .commands.doctor import doctor
+from .commands.finetune import finetune
 from .commands.languages import languages
 from .commands.mic import mic
 from .commands.serve import serve
@@ -37,6 +38,7 @@ Start here:
   xlsr-live mic                         live text from the microphone
   xlsr-live serve                       a websocket server for other programs
   xlsr-live bench                       accuracy and speed on your own audio
+  xlsr-live finetune                    a model of your own language and words
   xlsr-live COMMAND --help              every option, with examples
 """
 
@@ -57,7 +59,7 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (demo, transcribe, mic, commands, serve, stream, bench, calibrate, languages, devices, doctor):
+for command in (demo, transcribe, mic, commands, serve, stream, bench, finetune, calibrate, languages, devices, doctor):
     cli.add_command(command)
 
 

@@ -11,8 +11,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ...streaming.audio.files import open_audio
-from ...streaming.config import AudioFormat
 from ...streaming.errors import XlsrLiveError
 from ...streaming.textfile import read_text
 from ..console import needs
@@ -20,6 +18,7 @@ from ..sources.clips import load_clips
 
 FILE: Final = ("file", "path", "audio", "filename")
 TEXT: Final = ("text", "transcript", "sentence", "transcription")
+SPEAKER: Final = ("speaker", "speaker_id", "client_id")
 AUDIO: Final = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 
 
@@ -79,11 +78,9 @@ def spoken(recordings: Sequence[CorpusRecording]) -> list[CorpusRecording]:
 def read_samples(recording: CorpusRecording) -> NDArray[np.float32]:
     """16 kHz mono samples, (n,), as a session decodes them. Raises `AudioError`."""
     with needs("bench", "reading recordings"):
-        from ...streaming.audio.decoder import AudioDecoder
+        from ...streaming.audio import whole
 
-    file = open_audio(recording.path)
-    decoder = AudioDecoder(AudioFormat(sample_rate=file.sample_rate, channels=file.channels))
-    return np.concatenate([*(decoder.receive(block) for block in file.blocks(1.0)), decoder.flush()])
+    return whole.read_samples(recording.path)
 
 
 def read_rows(table: Path) -> tuple[list[str], list[dict[str, str]]]:
@@ -131,8 +128,9 @@ def _table(table: Path, where: Sequence[str]) -> list[CorpusRecording]:
         if unknown := [value for value in values if value not in known]:
             raise CorpusError(f"{table}: no row where {name}={unknown[0]} ({name} is {', '.join(known[:10])})")
         rows = [row for row in rows if row[name] in values]
+    speaker = next((name for name in SPEAKER if name in header), "")
     return [
-        CorpusRecording(_audio(table, row[file]), row[text].strip(), row.get("speaker", ""), row.get("set", ""))
+        CorpusRecording(_audio(table, row[file]), row[text].strip(), row.get(speaker, ""), row.get("set", ""))
         for row in rows
     ]
 

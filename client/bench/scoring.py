@@ -1,14 +1,12 @@
 """Error rates: a normal form for references and transcripts, error counts, confidence intervals.
 
-The normal form has the vocabulary's case, Unicode form, apostrophes and hyphens, by the same rules as hotwords and
-grammars (`ctc.spelling`). Any other character that is neither a letter nor a digit becomes a space (an apostrophe is
-removed). Letters and digits that the vocabulary lacks stay and count as errors: the model cannot write them, and
-removing them would hide that. In a vocabulary without word boundaries every character is a word.
+The normal form is what the vocabulary can write (`ctc.normal_form`). Letters and digits that the vocabulary lacks stay
+and count as errors: the model cannot write them, and removing them would hide that. In a vocabulary without word
+boundaries every character is a word.
 """
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
@@ -16,8 +14,7 @@ from typing import Any, Final, NamedTuple
 import jiwer
 import numpy as np
 
-from ...streaming.ctc.spelling import APOSTROPHES, Speller, clusters
-from ...streaming.ctc.vocabulary import Vocabulary
+from ...streaming.ctc.normal_form import NormalForm
 
 RESAMPLES: Final = 1_000
 
@@ -29,27 +26,8 @@ class ErrorCount(NamedTuple):
     length: int  # of the reference
 
 
-class TextNormalizer:
-    """The normal form for one vocabulary."""
-
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        self._speller = Speller(vocabulary)
-        self._known = set("".join(vocabulary.texts))
-        self._separator = vocabulary.separator
-        upper, lower = (any(test(c) for c in self._known) for test in (str.isupper, str.islower))
-        self.case = "upper" if upper and not lower else "lower" if lower and not upper else "as it is"
-
-    def __call__(self, text: str) -> str:
-        text = self._speller.plain(unicodedata.normalize("NFC", text))
-        return self._separator.join("".join(map(self._written, clusters(text))).split())
-
-    def lacking(self, text: str) -> set[str]:
-        """Characters of the normal form that the vocabulary cannot write."""
-        return set(self(text)) - self._known - {" "}
-
-    def words(self, text: str) -> list[str]:
-        """The units of the word error rate."""
-        return self(text).split() if self._separator else list(self(text))
+class TextNormalizer(NormalForm):
+    """The normal form for one vocabulary, and errors in it."""
 
     def score(self, reference: str, transcript: str) -> tuple[ErrorCount, ErrorCount]:
         """Word and character errors of one utterance."""
@@ -65,20 +43,11 @@ class TextNormalizer:
         if lacking:
             some = " ".join(sorted(set[str]().union(*lacking))[:20])
             found.append(f"{len(lacking)} references have characters that this vocabulary cannot write: {some}")
-        replaced = {letter: other for text in references for letter, other in self._speller.replaced(text).items()}
+        replaced = {letter: other for text in references for letter, other in self.replaced(text).items()}
         if replaced:
             some = ", ".join(f"{letter} as {other}" for letter, other in sorted(replaced.items())[:20])
             found.append(f"letters of references that this vocabulary writes with other letters: {some}")
         return found
-
-    def _written(self, cluster: str) -> str:
-        if cluster[0] in self._known:
-            return self._speller.letter(cluster) or cluster
-        if (letter := self._speller.letter(cluster)) is not None:
-            return letter
-        if unicodedata.category(cluster[0])[0] in "LMN":
-            return cluster.upper() if self.case == "upper" else cluster.lower() if self.case == "lower" else cluster
-        return "" if cluster[0] in APOSTROPHES else " "
 
 
 @dataclass(slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ from ..output.progress import progress
 
 if TYPE_CHECKING:
     from ...streaming.ctc.calibration import Calibration
+    from ...streaming.recognizer import Recognizer
+    from ..bench.corpus import CorpusRecording
     from ..bench.word_correctness import CalibrationData
 
 EPILOG = """\b
@@ -60,9 +63,7 @@ def calibrate(
     file with --calibration.
     """
     with needs("server", "recognizing speech here"), needs("bench", "calibrating"):
-        from ..bench.corpus import read_corpus, read_samples, spoken
-        from ..bench.scoring import TextNormalizer
-        from ..bench.word_correctness import CalibrationData
+        from ..bench.corpus import read_corpus, spoken
 
     if test:
         refuse(("out",), "is for fitting; --test only reads a calibration (--calibration)")
@@ -78,15 +79,27 @@ def calibrate(
     ):
         if test and recognizer.assets.calibration is None:
             raise ConfigError(f"{model} has no calibration to test: give one with --calibration")
-        normalizer = TextNormalizer(recognizer.encoder.vocabulary)
-        collected = CalibrationData(recognizer.encoder, recognizer.assets.language_model)
-        for number, recording in enumerate(recordings):
-            collected.add(number, normalizer.words(recording.text), read_samples(recording))
-            advance()
-    _report(collected, recognizer.assets.calibration if test else None, folder, plot)
+        collected = collect(recognizer, recordings, advance)
+    report(collected, recognizer.assets.calibration if test else None, folder, plot)
 
 
-def _report(collected: CalibrationData, tested: Calibration | None, folder: Path, plot: Path | None) -> None:
+def collect(
+    recognizer: Recognizer, recordings: Sequence[CorpusRecording], advance: Callable[[], None]
+) -> CalibrationData:
+    """The words of all recordings with their scores, and whether each is correct."""
+    from ..bench.corpus import read_samples
+    from ..bench.scoring import TextNormalizer
+    from ..bench.word_correctness import CalibrationData
+
+    normalizer = TextNormalizer(recognizer.encoder.vocabulary)
+    collected = CalibrationData(recognizer.encoder, recognizer.assets.language_model)
+    for number, recording in enumerate(recordings):
+        collected.add(number, normalizer.words(recording.text), read_samples(recording))
+        advance()
+    return collected
+
+
+def report(collected: CalibrationData, tested: Calibration | None, folder: Path, plot: Path | None) -> None:
     """Print the errors of the calibration `tested`, or fit one, write it to `folder` and print its errors."""
     from ...streaming.ctc.calibration import FILE, Calibration, save_calibration
 
