@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from transformers import Wav2Vec2CTCTokenizer
 from xlsr_live.streaming.ctc.greedy import DecodedWord, GreedyDecoder, confidence, decode
 from xlsr_live.streaming.ctc.vocabulary import Vocabulary
-from xlsr_live.streaming.model.load import read_vocabulary
+from xlsr_live.streaming.model.tokens import read_vocabulary
 
 SPECIAL = ["<pad>", "<s>", "</s>", "<unk>"]
 KINDS = {
