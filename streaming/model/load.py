@@ -71,11 +71,7 @@ def load(options: ModelOptions, source: Source | None = None) -> XlsrEncoder:
     model = model.to(device=where, dtype=kind)
     encoder = assemble(
         model,
-<<<<<<< HEAD
         vocabulary,
-=======
-        read_vocabulary(tokenizer, model.config.vocab_size),
->>>>>>> main
         name=source.name,
         normalized=bool(extractor.do_normalize),
         epsilon=layout.epsilon,
@@ -171,25 +167,3 @@ def _dtype(dtype: str, device: torch.device) -> torch.dtype:
         fast = torch.cpu._is_avx512_bf16_supported()  # pyright: ignore[reportPrivateUsage]
         return torch.bfloat16 if fast else torch.float32
     return getattr(torch, dtype)
-<<<<<<< HEAD
-=======
-
-
-def read_vocabulary(tokenizer: Any, size: int) -> Vocabulary:
-    """The tokens of a CTC head with that many outputs. Raises `ModelError`."""
-    tokens = [""] * size
-    for token, index in tokenizer.get_vocab().items():
-        if index < size:  # a tokenizer may have tokens that the head cannot emit
-            tokens[index] = token
-    blank: int | None = tokenizer.pad_token_id
-    if blank is None or blank >= size:
-        raise ModelError("the tokenizer has no padding token, which is CTC's blank")
-    special: tuple[str | None, ...] = (tokenizer.bos_token, tokenizer.eos_token, tokenizer.unk_token)
-    return Vocabulary.from_tokens(
-        tokens,
-        blank=blank,
-        delimiter=tokenizer.word_delimiter_token,
-        silent=[token for token in special if token],
-        lower=bool(tokenizer.do_lower_case),
-    )
->>>>>>> main

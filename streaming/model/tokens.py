@@ -34,25 +34,37 @@ def make_vocabulary(source: Source, tokenizer: Any, config: Any, blank: int | No
     """The vocabulary of a head with `config.vocab_size` outputs; `blank` is CTC's if the config names it. Raises
     `ModelError`."""
     size: int = config.vocab_size
-    tokens = [""] * size
-    for token, index in tokenizer.get_vocab().items():
-        if index < size:  # a tokenizer may have tokens that the head cannot emit
-            tokens[index] = token
-    found = _blank(source, tokenizer, config, tokens) if blank is None else blank
+    found = _blank(source, tokenizer, config, _tokens(tokenizer, size)) if blank is None else blank
     if not 0 <= found < size:
         raise ModelError(f"{source.name}: CTC's blank, token {found}, is none of the head's {size} outputs")
+    return read_vocabulary(tokenizer, size, found)
+
+
+def read_vocabulary(tokenizer: Any, size: int, blank: int | None = None) -> Vocabulary:
+    """The vocabulary of a head with `size` outputs; CTC's blank is by default the padding token. Raises
+    `ModelError`."""
+    blank = _padding(tokenizer, size) if blank is None else blank
+    tokens = _tokens(tokenizer, size)
     if isinstance(tokenizer, _Pieces):
-        return Vocabulary(_texts(source, tokenizer, tokens, found), found)
+        return Vocabulary(_texts(tokenizer, tokens, blank), blank)
     special: tuple[str | None, ...] = (
         tokenizer.bos_token, tokenizer.eos_token, tokenizer.unk_token, tokenizer.pad_token
     )  # fmt: skip
     return Vocabulary.from_tokens(
         tokens,
-        blank=found,
+        blank=blank,
         delimiter=tokenizer.word_delimiter_token,
         silent=[token for token in special if token],
         lower=bool(tokenizer.do_lower_case),
     )
+
+
+def _tokens(tokenizer: Any, size: int) -> list[str]:
+    tokens = [""] * size
+    for token, index in tokenizer.get_vocab().items():
+        if index < size:  # a tokenizer may have tokens that the head cannot emit
+            tokens[index] = token
+    return tokens
 
 
 def _ctc_tokenizer(source: Source, language: str | None) -> Any:
@@ -67,9 +79,7 @@ def _ctc_tokenizer(source: Source, language: str | None) -> Any:
 def _blank(source: Source, tokenizer: Any, config: Any, tokens: list[str]) -> int:
     """transformers' blank is the padding token. Toolkits whose blank is another token lead to converted checkpoints
     that do not say so; a wrong guess would give no text, or text full of repeats."""
-    pad: int | None = tokenizer.pad_token_id
-    if pad is None or pad >= len(tokens):
-        raise ModelError(f"{source.name}: the tokenizer has no padding token for CTC's blank that the head can emit")
+    pad = _padding(tokenizer, len(tokens))
     others = {name: tokens.index(name) for name in (_BLANK,) if name in tokens}
     if tokens[:2] == ["<s>", "<pad>"]:  # fairseq2's order, and there the blank is token 0
         others["<s>"] = 0
@@ -84,18 +94,25 @@ def _blank(source: Source, tokenizer: Any, config: Any, tokens: list[str]) -> in
     return pad
 
 
-def _texts(source: Source, tokenizer: Any, tokens: list[str], blank: int) -> tuple[str, ...]:
+def _padding(tokenizer: Any, size: int) -> int:
+    pad: int | None = tokenizer.pad_token_id
+    if pad is None or pad >= size:
+        raise ModelError("the tokenizer has no padding token for CTC's blank that the head can emit")
+    return pad
+
+
+def _texts(tokenizer: Any, tokens: list[str], blank: int) -> tuple[str, ...]:
     """What each piece writes after another: its decoder knows how a piece says that a word begins."""
     backend: Any = tokenizer.backend_tokenizer
     silent = {blank, *tokenizer.all_special_ids}
     pieces = [index for index, token in enumerate(tokens) if token and index not in silent]
     first = next((index for index in pieces if backend.decode([index]).strip()), None)
     if first is None:
-        raise ModelError(f"{source.name} has a tokenizer without any text")
+        raise ModelError("the tokenizer has no token that writes anything")
     start = len(backend.decode([first]))
     texts = [""] * len(tokens)
     for index in pieces:
         texts[index] = backend.decode([first, index])[start:]
     if "\ufffd" in "".join(texts):
-        raise ModelError(f"{source.name} has a tokenizer of bytes; only those of characters or sub-words work")
+        raise ModelError("this is a tokenizer of bytes; only those of characters or sub-words work")
     return tuple(texts)
