@@ -11,13 +11,14 @@ from contextlib import suppress
 from itertools import chain
 from typing import Final, TypeVar
 
-from ...streaming.audio import libav, libsndfile
+from ...streaming.audio import libav
 from ...streaming.audio.files import open_audio
 from ...streaming.audio.header_repair import find_patch
 from ...streaming.audio.wav_stream import WavStream
 from ...streaming.config import AudioFormat
 from ...streaming.errors import AudioError
 from ..pump import Block
+from . import coded
 from .sources import BLOCK_SECONDS
 
 T = TypeVar("T")
@@ -96,8 +97,8 @@ def _read_file(head: bytes, rest: Iterator[bytes]) -> Iterator[tuple[AudioFormat
         head = head[: patch.at] + patch.content + head[patch.at + len(patch.content) :]
     if libav.available() and not head.startswith(b"caff"):  # libav finds no samples in a CAF stream
         decoded = libav.decode(Pushed(head, rest))
-    elif head.startswith((*libsndfile.PUSHED, *libsndfile.PIPED)):
-        decoded = libsndfile.decode(Pushed(head, rest), head, BLOCK_SECONDS)
+    elif head.startswith((*coded.PUSHED, *coded.PIPED)):
+        decoded = coded.decode(Pushed(head, rest), head, BLOCK_SECONDS)
     else:
         file = open_audio(io.BytesIO(head + b"".join(rest)))
         form = AudioFormat(sample_rate=file.sample_rate, channels=file.channels)
