@@ -12,8 +12,8 @@ import pytest
 from xlsr_live.server.run import RunningServer, running_server
 from xlsr_live.streaming.recognizer import Recognizer
 
+from tests.support.native_reference import Samples, as_file, native_finals
 from tests.support.paths import ROOT
-from tests.support.spoken import Samples, as_file, natively
 
 DOC = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
 HERE, THERE = DOC.split("\n## In Python\n")[1].split("\n## A client of a server\n")
@@ -46,7 +46,7 @@ def said(
     """What is said in `talk.wav`, which the examples find where they run."""
     monkeypatch.chdir(tmp_path)
     Path("talk.wav").write_bytes(as_file(brief("george")))
-    return " ".join(final.text for final in natively(server, brief("george").tobytes()))
+    return " ".join(final.text for final in native_finals(server, brief("george").tobytes()))
 
 
 def run(script: str) -> None:

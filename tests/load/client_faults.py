@@ -28,7 +28,7 @@ from tests.load.fault_scene import (
     patiently,
     told,
 )
-from tests.support.bad_link import HERE, Quality
+from tests.support.bad_link import NEAR_ADDRESS, LinkQuality
 from tests.support.wire import END, Conversation, packets, talk
 
 # ── clients that die ──
@@ -93,8 +93,8 @@ async def silence_on_an_open_connection(scene: Scene, chance: Random) -> None:
 async def gone_without_a_word(scene: Scene, chance: Random) -> None:
     """A half-open connection: at some moment the link drops everything in both directions, even the close."""
     assert scene.link is not None
-    link, quality = scene.link, Quality()
-    raw = await Raw.upgraded(scene, lambda: link.socket(quality), HERE)
+    link, quality = scene.link, LinkQuality()
+    raw = await Raw.upgraded(scene, lambda: link.socket(quality), NEAR_ADDRESS)
     raw.say(chance.choice(scene.programs), 0.3 * chance.random())
     with suppress(ConnectionError):
         await raw.writer.drain()
@@ -111,7 +111,7 @@ async def through(scene: Scene, program: Program, **options: Any) -> Conversatio
 
     async def attempt() -> Conversation:
         made = {name: make() for name, make in options.items()}
-        return await talk(scene.url.replace(LOOPBACK, HERE) if made else scene.url, program.messages, **made)
+        return await talk(scene.url.replace(LOOPBACK, NEAR_ADDRESS) if made else scene.url, program.messages, **made)
 
     while True:
         match heard := await patiently(attempt):
@@ -125,14 +125,14 @@ async def loss_and_delay(scene: Scene, chance: Random) -> None:
     """The session takes longer; its events are the same."""
     assert scene.link is not None
     link = scene.link
-    quality = Quality(chance.uniform(0.01, 0.08), chance.uniform(0, 0.05), chance.uniform(0, 0.02), 0.02)
+    quality = LinkQuality(chance.uniform(0.01, 0.08), chance.uniform(0, 0.05), chance.uniform(0, 0.02), 0.02)
     program = chance.choice(scene.programs)
 
     def far() -> socket.socket:
         made = link.socket(quality)
         made.setblocking(True)
         made.settimeout(20)
-        made.connect((HERE, scene.port))
+        made.connect((NEAR_ADDRESS, scene.port))
         return made
 
     heard = await through(scene, program, sock=far)

@@ -27,7 +27,7 @@ from xlsr_live.client.proxies import open_url
 
 from tests.load.fault_kinds import KINDS, NEEDS_A_LINK
 from tests.load.fault_scene import LOOPBACK, Program, Scene, patiently, told
-from tests.support.bad_link import BadLink, apart, possible
+from tests.support.bad_link import BadLink, available, in_own_namespace
 from tests.support.faulty_server import FaultyServerProcess
 from tests.support.paths import CLIPS
 from tests.support.wire import END, Conversation, dial, listen
@@ -229,7 +229,7 @@ def run(faults: int, seed: int, model: str, log: IO[Any]) -> FaultCampaign:
             found.problems.append("the bad link lost nothing")
         return found
 
-    return apart(isolated) if possible() else here(None)
+    return in_own_namespace(isolated) if available() else here(None)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -242,7 +242,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryFile("w+") as log:
         found = run(options.faults, options.seed, options.model, log)
         print("\n".join(found.table()))
-        print(f"{time.monotonic() - begun:.0f} s; network faults: {'yes' if possible() else 'no, they need root'}")
+        print(f"{time.monotonic() - begun:.0f} s; network faults: {'yes' if available() else 'no, they need root'}")
     return 1 if found.problems else 0
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.load.fault_kinds import KINDS, NEEDS_A_LINK
 from tests.load.faults import run
-from tests.support.bad_link import HERE, BadLink, Quality, apart, possible
+from tests.support.bad_link import NEAR_ADDRESS, BadLink, LinkQuality, available, in_own_namespace
 from tests.support.paths import DIGITS
 
 
@@ -19,7 +19,7 @@ def test_whatever_happens_to_others_a_session_hears_the_same_and_nothing_is_left
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
     caplog.set_level(logging.ERROR, "asyncio")
-    kinds = len(KINDS) - (0 if possible() else len(NEEDS_A_LINK))
+    kinds = len(KINDS) - (0 if available() else len(NEEDS_A_LINK))
     with (tmp_path / "log").open("w+") as log:
         found = run(42, seed=1, model=str(DIGITS), log=log)
     assert not found.problems
@@ -28,13 +28,13 @@ def test_whatever_happens_to_others_a_session_hears_the_same_and_nothing_is_left
     assert found.events > 50  # heard beside them
 
 
-@pytest.mark.skipif(not possible(), reason="network namespaces need root, and the program ip")
+@pytest.mark.skipif(not available(), reason="network namespaces need root, and the program ip")
 def test_the_bad_link_loses_delays_and_doubles_packets_and_tcp_bears_it():
     data = bytes(range(256)) * 500
 
     def talk() -> tuple[bytes, int]:
-        with BadLink(1) as link, socket.create_server((HERE, 0)) as server, ThreadPoolExecutor(1) as beside:
-            with link.socket(Quality(loss=0.05, delay_s=0.001, jitter_s=0.003, doubled=0.05)) as client:
+        with BadLink(1) as link, socket.create_server((NEAR_ADDRESS, 0)) as server, ThreadPoolExecutor(1) as beside:
+            with link.socket(LinkQuality(loss=0.05, delay_s=0.001, jitter_s=0.003, duplication=0.05)) as client:
                 client.settimeout(20)
                 client.connect(server.getsockname())
                 near, _ = server.accept()
@@ -47,6 +47,6 @@ def test_the_bad_link_loses_delays_and_doubles_packets_and_tcp_bears_it():
                     sending.result()
             return heard, link.lost
 
-    heard, lost = apart(talk)
+    heard, lost = in_own_namespace(talk)
     assert heard == data
     assert lost > 5

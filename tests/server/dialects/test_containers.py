@@ -15,7 +15,7 @@ from xlsr_live.server.dialects.containers import MOST_BLOCKS, ContainerDecoder, 
 from xlsr_live.streaming.config import AudioFormat
 from xlsr_live.streaming.errors import AudioError
 
-from tests.support.offered import contained
+from tests.support.fuzz_inputs import contained
 
 pytest.importorskip("av", reason="PyAV, which decodes containers, is not installed")
 

@@ -15,8 +15,8 @@ from xlsr_live.server.run import RunningServer, running_server
 from xlsr_live.server.settings import ServerSettings
 from xlsr_live.streaming.recognizer import Recognizer
 
+from tests.support.native_reference import Samples, as_file, fetch_native_finals, leaves_nothing_behind
 from tests.support.serving import metrics
-from tests.support.spoken import Samples, as_file, native_finals, unharmed
 from tests.support.wire import dial, packets, settles
 
 COMPLETED = "conversation.item.input_audio_transcription.completed"
@@ -108,10 +108,10 @@ def test_ten_clients_of_five_dialects_at_once(server: RunningServer, clip: Calla
         return await asyncio.gather(*(DIALECTS[at % 5](server, data) for at, data in enumerate(every)))
 
     async def native() -> list[str]:
-        return [" ".join(final.text for final in await native_finals(server, data)) for data in every]
+        return [" ".join(final.text for final in await fetch_native_finals(server, data)) for data in every]
 
     wanted = asyncio.run(native())
-    with unharmed(server):
+    with leaves_nothing_behind(server):
         received = asyncio.run(together())
     assert received == wanted
     assert len(set(received)) == 10

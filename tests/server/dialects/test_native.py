@@ -41,7 +41,7 @@ def server(recognizer: Recognizer, clip: Clip) -> Iterator[RunningServer]:
 
 
 @pytest.fixture
-def unharmed(server: RunningServer) -> Iterator[None]:
+def leaves_nothing_behind(server: RunningServer) -> Iterator[None]:
     """Afterwards the server holds nothing of its clients."""
     before = census(server)
     yield
@@ -100,7 +100,7 @@ def test_a_session_goes_on_after_a_step_that_failed_and_ends_with_1011(
     assert (code, reason) == (1011, "encoder_failed")
 
 
-@pytest.mark.usefixtures("unharmed")
+@pytest.mark.usefixtures("leaves_nothing_behind")
 def test_a_whole_session(server: RunningServer, recognizer: Recognizer, clip: Clip):
     received = asyncio.run(talk(server.url, [start(), *packets(clip("george").tobytes()), END]))
     assert isinstance(received.events[0], SessionStarted)
@@ -111,7 +111,7 @@ def test_a_whole_session(server: RunningServer, recognizer: Recognizer, clip: Cl
     assert (received.code, received.errors) == (1000, [])
 
 
-@pytest.mark.usefixtures("unharmed")
+@pytest.mark.usefixtures("leaves_nothing_behind")
 def test_eight_clients_at_once_each_get_their_own(server: RunningServer, recognizer: Recognizer, clip: Clip):
     voices = [clip("george"), clip("jackson"), clip("nicolas")]
     pieces = [*voices, *(voice[:48_000] for voice in voices), *(voice[32_000:] for voice in voices)]
@@ -127,7 +127,7 @@ def test_eight_clients_at_once_each_get_their_own(server: RunningServer, recogni
         assert (one.code, one.errors) == (1000, [])
 
 
-@pytest.mark.usefixtures("unharmed")
+@pytest.mark.usefixtures("leaves_nothing_behind")
 def test_settings_apply_to_their_session_only(server: RunningServer, clip: Clip):
     data = packets(clip("jackson").tobytes())
 
@@ -140,7 +140,7 @@ def test_settings_apply_to_their_session_only(server: RunningServer, clip: Clip)
     assert [event for event in usual.events if isinstance(event, Partial)]
 
 
-@pytest.mark.usefixtures("unharmed")
+@pytest.mark.usefixtures("leaves_nothing_behind")
 @pytest.mark.parametrize(
     ("encoding", "rate", "channels"), [("pcm_f32le", 16_000, 1), ("pcm_s16le", 16_000, 2), ("pcm_s16le", 48_000, 1)]
 )
@@ -152,7 +152,7 @@ def test_other_kinds_of_audio(server: RunningServer, clip: Clip, encoding: str, 
     assert " ".join(received.finals) == "ONE TWO NINE FOUR EIGHT ONE"
 
 
-@pytest.mark.usefixtures("unharmed")
+@pytest.mark.usefixtures("leaves_nothing_behind")
 def test_flush_ends_an_utterance_and_not_the_session(server: RunningServer, clip: Clip):
     one, two = clip("george").tobytes(), clip("jackson").tobytes()
     flush = '{"type":"flush"}'
@@ -164,7 +164,7 @@ NAN = np.full(800, np.nan, "<f4").tobytes()
 FLOATS = start(encoding="pcm_f32le")
 
 
-@pytest.mark.usefixtures("unharmed")
+@pytest.mark.usefixtures("leaves_nothing_behind")
 @pytest.mark.parametrize(
     ("messages", "code", "close"),
     [
@@ -188,7 +188,7 @@ def test_bad_input_is_one_clear_error(server: RunningServer, messages: list[Mess
     assert (received.code, received.reason) == (close, code)
 
 
-@pytest.mark.usefixtures("unharmed")
+@pytest.mark.usefixtures("leaves_nothing_behind")
 @pytest.mark.parametrize(
     ("last", "code"),
     [
@@ -207,7 +207,7 @@ def test_what_was_accepted_before_an_error_is_finished(
     assert isinstance(received.events[-1], SessionEnded)
 
 
-@pytest.mark.usefixtures("unharmed")
+@pytest.mark.usefixtures("leaves_nothing_behind")
 def test_a_packet_with_nan_is_refused_completely(server: RunningServer, clip: Clip):
     floats = (clip("george") / np.float32(32_768)).astype("<f4").tobytes()
     received = asyncio.run(talk(server.url, [FLOATS, *packets(floats), NAN, *packets(floats)]))
@@ -215,7 +215,7 @@ def test_a_packet_with_nan_is_refused_completely(server: RunningServer, clip: Cl
     assert " ".join(received.finals) == "ONE TWO NINE FOUR EIGHT ONE"
 
 
-@pytest.mark.usefixtures("unharmed")
+@pytest.mark.usefixtures("leaves_nothing_behind")
 def test_a_huge_frame_is_never_read(server: RunningServer):
     received = asyncio.run(talk(server.url, [bytes(3_200), bytes(100 << 20)]))
     assert received.code == 1009
@@ -223,7 +223,7 @@ def test_a_huge_frame_is_never_read(server: RunningServer):
     assert "104857600" in received.reason
 
 
-@pytest.mark.usefixtures("unharmed")
+@pytest.mark.usefixtures("leaves_nothing_behind")
 @pytest.mark.parametrize("how", ["abort", "close"])
 def test_a_client_that_vanishes_leaves_nothing(server: RunningServer, clip: Clip, how: str):
     async def scene() -> None:
@@ -241,7 +241,7 @@ def test_a_client_that_vanishes_leaves_nothing(server: RunningServer, clip: Clip
     asyncio.run(scene())
 
 
-@pytest.mark.usefixtures("unharmed")
+@pytest.mark.usefixtures("leaves_nothing_behind")
 def test_a_client_that_sends_all_before_it_reads_gets_all(server: RunningServer, clip: Clip):
     data = np.concatenate([clip("george"), np.zeros(16_000, np.int16)] * 4).tobytes()
 
@@ -256,7 +256,7 @@ def test_a_client_that_sends_all_before_it_reads_gets_all(server: RunningServer,
     assert [event.text for event in finals(events)] == ["ONE TWO NINE FOUR EIGHT ONE"] * 4
 
 
-@pytest.mark.usefixtures("unharmed")
+@pytest.mark.usefixtures("leaves_nothing_behind")
 def test_hotwords_change_in_mid_stream_and_bad_ones_harm_nothing(server: RunningServer, clip: Clip):
     data = clip("george").tobytes()
     sent = [
@@ -273,7 +273,7 @@ def test_hotwords_change_in_mid_stream_and_bad_ones_harm_nothing(server: Running
     assert (refused.code, refused.errors) == (1008, ["bad_config"])
 
 
-@pytest.mark.usefixtures("unharmed")
+@pytest.mark.usefixtures("leaves_nothing_behind")
 def test_a_grammar_of_the_start_and_others_in_mid_stream(server: RunningServer, clip: Clip):
     data, flush = clip("george").tobytes(), '{"type":"flush"}'
     grammars = ["digits: (digits: <digits>)", "other: three two one", "bad: (one\n", "bad: one\nworse: two <no>", ""]
@@ -295,7 +295,7 @@ def test_a_grammar_of_the_start_and_others_in_mid_stream(server: RunningServer, 
     assert warnings[1].message == "line 2, column 12: there is no rule <no>"
 
 
-@pytest.mark.usefixtures("unharmed")
+@pytest.mark.usefixtures("leaves_nothing_behind")
 def test_a_bad_grammar_starts_no_session(server: RunningServer, clip: Clip):
     for grammar, why in (
         ("a: two zap", "line 1, column 8"),
@@ -309,7 +309,7 @@ def test_a_bad_grammar_starts_no_session(server: RunningServer, clip: Clip):
         assert why in error.message
 
 
-@pytest.mark.usefixtures("unharmed")
+@pytest.mark.usefixtures("leaves_nothing_behind")
 def test_the_server_decides_about_a_language_model_in_partials(
     server: RunningServer, recognizer: Recognizer, clip: Clip
 ):

@@ -9,6 +9,7 @@ import pytest
 from xlsr_live.server.run import RunningServer, running_server
 from xlsr_live.streaming.recognizer import Recognizer
 
+from tests.support.native_reference import Samples, at_rate, native_finals, pause
 from tests.support.realtime_client import (
     CLEAR,
     COMMIT,
@@ -23,7 +24,6 @@ from tests.support.realtime_client import (
     kinds,
     transcripts,
 )
-from tests.support.spoken import Samples, at_rate, natively, pause
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def one(brief: Callable[[str], Samples]) -> bytes:
 
 def test_manual_commits(server: RunningServer, one: bytes):
     received = answers(server, [MANUAL, *appended(one), COMMIT, *appended(one), COMMIT, COMMIT], "error")
-    native = natively(
+    native = native_finals(
         server,
         one,
         '{"type":"start","sample_rate":24000,"config":{"vad":"none"}}',

@@ -17,7 +17,7 @@ from xlsr_live.server.settings import ServerSettings
 from xlsr_live.streaming.errors import ConfigError
 from xlsr_live.streaming.recognizer import Recognizer
 
-from tests.support.spoken import Samples, at_rate, natively, pause, unharmed
+from tests.support.native_reference import Samples, at_rate, leaves_nothing_behind, native_finals, pause
 from tests.support.wire import packets
 
 wyoming = pytest.importorskip("wyoming", reason="wyoming, the official package, is not installed")
@@ -88,9 +88,9 @@ def test_home_assistant_is_answered_within_its_second(server: RunningServer, rec
 
 
 def test_an_utterance(server: RunningServer, two: Samples):
-    native = natively(server, two.tobytes())
+    native = native_finals(server, two.tobytes())
     text = " ".join(final.text for final in native)
-    with unharmed(server):
+    with leaves_nothing_behind(server):
         received = said(server, [Transcribe(language="en").event(), *spoken(two.tobytes())])
     kinds = [event.type for event in received]
     assert kinds == [
@@ -118,7 +118,7 @@ def test_one_transcript_for_each_utterance_of_a_connection(server: RunningServer
                         texts.append(Transcript.from_event(event).text)
         return texts
 
-    wanted = [natively(server, brief(name).tobytes())[0].text for name in ("george", "jackson")]
+    wanted = [native_finals(server, brief(name).tobytes())[0].text for name in ("george", "jackson")]
     assert asyncio.run(scene()) == wanted
 
 
@@ -139,16 +139,16 @@ def test_other_kinds_of_audio(
     wide = np.zeros((len(samples), 4), np.uint8)
     wide[:, 2:] = samples.view(np.uint8).reshape(-1, 2)
     data = np.repeat(wide[:, 4 - width :], channels, axis=0).tobytes()
-    native = natively(server, samples.tobytes(), f'{{"type":"start","sample_rate":{rate}}}')
+    native = native_finals(server, samples.tobytes(), f'{{"type":"start","sample_rate":{rate}}}')
     events = spoken(data, rate, width, channels)[1:]  # the rate comes with the first chunk only
     assert transcript(said(server, events)) == native[0].text
 
 
 def test_phrases_become_hotwords(server: RunningServer, brief: Callable[[str], Samples]):
     data = brief("george").tobytes()
-    first, second = natively(server, data)[0].words[1:3]
+    first, second = native_finals(server, data)[0].words[1:3]
     phrase = f"{first.word} {second.word}S"
-    (boosted,) = natively(server, data, json.dumps({"type": "start", "config": {"hotwords": [phrase]}}))
+    (boosted,) = native_finals(server, data, json.dumps({"type": "start", "config": {"hotwords": [phrase]}}))
     wishes = Transcribe(transcript_names=[phrase], transcript_terms=["1234"], vad_sensitivity="relaxed")
     assert transcript(said(server, [wishes.event(), *spoken(data)])) == boosted.text
 
@@ -169,7 +169,7 @@ def test_unknown_packets_are_skipped_with_their_payload(server: RunningServer):
 )
 def test_mistakes_are_errors(server: RunningServer, event: Event, code: str):
     chunk = AudioChunk(audio=bytes(700), **{"rate": 16_000, "width": 2, "channels": 1, **event.data}).event()
-    with unharmed(server):
+    with leaves_nothing_behind(server):
         received = asyncio.run(talk(server, [event, chunk], lambda event: Error.is_type(event.type)))
     assert Error.from_event(received[-1]).code == code
 

@@ -18,8 +18,8 @@ from xlsr_live.streaming.protocol.events import Warning
 from xlsr_live.streaming.recognizer import Recognizer
 
 from tests.support.fakes import FakeEncoder, sound
+from tests.support.native_reference import Samples, as_file
 from tests.support.serving import code_of, metrics, serving
-from tests.support.spoken import Samples, as_file
 from tests.support.wire import dial, listen, settles
 
 PCM = (32_768 * sound("AB CD " * 4)).astype("<i2").tobytes()

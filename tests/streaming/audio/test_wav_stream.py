@@ -10,7 +10,7 @@ from xlsr_live.streaming.audio.wav_stream import LONGEST_HEADER, WavStream
 from xlsr_live.streaming.config import AudioFormat
 from xlsr_live.streaming.errors import AudioError
 
-from tests.support.spoken import Samples, as_file
+from tests.support.native_reference import Samples, as_file
 from tests.support.wire import packets
 
 
