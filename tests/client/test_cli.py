@@ -1,4 +1,4 @@
-"""The command line's contract: exit status, one line on stderr, what is printed, and what is not imported."""
+"""The contract of the command line: exit status, one line on stderr, output, and imports."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def finals(lines: str) -> list[Final]:
 
 @pytest.fixture
 def loaded(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> list[ModelOptions]:
-    """The model of the whole test run instead of one for each command; the options of every load."""
+    """Commands use the shared model of the test run; returns the options of every load."""
     asked: list[ModelOptions] = []
 
     class Shared:
@@ -84,7 +84,7 @@ def server(recognizer: Recognizer) -> Iterator[RunningServer]:
 
 
 def command(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
-    """A client command in a process of its own."""
+    """A client command in its own process."""
     return subprocess.run(
         [sys.executable, "-m", "xlsr_live.client.cli", *arguments],
         capture_output=True,
@@ -183,7 +183,7 @@ def test_no_server_is_one_clear_line(capsys: Out):
     assert "xlsr-live serve" in err
 
 
-def test_a_taken_port_is_one_clear_line(server: RunningServer, capsys: Out):
+def test_a_port_in_use_is_one_clear_line(server: RunningServer, capsys: Out):
     assert run(["serve", "--port", str(server.port)]) == 2
     assert f"port {server.port}" in capsys.readouterr().err
 
@@ -200,7 +200,7 @@ def test_an_error_of_ours_is_not_a_traceback(monkeypatch: pytest.MonkeyPatch, ca
     assert err.count("\n") == 1
 
 
-def test_a_client_without_torch_says_what_to_install(monkeypatch: pytest.MonkeyPatch, capsys: Out):
+def test_a_client_without_torch_names_the_extra_to_install(monkeypatch: pytest.MonkeyPatch, capsys: Out):
     def load(*_: object, **__: object) -> None:
         raise ModuleNotFoundError("No module named 'torch'", name="torch")
 
@@ -221,7 +221,7 @@ def test_transcribe(extra: list[str], capsys: Out):
 
 
 @pytest.mark.usefixtures("loaded")
-def test_nothing_is_heard_in_a_clock(capsys: Out):
+def test_a_ticking_clock_gives_no_text(capsys: Out):
     assert run(["transcribe", flac("clock")]) == 0
     assert capsys.readouterr().out == ""
 
@@ -277,7 +277,7 @@ def test_options_of_the_model_and_the_session_arrive(loaded: list[ModelOptions],
 
 
 @pytest.mark.usefixtures("loaded")
-def test_stream_hears_what_transcribe_hears(server: RunningServer, capsys: Out):
+def test_stream_and_transcribe_give_the_same_text(server: RunningServer, capsys: Out):
     for name in SPEECH:
         assert run(["transcribe", flac(name), "--format", "jsonl"]) == 0
         here = finals(capsys.readouterr().out)
@@ -297,7 +297,7 @@ def test_stream_from_a_pipe(server: RunningServer, clip: Callable[[str], np.ndar
     assert (done.returncode, done.stdout.decode(), done.stderr) == (0, TEXTS["jackson"] + "\n", b"")
 
 
-def test_ctrl_c_still_finishes_what_was_being_said(server: RunningServer):
+def test_ctrl_c_finishes_the_open_utterance(server: RunningServer):
     client = subprocess.Popen(
         [sys.executable, "-u", "-m", "xlsr_live.client.cli", "stream", flac("jackson"), "--url", server.url],
         stdout=subprocess.PIPE,
@@ -306,7 +306,7 @@ def test_ctrl_c_still_finishes_what_was_being_said(server: RunningServer):
     )
     assert client.stdout is not None
     lines: list[str] = []
-    while '"partial"' not in (lines[-1] if lines else ""):  # somebody is speaking
+    while '"partial"' not in (lines[-1] if lines else ""):  # in the middle of speech
         lines.append(client.stdout.readline())
     client.send_signal(signal.SIGINT)
     out, err = client.communicate(timeout=20)
@@ -356,7 +356,7 @@ def test_a_token_comes_from_the_environment_or_a_file(
 # --- the rest
 
 
-def test_demo_at_once(capsys: Out):
+def test_demo_without_pacing(capsys: Out):
     assert run(["demo", "--pace", "0"]) == 0
     out = capsys.readouterr().out
     assert "ws://127.0.0.1:" in out
@@ -377,7 +377,7 @@ def test_demo_at_once(capsys: Out):
     assert "xlsr-live mic" in out
 
 
-def test_word_errors_are_those_of_jiwer():
+def test_word_errors_equal_those_of_jiwer():
     random = Random(0)
     for _ in range(50):
         said, heard = ([random.choice("ABC") for _ in range(random.randrange(1, 8))] for _ in range(2))
@@ -393,7 +393,7 @@ def test_doctor(monkeypatch: pytest.MonkeyPatch, capsys: Out):
     assert "http://127.0.0.1:9 cannot be reached" in out
 
 
-def test_doctor_looks_for_all_that_the_server_needs(monkeypatch: pytest.MonkeyPatch):
+def test_doctor_checks_every_dependency_of_the_server(monkeypatch: pytest.MonkeyPatch):
     with (ROOT / "pyproject.toml").open("rb") as file:
         project = tomllib.load(file)["project"]
     checks: dict[str, list[str]] = {"": project["dependencies"], "server": project["optional-dependencies"]["server"]}
@@ -420,7 +420,7 @@ def every_command(group: click.Group) -> Iterator[click.Command]:
         yield from every_command(each) if isinstance(each, click.Group) else (each,)
 
 
-def test_every_option_says_what_it_does():
+def test_every_option_has_a_help_text():
     for each in every_command(cli.cli):
         text = each.get_help(click.Context(each))
         assert "[default: ]" not in text, each.name
@@ -428,7 +428,7 @@ def test_every_option_says_what_it_does():
         assert [option.opts[0] for option in each.params if isinstance(option, click.Option) and not option.help] == []
 
 
-def test_a_server_loads_what_its_settings_name(monkeypatch: pytest.MonkeyPatch):
+def test_a_server_loads_the_model_of_its_settings(monkeypatch: pytest.MonkeyPatch):
     asked: list[ModelOptions] = []
     monkeypatch.setattr("xlsr_live.client.commands.serve.load_recognizer", asked.append)
     settings = ServerSettings(model="m", revision="r", language="deu", dtype="int8", threads=2, lm="l", calibration="c")
@@ -437,7 +437,7 @@ def test_a_server_loads_what_its_settings_name(monkeypatch: pytest.MonkeyPatch):
     assert asked == [ModelOptions(**named)]
 
 
-def test_help_teaches():
+def test_help_has_examples():
     for arguments in ([], *([name] for name in cli.cli.commands)):
         done = command(*arguments, "--help")
         assert done.returncode == 0
@@ -445,7 +445,7 @@ def test_help_teaches():
         assert ("Examples:" if arguments else "Start here:") in done.stdout
 
 
-def test_what_a_client_imports_can_be_listed():
+def test_the_imports_of_a_client_can_be_listed():
     assert dir(client) == ["ConnectionProblem", "Stream", "connect"]
     assert all(getattr(client, name) for name in dir(client))
 
@@ -476,7 +476,7 @@ def test_a_client_starts_in_under_half_a_second():
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert command("stream", "--help").returncode == 0
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    # Of the processor, not of the clock: other programs on this machine are none of its business.
+    # CPU time, because other programs on this machine affect the wall clock.
     assert (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime) < 0.5
 
 

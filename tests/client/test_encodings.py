@@ -40,7 +40,7 @@ EVENTS: list[Event] = [
 
 
 class Shared:
-    """The model of the whole test run, which no command closes."""
+    """The shared model of the test run, which no command closes."""
 
     def __init__(self, recognizer: Recognizer) -> None:
         self.recognizer = recognizer
@@ -91,7 +91,7 @@ def full_disk() -> Generator[None]:
 
 
 def printed(form: str, encoding: str, monkeypatch: pytest.MonkeyPatch) -> bytes:
-    """What a format writes to a standard output of this encoding."""
+    """The bytes that a format writes to a standard output of this encoding."""
     stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="replace")
     monkeypatch.setattr(sys, "stdout", stream)
     with written(form, None) as output:
@@ -104,7 +104,7 @@ def printed(form: str, encoding: str, monkeypatch: pytest.MonkeyPatch) -> bytes:
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1", "utf-8"])
 @pytest.mark.parametrize("form", FORMATS)
-def test_machine_formats_are_utf8_and_text_replaces_what_is_missing(
+def test_machine_formats_are_utf8_and_text_replaces_missing_characters(
     form: str, encoding: str, monkeypatch: pytest.MonkeyPatch
 ):
     data = printed(form, encoding, monkeypatch)
@@ -151,7 +151,7 @@ def test_results_of_a_name_that_is_not_utf8_and_offline(strange: Path, command: 
     assert json.loads(out.splitlines()[0])["session"] == "caf�.flac"
 
 
-def test_a_bad_file_with_such_a_name_fails_alone(strange: Path, command: Command):
+def test_a_bad_file_whose_name_is_not_utf8_does_not_stop_the_others(strange: Path, command: Command):
     strange.write_bytes(b"no audio")
     status, out, err = command("transcribe", str(strange), str(CLIPS / "george.flac"), "-f", "plain")
     assert status == 2
@@ -219,7 +219,7 @@ def test_a_module_with_a_byte_order_mark_is_called(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_a_full_disk_names_the_file_and_leaves_none(form: str, tmp_path: Path, command: Command):
+def test_a_full_disk_names_the_file_and_leaves_no_partial_file(form: str, tmp_path: Path, command: Command):
     target = tmp_path / "out"
     with full_disk():
         status, _, err = command("transcribe", str(CLIPS / "george.flac"), "-f", form, "-o", str(target))

@@ -30,7 +30,7 @@ def server(recognizer: Recognizer) -> Iterator[RunningServer]:
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
-def test_the_example_prints_what_is_said(
+def test_the_example_prints_the_transcript(
     example: str,
     server: RunningServer,
     brief: Callable[[str], Samples],

@@ -1,4 +1,4 @@
-"""The examples in docs/guide.md do what they are there for: they print what is said."""
+"""The examples in docs/guide.md print the transcript."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.paths import ROOT
 DOC = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
 HERE, THERE = DOC.split("\n## In Python\n")[1].split("\n## A client of a server\n")
 THERE = THERE.split("\n## ")[0]
-OPTIONS = ["--experimental-websocket"]  # Node 20 has it behind that
+OPTIONS = ["--experimental-websocket"]  # Node 20 needs this flag
 
 
 def example(text: str, language: str) -> str:
@@ -43,7 +43,7 @@ def server(recognizer: Recognizer) -> Iterator[RunningServer]:
 def said(
     server: RunningServer, brief: Callable[[str], Samples], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> str:
-    """What is said in `talk.wav`, which the examples find where they run."""
+    """The transcript of `talk.wav`, which lies in the working directory of the examples."""
     monkeypatch.chdir(tmp_path)
     Path("talk.wav").write_bytes(as_file(brief("george")))
     return " ".join(final.text for final in native_finals(server, brief("george").tobytes()))
@@ -68,7 +68,7 @@ def test_a_client_in_python(said: str, server: RunningServer, capsys: pytest.Cap
     assert not printed.err
 
 
-def test_a_client_in_python_says_why_it_cannot_go_on(said: str, server: RunningServer):
+def test_a_client_in_python_prints_why_it_stops(said: str, server: RunningServer):
     script = example(THERE, "python")
     with pytest.raises(SystemExit, match=r"nothing answers .* \(refused\)"):
         run(script.replace("127.0.0.1:8765", "127.0.0.1:1"))
@@ -91,7 +91,7 @@ def test_a_client_in_javascript(said: str, server: RunningServer):
     assert ran.stdout.splitlines()[-1] == said
 
 
-def test_every_code_of_a_client_is_told():
+def test_every_error_code_of_a_client_is_documented():
     source = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "client" / "remote").glob("*.py")))
     told = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", THERE, re.MULTILINE))))
     codes = set(re.findall(r'\bcode ?= ?"(\w+)"', source))

@@ -54,12 +54,12 @@ def strictly(event: str) -> None:
 
 
 @pytest.mark.parametrize("example", examples(UPWARD) + examples(BACK))
-def test_what_a_client_may_say(example: str):
+def test_every_client_message_is_documented(example: str):
     parse(example)
 
 
 @pytest.mark.parametrize("example", examples(DOWNWARD))
-def test_what_the_server_says(example: str):
+def test_every_server_message_is_documented(example: str):
     strictly(example)
 
 

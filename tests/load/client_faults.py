@@ -55,7 +55,7 @@ time.sleep(60)
 """
 
 
-async def killed_in_mid_frame(scene: Scene, chance: Random) -> None:
+async def kill_in_mid_frame(scene: Scene, chance: Random) -> None:
     program = chance.choice(scene.programs)
     said = frame(TEXT, program.start.encode())
     said += b"".join(frame(BINARY, packet) for packet in packets(program.data, program.packet))
@@ -74,7 +74,7 @@ async def killed_in_mid_frame(scene: Scene, chance: Random) -> None:
     await asyncio.to_thread(live_and_die)
 
 
-async def half_closed_in_mid_frame(scene: Scene, chance: Random) -> None:
+async def half_close_in_mid_frame(scene: Scene, chance: Random) -> None:
     raw = await Raw.upgraded(scene)
     raw.say(chance.choice(scene.programs), 0.3 * chance.random())
     raw.writer.write(frame(BINARY, bytes(3_200))[:1_000])
@@ -90,7 +90,7 @@ async def silence_on_an_open_connection(scene: Scene, chance: Random) -> None:
     assert heard.errors[:1] == ["idle_timeout"]
 
 
-async def gone_without_a_word(scene: Scene, chance: Random) -> None:
+async def vanished_client(scene: Scene, chance: Random) -> None:
     """A half-open connection: at some moment the link drops everything in both directions, even the close."""
     assert scene.link is not None
     link, quality = scene.link, LinkQuality()
@@ -139,7 +139,7 @@ async def loss_and_delay(scene: Scene, chance: Random) -> None:
     assert told(heard.events) == program.expected, heard
 
 
-async def a_reader_that_never_reads(scene: Scene, chance: Random) -> None:
+async def reader_that_never_reads(scene: Scene, chance: Random) -> None:
     raw = await Raw.upgraded(scene, _small)
     raw.writer.transport.pause_reading()  # type: ignore[attr-defined]
     raw.say(chance.choice(scene.programs), 0.1)
@@ -162,7 +162,7 @@ async def _flooded(raw: Raw, chance: Random) -> None:
     raw.reset()
 
 
-async def a_return_that_is_never_read(scene: Scene, chance: Random) -> None:
+async def resumption_that_is_never_read(scene: Scene, chance: Random) -> None:
     """The session drops the connection, and nothing may wait for it."""
     first = await Raw.upgraded(scene)
     first.say(chance.choice(scene.programs), 0.1)
@@ -175,7 +175,7 @@ async def a_return_that_is_never_read(scene: Scene, chance: Random) -> None:
     await _flooded(raw, chance)
 
 
-async def a_reader_that_dawdles(scene: Scene, chance: Random) -> None:
+async def slow_reader(scene: Scene, chance: Random) -> None:
     program = chance.choice(scene.programs)
     raw = await Raw.upgraded(scene)
     raw.say(program)

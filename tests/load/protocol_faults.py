@@ -41,7 +41,7 @@ async def half_a_request(scene: Scene, chance: Random) -> None:
         raw.reset()
 
 
-async def a_huge_head(scene: Scene, chance: Random) -> None:
+async def huge_request_head(scene: Scene, chance: Random) -> None:
     raw = await Raw.connect(scene)
     raw.writer.write(handshake(LOOPBACK, scene.port)[:-2] + b"X-Long: " + b"x" * chance.randrange(100_000, 300_000))
     await raw.ended()
@@ -77,14 +77,14 @@ async def bad_opcode(scene: Scene, chance: Random) -> None:
     await closed_with(raw, 1002)
 
 
-async def a_frame_without_a_mask_or_with_reserved_bits(scene: Scene, chance: Random) -> None:
+async def frame_without_a_mask_or_with_reserved_bits(scene: Scene, chance: Random) -> None:
     raw = await Raw.upgraded(scene)
     wrong = {"masked": False} if chance.random() < 0.5 else {"rsv": chance.randrange(1, 8)}
     raw.send(chance.choice([TEXT, BINARY]), b"{}", **wrong)
     await closed_with(raw, 1002)
 
 
-async def a_bad_control_frame(scene: Scene, chance: Random) -> None:
+async def bad_control_frame(scene: Scene, chance: Random) -> None:
     raw = await Raw.upgraded(scene)
     match chance.randrange(4):
         case 0:
@@ -98,7 +98,7 @@ async def a_bad_control_frame(scene: Scene, chance: Random) -> None:
     await closed_with(raw, 1002)
 
 
-async def a_continuation_of_nothing(scene: Scene, chance: Random) -> None:
+async def continuation_without_a_message(scene: Scene, chance: Random) -> None:
     raw = await Raw.upgraded(scene)
     if chance.random() < 0.5:
         raw.send(0, b"x")
@@ -108,13 +108,13 @@ async def a_continuation_of_nothing(scene: Scene, chance: Random) -> None:
     await closed_with(raw, 1002)
 
 
-async def nonsense(scene: Scene, chance: Random) -> None:
+async def random_messages(scene: Scene, chance: Random) -> None:
     raw = await Raw.upgraded(scene)
     if in_session := chance.random() < 0.5:
         raw.say(chance.choice(scene.programs), 0.2)
     said, code, close = chance.choice(
         [
-            ("nonsense", "not_json", 1007),
+            ("random_messages", "not_json", 1007),
             ('{"type":"sing"}', "unknown_type", 1003),
             ('{"type":"hotwords","phrases":7}', "bad_message", 1007),
             ('{"type":"flush","now":true}', "bad_message", 1007),
@@ -130,21 +130,21 @@ async def nonsense(scene: Scene, chance: Random) -> None:
 # ── too much ──
 
 
-async def a_frame_that_says_it_is_huge(scene: Scene, chance: Random) -> None:
+async def frame_with_a_huge_declared_size(scene: Scene, chance: Random) -> None:
     raw = await Raw.upgraded(scene)
     raw.say(chance.choice(scene.programs), 0.05)
     raw.send(BINARY, bytes(100), size=chance.choice([1 << 23, 1 << 33, (1 << 63) - 1]))
     await closed_with(raw, 1009)
 
 
-async def a_message_that_is_too_large(scene: Scene, chance: Random) -> None:
+async def message_above_the_limit(scene: Scene, chance: Random) -> None:
     raw = await Raw.upgraded(scene)
     raw.send(BINARY, bytes((1 << 20) + chance.randrange(1, 1 << 20)))
     heard = await closed_with(raw, 1009)
     assert heard.errors == ["message_too_large"]
 
 
-async def a_message_without_end(scene: Scene, chance: Random) -> None:
+async def endless_message(scene: Scene, chance: Random) -> None:
     raw = await Raw.upgraded(scene)
     raw.send(BINARY, bytes(1 << 19), final=False)
     for _ in range(8):

@@ -50,16 +50,16 @@ async def every_other_step_fails(scene: Scene, chance: Random) -> None:
     await with_injection(scene, chance, "error")
 
 
-async def nothing_works(scene: Scene, chance: Random) -> None:
-    heard = await with_injection(scene, chance, "nothing_works")
+async def every_request_fails(scene: Scene, chance: Random) -> None:
+    heard = await with_injection(scene, chance, "every_request_fails")
     assert not heard.finals
 
 
 # ── clients that come back ──
 
 
-async def a_cut_and_a_return(scene: Scene, chance: Random) -> None:
-    """With the client library nothing is lost or doubled."""
+async def cut_and_resumption(scene: Scene, chance: Random) -> None:
+    """The client library loses and duplicates nothing."""
     program = chance.choice(scene.programs)
     start = json.loads(program.start)
     config = SessionConfig(**start.pop("config", {}))
@@ -80,7 +80,7 @@ async def a_cut_and_a_return(scene: Scene, chance: Random) -> None:
     assert told(await patiently(attempt)) == program.expected
 
 
-async def a_guess_at_anothers_session(scene: Scene, chance: Random) -> None:
+async def guessed_resume_token(scene: Scene, chance: Random) -> None:
     raw = await Raw.upgraded(scene)
     raw.send(TEXT, json.dumps({"type": "start", "resume": chance.randbytes(24).hex(), "events": 3}))
     heard = await raw.heard()

@@ -31,7 +31,7 @@ def folder(tmp_path: Path, clip: Callable[[str], NDArray[np.int16]]) -> Path:
 
 
 def test_three_times_the_sessions_of_a_running_server(folder: Path, capsys: Out, recognizer: Recognizer):
-    """A refused client learns when to return; every session gets the finals of its audio alone."""
+    """A refused client gets Retry-After; every session gets the finals of its audio on an idle server."""
     arguments = ["--times", "3", "--minutes", "0.12", "--session-s", "2.9", "--silence", "0.3", "--out", str(folder)]
     with running_server(recognizer, ServerSettings(max_sessions=2)) as server:
         assert run_program(overload, [str(folder), *arguments, "--url", server.url]) == 0

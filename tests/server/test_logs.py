@@ -1,4 +1,4 @@
-"""The log: its two formats, and what it never contains."""
+"""The log: its two formats, and no secrets or transcripts in it."""
 
 from __future__ import annotations
 

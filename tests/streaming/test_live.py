@@ -1,4 +1,4 @@
-"""One stream in an event loop: back-pressure, slow readers, leaving in mid-word, and parallel streams."""
+"""One stream in an event loop: back-pressure, slow readers, aborts in mid-word, and parallel streams."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def encoder() -> Held:
 
 @pytest.fixture
 def engine(encoder: Held) -> Iterator[Engine]:
-    engine = Engine(encoder, adaptive=False)  # whatever else the machine does
+    engine = Engine(encoder, adaptive=False)  # independent of machine load
     yield engine
     encoder.go.set()
     engine.close()
 
 
 @pytest.mark.parametrize("size", [100, 1_600, 1_000_000])
-def test_events_are_those_of_the_core(engine: Engine, size: int):
+def test_events_equal_those_of_the_core(engine: Engine, size: int):
     async def scene() -> list[Event]:
         async with session(engine) as stream:
             return await say(stream, SPEECH, size)
@@ -120,7 +120,7 @@ def test_a_slow_reader_misses_partials_but_never_a_final(engine: Engine):
 
 def test_leaving_in_mid_word_releases_everything(engine: Engine, encoder: Held):
     encoder.go.clear()
-    held = engine.submit(np.zeros(400, np.float32), deadline=0.0)  # keeps the worker busy: all that follows has to wait
+    held = engine.submit(np.zeros(400, np.float32), deadline=0.0)  # keeps the worker busy, so later requests wait
 
     async def scene() -> weakref.ref[StreamSession]:
         await until(held.running)
@@ -140,7 +140,7 @@ def test_leaving_in_mid_word_releases_everything(engine: Engine, encoder: Held):
         return weakref.ref(stream)
 
     gone = running(scene)
-    engine.submit(np.zeros(400, np.float32), deadline=1e9).result(LIMIT)  # the worker has been past all before
+    engine.submit(np.zeros(400, np.float32), deadline=1e9).result(LIMIT)  # the worker has finished everything before
     gc.collect()
     assert gone() is None
     assert engine.queued == 0
@@ -252,7 +252,7 @@ def cached(engine: Engine) -> StreamSession:
     return StreamSession(core, engine, clock=lambda: 0.0)
 
 
-def test_in_cached_mode_events_are_those_of_the_core_and_the_cache_is_freed(engine: Engine, encoder: Held):
+def test_in_cached_mode_events_equal_those_of_the_core_and_the_cache_is_freed(engine: Engine, encoder: Held):
     async def scene() -> list[Event]:
         async with cached(engine) as stream:
             return await say(stream, SPEECH, 1_600)

@@ -1,7 +1,7 @@
 """Small fakes at the core's boundary: an encoder and a detector whose answers are functions of the samples alone.
 
-The sound they understand is a sequence of constant levels in sixteenths of full scale: 0 is silence, 1 is noise (it
-opens the gate and says nothing), 2 ends a word and 3 to 10 are the letters A to H.
+The audio is a sequence of constant levels in sixteenths of full scale: 0 is silence, 1 is noise (it
+opens the gate and has no words), 2 ends a word and 3 to 10 are the letters A to H.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ VOCABULARY = Vocabulary.from_tokens(["<pad>", "|", *LETTERS], blank=0)
 
 
 def sound(text: str, *, letter: int = 4, gap: int = 2) -> Float32:
-    """Samples that say `text`: a letter, a space that ends a word, `~` for 100 ms of noise, `.` for 100 ms of silence.
+    """Samples of `text`: a letter, a space that ends a word, `~` for 100 ms of noise, `.` for 100 ms of silence.
 
     Every letter lasts `letter` frames and is followed by `gap` frames of noise, which are blanks.
     """
@@ -67,7 +67,7 @@ class FakeEncoder:
         return True
 
     def encode_steps(self, batch: Sequence[tuple[Float32, CachedStep]]) -> list[Float32]:
-        """The answer to a request for all of the window's samples, which has the same words as in window mode."""
+        """The answer to a request for all samples of the window, with the same words as in window mode."""
         return [self._step(samples, *reuse) for samples, reuse in batch]
 
     def _step(self, samples: Float32, memory: CacheHandle, window: Window) -> Float32:
@@ -101,7 +101,7 @@ class FakeEncoder:
 
 
 class LoudVad:
-    """Speech is whatever is not silent."""
+    """Every frame that is not silent is speech."""
 
     def __call__(self, frames: Float32) -> list[float]:
         return [float(np.abs(frame).mean() > 0.03) for frame in frames]

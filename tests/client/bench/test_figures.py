@@ -246,6 +246,6 @@ def test_errors_of_rare_words_are_counted_separately():
 def test_rare_words_are_unknown_or_least_likely_to_the_language_model(tmp_path: Path):
     model = language_model(tmp_path, Weights())
     assert rarest_words(["AB", "BAA", "BAA", "CAB", "ABBA", "A"], model, 3) == ["ABBA", "CAB", "BAA"]
-    assert rarest_words(["AB", "AXE"], model, 2) == []  # too short; and what the vocabulary cannot write
+    assert rarest_words(["AB", "AXE"], model, 2) == []  # too short, and outside the vocabulary
     assert distractors([["X", "Y"], ["Y"], [], ["Y"]], [["X"], ["Y"], [], ["Y"]]) == [[], ["X"], ["Y"], ["X"]]
     assert distractors([["X"]], [["X"]]) == [[]]

@@ -1,4 +1,4 @@
-"""`xlsr-live commands`: what is printed, what programs and functions are given, and mistakes."""
+"""`xlsr-live commands`: its output, the calls of programs and functions, and errors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CLIP = str(ROOT / "tests" / "clips" / "george.flac")
 
 @pytest.fixture(autouse=True)
 def loaded(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The model of the whole test run."""
+    """The shared model of the test run."""
 
     class Shared:
         def __enter__(self) -> Recognizer:
@@ -36,7 +36,7 @@ def loaded(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("xlsr_live.client.commands.voice_commands.load_recognizer", lambda *_, **__: Shared())
 
 
-def test_there_is_no_language_model_unless_one_is_named(monkeypatch: pytest.MonkeyPatch):
+def test_no_language_model_is_loaded_unless_named(monkeypatch: pytest.MonkeyPatch):
     asked: list[object] = []
 
     def load(options: ModelOptions) -> None:
@@ -59,7 +59,9 @@ def test_a_command_is_a_line_of_json(capsys: pytest.CaptureFixture[str]):
     assert len({str(other["slots"]) for other in heard["alternatives"]} | {str(heard["slots"])}) == 3
 
 
-def test_what_is_not_in_the_grammar_is_silent_or_told_as_rejected(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_speech_outside_the_grammar_is_silent_or_printed_as_rejected(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     grammar = tmp_path / "seven.txt"
     grammar.write_text("seven: seven\nsix: six three\n")
     assert run(["commands", str(grammar), CLIP]) == 0
@@ -83,7 +85,7 @@ def test_a_function_gets_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert [command["slots"] for command in sys.modules.pop("at_home").told] == [{"digits": "129481"}]
 
 
-def test_the_same_through_a_server_and_in_the_events_of_stream(
+def test_a_server_and_the_events_of_stream_give_the_same_commands(
     recognizer: Recognizer, capsys: pytest.CaptureFixture[str]
 ):
     with running_server(recognizer) as server:
@@ -108,7 +110,7 @@ def test_commands_count_after_the_wake_phrase(tmp_path: Path, capsys: pytest.Cap
     assert json.loads(capsys.readouterr().out)["reason"] == "asleep"
 
 
-def test_words_can_be_tried_without_audio(capsys: pytest.CaptureFixture[str]):
+def test_text_can_be_matched_without_audio(capsys: pytest.CaptureFixture[str]):
     assert run(["commands", NUMBERS, "--say", "oh one two"]) == 0
     assert json.loads(capsys.readouterr().out) == {"command": "digits", "slots": {"digits": "012"}}
     assert run(["commands", NUMBERS, "--say", "one hundred"]) == 2

@@ -1,4 +1,4 @@
-"""The live display, on a real pseudo-terminal that pyte, a terminal emulator, looks at."""
+"""The live display on a real pseudo-terminal, rendered by pyte, a terminal emulator."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Terminal:
             os.kill(os.getpid(), signal.SIGWINCH)
 
     def read(self) -> bytes:
-        """What was written since the last time. A terminal hands it on when it likes, hence the mark at its end."""
+        """The output since the last call. The terminal delivers it late, so a marker shows where it ends."""
         self.out.write(MARK.decode())
         self.out.flush()
         new = b""
@@ -73,7 +73,7 @@ def final(text: str, start: float = 1.0) -> Final:
     return Final(utterance=0, text=text, words=(Word(text, start, 2, 0.9),), start=0.9, end=2.5, confidence=0.9)
 
 
-def test_committed_is_plain_and_volatile_is_dim_and_nothing_has_a_colour(terminal: Terminal):
+def test_committed_words_are_plain_volatile_words_dim_and_nothing_has_a_colour(terminal: Terminal):
     with LiveDisplay(terminal.out, meter=True) as display:
         display.show(SpeechStarted(utterance=0, start=1.0))
         display.show(partial("ONE", "TWO"))
@@ -85,7 +85,7 @@ def test_committed_is_plain_and_volatile_is_dim_and_nothing_has_a_colour(termina
     assert all(cell.fg == cell.bg == "default" for row in terminal.emulator.buffer.values() for cell in row.values())
 
 
-def test_a_final_stands_once_and_nothing_else_is_left(terminal: Terminal):
+def test_a_final_appears_once_and_nothing_else_remains(terminal: Terminal):
     meter = " " * TIME_CELLS + "─" * 20
     with LiveDisplay(terminal.out, meter=True) as display:
         display.show(partial("ONE", "TOO"))
@@ -99,7 +99,7 @@ def test_a_final_stands_once_and_nothing_else_is_left(terminal: Terminal):
     assert not terminal.emulator.cursor.hidden
 
 
-def test_only_what_changes_is_written(terminal: Terminal):
+def test_only_changes_are_written(terminal: Terminal):
     first = " ".join(["SEVENTEEN"] * 13)  # two lines and a word
     with LiveDisplay(terminal.out) as display:
         display.show(partial(first, "ON"))
@@ -174,7 +174,7 @@ def test_an_utterance_of_noise_disappears(terminal: Terminal):
     assert terminal.screen() == [" " * TIME_CELLS + "degraded: fewer partials"]
 
 
-def test_what_others_write_to_stderr_stands_above(terminal: Terminal, monkeypatch: pytest.MonkeyPatch):
+def test_output_to_stderr_appears_above_the_live_line(terminal: Terminal, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sys, "stderr", terminal.out)
     with LiveDisplay(terminal.out) as display:
         display.show(partial("ONE", "TWO"))
@@ -211,7 +211,7 @@ def test_a_terminal_that_cannot_move_its_cursor_and_a_log_get_plain_lines(
     assert terminal.read() == b"0:01.0  ONE TWO\r\n"
 
 
-def test_the_bar_tells_how_far_how_fast_and_how_long_without_colours(
+def test_the_progress_bar_shows_progress_speed_and_time_without_colours(
     terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(sys, "stdout", terminal.out)
@@ -223,7 +223,7 @@ def test_the_bar_tells_how_far_how_fast_and_how_long_without_colours(
             now[0] += 1.0
             advance(15.0)
         out.write("a.wav: ONE TWO\n")
-    terminal.read()  # the last that was drawn included
+    terminal.read()  # including the last one drawn
     assert re.search("━ +50% 15.0x 00:02".encode(), re.sub(rb"\x1b\[[0-9;]*m", b"", terminal.seen))
     assert set(re.findall(rb"\x1b\[([0-9;]*)m", terminal.seen)) <= {b"", b"0", b"1", b"2"}  # plain, bold, dim
     assert terminal.screen() == ["a.wav: ONE TWO"]

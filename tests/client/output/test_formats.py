@@ -1,4 +1,4 @@
-"""Text, JSON, SRT and WebVTT out of events: syntax, times and the guidelines for subtitles."""
+"""Text, JSON, SRT and WebVTT from events: syntax, times and the guidelines for subtitles."""
 
 from __future__ import annotations
 

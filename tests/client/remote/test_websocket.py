@@ -48,7 +48,7 @@ def server(recognizer: Recognizer) -> Iterator[RunningServer]:
 
 
 async def heard(url: str, audio: NDArray[np.int16], token: str | None = "open sesame") -> list[Event]:
-    """Send everything first, listen after: nothing may be lost of what nobody was waiting for."""
+    """Send everything before receiving: unread events must not be lost."""
     async with connect(url, token=token) as stream:
         for at in range(0, len(audio), 1_777):
             await stream.send(audio[at : at + 1_777].tobytes())
@@ -60,7 +60,7 @@ def finals(events: list[Event]) -> list[Final]:
     return [event for event in events if isinstance(event, Final)]
 
 
-def test_finals_are_those_of_the_recognizer(server: RunningServer, recognizer: Recognizer, clip):
+def test_finals_equal_those_of_the_recognizer(server: RunningServer, recognizer: Recognizer, clip):
     events = asyncio.run(heard(server.url, clip("george")))
     assert isinstance(events[0], SessionStarted)
     assert isinstance(events[-1], SessionEnded)
@@ -125,7 +125,7 @@ def test_without_the_token(server: RunningServer, clip):
     assert (problem.value.code, problem.value.status) == ("unauthorized", 401)
 
 
-def test_a_refusal_says_what_the_server_says(recognizer: Recognizer):
+def test_a_refusal_has_the_text_of_the_server(recognizer: Recognizer):
     async def refused(url: str) -> ConnectionProblem:
         async with connect(url):
             with pytest.raises(ConnectionProblem) as problem:
@@ -172,7 +172,7 @@ async def bad_server(handler: Handler, status: HTTPStatus | None = None) -> Asyn
 
 
 def against(handler: Handler, status: HTTPStatus | None = None) -> tuple[list[Event], ConnectionProblem]:
-    """What a client gets of a server: events, then the problem."""
+    """The events that a client receives from a server, and the final problem."""
     events: list[Event] = []
 
     async def run() -> ConnectionProblem:
@@ -180,7 +180,7 @@ def against(handler: Handler, status: HTTPStatus | None = None) -> tuple[list[Ev
             try:
                 async with connect(url) as stream:
                     async for event in stream:
-                        events.append(event)  # those before the problem count
+                        events.append(event)  # events before the problem count
             except ConnectionProblem as problem:
                 return problem
         raise AssertionError("no problem")
@@ -201,7 +201,7 @@ async def silent(connection: ServerConnection) -> None:
         (HTTPStatus.INTERNAL_SERVER_ERROR, "log"),
     ],
 )
-def test_refusals_say_what_to_do(status: HTTPStatus, words: str):
+def test_refusals_give_a_remedy(status: HTTPStatus, words: str):
     _, problem = against(silent, status)
     assert words in str(problem)
     assert (problem.code, problem.status, problem.retry_after) == (f"http_{status.value}", status.value, 7)
@@ -230,7 +230,7 @@ def test_an_error_before_the_end_names_the_reason():
     assert "no message for 60 s" in str(problem)
 
 
-def test_a_server_of_another_kind():
+def test_a_server_of_another_protocol():
     async def handler(connection: ServerConnection) -> None:
         await connection.recv()
         await connection.send("hello")
@@ -238,7 +238,7 @@ def test_a_server_of_another_kind():
     assert against(handler)[1].code == "not_our_protocol"
 
 
-def test_sending_to_a_closed_connection_says_so():
+def test_sending_to_a_closed_connection_is_an_error():
     async def run() -> None:
         async with bad_server(lambda connection: connection.close(1011, "broken")) as url, connect(url) as stream:
             while True:
@@ -249,7 +249,7 @@ def test_sending_to_a_closed_connection_says_so():
         asyncio.run(run())
 
 
-def test_nobody_there():
+def test_no_server_at_the_address():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound, but not listening
         url = f"ws://127.0.0.1:{taken.getsockname()[1]}/v1/stream"
@@ -258,12 +258,12 @@ def test_nobody_there():
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1/v1/stream", "127.0.0.1:8765", "ws:///v1/stream"])
-def test_what_is_not_an_address(url: str):
+def test_invalid_addresses(url: str):
     with pytest.raises(ConnectionProblem, match="not a websocket address"):
         asyncio.run(heard(url, np.zeros(1, np.int16)))
 
 
-def test_something_that_is_no_web_server():
+def test_a_server_that_is_no_web_server():
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def answer() -> None:
@@ -281,7 +281,7 @@ def test_something_that_is_no_web_server():
 
 
 def received(audio: AudioFormat, *packets: bytes | bytearray | memoryview | NDArray[np.floating]) -> list[bytes]:
-    """What a server gets of packets."""
+    """The bytes that a server receives for packets."""
     got: list[bytes] = []
 
     async def handler(connection: ServerConnection) -> None:
@@ -314,7 +314,7 @@ def test_bytes_of_any_kind_arrive():
     ],
     ids=["integers", "nan", "infinity", "interleaved", "channels", "dimensions"],
 )
-def test_an_array_that_a_session_here_refuses_is_not_sent_either(audio: AudioFormat, samples: NDArray[np.floating]):
+def test_arrays_that_a_local_session_refuses_are_not_sent(audio: AudioFormat, samples: NDArray[np.floating]):
     with pytest.raises(AudioError) as here:
         AudioDecoder(audio).receive(samples)
     with pytest.raises(AudioError) as there:
@@ -331,7 +331,7 @@ STARTED = to_json(SessionStarted(session="s", model="m", mode="window", resume="
 ENDED = to_json(SessionEnded(audio_s=0.0, utterances=0))
 
 
-def test_a_server_that_lets_the_client_back_in_and_says_nothing(monkeypatch: pytest.MonkeyPatch):
+def test_a_server_that_accepts_the_reconnection_and_stays_silent(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(stream, "RESUME_TIMEOUT_S", 0.2)
 
     async def handler(connection: ServerConnection) -> None:
@@ -344,7 +344,7 @@ def test_a_server_that_lets_the_client_back_in_and_says_nothing(monkeypatch: pyt
     assert against(handler)[1].code == "timeout"
 
 
-def test_a_network_that_is_gone_without_a_word(monkeypatch: pytest.MonkeyPatch):
+def test_a_network_that_fails_silently(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(liveness, "SILENT_S", 0.3)
 
     async def handler(connection: ServerConnection) -> None:
@@ -364,7 +364,7 @@ def test_a_network_that_is_gone_without_a_word(monkeypatch: pytest.MonkeyPatch):
     assert asyncio.run(run()) == 1
 
 
-def test_who_does_not_listen_does_not_take_the_silence_for_the_servers(monkeypatch: pytest.MonkeyPatch):
+def test_a_client_that_does_not_receive_does_not_blame_the_server_for_silence(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(liveness, "SILENT_S", 0.3)
     monkeypatch.setattr(connection, "MESSAGE_QUEUE", 4)
     monkeypatch.setattr(stream, "EVENT_QUEUE", 4)
@@ -384,7 +384,7 @@ def test_who_does_not_listen_does_not_take_the_silence_for_the_servers(monkeypat
     assert asyncio.run(run()) == (21, 0)
 
 
-def test_16_bit_audio_survives_the_way_through_floats():
+def test_16_bit_audio_survives_conversion_through_floats():
     samples = np.arange(-32_768, 32_768, dtype=np.int16)
     assert encode(samples.astype(np.float32) / 32_768, "pcm_s16le") == samples.tobytes()
     assert encode(np.float32([2.0, -2.0]), "pcm_s16le") == np.int16([32_767, -32_768]).tobytes()

@@ -1,4 +1,4 @@
-"""Deepgram's live protocol, by the official client, and by a bare one for everything else."""
+"""Deepgram's live protocol, tested with the official client and, for the rest, a bare client."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_phrases_may_change(open_server: RunningServer, brief: Callable[[str], S
 @pytest.mark.parametrize(
     "message", ["hello", "{}", '{"type":"Sing"}', '{"type":"Configure","keyterms":7}', "x" * 99_999]
 )
-def test_unknown_messages_are_errors_and_the_stream_goes_on(open_server: RunningServer, message: str):
+def test_unknown_messages_are_errors_and_the_stream_continues(open_server: RunningServer, message: str):
     received = answers(open_server, [message, CLOSE_STREAM], **RAW)
     assert [(each["type"], each.get("variant"), each.get("message")) for each in received[:-1]] == [
         ("Error", "SchemaError", message[:1_000])
@@ -172,7 +172,7 @@ def test_bad_parameters_are_refused(open_server: RunningServer, parameters: dict
     assert response.headers["dg-error"]
 
 
-def test_keys_of_pages_and_programs(server: RunningServer):
+def test_tokens_of_pages_and_programs(server: RunningServer):
     url = address(server, **RAW, some_new_parameter="x")
 
     async def scene(**options: Any) -> str | None:

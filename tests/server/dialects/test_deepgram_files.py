@@ -88,7 +88,7 @@ def test_a_file_of_raw_samples(
 
     assert transcript(raw, encoding=encoding, sample_rate=8_000) == final.text
     file = as_file(samples, "WAV", 8_000, subtype=subtype)
-    assert transcript(file, encoding=encoding, sample_rate=16_000) == final.text  # the header decides
+    assert transcript(file, encoding=encoding, sample_rate=16_000) == final.text  # the header takes precedence
     if encoding == "linear16":
         assert transcript(raw + b"x", encoding=encoding, sample_rate=8_000) == final.text
 

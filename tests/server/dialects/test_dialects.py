@@ -163,7 +163,7 @@ def test_the_server_stops_with_clients_of_every_dialect(recognizer: Recognizer, 
     data = brief("george").tobytes()
 
     async def leave_open(path: str, messages: list[str | bytes], ready: str) -> tuple[list[str], int | None]:
-        """Say `messages`, and nothing more."""
+        """Send `messages` and stay connected."""
         async with dial(address(server, path)) as websocket:
             for message in messages:
                 await websocket.send(message)
@@ -189,7 +189,7 @@ def test_the_server_stops_with_clients_of_every_dialect(recognizer: Recognizer, 
         uploading = asyncio.create_task(http(server, data * 2))
         assert await asyncio.to_thread(settles, lambda: (len(waiting), server.sessions.count >= 4), (0, True))
         await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(server.sessions.drain(30), server.loop))
-        assert await uploading  # what was taken is finished
+        assert await uploading  # accepted audio is finished
         return await asyncio.gather(*open_clients)
 
     waiting = {"", "v1/listen?encoding=linear16&sample_rate=16000&vad_events=true", "v1/realtime", "v1/stream"}

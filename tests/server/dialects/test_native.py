@@ -35,14 +35,14 @@ Clip = Callable[[str], NDArray[np.int16]]
 @pytest.fixture(scope="module")
 def server(recognizer: Recognizer, clip: Clip) -> Iterator[RunningServer]:
     with running_server(recognizer, ServerSettings(resume_grace_s=0)) as server:
-        asyncio.run(talk(server.url, [clip("george").tobytes(), END]))  # what is made on first use is made now
+        asyncio.run(talk(server.url, [clip("george").tobytes(), END]))  # create what the server creates on first use
         settles(lambda: server.sessions.count, 0)
         yield server
 
 
 @pytest.fixture
 def leaves_nothing_behind(server: RunningServer) -> Iterator[None]:
-    """Afterwards the server holds nothing of its clients."""
+    """Asserts that the clients of this block leave nothing behind in the server."""
     before = census(server)
     yield
     assert settles(lambda: census(server), before), f"{before} became {census(server)}"
@@ -72,7 +72,7 @@ def finals(events: list[Event]) -> list[Final]:
     return [event for event in events if isinstance(event, Final)]
 
 
-def test_a_session_goes_on_after_a_step_that_failed_and_ends_with_1011(
+def test_a_session_continues_after_a_failed_step_and_ends_with_1011(
     server: RunningServer, recognizer: Recognizer, clip: Clip, monkeypatch: pytest.MonkeyPatch
 ):
     said = clip("george").tobytes()
@@ -198,9 +198,7 @@ def test_bad_input_is_one_clear_error(server: RunningServer, messages: list[Mess
         ([bytes((1 << 20) + 2)], "message_too_large"),
     ],
 )
-def test_what_was_accepted_before_an_error_is_finished(
-    server: RunningServer, clip: Clip, last: list[Message], code: str
-):
+def test_audio_accepted_before_an_error_is_finished(server: RunningServer, clip: Clip, last: list[Message], code: str):
     received = asyncio.run(talk(server.url, [*packets(clip("george").tobytes()), *last]))
     assert received.errors == [code]
     assert " ".join(received.finals) == "ONE TWO NINE FOUR EIGHT ONE"
@@ -257,7 +255,7 @@ def test_a_client_that_sends_all_before_it_reads_gets_all(server: RunningServer,
 
 
 @pytest.mark.usefixtures("leaves_nothing_behind")
-def test_hotwords_change_in_mid_stream_and_bad_ones_harm_nothing(server: RunningServer, clip: Clip):
+def test_hotwords_change_in_mid_stream_and_bad_ones_change_nothing(server: RunningServer, clip: Clip):
     data = clip("george").tobytes()
     sent = [
         json.dumps({"type": "hotwords", "phrases": phrases})

@@ -68,20 +68,20 @@ def test_every_format_by_the_official_client(server: RunningServer, two: Samples
     assert len(native) == 2
     client = official(server)
 
-    def ask(form: str, **options: Any) -> Any:
+    def post_file(form: str, **options: Any) -> Any:
         file = ("talk.flac", as_file(two, "FLAC"))
         return client.audio.transcriptions.create(file=file, model="any", response_format=form, **options)
 
-    assert ask("json").text == text
-    assert ask("text") == text + "\n"
+    assert post_file("json").text == text
+    assert post_file("text") == text + "\n"
     for form, kind in (("srt", Srt), ("vtt", Vtt)):
         out = io.StringIO()
         with kind(out) as subtitles:
             subtitles.begin("talk.flac")
             for final in native:
                 subtitles.show(final)
-        assert ask(form) == out.getvalue()
-    verbose = ask("verbose_json", timestamp_granularities=["word", "segment"], language="en")
+        assert post_file(form) == out.getvalue()
+    verbose = post_file("verbose_json", timestamp_granularities=["word", "segment"], language="en")
     assert (verbose.text, verbose.language) == (text, "en")
     assert verbose.duration == pytest.approx(len(two) / 16_000, abs=0.001)
     assert [(one.text, one.start, one.end) for one in verbose.segments] == [
@@ -92,9 +92,11 @@ def test_every_format_by_the_official_client(server: RunningServer, two: Samples
     )
     timed_words = [(one.word, one.start, one.end, one.confidence) for one in verbose.words]
     assert timed_words == words(native)
-    assert ask("verbose_json").words is None
-    assert ask("verbose_json", timestamp_granularities=["word"]).segments is None
-    assert [(one.speaker, one.text) for one in ask("diarized_json").segments] == [("A", one.text) for one in native]
+    assert post_file("verbose_json").words is None
+    assert post_file("verbose_json", timestamp_granularities=["word"]).segments is None
+    assert [(one.speaker, one.text) for one in post_file("diarized_json").segments] == [
+        ("A", one.text) for one in native
+    ]
 
 
 def test_streaming_by_the_official_client(server: RunningServer, two: Samples, native: list[Final]):

@@ -173,7 +173,7 @@ def test_a_push_to_talk_client_may_be_silent(recognizer: Recognizer):
         ),
     ],
 )
-def test_mistakes_are_errors_and_the_session_goes_on(
+def test_mistakes_are_errors_and_the_session_continues(
     server: RunningServer, one: bytes, message: str, code: str, param: str | None
 ):
     received = answers(server, [message, MANUAL, append(one[:48_000]), COMMIT], COMPLETED)

@@ -116,7 +116,7 @@ def test_ephemeral_keys_by_the_official_client(guarded: RunningServer):
                 return (await connection.recv()).to_dict()["session"]["audio"]["input"]
 
         assert asyncio.run(page(secret.value)) == {**wanted, "transcription": None, "noise_reduction": None}
-        with pytest.raises(InvalidStatus, match="401"):  # it was good for one session
+        with pytest.raises(InvalidStatus, match="401"):  # valid for one session
             asyncio.run(page(secret.value))
         of_beta = owner.beta.realtime.transcription_sessions.create(input_audio_format="g711_alaw")
         assert of_beta.input_audio_format == "g711_alaw"

@@ -60,13 +60,13 @@ def test_a_long_item_is_one_item(server: RunningServer, one: bytes):
     assert transcripts(received) == [" ".join(final.text for final in native)]
 
 
-def test_a_commit_may_come_before_the_pause(server: RunningServer, one: bytes):
+def test_a_commit_before_the_pause(server: RunningServer, one: bytes):
     received = answers(server, [*appended(one), COMMIT, COMMIT], "error")
     assert kinds(received) == ["session.created", *UTTERANCE, "error"]
     assert transcripts(received) == [final.text for final in at_24k(server, one)]
 
 
-def test_silence_and_nothing(server: RunningServer):
+def test_silence_and_empty_audio(server: RunningServer):
     received = answers(server, [COMMIT], "error")
     assert received[-1]["error"]["code"] == "input_audio_buffer_commit_empty"
     received = answers(server, [append(bytes(96_000)), COMMIT], COMPLETED)

@@ -1,4 +1,4 @@
-"""Vosk's protocol, by a client that does as the published test.py: it sends a message and waits for its reply."""
+"""Vosk's protocol, by a client like the published test.py: it sends a message and waits for the reply."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def results(replies: list[Reply]) -> list[Reply]:
     return [reply for reply in replies if reply.get("text")]
 
 
-def test_each_final_comes_in_the_reply_to_the_audio_that_ends_it(server: RunningServer, two: Samples):
+def test_each_final_is_the_reply_to_the_audio_that_ends_it(server: RunningServer, two: Samples):
     native = native_finals(server, two.tobytes())
     assert len(native) == 2
     replies = run(server, [config(sample_rate=16_000), *packets(two.tobytes(), 6_400)])
@@ -100,7 +100,7 @@ def test_every_spelling_of_eof(server: RunningServer, last: str, brief: Callable
     assert "result" in replies[-1]
 
 
-def test_nothing_and_silence_have_empty_results(server: RunningServer):
+def test_empty_audio_and_silence_have_empty_results(server: RunningServer):
     assert run(server, []) == [{"text": ""}]
     assert run(server, [b"", bytes(20)]) == [{"partial": ""}, {"partial": ""}, {"text": ""}]
     silence = run(server, packets(bytes(64_000), 3_200))
@@ -113,7 +113,7 @@ def test_reset_ends_an_utterance_and_not_the_connection(server: RunningServer, b
     assert [reply.get("text") is None for reply in replies] == [True, False, False, True, False]
     assert replies[1]["text"] == replies[4]["text"] != ""
     assert replies[2] == {"text": ""}
-    assert replies[4]["result"][0]["start"] > len(data) / 32_000  # times go on
+    assert replies[4]["result"][0]["start"] > len(data) / 32_000  # times continue
 
 
 def test_settings_count_until_the_first_audio(server: RunningServer, brief: Callable[[str], Samples]):
@@ -172,7 +172,7 @@ def test_a_phrase_list_is_the_grammar_of_its_words(server: RunningServer, brief:
     assert set(" ".join(partials).split()) <= set(DIGITS)  # in the spelling of the list
 
 
-def test_what_is_not_in_the_phrase_list_is_unknown_or_left_out(server: RunningServer, brief: Callable[[str], Samples]):
+def test_words_outside_the_phrase_list_are_unknown_or_omitted(server: RunningServer, brief: Callable[[str], Samples]):
     data = brief("george").tobytes()
     said = [word.word.lower() for word in native_finals(server, data)[0].words]
     listed = said[1]
@@ -198,8 +198,8 @@ def test_alternatives_of_a_phrase_list(server: RunningServer, brief: Callable[[s
     assert 0 < other["confidence"] <= best["confidence"]
 
 
-def test_a_phrase_list_too_long_for_a_grammar_is_a_sieve(server: RunningServer, brief: Callable[[str], Samples]):
-    data, letters = brief("george").tobytes(), "efghinorstuvwxz"  # all that the model can write
+def test_a_phrase_list_too_long_for_a_grammar_filters_words(server: RunningServer, brief: Callable[[str], Samples]):
+    data, letters = brief("george").tobytes(), "efghinorstuvwxz"  # every word that the vocabulary can spell
     more = ["".join(word) for word in itertools.islice(itertools.product(letters, repeat=4), 5_000)]
     (reply,) = run(server, [config(sample_rate=16_000, phrase_list=[*DIGITS, *more]), data])[-1:]
     assert reply["text"] == native_finals(server, data)[0].text.lower()
@@ -271,7 +271,7 @@ def test_any_path_on_the_port_for_vosk_and_one_on_the_other(server: RunningServe
         assert asyncio.run(lock_step(url, [bytes(3_200)])) == ([{"partial": ""}, {"text": ""}], 1000)
     assert (
         asyncio.run(lock_step(main, [b""], subprotocols=["ws"]))[1] == 1000
-    )  # as Asterisk offers it; none is accepted
+    )  # Asterisk offers these; none is accepted
     with pytest.raises(InvalidStatus):
         asyncio.run(lock_step(main + "/some/path", []))
 

@@ -69,7 +69,7 @@ def transcript(received: list[Event]) -> str:
     return text
 
 
-def test_home_assistant_is_answered_within_its_second(server: RunningServer, recognizer: Recognizer):
+def test_home_assistant_gets_a_description_before_its_timeout(server: RunningServer, recognizer: Recognizer):
     async def describe() -> Info:
         async with AsyncTcpClient("127.0.0.1", server.wyoming_port or 0, read_timeout=1) as client:
             await client.write_event(Describe().event())
@@ -127,7 +127,7 @@ def test_audio_without_speech_gets_a_transcript(server: RunningServer, data: byt
     assert transcript(said(server, spoken(data))) == ""
 
 
-def test_audio_stop_alone_is_answered(server: RunningServer):
+def test_audio_stop_without_audio_is_answered(server: RunningServer):
     assert transcript(said(server, [AudioStop().event()])) == ""
 
 
@@ -140,7 +140,7 @@ def test_other_kinds_of_audio(
     wide[:, 2:] = samples.view(np.uint8).reshape(-1, 2)
     data = np.repeat(wide[:, 4 - width :], channels, axis=0).tobytes()
     native = native_finals(server, samples.tobytes(), f'{{"type":"start","sample_rate":{rate}}}')
-    events = spoken(data, rate, width, channels)[1:]  # the rate comes with the first chunk only
+    events = spoken(data, rate, width, channels)[1:]  # only the first chunk has the rate
     assert transcript(said(server, events)) == native[0].text
 
 
@@ -191,7 +191,7 @@ def test_data_in_the_header_and_after_it_are_one(server: RunningServer):
     "data",
     [b"hello\n", b"[1]\n", b'{"type":7}\n', b'{"type":"x","data_length":-5}\n', b"x" * (LONGEST_HEADER + 1), b'{"type'],
 )
-def test_bytes_that_are_no_packet_end_the_connection(server: RunningServer, data: bytes):
+def test_invalid_packets_end_the_connection(server: RunningServer, data: bytes):
     async def scene() -> bytes:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.wyoming_port)
         writer.write(data)

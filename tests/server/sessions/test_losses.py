@@ -29,7 +29,7 @@ UPLOADS = {"openai": "/v1/audio/transcriptions", "deepgram": "/v1/listen"}
 
 
 class Waiting(FakeEncoder):
-    """Answers only once it is allowed to."""
+    """Answers only when the test allows it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ def test_a_server_that_cannot_wait_reports_unfinished_audio(caplog: pytest.LogCa
     assert "not finished" in [record.message for record in caplog.records if record.levelno == logging.WARNING]
 
 
-def test_audio_abandoned_by_a_client_is_counted_apart():
+def test_audio_abandoned_by_a_client_is_counted_separately():
     encoder = Waiting()
 
     async def scene(server: RunningServer) -> None:

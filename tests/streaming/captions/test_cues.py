@@ -1,4 +1,4 @@
-"""Cues out of finals: the numbers of the guidelines, every word once, and the same cues however the words come."""
+"""Cues from finals: the limits of the guidelines, every word once, and the same cues for any split of the words."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from xlsr_live.streaming.captions.cues import (
 from xlsr_live.streaming.captions.line_breaks import two_lines
 from xlsr_live.streaming.protocol.events import Final, Partial, SpeechEnded, Word
 
-MS = 0.001  # what rounding to milliseconds may take
+MS = 0.001  # tolerance for rounding to milliseconds
 
 
 def final(
@@ -44,7 +44,7 @@ def said(text: str, word_s: float = 0.4, start: float = 0.0) -> Final:
 
 @st.composite
 def sessions(draw: st.DrawFn) -> list[Final]:
-    """Utterances one after the other, of any words at any pace."""
+    """Consecutive utterances of any words at any pace."""
     finals: list[Final] = []
     at = 0.0
     for utterance in range(draw(st.integers(1, 4))):
@@ -80,8 +80,8 @@ def test_every_character_once_and_the_guidelines_hold(finals: list[Final]):
 
 @settings(max_examples=50)
 @given(sessions(), st.integers(0, 1000))
-def test_the_same_cues_however_the_words_come(finals: list[Final], seed: int):
-    """Committed words of a session that appends come in pieces, and their final holds nothing new."""
+def test_any_split_of_the_words_gives_the_same_cues(finals: list[Final], seed: int):
+    """With finals="append" committed words arrive in pieces, and the final adds nothing."""
     whole, random = list(cues(finals)), Random(seed)
     maker = CueMaker(early=True)
     found: list[Cue] = []
@@ -99,7 +99,7 @@ def test_the_same_cues_however_the_words_come(finals: list[Final], seed: int):
     assert found == whole
 
 
-def test_volatile_words_and_partials_that_a_final_may_revise_make_no_cue():
+def test_volatile_words_and_revisable_partials_make_no_cue():
     words = tuple(Word(f"W{n}", n * 1.0, n + 0.5, 0.9, committed=n < 3) for n in range(40))
     shown = Partial(utterance=0, committed="W0 W1 W2", volatile="...", words=words, audio_s=40.0, lag_ms=0.0)
     assert CueMaker(early=True).receive(shown) == []
@@ -109,7 +109,7 @@ def test_volatile_words_and_partials_that_a_final_may_revise_make_no_cue():
     assert CueMaker().receive(everything) == []
 
 
-def test_a_cue_is_as_long_as_its_words_where_they_are_slow_enough():
+def test_a_cue_is_as_long_as_its_words_if_they_are_slow_enough():
     (cue,) = cues([said("ONE TWO THREE")])
     assert cue == Cue(0.0, 1.1, ("ONE TWO THREE",))
 
@@ -123,7 +123,7 @@ def test_fast_speech_gets_time_from_the_pause_that_follows():
     assert maker.fast == 0
 
 
-def test_speech_too_fast_for_any_reader_loses_no_word_is_counted_and_never_later_than_the_bound():
+def test_speech_too_fast_to_read_loses_no_word_is_counted_and_stays_within_the_delay_bound():
     text = "EXTRAORDINARILY " * 60
     finals = [said(text, word_s=0.3, start=start) for start in (0.0, 18.0)]
     maker = CueMaker()
@@ -146,13 +146,13 @@ def test_a_cue_ends_at_a_pause():
     text = "THE FIRST PART OF WHAT HE HAD TO SAY TOOK AN HOUR THEN AFTER SOME TIME CAME QUITE ANOTHER THING"
     texts = text.split()
     times = [0.3] * len(texts)
-    times[texts.index("HOUR")] = 2.0  # a quarter of it is silence
+    times[texts.index("HOUR")] = 2.0  # a quarter of the time is silence
     first, second = cues([final(texts, times)])
     assert first.lines[-1].endswith("HOUR")
     assert second.lines[0].startswith("THEN")
 
 
-def test_a_long_silence_parts_even_two_words():
+def test_a_long_silence_separates_even_two_words():
     times = [0.4, 6.0, 0.4]
     assert [cue.lines for cue in cues([final(["ONE", "TWO", "THREE"], times)])] == [("ONE TWO",), ("THREE",)]
 

@@ -36,7 +36,7 @@ CALIBRATION = Calibration(
     beam=Curve(temperature=4.0, offset=-0.5),
     beam_partial=Curve(temperature=5.0, offset=-0.3),
 )
-# A letter is one frame, as CTC has it: a wrong one costs 2 to 4 nats, and so does each letter in silence.
+# A letter is one frame, as in CTC: a wrong one costs 2 to 4 nats, and so does each letter in silence.
 SPEECH = sound("..ABCD EFGH ABCD GGGG " + "." * 8 + "ABCD GHAB CDEF " + "." * 8, letter=1, gap=3)
 HOP = {"hop_ms": 200, "lookahead_ms": 200}
 
@@ -82,7 +82,7 @@ def test_unspoken_hotwords_change_nothing():
     assert lines(run([SPEECH], SessionConfig(hotwords=("HGFEDCBA:1",)))) == lines(run([SPEECH]))
 
 
-def test_other_hotwords_hold_from_there_on():
+def test_new_hotwords_take_effect_at_their_position():
     here = 320 * 22  # within the first utterance
     kept = run([SPEECH[:here], ("abce:1.5",), SPEECH[here:]], SessionConfig(**HOP))
     assert texts(kept) == ["ABCE EFGH ABCE GGGG", "ABCE GHAB CDEF"]
@@ -108,7 +108,7 @@ changes = st.lists(
 
 @given(changes, st.integers(0, 1_000), st.sampled_from(["full", "append"]), st.booleans())
 @settings(max_examples=40, deadline=None)
-def test_hotwords_in_any_packets_and_any_order_of_answers_give_the_same_events(
+def test_packets_and_the_order_of_answers_change_no_event_with_hotwords(
     changes: list[tuple[int, tuple[str, ...]]], seed: int, how: Any, flushed: bool
 ):
     packets: list[Packet] = []
@@ -149,7 +149,7 @@ def test_bad_hotwords_are_refused_and_the_earlier_ones_stay(hotwords: list[str],
 # ── language models ──
 
 
-def test_finals_are_those_of_the_search_over_the_whole_utterance(lm: LanguageModel):
+def test_finals_equal_the_search_over_the_whole_utterance(lm: LanguageModel):
     encoder = FakeEncoder()
     config = SessionConfig(nbest=3, **HOP)
     events = run([SPEECH], config, assets=Assets(language_model=lm), encoder=encoder)
@@ -177,7 +177,7 @@ def test_an_unused_language_model_changes_nothing(lm: LanguageModel):
 
 @pytest.mark.parametrize("how", ["full", "append"])
 @pytest.mark.parametrize("seed", range(6))
-def test_a_language_model_in_partials_gives_the_same_events_for_any_packets(lm: LanguageModel, how: Any, seed: int):
+def test_packets_change_no_event_with_a_language_model_in_partials(lm: LanguageModel, how: Any, seed: int):
     config = SessionConfig(lm_for="all", finals=how, max_utterance_ms=2_000, **HOP)
     random, assets = Random(seed), Assets(language_model=lm)
     long = sound("AB BAA AB A B AB BAA A AB BAA B " * 3)
@@ -190,7 +190,7 @@ def test_a_language_model_in_partials_gives_the_same_events_for_any_packets(lm: 
             assert all(one.end <= other.start for one, other in pairwise(utterance.final.words))
 
 
-def test_hotwords_take_part_in_the_search_though_the_lexicon_lacks_them(lm: LanguageModel):
+def test_the_search_finds_hotwords_outside_the_lexicon(lm: LanguageModel):
     config = SessionConfig(hotwords=("fefd:1.5",))
     assert texts(
         run([sound("..AB FEFE AB " + "." * 8, letter=1, gap=3)], config, assets=Assets(language_model=lm))
@@ -199,7 +199,7 @@ def test_hotwords_take_part_in_the_search_though_the_lexicon_lacks_them(lm: Lang
 
 @given(changes, st.integers(0, 1_000), st.sampled_from(["full", "append"]))
 @settings(max_examples=15, deadline=None)
-def test_hotwords_and_a_language_model_in_partials_give_the_same_events_for_any_packets(
+def test_packets_change_no_event_with_hotwords_and_a_language_model_in_partials(
     lm: LanguageModel, changes: list[tuple[int, tuple[str, ...]]], seed: int, how: Any
 ):
     packets: list[Packet] = []
@@ -224,7 +224,7 @@ def test_partials_with_a_language_model_have_the_hotwords(lm: LanguageModel):
         assert wanted in utterance.final.text
 
 
-def test_a_model_may_want_its_language_model_in_partials(lm: LanguageModel):
+def test_a_checkpoint_may_enable_its_language_model_in_partials(lm: LanguageModel):
     assets = Assets(language_model=lm, lm_in_partials=True)
     chosen = {
         how: lines(run([SPEECH], SessionConfig(lm_for=how, **HOP), assets=assets)) for how in ("auto", "all", "finals")
@@ -270,7 +270,7 @@ def test_partials_and_finals_have_calibrated_confidences():
             assert list(other.words[: len(kept)]) == kept
 
 
-def test_confidences_of_beam_and_hotwords_come_from_the_greedy_path(lm: LanguageModel):
+def test_confidences_of_beam_and_hotwords_use_the_greedy_path(lm: LanguageModel):
     rows = FakeEncoder().rows(sound("AB EF "))
     greedy = decode(rows, VOCABULARY)
     found = Decoding(VOCABULARY, SessionConfig(), Assets(CALIBRATION, lm)).final(1)(rows)
@@ -284,7 +284,7 @@ def test_confidences_of_beam_and_hotwords_come_from_the_greedy_path(lm: Language
     assert found.confidences[0] < 0.1 < found.confidences[1]
 
 
-# ── what lies beside a checkpoint ──
+# ── assets in the folder of a checkpoint ──
 
 
 def checkpoint(folder: Path) -> Path:
@@ -317,7 +317,7 @@ def test_a_calibration_is_loaded_by_its_path(tmp_path: Path):
             load_assets(source, VOCABULARY, calibration=nothing)
 
 
-def test_a_language_model_is_that_of_the_checkpoint_or_another_or_none(tmp_path: Path):
+def test_a_language_model_comes_from_the_checkpoint_from_a_path_or_is_none(tmp_path: Path):
     source = find_source(str(checkpoint(tmp_path)))
     inside = tmp_path / "language_model"
     inside.mkdir()
@@ -357,7 +357,7 @@ def test_the_assets_of_a_hub_checkpoint_are_fetched(tmp_path: Path, monkeypatch:
     assert load_assets(source, VOCABULARY, "none") == Assets(calibration=CALIBRATION)
     assert asked == [
         {"name": "owner/model", **source.options, "allow_patterns": [FILE]}
-    ]  # no language model for nothing
+    ]  # without a need no language model is loaded
 
     def fail(name: str, **options: Any) -> str:
         raise OSError("no route")
@@ -374,7 +374,7 @@ def test_a_bad_hotword_is_one_line_on_stderr(tmp_path: Path, capsys: pytest.Capt
     assert "'one:two': after the colon comes a number" in capsys.readouterr().err
 
 
-def test_settings_on_the_wire_are_those_in_python():
+def test_settings_on_the_wire_equal_those_in_python():
     config = SessionConfig(hotwords=("AB", "CD:3"), lm_for="all", nbest=2)
     assert msgspec.json.decode(msgspec.json.encode(config), type=SessionConfig) == config
     assert Phrases({"AB": 2.0}, VOCABULARY).words == {"AB"}
