@@ -60,7 +60,7 @@ def finals(lines: str) -> list[Final]:
 @pytest.fixture
 def loaded(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> list[ModelOptions]:
     """Commands use the shared model of the test run; returns the options of every load."""
-    asked: list[ModelOptions] = []
+    loaded_options: list[ModelOptions] = []
 
     class Shared:
         def __enter__(self) -> Recognizer:
@@ -70,11 +70,11 @@ def loaded(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> list[Mode
             pass
 
     def load(options: ModelOptions) -> Shared:
-        asked.append(options)
+        loaded_options.append(options)
         return Shared()
 
     monkeypatch.setattr("xlsr_live.client.commands.transcribe.load_recognizer", load)
-    return asked
+    return loaded_options
 
 
 @pytest.fixture(scope="module")
@@ -363,16 +363,17 @@ def test_demo_without_pacing(capsys: Out):
     assert "the model bundled on" in out
     assert re.search(r"\n  \.\.\. \w.* \(", out)  # committed words, and others that may still change
     live, comparison = out.split("\n\n")[1:3]
-    told = re.findall(r"(\w+) +said   (.+)\n +heard  (.+)   \((\d+)", comparison)
-    assert [(name, said) for name, said, *_ in told] == [
+    rows = re.findall(r"(\w+) +said   (.+)\n +heard  (.+)   \((\d+)", comparison)
+    assert [(name, reference) for name, reference, *_ in rows] == [
         (clip.path.stem, clip.text or "(nothing)") for clip in load_clips()
     ]
     finals = [line for line in live.splitlines() if not line.startswith(" ")]
-    assert " ".join(heard for *_, heard, _ in told if heard != "(nothing)") == " ".join(finals) != ""
+    assert " ".join(hypothesis for *_, hypothesis, _ in rows if hypothesis != "(nothing)") == " ".join(finals) != ""
     errors = [
-        edits(*(text.replace("(nothing)", "").split() for text in (said, heard)))[-1] for _, said, heard, _ in told
+        edits(*(text.replace("(nothing)", "").split() for text in (reference, hypothesis)))[-1]
+        for _, reference, hypothesis, _ in rows
     ]
-    assert errors == [int(wrong) for *_, wrong in told]
+    assert errors == [int(wrong) for *_, wrong in rows]
     assert f"Altogether: {sum(errors)} of " in out
     assert "xlsr-live mic" in out
 
@@ -380,8 +381,10 @@ def test_demo_without_pacing(capsys: Out):
 def test_word_errors_equal_those_of_jiwer():
     random = Random(0)
     for _ in range(50):
-        said, heard = ([random.choice("ABC") for _ in range(random.randrange(1, 8))] for _ in range(2))
-        assert edits(said, heard)[-1] == round(jiwer.wer(" ".join(said), " ".join(heard)) * len(said))
+        reference, hypothesis = ([random.choice("ABC") for _ in range(random.randrange(1, 8))] for _ in range(2))
+        assert edits(reference, hypothesis)[-1] == round(
+            jiwer.wer(" ".join(reference), " ".join(hypothesis)) * len(reference)
+        )
     assert (edits([], ["A"])[-1], edits(["A", "B"], [])[-1]) == (1, 2)
 
 
@@ -429,12 +432,12 @@ def test_every_option_has_a_help_text():
 
 
 def test_a_server_loads_the_model_of_its_settings(monkeypatch: pytest.MonkeyPatch):
-    asked: list[ModelOptions] = []
-    monkeypatch.setattr("xlsr_live.client.commands.serve.load_recognizer", asked.append)
+    loaded_options: list[ModelOptions] = []
+    monkeypatch.setattr("xlsr_live.client.commands.serve.load_recognizer", loaded_options.append)
     settings = ServerSettings(model="m", revision="r", language="deu", dtype="int8", threads=2, lm="l", calibration="c")
     import_module("xlsr_live.client.commands.serve")._load(settings)
     named = {name: getattr(settings, name) for name in RELOADABLE if name != "max_sessions"}
-    assert asked == [ModelOptions(**named)]
+    assert loaded_options == [ModelOptions(**named)]
 
 
 def test_help_has_examples():

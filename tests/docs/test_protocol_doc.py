@@ -87,7 +87,7 @@ def test_every_code_has_its_answer():
 
 def test_the_conversation_happens_as_written(recognizer: Recognizer, clip: Callable[[str], NDArray[np.int16]]):
     lines = conversation()
-    said = [
+    messages = [
         clip(text.split()[1].removesuffix(".flac")).tobytes() if text.startswith("audio") else text
         for side, text in lines
         if side == ">"
@@ -96,7 +96,7 @@ def test_the_conversation_happens_as_written(recognizer: Recognizer, clip: Calla
     for event in written:
         strictly(event)
     with running_server(recognizer) as server:
-        received = asyncio.run(talk(server.url, said))
+        received = asyncio.run(talk(server.url, messages))
     assert received.code == 1000
 
     def order(events: list[Event]) -> list[type[Event]]:

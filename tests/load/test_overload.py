@@ -39,7 +39,7 @@ def test_three_times_the_sessions_of_a_running_server(folder: Path, capsys: Out,
     assert read["command"].startswith("python -m tests.load.overload")
     equal, total = read["finals_as_alone"]
     assert f"{equal} of {total} finals are those" in capsys.readouterr().out
-    assert equal == total == sum(minute["begun"] for minute in read["minutes"]) >= 2
+    assert equal == total == sum(minute["started"] for minute in read["minutes"]) >= 2
     assert (read["clients"], read["limit"], read["broken"]) == (6, 2, [])
     (refused,) = read["refusals"]
     assert (refused["code"], refused["status"], refused["retry_after"]) == ("server_full", 503, 5)

@@ -61,13 +61,15 @@ def test_bytes_and_a_flush(engine: Engine):
 
 
 def test_parallel_sessions_have_the_events_of_single_ones(engine: Engine):
-    said = [sound("." * (i + 1) + f"{word} {word[::-1]} " + "." * 9) for i, word in enumerate(["AB", "CDE", "F", "GH"])]
+    sounds = [
+        sound("." * (i + 1) + f"{word} {word[::-1]} " + "." * 9) for i, word in enumerate(["AB", "CDE", "F", "GH"])
+    ]
 
     async def scene() -> list[list[Event]]:
-        return await asyncio.gather(*(say(session(engine), audio, 700 + 300 * i) for i, audio in enumerate(said)))
+        return await asyncio.gather(*(say(session(engine), audio, 700 + 300 * i) for i, audio in enumerate(sounds)))
 
     together = running(scene)
-    assert [lines(events) for events in together] == [lines(run([audio])) for audio in said]
+    assert [lines(events) for events in together] == [lines(run([audio])) for audio in sounds]
 
 
 def test_a_fast_sender_waits_and_nothing_is_lost(engine: Engine, encoder: Held):

@@ -69,7 +69,7 @@ def test_without_live_steps_the_finals_are_equal(audio, config, levels, sizes, s
 
 def test_each_level_requests_less():
     audio = sound("AB CD EF GH " * 12)
-    asked = {}
+    counts = {}
     for level in Level:
         session = Session(VOCABULARY, SessionConfig(), vad=None, normalized=False, modes=("cached",))
         encoder, steps = FakeEncoder(), []
@@ -86,9 +86,15 @@ def test_each_level_requests_less():
         partials = [event for event in session.events() if isinstance(event, Partial)]
         assert all(partial.level == level for partial in partials)
         assert any(partial.volatile for partial in partials) == (level < Level.COMMITTED)
-        asked[level] = sum(step.newest - step.committed for step in steps), len(steps)
-    assert asked[Level.NORMAL] > asked[Level.WIDE] > asked[Level.COMMITTED] == asked[Level.SHORT] > asked[Level.FINALS]
-    assert asked[Level.FINALS] == (0, 0)
+        counts[level] = sum(step.newest - step.committed for step in steps), len(steps)
+    assert (
+        counts[Level.NORMAL]
+        > counts[Level.WIDE]
+        > counts[Level.COMMITTED]
+        == counts[Level.SHORT]
+        > counts[Level.FINALS]
+    )
+    assert counts[Level.FINALS] == (0, 0)
 
 
 def test_utterances_that_start_on_a_high_level_have_a_shorter_left_context():
@@ -113,8 +119,8 @@ def test_every_event_has_its_lag_and_level():
     session.receive_level(Level.WIDE)
     session.receive_audio(sound("AB CD EF GH AB CD EF GH " + "." * 9), 1.0)
     session.receive_eof(1.0)
-    while asked := session.requests():
-        for request in asked:
+    while requests := session.requests():
+        for request in requests:
             session.receive_answer(request.id, encoder.rows(request.samples), 3.5)
     events = session.events()
     assert isinstance(events[0], SessionStarted)

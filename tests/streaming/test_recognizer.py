@@ -198,7 +198,7 @@ def test_a_ticking_clock_gives_no_words(recognizer: Recognizer, clip: Clip):
 
 
 def test_parallel_sessions_have_the_events_of_single_ones(recognizer: Recognizer, clip: Clip):
-    said = [clip(name) / np.float32(32_768) for name in SPOKEN]
+    clips = [clip(name) / np.float32(32_768) for name in SPOKEN]
 
     async def listen(audio: np.ndarray, size: int) -> list[Event]:
         stream = StreamSession(core(recognizer, SessionConfig()), recognizer.engine, clock=lambda: 0.0)
@@ -209,9 +209,9 @@ def test_parallel_sessions_have_the_events_of_single_ones(recognizer: Recognizer
             return [event async for event in stream]
 
     async def together() -> list[list[Event]]:
-        return await asyncio.gather(*(listen(audio, 1_000 + 999 * i) for i, audio in enumerate(said * 2)))
+        return await asyncio.gather(*(listen(audio, 1_000 + 999 * i) for i, audio in enumerate(clips * 2)))
 
-    alone = [lines(timeless(asyncio.run(listen(audio, 10**6)))) for audio in said]
+    alone = [lines(timeless(asyncio.run(listen(audio, 10**6)))) for audio in clips]
     assert [lines(timeless(events)) for events in asyncio.run(together())] == alone * 2
 
 

@@ -92,14 +92,14 @@ def test_held_out_speakers_and_sentences_are_not_trained_on():
 
 
 def test_the_text_for_the_language_model_has_no_sentence_that_is_held_out(tmp_path: Path):
-    said = [f"{name} WENT DOWN TO THE RIVER WITH THE BOYS" for name in ("ANN", "BEN", "CAT", "DAN", "EVE", "FAY")]
-    rows = [f"s.opus\t0\t16000\tkathleen\tk\t{text}" for text in (*said[:5], *map(str, range(80)))]
+    texts = [f"{name} WENT DOWN TO THE RIVER WITH THE BOYS" for name in ("ANN", "BEN", "CAT", "DAN", "EVE", "FAY")]
+    rows = [f"s.opus\t0\t16000\tkathleen\tk\t{text}" for text in (*texts[:5], *map(str, range(80)))]
     (tmp_path / "train").mkdir()
     header = "shard\tstart_sample\tnum_samples\tcorpus\tspeaker\ttext"
     (tmp_path / "train" / "train.tsv").write_text("\n".join((header, *rows)) + "\n")
     held = {u.text for u in split(speech_in(tmp_path / "train")) if u.split != "train"}
-    assert held & set(said)
-    lines = [*said, "AND THEN HE WENT DOWN TO THE RIVER WITH JOY", "THEY WENT DOWN TO THE CELLAR", *sorted(held)]
+    assert held & set(texts)
+    lines = [*texts, "AND THEN HE WENT DOWN TO THE RIVER WITH JOY", "THEY WENT DOWN TO THE CELLAR", *sorted(held)]
     (tmp_path / "lm").mkdir()
     with lzma.open(tmp_path / "lm" / "english.txt.xz", "wt") as file:
         file.write("\n".join(lines) + "\n")
@@ -334,5 +334,5 @@ def test_streamed_training_sees_the_features_of_cached_live_steps(
 def test_the_packaged_model_recognizes_most_words(packaged: Recognizer):
     """A bound on the word error rate that holds for any retrained model."""
     clips = [clip for clip in load_clips() if clip.text]
-    heard = [" ".join(final.text for final in packaged.transcribe(clip.path)) for clip in clips]
-    assert jiwer.wer([clip.text for clip in clips], heard) < 0.6
+    transcripts = [" ".join(final.text for final in packaged.transcribe(clip.path)) for clip in clips]
+    assert jiwer.wer([clip.text for clip in clips], transcripts) < 0.6

@@ -146,11 +146,16 @@ def test_decoding_reports_the_effect_of_a_language_model_and_hotwords(folder: Pa
         ([], ["TWO"]),
     ]
     assert len(read["sets"]["a"]) == len(read["sets"]["b"]) == 6
-    for way in read["sets"]["a"]:
-        assert way["texts"] == ["ONE TWO", "ONE TWO"]
-        assert (way["wer"], way["rare_words_missed"], way["rare_words"], way["wer_elsewhere"]) == (0.5, 1, 2, 0.5)
+    for variant in read["sets"]["a"]:
+        assert variant["texts"] == ["ONE TWO", "ONE TWO"]
+        assert (variant["wer"], variant["rare_words_missed"], variant["rare_words"], variant["wer_elsewhere"]) == (
+            0.5,
+            1,
+            2,
+            0.5,
+        )
         # the wrong reference of the second recording makes its distractor an insertion
-        assert way["hotwords_not_said"] == way["way"].endswith("not said")
+        assert variant["hotwords_not_said"] == variant["way"].endswith("not said")
     assert "| b | greedy | words in 0 of 1 |  |" in (folder / "decoding.md").read_text()
 
 
@@ -197,17 +202,17 @@ def test_latency_of_streams_in_this_process(folder: Path, capsys: Out, recognize
 
 @pytest.mark.parametrize("command", ["latency", "capacity"])
 def test_streams_have_the_language_model_of_a_server(command: str, folder: Path, monkeypatch: pytest.MonkeyPatch):
-    asked: list[ModelOptions] = []
+    loaded_options: list[ModelOptions] = []
 
     def load(options: ModelOptions) -> None:
-        asked.append(options)
+        loaded_options.append(options)
         raise ModelError("enough")
 
     monkeypatch.setattr("xlsr_live.client.bench.load_test.load_recognizer", load)
     for given in ([], ["--lm", "none"]):
         assert run(["bench", command, str(folder), *given]) == 2
-    assert [options.lm for options in asked] == [None, "none"]
-    assert asked[0].model == "bundled"
+    assert [options.lm for options in loaded_options] == [None, "none"]
+    assert loaded_options[0].model == "bundled"
 
 
 def test_capacity_of_a_running_server(folder: Path, capsys: Out, recognizer: Recognizer):

@@ -41,11 +41,11 @@ class FakeObs:
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def handle(self, connection: ServerConnection) -> None:
-        def say(op: int, data: object) -> None:
+        def send(op: int, data: object) -> None:
             connection.send(json.dumps({"op": op, "d": data}))
 
         self.connections += 1
-        say(
+        send(
             0,
             {"obsWebSocketVersion": "5.5.2", "rpcVersion": 1, "authentication": {"salt": SALT, "challenge": CHALLENGE}},
         )
@@ -56,7 +56,7 @@ class FakeObs:
             connection.close(4009, "Authentication failed.")
             return
         assert identify["d"]["rpcVersion"] == 1
-        say(2, {"negotiatedRpcVersion": 1})
+        send(2, {"negotiatedRpcVersion": 1})
         for message in connection:
             request = json.loads(message)
             assert request["op"] == 6
@@ -67,8 +67,8 @@ class FakeObs:
                 return
             refused, self.refusals = self.refusals > 0, max(0, self.refusals - 1)
             status = {"result": False, "code": 501} if refused else {"result": True, "code": 100}
-            say(5, {"eventType": "Anything", "eventIntent": 1})  # events may come in between
-            say(
+            send(5, {"eventType": "Anything", "eventIntent": 1})  # events may come in between
+            send(
                 7, {"requestType": "SendStreamCaption", "requestId": request["d"]["requestId"], "requestStatus": status}
             )
             if not refused:
@@ -110,7 +110,7 @@ def test_the_client_reconnects_and_reports_a_stream_that_has_not_started(obs: Fa
     assert (obs.captions, obs.connections) == (["ONE TWO\nTHREE"], 2)
 
 
-def said(text: str) -> Final:
+def final(text: str) -> Final:
     words = tuple(Word(word, n * 0.5, n * 0.5 + 0.4, 0.9) for n, word in enumerate(text.split()))
     return Final(utterance=0, text=text, words=words, start=0.0, end=words[-1].end, confidence=0.9)
 
@@ -122,7 +122,7 @@ def test_obs_gets_each_line_as_it_grows(
     with caplog.at_level(logging.INFO), caption_output(f"obs://127.0.0.1:{obs.port}", early=False) as output:
         output.begin("microphone")
         output.show(SessionStarted(session="s", model="digits", mode="cached"))
-        output.show(said("SEVENTEEN " * 5))
+        output.show(final("SEVENTEEN " * 5))
     (caption,) = obs.captions
     assert caption.split() == ["SEVENTEEN"] * 5
     assert max(map(len, caption.split("\n"))) <= LINE_CHARS
@@ -187,7 +187,7 @@ def test_youtube_gets_each_line_as_it_grows(youtube: FakeYouTube, monkeypatch: p
     monkeypatch.setenv(URL_VARIABLE, youtube.url)
     with caption_output("youtube", early=False) as output:
         output.show(SessionStarted(session="s", model="digits", mode="cached"))
-        output.show(said("ONE TWO"))
+        output.show(final("ONE TWO"))
     ((path, body),) = youtube.posts
     assert path.endswith("&seq=1")
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\nONE TWO\n", body)

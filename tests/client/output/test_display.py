@@ -29,12 +29,12 @@ class Terminal:
         self.seen = b""
         self.emulator = pyte.HistoryScreen(columns, lines, history=1_000)
         self.stream = pyte.ByteStream(self.emulator)
-        self.resize(columns, lines, tell=False)
+        self.resize(columns, lines, notify=False)
 
-    def resize(self, columns: int, lines: int, tell: bool = True) -> None:
+    def resize(self, columns: int, lines: int, notify: bool = True) -> None:
         fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
         self.emulator.resize(lines, columns)
-        if tell:
+        if notify:
             os.kill(os.getpid(), signal.SIGWINCH)
 
     def read(self) -> bytes:
@@ -127,24 +127,24 @@ def test_no_line_moves_while_an_utterance_grows_longer_than_the_window_is_wide_n
 
 @pytest.mark.parametrize("columns", [24, 40, 79, 200])
 def test_a_new_size_in_mid_sentence_leaves_every_word_once(terminal: Terminal, columns: int):
-    said = [f"FINAL{number} OF A FEW WORDS OR MORE" for number in range(3)]
+    finals = [f"FINAL{number} OF A FEW WORDS OR MORE" for number in range(3)]
     with LiveDisplay(terminal.out, meter=True) as display:
-        for text in said:
+        for text in finals:
             display.show(final(text))
         display.show(partial("A SENTENCE THAT IS NOT OVER", "YET"))
         terminal.read()
         terminal.resize(columns, 40)
         text = " ".join(" ".join(line[TIME_CELLS:] for line in terminal.screen()).split())
-        assert text.startswith(" ".join([*said, "A SENTENCE THAT IS NOT OVER YET"]))
+        assert text.startswith(" ".join([*finals, "A SENTENCE THAT IS NOT OVER YET"]))
         assert all(len(line) < columns for line in terminal.screen())
         display.show(partial("A SENTENCE THAT IS NOT OVER YET", "BUT"))
         display.show(final("A SENTENCE THAT IS OVER NOW"))
     text = " ".join(" ".join(line[TIME_CELLS:] for line in terminal.screen()).split())
-    assert text == " ".join([*said, "A SENTENCE THAT IS OVER NOW"])
+    assert text == " ".join([*finals, "A SENTENCE THAT IS OVER NOW"])
 
 
 def test_an_utterance_that_is_longer_than_the_window_is_high_shows_its_end_and_then_all(terminal: Terminal):
-    terminal.resize(24, 6, tell=False)
+    terminal.resize(24, 6, notify=False)
     text = " ".join(f"W{number}" for number in range(100))
     with LiveDisplay(terminal.out) as display:
         display.show(partial(text, "END"))
@@ -183,7 +183,7 @@ def test_output_to_stderr_appears_above_the_live_line(terminal: Terminal, monkey
 
 
 def test_wide_characters_take_two_cells(terminal: Terminal):
-    terminal.resize(32, 10, tell=False)
+    terminal.resize(32, 10, notify=False)
     with LiveDisplay(terminal.out) as display:
         display.show(final("語" * 25))
         terminal.read()

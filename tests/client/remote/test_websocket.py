@@ -47,7 +47,7 @@ def server(recognizer: Recognizer) -> Iterator[RunningServer]:
         yield server
 
 
-async def heard(url: str, audio: NDArray[np.int16], token: str | None = "open sesame") -> list[Event]:
+async def transcribe_remotely(url: str, audio: NDArray[np.int16], token: str | None = "open sesame") -> list[Event]:
     """Send everything before receiving: unread events must not be lost."""
     async with connect(url, token=token) as stream:
         for at in range(0, len(audio), 1_777):
@@ -61,7 +61,7 @@ def finals(events: list[Event]) -> list[Final]:
 
 
 def test_finals_equal_those_of_the_recognizer(server: RunningServer, recognizer: Recognizer, clip):
-    events = asyncio.run(heard(server.url, clip("george")))
+    events = asyncio.run(transcribe_remotely(server.url, clip("george")))
     assert isinstance(events[0], SessionStarted)
     assert isinstance(events[-1], SessionEnded)
     assert finals(events) == recognizer.transcribe(CLIPS / "george.flac")
@@ -96,8 +96,8 @@ def test_hotwords_of_the_start_and_others_in_mid_stream(server: RunningServer, c
             await stream.end()
             return [event async for event in stream]
 
-    heard = [final.text for final in finals(asyncio.run(run()))]
-    assert heard == ["ONE TWO NINES FOUR EIGHT ONE", "ONE TWO NINE FOUR EIGHT ONE"]
+    texts = [final.text for final in finals(asyncio.run(run()))]
+    assert texts == ["ONE TWO NINES FOUR EIGHT ONE", "ONE TWO NINE FOUR EIGHT ONE"]
 
 
 def test_a_grammar_of_the_start_and_another_in_mid_stream(server: RunningServer, clip):
@@ -121,7 +121,7 @@ def test_a_grammar_of_the_start_and_another_in_mid_stream(server: RunningServer,
 
 def test_without_the_token(server: RunningServer, clip):
     with pytest.raises(ConnectionProblem, match="needs a token") as problem:
-        asyncio.run(heard(server.url, clip("george"), token="open barley"))
+        asyncio.run(transcribe_remotely(server.url, clip("george"), token="open barley"))
     assert (problem.value.code, problem.value.status) == ("unauthorized", 401)
 
 
@@ -146,7 +146,7 @@ def test_a_refusal_has_the_text_of_the_server(recognizer: Recognizer):
 
 def test_at_a_path_that_is_not_there(server: RunningServer, clip):
     with pytest.raises(ConnectionProblem, match="/v1/stream"):
-        asyncio.run(heard(server.url.replace("stream", "steam"), clip("george")))
+        asyncio.run(transcribe_remotely(server.url.replace("stream", "steam"), clip("george")))
 
 
 def test_leaving_early_is_not_an_error(server: RunningServer):
@@ -254,13 +254,13 @@ def test_no_server_at_the_address():
         taken.bind(("127.0.0.1", 0))  # bound, but not listening
         url = f"ws://127.0.0.1:{taken.getsockname()[1]}/v1/stream"
         with pytest.raises(ConnectionProblem, match=r"connection refused.*xlsr-live serve"):
-            asyncio.run(heard(url, np.zeros(1, np.int16)))
+            asyncio.run(transcribe_remotely(url, np.zeros(1, np.int16)))
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1/v1/stream", "127.0.0.1:8765", "ws:///v1/stream"])
 def test_invalid_addresses(url: str):
     with pytest.raises(ConnectionProblem, match="not a websocket address"):
-        asyncio.run(heard(url, np.zeros(1, np.int16)))
+        asyncio.run(transcribe_remotely(url, np.zeros(1, np.int16)))
 
 
 def test_a_server_that_is_no_web_server():
@@ -276,7 +276,7 @@ def test_a_server_that_is_no_web_server():
         thread.start()
         url = f"ws://127.0.0.1:{listener.getsockname()[1]}/"
         with pytest.raises(ConnectionProblem, match="not a websocket server"):
-            asyncio.run(heard(url, np.zeros(1, np.int16)))
+            asyncio.run(transcribe_remotely(url, np.zeros(1, np.int16)))
         thread.join()
 
 

@@ -156,16 +156,18 @@ def record(blocks: list[bytes], seconds: float | None, portaudio: Callable[..., 
 
     async def run() -> tuple[Microphone, bytes, int]:
         with closing(Microphone()) as mic:
-            heard = b"".join([block async for block in mic.blocks(seconds, levels.append) if isinstance(block, bytes)])
-            return mic, heard, len(levels)
+            recorded = b"".join(
+                [block async for block in mic.blocks(seconds, levels.append) if isinstance(block, bytes)]
+            )
+            return mic, recorded, len(levels)
 
     return asyncio.run(asyncio.wait_for(run(), 10))
 
 
 def test_duration_is_kept_to_the_sample(portaudio: Callable[..., None]):
     blocks = [bytes([place]) * 1_600 for place in range(40)]
-    mic, heard, levels = record(blocks, 0.123, portaudio)
-    assert heard == b"".join(blocks)[: 2 * 1_968]
+    mic, recorded, levels = record(blocks, 0.123, portaudio)
+    assert recorded == b"".join(blocks)[: 2 * 1_968]
     assert levels == 3
     assert mic.dropped == 0
 

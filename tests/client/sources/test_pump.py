@@ -83,11 +83,11 @@ def test_ctrl_c_twice_gives_up():
         loop = asyncio.get_running_loop()
         for delay in (0.05, 0.06, 0.8):  # the second is an echo of the first
             loop.call_later(delay, os.kill, os.getpid(), signal.SIGINT)
-        begun = loop.time()
+        start = loop.time()
         try:
             await pump(Stuck(), source([b"a"], forever=True), lambda _: None)
         finally:
-            assert loop.time() - begun > 0.7
+            assert loop.time() - start > 0.7
 
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(asyncio.wait_for(run(), 5))
@@ -126,9 +126,9 @@ def schedule(pace: float, slow: dict[int, float]) -> list[float]:
 
     async def run() -> list[float]:
         loop, times = asyncio.get_running_loop(), []
-        begun = loop.time()
+        start = loop.time()
         async for _ in paced(source([bytes(640)] * 10), AudioFormat(), pace):
-            times.append(loop.time() - begun)
+            times.append(loop.time() - start)
             await asyncio.sleep(slow.get(len(times) - 1, 0))
         return times
 

@@ -117,9 +117,9 @@ def _shown(value: Any) -> str:
     return "" if value in (None, ()) else f"{value:g}" if isinstance(value, float) else json.dumps(value).strip('"')
 
 
-@pytest.mark.parametrize("what", FIXED)
-def test_fixed_limits(what: str):
-    wanted, found = FIXED[what]
+@pytest.mark.parametrize("name", FIXED)
+def test_fixed_limits(name: str):
+    wanted, found = FIXED[name]
     assert wanted == found
 
 

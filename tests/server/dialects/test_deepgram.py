@@ -124,9 +124,9 @@ def test_phrases_may_change(open_server: RunningServer, brief: Callable[[str], S
     first, second = native_finals(open_server, data)[0].words[1:3]
     phrase = f"{first.word} {second.word}S"
     (boosted,) = native_finals(open_server, data, json.dumps({"type": "start", "config": {"hotwords": [phrase]}}))
-    asked = phrase.lower().replace(" ", "%20")
-    assert transcripts(answers(open_server, [data, CLOSE_STREAM], **RAW, keyterm=asked)) == [boosted.text]
-    assert transcripts(answers(open_server, [data, CLOSE_STREAM], **RAW, keywords=f"{asked}:2")) == [boosted.text]
+    keyterm = phrase.lower().replace(" ", "%20")
+    assert transcripts(answers(open_server, [data, CLOSE_STREAM], **RAW, keyterm=keyterm)) == [boosted.text]
+    assert transcripts(answers(open_server, [data, CLOSE_STREAM], **RAW, keywords=f"{keyterm}:2")) == [boosted.text]
     configure = json.dumps({"type": "Configure", "keyterms": [phrase, "1234"]})
     received = answers(
         open_server, [data[:16_000], configure, '{"type":"Configure"}', data[16_000:], CLOSE_STREAM], **RAW

@@ -75,7 +75,7 @@ def finals(events: list[Event]) -> list[Final]:
 def test_a_session_continues_after_a_failed_step_and_ends_with_1011(
     server: RunningServer, recognizer: Recognizer, clip: Clip, monkeypatch: pytest.MonkeyPatch
 ):
-    said = clip("george").tobytes()
+    audio = clip("george").tobytes()
     run, failures = recognizer.engine._run_batch, iter([RuntimeError("lost")])
 
     def failing(batch: list[Any]) -> list[Any]:
@@ -87,11 +87,11 @@ def test_a_session_continues_after_a_failed_step_and_ends_with_1011(
 
     async def scene() -> tuple[list[Event], int | None, str | None]:
         async with dial(server.url) as websocket:
-            await websocket.send(said)
+            await websocket.send(audio)
             while not isinstance(from_json(await websocket.recv()), Error):
                 pass
             await websocket.send('{"type":"flush"}')
-            await websocket.send(said)
+            await websocket.send(audio)
             await websocket.send(END)
             return await listen(websocket), websocket.close_code, websocket.close_reason
 
@@ -147,8 +147,8 @@ def test_settings_apply_to_their_session_only(server: RunningServer, clip: Clip)
 def test_other_kinds_of_audio(server: RunningServer, clip: Clip, encoding: str, rate: int, channels: int):
     samples = np.repeat(clip("george"), channels * rate // 16_000)
     data = samples.tobytes() if encoding == "pcm_s16le" else (samples / np.float32(32_768)).astype("<f4").tobytes()
-    said = start(encoding=encoding, sample_rate=rate, channels=channels)
-    received = asyncio.run(talk(server.url, [said, *packets(data, 4_001), END]))  # a size that splits samples
+    first = start(encoding=encoding, sample_rate=rate, channels=channels)
+    received = asyncio.run(talk(server.url, [first, *packets(data, 4_001), END]))  # a size that splits samples
     assert " ".join(received.finals) == "ONE TWO NINE FOUR EIGHT ONE"
 
 
@@ -280,8 +280,8 @@ def test_a_grammar_of_the_start_and_others_in_mid_stream(server: RunningServer, 
     sent += [one, data, flush, bad, worse, data, flush, other, data, flush, none, data, flush, END]
     received = asyncio.run(talk(server.url, sent))
     assert (received.code, received.errors, len(received.finals)) == (1000, [], 5)
-    said = [event for event in received.events if isinstance(event, Command | Rejected)]
-    assert [(e.command, e.slots) if isinstance(e, Command) else e.reason for e in said] == [
+    commands = [event for event in received.events if isinstance(event, Command | Rejected)]
+    assert [(e.command, e.slots) if isinstance(e, Command) else e.reason for e in commands] == [
         ("line", {"rest": "four eight one"}),
         ("digits", {"digits": "129481"}),
         ("digits", {"digits": "129481"}),
@@ -311,11 +311,11 @@ def test_a_bad_grammar_starts_no_session(server: RunningServer, clip: Clip):
 def test_the_server_decides_about_a_language_model_in_partials(
     server: RunningServer, recognizer: Recognizer, clip: Clip
 ):
-    said = [start(config={"lm_for": "all"}), clip("george").tobytes(), END]
-    refused = asyncio.run(talk(server.url, said))
+    messages = [start(config={"lm_for": "all"}), clip("george").tobytes(), END]
+    refused = asyncio.run(talk(server.url, messages))
     assert (refused.code, refused.errors, refused.finals) == (1008, ["bad_config"], [])
     with running_server(recognizer, ServerSettings(lm_partials=True)) as other:  # which has no language model
-        received = asyncio.run(talk(other.url, said))
+        received = asyncio.run(talk(other.url, messages))
     assert ["needs a language model" in event.message for event in received.events if isinstance(event, Error)] == [
         True
     ]

@@ -174,9 +174,9 @@ def test_a_phrase_list_is_the_grammar_of_its_words(server: RunningServer, brief:
 
 def test_words_outside_the_phrase_list_are_unknown_or_omitted(server: RunningServer, brief: Callable[[str], Samples]):
     data = brief("george").tobytes()
-    said = [word.word.lower() for word in native_finals(server, data)[0].words]
-    listed = said[1]
-    assert said[:3] == ["one", "two", "nine"]
+    spoken_words = [word.word.lower() for word in native_finals(server, data)[0].words]
+    listed = spoken_words[1]
+    assert spoken_words[:3] == ["one", "two", "nine"]
     (reply,) = run(server, [config(sample_rate=16_000, phrase_list=[listed, "[unk]"]), data])[-1:]
     assert reply["text"] == "[unk] two [unk]"
     first, second, third = reply["result"]

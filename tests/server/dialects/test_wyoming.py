@@ -60,7 +60,7 @@ async def talk(server: RunningServer, events: list[Event], until: Callable[[Even
         return received
 
 
-def said(server: RunningServer, events: list[Event]) -> list[Event]:
+def replies(server: RunningServer, events: list[Event]) -> list[Event]:
     return asyncio.run(talk(server, events, lambda event: TranscriptStop.is_type(event.type)))
 
 
@@ -91,7 +91,7 @@ def test_an_utterance(server: RunningServer, two: Samples):
     native = native_finals(server, two.tobytes())
     text = " ".join(final.text for final in native)
     with leaves_nothing_behind(server):
-        received = said(server, [Transcribe(language="en").event(), *spoken(two.tobytes())])
+        received = replies(server, [Transcribe(language="en").event(), *spoken(two.tobytes())])
     kinds = [event.type for event in received]
     assert kinds == [
         *("transcript-start", *["transcript-chunk"] * kinds.count("transcript-chunk")),
@@ -124,11 +124,11 @@ def test_one_transcript_for_each_utterance_of_a_connection(server: RunningServer
 
 @pytest.mark.parametrize("data", [b"", bytes(10), bytes(64_000)])
 def test_audio_without_speech_gets_a_transcript(server: RunningServer, data: bytes):
-    assert transcript(said(server, spoken(data))) == ""
+    assert transcript(replies(server, spoken(data))) == ""
 
 
 def test_audio_stop_without_audio_is_answered(server: RunningServer):
-    assert transcript(said(server, [AudioStop().event()])) == ""
+    assert transcript(replies(server, [AudioStop().event()])) == ""
 
 
 @pytest.mark.parametrize(("rate", "width", "channels"), [(48_000, 4, 1), (16_000, 3, 2), (22_050, 2, 1)])
@@ -141,7 +141,7 @@ def test_other_kinds_of_audio(
     data = np.repeat(wide[:, 4 - width :], channels, axis=0).tobytes()
     native = native_finals(server, samples.tobytes(), f'{{"type":"start","sample_rate":{rate}}}')
     events = spoken(data, rate, width, channels)[1:]  # only the first chunk has the rate
-    assert transcript(said(server, events)) == native[0].text
+    assert transcript(replies(server, events)) == native[0].text
 
 
 def test_phrases_become_hotwords(server: RunningServer, brief: Callable[[str], Samples]):
@@ -150,12 +150,12 @@ def test_phrases_become_hotwords(server: RunningServer, brief: Callable[[str], S
     phrase = f"{first.word} {second.word}S"
     (boosted,) = native_finals(server, data, json.dumps({"type": "start", "config": {"hotwords": [phrase]}}))
     wishes = Transcribe(transcript_names=[phrase], transcript_terms=["1234"], vad_sensitivity="relaxed")
-    assert transcript(said(server, [wishes.event(), *spoken(data)])) == boosted.text
+    assert transcript(replies(server, [wishes.event(), *spoken(data)])) == boosted.text
 
 
 def test_unknown_packets_are_skipped_with_their_payload(server: RunningServer):
     novelty = Event("novelty", {"a": 1}, b"payload\n{}")
-    assert transcript(said(server, [novelty, Event("detect"), AudioStop().event()])) == ""
+    assert transcript(replies(server, [novelty, Event("detect"), AudioStop().event()])) == ""
 
 
 @pytest.mark.parametrize(

@@ -105,8 +105,8 @@ def test_after_the_upgrade_every_dialect_closes_with_1013(engine: tuple[Recogniz
     with running_server(recognizer, ServerSettings()) as server:
         code, reason, received = asyncio.run(scene(server))
     assert (code, reason) == (1013, "overloaded")
-    said = [json.dumps(message) for message in received if "rror" in message["type"]]
-    assert ["overloaded" in message for message in said] == ([] if dialect == "vosk" else [True])
+    errors = [json.dumps(message) for message in received if "rror" in message["type"]]
+    assert ["overloaded" in message for message in errors] == ([] if dialect == "vosk" else [True])
 
 
 @pytest.mark.parametrize(

@@ -66,9 +66,11 @@ def test_repeated_cuts_change_no_words(recognizer: Recognizer):
 # ── by hand ──
 
 
-async def begun(server: RunningServer, *said: str | bytes, **options: Any) -> tuple[ClientConnection, SessionStarted]:
+async def start_session(
+    server: RunningServer, *messages: str | bytes, **options: Any
+) -> tuple[ClientConnection, SessionStarted]:
     websocket = await dial(server.url, **options)
-    for message in said:
+    for message in messages:
         await websocket.send(message)
     started = from_json(await websocket.recv())
     assert isinstance(started, SessionStarted)
@@ -89,7 +91,7 @@ def codes(events: list[Event]) -> list[str]:
 
 def test_a_client_that_stays_away_too_long_cannot_resume():
     async def scene(server: RunningServer) -> list[Event]:
-        websocket, started = await begun(server, AUDIO)
+        websocket, started = await start_session(server, AUDIO)
         websocket.transport.abort()
         assert await asyncio.to_thread(settles, lambda: server.sessions.count, 0)
         return await resume_and_end(server, started.resume)
@@ -99,11 +101,11 @@ def test_a_client_that_stays_away_too_long_cannot_resume():
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"), [({"resume_grace_s": 0}, AUDIO), ({}, '{"type":"start","resumable":false}')]
+    ("settings", "messages"), [({"resume_grace_s": 0}, AUDIO), ({}, '{"type":"start","resumable":false}')]
 )
-def test_both_sides_can_turn_resuming_off(settings: dict[str, Any], said: str | bytes):
+def test_both_sides_can_turn_resuming_off(settings: dict[str, Any], messages: str | bytes):
     async def scene(server: RunningServer) -> None:
-        websocket, started = await begun(server, said)
+        websocket, started = await start_session(server, messages)
         assert not started.resume
         websocket.transport.abort()
         assert await asyncio.to_thread(settles, lambda: server.sessions.count, 0)
@@ -114,7 +116,7 @@ def test_both_sides_can_turn_resuming_off(settings: dict[str, Any], said: str | 
 
 def test_a_client_that_closes_cannot_resume():
     async def scene(server: RunningServer) -> list[Event]:
-        websocket, started = await begun(server, AUDIO)
+        websocket, started = await start_session(server, AUDIO)
         await websocket.close()
         assert await asyncio.to_thread(settles, lambda: server.sessions.count, 0)
         return await resume_and_end(server, started.resume)
@@ -129,7 +131,7 @@ def test_only_its_own_client_can_resume_a_session(tmp_path: Path):
     alice, bob = ({"additional_headers": {"Authorization": f"Bearer {token}"}} for token in "ab")
 
     async def scene(server: RunningServer) -> tuple[list[Event], ...]:
-        websocket, started = await begun(server, AUDIO, **alice)
+        websocket, started = await start_session(server, AUDIO, **alice)
         websocket.transport.abort()
         stolen = await resume_and_end(server, started.resume, **bob)
         guessed = await resume_and_end(server, "x" * 32, **alice)
@@ -147,7 +149,7 @@ def test_a_client_that_resumes_and_never_reads_leaves_nothing(monkeypatch: pytes
     recognizer = FakeRecognizer("endless")
 
     async def scene(server: RunningServer) -> None:
-        websocket, started = await begun(server, AUDIO)
+        websocket, started = await start_session(server, AUDIO)
         websocket.transport.abort()
         async with dial(server.url, max_queue=1) as back:
             await back.send(json.dumps({"type": "start", "resume": started.resume, "events": 1}))
@@ -163,7 +165,7 @@ def test_a_client_that_resumes_and_never_reads_leaves_nothing(monkeypatch: pytes
 
 def test_a_dead_connection_is_replaced():
     async def scene(server: RunningServer) -> tuple[list[Event], int | None]:
-        old, started = await begun(server, AUDIO)
+        old, started = await start_session(server, AUDIO)
         back = await resume_and_end(server, started.resume)
         with pytest.raises(ConnectionClosed):
             await old.recv()
@@ -177,7 +179,7 @@ def test_a_dead_connection_is_replaced():
 
 def test_the_last_events_can_be_fetched_after_the_end():
     async def scene(server: RunningServer) -> tuple[list[Event], list[Event]]:
-        websocket, started = await begun(server, AUDIO, END)
+        websocket, started = await start_session(server, AUDIO, END)
         rest = await listen(websocket)
         return rest, await resume_and_end(server, started.resume)
 
@@ -188,7 +190,7 @@ def test_the_last_events_can_be_fetched_after_the_end():
 
 def test_a_full_server_admits_only_clients_that_resume():
     async def scene(server: RunningServer) -> None:
-        websocket, started = await begun(server, AUDIO)
+        websocket, started = await start_session(server, AUDIO)
         with pytest.raises(InvalidStatus):
             await dial(server.url)
         websocket.transport.abort()
@@ -217,7 +219,7 @@ def test_a_client_that_might_resume_and_does_not_gets_no_slot():
     """While a client is away the server accepts connections, because only the first message shows a resumption."""
 
     async def scene(server: RunningServer) -> list[list[str]]:
-        websocket, started = await begun(server, AUDIO)
+        websocket, started = await start_session(server, AUDIO)
         websocket.transport.abort()
         silent: list[ClientConnection] = []
         while len(silent) < 5:
@@ -240,7 +242,7 @@ def test_a_client_that_might_resume_and_does_not_gets_no_slot():
 
 def test_a_client_that_is_away_has_no_idle_timeout():
     async def scene(server: RunningServer) -> list[Event]:
-        websocket, started = await begun(server, AUDIO)
+        websocket, started = await start_session(server, AUDIO)
         websocket.transport.abort()
         await asyncio.sleep(1.5)
         return await resume_and_end(server, started.resume)
@@ -253,7 +255,7 @@ def test_a_client_that_is_away_has_no_idle_timeout():
 
 def test_a_stopping_server_waits_for_no_client_that_is_away():
     async def scene(server: RunningServer) -> None:
-        websocket, _ = await begun(server, AUDIO)
+        websocket, _ = await start_session(server, AUDIO)
         websocket.transport.abort()
         async with asyncio.timeout(20):
             await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(server.sessions.drain(600), server.loop))

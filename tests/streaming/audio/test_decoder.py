@@ -71,9 +71,9 @@ def test_arrays_in_any_packets_give_the_same_samples(rate: int, channels: int | 
 def test_resampling_in_packets_equals_resampling_the_whole(rate: int):
     samples = noise(rate)
     ours = split(decoder(sample_rate=rate), samples, [100, 1, 4_000, 7, 7, 333])
-    theirs = soxr.resample(samples, rate, 16_000, quality="HQ")
-    assert len(ours) == len(theirs) == 16_000
-    assert np.allclose(ours, theirs, atol=1e-6)
+    expected = soxr.resample(samples, rate, 16_000, quality="HQ")
+    assert len(ours) == len(expected) == 16_000
+    assert np.allclose(ours, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("rate", [8_000, 44_100, 48_000])
@@ -88,10 +88,10 @@ def test_resampling_keeps_the_frequency_and_time_of_a_tone(rate: int):
 @pytest.mark.parametrize(("encoding", "subtype"), [("mulaw", "ULAW"), ("alaw", "ALAW")])
 def test_g711_decodes_like_libsndfile(encoding: str, subtype: str):
     codes = bytes(range(256))
-    theirs, _ = soundfile.read(
+    expected, _ = soundfile.read(
         io.BytesIO(codes), channels=1, samplerate=16_000, format="RAW", subtype=subtype, dtype="float32"
     )
-    assert np.array_equal(decoder(encoding=encoding).receive(codes), theirs)
+    assert np.array_equal(decoder(encoding=encoding).receive(codes), expected)
 
 
 def test_linear_samples_are_exact_and_channels_are_averaged():

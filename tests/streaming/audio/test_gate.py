@@ -117,10 +117,10 @@ def by_the_rules(
     speech: list[bool], *, pre_roll: int, post_roll: int, min_speech: int, hangover: int
 ) -> list[tuple[int, int]]:
     runs: list[tuple[int, int]] = []  # of speech frames, in samples
-    for index, said in enumerate(speech):
-        if said and runs and runs[-1][1] == index * FRAME:
+    for index, is_speech in enumerate(speech):
+        if is_speech and runs and runs[-1][1] == index * FRAME:
             runs[-1] = (runs[-1][0], (index + 1) * FRAME)
-        elif said:
+        elif is_speech:
             runs.append((index * FRAME, (index + 1) * FRAME))
     total, found, index, floor, begin = len(speech) * FRAME, [], 0, 0, 0
     while index < len(runs):
@@ -150,8 +150,8 @@ def by_the_rules(
 @settings(max_examples=300, deadline=None)
 def test_any_sequence_follows_the_rules(runs, pre_roll, post_roll, min_speech, hangover):
     lengths = {"pre_roll": pre_roll, "post_roll": post_roll, "min_speech": min_speech, "hangover": hangover}
-    speech = [said for said, count in runs for _ in range(count)]
-    found, _ = spans(Gate(**lengths), [float(said) for said in speech])
+    speech = [is_speech for is_speech, count in runs for _ in range(count)]
+    found, _ = spans(Gate(**lengths), [float(is_speech) for is_speech in speech])
     assert found == by_the_rules(speech, **lengths)
 
 
@@ -163,11 +163,11 @@ def test_any_sequence_follows_the_rules(runs, pre_roll, post_roll, min_speech, h
 @settings(max_examples=300, deadline=None)
 def test_an_onset_stays_within_the_kept_samples_and_the_limit_never_decreases(runs, pre_roll, min_speech):
     gate = Gate(pre_roll=pre_roll, post_roll=900, min_speech=min_speech, hangover=2_000)
-    frames = [False] * 40 + [said for speech, pause in runs for said in [True] * speech + [False] * pause]
+    frames = [False] * 40 + [is_speech for speech, pause in runs for is_speech in [True] * speech + [False] * pause]
     limit: int | None = None
-    for index, said in enumerate(frames):
+    for index, is_speech in enumerate(frames):
         kept = index * FRAME - gate.keep
-        match gate.receive(float(said), index * FRAME, (index + 1) * FRAME):
+        match gate.receive(float(is_speech), index * FRAME, (index + 1) * FRAME):
             case Opened(start=start):
                 assert start >= kept
                 limit = gate.limit((index + 1) * FRAME)

@@ -18,10 +18,10 @@ def noise(seed: int, length: int, level: float = 0.1, offset: float = 0.0) -> np
 @settings(max_examples=50, deadline=None)
 def test_normalize_equals_the_feature_extractor_bit_for_bit(seed: int, length: int, level: float, offset: float):
     samples = noise(seed, length, level, offset)
-    theirs = EXTRACTOR(samples, sampling_rate=16_000, return_tensors="np").input_values[0]
+    expected = EXTRACTOR(samples, sampling_rate=16_000, return_tensors="np").input_values[0]
     ours = normalize(samples)
     assert ours.dtype == np.float32
-    assert np.array_equal(ours, theirs)
+    assert np.array_equal(ours, expected)
 
 
 @given(st.lists(st.integers(1, 9_000), min_size=1, max_size=10), st.booleans())
@@ -36,8 +36,8 @@ def test_samples_are_scaled_once_by_all_audio_up_to_their_step(steps: list[int],
     for step in steps:
         running.extend(samples[at : at + step])
         at += step
-        heard = np.concatenate((before, samples[:at])).astype(np.float64)
-        expected.append((samples[at - step : at] - heard.mean()) / np.sqrt(heard.var() + 1e-7))
+        past = np.concatenate((before, samples[:at])).astype(np.float64)
+        expected.append((samples[at - step : at] - past.mean()) / np.sqrt(past.var() + 1e-7))
         assert running.length == at
         assert np.allclose(running.read(0, at), np.concatenate(expected), atol=1e-4)
     frozen = running.read(0, at)

@@ -20,13 +20,13 @@ def test_the_ring_holds_the_newest_samples_and_counts_the_dropped(capacity: int,
     scale = 1 if grown else 300  # beyond the initial size of a ring
     capacity *= scale
     ring = AudioRing(capacity)
-    said = np.arange(400 * 60 * scale, dtype=np.float32) if steps else np.zeros(0, np.float32)
+    samples = np.arange(400 * 60 * scale, dtype=np.float32) if steps else np.zeros(0, np.float32)
     start = end = dropped = 0
-    for what, a, b in steps:
+    for call, a, b in steps:
         a, b = a * scale, b * scale
-        match what:
+        match call:
             case "append":
-                ring.append(said[end : end + a])
+                ring.append(samples[end : end + a])
                 end += a
                 dropped += max(0, end - start - capacity)
                 start = max(start, end - capacity)
@@ -36,12 +36,12 @@ def test_the_ring_holds_the_newest_samples_and_counts_the_dropped(capacity: int,
             case _:
                 low, high = max(0, start - 10) + a, max(0, start - 10) + a + b
                 if start <= low <= high <= end:
-                    assert np.array_equal(ring.read(low, high), said[low:high])
+                    assert np.array_equal(ring.read(low, high), samples[low:high])
                 else:
                     with pytest.raises(IndexError):
                         ring.read(low, high)
         assert (ring.start, ring.end, ring.dropped) == (start, end, dropped)
-    assert np.array_equal(ring.read(start, end), said[start:end])
+    assert np.array_equal(ring.read(start, end), samples[start:end])
 
 
 def test_later_audio_does_not_change_what_was_read():

@@ -39,9 +39,9 @@ def test_the_detector_gets_every_sample_once_for_any_packets(sizes: list[int]):
     for size in [*sizes, 40_000]:
         front.receive(audio[at : at + size])
         at += size
-    heard = np.concatenate(vad.frames)
+    received = np.concatenate(vad.frames)
     assert {len(frame) for frame in vad.frames} == {FRAME}
-    assert np.array_equal(heard, audio[: 40_000 // FRAME * FRAME])
+    assert np.array_equal(received, audio[: 40_000 // FRAME * FRAME])
 
 
 def test_spans_have_a_reason_and_start_in_kept_audio():

@@ -38,7 +38,7 @@ def final(
     return Final(utterance=utterance, text=text, words=tuple(words), start=start, end=at, confidence=0.9)
 
 
-def said(text: str, word_s: float = 0.4, start: float = 0.0) -> Final:
+def evenly_timed(text: str, word_s: float = 0.4, start: float = 0.0) -> Final:
     return final(text.split(), [word_s] * len(text.split()), start=start)
 
 
@@ -104,28 +104,28 @@ def test_volatile_words_and_revisable_partials_make_no_cue():
     shown = Partial(utterance=0, committed="W0 W1 W2", volatile="...", words=words, audio_s=40.0, lag_ms=0.0)
     assert CueMaker(early=True).receive(shown) == []
     everything = Partial(
-        utterance=0, committed="...", volatile="", words=said("W " * 40).words, audio_s=40.0, lag_ms=0.0
+        utterance=0, committed="...", volatile="", words=evenly_timed("W " * 40).words, audio_s=40.0, lag_ms=0.0
     )
     assert CueMaker().receive(everything) == []
 
 
 def test_a_cue_is_as_long_as_its_words_if_they_are_slow_enough():
-    (cue,) = cues([said("ONE TWO THREE")])
+    (cue,) = cues([evenly_timed("ONE TWO THREE")])
     assert cue == Cue(0.0, 1.1, ("ONE TWO THREE",))
 
 
 def test_fast_speech_gets_time_from_the_pause_that_follows():
     maker = CueMaker()
-    (cue,) = maker.receive(said("TWENTY CHARACTERS HERE", word_s=0.3))
+    (cue,) = maker.receive(evenly_timed("TWENTY CHARACTERS HERE", word_s=0.3))
     assert cue.end == pytest.approx(22 / SPEED, abs=MS)
-    (late,) = maker.receive(said("AND WHAT IS SAID RIGHT AFTER IT IS A LITTLE LATE", word_s=0.3, start=0.9))
+    (late,) = maker.receive(evenly_timed("AND WHAT IS SAID RIGHT AFTER IT IS A LITTLE LATE", word_s=0.3, start=0.9))
     assert late.start == pytest.approx(cue.end + GAP, abs=MS)
     assert maker.fast == 0
 
 
 def test_speech_too_fast_to_read_loses_no_word_is_counted_and_stays_within_the_delay_bound():
     text = "EXTRAORDINARILY " * 60
-    finals = [said(text, word_s=0.3, start=start) for start in (0.0, 18.0)]
+    finals = [evenly_timed(text, word_s=0.3, start=start) for start in (0.0, 18.0)]
     maker = CueMaker()
     found = [cue for one in finals for cue in maker.receive(one)]
     assert " ".join(line for cue in found for line in cue.lines).split() == text.split() * 2
@@ -137,7 +137,7 @@ def test_speech_too_fast_to_read_loses_no_word_is_counted_and_stays_within_the_d
 
 
 def test_lines_break_before_a_clause_and_not_after_an_article():
-    words = said("HE WENT DOWN TO THE RIVER WHICH WAS HIGHER THAN THE DAY BEFORE").words
+    words = evenly_timed("HE WENT DOWN TO THE RIVER WHICH WAS HIGHER THAN THE DAY BEFORE").words
     assert two_lines(words, " ", LINE_CHARS) == ("HE WENT DOWN TO THE RIVER", "WHICH WAS HIGHER THAN THE DAY BEFORE")
     assert two_lines(words, " ", 10) == ()
 
@@ -158,5 +158,5 @@ def test_a_long_silence_separates_even_two_words():
 
 
 def test_a_narrower_line_for_teletext():
-    found = CueMaker(line_chars=32).receive(said("SEVENTEEN " * 12))
+    found = CueMaker(line_chars=32).receive(evenly_timed("SEVENTEEN " * 12))
     assert max(len(line) for cue in found for line in cue.lines) == 29

@@ -155,11 +155,11 @@ def test_words_outside_the_grammar_match_no_command():
 
 def test_repetitions_are_counted():
     commands = CompiledGrammar("a: x{2,3}\nb: y{2}\nc: [z]{3} w\nd: v{2,} u*", LATIN)
-    said = {"X" * n for n in (2, 3)} | {"YY"} | {"Z" * n + "W" for n in range(4)}
-    said |= {"V" * n + "U" * m for n in (2, 3, 4) for m in range(3)}
-    tried = ["X" * n for n in range(5)] + ["Y" * n for n in range(4)] + ["Z" * n + "W" for n in range(5)]
-    tried += ["V" * n + "U" * m for n in range(5) for m in range(3)]
-    assert {text for text in tried if commands.interpret(list(text))} == said
+    accepted = {"X" * n for n in (2, 3)} | {"YY"} | {"Z" * n + "W" for n in range(4)}
+    accepted |= {"V" * n + "U" * m for n in (2, 3, 4) for m in range(3)}
+    candidates = ["X" * n for n in range(5)] + ["Y" * n for n in range(4)] + ["Z" * n + "W" for n in range(5)]
+    candidates += ["V" * n + "U" * m for n in range(5) for m in range(3)]
+    assert {text for text in candidates if commands.interpret(list(text))} == accepted
 
 
 @given(st.integers(0, LARGEST))
@@ -167,10 +167,10 @@ def test_numbers_have_their_own_value(value: int):
     def words(parts: list[Expression]) -> list[str]:
         return [word for p in parts for word in ([p.text] if isinstance(p, Terminal) else words([p.body]))]
 
-    said = " ".join(words(spoken(value))).upper()
+    text = " ".join(words(spoken(value))).upper()
     low, high = max(0, value - 1), min(LARGEST, value + 1)
-    assert slots(said, f"n: (n: <number {low}..{high}>)")[1][0][1] == value
-    assert slots(said.replace(" AND ", " "), f"n: (n: <number {low}..{high}>)")[1][0][1] == value
+    assert slots(text, f"n: (n: <number {low}..{high}>)")[1][0][1] == value
+    assert slots(text.replace(" AND ", " "), f"n: (n: <number {low}..{high}>)")[1][0][1] == value
 
 
 def test_words_take_the_case_of_the_vocabulary():

@@ -88,11 +88,11 @@ def test_a_complete_graph_of_tokens_is_refused():
 @pytest.mark.parametrize("seed", range(40))
 def test_minimization_keeps_the_language(seed: int):
     """Compares all words of up to six letters, and the number of distinct futures with the number of states."""
-    chance = random.Random(seed)
-    size = chance.randint(1, 9)
+    rng = random.Random(seed)
+    size = rng.randint(1, 9)
     machine = Machine(
-        [{letter: chance.randrange(size) for letter in "ab" if chance.random() < 0.7} for _ in range(size)],
-        [chance.choice([-1, -1, 0, 1]) for _ in range(size)],
+        [{letter: rng.randrange(size) for letter in "ab" if rng.random() < 0.7} for _ in range(size)],
+        [rng.choice([-1, -1, 0, 1]) for _ in range(size)],
     )
 
     def ending(machine: Machine[str], word: tuple[str, ...], at: int = 0) -> int | None:
@@ -122,11 +122,11 @@ def test_equal_grammars_are_compiled_once():
 
 def test_a_parse_above_the_step_limit_gives_no_reading(monkeypatch: pytest.MonkeyPatch):
     commands = CompiledGrammar("a: (<number 0..99>)+", LATIN)
-    said = ["FORTY", "TWO"] * 10
-    assert commands.interpret(said) is not None
-    assert commands.interpret([*said] * 1_000) is None
+    words = ["FORTY", "TWO"] * 10
+    assert commands.interpret(words) is not None
+    assert commands.interpret([*words] * 1_000) is None
     with pytest.raises(TooLarge):
-        commands.interpret(said, Budget(1_000))
+        commands.interpret(words, Budget(1_000))
 
 
 def test_an_early_decision_is_not_made_among_too_many_rivals():

@@ -34,7 +34,7 @@ def read(rows: np.ndarray, boosts: dict[str, float], vocabulary: Vocabulary = VO
 
 
 @pytest.mark.parametrize(
-    ("said", "boosts", "text"),
+    ("spoken", "boosts", "text"),
     [
         ("THE ALEXEI IS HERE", {"alexis": 3}, "THE ALEXIS IS HERE"),
         (
@@ -49,8 +49,8 @@ def read(rows: np.ndarray, boosts: dict[str, float], vocabulary: Vocabulary = VO
         ("THE CAT SAT", {"york": 4}, "THE CAT SAT"),
     ],
 )
-def test_phrases_replace_similar_words(said: str, boosts: dict[str, float], text: str):
-    assert read(rows_of(said), boosts) == text
+def test_phrases_replace_similar_words(spoken: str, boosts: dict[str, float], text: str):
+    assert read(rows_of(spoken), boosts) == text
 
 
 def test_without_boundaries_a_phrase_may_begin_and_end_anywhere():

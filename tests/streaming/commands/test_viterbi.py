@@ -125,23 +125,23 @@ def test_a_fork_is_independent(problem, cut):
 
 @given(problems, st.lists(st.booleans(), min_size=15, max_size=15))
 @settings(max_examples=60, deadline=None)
-def test_a_path_starts_only_at_an_entry_frame(problem, doors):
+def test_a_path_starts_only_at_an_entry_frame(problem, entries):
     vocabulary, grammar, seed, frames = problem
     rows = posteriors(seed, frames * 3, len(vocabulary))
     compiled = Compiled(grammar, vocabulary)
 
-    def heard(start: int, doors: list[bool]) -> Path | None:
+    def search(start: int, entries: list[bool]) -> Path | None:
         viterbi = Viterbi(compiled.automaton, start)
-        for row, enter in zip(relative(rows[start:]), doors, strict=False):
+        for row, enter in zip(relative(rows[start:]), entries, strict=False):
             viterbi.step(row, enter=0.0 if enter else -inf, floor=NEVER)
         return best(viterbi)
 
-    path = heard(0, doors)
-    alone = [heard(start, [True] + [False] * 15) for start in range(len(rows)) if doors[start]]
+    path = search(0, entries)
+    alone = [search(start, [True] + [False] * 15) for start in range(len(rows)) if entries[start]]
     found = [float(other.costs.sum()) for other in alone if other is not None]
     assert (path is None) == (not found)
     if path is not None:
-        assert doors[path.start]
+        assert entries[path.start]
         assert compiled.fits(compiled.text(path.tokens))
         assert path.costs.sum() == pytest.approx(min(found), abs=1e-4)
 

@@ -153,8 +153,8 @@ def test_the_language_model_decides_between_similar_words(usual: LanguageModel):
 
 
 def test_a_word_outside_the_lexicon_keeps_its_greedy_spelling_if_confident(usual: LanguageModel):
-    heard = decode_beam(spoken("A|.C.B.A|B|", heat=8), usual)[0].words
-    assert [(word.text, word.start, word.end) for word in heard] == [("A", 0, 1), ("CBA", 3, 8), ("B", 9, 10)]
+    words = decode_beam(spoken("A|.C.B.A|B|", heat=8), usual)[0].words
+    assert [(word.text, word.start, word.end) for word in words] == [("A", 0, 1), ("CBA", 3, 8), ("B", 9, 10)]
     doubtful = decode_beam(spoken("A|.C.B.A|B|", heat=1), usual)[0].words
     assert {word.text for word in doubtful} <= WORDS
     assert usual.lacks(usual.spell("CBA") or ())

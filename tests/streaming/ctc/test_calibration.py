@@ -165,10 +165,10 @@ class Doubtful(FakeEncoder):
 
 
 def test_calibrate_prints_its_file_and_test_its_quality(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    asked: list[ModelOptions] = []
+    loaded_options: list[ModelOptions] = []
 
     def load(options: ModelOptions) -> nullcontext[SimpleNamespace]:
-        asked.append(options)
+        loaded_options.append(options)
         own = load_calibration(Path(options.calibration)) if options.calibration else None
         return nullcontext(SimpleNamespace(encoder=Doubtful(), assets=Assets(calibration=own)))
 
@@ -190,7 +190,7 @@ def test_calibrate_prints_its_file_and_test_its_quality(tmp_path: Path, monkeypa
     tested = CliRunner().invoke(calibrate, [*given, "--test", *loaded], catch_exceptions=False)
     assert "written: " + str(out / FILE) not in tested.output
     assert "partials: " in tested.output
-    assert [(each.model, each.dtype) for each in asked] == 2 * [("some/model", "int8")]
+    assert [(each.model, each.dtype) for each in loaded_options] == 2 * [("some/model", "int8")]
     assert "no calibration to test" in str(CliRunner().invoke(calibrate, [*given, "--test"]).exception)
     for wrong in (loaded, ["--test", "--out", str(out)]):
         assert CliRunner().invoke(calibrate, [*given, *wrong]).exit_code == 2

@@ -59,11 +59,11 @@ known = st.lists(st.sampled_from(sorted(each for each in ngrams() if len(each) =
 @settings(max_examples=200, deadline=None)
 def test_scores_equal_the_definition(name: str, sentence: list[str]):
     ngram, context = read(name), read(name).start
-    said = ["<s>"]
+    history = ["<s>"]
     for word in [*sentence, "</s>"]:
         found, context = ngram.score(context, ngram.numbers.get(word, 0))
-        said.append(word if (word,) in ngrams() else "<unk>")
-        assert found == pytest.approx(score(tuple(said[-4:])), abs=1e-4)
+        history.append(word if (word,) in ngrams() else "<unk>")
+        assert found == pytest.approx(score(tuple(history[-4:])), abs=1e-4)
 
 
 @pytest.mark.parametrize("name", ["quantised", "both"])

@@ -203,10 +203,10 @@ def test_a_batch_holds_steps_or_full_passes_and_one_step_of_an_utterance(start):
     model = Model(max_batch=8)
     engine = start(model)
     a, b, c = CacheHandle(50, 24), CacheHandle(50, 24), CacheHandle(50, 24)
-    asked = [(1, a), (2, None), (3, b), (4, a), (5, None), (6, c), (7, b), (8, a)]
-    futures = [engine.submit(audio(i), deadline=i, reuse=m and step(m)) for i, m in asked]
+    requests = [(1, a), (2, None), (3, b), (4, a), (5, None), (6, c), (7, b), (8, a)]
+    futures = [engine.submit(audio(i), deadline=i, reuse=m and step(m)) for i, m in requests]
     model.go.set()
-    assert names(futures) == [i for i, _ in asked]
+    assert names(futures) == [i for i, _ in requests]
     assert model.batches[1:] == [[1, 3, 6], [2, 5], [4, 7], [8]]
     assert (engine.counters.pass_waits.count, engine.counters.step_waits.count) == (3, 6)
 
@@ -218,10 +218,10 @@ def test_a_step_never_overtakes_an_earlier_one_of_its_utterance(start):
     engine = start(model)
     a, b = CacheHandle(50, 24), CacheHandle(50, 24)
 
-    def ask(name: int, memory: CacheHandle, newest: int) -> Future:
+    def submit(name: int, memory: CacheHandle, newest: int) -> Future:
         return engine.submit(audio(name), deadline=0, reuse=CachedStep(memory, Window(0, 0, 0, 1, newest, 0)))
 
-    futures = [ask(1, a, 10), ask(2, b, 20), ask(3, b, 10), ask(4, a, 10)]
+    futures = [submit(1, a, 10), submit(2, b, 20), submit(3, b, 10), submit(4, a, 10)]
     model.go.set()
     assert names(futures) == [1, 2, 3, 4]
     assert model.batches[1:] == [[1], [2], [3, 4]]
@@ -231,8 +231,8 @@ def test_an_urgent_pass_raises_the_priority_of_its_steps_and_never_overtakes_the
     model = Model(max_batch=8)
     engine = start(model)
     a, b = CacheHandle(50, 24), CacheHandle(51, 24)
-    asked = [(1, 9.0, step(a)), (2, 5.0, step(b)), (3, 9.0, step(a)), (4, 1.0, CachedFeatures(a, 2)), (5, 2.0, None)]
-    futures = [engine.submit(audio(name), deadline=due, reuse=reuse) for name, due, reuse in asked]
+    requests = [(1, 9.0, step(a)), (2, 5.0, step(b)), (3, 9.0, step(a)), (4, 1.0, CachedFeatures(a, 2)), (5, 2.0, None)]
+    futures = [engine.submit(audio(name), deadline=due, reuse=reuse) for name, due, reuse in requests]
     model.go.set()
     assert names(futures) == [1, 2, 3, 4, 5]
     assert model.batches[1:] == [[1], [3], [4, 5], [2]]
@@ -325,11 +325,11 @@ def test_many_threads_get_their_own_answers():
     engine = Engine(model)
     answers: dict[int, list[int]] = {}
 
-    def ask(thread: int) -> None:
-        asked = range(thread * 50, thread * 50 + 50)
-        answers[thread] = names([engine.submit(audio(i, 400 + i % 3), deadline=-i) for i in asked])
+    def submit(thread: int) -> None:
+        names = range(thread * 50, thread * 50 + 50)
+        answers[thread] = names([engine.submit(audio(i, 400 + i % 3), deadline=-i) for i in names])
 
-    threads = [threading.Thread(target=ask, args=(thread,)) for thread in range(8)]
+    threads = [threading.Thread(target=submit, args=(thread,)) for thread in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:

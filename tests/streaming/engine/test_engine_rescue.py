@@ -55,9 +55,9 @@ def test_waiters_of_a_hanging_worker_get_an_error_and_others_are_served(model: H
 
 
 def test_the_duration_of_a_running_search(model: Hanging, clock: Clock):
-    engine, begun, go = Engine(model, clock=clock), threading.Event(), threading.Event()
-    found = engine.search(lambda: (begun.set(), go.wait(LIMIT)), deadline=0)
-    assert begun.wait(LIMIT)
+    engine, started, go = Engine(model, clock=clock), threading.Event(), threading.Event()
+    found = engine.search(lambda: (started.set(), go.wait(LIMIT)), deadline=0)
+    assert started.wait(LIMIT)
     clock.now = 10.0
     assert engine.searching_s == 10.0
     go.set()
@@ -100,26 +100,26 @@ def test_consecutive_failures_make_it_unhealthy_and_an_answer_healthy():
 
 def test_caches_that_a_hanging_worker_may_still_write_are_not_reused(model: Hanging, clock: Clock):
     engine = Engine(model, clock=clock)
-    mine, other = CacheHandle(50, 24), CacheHandle(50, 24)
-    stuck = engine.submit(audio(1), deadline=0, reuse=step(mine))
+    hung, other = CacheHandle(50, 24), CacheHandle(50, 24)
+    stuck = engine.submit(audio(1), deadline=0, reuse=step(hung))
     assert model.hung.acquire(timeout=LIMIT)
-    next_step = engine.submit(audio(2), deadline=1, reuse=step(mine))
-    final = engine.submit(audio(3), deadline=2, reuse=CachedFeatures(mine, 1))
-    beside = engine.submit(audio(4), deadline=3, reuse=step(other))
+    next_step = engine.submit(audio(2), deadline=1, reuse=step(hung))
+    final = engine.submit(audio(3), deadline=2, reuse=CachedFeatures(hung, 1))
+    neighbour = engine.submit(audio(4), deadline=3, reuse=step(other))
     clock.now = 99.0
     assert engine.replace_stuck_worker(1.0)
-    for future in (stuck, next_step, engine.submit(audio(5), deadline=0, reuse=step(mine))):
+    for future in (stuck, next_step, engine.submit(audio(5), deadline=0, reuse=step(hung))):
         with pytest.raises(EngineError):
             future.result(LIMIT)
     # Passes need no cache.
-    assert names([final, beside, engine.submit(audio(6), deadline=0, reuse=CachedFeatures(mine, 1))]) == [3, 4, 6]
-    engine.release(mine)
+    assert names([final, neighbour, engine.submit(audio(6), deadline=0, reuse=CachedFeatures(hung, 1))]) == [3, 4, 6]
+    engine.release(hung)
     assert names([engine.submit(audio(7), deadline=0)]) == [7]
     assert model.applied == [(other.number, 4)]
     model.freed.set()
-    while (mine.number, "released") not in model.applied:
+    while (hung.number, "released") not in model.applied:
         pass
-    assert model.applied[1:] == [(mine.number, 1), (mine.number, "released")]
+    assert model.applied[1:] == [(hung.number, 1), (hung.number, "released")]
     engine.close()
 
 

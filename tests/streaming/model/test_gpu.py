@@ -106,9 +106,9 @@ def test_a_full_pass_is_the_forward_of_transformers(device: Device):
     model = weights(device.size, device.device)
     with torch.inference_mode():
         audio = [torch.from_numpy(samples)[None].to(device.device) for samples in device.batch]
-        theirs = [model(x).logits[0].log_softmax(-1).cpu().numpy() for x in audio]
+        expected = [model(x).logits[0].log_softmax(-1).cpu().numpy() for x in audio]
     ours = [device.exact.encode([samples])[0] for samples in device.batch]
-    assert largest_difference(ours, theirs) < 1e-3
+    assert largest_difference(ours, expected) < 1e-3
 
 
 def test_one_step_over_the_whole_utterance_is_a_full_pass(device: Device):

@@ -55,21 +55,21 @@ def test_a_downloaded_model_needs_no_hub(cache: Path, environment: dict[str, str
 
 def test_a_pinned_revision_loads_only_that_revision(cache: Path):
     assert load(cache, "owner/digits", REVISIONS[0])[0] == "owner/digits 20"
-    told, _ = load(cache, "owner/digits", REVISIONS[1])
-    assert told.startswith("refused: owner/digits is not in the local cache")
+    output, _ = load(cache, "owner/digits", REVISIONS[1])
+    assert output.startswith("refused: owner/digits is not in the local cache")
 
 
 def test_an_unreachable_hub_is_one_clear_sentence_at_once(cache: Path):
-    told, noise = load(cache, "owner/other")
-    assert told == (
+    output, noise = load(cache, "owner/other")
+    assert output == (
         "refused: owner/other is not in the local cache and the Hugging Face hub cannot be reached. "
         "Connect once to download it, or give a local directory"
     )
     assert not noise
 
 
-@pytest.mark.parametrize(("status", "said"), [(200, None), (404, None), (503, "HTTP 503")])
-def test_a_hub_that_answers_is_reachable(monkeypatch: pytest.MonkeyPatch, status: int, said: str | None):
+@pytest.mark.parametrize(("status", "reason"), [(200, None), (404, None), (503, "HTTP 503")])
+def test_a_hub_that_answers_is_reachable(monkeypatch: pytest.MonkeyPatch, status: int, reason: str | None):
     class Hub(http.server.BaseHTTPRequestHandler):
         def do_HEAD(self):
             self.send_response(status)
@@ -81,7 +81,7 @@ def test_a_hub_that_answers_is_reachable(monkeypatch: pytest.MonkeyPatch, status
     with http.server.HTTPServer(("127.0.0.1", 0), Hub) as server:
         threading.Thread(target=server.handle_request).start()
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-        assert hub.problem() == said
+        assert hub.problem() == reason
 
 
 def test_a_closed_port_gives_a_reason(monkeypatch: pytest.MonkeyPatch):

@@ -80,8 +80,8 @@ def test_every_kind_of_checkpoint_loads_and_streams_the_text_of_transformers(tmp
     samples = noise(24_000)
     rows, text = reference(directory, samples)
     with Recognizer.load(str(directory), device="cpu") as recognizer:
-        heard = normalize(samples) if recognizer.encoder.normalized else samples
-        assert np.allclose(recognizer.encoder.encode([heard])[0], rows, atol=1e-4)
+        scaled = normalize(samples) if recognizer.encoder.normalized else samples
+        assert np.allclose(recognizer.encoder.encode([scaled])[0], rows, atol=1e-4)
         (final,) = recognizer.transcribe(samples, SessionConfig(vad="none"))
     assert final.text == " ".join(text.split())
     assert len(final.text) > 5

@@ -219,7 +219,7 @@ def test_adapters_are_read_from_the_folder_of_the_checkpoint(tmp_path: Path):
     safe = publish_multilingual(tmp_path / "safe", languages, target="eng")
     folder = old(safe, tmp_path / "old")
     for language in languages:
-        ours, theirs = (
+        ours, reference = (
             load(ModelOptions(str(path), language=language, device="cpu")).encode([NOISE])[0] for path in (folder, safe)
         )
-        assert np.array_equal(ours, theirs)
+        assert np.array_equal(ours, reference)

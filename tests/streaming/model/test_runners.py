@@ -69,10 +69,10 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def together(model: Model, said: list[Utterance]) -> None:
+def together(model: Model, utterances: list[Utterance]) -> None:
     """Run all steps, in batches of the utterances that are ready and fit."""
     random = Random(0)
-    while speaking := [utterance for utterance in said if utterance.left]:
+    while speaking := [utterance for utterance in utterances if utterance.left]:
         random.shuffle(speaking)
         batch: list[Utterance] = []
         for each in speaking[: random.randrange(1, 6)]:
@@ -88,16 +88,16 @@ def together(model: Model, said: list[Utterance]) -> None:
 def test_replayed_steps_and_passes_equal_direct_ones(encoder: XlsrEncoder):
     graphs = GraphRunner(CPU, capture=again)
     model, plain = Model(encoder, graphs), Model(encoder, EagerRunner(CPU))
-    said = [Utterance(noise(400 + 1_700 * seed, seed), *SETTING) for seed in range(30)]
-    together(model, said)
+    utterances = [Utterance(noise(400 + 1_700 * seed, seed), *SETTING) for seed in range(30)]
+    together(model, utterances)
     assert graphs.replays > 20
-    for utterance in said:
+    for utterance in utterances:
         alone = Utterance(utterance.samples, *SETTING).run(plain.steps)
         assert difference(utterance.rows, alone.rows) < 1e-4
     for _ in range(4):
-        batch = [utterance.samples for utterance in said[10:13]]
+        batch = [utterance.samples for utterance in utterances[10:13]]
         replays = graphs.replays
-        recalls = [CachedFeatures(utterance.memory, 20) for utterance in said[10:13]]
+        recalls = [CachedFeatures(utterance.memory, 20) for utterance in utterances[10:13]]
         assert difference(model.encode(batch, recalls), plain.encode(batch)) < 1e-4
         assert difference(model.encode(batch), plain.encode(batch)) < 1e-4
     assert graphs.replays == replays + 2
@@ -108,10 +108,10 @@ def test_replayed_steps_on_a_gpu_equal_direct_ones(tmp_path: Path):
     encoder = load(ModelOptions(str(publish(tmp_path)), device="cuda", dtype="float32"))
     graphs = GraphRunner(encoder._model.device)
     model, plain = Model(encoder, graphs), Model(encoder, EagerRunner(encoder._model.device))
-    said = [Utterance(noise(400 + 1_700 * seed, seed), *SETTING) for seed in range(30)]
-    together(model, said)
+    utterances = [Utterance(noise(400 + 1_700 * seed, seed), *SETTING) for seed in range(30)]
+    together(model, utterances)
     assert graphs.replays > 20
-    for utterance in said:
+    for utterance in utterances:
         assert difference(utterance.rows, Utterance(utterance.samples, *SETTING).run(plain.steps).rows) < 1e-3
 
 
@@ -138,15 +138,15 @@ def test_pools_grow_under_graphs_and_shapes_can_be_prepared(encoder: XlsrEncoder
     model.steps.prepare(CacheHandle(50, 12), hop=12, utterances=10, most_batch=8)
     assert graphs.replays == 4  # batches of 8, 4, 2, 1
     room = model.caches.bytes
-    said = [Utterance(noise(20_000, seed), *SETTING) for seed in range(20)]  # more than the initial slots
-    for utterance in said[:10]:
+    utterances = [Utterance(noise(20_000, seed), *SETTING) for seed in range(20)]  # more than the initial slots
+    for utterance in utterances[:10]:
         utterance.take(model.steps.encode_steps([utterance.next])[0])
     assert model.caches.bytes == room
-    together(model, said[:10])
-    together(model, said[10:])
+    together(model, utterances[:10])
+    together(model, utterances[10:])
     assert model.caches.bytes > room
     plain = Model(encoder, EagerRunner(CPU))
-    for utterance in said:
+    for utterance in utterances:
         assert difference(utterance.rows, Utterance(utterance.samples, *SETTING).run(plain.steps).rows) < 1e-4
 
 
@@ -182,9 +182,9 @@ def test_a_pass_that_recalls_features_is_the_plain_pass(tmp_path: Path, kind: st
     size = {"random": SMALL, "adapters": SMALL_MMS, "odd kernel": SMALL | {"num_conv_pos_embeddings": 15}}[kind]
     encoder = load(ModelOptions(str(publish(tmp_path, size, normalize=False)), device="cpu"))
     model = Model(encoder, EagerRunner(CPU))
-    said = [Utterance(noise(length, length), *SETTING) for length in (400, 9_000, 20_001, 30_000)]
+    utterances = [Utterance(noise(length, length), *SETTING) for length in (400, 9_000, 20_001, 30_000)]
     batch, recalls = [], []
-    for utterance in said:
+    for utterance in utterances:
         while utterance.left:
             recalls_now = utterance.left[0].newest
             utterance.take(model.steps.encode_steps([utterance.next])[0])
@@ -220,12 +220,12 @@ def test_an_utterance_longer_than_declared_gets_its_steps_and_no_cached_features
     utterance = Utterance(noise(span(620), 3), 20, 12, 50)
     want = Utterance(utterance.samples, 20, 12, 50).run(model.steps).rows
     utterance.memory = CacheHandle(50, 12, longest=100)  # room for 500 and the reach of the position convolution
-    heard = 0
+    end = 0
     while utterance.left:
-        heard = utterance.left[0].newest
+        end = utterance.left[0].newest
         utterance.take(model.steps.encode_steps([utterance.next])[0])
     assert difference(utterance.rows, want) < 1e-5
-    (rows,) = model.encode([utterance.samples], [CachedFeatures(utterance.memory, heard)])
+    (rows,) = model.encode([utterance.samples], [CachedFeatures(utterance.memory, end)])
     assert np.array_equal(rows, model.encode([utterance.samples])[0])
     long = Utterance(noise(span(501)), 600, 0, 0)
     long.memory = CacheHandle(0, 0, longest=500)

@@ -82,8 +82,8 @@ def reference(encoder: XlsrEncoder, samples: Float32, steps: list[Window], reach
             own = torch.stack((k, v))
             keys, values = torch.cat((past[index][:, :, w.first : w.committed], own), 2)
             past[index] = torch.cat((past[index], own[:, :, : w.commit - w.committed]), 2)
-            heard = scaled_dot_product_attention(q[None], keys[None], values[None])[0]
-            x = x + layer.attention.out_proj(heard.transpose(0, 1).flatten(1))
+            attended = scaled_dot_product_attention(q[None], keys[None], values[None])[0]
+            x = x + layer.attention.out_proj(attended.transpose(0, 1).flatten(1))
             x = x + layer.feed_forward(layer.final_layer_norm(x))
             x = x if layer.adapter_layer is None else x + layer.adapter_layer(x)
         rows.append(model.lm_head(base.layer_norm(x)).log_softmax(-1).numpy())
@@ -168,12 +168,12 @@ def test_the_rows_of_an_utterance_do_not_depend_on_concurrent_utterances(
     def utterance(index: int) -> Utterance:
         return Utterance(noise(random.randrange(400, 30_000), 100 * seed + index), *random.choice(settings))
 
-    said = [utterance(index) for index in range(14)]
-    alone = [Utterance(u.samples, u.left[0].newest, 0, 0) for u in said]
-    for own, whole in zip(said, alone, strict=True):
+    utterances = [utterance(index) for index in range(14)]
+    alone = [Utterance(u.samples, u.left[0].newest, 0, 0) for u in utterances]
+    for own, whole in zip(utterances, alone, strict=True):
         whole.memory, whole.left = CacheHandle(own.memory.left_context, own.memory.lookahead), list(own.left)
         whole.run(fresh(encoders[name]))
-    steps, waiting, speaking, sizes = fresh(encoders[name]), list(said), [], set()
+    steps, waiting, speaking, sizes = fresh(encoders[name]), list(utterances), [], set()
     while waiting or speaking:
         if waiting and (not speaking or random.random() < 0.4):
             speaking.append(waiting.pop())
@@ -190,7 +190,7 @@ def test_the_rows_of_an_utterance_do_not_depend_on_concurrent_utterances(
             steps.release(each.memory.number)
     assert len(sizes) > 2
     assert len(steps.caches) == 0
-    for own, whole in zip(said, alone, strict=True):
+    for own, whole in zip(utterances, alone, strict=True):
         assert difference(own.rows, whole.rows) < 1e-4
 
 
@@ -210,12 +210,12 @@ def test_a_reused_slot_leaks_nothing(encoders: dict[str, XlsrEncoder], speech: F
 
 def test_pools_grow_during_utterances(encoders: dict[str, XlsrEncoder]):
     steps = fresh(encoders["random"])
-    said = [Utterance(noise(9_000, seed), 6, 5, 50) for seed in range(20)]
-    planned = [list(utterance.left) for utterance in said]
+    utterances = [Utterance(noise(9_000, seed), 6, 5, 50) for seed in range(20)]
+    planned = [list(utterance.left) for utterance in utterances]
     for _ in planned[0]:
-        for utterance in said:
+        for utterance in utterances:
             utterance.take(steps.encode_steps([utterance.next])[0])
-    for utterance, own in zip(said, planned, strict=True):
+    for utterance, own in zip(utterances, planned, strict=True):
         assert difference(utterance.rows, reference(encoders["random"], utterance.samples, own)) < 1e-4
 
 
@@ -280,16 +280,16 @@ def test_slots_are_limited_and_reusable(encoders: dict[str, XlsrEncoder]):
     Utterance(noise(8_000), 24, 24, 50).run(steps)
     slot = steps.caches.bytes // 8
     steps = fresh(encoder, 4 * slot + 1)  # one of the four is the padding slot
-    said = [Utterance(noise(20_000, seed), 24, 24, 50) for seed in range(4)]
-    for utterance in said[:3]:
+    utterances = [Utterance(noise(20_000, seed), 24, 24, 50) for seed in range(4)]
+    for utterance in utterances[:3]:
         utterance.take(steps.encode_steps([utterance.next])[0])
     with pytest.raises(EngineError, match="no room"):
-        steps.encode_steps([said[3].next])
+        steps.encode_steps([utterances[3].next])
     assert len(steps.caches) == 3
     assert steps.caches.bytes <= 4 * slot + 1
-    steps.release(said[0].memory.number)
-    said[3].run(steps)
-    for utterance in said[1:3]:
+    steps.release(utterances[0].memory.number)
+    utterances[3].run(steps)
+    for utterance in utterances[1:3]:
         utterance.run(steps)
     Utterance(noise(20_000), 24, 24, 20).run(steps)  # the same pool
     Utterance(noise(20_000), 24, 24, 90).run(steps)  # another: the empty pool makes room

@@ -345,17 +345,17 @@ def test_the_packaged_language_model_has_a_name(tmp_path: Path, monkeypatch: pyt
 
 
 def test_the_assets_of_a_hub_checkpoint_are_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    asked: list[dict[str, Any]] = []
+    downloads: list[dict[str, Any]] = []
 
     def fetch(name: str, **options: Any) -> str:
-        asked.append({"name": name, **options})
+        downloads.append({"name": name, **options})
         return str(tmp_path)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
     save_calibration(tmp_path, CALIBRATION)
     source = Source("owner/model", "owner/model", {"local_files_only": True, "revision": "abc"})
     assert load_assets(source, VOCABULARY, "none") == Assets(calibration=CALIBRATION)
-    assert asked == [
+    assert downloads == [
         {"name": "owner/model", **source.options, "allow_patterns": [FILE]}
     ]  # without a need no language model is loaded
 

@@ -218,13 +218,13 @@ def test_a_cached_step_has_only_new_samples_and_a_second_pass_the_whole_utteranc
 
 
 def test_a_session_uses_the_best_mode_of_the_checkpoint():
-    def mode(asked, modes):
-        (started,) = Session(VOCABULARY, SessionConfig(mode=asked), vad=None, modes=modes).events()
+    def mode(requested, modes):
+        (started,) = Session(VOCABULARY, SessionConfig(mode=requested), vad=None, modes=modes).events()
         return started.mode
 
     every, few = ("cached", "window", "offline"), ("window", "offline")
     assert [mode(None, every), mode(None, few)] == ["cached", "window"]
-    assert [mode(asked, every) for asked in every] == list(every)
+    assert [mode(requested, every) for requested in every] == list(every)
     with pytest.raises(ConfigError, match="'cached' does not work with this checkpoint; it allows window, offline"):
         mode("cached", few)
 
@@ -254,12 +254,12 @@ def test_a_failed_second_pass_still_gives_every_word():
 
 
 def test_a_second_pass_that_failed_in_a_pause_runs_again_for_the_whole_utterance():
-    said = [sound("..AB CD ....."), sound("EF ")]
+    parts = [sound("..AB CD ....."), sound("EF ")]
     session = Session(VOCABULARY, vad=LoudVad(), normalized=False)
     encoder = FakeEncoder()
     driver = Driver(session, encoder, fails=lambda request: request.kind == "final" and len(request.samples) < 20_000)
-    events = driver.run(said)
+    events = driver.run(parts)
     assert [event.code for event in events if isinstance(event, Error)] == ["encoder_failed"]
     (utterance,) = utterances(events)
     assert utterance.final is not None
-    assert utterance.final == expected_final(utterance, np.concatenate(said), encoder)
+    assert utterance.final == expected_final(utterance, np.concatenate(parts), encoder)

@@ -61,10 +61,10 @@ MODES = [
 
 @pytest.mark.parametrize("how", MODES, ids=str)
 def test_every_utterance_is_a_command_or_rejected(how: dict[str, Any]):
-    said = sound(
+    audio = sound(
         "..." + "......... ".join(["DAD ~", "HEAD ~", "FACE AB A B ~~", "~~~~~~~", "CAB BA ~", "CAB CAB ~"]) + "."
     )
-    events = run([said], config(**how))
+    events = run([audio], config(**how))
     found = utterances(events)
     assert outcomes(events) == ["DAD", "unmatched", "FACE AB A B", "unmatched", "CAB BA", "unmatched"]
     assert [each.decision.utterance for each in found if each.decision] == [0, 1, 2, 3, 4, 5]
@@ -76,13 +76,13 @@ def test_every_utterance_is_a_command_or_rejected(how: dict[str, Any]):
             early = [d for d in decisions(events[:at]) if isinstance(d, Command) and d.early][-1:]
             assert isinstance(before, Command | Rejected) or early
     free = [event for event in events if not isinstance(event, Command | Rejected)]
-    assert lines(free) == lines(run([said], config("", **how))), "a grammar changes other events"
+    assert lines(free) == lines(run([audio], config("", **how))), "a grammar changes other events"
 
 
 def test_a_command_is_early_if_no_other_command_can_follow():
     grammar = "dad: dad\ncab: cab (word: ed | ha)\nface: face be [bad]\nmore: face be bad hag"
-    said = sound("...DAD ~~~~~~~~~~~~~.........CAB ED ~~~~~~~~~~~~~.........FACE BE ~~~~~~~~~~~~....", letter=8)
-    events = run([said], config(grammar, trailing_blank_ms=0, hop_ms=100, lookahead_ms=100))
+    audio = sound("...DAD ~~~~~~~~~~~~~.........CAB ED ~~~~~~~~~~~~~.........FACE BE ~~~~~~~~~~~~....", letter=8)
+    events = run([audio], config(grammar, trailing_blank_ms=0, hop_ms=100, lookahead_ms=100))
     dad, cab, face = decisions(events)
     assert isinstance(dad, Command)
     assert isinstance(cab, Command)
@@ -92,7 +92,7 @@ def test_a_command_is_early_if_no_other_command_can_follow():
         final = next(e for e in events if isinstance(e, Final) and e.utterance == each.utterance)
         assert events.index(each) < events.index(final)
     assert not [
-        e for e in decisions(run([said], config(grammar, partials=False))) if isinstance(e, Command) and e.early
+        e for e in decisions(run([audio], config(grammar, partials=False))) if isinstance(e, Command) and e.early
     ]
 
 
@@ -187,13 +187,13 @@ def test_an_error_in_a_grammar_has_a_place_and_keeps_the_earlier_grammar(
     with pytest.raises(GrammarError, match=why) as caught:
         run([], config(grammar))
     assert (caught.value.line, caught.value.column, caught.value.code) == (line, column, "bad_grammar")
-    said = sound("...DAD ~.......")
+    audio = sound("...DAD ~.......")
 
     def script():
-        yield said[:8_000]
+        yield audio[:8_000]
         with pytest.raises(GrammarError):
             session.receive_grammar(grammar)
-        yield said[8_000:]
+        yield audio[8_000:]
 
     session = Session(VOCABULARY, config(), vad=LoudVad(), normalized=False, modes=ENCODERS, name="s")
     assert outcomes(Driver(session, FakeEncoder()).run(script())) == ["DAD"]
@@ -220,9 +220,9 @@ def test_commands_count_only_after_the_wake_phrase(how: dict[str, Any]):
 
 def test_the_wake_phrase_is_valid_for_a_limited_time():
     pause = "." * 30
-    said = sound(f"...HE HAG ~{pause}DAD ~.........")
-    assert outcomes(run([said], config(**WAKE, wake_ms=6_000))) == ["woken", "DAD"]
-    assert outcomes(run([said], config(**WAKE, wake_ms=2_000))) == ["woken", "asleep"]
+    audio = sound(f"...HE HAG ~{pause}DAD ~.........")
+    assert outcomes(run([audio], config(**WAKE, wake_ms=6_000))) == ["woken", "DAD"]
+    assert outcomes(run([audio], config(**WAKE, wake_ms=2_000))) == ["woken", "asleep"]
 
 
 def test_words_of_a_command_after_the_wake_phrase_have_their_own_times():
