@@ -16,6 +16,13 @@ from tests.support.paths import CLIPS, DIGITS
 from tests.support.tls import certificate  # noqa: F401  a fixture
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks every test that uses Chromium."""
+    for item in items:
+        if isinstance(item, pytest.Function) and "browser" in item.fixturenames:
+            item.add_marker(pytest.mark.browser)
+
+
 @pytest.fixture(autouse=True)
 def restore_root_logger() -> Iterator[None]:
     """`serve` logs to stderr, which is a different stream in each test."""

@@ -15,6 +15,8 @@ from tests.support.bad_link import NEAR_ADDRESS, BadLink, LinkQuality, available
 from tests.support.paths import DIGITS
 
 
+@pytest.mark.slow
+@pytest.mark.network
 def test_faults_of_other_clients_change_no_session_and_leave_nothing_behind(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
@@ -28,6 +30,7 @@ def test_faults_of_other_clients_change_no_session_and_leave_nothing_behind(
     assert found.events > 50  # received by the witnesses meanwhile
 
 
+@pytest.mark.network
 @pytest.mark.skipif(not available(), reason="network namespaces need root, and the program ip")
 def test_tcp_survives_a_link_that_drops_delays_and_duplicates_packets():
     data = bytes(range(256)) * 500

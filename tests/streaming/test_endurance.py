@@ -6,6 +6,7 @@ import tracemalloc
 from itertools import pairwise
 
 import numpy as np
+import pytest
 from xlsr_live.streaming.config import SessionConfig
 from xlsr_live.streaming.protocol.events import Final, SessionEnded, SpeechEnded, SpeechStarted
 from xlsr_live.streaming.session.session import Session
@@ -15,6 +16,7 @@ from tests.support.fakes import VOCABULARY, FakeEncoder, LoudVad, sound
 MINUTES = 30
 
 
+@pytest.mark.slow
 def test_half_an_hour_needs_no_more_memory_than_five_minutes_and_times_stay_exact():
     # 12 s: onset at 0.3 s, so the utterance starts at 0; its last letter ends at 2.5 s; then silence.
     turn = np.concatenate((sound("..."), np.tile(sound("ABC DEF "), 3), sound("." * 200)))[:192_000]

@@ -48,17 +48,20 @@ def load(cache: Path, name: str, revision: str = "", **environment: str) -> tupl
     return run.stdout.strip(), run.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("environment", [{}, {"HF_HUB_OFFLINE": "1"}], ids=["unreachable", "offline"])
 def test_a_downloaded_model_needs_no_hub(cache: Path, environment: dict[str, str]):
     assert load(cache, "owner/digits", **environment) == ("owner/digits 20", "")
 
 
+@pytest.mark.slow
 def test_a_pinned_revision_loads_only_that_revision(cache: Path):
     assert load(cache, "owner/digits", REVISIONS[0])[0] == "owner/digits 20"
     output, _ = load(cache, "owner/digits", REVISIONS[1])
     assert output.startswith("refused: owner/digits is not in the local cache")
 
 
+@pytest.mark.slow
 def test_an_unreachable_hub_is_one_clear_sentence_at_once(cache: Path):
     output, noise = load(cache, "owner/other")
     assert output == (

@@ -249,6 +249,7 @@ for name, revision in [("me/tiny", None), ("me/tiny", "b" * 40), ("me/pickled", 
 """
 
 
+@pytest.mark.slow
 def test_hub_names_pinned_revisions_and_a_hub_that_cannot_be_reached(tmp_path: Path):
     """Runs in its own process, because the hub library reads its settings once; the test fills its cache."""
 
@@ -327,6 +328,7 @@ def test_weights_that_overflow_are_an_error_not_a_transcript(copy: Path):
 # ── full size ──
 
 
+@pytest.mark.slow
 def test_a_full_size_xlsr_300m_loads_streams_and_batches(tmp_path: Path):
     directory = publish(tmp_path, XLSR_300M)
     try:

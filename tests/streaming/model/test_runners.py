@@ -103,6 +103,7 @@ def test_replayed_steps_and_passes_equal_direct_ones(encoder: XlsrEncoder):
     assert graphs.replays == replays + 2
 
 
+@pytest.mark.gpu
 @needs_cuda
 def test_replayed_steps_on_a_gpu_equal_direct_ones(tmp_path: Path):
     encoder = load(ModelOptions(str(publish(tmp_path)), device="cuda", dtype="float32"))

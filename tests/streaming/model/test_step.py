@@ -314,6 +314,7 @@ def test_half_precision_keeps_its_state_in_half_precision(speech: Float32):
     assert np.concatenate(same).mean() > 0.97
 
 
+@pytest.mark.slow
 def test_steps_are_exact_at_the_full_size_of_xlsr_300m(tmp_path: Path):
     encoder = load(ModelOptions(str(publish(tmp_path, XLSR_300M)), device="cpu"))
     (tmp_path / "model.safetensors").unlink()
