@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import io
-import json
-import os
 import re
 import resource
-import signal
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
@@ -19,9 +16,7 @@ from random import Random
 
 import click
 import jiwer
-import numpy as np
 import pytest
-import soundfile
 from xlsr_live import client
 from xlsr_live.client import cli, console
 from xlsr_live.client.cli import run
@@ -29,58 +24,15 @@ from xlsr_live.client.commands import doctor
 from xlsr_live.client.output.word_errors import edits
 from xlsr_live.client.sources.clips import load_clips
 from xlsr_live.server.operations.reload import RELOADABLE
-from xlsr_live.server.run import RunningServer, running_server
+from xlsr_live.server.run import RunningServer
 from xlsr_live.server.settings import ServerSettings
 from xlsr_live.streaming.config import ModelOptions
-from xlsr_live.streaming.protocol.events import Final, SessionEnded, SessionStarted, from_json
 from xlsr_live.streaming.recognizer import Recognizer
 
 from tests.support.paths import ROOT
-
-CLIPS = ROOT / "tests" / "clips"
-TEXTS = {
-    "george": "ONE TWO NINE FOUR EIGHT ONE",
-    "jackson": "THREE EIGHT FOUR FIVE FIVE FOUR",
-    "nicolas": "ZERO TWO TWO FOUR SEVEN SIX ZERO",
-}
-SPEECH = list(TEXTS)
+from tests.support.recordings import bad_files, flac
 
 Out = pytest.CaptureFixture[str]
-
-
-def flac(name: str) -> str:
-    return str(CLIPS / f"{name}.flac")
-
-
-def finals(lines: str) -> list[Final]:
-    events = [from_json(line) for line in lines.splitlines()]
-    return [event for event in events if isinstance(event, Final)]
-
-
-@pytest.fixture
-def loaded(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> list[ModelOptions]:
-    """Commands use the shared model of the test run; returns the options of every load."""
-    loaded_options: list[ModelOptions] = []
-
-    class Shared:
-        def __enter__(self) -> Recognizer:
-            return recognizer
-
-        def __exit__(self, *_: object) -> None:
-            pass
-
-    def load(options: ModelOptions) -> Shared:
-        loaded_options.append(options)
-        return Shared()
-
-    monkeypatch.setattr("xlsr_live.client.commands.transcribe.load_recognizer", load)
-    return loaded_options
-
-
-@pytest.fixture(scope="module")
-def server(recognizer: Recognizer) -> Iterator[RunningServer]:
-    with running_server(recognizer) as server:
-        yield server
 
 
 def command(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
@@ -93,29 +45,6 @@ def command(*arguments: str, **options: object) -> subprocess.CompletedProcess[s
         check=False,
         **options,  # type: ignore[call-overload]
     )
-
-
-# --- bad usage and bad input: status 2 and one line
-
-
-def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
-    made = {name: folder / f"{name}.wav" for name in ("empty", "noise", "header", "short", "nan", "missing")}
-    made["empty"].touch()
-    made["noise"].write_bytes(os.urandom(4_000))
-    soundfile.write(made["header"], np.zeros(0, np.int16), 16_000)
-    soundfile.write(made["short"], np.zeros(3, np.int16), 16_000)
-    broken = np.zeros(16_000, np.float32)
-    broken[9_000] = np.nan
-    soundfile.write(made["nan"], broken, 16_000, subtype="FLOAT")
-    words = {
-        "empty": "empty",
-        "noise": "not an audio file",
-        "header": "no audio",
-        "short": "at least 25 ms",
-        "nan": "not finite",
-        "missing": "no such file",
-    }
-    return {name: (path, words[name]) for name, path in made.items()}
 
 
 @pytest.mark.usefixtures("loaded")
@@ -207,153 +136,6 @@ def test_a_client_without_torch_names_the_extra_to_install(monkeypatch: pytest.M
     monkeypatch.setattr(Recognizer, "from_options", load)
     assert run(["transcribe", flac("george")]) == 2
     assert "pip install 'xlsr-live[server]'" in capsys.readouterr().err
-
-
-# --- transcribe
-
-
-@pytest.mark.usefixtures("loaded")
-@pytest.mark.parametrize("extra", [[], ["--mode", "offline"]])
-def test_transcribe(extra: list[str], capsys: Out):
-    for name in SPEECH:
-        assert run(["transcribe", flac(name), *extra]) == 0
-    assert capsys.readouterr().out.splitlines() == [TEXTS[name] for name in SPEECH]
-
-
-@pytest.mark.usefixtures("loaded")
-def test_a_ticking_clock_gives_no_text(capsys: Out):
-    assert run(["transcribe", flac("clock")]) == 0
-    assert capsys.readouterr().out == ""
-
-
-@pytest.mark.usefixtures("loaded")
-@pytest.mark.parametrize("mode", ["cached", "window", "offline"])
-def test_json_lines_are_a_whole_session(mode: str, capsys: Out):
-    assert run(["transcribe", flac("nicolas"), "--format", "jsonl", "--mode", mode]) == 0
-    events = [from_json(line) for line in capsys.readouterr().out.splitlines()]
-    assert isinstance(events[0], SessionStarted)
-    assert events[0].mode == mode
-    assert isinstance(events[-1], SessionEnded)
-    assert events[-1].audio_s == pytest.approx(5.208, abs=0.001)
-
-
-def test_one_bad_file_does_not_stop_the_others(loaded: list[ModelOptions], tmp_path: Path, capsys: Out):
-    nan, _ = bad_files(tmp_path)["nan"]
-    files = [flac("george"), str(tmp_path / "missing.wav"), str(nan), flac("jackson")]
-    assert run(["transcribe", *files, "-f", "json"]) == 2
-    out, err = capsys.readouterr()
-    assert len(loaded) == 1
-    assert err.count("\n") == 2
-    texts = {document["file"]: document["text"] for document in json.loads(out)}
-    assert texts[flac("george")] == TEXTS["george"]
-    assert texts[flac("jackson")] == TEXTS["jackson"]
-
-
-@pytest.mark.usefixtures("loaded")
-def test_subtitles_for_several_files_go_to_a_folder(tmp_path: Path, capsys: Out):
-    folder = tmp_path / "new"
-    assert run(["transcribe", flac("george"), flac("clock"), "-f", "vtt", "-o", str(folder)]) == 0
-    assert capsys.readouterr().out == ""
-    assert TEXTS["george"] in (folder / "george.vtt").read_text()
-    assert (folder / "clock.vtt").read_text() == "WEBVTT\n\n"
-
-
-@pytest.mark.usefixtures("loaded")
-def test_output_to_a_file(tmp_path: Path):
-    assert run(["transcribe", flac("george"), "-o", str(tmp_path / "george.txt")]) == 0
-    assert (tmp_path / "george.txt").read_text() == TEXTS["george"] + "\n"
-
-
-def test_options_of_the_model_and_the_session_arrive(loaded: list[ModelOptions], capsys: Out):
-    arguments = ["--model", "some/model", "--language", "deu", "--revision", "abc", "--threads", "1", "--device", "cpu"]
-    arguments += ["--dtype", "int8", "--lm", "some.arpa", "--calibration", "fitted"]
-    assert run(["transcribe", flac("george"), *arguments, "--no-partials", "-f", "jsonl"]) == 0
-    model = {"language": "deu", "revision": "abc", "lm": "some.arpa", "calibration": Path("fitted")}
-    assert loaded == [ModelOptions("some/model", **model, threads=1, device="cpu", dtype="int8")]
-    assert "partial" not in capsys.readouterr().out
-
-
-# --- stream
-
-
-@pytest.mark.usefixtures("loaded")
-def test_stream_and_transcribe_give_the_same_text(server: RunningServer, capsys: Out):
-    for name in SPEECH:
-        assert run(["transcribe", flac(name), "--format", "jsonl"]) == 0
-        here = finals(capsys.readouterr().out)
-        assert run(["stream", flac(name), "--url", server.url, "--pace", "0"]) == 0  # jsonl, as this is no terminal
-        assert finals(capsys.readouterr().out) == here
-        assert " ".join(final.text for final in here) == TEXTS[name]
-
-
-def test_stream_from_a_pipe(server: RunningServer, clip: Callable[[str], np.ndarray]):
-    done = subprocess.run(
-        [sys.executable, "-m", "xlsr_live.client.cli", "stream", "-", "--url", server.url, "-f", "text"],
-        input=clip("jackson").tobytes(),
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
-    assert (done.returncode, done.stdout.decode(), done.stderr) == (0, TEXTS["jackson"] + "\n", b"")
-
-
-def test_ctrl_c_finishes_the_open_utterance(server: RunningServer):
-    client = subprocess.Popen(
-        [sys.executable, "-u", "-m", "xlsr_live.client.cli", "stream", flac("jackson"), "--url", server.url],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert client.stdout is not None
-    lines: list[str] = []
-    while '"partial"' not in (lines[-1] if lines else ""):  # in the middle of speech
-        lines.append(client.stdout.readline())
-    client.send_signal(signal.SIGINT)
-    out, err = client.communicate(timeout=20)
-    assert client.returncode == 130
-    assert err == ""
-    assert len(finals("".join(lines) + out)) == 1
-    assert isinstance(from_json(out.splitlines()[-1]), SessionEnded)
-
-
-def test_ctrl_c_while_the_pipe_is_silent(server: RunningServer):
-    client = subprocess.Popen(
-        [sys.executable, "-u", "-m", "xlsr_live.client.cli", "stream", "-", "--url", server.url],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert client.stdin is not None
-    assert client.stdout is not None
-    client.stdin.buffer.write(bytes(3_200))  # the session starts with the first audio, which may have a header
-    client.stdin.flush()
-    first = client.stdout.readline()
-    client.send_signal(signal.SIGINT)
-    client.wait(timeout=20)  # with its standard input still open
-    out, err = client.communicate()
-    assert (client.returncode, err) == (130, "")
-    assert isinstance(from_json(first), SessionStarted)
-    assert isinstance(from_json(out.splitlines()[-1]), SessionEnded)
-
-
-def test_a_token_comes_from_the_environment_or_a_file(
-    recognizer: Recognizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Out
-):
-    from xlsr_live.server.settings import ServerSettings
-
-    (tmp_path / "token").write_text("open sesame\n")
-    with running_server(recognizer, ServerSettings(token="open sesame")) as guarded:
-        arguments = ["stream", flac("george"), "--url", guarded.url, "--pace", "0", "-f", "text"]
-        assert run(arguments) == 2
-        assert "XLSR_LIVE_TOKEN" in capsys.readouterr().err
-        assert run([*arguments, "--token-file", str(tmp_path / "token")]) == 0
-        monkeypatch.setenv("XLSR_LIVE_TOKEN", "open sesame")
-        assert run(arguments) == 0
-    assert capsys.readouterr().out == f"{TEXTS['george']}\n" * 2
-
-
-# --- the rest
 
 
 def test_demo_without_pacing(capsys: Out):
