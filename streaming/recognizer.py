@@ -1,4 +1,4 @@
-"""Load a model once, open any number of sessions.
+"""Load a model once and open any number of sessions.
 
 recognizer = Recognizer.load("bundled")
 for final in recognizer.transcribe("talk.wav"):
@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 
 from .audio.decoder import AudioDecoder
 from .audio.files import AudioInput, open_input
-from .audio.normalize import normalize
 from .audio.vad import make_vad
 from .commands.compiled import compiled
 from .config import AudioFormat, ModelOptions, SessionConfig
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
     from .model.encoder import ModelInfo, XlsrEncoder
 
 _BLOCK_SECONDS = 0.1
-_IN_FLIGHT = 8  # jobs of a file at the engine
+_IN_FLIGHT = 8  # unanswered jobs of one file
 
 
 class Recognizer:
@@ -75,14 +74,17 @@ class Recognizer:
     ) -> Self:
         """Load "bundled", a local directory, or a Hugging Face name (pinned by `revision`).
 
-        `language` picks an adapter of a multilingual checkpoint such as MMS. `device` is auto, cpu or cuda; `dtype`
-        auto, float32, bfloat16, float16 or int8 (on some processors). `threads` sets torch's threads for the whole
-        process; by default a small model on a CPU gets one, since more gain nothing. `max_batch` limits the utterances
-        in one call of the model: 64 on a GPU, one on a CPU, where more save nothing and change the last bits of each
-        other's numbers. `adaptive` sessions give up partials, never finals, while answers come too late (`Level`). `lm`
-        is the file or folder of a language model, "bundled" or "none"; None means the checkpoint's own, if it has one.
-        `calibration` is the file or folder of a calibration; None means the checkpoint's own. Raises `ModelError` and
-        `LanguageModelError`.
+        - `language`: adapter of a multilingual checkpoint such as MMS.
+        - `device`: auto, cpu or cuda.
+        - `dtype`: auto, float32, bfloat16, float16, or int8 on processors that support it.
+        - `threads`: torch's threads for the whole process. A small model on a CPU gets one by default.
+        - `max_batch`: maximum number of utterances in one call of the model. By default 64 on a GPU and one on a CPU,
+          where a batch saves nothing and changes the last bits of the results.
+        - `adaptive`: while answers are late, sessions send fewer partials (`Level`); finals stay the same.
+        - `lm`: file or folder of a language model, "bundled" or "none"; None: the checkpoint's own, if any.
+        - `calibration`: file or folder of a calibration; None: the checkpoint's own, if any.
+
+        Raises `ModelError` and `LanguageModelError`.
         """
         options = ModelOptions(
             model,
@@ -115,8 +117,10 @@ class Recognizer:
     def session(
         self, config: SessionConfig | None = None, audio: AudioFormat | None = None, *, name: str | None = None
     ) -> StreamSession:
-        """Open a stream, in a running event loop. A new grammar blocks the loop for up to a second unless `prepare`
-        has compiled it. Raises `GrammarError` and `ConfigError`, also for a setting that this checkpoint rules out.
+        """Open a stream in a running event loop.
+
+        A new grammar blocks the loop for up to a second unless `prepare` has compiled it. Raises `GrammarError`, and
+        `ConfigError` for bad settings and for settings that this checkpoint does not support.
         """
         session = self._new_session(config, audio, name, self.engine.level)
         return StreamSession(session, self.engine, prepare=self.prepare)
@@ -130,16 +134,16 @@ class Recognizer:
         begun = time.thread_time()
         try:
             compiled(grammar, self.encoder.vocabulary)
-        finally:  # grammars of clients take at most a third of a core
+        finally:  # sleep after work: clients' grammars use at most a third of a core
             with suppress(RuntimeError):  # the recognizer was closed
                 self._compiler.submit(time.sleep, 2 * (time.thread_time() - begun))
 
     def stream(self, audio: AudioInput, config: SessionConfig | None = None, *, pace: float = 0.0) -> Iterator[Event]:
         """Transcribe a file, or 16 kHz mono samples (n,), through the live path; yields events as they come.
 
-        `pace` 1.0 feeds it in real time; 0 feeds it as fast as possible, and overload then changes no event. Raises
-        `ConfigError`, `GrammarError` and `AudioError` for bad settings and unreadable audio; a later fault is an
-        `Error` among the events.
+        `pace` 1.0 feeds it in real time; 0 feeds it as fast as possible, and overload then does not change events.
+        Raises `ConfigError`, `GrammarError` and `AudioError` for bad settings and unreadable audio; a later fault
+        becomes an `Error` event.
         """
         form, blocks = open_input(audio, _BLOCK_SECONDS)
         answers: SimpleQueue[Call] = SimpleQueue()
@@ -158,8 +162,8 @@ class Recognizer:
     def transcribe(self, audio: AudioInput, config: SessionConfig | None = None) -> list[Final]:
         """Finals of a file, or of 16 kHz mono samples (n,), through the live path.
 
-        Raises `ConfigError`, `GrammarError` and `AudioError`, and `EngineError` if the model failed on a part of it;
-        `stream` also yields the finals of the rest.
+        Raises `ConfigError`, `GrammarError` and `AudioError`, and `EngineError` if the model fails on a part of it; use
+        `stream` to get the finals of the other parts.
         """
         finals: list[Final] = []
         errors: list[Error] = []
@@ -174,10 +178,10 @@ class Recognizer:
         return finals
 
     def offline(self, audio: AudioInput, config: SessionConfig | None = None) -> Final | None:
-        """One pass over all of the audio with full context and no gate; None without words.
+        """Encode all of the audio in one pass, with full context and without a gate; None if there are no words.
 
-        Memory grows with the square of the length: for minutes, not hours. Raises `ConfigError`, `GrammarError`,
-        `AudioError` and `EngineError`.
+        Memory grows with the square of the length, so use it for minutes, not hours. Raises `ConfigError`,
+        `GrammarError`, `AudioError` and `EngineError`.
         """
         vocabulary = self.encoder.vocabulary
         decoding = Decoding(vocabulary, config or SessionConfig(), self.assets)
@@ -186,14 +190,12 @@ class Recognizer:
         samples = np.concatenate([*(decoder.receive(block) for block in blocks), decoder.flush()])
         if len(samples) < FIELD:
             raise AudioError(too_short(len(samples)), code="audio_too_short")
-        rows = self.engine.submit(
-            normalize(samples) if self.encoder.normalized else samples, deadline=time.monotonic()
-        ).result()
+        rows = self.engine.submit(self.encoder.normalize(samples), deadline=time.monotonic()).result()
         transcript = decoding.final(len(samples))(rows)
         return report_final(transcript, vocabulary, utterance=0, start=0, end=len(samples))
 
     def close(self, timeout: float | None = None) -> None:
-        """Stop the engine; open sessions get errors. Waits for the batch under way, at most `timeout` seconds."""
+        """Stop the engine; open sessions get errors. Waits at most `timeout` seconds for the current batch."""
         self.engine.close(timeout)
         self._compiler.shutdown(wait=False, cancel_futures=True)
 
@@ -215,6 +217,7 @@ class Recognizer:
             audio,
             vad=make_vad(config.vad),
             normalized=self.encoder.normalized,
+            epsilon=self.encoder.epsilon,
             modes=self.info.modes,
             name=name or uuid.uuid4().hex[:12],
             model=self.info.name,
@@ -230,7 +233,7 @@ def _feed(
     blocks: Iterator[NDArray[np.floating]],
     pace: float,
 ) -> Iterator[Event]:
-    """Feed blocks of audio to a session, at a pace or as the engine allows; yield its events."""
+    """Feed blocks of audio to a session, at a pace or as fast as the engine allows; yield its events."""
     session = driver.session
     started, fed = time.monotonic(), 0
     yield from driver.pump()
@@ -252,9 +255,9 @@ def _feed(
 
 
 def _wait(driver: SessionDriver, answers: SimpleQueue[Call], timeout: float | None = None) -> None:
-    """Wait for an answer, at most `timeout` seconds, and take all that are there."""
+    """Wait at most `timeout` seconds for an answer, then pass on all that have arrived."""
     if timeout is None and not driver.unanswered:
-        raise RuntimeError("the session waits, but none of its jobs is unanswered")
+        raise RuntimeError("the session waits although all of its jobs are answered")
     with suppress(Empty):
         answers.get(timeout=timeout)()
         while True:

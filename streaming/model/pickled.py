@@ -1,4 +1,4 @@
-"""Checkpoints with `pytorch_model.bin` only, as most community fine-tunes of 2021 to 2023 have it.
+"""Checkpoints with `pytorch_model.bin` only, as most community fine-tunes of 2021 to 2023 have it, and `adapter.*.bin`.
 
 torch's restricted loader (`weights_only=True`) reads them: it builds tensors and plain containers and calls nothing
 else that the file names. A copy in safetensors goes into the cache, and later starts read that copy.
@@ -51,6 +51,15 @@ def safe_weights(source: Source) -> str | dict[str, Tensor] | None:
     return str(folder)
 
 
+def pickled_adapter(source: Source, language: str) -> dict[str, Tensor] | None:
+    """The adapter of a language that the checkpoint has in pickled form only, else None. It is small, so it gets no
+    copy. Raises `ModelError`."""
+    if _find(source, f"adapter.{language}.safetensors") is not None:
+        return None
+    file = _find(source, f"adapter.{language}.bin")
+    return None if file is None else read_pickled(source.name, [file])
+
+
 def reads_pickled() -> bool:
     """Whether this torch has a restricted loader that is safe."""
     return tuple(int(part) for part in torch.__version__.split(".")[:2]) >= _OLDEST_TORCH
@@ -64,7 +73,7 @@ def cache_folder() -> Path:
 def read_pickled(name: str, files: Sequence[Path]) -> dict[str, Tensor]:
     """All tensors of the files, each with memory of its own. Raises `ModelError`."""
     if not reads_pickled():
-        raise ModelError(f"{name}: reading {PICKLED[0]} needs torch 2.6 or later; this is {torch.__version__}")
+        raise ModelError(f"{name}: reading {files[0].name} needs torch 2.6 or later; this is {torch.__version__}")
     tensors: dict[str, Tensor] = {}
     for file in files:
         try:

@@ -78,13 +78,13 @@ def test_a_bad_file_is_one_clear_line(verb: str, name: str, tmp_path: Path, caps
         (["mic", "--duration", "0"], "duration"),
         (["mic", "--share"], "--share needs a server: --url"),
         (["mic", "--token-file", "token"], "--token-file needs a server: --url"),
-        (["mic", "--url", "ws://host", "--model", "bundled"], "--model is for recognizing here"),
-        (["mic", "--url", "ws://host", "--compute", "cpu"], "--compute is for recognizing here"),
-        (["commands", "g.txt", "--url", "ws://host", "--lm", "none"], "--lm is for recognizing here"),
+        (["mic", "--url", "ws://host", "--model", "bundled"], "--model is for a model in this process"),
+        (["mic", "--url", "ws://host", "--compute", "cpu"], "--compute is for a model in this process"),
+        (["commands", "g.txt", "--url", "ws://host", "--lm", "none"], "--lm is for a model in this process"),
         (["commands", "g.txt", "a.wav", "--device", "USB"], "--device is for the microphone"),
         (["commands", "g.txt", "--say", "one", "--url", "ws://host"], "--url is for listening"),
-        (["bench", "latency", "--url", "ws://host", "--dtype", "int8"], "--dtype is for recognizing here"),
-        (["bench", "capacity", "--url", "ws://host", "--threads", "2"], "--threads is for recognizing here"),
+        (["bench", "latency", "--url", "ws://host", "--dtype", "int8"], "--dtype is for a model in this process"),
+        (["bench", "capacity", "--url", "ws://host", "--threads", "2"], "--threads is for a model in this process"),
         (["serve", "--port", "99999"], "99999"),
         (["dictate"], "dictate"),
         (["--loudly"], "--loudly"),
@@ -142,10 +142,10 @@ def test_demo_without_pacing(capsys: Out):
     assert run(["demo", "--pace", "0"]) == 0
     out = capsys.readouterr().out
     assert "ws://127.0.0.1:" in out
-    assert "the model bundled on" in out
+    assert "model bundled on" in out
     assert re.search(r"\n  \.\.\. \w.* \(", out)  # committed words, and others that may still change
     live, comparison = out.split("\n\n")[1:3]
-    rows = re.findall(r"(\w+) +said   (.+)\n +heard  (.+)   \((\d+)", comparison)
+    rows = re.findall(r"(\w+) +spoken      (.+)\n +recognized  (.+)   \((\d+)", comparison)
     assert [(name, reference) for name, reference, *_ in rows] == [
         (clip.path.stem, clip.text or "(nothing)") for clip in load_clips()
     ]
@@ -156,7 +156,7 @@ def test_demo_without_pacing(capsys: Out):
         for _, reference, hypothesis, _ in rows
     ]
     assert errors == [int(wrong) for *_, wrong in rows]
-    assert f"Altogether: {sum(errors)} of " in out
+    assert f"Total: {sum(errors)} of " in out
     assert "xlsr-live mic" in out
 
 
@@ -196,7 +196,7 @@ def test_doctor_checks_every_dependency_of_the_server(monkeypatch: pytest.Monkey
     assert doctor._packages("recognition", "server", "note", "pip install it") == (
         "note",
         "recognition",
-        "without python-multipart: pip install it",
+        "missing python-multipart: pip install it",
     )
 
 

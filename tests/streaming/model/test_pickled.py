@@ -214,12 +214,67 @@ def test_an_old_torch_is_refused(small: Path, tmp_path: Path, monkeypatch: pytes
     refused(folder, "needs torch 2.6")
 
 
-def test_adapters_are_read_from_the_folder_of_the_checkpoint(tmp_path: Path):
-    languages = {"eng": LETTERS, "cmn": NO_DELIMITER}
-    safe = publish_multilingual(tmp_path / "safe", languages, target="eng")
-    folder = old(safe, tmp_path / "old")
-    for language in languages:
+LANGUAGES = {"eng": LETTERS, "cmn": NO_DELIMITER}
+
+
+@pytest.fixture(scope="module")
+def multilingual(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return publish_multilingual(tmp_path_factory.mktemp("multilingual"), LANGUAGES, target="eng")
+
+
+def pickled_adapters(folder: Path) -> Path:
+    for path in folder.glob("adapter.*.safetensors"):
+        torch.save(load_file(path), path.with_suffix(".bin"))
+        path.unlink()
+    return folder
+
+
+@pytest.mark.parametrize("adapters", ["safetensors", "pickled"])
+def test_adapters_are_read_from_the_folder_of_the_checkpoint(multilingual: Path, tmp_path: Path, adapters: str):
+    folder = old(multilingual, tmp_path / "old")
+    if adapters == "pickled":
+        pickled_adapters(folder)
+    answers: list[np.ndarray] = []
+    for language in LANGUAGES:
         ours, reference = (
-            load(ModelOptions(str(path), language=language, device="cpu")).encode([NOISE])[0] for path in (folder, safe)
+            load(ModelOptions(str(path), language=language, device="cpu")).encode([NOISE])[0]
+            for path in (folder, multilingual)
         )
         assert np.array_equal(ours, reference)
+        answers.append(ours)
+    assert answers[0].shape != answers[1].shape
+
+
+def test_a_pickled_adapter_next_to_safetensors_is_never_read(multilingual: Path, tmp_path: Path):
+    folder = Path(shutil.copytree(multilingual, tmp_path / "new"))
+    (folder / "adapter.eng.bin").write_bytes(b"never read")
+    load(ModelOptions(str(folder), language="eng", device="cpu"))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "old cannot be loaded for language 'eng'"),
+        ("evil", r"adapter\.eng\.bin .* nothing in it was run"),
+        ("cut", r"adapter\.eng\.bin is damaged"),
+        ({"lm_head.weight": 3}, r"adapter\.eng\.bin holds more than named tensors"),
+        ({"lm_head.weight": torch.zeros(3, 3)}, "cannot be loaded for language 'eng': .* missing keys"),
+        ({"other": torch.zeros(1)}, "cannot be loaded for language 'eng': .* unexpected keys"),
+    ],
+    ids=["missing", "code", "cut", "no tensor", "missing tensors", "unknown tensors"],
+)
+def test_an_adapter_that_cannot_be_used_is_named(multilingual: Path, tmp_path: Path, content: object, words: str):
+    folder, touched = pickled_adapters(old(multilingual, tmp_path / "old")), tmp_path / "touched"
+    file = folder / "adapter.eng.bin"
+    if content is None:
+        file.unlink()
+    elif content == "evil":
+        torch.save({"lm_head.weight": Evil(touched)}, file)
+    elif content == "cut":
+        file.write_bytes(file.read_bytes()[:500])
+    else:
+        torch.save(content, file)
+    with pytest.raises(ModelError, match=words) as error:
+        load(ModelOptions(str(folder), language="eng", device="cpu"))
+    assert "\n" not in str(error.value)
+    assert not touched.exists()

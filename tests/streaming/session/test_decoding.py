@@ -281,7 +281,7 @@ def test_confidences_of_beam_and_hotwords_use_the_greedy_path(lm: LanguageModel)
 
 def test_a_bad_hotword_is_one_line_on_stderr(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert command(["transcribe", "nothing.wav", "--hotword", "one:two"]) == 2
-    assert "'one:two': after the colon comes a number" in capsys.readouterr().err
+    assert "'one:two': the boost after the colon must be a number" in capsys.readouterr().err
 
 
 def test_settings_on_the_wire_equal_those_in_python():
