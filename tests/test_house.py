@@ -35,7 +35,17 @@ MODULES = [
 # root of a package; layers in one tuple import nothing from each other.
 BASE, TOP = "base", "top"
 LAYERS: dict[str, list[str | tuple[str, ...]]] = {
-    "streaming": [BASE, "protocol", "audio", "ctc", "commands", "captions", ("session", "engine", "model"), TOP],
+    "streaming": [
+        BASE,
+        "protocol",
+        "audio",
+        "ctc",
+        "commands",
+        "captions",
+        ("session", "engine", "model"),
+        "translation",
+        TOP,
+    ],
     "server": [BASE, "net", "access", "models", "sessions", "dialects", "operations", TOP],
     "client": [BASE, "options", "remote", "sources", "output", "captions", "bench", "commands", TOP],
     "training": [BASE, TOP],
