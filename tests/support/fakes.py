@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from xlsr_live.streaming.audio.normalize import normalize
 from xlsr_live.streaming.ctc.vocabulary import Vocabulary
 from xlsr_live.streaming.frames import frames
 from xlsr_live.streaming.model.encoder import ModelInfo
@@ -55,6 +56,9 @@ class FakeEncoder:
         self.batches: list[list[int]] = []  # lengths in samples
         self.caches: dict[int, Float32] = {}  # audio of utterances, by number
         self._context = context
+
+    def normalize(self, samples: Float32) -> Float32:
+        return normalize(samples) if self.normalized else samples
 
     def fits(self, samples: int, others: Sequence[int]) -> bool:
         return True
