@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 
 from .audio.decoder import AudioDecoder
 from .audio.files import AudioInput, open_input
-from .audio.normalize import normalize
 from .audio.vad import make_vad
 from .commands.compiled import compiled
 from .config import AudioFormat, ModelOptions, SessionConfig
@@ -191,9 +190,7 @@ class Recognizer:
         samples = np.concatenate([*(decoder.receive(block) for block in blocks), decoder.flush()])
         if len(samples) < FIELD:
             raise AudioError(too_short(len(samples)), code="audio_too_short")
-        rows = self.engine.submit(
-            normalize(samples) if self.encoder.normalized else samples, deadline=time.monotonic()
-        ).result()
+        rows = self.engine.submit(self.encoder.normalize(samples), deadline=time.monotonic()).result()
         transcript = decoding.final(len(samples))(rows)
         return report_final(transcript, vocabulary, utterance=0, start=0, end=len(samples))
 
@@ -220,6 +217,7 @@ class Recognizer:
             audio,
             vad=make_vad(config.vad),
             normalized=self.encoder.normalized,
+            epsilon=self.encoder.epsilon,
             modes=self.info.modes,
             name=name or uuid.uuid4().hex[:12],
             model=self.info.name,

@@ -94,7 +94,7 @@ class ContainerDecoder:
                     break
                 self.format = self.format or form
                 self._put(block)
-        except Exception as error:  # of any kind: otherwise `decode` would wait for ever
+        except Exception as error:  # of any kind: otherwise `decode` would wait forever
             self._problem = str(error)
         self._done = True
         self.pause()

@@ -116,7 +116,7 @@ def test_accuracy_tells_errors_stability_and_cost(folder: Path, capsys: Out):
     assert narrow["passes_per_frame"] == 1  # no lookahead: nothing is encoded twice
     assert "ONE TWO" not in out  # texts are in the JSON
     assert "480, 480, 4000" in out
-    assert "made upper case" in out
+    assert "all text is upper case" in out
 
 
 FOUR_WORDS = {"ONE": -0.6, "TWO": -0.8, "SIX": -0.7, "NINE": -2.0}  # log10 probabilities
