@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -27,9 +27,9 @@ from .audio.vad import make_vad
 from .commands.compiled import compiled
 from .config import AudioFormat, ModelOptions, SessionConfig
 from .ctc.assets import Assets
-from .driver import Call, SessionDriver
+from .driver import Call, SessionDriver, Translate
 from .engine.engine import Engine
-from .errors import AudioError, EngineError
+from .errors import AudioError, ConfigError, EngineError
 from .frames import FIELD, too_short
 from .live import StreamSession
 from .overload import Level
@@ -37,6 +37,8 @@ from .protocol.events import Error, Event, Final
 from .session.decoding import Decoding
 from .session.session import Session
 from .session.to_events import report_final
+from .translation.service import TranslationService
+from .translation.session import SessionTranslator
 
 if TYPE_CHECKING:
     from .model.encoder import ModelInfo, XlsrEncoder
@@ -51,9 +53,19 @@ class Recognizer:
     Close it when done, or use it as a context manager.
     """
 
-    def __init__(self, encoder: XlsrEncoder, assets: Assets | None = None, *, adaptive: bool = True) -> None:
+    def __init__(
+        self,
+        encoder: XlsrEncoder,
+        assets: Assets | None = None,
+        *,
+        adaptive: bool = True,
+        translation: TranslationService | None = None,
+        translate_from: str | None = None,
+    ) -> None:
         self.encoder = encoder
         self.assets = assets or Assets()
+        self.translation = translation  # closed with the recognizer
+        self._translate_from = translate_from
         self.engine = Engine(encoder, adaptive=adaptive)
         self._compiler = ThreadPoolExecutor(1, "compile")  # for grammars
 
@@ -71,6 +83,9 @@ class Recognizer:
         adaptive: bool = True,
         lm: Path | str | None = None,
         calibration: Path | str | None = None,
+        translators: Sequence[str] = (),
+        translate_from: str | None = None,
+        translate_max_lag: float = 10.0,
     ) -> Self:
         """Load "bundled", a local directory, or a Hugging Face name (pinned by `revision`).
 
@@ -83,8 +98,12 @@ class Recognizer:
         - `adaptive`: while answers are late, sessions send fewer partials (`Level`); finals stay the same.
         - `lm`: file or folder of a language model, "bundled" or "none"; None: the checkpoint's own, if any.
         - `calibration`: file or folder of a calibration; None: the checkpoint's own, if any.
+        - `translators`: what translates finals for sessions with `translate_to`: "apertium", or folders or Hugging Face
+          names of sequence-to-sequence checkpoints. The first that knows a pair of languages is used.
+        - `translate_from`: language of the speech, where the checkpoint does not say it.
+        - `translate_max_lag`: seconds after a final; a translation that would be later is skipped.
 
-        Raises `ModelError` and `LanguageModelError`.
+        Raises `ModelError`, `ConfigError` and `LanguageModelError`.
         """
         options = ModelOptions(
             model,
@@ -96,6 +115,9 @@ class Recognizer:
             max_batch=max_batch,
             lm=lm,
             calibration=calibration,
+            translators=tuple(translators),
+            translate_from=translate_from,
+            translate_max_lag=translate_max_lag,
         )
         return cls.from_options(options, adaptive=adaptive)
 
@@ -108,22 +130,42 @@ class Recognizer:
 
         source = find_source(options.model, options.revision)
         encoder = load(options, source)
-        return cls(encoder, load_assets(source, encoder.vocabulary, options.lm, options.calibration), adaptive=adaptive)
+        assets = load_assets(source, encoder.vocabulary, options.lm, options.calibration)
+        translation = None
+        if options.translators:
+            from .translation.load import load_translators
+
+            translators = load_translators(options.translators, device=encoder.info.device)
+            translation = TranslationService(translators, max_lag_s=options.translate_max_lag)
+        return cls(encoder, assets, adaptive=adaptive, translation=translation, translate_from=options.translate_from)
 
     @property
     def info(self) -> ModelInfo:
         return self.encoder.info
 
+    @property
+    def spoken_language(self) -> str | None:
+        """The language that translators translate from; None if it is unknown."""
+        return self._translate_from or self.info.language or ("en" if self.info.name == "bundled" else None)
+
     def session(
-        self, config: SessionConfig | None = None, audio: AudioFormat | None = None, *, name: str | None = None
+        self,
+        config: SessionConfig | None = None,
+        audio: AudioFormat | None = None,
+        *,
+        name: str | None = None,
+        patient: bool = False,
     ) -> StreamSession:
         """Open a stream in a running event loop.
 
-        A new grammar blocks the loop for up to a second unless `prepare` has compiled it. Raises `GrammarError`, and
-        `ConfigError` for bad settings and for settings that this checkpoint does not support.
+        A new grammar blocks the loop for up to a second unless `prepare` has compiled it. With `patient` (for
+        files) audio waits for translations, and none is skipped. Raises `GrammarError`, and `ConfigError` for bad
+        settings and for settings that this checkpoint does not support.
         """
         session = self._new_session(config, audio, name, self.engine.level)
-        return StreamSession(session, self.engine, prepare=self.prepare)
+        return StreamSession(
+            session, self.engine, prepare=self.prepare, translate=self._translate(config, patient=patient)
+        )
 
     async def prepare(self, grammar: str) -> None:
         """Compile a grammar of commands in a thread, before a session uses it. Raises `GrammarError`."""
@@ -153,6 +195,7 @@ class Recognizer:
             hand_over=answers.put,
             clock=time.monotonic,
             adaptive=pace > 0,
+            translate=self._translate(config, patient=pace == 0),
         )
         try:
             yield from _feed(driver, answers, form, blocks, pace)
@@ -197,6 +240,8 @@ class Recognizer:
     def close(self, timeout: float | None = None) -> None:
         """Stop the engine; open sessions get errors. Waits at most `timeout` seconds for the current batch."""
         self.engine.close(timeout)
+        if self.translation is not None:
+            self.translation.close()
         self._compiler.shutdown(wait=False, cancel_futures=True)
 
     def __enter__(self) -> Self:
@@ -206,6 +251,20 @@ class Recognizer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _translate(self, config: SessionConfig | None, *, patient: bool) -> Translate | None:
+        """Raises `ConfigError` for translations without a translator."""
+        if config is None or not config.translate_to:
+            return None
+        if (service := self.translation) is None:
+            raise ConfigError("translate_to: there is no translator; load the recognizer with one (--translator)")
+
+        def translate(hand_over: Callable[[Call], None]) -> SessionTranslator:
+            return SessionTranslator(
+                service, config.translate_to, self.spoken_language, patient=patient, hand_over=hand_over
+            )
+
+        return translate
 
     def _new_session(
         self, config: SessionConfig | None, audio: AudioFormat | None, name: str | None, level: Level = Level.NORMAL
@@ -242,21 +301,27 @@ def _feed(
         while pace > 0 and (early := started + fed / form.sample_rate / pace - time.monotonic()) > 0:
             _wait(driver, answers, early)
             yield from driver.pump()
-        while driver.unanswered >= _IN_FLIGHT or not session.can_take(block):
+        while driver.unanswered >= _IN_FLIGHT or driver.congested or not session.can_take(block):
             _wait(driver, answers)
             yield from driver.pump()
         driver.receive_audio(block)
         yield from driver.pump()
     session.receive_eof(time.monotonic())
     yield from driver.pump()
-    while not session.ended:
-        _wait(driver, answers)
+    ended = time.monotonic()
+    while not driver.ended:
+        if (wait := driver.ends_within_s) is None or wait == float("inf"):
+            _wait(driver, answers)
+        elif (left := ended + wait - time.monotonic()) > 0:
+            _wait(driver, answers, left)
+        else:
+            driver.give_up()
         yield from driver.pump()
 
 
 def _wait(driver: SessionDriver, answers: SimpleQueue[Call], timeout: float | None = None) -> None:
     """Wait at most `timeout` seconds for an answer, then pass on all that have arrived."""
-    if timeout is None and not driver.unanswered:
+    if timeout is None and not driver.pending:
         raise RuntimeError("the session waits although all of its jobs are answered")
     with suppress(Empty):
         answers.get(timeout=timeout)()

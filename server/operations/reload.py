@@ -24,7 +24,10 @@ logger = logging.getLogger("xlsr_live.server")
 
 Reread = Callable[[], ServerSettings]  # reads the settings again
 
-RELOADABLE: Final = ("model", "revision", "language", "device", "dtype", "threads", "lm", "calibration", "max_sessions")
+RELOADABLE: Final = (
+    *("model", "revision", "language", "device", "dtype", "threads", "lm", "calibration", "max_sessions"),
+    *("translators", "translate_from", "translate_max_lag"),
+)
 
 
 class Reloaded(msgspec.Struct, frozen=True):
