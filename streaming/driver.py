@@ -1,4 +1,4 @@
-"""Drives one session with an engine: carries jobs there and answers back."""
+"""Connects one session to an engine: passes jobs to the engine and answers to the session."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from .errors import EngineError, XlsrLiveError
 from .protocol.events import Event
 from .requests import DecodeJob, Job, Request
 from .session.session import Session
+from .translation.session import SessionTranslator
 
 Call = Callable[[], None]
+Translate = Callable[[Callable[[Call], None]], SessionTranslator]  # makes the one of a session, by its `hand_over`
 
 
 class SessionDriver:
-    """The engine answers in its own threads: there it passes a function to `hand_over`, and the session's thread must
-    call that function, then `pump`. With `adaptive` the session follows the engine's level.
+    """The engine answers in its own threads. There the driver calls `hand_over` with a function; the session's thread
+    must call that function, then `pump`. With `adaptive` the session follows the engine's level.
     """
 
     def __init__(
@@ -29,6 +31,7 @@ class SessionDriver:
         hand_over: Callable[[Call], None],
         clock: Callable[[], float],
         adaptive: bool,
+        translate: Translate | None = None,
     ) -> None:
         self.session = session
         self.unanswered = 0  # jobs
@@ -37,22 +40,53 @@ class SessionDriver:
         self._clock = clock
         self._adaptive = adaptive
         self._stopped = False
+        self._translator = None if translate is None else translate(hand_over)
 
     def receive_audio(self, packet: Any) -> None:
-        """As `Session.receive_audio`, now and at the engine's level."""
+        """`Session.receive_audio` at the current time and the engine's level."""
         self._follow_level()
         self.session.receive_audio(packet, self._clock())
 
     def pump(self) -> list[Event]:
         """Submit the session's jobs and return its events."""
         for job in self.session.requests():
+            if self._translator is not None:
+                self._translator.receive_job(job)
             self._submit(job)
         self._release()
-        return self.session.events()
+        events = self.session.events()
+        return events if self._translator is None else self._translator.receive_events(events, self._engine.level)
+
+    @property
+    def ended(self) -> bool:
+        """Whether there was a SessionEnded. Translations may still hold that of the session."""
+        return self.session.ended and self.ends_within_s is None
+
+    @property
+    def pending(self) -> int:
+        """Jobs and translations that are still to come."""
+        return self.unanswered + (0 if self._translator is None else self._translator.pending)
+
+    @property
+    def congested(self) -> bool:
+        """Whether audio must wait for translations."""
+        return self._translator is not None and self._translator.congested
+
+    @property
+    def ends_within_s(self) -> float | None:
+        """How long translations may hold the end of the session, before `give_up`; None: they do not hold it."""
+        return None if self._translator is None else self._translator.ends_within_s
+
+    def give_up(self) -> None:
+        """Wait for no more translations; then `pump`."""
+        if self._translator is not None:
+            self._translator.give_up()
 
     def stop(self) -> None:
-        """Withdraw all jobs; answers that still come are ignored. Any thread may call it."""
+        """Withdraw all jobs and ignore later answers. Any thread may call it."""
         self._stopped = True
+        if self._translator is not None:
+            self._translator.stop()
 
     def abandon(self) -> None:
         """Stop, and drop the session with its cache."""
@@ -100,8 +134,8 @@ class SessionDriver:
             return
         except XlsrLiveError as error:
             self.session.receive_failure(job.id, str(error), now)
-        except Exception as error:  # of the decoder; the engine reports those of the encoder as an EngineError
+        except Exception as error:  # from the decoder; errors of the encoder arrive as an EngineError
             self.session.receive_failure(job.id, f"decoding failed: {error}", now)
         else:
-            if answer is not None:  # None: nobody wanted it
+            if answer is not None:  # None: unwanted
                 self.session.receive_answer(job.id, answer, now)

@@ -24,13 +24,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .audio.samples import as_packet
-from .driver import Call, SessionDriver
+from .driver import Call, SessionDriver, Translate
 from .engine.engine import Engine
 from .errors import SessionClosed
 from .protocol.events import Event, Partial
 from .session.session import Session
 
-_PIECE_BYTES = 32_768  # a large packet is split, since it could need more room than a session has
+_PIECE_BYTES = 32_768  # larger packets are split: one might not fit into a session
 _PIECE_SAMPLES = 8_192
 _EVENT_LIMIT = 256  # unread events before partials are coalesced
 
@@ -38,7 +38,7 @@ Clock = Callable[[], float]
 
 
 class StreamSession:
-    """`Recognizer.session()` makes it; it belongs to the event loop that runs then."""
+    """Created by `Recognizer.session()`; belongs to the event loop that was running there."""
 
     def __init__(
         self,
@@ -46,17 +46,21 @@ class StreamSession:
         engine: Engine,
         *,
         prepare: Callable[[str], Awaitable[None]] | None = None,
+        translate: Translate | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
-        self.coalesced = 0  # partials that a slow reader did not get
+        self.coalesced = 0  # partials that a slow reader missed
         self._session = session
-        self._driver = SessionDriver(session, engine, hand_over=self._hand_over, clock=clock, adaptive=True)
+        self._loop = asyncio.get_running_loop()
+        self._driver = SessionDriver(
+            session, engine, hand_over=self._hand_over, clock=clock, adaptive=True, translate=translate
+        )
         self._prepare = prepare  # compiles a grammar in another thread
         self._clock = clock
-        self._loop = asyncio.get_running_loop()
+        self._end_timer: asyncio.TimerHandle | None = None  # runs while the end waits for translations
         self._sending = asyncio.Lock()
-        self._changed = asyncio.Event()  # an answer came: there may be room, or events
-        self._unbroken = 0  # bytes or samples since the loop had its turn
+        self._changed = asyncio.Event()  # an answer arrived: there may be room or events
+        self._unbroken = 0  # bytes or samples sent since `send` last yielded to the loop
         self._events: deque[Event] = deque()
         self._news = asyncio.Event()
         self._closed = False
@@ -73,24 +77,24 @@ class StreamSession:
 
     @property
     def quiet_s(self) -> float:
-        """Up to this second no speech follows the last event; 0 while speech is open or events are unread."""
+        """Time in seconds before which no further speech starts; 0 while speech is open or events are unread."""
         return 0.0 if self._events else self._session.quiet_s
 
     @property
     def dropped(self) -> int:
-        """Samples that were accepted and lost: 0, or there is a fault."""
+        """Samples accepted and then lost; other than 0 only because of a bug."""
         return self._session.dropped
 
     @property
     def unfinished(self) -> int:
-        """Samples, at 16 kHz, of utterances that have not ended: `aclose` loses them."""
+        """Samples at 16 kHz of unfinished utterances, which `aclose` drops."""
         return self._session.unfinished
 
     async def send(self, audio: bytes | NDArray[np.floating]) -> None:
         """Send a packet: bytes in the declared format, or float samples (n,) or (n, channels) in [-1, 1].
 
-        Lists and tensors are converted. Raises `AudioError` for samples that cannot be what was declared (the packet is
-        refused), `SessionClosed` after `end`.
+        Lists and tensors are converted. Raises `AudioError` for samples that do not fit the declared format (the packet
+        is refused), and `SessionClosed` after `end`.
         """
         audio = as_packet(audio)
         size = _PIECE_SAMPLES if isinstance(audio, np.ndarray) else _PIECE_BYTES
@@ -109,16 +113,16 @@ class StreamSession:
     async def set_hotwords(self, hotwords: Sequence[str]) -> None:
         """Replace the hotwords ("PHRASE" or "PHRASE:BOOST") from here on.
 
-        Raises `ConfigError`; then the earlier ones stay.
+        Raises `ConfigError` and then keeps the earlier ones.
         """
         async with self._sending:
             self._check_open()
             self._session.receive_hotwords(hotwords)
 
     async def set_grammar(self, grammar: str) -> None:
-        """Replace the grammar of commands from here on; an empty one has none.
+        """Replace the grammar of commands from here on; an empty text removes it.
 
-        Raises `GrammarError`; then the earlier one stays.
+        Raises `GrammarError` and then keeps the earlier one.
         """
         async with self._sending:
             self._check_open()
@@ -128,14 +132,14 @@ class StreamSession:
             self._session.receive_grammar(grammar)
 
     async def flush(self) -> None:
-        """Mark the end of an utterance here: finish it without waiting for silence."""
+        """End the open utterance here, without waiting for silence."""
         async with self._sending:
             self._check_open()
             self._session.receive_flush(self._clock())
             self._pump()
 
     async def settle(self) -> None:
-        """Wait until all audio so far is processed, and a task that iterates has the events."""
+        """Wait until all audio so far is processed and a task that iterates can read its events."""
         await asyncio.sleep(0)
         while self._driver.unanswered and not self._closed:
             self._changed.clear()
@@ -149,9 +153,11 @@ class StreamSession:
                 self._pump()
 
     async def aclose(self) -> None:
-        """Drop the session at once, with all unprocessed audio; waiting senders and readers return."""
+        """Drop the session and all unprocessed audio at once; wake waiting senders and readers."""
         self._closed = True
         self._driver.abandon()
+        if self._end_timer is not None:
+            self._end_timer.cancel()
         self._changed.set()
         self._news.set()
 
@@ -160,7 +166,7 @@ class StreamSession:
         while True:
             while self._events:
                 yield self._events.popleft()
-            if self._closed or self._session.ended:
+            if self._closed or self._driver.ended:
                 return
             self._news.clear()
             await self._news.wait()
@@ -171,7 +177,7 @@ class StreamSession:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Leaving the block ends the audio, and its events can still be read. An exception drops the session."""
+        """Leaving the block ends the audio; events stay readable. An exception drops the session."""
         await (self.end() if kind is None else self.aclose())
 
     # ── how it works ──
@@ -182,18 +188,20 @@ class StreamSession:
 
     async def _room_for(self, piece: bytes | NDArray[np.floating]) -> None:
         self._check_open()
-        while not self._session.can_take(piece):
+        while self._driver.congested or not self._session.can_take(piece):
             self._changed.clear()
             await self._changed.wait()
             self._check_open()
 
     def _pump(self) -> None:
-        """Carry jobs to the engine and events to the reader."""
+        """Pass jobs to the engine and events to the reader."""
         if events := self._driver.pump():
             for event in events:
                 self._add(event)
             self._news.set()
         self._changed.set()
+        if self._end_timer is None and (wait := self._driver.ends_within_s) not in (None, float("inf")):
+            self._end_timer = self._loop.call_later(wait, self._take, self._driver.give_up)
 
     def _add(self, event: Event) -> None:
         if isinstance(event, Partial) and len(self._events) >= _EVENT_LIMIT:

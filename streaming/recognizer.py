@@ -1,4 +1,4 @@
-"""Load a model once, open any number of sessions.
+"""Load a model once and open any number of sessions.
 
 recognizer = Recognizer.load("bundled")
 for final in recognizer.transcribe("talk.wav"):
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -23,14 +23,13 @@ from numpy.typing import NDArray
 
 from .audio.decoder import AudioDecoder
 from .audio.files import AudioInput, open_input
-from .audio.normalize import normalize
 from .audio.vad import make_vad
 from .commands.compiled import compiled
 from .config import AudioFormat, ModelOptions, SessionConfig
 from .ctc.assets import Assets
-from .driver import Call, SessionDriver
+from .driver import Call, SessionDriver, Translate
 from .engine.engine import Engine
-from .errors import AudioError, EngineError
+from .errors import AudioError, ConfigError, EngineError
 from .frames import FIELD, too_short
 from .live import StreamSession
 from .overload import Level
@@ -38,12 +37,14 @@ from .protocol.events import Error, Event, Final
 from .session.decoding import Decoding
 from .session.session import Session
 from .session.to_events import report_final
+from .translation.service import TranslationService
+from .translation.session import SessionTranslator
 
 if TYPE_CHECKING:
     from .model.encoder import ModelInfo, XlsrEncoder
 
 _BLOCK_SECONDS = 0.1
-_IN_FLIGHT = 8  # jobs of a file at the engine
+_IN_FLIGHT = 8  # unanswered jobs of one file
 
 
 class Recognizer:
@@ -52,9 +53,19 @@ class Recognizer:
     Close it when done, or use it as a context manager.
     """
 
-    def __init__(self, encoder: XlsrEncoder, assets: Assets | None = None, *, adaptive: bool = True) -> None:
+    def __init__(
+        self,
+        encoder: XlsrEncoder,
+        assets: Assets | None = None,
+        *,
+        adaptive: bool = True,
+        translation: TranslationService | None = None,
+        translate_from: str | None = None,
+    ) -> None:
         self.encoder = encoder
         self.assets = assets or Assets()
+        self.translation = translation  # closed with the recognizer
+        self._translate_from = translate_from
         self.engine = Engine(encoder, adaptive=adaptive)
         self._compiler = ThreadPoolExecutor(1, "compile")  # for grammars
 
@@ -72,17 +83,27 @@ class Recognizer:
         adaptive: bool = True,
         lm: Path | str | None = None,
         calibration: Path | str | None = None,
+        translators: Sequence[str] = (),
+        translate_from: str | None = None,
+        translate_max_lag: float = 10.0,
     ) -> Self:
         """Load "bundled", a local directory, or a Hugging Face name (pinned by `revision`).
 
-        `language` picks an adapter of a multilingual checkpoint such as MMS. `device` is auto, cpu or cuda; `dtype`
-        auto, float32, bfloat16, float16 or int8 (on some processors). `threads` sets torch's threads for the whole
-        process; by default a small model on a CPU gets one, since more gain nothing. `max_batch` limits the utterances
-        in one call of the model: 64 on a GPU, one on a CPU, where more save nothing and change the last bits of each
-        other's numbers. `adaptive` sessions give up partials, never finals, while answers come too late (`Level`). `lm`
-        is the file or folder of a language model, "bundled" or "none"; None means the checkpoint's own, if it has one.
-        `calibration` is the file or folder of a calibration; None means the checkpoint's own. Raises `ModelError` and
-        `LanguageModelError`.
+        - `language`: adapter of a multilingual checkpoint such as MMS.
+        - `device`: auto, cpu or cuda.
+        - `dtype`: auto, float32, bfloat16, float16, or int8 on processors that support it.
+        - `threads`: torch's threads for the whole process. A small model on a CPU gets one by default.
+        - `max_batch`: maximum number of utterances in one call of the model. By default 64 on a GPU and one on a CPU,
+          where a batch saves nothing and changes the last bits of the results.
+        - `adaptive`: while answers are late, sessions send fewer partials (`Level`); finals stay the same.
+        - `lm`: file or folder of a language model, "bundled" or "none"; None: the checkpoint's own, if any.
+        - `calibration`: file or folder of a calibration; None: the checkpoint's own, if any.
+        - `translators`: what translates finals for sessions with `translate_to`: "apertium", or folders or Hugging Face
+          names of sequence-to-sequence checkpoints. The first that knows a pair of languages is used.
+        - `translate_from`: language of the speech, where the checkpoint does not say it.
+        - `translate_max_lag`: seconds after a final; a translation that would be later is skipped.
+
+        Raises `ModelError`, `ConfigError` and `LanguageModelError`.
         """
         options = ModelOptions(
             model,
@@ -94,6 +115,9 @@ class Recognizer:
             max_batch=max_batch,
             lm=lm,
             calibration=calibration,
+            translators=tuple(translators),
+            translate_from=translate_from,
+            translate_max_lag=translate_max_lag,
         )
         return cls.from_options(options, adaptive=adaptive)
 
@@ -106,20 +130,42 @@ class Recognizer:
 
         source = find_source(options.model, options.revision)
         encoder = load(options, source)
-        return cls(encoder, load_assets(source, encoder.vocabulary, options.lm, options.calibration), adaptive=adaptive)
+        assets = load_assets(source, encoder.vocabulary, options.lm, options.calibration)
+        translation = None
+        if options.translators:
+            from .translation.load import load_translators
+
+            translators = load_translators(options.translators, device=encoder.info.device)
+            translation = TranslationService(translators, max_lag_s=options.translate_max_lag)
+        return cls(encoder, assets, adaptive=adaptive, translation=translation, translate_from=options.translate_from)
 
     @property
     def info(self) -> ModelInfo:
         return self.encoder.info
 
+    @property
+    def spoken_language(self) -> str | None:
+        """The language that translators translate from; None if it is unknown."""
+        return self._translate_from or self.info.language or ("en" if self.info.name == "bundled" else None)
+
     def session(
-        self, config: SessionConfig | None = None, audio: AudioFormat | None = None, *, name: str | None = None
+        self,
+        config: SessionConfig | None = None,
+        audio: AudioFormat | None = None,
+        *,
+        name: str | None = None,
+        patient: bool = False,
     ) -> StreamSession:
-        """Open a stream, in a running event loop. A new grammar blocks the loop for up to a second unless `prepare`
-        has compiled it. Raises `GrammarError` and `ConfigError`, also for a setting that this checkpoint rules out.
+        """Open a stream in a running event loop.
+
+        A new grammar blocks the loop for up to a second unless `prepare` has compiled it. With `patient` (for
+        files) audio waits for translations, and none is skipped. Raises `GrammarError`, and `ConfigError` for bad
+        settings and for settings that this checkpoint does not support.
         """
         session = self._new_session(config, audio, name, self.engine.level)
-        return StreamSession(session, self.engine, prepare=self.prepare)
+        return StreamSession(
+            session, self.engine, prepare=self.prepare, translate=self._translate(config, patient=patient)
+        )
 
     async def prepare(self, grammar: str) -> None:
         """Compile a grammar of commands in a thread, before a session uses it. Raises `GrammarError`."""
@@ -130,16 +176,16 @@ class Recognizer:
         begun = time.thread_time()
         try:
             compiled(grammar, self.encoder.vocabulary)
-        finally:  # grammars of clients take at most a third of a core
+        finally:  # sleep after work: clients' grammars use at most a third of a core
             with suppress(RuntimeError):  # the recognizer was closed
                 self._compiler.submit(time.sleep, 2 * (time.thread_time() - begun))
 
     def stream(self, audio: AudioInput, config: SessionConfig | None = None, *, pace: float = 0.0) -> Iterator[Event]:
         """Transcribe a file, or 16 kHz mono samples (n,), through the live path; yields events as they come.
 
-        `pace` 1.0 feeds it in real time; 0 feeds it as fast as possible, and overload then changes no event. Raises
-        `ConfigError`, `GrammarError` and `AudioError` for bad settings and unreadable audio; a later fault is an
-        `Error` among the events.
+        `pace` 1.0 feeds it in real time; 0 feeds it as fast as possible, and overload then does not change events.
+        Raises `ConfigError`, `GrammarError` and `AudioError` for bad settings and unreadable audio; a later fault
+        becomes an `Error` event.
         """
         form, blocks = open_input(audio, _BLOCK_SECONDS)
         answers: SimpleQueue[Call] = SimpleQueue()
@@ -149,6 +195,7 @@ class Recognizer:
             hand_over=answers.put,
             clock=time.monotonic,
             adaptive=pace > 0,
+            translate=self._translate(config, patient=pace == 0),
         )
         try:
             yield from _feed(driver, answers, form, blocks, pace)
@@ -158,8 +205,8 @@ class Recognizer:
     def transcribe(self, audio: AudioInput, config: SessionConfig | None = None) -> list[Final]:
         """Finals of a file, or of 16 kHz mono samples (n,), through the live path.
 
-        Raises `ConfigError`, `GrammarError` and `AudioError`, and `EngineError` if the model failed on a part of it;
-        `stream` also yields the finals of the rest.
+        Raises `ConfigError`, `GrammarError` and `AudioError`, and `EngineError` if the model fails on a part of it; use
+        `stream` to get the finals of the other parts.
         """
         finals: list[Final] = []
         errors: list[Error] = []
@@ -174,10 +221,10 @@ class Recognizer:
         return finals
 
     def offline(self, audio: AudioInput, config: SessionConfig | None = None) -> Final | None:
-        """One pass over all of the audio with full context and no gate; None without words.
+        """Encode all of the audio in one pass, with full context and without a gate; None if there are no words.
 
-        Memory grows with the square of the length: for minutes, not hours. Raises `ConfigError`, `GrammarError`,
-        `AudioError` and `EngineError`.
+        Memory grows with the square of the length, so use it for minutes, not hours. Raises `ConfigError`,
+        `GrammarError`, `AudioError` and `EngineError`.
         """
         vocabulary = self.encoder.vocabulary
         decoding = Decoding(vocabulary, config or SessionConfig(), self.assets)
@@ -186,15 +233,15 @@ class Recognizer:
         samples = np.concatenate([*(decoder.receive(block) for block in blocks), decoder.flush()])
         if len(samples) < FIELD:
             raise AudioError(too_short(len(samples)), code="audio_too_short")
-        rows = self.engine.submit(
-            normalize(samples) if self.encoder.normalized else samples, deadline=time.monotonic()
-        ).result()
+        rows = self.engine.submit(self.encoder.normalize(samples), deadline=time.monotonic()).result()
         transcript = decoding.final(len(samples))(rows)
         return report_final(transcript, vocabulary, utterance=0, start=0, end=len(samples))
 
     def close(self, timeout: float | None = None) -> None:
-        """Stop the engine; open sessions get errors. Waits for the batch under way, at most `timeout` seconds."""
+        """Stop the engine; open sessions get errors. Waits at most `timeout` seconds for the current batch."""
         self.engine.close(timeout)
+        if self.translation is not None:
+            self.translation.close()
         self._compiler.shutdown(wait=False, cancel_futures=True)
 
     def __enter__(self) -> Self:
@@ -204,6 +251,20 @@ class Recognizer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _translate(self, config: SessionConfig | None, *, patient: bool) -> Translate | None:
+        """Raises `ConfigError` for translations without a translator."""
+        if config is None or not config.translate_to:
+            return None
+        if (service := self.translation) is None:
+            raise ConfigError("translate_to: there is no translator; load the recognizer with one (--translator)")
+
+        def translate(hand_over: Callable[[Call], None]) -> SessionTranslator:
+            return SessionTranslator(
+                service, config.translate_to, self.spoken_language, patient=patient, hand_over=hand_over
+            )
+
+        return translate
 
     def _new_session(
         self, config: SessionConfig | None, audio: AudioFormat | None, name: str | None, level: Level = Level.NORMAL
@@ -215,6 +276,7 @@ class Recognizer:
             audio,
             vad=make_vad(config.vad),
             normalized=self.encoder.normalized,
+            epsilon=self.encoder.epsilon,
             modes=self.info.modes,
             name=name or uuid.uuid4().hex[:12],
             model=self.info.name,
@@ -230,7 +292,7 @@ def _feed(
     blocks: Iterator[NDArray[np.floating]],
     pace: float,
 ) -> Iterator[Event]:
-    """Feed blocks of audio to a session, at a pace or as the engine allows; yield its events."""
+    """Feed blocks of audio to a session, at a pace or as fast as the engine allows; yield its events."""
     session = driver.session
     started, fed = time.monotonic(), 0
     yield from driver.pump()
@@ -239,22 +301,28 @@ def _feed(
         while pace > 0 and (early := started + fed / form.sample_rate / pace - time.monotonic()) > 0:
             _wait(driver, answers, early)
             yield from driver.pump()
-        while driver.unanswered >= _IN_FLIGHT or not session.can_take(block):
+        while driver.unanswered >= _IN_FLIGHT or driver.congested or not session.can_take(block):
             _wait(driver, answers)
             yield from driver.pump()
         driver.receive_audio(block)
         yield from driver.pump()
     session.receive_eof(time.monotonic())
     yield from driver.pump()
-    while not session.ended:
-        _wait(driver, answers)
+    ended = time.monotonic()
+    while not driver.ended:
+        if (wait := driver.ends_within_s) is None or wait == float("inf"):
+            _wait(driver, answers)
+        elif (left := ended + wait - time.monotonic()) > 0:
+            _wait(driver, answers, left)
+        else:
+            driver.give_up()
         yield from driver.pump()
 
 
 def _wait(driver: SessionDriver, answers: SimpleQueue[Call], timeout: float | None = None) -> None:
-    """Wait for an answer, at most `timeout` seconds, and take all that are there."""
-    if timeout is None and not driver.unanswered:
-        raise RuntimeError("the session waits, but none of its jobs is unanswered")
+    """Wait at most `timeout` seconds for an answer, then pass on all that have arrived."""
+    if timeout is None and not driver.pending:
+        raise RuntimeError("the session waits although all of its jobs are answered")
     with suppress(Empty):
         answers.get(timeout=timeout)()
         while True:

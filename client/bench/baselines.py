@@ -13,7 +13,6 @@ import numpy as np
 import transformers
 from numpy.typing import NDArray
 
-from ...streaming.audio.normalize import normalize
 from ...streaming.frames import FIELD, SAMPLE_RATE, STRIDE, ms
 from ...streaming.model.encoder import ModelInfo
 from ...streaming.model.source import BUNDLED
@@ -27,8 +26,10 @@ LOOP_WINDOW, LOOP_HOP = ms(5_000), ms(250)  # samples: the last 5 s, every 250 m
 
 
 class Baseline(NamedTuple):
+    """Another way to run the checkpoint."""
+
     name: str
-    structure: str  # the audio that a word must wait for on any machine
+    structure: str  # the audio that a word needs before it is shown, on any machine
     recognize: Callable[[Float32], str]
 
 
@@ -76,11 +77,11 @@ def baselines(
 
 
 def demo_loop(recognizer: Recognizer, samples: Float32) -> Float32:
-    """The plain loop of demos: every 250 ms it normalizes and encodes the last 5 s.
+    """The simple loop of many demos: every 250 ms it normalizes and encodes the last 5 s.
 
-    Demos show the text of each window and drop the one before. To score one text, each window contributes the frames
-    around its middle, where its context on both sides is largest: the best result that this loop can reach. The last
-    window contributes all frames that are left.
+    Demos show the text of each window and drop the previous one. To score one text, each window contributes the frames
+    around its middle, where it has most context on both sides: the best result that this loop can reach. The last
+    window contributes all remaining frames.
     """
     rows: list[Float32] = []
     taken = 0  # samples whose frames are in `rows`
@@ -90,7 +91,7 @@ def demo_loop(recognizer: Recognizer, samples: Float32) -> Float32:
         window = samples[start:end]
         if len(window) < FIELD:
             continue
-        answer = encode(recognizer, normalize(window) if recognizer.encoder.normalized else window)
+        answer = encode(recognizer, recognizer.encoder.normalize(window))
         until = len(samples) if end == len(samples) else end - LOOP_WINDOW // 2
         at = start + STRIDE * np.arange(len(answer))
         chosen = (at >= taken) & (at < until)

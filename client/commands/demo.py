@@ -1,4 +1,4 @@
-"""`xlsr-live demo`: recorded speech through a real server, live on the screen."""
+"""`xlsr-live demo`: sends recorded speech to a real server and shows its live text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final as Constant
 
 import click
 
-from ...streaming.config import AudioFormat, ModelOptions
+from ...streaming.config import AudioFormat, ModelOptions, SessionConfig
 from ...streaming.frames import SAMPLE_RATE
 from ...streaming.protocol.events import Event, Final, Partial
 from ..console import needs
@@ -26,6 +26,7 @@ EPILOG = """\b
 Examples:
   xlsr-live demo
   xlsr-live demo --pace 0
+  xlsr-live demo --translate es            (Debian: apt install apertium-eng-spa)
 """
 PAUSE_SECONDS: Constant = 1.0  # between two speakers
 NOTHING: Constant = "(nothing)"
@@ -33,31 +34,45 @@ NEXT: Constant = """
 Try next:
   xlsr-live mic                      say something yourself
   xlsr-live transcribe talk.wav --model facebook/wav2vec2-large-960h-lv60-self
-                                     far fewer errors; the first time it is downloaded (1.2 GB)
+                                     far fewer errors; the first run downloads it (1.2 GB)
   xlsr-live serve                    and xlsr-live stream talk.wav in another terminal
-  xlsr-live doctor                   what is installed here"""
+  xlsr-live doctor                   check this installation"""
 
 
 @click.command(epilog=EPILOG, short_help="Recorded speech through a real server, live; needs nothing.")
 @click.option(
     "--pace", type=click.FloatRange(min=0), default=1.0, show_default=True, metavar="X", help="0: no waiting."
 )
-def demo(pace: float) -> int:
-    """Start a server on a free port, send recorded speech to it, and show its text beside the true text.
+@click.option(
+    "--translate", "languages", multiple=True, metavar="LANGUAGE", help="Translate into this language. May be repeated."
+)
+@click.option(
+    "--translator",
+    "translators",
+    multiple=True,
+    default=("apertium",),
+    show_default=True,
+    metavar="NAME_OR_DIR",
+    help="apertium, or a checkpoint that translates English.",
+)
+def demo(pace: float, languages: tuple[str, ...], translators: tuple[str, ...]) -> int:
+    """Start a server on a free port, send recorded speech to it, and compare its text with the true text.
 
-    Needs no microphone and no network. The packaged model is small: it knows English, and makes errors.
+    Needs no microphone and no network. The packaged model is small: it knows only English and makes errors.
     """
     with needs("server", "the demo"):
         from ...server.run import running_server
 
     clips = load_clips()
     finals: list[Final] = []
-    with load_recognizer(ModelOptions()) as recognizer, running_server(recognizer) as server:
-        click.echo(f"A server at {server.url}, the model {recognizer.info.name} on {recognizer.info.device}.")
+    model = ModelOptions(translators=translators if languages else ())
+    config = SessionConfig(translate_to=languages)
+    with load_recognizer(model) as recognizer, running_server(recognizer) as server:
+        click.echo(f"Server at {server.url}; model {recognizer.info.name} on {recognizer.info.device}.")
         volatile = "Dim words" if sys.stdout.isatty() else "Words in brackets"
-        click.echo(f"{len(clips)} recordings, one after another. {volatile} may still change.\n")
+        click.echo(f"{len(clips)} recordings in sequence. {volatile} may still change.\n")
         with live_output(OutputOptions(), default="text") as shown:
-            interrupted = asyncio.run(_play(server.url, clips, pace, shown, finals))
+            interrupted = asyncio.run(_play(server.url, config, clips, pace, shown, finals))
     if interrupted:
         return 130
     _compare(clips, finals)
@@ -65,7 +80,9 @@ def demo(pace: float) -> int:
     return 0
 
 
-async def _play(url: str, clips: list[Clip], pace: float, shown: Output, finals: list[Final]) -> bool:
+async def _play(
+    url: str, config: SessionConfig, clips: list[Clip], pace: float, shown: Output, finals: list[Final]
+) -> bool:
     from ..remote.websocket import connect
 
     def show(event: Event) -> None:
@@ -77,7 +94,7 @@ async def _play(url: str, clips: list[Clip], pace: float, shown: Output, finals:
 
     audio = AudioFormat()
     shown.begin("demo")
-    async with connect(url, audio=audio) as session:
+    async with connect(url, config=config, audio=audio) as session:
         return await pump(session, paced(_one_after_another(clips), audio, pace), show)
 
 
@@ -100,17 +117,17 @@ def _compare(clips: list[Clip], finals: list[Final]) -> None:
     click.echo()
     for clip in clips:
         begin, end = end, end + open_audio(clip.path).seconds + PAUSE_SECONDS
-        heard = " ".join(final.text for final in finals if begin <= (final.start + final.end) / 2 < end)
-        wrong, said = edits(clip.text.split(), heard.upper().split())[-1], len(clip.text.split())
-        errors, words = errors + wrong, words + said
-        click.echo(f"{clip.path.stem:8} said   {clip.text or NOTHING}")
-        click.echo(f"{'':8} heard  {heard or NOTHING}   ({_rate(wrong, said)})")
+        text = " ".join(final.text for final in finals if begin <= (final.start + final.end) / 2 < end)
+        wrong, length = edits(clip.text.split(), text.upper().split())[-1], len(clip.text.split())
+        errors, words = errors + wrong, words + length
+        click.echo(f"{clip.path.stem:8} spoken      {clip.text or NOTHING}")
+        click.echo(f"{'':8} recognized  {text or NOTHING}   ({_rate(wrong, length)})")
     click.echo(
-        f"\nAltogether: {_rate(errors, words)}. Sentences of voices that it was not trained on are far harder for it."
+        f"\nTotal: {_rate(errors, words)}. Expect far more errors with voices that are not in its training data."
     )
 
 
 def _rate(errors: int, words: int) -> str:
     if not words:
-        return f"{errors} words invented"
+        return f"{errors} words inserted"
     return f"{errors} of {words} words wrong, WER {100 * errors / words:.0f} %"

@@ -13,7 +13,14 @@ import click
 
 from ...streaming.protocol.events import Event
 from ..console import complain
-from ..options.model import device_option, lm_option, load_recognizer, model_options, take_model_options
+from ..options.model import (
+    device_option,
+    lm_option,
+    load_recognizer,
+    model_options,
+    take_model_options,
+    translator_options,
+)
 from ..options.server import check_place, read_token, token_option
 from ..options.session import session_config, session_options
 from ..output.formats import Output, Together
@@ -29,7 +36,7 @@ if TYPE_CHECKING:
 
 OpenSession = Callable[[], AbstractAsyncContextManager[LiveSession]]
 
-SILENT_SECONDS: Final = 3.0  # of zeros: a real microphone has noise
+SILENT_SECONDS: Final = 3.0  # of zeros before a warning: a real microphone has noise
 
 EPILOG = """\b
 Examples:
@@ -51,6 +58,7 @@ Examples:
 @device_option("--compute")
 @token_option
 @share_option
+@translator_options
 @session_options
 def mic(
     listing: bool,
@@ -62,7 +70,7 @@ def mic(
     share: bool,
     **settings: Any,
 ) -> int:
-    """Show the text of live speech. Ctrl-C stops, after the open sentence is finished."""
+    """Show the text of live speech. Ctrl-C stops after the final of the open utterance."""
     if listing:
         list_devices()
         return 0
@@ -105,10 +113,10 @@ async def _listen(
     def level(dbfs: float) -> None:
         shown.level(dbfs)
         if microphone.dropped:
-            warn("slow", "recognition is slower than real time: audio was lost (use a smaller model, a GPU, or --url)")
+            warn("slow", "recognition is slower than real time and lost audio: use a smaller model, a GPU or --url")
         if microphone.silence > SILENT_SECONDS:
             name = microphone.device.name
-            warn("silent", f"{name} delivers only zeros: it is muted, or this program has no permission to use it")
+            warn("silent", f"{name} sends only zeros: it is muted, or this program has no permission to use it")
 
     async with open_session() as session:
         return await pump(session, microphone.blocks(duration, level), show)

@@ -1,4 +1,4 @@
-"""Options that say which model runs here and how, and loading it."""
+"""Options of a model in this process, and loading it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-NAMES: Final = ("model", "revision", "language", "dtype", "threads", "calibration", "lm", "compute")
+TRANSLATION: Final = ("translators", "translate_from", "translate_max_lag")
+NAMES: Final = ("model", "revision", "language", "dtype", "threads", "calibration", "lm", "compute", *TRANSLATION)
 
 
 def loading_options(command: F) -> F:
-    """--revision, --language, --dtype, --threads, --calibration: how to load a model."""
+    """--revision, --language, --dtype, --threads, --calibration."""
     options = (
         click.option("--revision", metavar="REV", help="Commit, tag or branch of a Hugging Face model."),
         click.option(
@@ -38,7 +39,7 @@ def loading_options(command: F) -> F:
             "--calibration",
             type=click.Path(path_type=Path),
             metavar="DIR_OR_FILE",
-            help="Calibration of confidences, written by `calibrate`. [default: the model's own, if it has one]",
+            help="Calibration of confidences, from `calibrate`. [default: the model's own, if it has one]",
         ),
     )
     for option in reversed(options):
@@ -57,8 +58,35 @@ def model_options(command: F) -> F:
     )(loading_options(command))
 
 
+def translator_options(command: F) -> F:
+    """--translator, --translate-from, --translate-max-lag: what translates finals (--translate)."""
+    options = (
+        click.option(
+            "--translator",
+            "translators",
+            multiple=True,
+            metavar="NAME_OR_DIR",
+            help="apertium, or a checkpoint (docs/translation.md). May be repeated. [default: apertium]",
+        ),
+        click.option(
+            "--translate-from", metavar="LANGUAGE", help="Language of the speech, if the checkpoint does not say it."
+        ),
+        click.option(
+            "--translate-max-lag",
+            type=click.FloatRange(min=0.1),
+            default=ModelOptions().translate_max_lag,
+            show_default=True,
+            metavar="S",
+            help="A translation that would come later after its final is skipped.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 def lm_option(default: str | None = None) -> Callable[[F], F]:
-    """--lm: the language model; None is the model's own."""
+    """--lm: the language model; default None is the model's own."""
     shown = default or "the model's own, if it has one"
     return click.option(
         "--lm",
@@ -69,14 +97,14 @@ def lm_option(default: str | None = None) -> Callable[[F], F]:
 
 
 def device_option(flag: str) -> Callable[[F], F]:
-    """Where the model runs. `mic` and `commands` call it --compute: their --device is the microphone."""
+    """The device of the model. `mic` and `commands` name the flag --compute: their --device is the microphone."""
     return click.option(
         flag,
         "compute",
         type=click.Choice(["auto", "cpu", "cuda"]),
         default="auto",
         show_default=True,
-        help="Where the model runs.",
+        help="Device of the model.",
     )
 
 
@@ -88,6 +116,8 @@ def take_model_options(options: dict[str, Any], *, threads: int | None = None) -
     given: dict[str, Any] = {"lm": "none"} | {name: options.pop(name) for name in NAMES if name in options}
     given["device"] = given.pop("compute")
     given["threads"] = given["threads"] or threads
+    if options.get("translate_to") and not given.get("translators"):
+        given["translators"] = ("apertium",)
     return ModelOptions(**given)
 
 

@@ -1,4 +1,4 @@
-"""Output formats: text, JSON lines, a JSON document, SRT, WebVTT. Every line is flushed at once."""
+"""Output formats: text, JSON lines, a JSON document, SRT, WebVTT. Each flushes after every line."""
 
 from __future__ import annotations
 
@@ -12,15 +12,25 @@ import msgspec
 
 from ...streaming.captions.cues import Cue, CueMaker
 from ...streaming.captions.subtitles import VTT_HEADER, short_clock, srt, vtt
+from ...streaming.captions.translated import TranslatedCues
 from ...streaming.errors import XlsrLiveError
-from ...streaming.protocol.events import Event, Final, SessionEnded, SessionStarted, Warning, Word, to_json
+from ...streaming.protocol.events import (
+    Event,
+    Final,
+    SessionEnded,
+    SessionStarted,
+    Translation,
+    Warning,
+    Word,
+    to_json,
+)
 
 
 class Output:
-    """Writes the events of one recording, or of several one after another, to `out`. A context manager.
+    """Writes the events of recordings to `out`. A context manager.
 
     Call `begin` with the name of each recording, `show` with each of its events, and `close` after the last. With
-    `several`, the text names its recording. A `quiet` output prints no warnings: another output prints them.
+    `several`, the output names the recording. A `quiet` output leaves warnings to another output.
     """
 
     quiet = False
@@ -44,7 +54,9 @@ class Output:
         match event:
             case Final():
                 self.final(event)
-            case Warning() if not self.quiet:  # errors are raised and reported at the end
+            case Translation():
+                self.translation(event)
+            case Warning() if not self.quiet:  # the caller reports errors
                 print(f"{event.code}: {event.message}", file=sys.stderr, flush=True)
             case _:
                 pass
@@ -52,17 +64,20 @@ class Output:
     def final(self, final: Final) -> None:
         """Write one final."""
 
+    def translation(self, translation: Translation) -> None:
+        """Write one translation."""
+
     def note(self, text: str) -> None:
-        """Show a message of the program; only a display and plain text do."""
+        """Show a message of the program. Only a display and plain text do this."""
 
     def level(self, dbfs: float) -> None:
-        """Show the loudness of the input; only a display does."""
+        """Show the loudness of the input. Only a display does this."""
 
     def close(self) -> None:
         """Write the end of the output."""
 
     def _write(self, text: str) -> None:
-        """Raises `XlsrLiveError` if the file or standard output cannot be written, once."""
+        """Write and flush. Raises `XlsrLiveError` at the first failure, then ignores further text."""
         if self.broken:
             return
         try:
@@ -82,6 +97,9 @@ class Text(Output):
     def final(self, final: Final) -> None:
         self._write(f"{self._source}: {final.text}\n" if self._several else f"{final.text}\n")
 
+    def translation(self, translation: Translation) -> None:
+        self._write(f"{self._source}: " * self._several + f"[{translation.language}] {translation.text}\n")
+
 
 class Plain(Output):
     """One line for each final, with the time of its first word."""
@@ -90,12 +108,16 @@ class Plain(Output):
         begun = short_clock(final.words[0].start if final.words else final.start)
         self._write(f"{self._source}: " * self._several + f"{begun}  {final.text}\n")
 
+    def translation(self, translation: Translation) -> None:
+        begun = short_clock(translation.start)
+        self._write(f"{self._source}: " * self._several + f"{begun}  [{translation.language}] {translation.text}\n")
+
     def note(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
 class Together(Output):
-    """Several outputs of the same events."""
+    """Passes events to several outputs."""
 
     def __init__(self, outputs: Sequence[Output]) -> None:
         super().__init__(sys.stdout)
@@ -119,7 +141,7 @@ class Together(Output):
 
 
 class JsonLines(Output):
-    """Every event as on the wire, one per line; with several recordings each line has its `file`."""
+    """Every event as on the wire, one per line; with several recordings each line has a `file`."""
 
     def show(self, event: Event) -> None:
         line = to_json(event)
@@ -137,6 +159,7 @@ class Document(msgspec.Struct, kw_only=True):
     text: str = ""  # of all finals
     finals: list[Final] = []
     words: list[Word] = []  # of all finals
+    translations: list[Translation] = []
 
 
 class Json(Output):
@@ -161,6 +184,9 @@ class Json(Output):
         document.words.extend(final.words)
         document.text = f"{document.text} {final.text}".lstrip()
 
+    def translation(self, translation: Translation) -> None:
+        self._documents[-1].translations.append(translation)
+
     def close(self) -> None:
         if self._several or self._documents:
             content = self._documents if self._several else self._documents[0]
@@ -168,9 +194,9 @@ class Json(Output):
 
 
 class Cued(Output):
-    """An output of cues."""
+    """Base of outputs of cues: of the finals, or with a `TranslatedCues` of their translations."""
 
-    def __init__(self, out: TextIO, *, several: bool = False, maker: CueMaker | None = None) -> None:
+    def __init__(self, out: TextIO, *, several: bool = False, maker: CueMaker | TranslatedCues | None = None) -> None:
         super().__init__(out, several=several)
         self._maker = maker or CueMaker()
 

@@ -1,4 +1,4 @@
-"""--format, --output and the other options that say what a command shows and writes."""
+"""--format, --output and the other options of a command's output."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """What a command shows and writes."""
+    """The values of these options."""
 
     form: str | None = None
     path: Path | None = None
     captions: tuple[str, ...] = ()
     summary: bool = False
     reference: Path | None = None
+    languages: tuple[str, ...] = ()  # of translations
 
 
 def output_options(default: str, folder: bool = False) -> Callable[[F], F]:
-    """--format, --plain, --output, --captions, --summary and --reference, passed on as `output: OutputOptions`.
+    """--format, --plain, --output, --captions, --summary and --reference, as one argument `output: OutputOptions`.
 
-    `default` names the format without --format. With `folder`, --output may be a folder.
+    `default` describes the default format. With `folder`, --output may be a folder.
     """
     kinds = click.Choice(list(FORMATS))
     where = "Write to this file; for several recordings, a folder." if folder else "Write to this file."
@@ -42,7 +43,8 @@ def output_options(default: str, folder: bool = False) -> Callable[[F], F]:
             "--captions",
             multiple=True,
             metavar="TARGET",
-            help="Live captions: FILE.vtt, .srt, .txt, .jsonl; obs://HOST; youtube. May be repeated.",
+            help="Live captions: FILE.vtt, .srt, .txt, .jsonl; obs://HOST; youtube. Before it es= for a translation. "
+            "May be repeated.",
         ),
         click.option("--summary", is_flag=True, help="At the end: words, latency, speed."),
         click.option("--reference", type=path, metavar="FILE", help="The true text; the summary then has the WER."),
@@ -60,9 +62,10 @@ def output_options(default: str, folder: bool = False) -> Callable[[F], F]:
             **others: Any,
         ) -> Any:
             if plain and form not in (None, "plain"):
-                raise click.UsageError(f"--plain or --format {form}, not both")
+                raise click.UsageError(f"use --plain or --format {form}, not both")
             form = "plain" if plain else form
-            chosen = OutputOptions(form, path, captions, summary or reference is not None, reference)
+            languages = others.get("translate_to") or ()
+            chosen = OutputOptions(form, path, captions, summary or reference is not None, reference, languages)
             return command(output=chosen, **others)
 
         for option in reversed(options):

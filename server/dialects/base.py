@@ -74,7 +74,7 @@ class Dialect(DialectHooks, Generic[Received]):
         self.outbox.put(data, topic)
 
     def join(self, *texts: str) -> str:
-        """Texts one after the other, with the word separator of the model's vocabulary."""
+        """Concatenate texts with the word separator of the model's vocabulary."""
         return self.recognizer.encoder.vocabulary.join(text for text in texts if text)
 
     def begin_session(self, config: SessionConfig, audio: AudioFormat) -> StreamSession:
@@ -203,7 +203,7 @@ class Dialect(DialectHooks, Generic[Received]):
                 await self._transport.receive()
 
     async def _watch_idle(self) -> None:
-        """Stop the input of a silent client. One look now and then costs less than a timeout for every message."""
+        """Stop the input of a silent client. Polling costs less than a timeout for every message."""
         while (left := self._until_idle()) > 0:  # noqa: ASYNC110
             await asyncio.sleep(left)
         self._timed_out = not self._stopping

@@ -185,7 +185,8 @@ class Upload(ABC):
             await self.close()
             self.audio, blocks = await asyncio.to_thread(self.open_file, Path(file.name))
             hotwords = writable(self.phrases, self.recognizer.encoder.vocabulary)
-            session = self.recognizer.session(replace(self.config, hotwords=hotwords), self.audio, name=self.name)
+            config = replace(self.config, hotwords=hotwords)
+            session = self.recognizer.session(config, self.audio, name=self.name, patient=True)
             tally = Tally(lease.stats)
             feeding = asyncio.create_task(_feed(session, self.audio, blocks, lease))
             try:

@@ -1,4 +1,4 @@
-"""A model that may replace the present one: loaded and checked in a thread, while sessions go on."""
+"""A model that may replace the current one: loaded and checked in a thread, while sessions continue."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..settings import ServerSettings
 from .capacity import capacity
 
 T = TypeVar("T")
-Load = Callable[[ServerSettings], Recognizer]  # makes the recognizer that the settings name
+Load = Callable[[ServerSettings], Recognizer]  # makes the recognizer of the settings
 
 
 async def load_candidate(
@@ -26,9 +26,8 @@ async def load_candidate(
 ) -> tuple[Recognizer, int]:
     """Load and check the model of the settings; returns it with its session limit. The caller owns it.
 
-    `timeout_s` limits the check. `busy`: whether sessions are open, which distort a measurement of the capacity: it is
-    not cached then.
-    Raises what `load` raises, and `EngineError` if the model fails the check.
+    `timeout_s` limits the check. `busy`: whether sessions are open; they distort a measurement of the capacity, so it
+    is then not cached. Raises the errors of `load`, and `EngineError` if the model fails the check.
     """
     recognizer = await in_thread(lambda: load(settings))
     try:
@@ -60,7 +59,7 @@ def check(recognizer: Recognizer) -> None:
 
 
 async def in_thread(work: Callable[[], T]) -> T:
-    """Run `work` in a daemon thread: a model download must not keep the process from ending."""
+    """Run `work` in a daemon thread: a model download must not prevent the process from ending."""
     future: Future[T] = Future()
 
     def run() -> None:

@@ -1,9 +1,9 @@
 """Voice activity detection: the speech probability of 30 ms frames.
 
 Every detector takes any number of frames of `FRAME` samples, float32 in [-1, 1], in order, and returns their
-probabilities. These do not depend on how many frames come together. A detector holds the state of one stream. Silero
-recognizes speech where webrtcvad measures loudness, but costs about twenty times more CPU. So the default runs Silero
-only around frames at which webrtcvad fires.
+probabilities, which do not depend on how the frames are split into calls. A detector holds the state of one stream.
+Silero recognizes speech where webrtcvad measures loudness, but costs about twenty times more CPU. So the default runs
+Silero only around frames at which webrtcvad fires.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ _SIGN: Final = 0.1  # probability: far less than speech, more than most noise
 
 
 class Vad(Protocol):
+    """A speech detector of one stream."""
+
     def __call__(self, frames: Frames) -> list[float]:
         """Speech probabilities of the next frames, shape (n, FRAME)."""
         ...
@@ -38,7 +40,7 @@ class Vad(Protocol):
 
 
 class WebrtcVad:
-    """Google's GMM detector: 1.0 or 0.0, the former for most loud sounds; `mode` 0 to 3 is its aggressiveness."""
+    """Google's GMM detector: 1.0 for most loud sounds, else 0.0; `mode` 0 to 3 is its aggressiveness."""
 
     def __init__(self, mode: int = 2) -> None:
         import webrtcvad
@@ -57,7 +59,7 @@ class WebrtcVad:
 
 
 class SileroVad:
-    """Silero has a probability for each of its own chunks; a frame gets that of the last chunk that ends in it."""
+    """Silero on every frame. A frame gets the probability of the last Silero chunk that ends in or before it."""
 
     def __init__(self) -> None:
         self._silero = Silero()
@@ -147,9 +149,9 @@ def _remaining(before: int, fired: float, probability: float) -> int:
 
 
 class EnergyVad:
-    """Loudness over an adaptive noise floor: no library, little CPU, for close microphones in quiet rooms.
+    """Loudness above an adaptive noise floor: no library, little CPU, for close microphones in quiet rooms.
 
-    1.0 where the frame is 12 dB over the floor and above -50 dBFS. The floor falls at once and rises 1.5 dB a second.
+    1.0 for frames 12 dB above the floor and above -50 dBFS. The floor falls at once and rises 1.5 dB a second.
     """
 
     _MARGIN_DB, _LEAST_DB, _RISE_DB = 12.0, -50.0, 1.5 * FRAME / SAMPLE_RATE

@@ -9,6 +9,8 @@ Value = int | str
 
 
 class Position(NamedTuple):
+    """A place in a grammar's text."""
+
     line: int  # from 1
     column: int  # from 1
 
@@ -35,16 +37,22 @@ class RuleRef:
 
 @dataclass(frozen=True, slots=True)
 class Concatenation:
+    """One part after the other."""
+
     parts: tuple[Expression, ...]  # at least two
 
 
 @dataclass(frozen=True, slots=True)
 class Alternatives:
+    """One of several options."""
+
     options: tuple[Expression, ...]  # at least two; the first that fits the words wins
 
 
 @dataclass(frozen=True, slots=True)
 class Repeat:
+    """The body, `least` to `most` times."""
+
     body: Expression
     least: int
     most: int | None  # None: unbounded
@@ -60,7 +68,7 @@ class Capture:
 
 @dataclass(frozen=True, slots=True)
 class Tagged:
-    """`body=value`: the value of the body in a slot."""
+    """`body=value`: in a slot, the body has this value."""
 
     body: Expression
     value: Value
@@ -100,7 +108,7 @@ class CommandGrammar:
 
 
 def _show(expression: Expression, tight: bool = False) -> str:
-    """The text of an expression; `tight` where a suffix follows that would bind to the last part alone."""
+    """The text of an expression. `tight`: in brackets if a suffix after it would bind only to its last part."""
     match expression:
         case Terminal(text):
             return text

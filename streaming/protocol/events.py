@@ -3,8 +3,8 @@
 Their order is fixed: `session_started`, then for each utterance `speech_started`, any number of `partial`, at most one
 `final`, and `speech_ended`; then `session_ended`. An utterance without words (noise that opened the gate) has no
 `final`: at its `speech_ended` a reader drops the last partial. In a session with a grammar each utterance has one
-`command` or one `rejected`: right before `speech_ended`, or an early `command` among the partials. `warning` and
-`error` may come at any place.
+`command` or one `rejected`: right before `speech_ended`, or an early `command` among the partials. A session that
+translates has `translation`s at any place after their `final`. `warning` and `error` may come at any place.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from .messages import VERSION
 
 
 class Word(msgspec.Struct, frozen=True):
+    """A word of a partial or final, with its times and confidence."""
+
     word: str
     start: float  # seconds from the start of the session
     end: float  # seconds from the start of the session
@@ -24,6 +26,8 @@ class Word(msgspec.Struct, frozen=True):
 
 
 class Alternative(msgspec.Struct, frozen=True):
+    """A hypothesis of the language model's search."""
+
     text: str
     score: float  # nats, higher is better; comparable within one final
 
@@ -64,6 +68,8 @@ class _Stamped(msgspec.Struct, frozen=True, eq=False, kw_only=True):
 
 
 class SessionStarted(_Stamped, frozen=True, tag="session_started"):
+    """The first event of a session: its name, model and actual mode."""
+
     session: str
     model: str
     mode: str
@@ -74,11 +80,15 @@ class SessionStarted(_Stamped, frozen=True, tag="session_started"):
 
 
 class SpeechStarted(_Stamped, frozen=True, tag="speech_started"):
+    """An utterance begins at `start` seconds."""
+
     utterance: int  # counted from 0
     start: float  # seconds; the pre-roll is part of the utterance
 
 
 class Partial(_Stamped, frozen=True, tag="partial"):
+    """The text of the open utterance: `committed` only grows, `volatile` may change."""
+
     utterance: int
     committed: str  # append-only within the utterance
     volatile: str  # replaces the volatile text before it
@@ -87,6 +97,8 @@ class Partial(_Stamped, frozen=True, tag="partial"):
 
 
 class Final(_Stamped, frozen=True, tag="final"):
+    """The text of a finished utterance, decoded with full context unless `finals` is append."""
+
     utterance: int
     text: str  # never empty
     words: tuple[Word, ...]
@@ -94,6 +106,17 @@ class Final(_Stamped, frozen=True, tag="final"):
     end: float  # seconds, of the utterance
     confidence: float  # 0..1, mean of the words'; without a calibration the geometric mean over all tokens
     nbest: tuple[Alternative, ...] | msgspec.UnsetType = msgspec.UNSET  # if requested; best first
+
+
+class Translation(_Stamped, frozen=True, tag="translation"):
+    """A final in another language. For each language, translations come in the order of their finals."""
+
+    utterance: int
+    language: str  # BCP 47 tag
+    text: str
+    of: str = "final"  # the event that it translates
+    start: float = 0.0  # seconds, of the utterance
+    end: float = 0.0  # seconds, of the utterance
 
 
 class Command(_Stamped, frozen=True, tag="command"):
@@ -124,22 +147,30 @@ class Rejected(_Stamped, frozen=True, tag="rejected"):
 
 
 class SpeechEnded(_Stamped, frozen=True, tag="speech_ended"):
+    """An utterance ended at `end` seconds, and why."""
+
     utterance: int
     end: float  # seconds
     reason: str  # silence, blanks, length, flush, end
 
 
 class SessionEnded(_Stamped, frozen=True, tag="session_ended"):
+    """The last event of every session that started."""
+
     audio_s: float  # seconds of audio received
     utterances: int  # utterances begun
 
 
 class Warning(_Stamped, frozen=True, tag="warning"):
+    """Something that the client should know; the session goes on."""
+
     code: str
     message: str
 
 
 class Error(_Stamped, frozen=True, tag="error"):
+    """A failure. After `encoder_failed` the session goes on; after any other code it takes no more input."""
+
     code: str
     message: str
 
@@ -163,6 +194,7 @@ Event = (
     | SpeechStarted
     | Partial
     | Final
+    | Translation
     | Command
     | Rejected
     | SpeechEnded

@@ -14,6 +14,8 @@ from .utterance_context import UtteranceContext
 
 
 class FinalState(Enum):
+    """How far the second pass of an utterance is."""
+
     IDLE = auto()
     ENCODING = auto()
     DECODING = auto()
@@ -45,7 +47,7 @@ class FinalPass:
             return
         samples = context.read(context.start, end)
         if context.normalized:  # by the statistics of the whole, which no live step knew
-            samples, features = normalize(samples), None
+            samples, features = normalize(samples, context.epsilon), None
         self._state, self._job = FinalState.ENCODING, context.next_id()
         context.submit(Request(self._job, "final", context.index, samples, deadline, None, features))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import count
 
 from ..audio.loudness import QuietCheck
-from ..audio.normalize import Moments
+from ..audio.normalize import EPSILON, Moments
 from ..audio.segmenter import Reason, Segmenter
 from ..commands.decision import Decision
 from ..config import SessionConfig
@@ -24,7 +24,7 @@ from .utterance import Utterance
 class UtteranceLoop:
     """Turns the spans of the segmenter into utterances. It finishes one before it begins the next.
 
-    `normalized` says whether the checkpoint requires zero mean and unit variance.
+    `normalized` says whether the checkpoint requires zero mean and unit variance, with `epsilon`.
     """
 
     def __init__(
@@ -36,6 +36,7 @@ class UtteranceLoop:
         outbox: Outbox,
         *,
         normalized: bool,
+        epsilon: float = EPSILON,
     ) -> None:
         self.begun = 0  # utterances
         self.jobs: list[Job] = []  # for the driver
@@ -46,6 +47,7 @@ class UtteranceLoop:
         self._segmenter = segmenter
         self._outbox = outbox
         self._normalized = normalized
+        self._epsilon = epsilon
         self._ids = count(1)
         self._utterance: Utterance | None = None  # the open one
         self._partials: PartialMaker | None = None  # of the open utterance
@@ -117,6 +119,7 @@ class UtteranceLoop:
             read=self._segmenter.ring.read,
             next_id=self._ids.__next__,
             normalized=self._normalized,
+            epsilon=self._epsilon,
             seed=self._loudness,
             level=self._outbox.level,
             awake=self._woken is not None and start - self._woken <= ms(self._config.wake_ms),

@@ -13,6 +13,8 @@ _TRANSCRIPTION: Final = "conversation.item.input_audio_transcription"
 
 
 class Emit(Protocol):
+    """Sends an event of this kind."""
+
     def __call__(self, kind: str, /, **fields: Any) -> None: ...
 
 
@@ -43,10 +45,6 @@ class Items:
         self._separator = separator
         self._beta = beta
         self._open: _Item | None = None
-
-    @property
-    def any_open(self) -> bool:
-        return self._open is not None
 
     def _new(self, start: float) -> _Item:
         return _Item(self._name("item"), Deltas(self._join), start)

@@ -36,12 +36,12 @@ def test_the_limit_is_an_error_not_a_wait():
     outbox = SendQueue(100)
     for index in range(100):
         outbox.put(str(index))
-    with pytest.raises(ProtocolError, match="100 events") as error:
+    with pytest.raises(ProtocolError, match="100 unread events") as error:
         outbox.put("one more")
     assert error.value.code == "slow_reader"
 
 
-def test_large_messages_have_a_limit_of_their_own():
+def test_large_messages_have_their_own_limit():
     outbox, large = SendQueue(100), "x" * (MAX_BYTES // 4)
     for _ in range(2):
         for _ in range(4):
