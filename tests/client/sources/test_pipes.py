@@ -37,7 +37,7 @@ def coded(form: str, subtype: str | None = None, rate: int = 16_000) -> bytes:
 
 
 def received(data: bytes, size: int = 1 << 16) -> tuple[AudioFormat, NDArray[np.float32] | bytes]:
-    """What a pipe delivers when this is written into it, in pieces."""
+    """The audio that a pipe delivers for these bytes, written in pieces."""
     reader, writer = os.pipe()
 
     def write() -> None:
@@ -71,7 +71,7 @@ def pyav(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize("size", [7, 1 << 16])
 @pytest.mark.parametrize("data", [b"\1\2\3", SAMPLES.tobytes(), b"RIFF" + bytes(100), b"\xff\xfb" + bytes(3_000)])
-def test_what_has_no_header_is_raw(data: bytes, size: int):
+def test_bytes_without_a_header_are_raw_audio(data: bytes, size: int):
     assert received(data, size) == (RAW, data)
 
 
@@ -96,7 +96,7 @@ def test_a_wav_header_gives_the_format(subtype: str, encoding: str, size: int):
 def test_coded_streams_are_decoded(form: str, subtype: str | None):
     audio, samples = received(coded(form, subtype))
     assert isinstance(samples, np.ndarray)
-    # A decoder may work at a rate of its own (Opus: 48 kHz), and add or drop a frame of MP3.
+    # A decoder may use its own rate (Opus: 48 kHz), and add or drop a frame of MP3.
     assert len(samples) / audio.sample_rate == pytest.approx(len(SAMPLES) / 16_000, abs=0.15)
     if form in ("FLAC", "WAV", "AIFF"):
         assert np.array_equal(samples, SAMPLES / np.float32(32_768))
@@ -122,7 +122,7 @@ def server(recognizer: Recognizer) -> Iterator[RunningServer]:
 
 
 @pytest.mark.parametrize("form", ["WAV", "FLAC"])
-def test_the_same_text_as_of_the_file(form: str, server: RunningServer, clip: Clip):
+def test_a_pipe_gives_the_text_of_the_file(form: str, server: RunningServer, clip: Clip):
     stream = io.BytesIO()
     soundfile.write(stream, clip("jackson"), 16_000, format=form)
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Files as they come: whole, damaged, unfinished, through pipes and in memory."""
+"""Audio files: complete, damaged, truncated, through pipes and in memory."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_blocks_are_the_file_in_order(tmp_path: Path, suffix: str):
         (b"RIFF\x24\x00\x00\x00WAVEfmt ", "not an audio file"),
     ],
 )
-def test_what_cannot_be_read_is_said_in_one_line(tmp_path: Path, content: bytes | None, words: str):
+def test_an_unreadable_file_is_one_line(tmp_path: Path, content: bytes | None, words: str):
     path = tmp_path / "a.wav"
     if content is not None:
         path.write_bytes(content)
@@ -69,19 +69,19 @@ def test_a_directory_is_not_a_file(tmp_path: Path):
         (16_000, 16_000, 33, "33 channels"),
     ],
 )
-def test_what_cannot_be_heard_is_refused(tmp_path: Path, samples: int, rate: int, channels: int, words: str):
+def test_audio_without_a_frame_is_refused(tmp_path: Path, samples: int, rate: int, channels: int, words: str):
     path = tmp_path / "a.wav"
     soundfile.write(path, tone(samples, channels), rate)
     with pytest.raises(AudioError, match=words):
         open_audio(path)
 
 
-def test_the_shortest_audio_that_makes_a_frame_is_taken(tmp_path: Path):
+def test_the_shortest_audio_with_a_frame_is_accepted(tmp_path: Path):
     soundfile.write(tmp_path / "a.wav", tone(400), 16_000)
     assert len(np.concatenate(list(open_audio(tmp_path / "a.wav").blocks()))) == 400
 
 
-def test_samples_that_are_not_finite_are_refused_where_they_come(tmp_path: Path):
+def test_samples_that_are_not_finite_are_refused_with_their_position(tmp_path: Path):
     samples = tone(16_000).astype(np.float32)
     samples[9_000] = np.nan
     soundfile.write(tmp_path / "a.wav", samples, 16_000, subtype="FLOAT")
@@ -136,7 +136,7 @@ def test_other_wrong_sizes_do_not_hide_samples(sizes: dict[str, int]):
 
 
 @pytest.mark.parametrize("after", [b"", LIST])
-def test_a_file_that_truly_holds_no_samples_is_refused(after: bytes):
+def test_a_file_without_samples_is_refused(after: bytes):
     with pytest.raises(AudioError, match="has no audio"):
         open_audio(wav(0, data=0, after=after))
 
