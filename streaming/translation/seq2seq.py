@@ -28,7 +28,7 @@ class TextTranslator:
         self.max_batch = 32 if device.startswith("cuda") else 8
         self._beams = beams
         self._tokenizer = load_tokenizer(source)
-        self._network = load_network(source, _Network, config, device)
+        self._network: Any = load_network(source, _Network, config, device)
         self._prefixes = marian_targets(self._tokenizer) if config.model_type == "marian" else {}
         self._tokens = {} if config.model_type == "marian" else language_tokens(self._tokenizer)
         if not self._tokens and not getattr(self._tokenizer, "target_lang", None) and not self._prefixes:

@@ -43,7 +43,7 @@ class SpeechTranslator:
         self._beams = beams
         self._tokenizer = load_tokenizer(source)
         self._extractor = _Extractor.from_pretrained(source.path, **source.options)
-        self._network = load_network(source, _Network, config, device)
+        self._network: Any = load_network(source, _Network, config, device)
         self._tokens = language_tokens(self._tokenizer)
         if not self._tokens:
             raise ModelError(f"{self.name} has a tokenizer without languages")
