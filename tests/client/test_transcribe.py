@@ -80,6 +80,18 @@ def test_output_to_a_file(tmp_path: Path):
     assert (tmp_path / "george.txt").read_text() == TEXTS["george"] + "\n"
 
 
+@pytest.mark.usefixtures("loaded")
+def test_an_output_file_is_replaced_only_on_demand(tmp_path: Path, capsys: Out):
+    arguments = ["transcribe", flac("george"), "-o", str(tmp_path / "talk.txt")]
+    (tmp_path / "talk.txt").write_text("notes\n")
+    assert run(arguments) == 0
+    assert "writing" in capsys.readouterr().err
+    assert (tmp_path / "talk.txt").read_text() == "notes\n"
+    assert run([*arguments, "--overwrite"]) == 0
+    assert (tmp_path / "talk.txt").read_text() == (tmp_path / "talk-1.txt").read_text()
+    assert capsys.readouterr().err == ""
+
+
 def test_options_of_the_model_and_the_session_arrive(loaded: list[ModelOptions], capsys: Out):
     arguments = ["--model", "some/model", "--language", "deu", "--revision", "abc", "--threads", "1", "--device", "cpu"]
     arguments += ["--dtype", "int8", "--lm", "some.arpa", "--calibration", "fitted"]

@@ -31,6 +31,7 @@ from xlsr_live.client.sources.clips import load_clips
 from xlsr_live.server.run import serve
 from xlsr_live.server.settings import ServerSettings
 from xlsr_live.streaming import Final, Partial, Recognizer
+from xlsr_live.streaming.audio.normalize import EPSILON
 from xlsr_live.streaming.ctc.vocabulary import Vocabulary
 from xlsr_live.streaming.frames import frames, ms
 from xlsr_live.streaming.live import StreamSession
@@ -90,6 +91,7 @@ class TalkativeEncoder:
         name="fake", parameters=0, device="cpu", dtype="float32", vocabulary=29, language=None, modes=("cached",)
     )
     normalized = True
+    epsilon = EPSILON
     max_batch = 64
 
     def __init__(self) -> None:

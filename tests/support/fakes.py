@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from xlsr_live.streaming.audio.normalize import normalize
+from xlsr_live.streaming.audio.normalize import EPSILON, normalize
 from xlsr_live.streaming.ctc.vocabulary import Vocabulary
 from xlsr_live.streaming.frames import frames
 from xlsr_live.streaming.model.encoder import ModelInfo
@@ -48,6 +48,7 @@ class FakeEncoder:
     """
 
     vocabulary = VOCABULARY
+    epsilon = EPSILON
     info = ModelInfo(name="fake", parameters=0, device="cpu", dtype="float32", vocabulary=10, language=None)
 
     def __init__(self, *, context: bool = True, normalized: bool = False, max_batch: int = 4) -> None:
@@ -58,7 +59,7 @@ class FakeEncoder:
         self._context = context
 
     def normalize(self, samples: Float32) -> Float32:
-        return normalize(samples) if self.normalized else samples
+        return normalize(samples, self.epsilon) if self.normalized else samples
 
     def fits(self, samples: int, others: Sequence[int]) -> bool:
         return True

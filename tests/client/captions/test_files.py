@@ -248,3 +248,34 @@ def test_an_unwritable_file_is_reported_at_the_start(tmp_path: Path):
         caption_output("out.doc", early=False),
     ):
         pass
+
+
+@pytest.mark.parametrize("name", ["out.vtt", "out.srt", "out.jsonl", "out.txt"])
+def test_a_file_with_content_is_replaced_only_on_demand(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    old = "one\ntwo\nthree\n"
+    (tmp_path / name).write_text(old)
+    first = tmp_path / name.replace(".", "-1.")
+    first.write_text("x\n" * 3)
+    for overwrite in (False, True):
+        with caption_output(str(tmp_path / name), early=False, overwrite=overwrite) as output:
+            output.begin("talk.wav")
+            for event in SESSION:
+                output.show(event)
+        err = capsys.readouterr().err
+        if overwrite:
+            assert err == ""
+            assert (tmp_path / name).read_text() != old
+        else:
+            second = tmp_path / name.replace(".", "-2.")
+            assert err == f"xlsr-live: {tmp_path / name} exists: writing {second} (--overwrite replaces it)\n"
+            assert second.is_file()
+            assert (tmp_path / name).read_text() == old
+            assert first.read_text() == "x\n" * 3
+
+
+def test_the_two_lines_of_a_killed_run_are_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = tmp_path / "obs.txt"
+    path.write_text("two lines\nof captions")
+    with caption_output(str(path), early=False):
+        assert path.read_text() == ""
+    assert (os.listdir(tmp_path), capsys.readouterr().err) == (["obs.txt"], "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import struct
 import subprocess
 import sys
 import threading
@@ -16,7 +17,7 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 from xlsr_live.client.cli import run
-from xlsr_live.client.sources.pipes import is_mp3, open_pipe
+from xlsr_live.client.sources.pipes import is_mp3, open_pipe, read_pipe
 from xlsr_live.server.run import RunningServer, running_server
 from xlsr_live.streaming.audio import libav
 from xlsr_live.streaming.config import AudioFormat
@@ -30,9 +31,9 @@ RAW = AudioFormat(encoding="mulaw", sample_rate=8_000)
 SAMPLES = np.random.default_rng(3).integers(-9_000, 9_000, 20_000).astype(np.int16)
 
 
-def coded(form: str, subtype: str | None = None, rate: int = 16_000) -> bytes:
+def coded(form: str, subtype: str | None = None, rate: int = 16_000, samples: NDArray[np.int16] = SAMPLES) -> bytes:
     stream = io.BytesIO()
-    soundfile.write(stream, SAMPLES, rate, format=form, subtype=subtype)
+    soundfile.write(stream, samples, rate, format=form, subtype=subtype)
     return stream.getvalue()
 
 
@@ -100,6 +101,53 @@ def test_coded_streams_are_decoded(form: str, subtype: str | None):
     assert len(samples) / audio.sample_rate == pytest.approx(len(SAMPLES) / 16_000, abs=0.15)
     if form in ("FLAC", "WAV", "AIFF"):
         assert np.array_equal(samples, SAMPLES / np.float32(32_768))
+
+
+@pytest.mark.usefixtures("pyav")
+@pytest.mark.parametrize(
+    ("form", "subtype"),
+    [("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", None), ("AIFF", "PCM_16"), ("WAV", "PCM_24")],
+)
+def test_an_endless_stream_is_decoded_as_it_arrives(form: str, subtype: str | None):
+    data = coded(form, subtype, samples=np.tile(SAMPLES, 8))
+    if form == "FLAC":  # an encoder cannot give the length of such a stream
+        data = data[:21] + bytes([data[21] & 0xF0]) + bytes(4) + data[26:]
+    part = len(data) * 7 // 10
+    reader, writer = os.pipe()
+    arrived = threading.Event()
+
+    def write() -> None:
+        with os.fdopen(writer, "wb", buffering=0) as sink:
+            sink.write(data[:part])
+            arrived.wait(20)  # for the first samples, before the rest comes
+            sink.write(data[part:])
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    total, early = 0, False
+    for audio, block in read_pipe(reader, RAW):
+        early = early or not arrived.is_set()
+        total += len(block) / audio.sample_rate
+        if total > 2:
+            arrived.set()
+    thread.join()
+    os.close(reader)
+    assert early
+    assert total == pytest.approx(10.0, abs=0.15)
+
+
+@pytest.mark.usefixtures("pyav")
+@pytest.mark.parametrize(("form", "size"), [("AU", 0), ("AU", -1), ("CAF", 0), ("CAF", -1)])
+def test_a_stream_whose_header_does_not_give_its_length(form: str, size: int):
+    data = bytearray(coded(form, "PCM_16"))
+    if form == "AU":
+        data[8:12] = struct.pack(">i", size)
+    else:
+        at = data.index(b"data")
+        data[at + 4 : at + 12] = struct.pack(">q", size)
+    audio, samples = received(bytes(data))
+    assert audio.sample_rate == 16_000
+    assert np.array_equal(samples, SAMPLES / np.float32(32_768))
 
 
 @pytest.mark.usefixtures("pyav")

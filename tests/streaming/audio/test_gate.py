@@ -56,9 +56,10 @@ SETTINGS = {"pre_roll": 2 * FRAME, "post_roll": FRAME, "min_speech": 2 * FRAME, 
         ("----#", []),  # the input ends before the gate opens
         ("-----#-##----", [(3, 10)]),  # a short first word joins speech that follows within the hangover
         ("-----#--##----", [(3, 11)]),
-        ("-----#---##----", [(7, 12)]),  # and not later speech
-        ("----------#-#-#-##----", [(16 - 5 - 2, 19)]),  # a chain of them reaches
-        ("--#-#-#-#-#-#-#-##----", [(16 - 5 - 2, 19)]),  # back by min_speech and hangover
+        ("-----#---##----", [(7, 12)]),  # and not to what comes later
+        ("-----#--#--##----", [(3, 14)]),  # nor do two short words get lost
+        ("------#-#-#-#-#-##----", [(16 - 10 - 2, 19)]),  # a chain of them reaches
+        ("--#-#-#-#-#-#-#-##----", [(16 - 10 - 2, 19)]),  # back by twice min_speech and hangover
     ],
 )
 def test_spans_in_frames(frames: str, expected: list[tuple[int, int]]):
@@ -130,7 +131,7 @@ def by_the_rules(
         first = index
         while first > begin and runs[first][0] - runs[first - 1][1] < hangover:
             first -= 1
-        onset = max(runs[first][0], runs[index][0] - min_speech - hangover)
+        onset = max(runs[first][0], runs[index][0] - 2 * (min_speech + hangover))
         while index + 1 < len(runs) and runs[index + 1][0] - runs[index][1] < hangover:
             index += 1
         end = min(runs[index][1] + post_roll, total)
