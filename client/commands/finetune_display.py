@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from ...training.finetune import Evaluation, RunPosition
+from ...training.survey import counted
 from ..console import steerable
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class RunDisplay:
         if len(self._updates) == ESTIMATE_AFTER and done < 1:
             (begun, first), (now, last) = self._updates[0], self._updates[-1]
             minutes = (1 - done) * (now - begun) / max(last - first, 1e-9) / 60
-            self._say(f"About {max(1, round(minutes))} minutes of training are left.")
+            self._say(f"Training left: about {counted(max(1, round(minutes)), 'minute')}.")
 
     def show(self, found: Evaluation) -> None:
         self._rates = f"WER offline {100 * found.offline:.1f} %, live {100 * found.live:.1f} %"
