@@ -93,8 +93,11 @@ def _alphabet(texts: Sequence[str], vocabulary: Vocabulary | None, choice: Choic
         if choice == "keep":
             raise TrainingError("the base has no vocabulary to keep; leave --vocabulary keep out")
         return choose_alphabet(texts)
-    if choice == "keep":
-        return None
+    sub_words = any(len(text.strip()) > 1 for text in vocabulary.texts)
+    if choice == "keep" and sub_words:
+        raise TrainingError("the base writes sub-words, which cannot be kept: leave --vocabulary keep out")
+    if choice == "keep" or sub_words:
+        return choose_alphabet(texts) if sub_words else None
     form = NormalForm(vocabulary)
     foreign = sum(bool(form.lacking(text)) for text in texts)
     # A stray foreign letter is no reason for another vocabulary; the letters of another language are.

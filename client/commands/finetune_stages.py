@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import click
 
@@ -18,6 +18,7 @@ from ...streaming.recognizer import Recognizer
 from ...training.card import Card, Figures, licence_of, write_card
 from ...training.curves import draw, read_history
 from ...training.finetune import HISTORY, Evaluation, RunPosition
+from ...training.ngram import write_ngram
 from ...training.recordings import Listed
 from ...training.run import FineTuneRequest, FineTuneRun, seconds_of
 from ...training.stopping import StopRequest
@@ -35,13 +36,19 @@ MEASURED_SECONDS: Final = 1800.0  # of validation, at most, for the figures of t
 ESTIMATE_AFTER: Final = 10  # updates
 
 
-def run(
-    request: FineTuneRequest, data: Path, validation: Path | None, noise: Path | None, data_licence: str, *, check: bool
-) -> int:
+class Extras(NamedTuple):
+    """What goes beside the training."""
+
+    noise: Path | None  # recordings without speech
+    ngram: bool  # make an n-gram of the transcripts
+    data_licence: str
+
+
+def run(request: FineTuneRequest, data: Path, validation: Path | None, extras: Extras, *, check: bool) -> int:
     """Run all stages; return the exit status. Raises `XlsrLiveError`."""
     listed = _listed(data)
     held = _listed(validation) if validation else None
-    clips = list(find_recordings(noise)) if noise else []
+    clips = list(find_recordings(extras.noise)) if extras.noise else []
     task = FineTuneRun(request, _say)
     say = task.say = _say if task.processes.first else _say_nothing
     with progress(len(listed) + len(held or ()) + len(clips)) as (advance, _):
@@ -62,13 +69,14 @@ def run(
         say(f"Stopped at step {task.tuner.position.step}; the same command continues.")
         return 130
     if task.processes.first:
-        _finish(task, data_licence)
+        _finish(task, extras)
     task.processes.wait()
     return 0
 
 
 def _listed(table: Path) -> list[Listed]:
-    return [Listed(each.path, each.text, each.speaker) for each in read_corpus(table)]
+    """The rows of a table; a speaker called - is unknown."""
+    return [Listed(each.path, each.text, each.speaker if each.speaker != "-" else "") for each in read_corpus(table)]
 
 
 def _say(sentence: str) -> None:
@@ -121,20 +129,24 @@ def _bar(wanted: bool) -> tuple[Any, Callable[[float, str], None]]:
     return bar, lambda done, text: bar.update(shown, completed=done, description=text)
 
 
-def _finish(task: FineTuneRun, data_licence: str) -> None:
+def _finish(task: FineTuneRun, extras: Extras) -> None:
     """Export, measure base and result, calibrate, write the card, and say how to serve the result."""
     request, out = task.request, task.request.out
     if task.tuner.position.ended != "done":
         task.say(f"Ended early: {task.tuner.position.ended}.")
     weights = task.export()
     task.say(f"Written: {', '.join(path.name for path in weights)} in {out}")
+    ngram = extras.ngram and _ngram(task)
     recordings = _spread(task.survey.validation)
     figures: list[Figures] = []
     if task.base.vocabulary is not None and request.language is None:
-        with _recognizer(task, request.base, request.revision, None) as recognizer:
+        with load_recognizer(_options(task, request.base, revision=request.revision)) as recognizer:
             figures.append(measure(f"base ({request.base})", recognizer, recordings))
-    with _recognizer(task, str(out), None, request.language) as recognizer:
-        figures.append(measure("fine-tuned", recognizer, recordings))
+    with load_recognizer(
+        _options(task, str(out), language=request.language, lm=None if ngram else "none")
+    ) as recognizer:
+        name = "fine-tuned, finals with its n-gram" if ngram else "fine-tuned"
+        figures.append(measure(name, recognizer, recordings))
         _calibrate(task, recognizer, recordings)
     for each in figures:
         task.say(f"WER of {each.name}: offline {each.offline} %, live {each.live} %, finals {each.final} %")
@@ -142,7 +154,7 @@ def _finish(task: FineTuneRun, data_licence: str) -> None:
     serve = shlex.join(["xlsr-live", "serve", "--model", str(out)])
     if request.language is not None:
         serve += f" --language {request.language}"
-    write_card(_card(task, figures, data_licence, serve), out)
+    write_card(_card(task, figures, extras.data_licence, serve), out)
     task.say(f"Written: README.md and curves.png in {out}; {task.folder} is no longer needed.")
     click.echo(f"Serve it:  {serve}")
 
@@ -156,9 +168,25 @@ def _calibrate(task: FineTuneRun, recognizer: Recognizer, recordings: Sequence[C
         task.say(f"Not calibrated: {error}.")
 
 
-def _recognizer(task: FineTuneRun, model: str, revision: str | None, language: str | None) -> Recognizer:
-    options = ModelOptions(model, revision=revision, language=language, device=task.device.type, lm="none")
-    return load_recognizer(options)
+def _ngram(task: FineTuneRun) -> bool:
+    """Write an n-gram of the training transcripts, if the vocabulary has words."""
+    if not task.survey.vocabulary.separator:
+        task.say("No n-gram: the vocabulary has no word boundary.")
+        return False
+    path = write_ngram([each.text for each in task.survey.training], task.request.out)
+    task.say(f"Written: {path}")
+    return True
+
+
+def _options(
+    task: FineTuneRun,
+    model: str,
+    *,
+    revision: str | None = None,
+    language: str | None = None,
+    lm: str | None = "none",
+) -> ModelOptions:
+    return ModelOptions(model, revision=revision, language=language, device=task.device.type, lm=lm)
 
 
 def _spread(held: Sequence[Spoken]) -> list[CorpusRecording]:

@@ -26,5 +26,6 @@ def side_outputs(options: OutputOptions, *, config: SessionConfig, paced: bool, 
             reference = read_reference(options.reference) if options.reference else None
             outputs.append(stack.enter_context(Summary(sys.stderr, reference=reference, paced=paced, local=local)))
         for target in options.captions:
-            outputs.append(stack.enter_context(caption_output(target, early=config.appends, paced=paced)))
+            captions = caption_output(target, early=config.appends, paced=paced, overwrite=options.overwrite)
+            outputs.append(stack.enter_context(captions))
         yield outputs

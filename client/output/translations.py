@@ -10,6 +10,7 @@ from ...streaming.captions.translated import TranslatedCues
 from ...streaming.protocol.events import Event, Final, Partial, SpeechEnded, Translation
 from ..console import writing
 from .formats import FORMATS, Cued, Output
+from .names import unused
 
 
 class TranslatedFiles(Output):
@@ -17,9 +18,9 @@ class TranslatedFiles(Output):
 
     quiet = True
 
-    def __init__(self, path: Path, form: str) -> None:
+    def __init__(self, path: Path, form: str, overwrite: bool = False) -> None:
         super().__init__(sys.stderr)
-        self._path, self._form = path, form
+        self._path, self._form, self._overwrite = path, form, overwrite
         self._cues = TranslatedCues()
         self._outputs: dict[str, Cued] = {}
         self._stack = ExitStack()
@@ -39,7 +40,7 @@ class TranslatedFiles(Output):
         self._stack.close()
 
     def _open(self, language: str) -> Cued:
-        path = self._path.with_suffix(f".{language}{self._path.suffix}")
+        path = unused(self._path.with_suffix(f".{language}{self._path.suffix}"), overwrite=self._overwrite)
         with writing(path):
             file = self._stack.enter_context(path.open("w", encoding="utf-8", errors="replace", newline="\n"))
         output = FORMATS[self._form](file)

@@ -274,9 +274,10 @@ def test_an_adapter_trains_and_loads_beside_the_others(language: str, table: lis
             logits.append(model(samples).logits)
     own = run._network.model.eval()
     with torch.inference_mode():
-        logits.append(own(samples).logits)
+        logits += [own(samples).logits, Network(own)(samples, torch.tensor([16_000]))[0]]
     assert torch.allclose(logits[0], logits[1])
     assert torch.allclose(logits[0], logits[2], atol=1e-5)
+    assert torch.allclose(logits[0], logits[3], atol=1e-4)
     tokenizer = Wav2Vec2CTCTokenizer.from_pretrained(tmp_path / "out", target_lang=language)
     assert tokenizer.decode([5]) == "A"
     for each in {*LANGUAGES, language}:

@@ -133,6 +133,10 @@ def test_another_language_gets_a_new_vocabulary_and_a_stray_letter_does_not():
     assert look(one("BERÜHMT")).alphabet is None
     assert survey(rows("ÜBER", "ÖL", "ÄRGER", "FÜR", "SCHÖN", "NÄHE"), None, ENGLISH).alphabet is not None
     assert survey(rows(*GOOD), None, ENGLISH, "new").alphabet is not None
+    pieces = Vocabulary(("", " ", "ONE", "T", "EN"), 0)
+    assert survey(rows(*GOOD), None, pieces).alphabet is not None
+    with pytest.raises(TrainingError, match="sub-words"):
+        survey(rows(*GOOD), None, pieces, "keep")
     with pytest.raises(TrainingError, match="no vocabulary to keep"):
         survey(rows(*GOOD), None, None, "keep")
 

@@ -20,7 +20,7 @@ from xlsr_live.streaming.recognizer import Recognizer
 from tests.support.checkpoints import SMALL, SPECIAL, publish
 from tests.support.paths import SPEECH
 from tests.support.speech import needs_speech
-from tests.support.spoken_tables import write_table
+from tests.support.spoken_tables import WORDS, write_table
 
 TINY = SMALL | {"num_conv_pos_embedding_groups": 2, "hidden_dropout": 0.0, "activation_dropout": 0.0}
 
@@ -53,17 +53,25 @@ def test_one_command_makes_a_model_with_everything_that_serving_needs(
     base: Path, table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     out = tmp_path / "mine"
-    assert run(command(base, table, out, "--steps", "4", "--data-licence", "CC0-1.0")) == 0
+    assert run(command(base, table, out, "--steps", "4", "--ngram", "--data-licence", "CC0-1.0")) == 0
     printed = capsys.readouterr()
     assert printed.out.splitlines()[-1] == f"Serve it:  xlsr-live serve --model {out}"
     assert "Held out for validation: " in printed.err
     card = (out / "README.md").read_text(encoding="utf-8")
-    for part in ("Data: CC0-1.0", "| base (", "| fine-tuned |", "![Loss", "| method | full |", "xlsr-live serve"):
+    for part in (
+        "Data: CC0-1.0",
+        "| base (",
+        "| fine-tuned, finals with its n-gram |",
+        "![Loss",
+        "| method | full |",
+        "xlsr-live serve",
+    ):
         assert part in card
     assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert "Not calibrated: " in printed.err  # four words say nothing
     assert len((out / ".training" / "history.jsonl").read_text().splitlines()) > 2
-    with Recognizer.load(str(out), device="cpu", lm="none") as recognizer:
+    with Recognizer.load(str(out), device="cpu") as recognizer:
+        assert recognizer.assets.language_model.words == len(WORDS)
         assert recognizer.info.modes[0] == "cached"
     assert run(command(base, table, out, "--steps", "4")) == 0  # finished: nothing is trained again
     assert run(["transcribe", str(table.parent / "table-000.wav"), "--model", str(out)]) == 0
