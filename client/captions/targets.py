@@ -17,6 +17,7 @@ import click
 from ...streaming.captions.cues import LINE_CHARS, LINES, Cue, CueMaker
 from ...streaming.captions.translated import TranslatedCues
 from ...streaming.protocol.events import Event, SessionStarted
+from ..console import report_saved
 from ..output.formats import Cued, JsonLines, Output, Srt, Vtt
 from ..output.names import dated, unused
 from . import obs, youtube
@@ -119,11 +120,13 @@ def _file_output(path: Path, maker: Maker, language: str | None, paced: bool, ov
     path = unused(dated(path), overwrite=overwrite, lines=LINES if kind == ".txt" else 0)
     if kind == ".jsonl":
         with AppendedFile(path) as file:
-            yield JsonLines(file)
-        return
-    with ReplacedFile(path) as file:
-        if kind == ".txt":
-            with RollUp(file, hold_s=HOLD_S if paced else None, language=language) as rollup:
-                yield rollup
-        else:
-            yield (Vtt if kind == ".vtt" else Srt)(file, maker=maker)
+            yield (output := JsonLines(file))
+    elif kind == ".txt":
+        with ReplacedFile(path) as file, RollUp(file, hold_s=HOLD_S if paced else None, language=language) as output:
+            yield output
+        return  # the text was shown, and is gone
+    else:
+        with ReplacedFile(path) as file:
+            yield (output := (Vtt if kind == ".vtt" else Srt)(file, maker=maker))
+    if file.complete:
+        report_saved(path, output.amount)

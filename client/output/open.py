@@ -11,7 +11,7 @@ from typing import Final, TextIO
 import click
 
 from ...streaming.captions.translated import TranslatedCues
-from ..console import remove_empty, steerable, use_utf8, writing
+from ..console import remove_empty, report_saved, steerable, use_utf8, writing
 from .formats import FORMATS, Output, Together
 from .names import unused
 from .options import OutputOptions
@@ -81,6 +81,7 @@ def written(
             with writing(path):
                 file.close()
             complete = True
+            report_saved(path, output.amount)
     finally:
         with suppress(OSError):
             file.close()

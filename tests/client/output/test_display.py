@@ -182,6 +182,17 @@ def test_output_to_stderr_appears_above_the_live_line(terminal: Terminal, monkey
         assert terminal.screen() == [" " * TIME_CELLS + "xlsr-live: the disk is full", "0:01.2     ONE TWO"]
 
 
+def test_what_the_terminal_echoes_is_erased(terminal: Terminal):
+    with LiveDisplay(terminal.out, meter=True) as display:
+        display.show(partial("ONE", "TOO"))
+        os.write(terminal.master, b"\x03")
+        assert terminal.screen()[-1] == "^C"
+        display.show(final("ONE TWO"))
+        assert terminal.screen() == ["0:01.0     ONE TWO", " " * TIME_CELLS + "─" * 20]
+        os.write(terminal.master, b"\x03")
+    assert terminal.screen() == ["0:01.0     ONE TWO"]
+
+
 def test_wide_characters_take_two_cells(terminal: Terminal):
     terminal.resize(32, 10, notify=False)
     with LiveDisplay(terminal.out) as display:
