@@ -17,12 +17,13 @@ def load_translators(names: Sequence[str], *, device: str = "cpu", beams: int = 
     loaded: list[Translator] = []
     for name in names:
         name, equals, targets = name.partition("=")
-        translator = _load(name, device, beams)
-        loaded.append(Restricted(translator, targets.split(",")) if equals else translator)
+        only = targets.split(",") if equals else []
+        translator = _load(name, device, beams, only)
+        loaded.append(Restricted(translator, only) if only else translator)
     return loaded
 
 
-def _load(name: str, device: str, beams: int) -> Translator:
+def _load(name: str, device: str, beams: int, only: Sequence[str]) -> Translator:
     if name == "apertium":
         return Apertium()
     from .checkpoints import SPEECH, find_checkpoint  # these need torch
@@ -31,7 +32,7 @@ def _load(name: str, device: str, beams: int) -> Translator:
     if config.model_type == SPEECH:
         from .speech import SpeechTranslator
 
-        return SpeechTranslator(source, config, device=device, beams=beams)
+        return SpeechTranslator(source, config, device=device, beams=beams, only=only)
     from .seq2seq import TextTranslator
 
     return TextTranslator(source, config, device=device, beams=beams)
