@@ -86,6 +86,7 @@ class Recognizer:
         calibration: Path | str | None = None,
         translators: Sequence[str] = (),
         translate_from: str | None = None,
+        translate_beams: int = 1,
         translate_max_lag: float = 10.0,
     ) -> Self:
         """Load "bundled", a local directory, or a Hugging Face name (pinned by `revision`).
@@ -102,6 +103,7 @@ class Recognizer:
         - `translators`: what translates finals for sessions with `translate_to`: "apertium", or folders or Hugging Face
           names of sequence-to-sequence checkpoints. The first that knows a pair of languages is used.
         - `translate_from`: language of the speech, where the checkpoint does not say it.
+        - `translate_beams`: of neural translators; 1 is greedy.
         - `translate_max_lag`: seconds after a final; a translation that would be later is skipped.
 
         Raises `ModelError`, `ConfigError` and `LanguageModelError`.
@@ -118,6 +120,7 @@ class Recognizer:
             calibration=calibration,
             translators=tuple(translators),
             translate_from=translate_from,
+            translate_beams=translate_beams,
             translate_max_lag=translate_max_lag,
         )
         return cls.from_options(options, adaptive=adaptive)
@@ -136,7 +139,9 @@ class Recognizer:
         if options.translators:
             from .translation.load import load_translators
 
-            translators = load_translators(options.translators, device=encoder.info.device)
+            translators = load_translators(
+                options.translators, device=encoder.info.device, beams=options.translate_beams
+            )
             translation = TranslationService(translators, max_lag_s=options.translate_max_lag)
         return cls(encoder, assets, adaptive=adaptive, translation=translation, translate_from=options.translate_from)
 

@@ -61,7 +61,7 @@ def translation(
     recordings = corpus.read_translated(data, where=where, limit=limit)
     how = take_model_options(options | {"translate_to": (language,)}, threads=1)
     with load_recognizer(how) as recognizer:
-        measured = Measured(language)
+        measured = TranslationTrial(language)
         with progress(len(recordings)) as (advance, _):
             for recording in recordings:
                 measured.add(recognizer, recording)
@@ -83,7 +83,7 @@ def translation(
 
 
 @dataclass
-class Measured:
+class TranslationTrial:
     """Translations into one language, of finals and of the true text."""
 
     language: str
@@ -156,7 +156,7 @@ def plain(text: str) -> str:
     return " ".join(re.sub(r"[^\w\s']", " ", text.casefold()).split())
 
 
-def summarize(measured: Measured, names: str) -> Table:
+def summarize(measured: TranslationTrial, names: str) -> Table:
     """One table: quality of both, lag and cost."""
     from .tables import Table
 
