@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import shlex
 import sys
-import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import click
 
@@ -17,23 +16,22 @@ from ...streaming.errors import ModelError
 from ...streaming.recognizer import Recognizer
 from ...training.card import Card, Figures, licence_of, write_card
 from ...training.curves import draw, read_history
-from ...training.finetune import HISTORY, Evaluation, RunPosition
+from ...training.finetune import HISTORY
 from ...training.ngram import write_ngram
 from ...training.recordings import Listed
 from ...training.run import FineTuneRequest, FineTuneRun, seconds_of
 from ...training.stopping import StopRequest
-from ...training.survey import Spoken
+from ...training.survey import Spoken, counted
 from ..bench.corpus import CorpusRecording, read_corpus
 from ..bench.tables import describe, machine
-from ..console import steerable
 from ..options.model import load_recognizer
 from ..output.progress import progress
 from ..sources.recordings import find_recordings
 from .calibrate import collect, report
+from .finetune_display import RunDisplay, say
 from .finetune_figures import measure
 
 MEASURED_SECONDS: Final = 1800.0  # of validation, at most, for the figures of the card
-ESTIMATE_AFTER: Final = 10  # updates
 
 
 class Extras(NamedTuple):
@@ -49,24 +47,24 @@ def run(request: FineTuneRequest, data: Path, validation: Path | None, extras: E
     listed = _listed(data)
     held = _listed(validation) if validation else None
     clips = list(find_recordings(extras.noise)) if extras.noise else []
-    task = FineTuneRun(request, _say)
-    say = task.say = _say if task.processes.first else _say_nothing
+    task = FineTuneRun(request, say)
+    task.say = partial(say, wanted=task.processes.first)
     with progress(len(listed) + len(held or ()) + len(clips)) as (advance, _):
         found = task.look(listed, held, clips, advance)
     for sentence in found.sentences:
-        say(sentence)
+        task.say(sentence)
     training, kept = seconds_of(found.training), seconds_of(found.validation)
-    say(
-        f"Training: {len(found.training)} recordings, {training / 60:.1f} min; validation: {len(found.validation)} "
-        f"recordings, {kept / 60:.1f} min."
+    task.say(
+        f"Training: {counted(len(found.training), 'recording')}, {training / 60:.1f} min; validation: "
+        f"{counted(len(found.validation), 'recording')}, {kept / 60:.1f} min."
     )
     if check:
         return 0
     task.load()
-    with StopRequest() as stop, _shown(task, say) as (watch, show):
-        done = task.train(watch, show, lambda: stop.asked)
+    with StopRequest() as stop, RunDisplay(wanted=task.processes.first) as display:
+        done = task.train(display.watch, display.show, lambda: stop.asked)
     if not done:
-        say(f"Stopped at step {task.tuner.position.step}; the same command continues.")
+        task.say(f"Stopped at step {task.tuner.position.step}; the same command continues.")
         return 130
     if task.processes.first:
         _finish(task, extras)
@@ -77,56 +75,6 @@ def run(request: FineTuneRequest, data: Path, validation: Path | None, extras: E
 def _listed(table: Path) -> list[Listed]:
     """The rows of a table; a speaker called - is unknown."""
     return [Listed(each.path, each.text, each.speaker if each.speaker != "-" else "") for each in read_corpus(table)]
-
-
-def _say(sentence: str) -> None:
-    click.echo(sentence, err=True)
-
-
-def _say_nothing(sentence: str) -> None: ...
-
-
-@contextmanager
-def _shown(
-    task: FineTuneRun, say: Callable[[str], None]
-) -> Generator[tuple[Callable[[RunPosition, float], None], Callable[[Evaluation], None]]]:
-    """What shows updates, and what shows evaluations: a bar on a terminal, lines elsewhere."""
-    began = time.monotonic()
-    first: list[tuple[float, float]] = []  # clock and progress of the first update
-    bar, update = _bar(task.processes.first)
-    rates = ""
-
-    def watch(position: RunPosition, done: float) -> None:
-        update(done, f"loss {position.losses[-1]:.2f}  {rates}")
-        first.append((time.monotonic(), done)) if len(first) <= ESTIMATE_AFTER else None
-        if len(first) == ESTIMATE_AFTER and done < 1:
-            speed = (first[-1][1] - first[0][1]) / (first[-1][0] - first[0][0])
-            say(f"About {(1 - done) / max(speed, 1e-9) / 60:.0f} minutes of training are left.")
-
-    def show(found: Evaluation) -> None:
-        nonlocal rates
-        rates = f"WER offline {100 * found.offline:.1f} %, live {100 * found.live:.1f} %"
-        loss = "" if found.loss is None else f", loss {found.loss:.3f}"
-        say(f"step {found.step}, {found.minutes:.1f} min{loss}, {rates}")
-
-    with bar:
-        yield watch, show
-    say(f"Trained for {(time.monotonic() - began) / 60:.1f} minutes.")
-
-
-def _bar(wanted: bool) -> tuple[Any, Callable[[float, str], None]]:
-    """A bar on a terminal, and what moves it."""
-    from contextlib import nullcontext
-
-    if not wanted or not sys.stderr.isatty() or not steerable():
-        return nullcontext(), lambda done, text: None
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-    columns = BarColumn(), TaskProgressColumn(), TextColumn("{task.description}"), TimeRemainingColumn(compact=True)
-    bar = Progress(*columns, console=Console(stderr=True, no_color=True), transient=True)
-    shown = bar.add_task("", total=1.0)
-    return bar, lambda done, text: bar.update(shown, completed=done, description=text)
 
 
 def _finish(task: FineTuneRun, extras: Extras) -> None:
@@ -196,6 +144,12 @@ def _spread(held: Sequence[Spoken]) -> list[CorpusRecording]:
     return [CorpusRecording(each.path, each.text, each.speaker) for each in chosen]
 
 
+def _extent(spoken: Sequence[Spoken]) -> str:
+    speakers = {each.speaker for each in spoken}
+    known = "unknown speakers" if speakers == {""} else counted(len(speakers), "speaker")
+    return f"{counted(len(spoken), 'recording')}, {seconds_of(spoken) / 60:.1f} minutes, {known}"
+
+
 def _card(task: FineTuneRun, figures: Sequence[Figures], data_licence: str, serve: str) -> Card:
     position, how, request, found = task.tuner.position, task.how, task.request, task.survey
     settings = {
@@ -209,10 +163,8 @@ def _card(task: FineTuneRun, figures: Sequence[Figures], data_licence: str, serv
         "seed": str(how.seed),
     }
     data = [
-        f"Training: {len(found.training)} recordings, {seconds_of(found.training) / 60:.1f} minutes, "
-        f"{len({each.speaker for each in found.training})} speakers.",
-        f"Validation: {len(found.validation)} recordings, {seconds_of(found.validation) / 60:.1f} minutes, "
-        f"{len({each.speaker for each in found.validation})} speakers.",
+        f"Training: {_extent(found.training)}.",
+        f"Validation: {_extent(found.validation)}.",
         *found.sentences,
     ]
     return Card(

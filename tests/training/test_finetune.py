@@ -20,7 +20,7 @@ from xlsr_live.training.batch import Batch
 from xlsr_live.training.errors import TrainingError
 from xlsr_live.training.finetune import FineTuner
 from xlsr_live.training.learner import Learner
-from xlsr_live.training.memory import fit, kept_per_second
+from xlsr_live.training.memory import PROGRAM, USABLE, fit, kept_per_second
 from xlsr_live.training.methods import merge, optimiser, prepare
 from xlsr_live.training.network import Network, StepLengths
 from xlsr_live.training.recordings import Listed
@@ -100,6 +100,17 @@ def test_a_run_killed_after_any_step_ends_with_the_bits_of_an_unbroken_one(
         assert torch.equal(want, got), name
     files = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "cut")]
     assert files[0] == files[1]
+
+
+def test_batches_made_ahead_change_nothing(
+    base: Path, table: list[Listed], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    plain = finish(start(base, tmp_path / "plain", table))
+    made = FineTuner.__init__
+    monkeypatch.setattr(FineTuner, "__init__", lambda *given, **how: made(*given, **{**how, "makers": 2}))
+    ahead = finish(start(base, tmp_path / "ahead", table))
+    for want, got in zip(weights(plain).values(), weights(ahead).values(), strict=True):
+        assert torch.equal(want, got)
 
 
 def test_a_request_to_stop_saves_and_the_same_command_continues(base: Path, table: list[Listed], tmp_path: Path):
@@ -341,7 +352,8 @@ def test_steps_are_cut_to_fit_the_memory_and_too_little_is_an_error():
     model = Wav2Vec2ForCTC(Wav2Vec2Config(**TINY, vocab_size=32))
     ample = fit(model, free=64e9, longest=10.0, batch_seconds=32.0, threads=2)
     assert (ample.part_seconds, ample.threads, ample.recompute) == (16.0, 2, False)
-    tight = fit(model, free=ample.bytes / 0.8 * 0.7, longest=10.0, batch_seconds=32.0, threads=2)
+    enough = PROGRAM + 0.7 * (ample.bytes - PROGRAM)
+    tight = fit(model, free=enough / USABLE, longest=10.0, batch_seconds=32.0, threads=2)
     assert tight.bytes < ample.bytes
     assert tight.part_seconds >= 10.0
     with pytest.raises(TrainingError, match=r"needs \d+\.\d GB of free memory"):

@@ -42,7 +42,7 @@ def test_a_table_is_read_by_its_column_names(folder: Path):
 
 def test_common_voice_keeps_its_recordings_in_clips(folder: Path):
     path = table(folder, "client_id\tpath\tsentence\tage\n1\td.wav\tGuten Tag.\t\n")
-    assert read_corpus(path) == [CorpusRecording(folder / "clips" / "d.wav", "Guten Tag.")]
+    assert read_corpus(path) == [CorpusRecording(folder / "clips" / "d.wav", "Guten Tag.", speaker="1")]
 
 
 def test_quotes_in_csv_are_removed(folder: Path):

@@ -109,8 +109,17 @@ def test_an_unavailable_language_is_named(tmp_path: Path):
     refused(str(directory), "language 'xyz'", language="xyz")
 
 
-def test_a_multilingual_checkpoint_without_a_default_requires_a_language(tmp_path: Path):
+def test_a_multilingual_checkpoint_without_a_default_loads_and_knows_its_languages(tmp_path: Path):
     directory = publish_multilingual(tmp_path, {"eng": LETTERS, "cmn": NO_DELIMITER}, target=None)
+    encoder = load(ModelOptions(str(directory), device="cpu"))
+    assert encoder.languages
+    assert (encoder.languages.known, encoder.languages.default) == (("cmn", "eng"), None)
+
+
+def test_a_vocabulary_for_each_language_without_adapters_asks_for_a_language(tmp_path: Path):
+    directory = publish_multilingual(tmp_path, {"eng": LETTERS, "cmn": NO_DELIMITER}, target=None)
+    for adapter in directory.glob("adapter.*"):
+        adapter.unlink()
     refused(str(directory), "language")
 
 
