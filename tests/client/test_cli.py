@@ -146,13 +146,14 @@ def test_demo_without_pacing(capsys: Out):
     assert re.search(r"\n  \.\.\. \w.* \(", out)  # committed words, and others that may still change
     live, comparison = out.split("\n\n")[1:3]
     rows = re.findall(r"(\w+) +spoken      (.+)\n +recognized  (.+)   \((\d+)", comparison)
-    assert [(name, reference) for name, reference, *_ in rows] == [
-        (clip.path.stem, clip.text or "(nothing)") for clip in load_clips()
+    assert [(name, reference.upper()) for name, reference, *_ in rows] == [
+        (clip.path.stem, clip.text or "(NOTHING)") for clip in load_clips()
     ]
     finals = [line for line in live.splitlines() if not line.startswith(" ")]
-    assert " ".join(hypothesis for *_, hypothesis, _ in rows if hypothesis != "(nothing)") == " ".join(finals) != ""
+    texts = [hypothesis.upper() for *_, hypothesis, _ in rows if hypothesis != "(nothing)"]
+    assert " ".join(texts) == " ".join(finals).upper() != ""
     errors = [
-        edits(*(text.replace("(nothing)", "").split() for text in (reference, hypothesis)))[-1]
+        edits(*(text.replace("(nothing)", "").upper().split() for text in (reference, hypothesis)))[-1]
         for _, reference, hypothesis, _ in rows
     ]
     assert errors == [int(wrong) for *_, wrong in rows]
