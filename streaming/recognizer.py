@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from types import TracebackType
@@ -37,6 +38,7 @@ from .protocol.events import Error, Event, Final
 from .session.decoding import Decoding
 from .session.session import Session
 from .session.to_events import report_final
+from .translation.load import load_translation
 from .translation.routes import target_languages
 from .translation.service import TranslationService
 from .translation.session import SessionTranslator
@@ -135,14 +137,7 @@ class Recognizer:
         source = find_source(options.model, options.revision)
         encoder = load(options, source)
         assets = load_assets(source, encoder.vocabulary, options.lm, options.calibration)
-        translation = None
-        if options.translators:
-            from .translation.load import load_translators
-
-            translators = load_translators(
-                options.translators, device=encoder.info.device, beams=options.translate_beams
-            )
-            translation = TranslationService(translators, max_lag_s=options.translate_max_lag)
+        translation = load_translation(options, encoder.info.device)
         return cls(encoder, assets, adaptive=adaptive, translation=translation, translate_from=options.translate_from)
 
     @property
@@ -269,15 +264,9 @@ class Recognizer:
         """Raises `ConfigError` for translations without a translator."""
         if config is None or not config.translate_to:
             return None
-        if (service := self.translation) is None:
+        if self.translation is None:
             raise ConfigError("translate_to: there is no translator; load the recognizer with one (--translator)")
-
-        def translate(hand_over: Callable[[Call], None]) -> SessionTranslator:
-            return SessionTranslator(
-                service, config.translate_to, self.spoken_language, patient=patient, hand_over=hand_over
-            )
-
-        return translate
+        return partial(SessionTranslator, self.translation, config.translate_to, self.spoken_language, patient)
 
     def _new_session(
         self, config: SessionConfig | None, audio: AudioFormat | None, name: str | None, level: Level = Level.NORMAL

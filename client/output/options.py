@@ -48,12 +48,9 @@ def output_options(default: str, folder: bool = False) -> Callable[[F], F]:
             "--captions",
             multiple=True,
             metavar="TARGET",
-            help="Live captions: FILE.vtt, .srt, .txt, .jsonl; obs://HOST; youtube. Before it es= for a translation. "
-            "May be repeated.",
+            help="FILE.vtt, .srt, .txt, .jsonl; obs://HOST; youtube; es=TARGET for a translation. Repeatable.",
         ),
-        click.option(
-            "--overwrite", is_flag=True, help="Replace existing files. [default: talk-1.vtt if there is a talk.vtt]"
-        ),
+        click.option("--overwrite", is_flag=True, help="Replace files. [default: talk-1.vtt if there is a talk.vtt]"),
         click.option(
             "--case",
             type=click.Choice(get_args(Case)),

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..config import ModelOptions
 from ..languages import resolve
 from .apertium import Apertium
+from .service import TranslationService
 from .translator import Segment, Translator
+
+
+def load_translation(options: ModelOptions, device: str) -> TranslationService | None:
+    """The service that the options name; None without translators. Raises `ConfigError` and `ModelError`."""
+    if not options.translators:
+        return None
+    translators = load_translators(options.translators, device=device, beams=options.translate_beams)
+    return TranslationService(translators, max_lag_s=options.translate_max_lag)
 
 
 def load_translators(names: Sequence[str], *, device: str = "cpu", beams: int = 1) -> list[Translator]:
