@@ -179,6 +179,20 @@ def test_doctor(monkeypatch: pytest.MonkeyPatch, capsys: Out):
     assert "http://127.0.0.1:9 cannot be reached" in out
 
 
+def test_doctor_ends_with_the_commands_that_work(monkeypatch: pytest.MonkeyPatch):
+    good = {name: doctor.Finding("ok", name, "") for name in ("packages", "recognition", "model", "microphone")}
+    monkeypatch.setattr(doctor, "version", lambda _: "1.0")
+    assert doctor.abilities(good) == (["transcribe", "serve", "stream", "mic", "commands", "bench"], [])
+    deaf = good | {"microphone": doctor.Finding("note", "microphone", "no input device")}
+    assert doctor.abilities(deaf)[1] == ["mic (no input device)"]
+    client_only = good | {"recognition": doctor.Finding("note", "recognition", "missing torch: pip install it")}
+    can, not_yet = doctor.abilities(client_only)
+    assert can == ["stream"]
+    assert set(not_yet) == {
+        f"{name} (missing torch: pip install it)" for name in set(doctor.abilities(good)[0]) - {"stream"}
+    }
+
+
 def test_doctor_checks_every_dependency_of_the_server(monkeypatch: pytest.MonkeyPatch):
     with (ROOT / "pyproject.toml").open("rb") as file:
         project = tomllib.load(file)["project"]
