@@ -18,7 +18,6 @@ from .errors import ConfigError
 if TYPE_CHECKING:
     from langcodes import Language as Tag
 
-AUTO: Final = "auto"  # identify the language of each utterance
 UNDETERMINED: Final = "und"  # what ISO 639-3 calls a language that is not identified
 LONGEST: Final = 60  # characters of a code or name
 
