@@ -22,7 +22,13 @@ from ..streaming.textfile import read_text
 from .settings import SECRET, ServerSettings, describe_error
 
 PREFIX: Final = "XLSR_LIVE_"
-NOT_SETTINGS: Final = {"XLSR_LIVE_CONFIG", "XLSR_LIVE_DEBUG", "XLSR_LIVE_COMMAND"}
+NOT_SETTINGS: Final = {
+    "XLSR_LIVE_CONFIG",
+    "XLSR_LIVE_DEBUG",
+    "XLSR_LIVE_COMMAND",
+    "XLSR_LIVE_SHARED",  # of the tests, like the next one
+    "XLSR_LIVE_SPEECH",
+}
 FIELDS: Final = {field.name: field for field in msgspec.structs.fields(ServerSettings)}
 
 

@@ -51,6 +51,7 @@ def capacity(recognizer: Recognizer, folder: Path | None = None, *, remember: bo
     if name in known and 0 <= time.time() - known[name].when < CACHED_S:
         logger.info("capacity: %d sessions, from an earlier measurement (%s)", known[name].sessions, file)
         return known[name].sessions
+    logger.info("measuring how many sessions this machine carries; this happens once and takes some seconds")
     sessions = measure(recognizer)
     recognizer.engine.counters = EngineCounters()  # the measurement is no client's audio
     logger.info("capacity: %d sessions", sessions)
