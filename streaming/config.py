@@ -58,11 +58,13 @@ class AudioFormat(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One session's settings. Durations are in milliseconds; hop, lookahead and left context in steps of 20 ms."""
 
-    language: str | None = None  # with a multilingual checkpoint: a code or a name, or "auto"; None: the model's default
+    language: str | None = (
+        None  # with a multilingual checkpoint: a code or a name, or "auto"; None: the model's default
+    )
     allowed_languages: tuple[str, ...] = ()  # two to ten: for "auto", which chooses one for each utterance
     language_enter: float = 0.8  # probability above which an utterance's language is certain
     language_leave: float = 0.9  # the same for another language than that of the utterance before
-    language_floor: float = 0.5  # probability below which the language counts as undetermined
+    language_floor: float = 0.6  # probability below which the language counts as undetermined
     language_least_ms: int = 1_000  # speech before the language can be certain
     language_hold_ms: int = 500  # how long the probability must stay above the threshold
     language_wait_ms: int = 3_000  # the most speech that partials wait for; then the most probable language counts

@@ -76,7 +76,10 @@ class SessionDriver:
         wanted = partial(self._wants, job.id)
         match job:
             case Request():
-                return self._engine.submit(job.samples, deadline=job.deadline, wanted=wanted, reuse=job.reuse)
+                language: dict[str, Any] = {} if job.language is None else {"language": job.language}
+                return self._engine.submit(
+                    job.samples, deadline=job.deadline, wanted=wanted, reuse=job.reuse, **language
+                )
             case DecodeJob():
                 try:
                     return self._engine.search(job.run, deadline=job.deadline, wanted=wanted)

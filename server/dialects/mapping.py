@@ -28,8 +28,7 @@ def writable(phrases: Iterable[str], vocabulary: Vocabulary) -> tuple[str, ...]:
     kept: list[str] = []
     for phrase in phrases:
         plain = " ".join(phrase.replace(":", " ").split())  # after a colon a hotword has its boost
-        units = speller.units(plain)
-        if len(plain) > LONGEST_HOTWORD or not units or any(speller.spell(unit) is None for unit in units):
+        if len(plain) > LONGEST_HOTWORD or not speller.writes(plain):
             continue
         if len(kept) < MOST_HOTWORDS and sum(map(len, kept)) + len(plain) <= MOST_CHARACTERS:
             kept.append(plain)
