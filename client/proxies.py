@@ -20,6 +20,8 @@ VARIABLES: Final = {  # in order of preference; RFC 6455 prefers SOCKS, then the
 
 @dataclass(frozen=True)
 class Proxy:
+    """A proxy and the variable that names it."""
+
     url: str
     variable: str  # that names it, such as http_proxy
 

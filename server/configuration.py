@@ -34,6 +34,8 @@ FIELDS: Final = {field.name: field for field in msgspec.structs.fields(ServerSet
 
 @dataclass(frozen=True)
 class Configuration:
+    """The settings, and where each comes from."""
+
     settings: ServerSettings
     sources: Mapping[str, str]  # by setting, without those at their defaults
 

@@ -28,10 +28,14 @@ class XlsrLiveError(Exception):
 
 
 class AudioError(XlsrLiveError):
+    """The audio cannot be used: a bad file, format or sample."""
+
     code = "bad_audio"
 
 
 class ConfigError(XlsrLiveError):
+    """A setting is unknown, out of range, or impossible with this model."""
+
     code = "bad_config"
 
 
@@ -47,24 +51,36 @@ class GrammarError(ConfigError):
 
 
 class ModelError(XlsrLiveError):
+    """The checkpoint cannot be loaded or used."""
+
     code = "bad_model"
 
 
 class LanguageModelError(XlsrLiveError):
+    """The n-gram or its lexicon cannot be used."""
+
     code = "bad_lm"
 
 
 class BacklogFull(XlsrLiveError):
+    """The session has no room for more audio: send it again later."""
+
     code = "backlog_full"
 
 
 class SessionClosed(XlsrLiveError):
+    """The session takes no more input."""
+
     code = "session_closed"
 
 
 class EventError(XlsrLiveError):
+    """A text is no event of this protocol."""
+
     code = "bad_event"
 
 
 class EngineError(XlsrLiveError):
+    """The model failed on a request."""
+
     code = "encoder_failed"

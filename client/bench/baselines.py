@@ -27,6 +27,8 @@ LOOP_WINDOW, LOOP_HOP = ms(5_000), ms(250)  # samples: the last 5 s, every 250 m
 
 
 class Baseline(NamedTuple):
+    """Another way to run the checkpoint."""
+
     name: str
     structure: str  # the audio that a word must wait for on any machine
     recognize: Callable[[Float32], str]

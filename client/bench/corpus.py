@@ -31,6 +31,8 @@ class CorpusError(XlsrLiveError):
 
 @dataclass(frozen=True, slots=True)
 class CorpusRecording:
+    """A recording with its transcript."""
+
     path: Path
     text: str  # the transcript; empty if nobody speaks
     speaker: str = ""

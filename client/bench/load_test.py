@@ -36,11 +36,15 @@ Transcribe = Callable[[NDArray[np.float32]], list[Final]]  # finals of 16 kHz sa
 
 
 class Verification(NamedTuple):
+    """How many finals equal those of the same audio alone."""
+
     equal: int  # finals with the same words, times and confidences
     total: int
 
 
 class Outcome(NamedTuple):
+    """A trial with its latencies."""
+
     trial: Trial
     latencies: Latencies
 

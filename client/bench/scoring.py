@@ -23,6 +23,8 @@ RESAMPLES: Final = 1_000
 
 
 class ErrorCount(NamedTuple):
+    """Errors and the length that they are counted against."""
+
     errors: int  # insertions, deletions and substitutions
     length: int  # of the reference
 

@@ -41,6 +41,8 @@ class StepSetting(NamedTuple):
 
 
 class EncoderRun(NamedTuple):
+    """What live steps committed of one recording, and their cost in frames."""
+
     rows: Float32  # (frames, vocabulary), each from the step that committed it
     encoded: int  # frames that went through the layers
 

@@ -80,6 +80,8 @@ class Way:
 
 
 class Count(NamedTuple):
+    """Errors of rare words and of the others, and hotwords that nobody said."""
+
     rare: ErrorCount
     elsewhere: ErrorCount
     intruders: int

@@ -27,6 +27,8 @@ PORT: Final = 8765
 
 
 class Finding(NamedTuple):
+    """One line of the report."""
+
     state: str  # ok; note: missing, but not needed; bad: broken
     name: str
     detail: str

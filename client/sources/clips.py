@@ -10,6 +10,8 @@ FOLDER: Final = Path(__file__).parents[1] / "clips"
 
 
 class Clip(NamedTuple):
+    """A packaged recording."""
+
     path: Path
     text: str  # empty: no speech
     source: str

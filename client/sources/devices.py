@@ -21,6 +21,8 @@ class MicrophoneError(XlsrLiveError):
 
 @dataclass(frozen=True)
 class Device:
+    """A microphone or another input of the sound system."""
+
     index: int
     name: str
     host: str  # the sound system: ALSA, Core Audio, WASAPI

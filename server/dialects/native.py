@@ -27,6 +27,8 @@ ACK_EVERY_S: Final = 1.0
 
 
 class NativeDialect(WebSocketDialect):
+    """A session in the native protocol."""
+
     dialect = "native"
 
     def __init__(self, name: str, websocket: WebSocket, lease: Lease) -> None:

@@ -39,6 +39,8 @@ CACHED_S: Final = 30 * 86_400.0
 
 
 class Measured(msgspec.Struct):
+    """A cached measurement."""
+
     sessions: Annotated[int, msgspec.Meta(ge=1)]
     when: float  # Unix time
 

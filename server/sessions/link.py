@@ -32,6 +32,8 @@ REPLACED: Final = 1012
 
 
 class LinkState(Enum):
+    """Whether a session's client is there."""
+
     CONNECTED = auto()
     AWAY = auto()  # the connection broke; the client may come back until the deadline
     GONE = auto()  # the client left, or stayed away too long

@@ -16,6 +16,8 @@ HYSTERESIS: Final = 0.15  # Silero's own: an open gate closes this far below the
 
 
 class GateState(Enum):
+    """Where the gate is between silence and speech."""
+
     QUIET = auto()
     STARTING = auto()  # speech, but not yet for `min_speech`
     SPEAKING = auto()
@@ -24,11 +26,15 @@ class GateState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Opened:
+    """The gate opened: an utterance starts at this sample, pre-roll included."""
+
     start: int  # sample
 
 
 @dataclass(frozen=True, slots=True)
 class Closed:
+    """The gate closed: the utterance ends at this sample, post-roll included."""
+
     end: int  # sample
 
 

@@ -27,6 +27,8 @@ _FOLLOW: Final = 34  # frames that Silero takes from one at which webrtcvad fire
 
 
 class Vad(Protocol):
+    """A speech detector of one stream."""
+
     def __call__(self, frames: Frames) -> list[float]:
         """Speech probabilities of the next frames, shape (n, FRAME)."""
         ...

@@ -37,6 +37,8 @@ APART: Constant = 1.2  # seconds of silence that no cue spans
 
 
 class Cue(NamedTuple):
+    """One caption: lines that are shown from `start` to `end`."""
+
     start: float  # seconds
     end: float  # seconds
     lines: tuple[str, ...]

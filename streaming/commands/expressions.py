@@ -9,6 +9,8 @@ Value = int | str
 
 
 class Position(NamedTuple):
+    """A place in a grammar's text."""
+
     line: int  # from 1
     column: int  # from 1
 
@@ -35,16 +37,22 @@ class RuleRef:
 
 @dataclass(frozen=True, slots=True)
 class Concatenation:
+    """One part after the other."""
+
     parts: tuple[Expression, ...]  # at least two
 
 
 @dataclass(frozen=True, slots=True)
 class Alternatives:
+    """One of several options."""
+
     options: tuple[Expression, ...]  # at least two; the first that fits the words wins
 
 
 @dataclass(frozen=True, slots=True)
 class Repeat:
+    """The body, `least` to `most` times."""
+
     body: Expression
     least: int
     most: int | None  # None: unbounded

@@ -18,6 +18,8 @@ class FilledSlot(NamedTuple):
 
 
 class Meaning(NamedTuple):
+    """A command with its filled slots."""
+
     command: str
     slots: tuple[FilledSlot, ...]
 

@@ -20,6 +20,8 @@ MAX_READING: Final = 200_000  # nodes visited to interpret a word sequence
 
 @dataclass(slots=True, eq=False)
 class Node:
+    """A node of the word network, with edges to the nodes in `next`."""
+
     word: str | None = None  # in the vocabulary's spelling
     written: str = ""  # the same word as in the grammar
     mark: Mark | None = None

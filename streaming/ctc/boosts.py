@@ -22,6 +22,8 @@ _START, _INSIDE = 0, 1  # of a word; within one that no phrase has
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Boosts:
+    """The automaton of the hotwords: what each token earns in each state."""
+
     next: NDArray[np.intp]  # (states, vocabulary)
     gain: NDArray[np.float64]  # (states, vocabulary), of the step; nats
     held: NDArray[np.float64]  # (states,) what is given back if the path leaves the phrase

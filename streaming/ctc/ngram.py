@@ -32,6 +32,8 @@ class Context(NamedTuple):
 
 
 class Entry(NamedTuple):
+    """One n-gram of the model."""
+
     node: int
     score: float  # log10; NaN: only longer n-grams are in the model
     backoff: float

@@ -30,6 +30,8 @@ class _Room:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trie:
+    """The lexicon as a tree of spellings, in arrays over its nodes."""
+
     token: Ints  # (nodes,) that leads to the node
     first: Ints  # (nodes,) its first child
     count: Ints  # (nodes,) of its children

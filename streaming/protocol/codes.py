@@ -8,6 +8,8 @@ from ..errors import XlsrLiveError
 
 
 class Code(StrEnum):
+    """Codes of `error` and `warning` events and of refusals."""
+
     NOT_JSON = "not_json"
     UNKNOWN_TYPE = "unknown_type"
     BAD_MESSAGE = "bad_message"

@@ -16,6 +16,8 @@ from .messages import VERSION
 
 
 class Word(msgspec.Struct, frozen=True):
+    """A word of a partial or final, with its times and confidence."""
+
     word: str
     start: float  # seconds from the start of the session
     end: float  # seconds from the start of the session
@@ -24,6 +26,8 @@ class Word(msgspec.Struct, frozen=True):
 
 
 class Alternative(msgspec.Struct, frozen=True):
+    """A hypothesis of the language model's search."""
+
     text: str
     score: float  # nats, higher is better; comparable within one final
 
@@ -64,6 +68,8 @@ class _Stamped(msgspec.Struct, frozen=True, eq=False, kw_only=True):
 
 
 class SessionStarted(_Stamped, frozen=True, tag="session_started"):
+    """The first event of a session: its name, model and actual mode."""
+
     session: str
     model: str
     mode: str
@@ -74,6 +80,8 @@ class SessionStarted(_Stamped, frozen=True, tag="session_started"):
 
 
 class SpeechStarted(_Stamped, frozen=True, tag="speech_started"):
+    """An utterance begins at `start` seconds."""
+
     utterance: int  # counted from 0
     start: float  # seconds; the pre-roll is part of the utterance
 
@@ -90,6 +98,8 @@ class LanguageIdentified(_Stamped, frozen=True, tag="language"):
 
 
 class Partial(_Stamped, frozen=True, tag="partial"):
+    """The text of the open utterance: `committed` only grows, `volatile` may change."""
+
     utterance: int
     committed: str  # append-only within the utterance
     volatile: str  # replaces the volatile text before it
@@ -99,6 +109,8 @@ class Partial(_Stamped, frozen=True, tag="partial"):
 
 
 class Final(_Stamped, frozen=True, tag="final"):
+    """The text of a finished utterance, decoded with full context unless `finals` is append."""
+
     utterance: int
     text: str  # never empty
     words: tuple[Word, ...]
@@ -137,22 +149,30 @@ class Rejected(_Stamped, frozen=True, tag="rejected"):
 
 
 class SpeechEnded(_Stamped, frozen=True, tag="speech_ended"):
+    """An utterance ended at `end` seconds, and why."""
+
     utterance: int
     end: float  # seconds
     reason: str  # silence, blanks, length, flush, end
 
 
 class SessionEnded(_Stamped, frozen=True, tag="session_ended"):
+    """The last event of every session that started."""
+
     audio_s: float  # seconds of audio received
     utterances: int  # utterances begun
 
 
 class Warning(_Stamped, frozen=True, tag="warning"):
+    """Something that the client should know; the session goes on."""
+
     code: str
     message: str
 
 
 class Error(_Stamped, frozen=True, tag="error"):
+    """A failure. After `encoder_failed` the session goes on; after any other code it takes no more input."""
+
     code: str
     message: str
 

@@ -12,6 +12,8 @@ from ..ctc.greedy import DecodedWord
 
 
 class Cut(NamedTuple):
+    """Where an utterance ends before the gate closes, and why."""
+
     frame: int  # the first frame of the next utterance
     reason: Literal["blanks", "length"]
 

@@ -14,6 +14,8 @@ from .utterance_context import UtteranceContext
 
 
 class FinalState(Enum):
+    """How far the second pass of an utterance is."""
+
     IDLE = auto()
     ENCODING = auto()
     DECODING = auto()

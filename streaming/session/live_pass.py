@@ -27,6 +27,8 @@ from .utterance_context import UtteranceContext
 
 
 class LiveState(Enum):
+    """How far the live steps of an utterance are."""
+
     STEPPING = auto()  # requests steps on the grid
     FINISHING = auto()  # has planned the step that commits the rest
     CUT = auto()  # the utterance ends at `cut`

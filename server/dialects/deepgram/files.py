@@ -39,6 +39,8 @@ def _pieces(path: Path) -> Iterator[bytes]:
 
 
 class Prerecorded(Upload):
+    """A file in Deepgram's HTTP protocol."""
+
     dialect = "deepgram_http"
 
     async def read(self, request: Request) -> None:

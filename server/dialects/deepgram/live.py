@@ -32,6 +32,8 @@ class _Command(msgspec.Struct):
 
 
 class DeepgramDialect(WebSocketDialect):
+    """A live stream in Deepgram's protocol."""
+
     dialect = "deepgram"
     subprotocols = ("token", "bearer")
     ignored_errors = frozenset({Code.TRUNCATED_SAMPLE, Code.AUDIO_TOO_SHORT, Code.ENCODER_FAILED})

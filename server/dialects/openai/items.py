@@ -13,6 +13,8 @@ _TRANSCRIPTION: Final = "conversation.item.input_audio_transcription"
 
 
 class Emit(Protocol):
+    """Sends an event of this kind."""
+
     def __call__(self, kind: str, /, **fields: Any) -> None: ...
 
 

@@ -31,6 +31,8 @@ LEAST_COMMIT_S: Final = 0.1
 
 
 class RealtimeDialect(WebSocketDialect):
+    """A session in OpenAI's Realtime protocol."""
+
     dialect = "openai_realtime"
     subprotocols = ("realtime",)
 

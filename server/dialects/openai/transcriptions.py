@@ -26,6 +26,8 @@ DAMAGED: Final = "Audio file might be corrupted or unsupported"
 
 
 class Transcription(Upload):
+    """A file in OpenAI's HTTP protocol."""
+
     dialect = "openai_http"
 
     async def read(self, request: Request) -> None:

@@ -47,6 +47,8 @@ class _Utterance(NamedTuple):
 
 
 class VoskDialect(WebSocketDialect):
+    """A live stream in Vosk's protocol."""
+
     dialect = "vosk"
     ignored_errors = frozenset({Code.TRUNCATED_SAMPLE, Code.AUDIO_TOO_SHORT, Code.ENCODER_FAILED})
 

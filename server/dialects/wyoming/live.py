@@ -37,6 +37,8 @@ class _Transcribe(msgspec.Struct):
 
 
 class WyomingDialect(Dialect[Packet]):
+    """A transcription in the Wyoming protocol."""
+
     dialect = "wyoming"
     ignored_errors = frozenset({Code.TRUNCATED_SAMPLE, Code.AUDIO_TOO_SHORT, Code.ENCODER_FAILED})
 
