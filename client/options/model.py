@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
 
 import click
 
-from ...streaming.config import Dtype, ModelOptions
+from ...streaming.config import AUTO, Dtype, ModelOptions
 from ..console import needs, waiting
 
 if TYPE_CHECKING:
@@ -16,16 +16,13 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-NAMES: Final = ("model", "revision", "language", "dtype", "threads", "calibration", "lm", "compute")
+NAMES: Final = ("model", "revision", "dtype", "threads", "calibration", "lm", "compute")
 
 
 def loading_options(command: F) -> F:
-    """--revision, --language, --dtype, --threads, --calibration: how to load a model."""
+    """--revision, --dtype, --threads, --calibration: how to load a model."""
     options = (
         click.option("--revision", metavar="REV", help="Commit, tag or branch of a Hugging Face model."),
-        click.option(
-            "--language", metavar="CODE", help="For models with one vocabulary per language (MMS): deu, fra, ..."
-        ),
         click.option(
             "--dtype",
             type=click.Choice(get_args(Dtype)),
@@ -57,6 +54,16 @@ def model_options(command: F) -> F:
     )(loading_options(command))
 
 
+def language_option(command: F) -> F:
+    """--language, of commands without session options, which have it too."""
+    return click.option(
+        "--language",
+        metavar="LANGUAGE",
+        help="Of a model with many languages: de, German, ...; auto: each utterance's own (see `xlsr-live languages`). "
+        "[default: the model's, if it has one]",
+    )(command)
+
+
 def lm_option(default: str | None = None) -> Callable[[F], F]:
     """--lm: the language model; None is the model's own."""
     shown = default or "the model's own, if it has one"
@@ -86,6 +93,10 @@ def take_model_options(options: dict[str, Any], *, threads: int | None = None) -
     A command without --lm uses no language model.
     """
     given: dict[str, Any] = {"lm": "none"} | {name: options.pop(name) for name in NAMES if name in options}
+    language = options.get("language")  # of the session, too, if the command has its options
+    if "allowed_languages" not in options:
+        options.pop("language", None)
+    given["language"] = None if language == AUTO else language
     given["device"] = given.pop("compute")
     given["threads"] = given["threads"] or threads
     return ModelOptions(**given)

@@ -130,4 +130,5 @@ class XlsrEncoder:
 
 def _handle(config: SessionConfig) -> CacheHandle:
     lengths = config.left_context_ms, config.lookahead_ms, config.max_utterance_ms
-    return CacheHandle(*(ms(length) // STRIDE for length in lengths))
+    left, lookahead, longest = (ms(length) // STRIDE for length in lengths)
+    return CacheHandle(left, lookahead, longest)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..audio.normalize import normalize
 from ..config import SessionConfig
 from ..frames import FIELD, SAMPLE_RATE, STRIDE, ms
-from ..requests import Job, Request
+from ..requests import Request
 from .deciders import Decider
 from .language_lock import LanguageDecision, LanguageLock
 
@@ -65,7 +65,7 @@ class Identification:
     def decision(self) -> LanguageDecision | None:
         return self._lock.decision if self._state is IdentificationState.DECIDED else None
 
-    def plan(self, *, known: int, closed: int | None, now: float) -> list[Job]:
+    def plan(self, *, known: int, closed: int | None, now: float) -> list[Request]:
         """Return the requests that are due. The utterance has at least the audio up to sample `known`; it ends at
         `closed` if the gate has closed."""
         if self._state is not IdentificationState.LISTENING:
@@ -81,7 +81,7 @@ class Identification:
         if self._normalized:
             samples = normalize(samples)
         deadline = now + len(samples) / SAMPLE_RATE / 2
-        jobs: list[Job] = [
+        jobs = [
             Request(self._next_id(), "identify", self.index, samples, deadline, None, language=language)
             for language in self._decider.questions
         ]

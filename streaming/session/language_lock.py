@@ -15,6 +15,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from ..config import SessionConfig
+
 Shares = Mapping[str, float]  # probability of each allowed language; their sum is 1
 
 
@@ -78,6 +80,16 @@ class LanguageLock:
 
     def _decide(self, language: str, shares: Shares) -> None:
         self.decision = LanguageDecision(language, shares[language])
+
+
+def make_lock(config: SessionConfig) -> LanguageLock:
+    """The lock of a session."""
+    return LanguageLock(
+        enter=config.language_enter,
+        leave=config.language_leave,
+        least_s=config.language_least_ms / 1000,
+        hold_s=config.language_hold_ms / 1000,
+    )
 
 
 def _best(shares: Shares) -> str:

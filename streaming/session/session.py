@@ -229,6 +229,12 @@ class Session:
         return self._decodings.newest.languages
 
     @property
+    def vocabulary(self) -> Vocabulary | None:
+        """That of utterances from here on; None if they may have one of several languages."""
+        only = self._decodings.newest.only
+        return None if only is None else only.vocabulary
+
+    @property
     def received_s(self) -> float:
         """Seconds of audio received."""
         return seconds(self._front.position)

@@ -16,7 +16,7 @@ from ..requests import CacheHandle, Job
 from .decoding import Decoding
 from .decodings import Choice, Decodings
 from .identification import Identification
-from .language_lock import LanguageLock
+from .language_lock import make_lock
 from .outbox import Outbox
 from .partials import PartialMaker
 from .to_events import report_decision, report_final
@@ -52,12 +52,7 @@ class UtteranceLoop:
         self._choice: Choice | None = None  # its languages, meanwhile
         # From an utterance's start to where the gate opened, at the earliest: a choice of languages before that counts.
         self._lead = ms(config.pre_roll_ms + config.min_speech_ms) if config.vad != "none" else 0
-        self._lock = LanguageLock(
-            enter=config.language_enter,
-            leave=config.language_leave,
-            least_s=config.language_least_ms / 1000,
-            hold_s=config.language_hold_ms / 1000,
-        )
+        self._lock = make_lock(config)
         self._utterance: Utterance | None = None  # the open one
         self._partials: PartialMaker | None = None  # of the open utterance
         self._loudness: Moments | None = None  # of the utterance before
