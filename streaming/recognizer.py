@@ -189,6 +189,12 @@ class Recognizer:
         """Whether sessions that name no language have "auto"."""
         return self._language[0] == AUTO
 
+    @property
+    def trial_language(self) -> str | None:
+        """What to name in a session that only tries the model: None where there is a default, else any language."""
+        many = self._many
+        return None if many is None or self._language[0] or many.default else many.known[0]
+
     def vocabulary(self, language: str | None = None) -> Vocabulary:
         """That of a language, as the checkpoint names it; None for a checkpoint that does not have several."""
         return self.encoder.vocabulary if self._many is None or language is None else self._many.vocabulary(language)

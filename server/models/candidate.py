@@ -50,13 +50,15 @@ def check(recognizer: Recognizer) -> None:
     shape or is not finite.
     """
     noise = np.random.default_rng(0).normal(0, 0.1, SAMPLE_RATE).astype(np.float32)
-    rows = recognizer.engine.submit(noise, deadline=0.0).result()
-    expected = frames(len(noise)), len(recognizer.encoder.vocabulary)
+    language, *_ = recognizer.languages(recognizer.trial_language) or (None,)
+    named = {} if language is None else {"language": language}
+    rows = recognizer.engine.submit(noise, deadline=0.0, **named).result()
+    expected = frames(len(noise)), len(recognizer.vocabulary(language))
     if rows.shape != expected:
         raise EngineError(f"the model gives shape {rows.shape} for one second of noise; expected {expected}")
     if not np.isfinite(rows).all():
         raise EngineError("the model gives numbers that are not finite for one second of noise")
-    recognizer.transcribe(noise, SessionConfig(vad="none"))
+    recognizer.transcribe(noise, SessionConfig(vad="none", language=recognizer.trial_language))
 
 
 async def in_thread(work: Callable[[], T]) -> T:

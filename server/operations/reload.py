@@ -24,7 +24,18 @@ logger = logging.getLogger("xlsr_live.server")
 
 Reread = Callable[[], ServerSettings]  # reads the settings again
 
-RELOADABLE: Final = ("model", "revision", "language", "device", "dtype", "threads", "lm", "calibration", "max_sessions")
+RELOADABLE: Final = (
+    "model",
+    "revision",
+    "language",
+    "allowed_languages",
+    "device",
+    "dtype",
+    "threads",
+    "lm",
+    "calibration",
+    "max_sessions",
+)
 
 
 class Reloaded(msgspec.Struct, frozen=True):
