@@ -14,7 +14,7 @@ lint:
 
 types:
 	mkdir -p build/links/xlsr_live
-	ln -sfn $(CURDIR)/streaming $(CURDIR)/server $(CURDIR)/client build/links/xlsr_live/
+	ln -sfn $(CURDIR)/streaming $(CURDIR)/server $(CURDIR)/client $(CURDIR)/training build/links/xlsr_live/
 	pyright
 
 test:

@@ -1,6 +1,6 @@
 """The command line and the clients.
 
-`connect` opens a session on a server. It is imported when it is first used, so that the command line starts fast.
+`connect` opens a session on a server. It is imported at its first use, so the command line starts fast.
 """
 
 from __future__ import annotations

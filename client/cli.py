@@ -19,6 +19,7 @@ from .commands.calibrate import calibrate
 from .commands.demo import demo
 from .commands.devices import devices
 from .commands.doctor import doctor
+from .commands.finetune import finetune
 from .commands.languages import languages
 from .commands.mic import mic
 from .commands.serve import serve
@@ -27,7 +28,7 @@ from .commands.transcribe import transcribe
 from .commands.voice_commands import commands
 from .console import complain, prepare_streams
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors of a full disk; those of files name the file
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors of a full disk
 
 EPILOG = """\b
 Start here:
@@ -37,12 +38,13 @@ Start here:
   xlsr-live mic                         live text from the microphone
   xlsr-live serve                       a websocket server for other programs
   xlsr-live bench                       accuracy and speed on your own audio
+  xlsr-live finetune                    a model of your own language and words
   xlsr-live COMMAND --help              every option, with examples
 """
 
 
 class InOrder(click.Group):
-    """A group that lists its commands in the order in which they were added."""
+    """A group that lists its commands in order of addition."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
@@ -57,7 +59,7 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (demo, transcribe, mic, commands, serve, stream, bench, calibrate, languages, devices, doctor):
+for command in (demo, transcribe, mic, commands, serve, stream, bench, finetune, calibrate, languages, devices, doctor):
     cli.add_command(command)
 
 
@@ -66,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     status = run(arguments)
     try:
         sys.stdout.flush()
-    except OSError:  # reported already; without this the interpreter would report it again
+    except OSError:  # already reported; otherwise the interpreter would report it again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(status)
 

@@ -15,7 +15,7 @@ from .errors import MissingPackage
 
 
 def prepare_streams() -> None:
-    """Let characters that standard output cannot encode be replaced, so that printing never fails."""
+    """Replace characters that the terminal cannot encode, so printing never fails."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
             stream.reconfigure(errors="replace")
@@ -28,7 +28,7 @@ def use_utf8() -> None:
 
 
 def can_print(text: str, stream: TextIO) -> bool:
-    """Whether the encoding of `stream` has these characters."""
+    """Whether `stream` can encode these characters."""
     try:
         text.encode(stream.encoding or "ascii")
     except (UnicodeEncodeError, LookupError):
@@ -37,16 +37,13 @@ def can_print(text: str, stream: TextIO) -> bool:
 
 
 def printable(name: str | Path) -> str:
-    """A file name as valid text: bytes that are not UTF-8 are replaced."""
+    """A file name as valid text, with replacements for bytes that are not UTF-8."""
     return os.fsencode(name).decode(errors="replace")
 
 
 @contextmanager
 def writing(path: Path) -> Generator[None]:
-    """Make an `OSError` in the block name the file that is written, and leave no empty file behind.
-
-    Raises `XlsrLiveError`.
-    """
+    """Turn an `OSError` in the block into an `XlsrLiveError` that names the file, and remove an empty file."""
     try:
         yield
     except OSError as error:
@@ -69,7 +66,7 @@ def complain(message: str) -> None:
 
 @contextmanager
 def needs(extra: str, purpose: str) -> Generator[None]:
-    """Turn a failed import inside the block into a sentence that says what to install."""
+    """Turn a failed import inside the block into a `MissingPackage` error that says what to install."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -81,7 +78,7 @@ def needs(extra: str, purpose: str) -> Generator[None]:
 
 
 def waiting(what: str) -> AbstractContextManager[object]:
-    """Show a spinner on stderr while the block runs; nothing where stderr is not a terminal."""
+    """Show a spinner on stderr while the block runs, if stderr is a terminal."""
     if not sys.stderr.isatty():
         return nullcontext()
     from rich.console import Console

@@ -6,10 +6,10 @@ from ..streaming.errors import XlsrLiveError
 
 
 class ConnectionProblem(XlsrLiveError):
-    """The server cannot be reached, refuses the session or went away. The message says what to do.
+    """The server is unreachable, refuses the session or closed it. The message says what to do.
 
-    `status` is the HTTP status where the server refused the connection; `retry_after` is the number of seconds to wait
-    before the next attempt, if the server gave one. `code` is the server's own, if it gave one.
+    `status` is the HTTP status of a refusal; `retry_after` is the number of seconds before the next attempt, if the
+    server sent one. `code` is the server's, if it sent one.
     """
 
     code = "connection"

@@ -1,4 +1,4 @@
-"""Which proxy a connection goes through: the environment's (or the system's); none to this machine itself."""
+"""Proxies for connections: from the environment or the system; none for connections to this machine."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class Proxy:
     """A proxy and the variable that names it."""
 
     url: str
-    variable: str  # that names it, such as http_proxy
+    variable: str  # its source, such as http_proxy
 
     @property
     def socks(self) -> bool:
         return urlsplit(self.url).scheme.startswith("socks")
 
     def __str__(self) -> str:
-        """For messages: without a password."""
+        """For messages, without a password."""
         parts = urlsplit(self.url)
         return f"the proxy {parts.scheme}://{parts.netloc.rpartition('@')[2]} ({self.variable})"
 
@@ -68,7 +68,7 @@ def open_url(target: str | urllib.request.Request, *, timeout: float) -> Any:
     request = urllib.request.Request(target) if isinstance(target, str) else target
     proxy = proxy_for(request.full_url)
     if proxy and proxy.socks:
-        raise OSError(f"{proxy} is a SOCKS proxy, which cannot be used for HTTP: set {request.type}_proxy")
+        raise OSError(f"{proxy} is a SOCKS proxy, which does not work for HTTP here: set {request.type}_proxy")
     handler = urllib.request.ProxyHandler({request.type: proxy.url} if proxy else {})
     try:
         return urllib.request.build_opener(handler).open(request, timeout=timeout)

@@ -1,4 +1,4 @@
-"""Run one live session from the first block of audio to `session_ended`, with any kind of session and source."""
+"""Runs one live session, local or remote, from the first block of audio to `session_ended`."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 # In the session's `AudioFormat`; arrays are (samples, channels) in [-1, 1].
 Block: TypeAlias = "bytes | NDArray[np.float32]"
 
-REPEAT_S: Final = 0.5  # a second interrupt within this time is the same Ctrl-C: `timeout` signals process and group
+REPEAT_S: Final = 0.5  # interrupts within this time are one Ctrl-C: `timeout` signals both process and group
 
 
 class LiveSession(Protocol):
-    """The common part of `StreamSession` (in this process) and `remote.stream.Stream` (on a server)."""
+    """The common interface of `StreamSession` (in this process) and `remote.stream.Stream` (on a server)."""
 
     async def send(self, audio: Block) -> None: ...
     async def end(self) -> None: ...
@@ -35,10 +35,10 @@ async def pump(
 ) -> bool:
     """Send `blocks` and show the events concurrently. Return whether the user interrupted.
 
-    The first Ctrl-C ends the audio; the open utterance is still finished and shown. The second one gives up. One of
-    several concurrent sessions is not `interruptible`: the caller handles Ctrl-C.
+    The first Ctrl-C ends the audio, and the open utterance still finishes. The second one cancels. With concurrent
+    sessions, the caller handles Ctrl-C and sets `interruptible` to False.
 
-    Raises `XlsrLiveError` for an `error` event, and if the session ends before the audio.
+    Raises `XlsrLiveError` for an `error` event, and `ConnectionProblem` if the session ends before the audio.
     """
     errors: list[Error] = []
     all_sent = False
@@ -60,14 +60,14 @@ async def pump(
         if errors:
             raise XlsrLiveError(errors[0].message, code=errors[0].code)
         if not all_sent:
-            raise ConnectionProblem("the session ended before the audio was over", code="ended_early")
+            raise ConnectionProblem("the session ended before the audio", code="ended_early")
 
     feeder, receiver = asyncio.create_task(feed()), asyncio.create_task(receive())
     with _interrupts(feeder) if interruptible else nullcontext(asyncio.Event()) as interrupted:
         try:
             await asyncio.wait({feeder, receiver}, return_when=asyncio.FIRST_COMPLETED)
             if feeder.done():
-                feeder.result()  # if the source failed, `end` was not sent and no last event comes
+                feeder.result()  # raises the source's error: then `end` was not sent and no last event comes
             await receiver
         finally:
             feeder.cancel()
@@ -78,7 +78,7 @@ async def pump(
 
 @contextmanager
 def _interrupts(feeder: asyncio.Task[None]) -> Generator[asyncio.Event]:
-    """Ctrl-C cancels the feeder; once more, the caller. Yields an event that is set by the first."""
+    """The first Ctrl-C cancels the feeder and sets the yielded event; the second one cancels the caller."""
     loop, caller, interrupted = asyncio.get_running_loop(), asyncio.current_task(), asyncio.Event()
     first = float("inf")
 

@@ -1,4 +1,4 @@
-"""The ASGI app: its routes, and the answers to clients that it refuses."""
+"""The ASGI app: its routes and error responses."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from .refusals import Refused
 from .sessions.admission import Admission
 
 UPLOADS: Final[dict[str, type[Upload]]] = {"/v1/audio/transcriptions": Transcription, "/v1/listen": Prerecorded}
-Refusal = Callable[[Code, str | None], Response]  # of a code and a message
+Refusal = Callable[[Code, str | None], Response]  # from a code and a message
 NATIVE_PATHS: Final = ("/v1/stream", "/v1/shared", "/v1/ticket", "/v1/reload")
 DEEPGRAM_PATHS: Final = ("/v1/listen", "/v2/listen", "/v1/speak", "/v1/read", "/v1/projects", "/v1/auth")
 
@@ -99,7 +99,7 @@ def _error_handlers(admission: Admission) -> dict[Any, Any]:
 
 
 def refusal_for(path: str) -> Refusal:
-    """Makes error responses in the shape that clients of the path expect."""
+    """The function that makes error responses in the shape that clients of the path expect."""
     if path.startswith(DEEPGRAM_PATHS):
         return deepgram.refusal
     if path.startswith("/v1/") and not path.startswith(NATIVE_PATHS):

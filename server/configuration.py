@@ -37,10 +37,10 @@ class Configuration:
     """The settings, and where each comes from."""
 
     settings: ServerSettings
-    sources: Mapping[str, str]  # by setting, without those at their defaults
+    sources: Mapping[str, str]  # by setting, except settings at their defaults
 
     def __str__(self) -> str:
-        """The settings as a configuration file, with the source of each value; secrets are left out."""
+        """The settings as a configuration file, with the source of each value but without secrets."""
         return "".join(f"{line}\n" for line in self._lines())
 
     def _lines(self) -> Iterator[str]:
@@ -57,7 +57,7 @@ class Configuration:
 def configure(
     file: Path | None = None, environment: Mapping[str, str] | None = None, flags: Mapping[str, Any] | None = None
 ) -> Configuration:
-    """Read all three sources. Flags that are None or empty, and empty variables, do not count. Raises `ConfigError`."""
+    """Read all three sources. Ignores flags that are None or empty, and empty variables. Raises `ConfigError`."""
     environment = environment or {}
     if file is None and (named := environment.get("XLSR_LIVE_CONFIG")):
         file = Path(named)
@@ -68,14 +68,14 @@ def configure(
         *_read_environment(environment),
         *_read_flags(flags or {}),
     ):
-        if name in ("token", "token_file"):  # alternatives: the later source replaces either
+        if name in ("token", "token_file"):  # alternatives: a later source replaces both
             values = {other: values[other] for other in values if other not in ("token", "token_file")}
         values[name], sources[name] = value, source
     return Configuration(ServerSettings(**values), {name: sources[name] for name in values})
 
 
 def flag(name: str) -> str:
-    """The flag of a setting, in the singular if it may be repeated."""
+    """The flag of a setting, in the singular if it is repeatable."""
     if repeatable(name):
         name = name.replace("proxies", "proxy").removesuffix("s")
     return "--" + name.replace("_", "-")

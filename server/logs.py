@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from .settings import ServerSettings
 
-session: ContextVar[str] = ContextVar("session", default="")  # set where a session begins; its tasks inherit it
+session: ContextVar[str] = ContextVar("session", default="")  # set when a session begins; its tasks inherit it
 
 _SECRETS: Final = re.compile(
     r"(?i)((?:bearer|authorization: token|token,)\s+|(?:ticket|resume)=|xlsr-live\.ticket\.|openai-insecure-api-key\.)"
@@ -45,8 +45,8 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object per line: time, level, logger, session (in a session), message, the line's own fields, and a
-    traceback (after an exception)."""
+    """One JSON object per line: time, level, logger, session (if any), message, the line's own fields, and a traceback
+    (if any)."""
 
     def format(self, record: logging.LogRecord) -> str:
         about = session.get()

@@ -1,4 +1,4 @@
-"""How the server refuses: an HTTP status with the reason as JSON, or the close code of a websocket."""
+"""Refusals: an HTTP status with the reason as JSON, or the close code of a websocket."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CLOSE_CODES: Final[dict[str, int]] = {  # the websocket's close code after an er
     Code.SERVER_FULL: 1013,
     Code.RESUME_LOST: 1008,
 }
-HTTP_STATUSES: Final[dict[str, int]] = {  # the HTTP status when there is no websocket yet
+HTTP_STATUSES: Final[dict[str, int]] = {  # the HTTP status before a websocket exists
     Code.UNAUTHORIZED: 401,
     Code.FORBIDDEN_ORIGIN: 403,
     Code.NOT_ADMIN: 403,
@@ -75,7 +75,7 @@ _RETRY_AFTER_S: Final[dict[str, int]] = {
 
 
 class Refused(Exception):
-    """A client is not served. `code` says why; `why` replaces the usual message of the code."""
+    """The server refuses a client. `why` replaces the default message of `code`."""
 
     def __init__(self, code: Code, why: str | None = None) -> None:
         super().__init__(code)

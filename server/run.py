@@ -1,4 +1,4 @@
-"""Running the app: for `xlsr-live serve`, or on a free port in a background thread."""
+"""Runs the app for `xlsr-live serve`, or on a free port in a background thread."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ class RunningServer:
 def serve(settings: ServerSettings, load: Load, reread: Reread | None = None) -> None:
     """Serve until SIGINT or SIGTERM, then finish open utterances; a second signal stops at once.
 
-    `load` makes the recognizer that settings name; on a reload (SIGHUP), `reread` reads the settings again. The ports
-    are bound before the model is loaded, so the cheapest mistake shows first. Raises `ConfigError` when a port is taken
-    or a file cannot be read, what `load` raises, and `EngineError` when the model has failed for good.
+    `load` makes the recognizer of the settings; on a reload (SIGHUP), `reread` reads the settings again. The server
+    binds its ports before it loads the model, so a taken port shows at once. Raises `ConfigError` for a taken port or
+    an unreadable file, `EngineError` when the model has failed permanently, and the errors of `load`.
     """
     configure_logging(settings)
     with deferred_hangups() as hangups, bound_sockets(settings) as (settings, sockets):
@@ -65,7 +65,7 @@ def serve(settings: ServerSettings, load: Load, reread: Reread | None = None) ->
 
             def ready() -> None:
                 _announce(settings, recognizer)
-                if hangups:  # received while the model was loading: the settings may have changed since
+                if hangups:  # received while the model loaded: the settings may have changed
                     signal.raise_signal(signal.SIGHUP)
 
             for listener in sockets.values():
@@ -83,7 +83,7 @@ def serve(settings: ServerSettings, load: Load, reread: Reread | None = None) ->
             )
             server.run(sockets=[*sockets.values()])
             if not models.current.engine.alive:
-                raise EngineError("the model has failed for good; see the log")
+                raise EngineError("the model has failed permanently; see the log")
         finally:
             models.close()
 
@@ -120,7 +120,7 @@ def running_server(
 ) -> Generator[RunningServer]:
     """Run the app on a free port in a background thread for the length of the block. The recognizer stays open.
 
-    `max_sessions` "auto" means `UNMEASURED` here. `load` and `reread` are those of `serve`.
+    `max_sessions` "auto" means `UNMEASURED` here. `load` and `reread`: see `serve`.
     """
     settings = replace(settings or ServerSettings(), port=0)
     models = Models(recognizer, settings.stall_s, borrowed=True)

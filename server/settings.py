@@ -13,11 +13,11 @@ from msgspec import Meta
 from ..streaming.config import MAX_RATE, MIN_RATE, Dtype
 from ..streaming.errors import ConfigError
 
-SECRET: Final = ("token",)  # never shown, and never a flag: process lists show flags
+SECRET: Final = ("token",)  # not shown, and not a flag: process lists show flags
 
 
 class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Addresses, access, the model, and a limit for everything that clients can make grow.
+    """Addresses, access, the model, and limits of all resources that clients use.
 
     Raises `ConfigError` for a value out of range.
     """
@@ -38,14 +38,14 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         Annotated[int, Meta(ge=0, le=65_535, description="Additional port for clients of Vosk's protocol.")] | None
     ) = None
     vosk_rate: Annotated[
-        int, Meta(ge=MIN_RATE, le=MAX_RATE, description="Sample rate in Hz of Vosk clients that name none.")
+        int, Meta(ge=MIN_RATE, le=MAX_RATE, description="Sample rate in Hz of Vosk clients that send none.")
     ] = 8_000
     wyoming_port: (
         Annotated[int, Meta(ge=0, le=65_535, description="TCP port for Wyoming (Home Assistant); it has no tokens.")]
         | None
     ) = None
     wyoming_open: Annotated[
-        bool, Meta(description="With tokens too, serve other machines over Wyoming, which sends none.")
+        bool, Meta(description="Serve other machines over Wyoming, which has no tokens, even if tokens are set.")
     ] = False
 
     token: Annotated[str | None, Meta(description="The token that clients must send.")] = None
@@ -71,13 +71,13 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     ] = "auto"
     threads: Annotated[int, Meta(ge=1, description="CPU threads of the model.")] | None = None
     lm: Annotated[
-        str | None, Meta(description="n-gram language model: a file or folder; none: not even the model's own.")
+        str | None, Meta(description="n-gram language model: a file or folder, or bundled; none: no language model.")
     ] = None
     calibration: Annotated[
         str | None, Meta(description="calibration.json for confidences, or its folder; default: the model's own.")
     ] = None
     lm_partials: Annotated[
-        bool, Meta(description="Allow clients to use the language model in partials, at much CPU time.")
+        bool, Meta(description="Allow clients to use the language model in partials, which costs much CPU time.")
     ] = False
 
     max_sessions: (
@@ -99,9 +99,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     max_session_bytes: Annotated[int, Meta(ge=1_024, description="Limit of one session's audio.")] = 4 << 30
     max_session_s: Annotated[float, Meta(gt=0, description="Limit of the length of a session.")] = 6 * 3600.0
     max_unread_events: Annotated[int, Meta(ge=100, description="A client with more unread events is dropped.")] = 1_000
-    idle_timeout_s: Annotated[float, Meta(gt=0, description="A client that sends nothing for so long is dropped.")] = (
-        60.0
-    )
+    idle_timeout_s: Annotated[float, Meta(gt=0, description="A client that sends nothing this long is dropped.")] = 60.0
     request_timeout_s: Annotated[float, Meta(gt=0, description="Time for a whole HTTP request or TLS handshake.")] = (
         10.0
     )
@@ -110,7 +108,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         float, Meta(ge=0, le=600, description="Time to resume a session after a lost connection; 0: no resuming.")
     ] = 30.0
     stall_s: Annotated[
-        float, Meta(gt=0, description="A model call that takes longer has failed; its worker is replaced.")
+        float, Meta(gt=0, description="A model call that takes longer counts as failed; its worker is replaced.")
     ] = 60.0
 
     log_format: Annotated[Literal["text", "json"], Meta(description="Format of the log on stderr.")] = "text"
@@ -119,7 +117,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     ] = "info"
 
     def __post_init__(self) -> None:
-        for field in msgspec.structs.fields(type(self)):  # Python callers; decoding checks the rest
+        for field in msgspec.structs.fields(type(self)):  # msgspec itself checks only while it decodes
             value = getattr(self, field.name)
             try:
                 msgspec.convert(value, field.type)
@@ -128,9 +126,9 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         if self.token is not None and not printable(self.token):
             raise ConfigError("token must be printable ASCII and not empty")
         if self.token is not None and self.token_file is not None:
-            raise ConfigError("token and token_file are both given; one of them is enough")
+            raise ConfigError("token and token_file are both set; set only one of them")
         if (self.tls_cert is None) != (self.tls_key is None):
-            raise ConfigError("tls_cert and tls_key go together")
+            raise ConfigError("tls_cert and tls_key must be set together")
         tokens = (self.token, self.token_file, self.tokens_file) != (None, None, None)
         if self.wyoming_port is not None and tokens and not self.loopback and not self.wyoming_open:
             raise ConfigError(
@@ -162,7 +160,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 def describe_error(name: str, value: Any, reason: str) -> str:
-    """One sentence about an invalid value; it does not show secrets."""
+    """One sentence about an invalid value, without secrets."""
     return f"{name}: {reason}" if name in SECRET else f"{name} is {value!r}: {reason.partition(' - at ')[0]}"
 
 

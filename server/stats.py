@@ -23,7 +23,7 @@ class Stats:
     partials: int = 0
     finals: int = 0
     coalesced: int = 0  # partials that a newer one replaced for slow readers
-    dropped: int = 0  # accepted samples that were not recognized though the client stayed: must stay 0
+    dropped: int = 0  # accepted samples that were not recognized although the client stayed: must stay 0
     abandoned: int = 0  # samples of utterances whose client left or stopped reading before their end
     partial_lags: Histogram = field(default_factory=lambda: Histogram(WAITS))  # seconds
     final_lags: Histogram = field(default_factory=lambda: Histogram(WAITS))

@@ -29,14 +29,14 @@ from .sessions.admission import Admission
 from .sessions.registry import SessionRegistry
 from .settings import ServerSettings
 
-CLOSING_S: Final = 3.0  # for the clients' close frames
+CLOSING_S: Final = 3.0  # time for the clients' close frames
 
 
 class Server(uvicorn.Server):
-    """uvicorn, changed in three points: open streams end gracefully, any second signal stops at once, and a handled
-    signal is not raised again afterwards (the exit status is 0). It also runs the watchdogs, and reloads on SIGHUP.
+    """uvicorn with three changes: open streams end gracefully, any second signal stops at once, and a handled signal is
+    not raised again (the exit status is 0). It also runs the watchdogs, and reloads on SIGHUP.
 
-    `wyoming`: a listening socket for Wyoming clients. `stop_when_dead`: stop when the engine has failed for good.
+    `wyoming`: a listening socket for Wyoming clients. `stop_when_dead`: stop when the engine has failed permanently.
     """
 
     def __init__(
@@ -92,8 +92,8 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
     async def _websockets_closed(self) -> None:
-        """Wait for the clients' close frames: cutting a client that still sends would lose events that it has not read,
-        such as the last final.
+        """Wait for the clients' close frames: closing while a client still sends would lose its unread events, such as
+        the last final.
         """
         connections = self.server_state.connections
         while any(isinstance(one, WebSocketsSansIOProtocol) for one in connections):  # noqa: ASYNC110  no event exists
@@ -122,9 +122,9 @@ def _configuration(app: Starlette, settings: ServerSettings, tls: ssl.SSLContext
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=list(settings.trusted_proxies),
         ws_max_size=settings.hard_limit_bytes,
-        ws_per_message_deflate=False,  # audio does not compress, and compression bombs do
+        ws_per_message_deflate=False,  # audio compresses badly, and small messages could expand to huge ones
         ws_ping_interval=20,
-        # The pong queues behind audio that a full backlog leaves unread: a deadline would drop clients that send faster
+        # A pong waits behind audio that a full backlog leaves unread, so a deadline would drop clients that send faster
         # than real time. The idle timeout finds lost clients.
         ws_ping_timeout=None,
         timeout_graceful_shutdown=5,
@@ -132,5 +132,5 @@ def _configuration(app: Starlette, settings: ServerSettings, tls: ssl.SSLContext
 
 
 def _is_no_refusal(record: logging.LogRecord) -> bool:
-    """Whether to log the line. uvicorn takes a websocket that the app refuses for an error of the app."""
+    """Whether to log the line. uvicorn logs a websocket that the app refuses as an error of the app."""
     return record.msg != "ASGI callable returned without completing handshake."

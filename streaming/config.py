@@ -36,7 +36,7 @@ class ModelOptions:
     allowed_languages: tuple[str, ...] = ()  # for "auto"
     device: str = "auto"  # auto, cpu or cuda
     dtype: str = "auto"  # one of `Dtype`
-    threads: int | None = None  # of torch, for the whole process; None: 1 for a small model on a CPU, else its default
+    threads: int | None = None  # torch's, for the whole process; None: 1 for a small model on a CPU, else its default
     max_batch: int | None = None  # utterances in one call of the model; None: 64 on a GPU, 1 on a CPU
     lm: Path | str | None = None  # file or folder of a language model, "bundled" or "none"; None: the checkpoint's own
     calibration: Path | str | None = None  # file or folder of a calibration; None: the checkpoint's own
@@ -76,25 +76,23 @@ class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     hangover_ms: int = 600  # silence that ends an utterance
     mode: Mode | None = None  # None: "cached" where the checkpoint allows it, else "window"; "offline": no partials
     hop_ms: int = 480  # new audio in each live step
-    max_hop_ms: int = 1_920  # the most that an overloaded service may widen it to
+    max_hop_ms: int = 1_920  # widest hop of an overloaded service
     lookahead_ms: int = 480  # right context before a frame is committed
-    left_context_ms: int = 4_000  # audio before the committed edge that a live step sees
+    left_context_ms: int = 4_000  # left context of a live step before the committed edge
     max_utterance_ms: int = 20_000  # longer speech is cut at its best pause
-    trailing_blank_ms: int = 1_600  # time without tokens after a word that ends an utterance; 0 or no gate: never
+    trailing_blank_ms: int = 1_600  # an utterance ends this long after the last token; never if 0 or without a gate
     finals: Literal["full", "append"] = "full"  # "append": the final never revises committed text
     hold_back_ms: int = 160  # a partial shows the newest word once this much audio, or another word, follows it
     update_ms: int = 200  # least audio between two partials
     partials: bool = True  # False: no live steps, and no end of an utterance by trailing blanks
     hotwords: tuple[str, ...] = ()  # phrases to prefer over similar words: "PHRASE" or "PHRASE:BOOST"
-    lm_for: Literal["auto", "finals", "all", "none"] = (
-        "auto"  # where a language model is used; "auto": as the model says
-    )
+    lm_for: Literal["auto", "finals", "all", "none"] = "auto"  # events with a language model; "auto": the model's own
     nbest: int = 0  # hypotheses in each final, with a language model
     grammar: str = ""  # text of a grammar of voice commands; each utterance is then a command or rejected
     command_score: float = 0.5  # least score of a command
     command_word_score: float = 0.05  # least score of each of its words
     command_alternatives: int = 0  # other possible commands in each result
-    wake: str = ""  # phrase that must come before a command
+    wake: str = ""  # phrase that must precede a command
     wake_score: float = 0.5  # least score of the wake phrase
     wake_ms: int = 5_000  # how long after the wake phrase a command may start
 
@@ -144,25 +142,25 @@ class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     @property
     def appends(self) -> bool:
-        """Whether finals are made of the live steps, without a second pass."""
+        """Whether finals come from the live steps, without a second pass."""
         return self.live and self.finals == "append"
 
 
 def read_hotwords(hotwords: Sequence[str]) -> dict[str, float]:
     """Parse hotwords into phrases and boosts, in nats for each letter. Raises `ConfigError`."""
     if len(hotwords) > MOST_HOTWORDS:
-        raise ConfigError(f"hotwords: {len(hotwords)} phrases; at most {MOST_HOTWORDS} are taken")
+        raise ConfigError(f"hotwords: {len(hotwords)} phrases; at most {MOST_HOTWORDS} are allowed")
     if (characters := sum(map(len, hotwords))) > MOST_CHARACTERS:
-        raise ConfigError(f"hotwords: {characters} characters; at most {MOST_CHARACTERS} are taken")
+        raise ConfigError(f"hotwords: {characters} characters; at most {MOST_CHARACTERS} are allowed")
     boosts: dict[str, float] = {}
     for each in hotwords:
         if len(each) > LONGEST_HOTWORD:
-            raise ConfigError(f"hotwords: a phrase of {len(each)} characters; at most {LONGEST_HOTWORD} are taken")
+            raise ConfigError(f"hotwords: a phrase of {len(each)} characters; at most {LONGEST_HOTWORD} are allowed")
         phrase, colon, boost = each.rpartition(":")
         try:
             boosts[phrase if colon else each] = float(boost) if colon else BOOST
         except ValueError:
-            raise ConfigError(f"hotwords: {each!r}: after the colon comes a number, the boost") from None
+            raise ConfigError(f"hotwords: {each!r}: the boost after the colon must be a number") from None
     return boosts
 
 
@@ -195,7 +193,7 @@ def _check_languages(config: SessionConfig) -> None:
 
 
 def _check_types(settings: msgspec.Struct) -> None:
-    """Check types of settings made in Python; msgspec itself checks only when it decodes."""
+    """Check the types of settings created in Python; msgspec checks only while it decodes."""
     for field in msgspec.structs.fields(settings):
         try:
             msgspec.convert(getattr(settings, field.name), field.type)

@@ -1,4 +1,4 @@
-"""Drives one session with an engine: carries jobs there and answers back."""
+"""Connects one session to an engine: passes jobs to the engine and answers to the session."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ Call = Callable[[], None]
 
 
 class SessionDriver:
-    """The engine answers in its own threads: there it passes a function to `hand_over`, and the session's thread must
-    call that function, then `pump`. With `adaptive` the session follows the engine's level.
+    """The engine answers in its own threads. There the driver calls `hand_over` with a function; the session's thread
+    must call that function, then `pump`. With `adaptive` the session follows the engine's level.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class SessionDriver:
         self._stopped = False
 
     def receive_audio(self, packet: Any) -> None:
-        """As `Session.receive_audio`, now and at the engine's level."""
+        """`Session.receive_audio` at the current time and the engine's level."""
         self._follow_level()
         self.session.receive_audio(packet, self._clock())
 
@@ -51,7 +51,7 @@ class SessionDriver:
         return self.session.events()
 
     def stop(self) -> None:
-        """Withdraw all jobs; answers that still come are ignored. Any thread may call it."""
+        """Withdraw all jobs and ignore later answers. Any thread may call it."""
         self._stopped = True
 
     def abandon(self) -> None:
@@ -103,8 +103,8 @@ class SessionDriver:
             return
         except XlsrLiveError as error:
             self.session.receive_failure(job.id, str(error), now)
-        except Exception as error:  # of the decoder; the engine reports those of the encoder as an EngineError
+        except Exception as error:  # from the decoder; errors of the encoder arrive as an EngineError
             self.session.receive_failure(job.id, f"decoding failed: {error}", now)
         else:
-            if answer is not None:  # None: nobody wanted it
+            if answer is not None:  # None: unwanted
                 self.session.receive_answer(job.id, answer, now)

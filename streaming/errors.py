@@ -11,7 +11,7 @@
       EventError            a line is not an event in JSON (its writer's fault)
       EngineError           the encoder failed or was stopped (our fault)
 
-Each carries a `code` for the wire and a sentence that says what to do.
+Each has a `code` for the wire and a message that says what to do.
 """
 
 from __future__ import annotations

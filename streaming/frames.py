@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 SAMPLE_RATE: Final = 16_000  # samples a second
-CONV_KERNELS: Final = (10, 3, 3, 3, 3, 2, 2)  # of wav2vec 2.0 (arXiv 2006.11477), the same in every XLS-R checkpoint
+CONV_KERNELS: Final = (10, 3, 3, 3, 3, 2, 2)  # from wav2vec 2.0 (arXiv 2006.11477), the same in all XLS-R checkpoints
 CONV_STRIDES: Final = (5, 2, 2, 2, 2, 2, 2)
 
 

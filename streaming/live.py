@@ -32,7 +32,7 @@ from .errors import ConfigError, SessionClosed
 from .protocol.events import Event, Partial
 from .session.session import Session
 
-_PIECE_BYTES = 32_768  # a large packet is split, since it could need more room than a session has
+_PIECE_BYTES = 32_768  # larger packets are split: one might not fit into a session
 _PIECE_SAMPLES = 8_192
 _EVENT_LIMIT = 256  # unread events before partials are coalesced
 
@@ -40,7 +40,7 @@ Clock = Callable[[], float]
 
 
 class StreamSession:
-    """`Recognizer.session()` makes it; it belongs to the event loop that runs then."""
+    """Created by `Recognizer.session()`; belongs to the event loop that was running there."""
 
     def __init__(
         self,
@@ -48,10 +48,10 @@ class StreamSession:
         engine: Engine,
         *,
         compile: Callable[[str, Vocabulary], Awaitable[None]] | None = None,
-        languages: Callable[[str | None, Sequence[str]], Awaitable[LanguageSet | None]] | None = None,
+        languages: Callable[[str | None, Sequence[str]], Awaitable[LanguageSet]] | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
-        self.coalesced = 0  # partials that a slow reader did not get
+        self.coalesced = 0  # partials that a slow reader missed
         self._session = session
         self._driver = SessionDriver(session, engine, hand_over=self._hand_over, clock=clock, adaptive=True)
         self._compile = compile  # a grammar, in another thread
@@ -59,8 +59,8 @@ class StreamSession:
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._sending = asyncio.Lock()
-        self._changed = asyncio.Event()  # an answer came: there may be room, or events
-        self._unbroken = 0  # bytes or samples since the loop had its turn
+        self._changed = asyncio.Event()  # an answer arrived: there may be room or events
+        self._unbroken = 0  # bytes or samples sent since `send` last yielded to the loop
         self._events: deque[Event] = deque()
         self._news = asyncio.Event()
         self._closed = False
@@ -77,24 +77,24 @@ class StreamSession:
 
     @property
     def quiet_s(self) -> float:
-        """Up to this second no speech follows the last event; 0 while speech is open or events are unread."""
+        """Time in seconds before which no further speech starts; 0 while speech is open or events are unread."""
         return 0.0 if self._events else self._session.quiet_s
 
     @property
     def dropped(self) -> int:
-        """Samples that were accepted and lost: 0, or there is a fault."""
+        """Samples accepted and then lost; other than 0 only because of a bug."""
         return self._session.dropped
 
     @property
     def unfinished(self) -> int:
-        """Samples, at 16 kHz, of utterances that have not ended: `aclose` loses them."""
+        """Samples at 16 kHz of unfinished utterances, which `aclose` drops."""
         return self._session.unfinished
 
     async def send(self, audio: bytes | NDArray[np.floating]) -> None:
         """Send a packet: bytes in the declared format, or float samples (n,) or (n, channels) in [-1, 1].
 
-        Lists and tensors are converted. Raises `AudioError` for samples that cannot be what was declared (the packet is
-        refused), `SessionClosed` after `end`.
+        Lists and tensors are converted. Raises `AudioError` for samples that do not fit the declared format (the packet
+        is refused), and `SessionClosed` after `end`.
         """
         audio = as_packet(audio)
         size = _PIECE_SAMPLES if isinstance(audio, np.ndarray) else _PIECE_BYTES
@@ -113,16 +113,16 @@ class StreamSession:
     async def set_hotwords(self, hotwords: Sequence[str]) -> None:
         """Replace the hotwords ("PHRASE" or "PHRASE:BOOST") from here on.
 
-        Raises `ConfigError`; then the earlier ones stay.
+        Raises `ConfigError` and then keeps the earlier ones.
         """
         async with self._sending:
             self._check_open()
             self._session.receive_hotwords(hotwords)
 
     async def set_grammar(self, grammar: str) -> None:
-        """Replace the grammar of commands from here on; an empty one has none.
+        """Replace the grammar of commands from here on; an empty text removes it.
 
-        Raises `GrammarError`; then the earlier one stays.
+        Raises `GrammarError` and then keeps the earlier one.
         """
         async with self._sending:
             self._check_open()
@@ -144,18 +144,17 @@ class StreamSession:
                 raise ConfigError("this session has one language")
             languages = await self._languages(language, allowed_languages)
             self._check_open()
-            if languages is not None:
-                self._session.receive_languages(languages)
+            self._session.receive_languages(languages)
 
     async def flush(self) -> None:
-        """Mark the end of an utterance here: finish it without waiting for silence."""
+        """End the open utterance here, without waiting for silence."""
         async with self._sending:
             self._check_open()
             self._session.receive_flush(self._clock())
             self._pump()
 
     async def settle(self) -> None:
-        """Wait until all audio so far is processed, and a task that iterates has the events."""
+        """Wait until all audio so far is processed and a task that iterates can read its events."""
         await asyncio.sleep(0)
         while self._driver.unanswered and not self._closed:
             self._changed.clear()
@@ -169,7 +168,7 @@ class StreamSession:
                 self._pump()
 
     async def aclose(self) -> None:
-        """Drop the session at once, with all unprocessed audio; waiting senders and readers return."""
+        """Drop the session and all unprocessed audio at once; wake waiting senders and readers."""
         self._closed = True
         self._driver.abandon()
         self._changed.set()
@@ -191,7 +190,7 @@ class StreamSession:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Leaving the block ends the audio, and its events can still be read. An exception drops the session."""
+        """Leaving the block ends the audio; events stay readable. An exception drops the session."""
         await (self.end() if kind is None else self.aclose())
 
     # ── how it works ──
@@ -208,7 +207,7 @@ class StreamSession:
             self._check_open()
 
     def _pump(self) -> None:
-        """Carry jobs to the engine and events to the reader."""
+        """Pass jobs to the engine and events to the reader."""
         if events := self._driver.pump():
             for event in events:
                 self._add(event)

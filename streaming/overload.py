@@ -1,4 +1,4 @@
-"""What an overloaded service gives up, in levels, and when the level changes.
+"""Levels of reduced service under overload, and when the level changes.
 
 Finals are the same at every level. The level rises soon after answers miss their deadlines, counting only requests made
 at that level, and falls only after sustained early answers (hysteresis).
@@ -9,24 +9,24 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Final
 
-_PERIOD: Final = 1.0  # seconds of one judgement
-_FEWEST: Final = 4  # answers that a judgement needs
+_PERIOD: Final = 1.0  # seconds between two decisions
+_FEWEST: Final = 4  # answers that a decision needs
 _LATE: Final = 0.25  # share of late answers that raises the level, in two successive periods
 _VERY_LATE: Final = 0.75  # share that raises it at once
 _EARLY: Final = 0.5  # part of the allowed time; an answer within it is early
-_SLOW: Final = 0.1  # share of answers that may come later than early in a calm period
+_SLOW: Final = 0.1  # share of answers in a calm period that may not be early
 _SETTLE: Final = 3.0  # seconds for a new level to take effect
 _CALM: Final = 5.0  # seconds of calm that lower the level
 
 
 class Level(IntEnum):
-    """How much the service gives up. Each level includes those before it."""
+    """How far the service is reduced. Each level includes those before it."""
 
     NORMAL = 0
     WIDE = 1  # live steps at least two hops wide, one at a time
     COMMITTED = 2  # live steps as wide as the session allows, no volatile text
     SHORT = 3  # new utterances have a quarter of the left context
-    FINALS = 4  # no live steps, except one to find the best pause in speech that is too long
+    FINALS = 4  # no live steps, except one to find the best pause in overlong speech
 
 
 class Ladder:
@@ -36,21 +36,21 @@ class Ladder:
         self._level = Level.NORMAL
         self._began = 0.0  # start of the period
         self._answered = 0.0  # time of the last answer
-        self._trouble = 0.0  # time of the last answer of a period without calm
-        self._raised = float("-inf")  # when the level last rose
+        self._trouble = 0.0  # time of the last answer in a period that was not calm
+        self._raised = float("-inf")  # time of the last rise
         self._answers = self._late = self._slow = 0  # in this period
-        self._warned = False  # the period before had too many late answers
+        self._warned = False  # whether the previous period had too many late answers
 
     def level(self, now: float) -> Level:
-        """The level now; it also recovers without requests."""
+        """The level at time `now`; it falls also without requests."""
         self._judge(now)
         return self._level
 
     def answered(self, now: float, *, waited: float, allowed: float) -> None:
         """Count an answer that took `waited` seconds; more than `allowed` is late."""
         self._answered = now
-        if now - waited < self._raised:  # a request from the level below says nothing about this level,
-            if waited > _EARLY * allowed:  # but a backlog of them is no calm
+        if now - waited < self._raised:  # requests from before the rise do not count for this level,
+            if waited > _EARLY * allowed:  # but while they are slow it must not fall
                 self._trouble = now
             return
         self._answers += 1

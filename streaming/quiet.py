@@ -13,11 +13,10 @@ _lock = threading.Lock()
 
 @contextmanager
 def quiet(*, any_thread: bool = True) -> Generator[None]:
-    """Discard what native libraries write to stderr inside the block: ALSA lists each missing device,
-    libmpg123 comments on damaged tags.
+    """Discard the stderr of native libraries inside the block, such as ALSA's list of missing devices.
 
-    The whole process is silent meanwhile. Without `any_thread` the block does this only in the main thread: a server
-    reads files in other threads and must not lose log lines.
+    This silences the whole process. Without `any_thread` it works only in the main thread: a server reads files in
+    other threads and must not lose log lines.
     """
     if not any_thread and threading.current_thread() is not threading.main_thread():
         yield

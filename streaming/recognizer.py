@@ -1,4 +1,4 @@
-"""Load a model once, open any number of sessions.
+"""Load a model once and open any number of sessions.
 
 recognizer = Recognizer.load("bundled")
 for final in recognizer.transcribe("talk.wav"):
@@ -35,10 +35,10 @@ from .ctc.languages import LanguageSet
 from .ctc.vocabulary import Vocabulary
 from .driver import Call, SessionDriver
 from .engine.engine import Engine
-from .errors import AudioError, ConfigError, EngineError
+from .errors import AudioError, EngineError
 from .frames import FIELD, too_short
-from .languages import choose
 from .live import StreamSession
+from .model_languages import ManyLanguages, ModelLanguages
 from .overload import Level
 from .protocol.events import Error, Event, Final
 from .session.decodings import Choice, Decodings
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from .model.encoder import ModelInfo, XlsrEncoder
 
 _BLOCK_SECONDS = 0.1
-_IN_FLIGHT = 8  # jobs of a file at the engine
+_IN_FLIGHT = 8  # unanswered jobs of one file
 
 
 class Recognizer:
@@ -72,8 +72,9 @@ class Recognizer:
         self.encoder = encoder
         self.assets = assets or Assets()
         self.engine = Engine(encoder, adaptive=adaptive)
-        self._many: Any = getattr(encoder, "languages", None)  # languages of the checkpoint; None: only one
-        self._language = language, tuple(allowed_languages)  # of sessions that name none
+        many: ManyLanguages | None = getattr(encoder, "languages", None)
+        only = encoder.info.language, encoder.vocabulary, self.assets
+        self.languages = ModelLanguages(encoder.info.name, many, only, language, allowed_languages)
         self._compiler = ThreadPoolExecutor(1, "compile")  # for grammars
         self._loader = ThreadPoolExecutor(1, "languages")
 
@@ -95,15 +96,18 @@ class Recognizer:
     ) -> Self:
         """Load "bundled", a local directory, or a Hugging Face name (pinned by `revision`).
 
-        `language` is that of sessions which name none, with a multilingual checkpoint such as MMS: a code or a name, or
-        "auto" with `allowed_languages`. `device` is auto, cpu or cuda; `dtype`
-        auto, float32, bfloat16, float16 or int8 (on some processors). `threads` sets torch's threads for the whole
-        process; by default a small model on a CPU gets one, since more gain nothing. `max_batch` limits the utterances
-        in one call of the model: 64 on a GPU, one on a CPU, where more save nothing and change the last bits of each
-        other's numbers. `adaptive` sessions give up partials, never finals, while answers come too late (`Level`). `lm`
-        is the file or folder of a language model, "bundled" or "none"; None means the checkpoint's own, if it has one.
-        `calibration` is the file or folder of a calibration; None means the checkpoint's own. Raises `ModelError` and
-        `LanguageModelError`.
+        - `language`: of sessions that name none, with a multilingual checkpoint such as MMS; or "auto", with
+          `allowed_languages`.
+        - `device`: auto, cpu or cuda.
+        - `dtype`: auto, float32, bfloat16, float16, or int8 on processors that support it.
+        - `threads`: torch's threads for the whole process. A small model on a CPU gets one by default.
+        - `max_batch`: maximum number of utterances in one call of the model. By default 64 on a GPU and one on a CPU,
+          where a batch saves nothing and changes the last bits of the results.
+        - `adaptive`: while answers are late, sessions send fewer partials (`Level`); finals stay the same.
+        - `lm`: file or folder of a language model, "bundled" or "none"; None: the checkpoint's own, if any.
+        - `calibration`: file or folder of a calibration; None: the checkpoint's own, if any.
+
+        Raises `ModelError` and `LanguageModelError`.
         """
         options = ModelOptions(
             model,
@@ -140,9 +144,10 @@ class Recognizer:
     def session(
         self, config: SessionConfig | None = None, audio: AudioFormat | None = None, *, name: str | None = None
     ) -> StreamSession:
-        """Open a stream, in a running event loop. A new grammar or language blocks the loop, for a second or longer,
-        unless `prepare` was called. Raises `GrammarError` and `ConfigError`, also for a setting that this checkpoint
-        rules out.
+        """Open a stream in a running event loop.
+
+        A new grammar or language blocks the loop for a second or longer unless `prepare` was called. Raises
+        `GrammarError`, and `ConfigError` for bad settings and for settings that this checkpoint does not support.
         """
         session = self._new_session(config, audio, name, self.engine.level)
         return StreamSession(session, self.engine, compile=self._compile_aside, languages=self._load_aside)
@@ -152,57 +157,14 @@ class Recognizer:
         compile its grammar. Raises `GrammarError`, `ConfigError` and `ModelError`.
         """
         languages = await self._load_aside(config.language, config.allowed_languages)
-        if languages is not None and len(languages) > 1:
-            return  # no grammar then
-        vocabulary = self.encoder.vocabulary if languages is None else next(iter(languages.entries.values()))[0]
-        await self._compile_aside(config.grammar, vocabulary)
+        if len(languages) == 1:  # with several there is no grammar
+            ((vocabulary, _),) = languages.entries.values()
+            await self._compile_aside(config.grammar, vocabulary)
 
-    def languages(self, language: str | None = None, allowed: Sequence[str] = ()) -> LanguageSet | None:
-        """The languages that a session may use, loaded; None if the checkpoint does not have several.
-
-        `language` and `allowed` as in `SessionConfig`. Raises `ConfigError`, and `ModelError` if one does not load.
-        """
-        codes = self.codes(language, allowed)
-        if codes is None:
-            return None
-        for code in codes:
-            self._many.ensure(code)
-        return LanguageSet({code: (self._many.vocabulary(code), self._many.assets(code)) for code in codes})
-
-    def codes(self, language: str | None = None, allowed: Sequence[str] = ()) -> tuple[str, ...] | None:
-        """The same languages as the checkpoint names them, without loading them."""
-        if self._many is None:
-            if language is not None:
-                raise ConfigError(f"{self.info.name} has no languages to choose from: leave the language out")
-            return None
-        if language is None:
-            language, allowed = self._language
-        return choose(language, allowed, known=self._many.known, default=self._many.default, model=self.info.name)
-
-    @property
-    def known_languages(self) -> tuple[str, ...]:
-        """Codes of all languages of the checkpoint; empty if it does not have several."""
-        return () if self._many is None else self._many.known
-
-    @property
-    def identifies(self) -> bool:
-        """Whether sessions that name no language have "auto"."""
-        return self._language[0] == AUTO
-
-    @property
-    def trial_language(self) -> str | None:
-        """What to name in a session that only tries the model: None where there is a default, else any language."""
-        many = self._many
-        return None if many is None or self._language[0] or many.default else many.known[0]
-
-    def vocabulary(self, language: str | None = None) -> Vocabulary:
-        """That of a language, as the checkpoint names it; None for a checkpoint that does not have several."""
-        return self.encoder.vocabulary if self._many is None or language is None else self._many.vocabulary(language)
-
-    async def _load_aside(self, language: str | None, allowed: Sequence[str] = ()) -> LanguageSet | None:
-        if self._many is None:
-            return self.languages(language, allowed)
-        return await asyncio.get_running_loop().run_in_executor(self._loader, self.languages, language, allowed)
+    async def _load_aside(self, language: str | None, allowed: Sequence[str]) -> LanguageSet:
+        if not self.languages.known:
+            return self.languages.load(language, allowed)
+        return await asyncio.get_running_loop().run_in_executor(self._loader, self.languages.load, language, allowed)
 
     async def _compile_aside(self, grammar: str, vocabulary: Vocabulary) -> None:
         if grammar.strip():
@@ -212,16 +174,16 @@ class Recognizer:
         begun = time.thread_time()
         try:
             compiled(grammar, vocabulary)
-        finally:  # grammars of clients take at most a third of a core
+        finally:  # sleep after work: clients' grammars use at most a third of a core
             with suppress(RuntimeError):  # the recognizer was closed
                 self._compiler.submit(time.sleep, 2 * (time.thread_time() - begun))
 
     def stream(self, audio: AudioInput, config: SessionConfig | None = None, *, pace: float = 0.0) -> Iterator[Event]:
         """Transcribe a file, or 16 kHz mono samples (n,), through the live path; yields events as they come.
 
-        `pace` 1.0 feeds it in real time; 0 feeds it as fast as possible, and overload then changes no event. Raises
-        `ConfigError`, `GrammarError` and `AudioError` for bad settings and unreadable audio; a later fault is an
-        `Error` among the events.
+        `pace` 1.0 feeds it in real time; 0 feeds it as fast as possible, and overload then does not change events.
+        Raises `ConfigError`, `GrammarError` and `AudioError` for bad settings and unreadable audio; a later fault
+        becomes an `Error` event.
         """
         form, blocks = open_input(audio, _BLOCK_SECONDS)
         answers: SimpleQueue[Call] = SimpleQueue()
@@ -240,8 +202,8 @@ class Recognizer:
     def transcribe(self, audio: AudioInput, config: SessionConfig | None = None) -> list[Final]:
         """Finals of a file, or of 16 kHz mono samples (n,), through the live path.
 
-        Raises `ConfigError`, `GrammarError` and `AudioError`, and `EngineError` if the model failed on a part of it;
-        `stream` also yields the finals of the rest.
+        Raises `ConfigError`, `GrammarError` and `AudioError`, and `EngineError` if the model fails on a part of it; use
+        `stream` to get the finals of the other parts.
         """
         finals: list[Final] = []
         errors: list[Error] = []
@@ -256,13 +218,13 @@ class Recognizer:
         return finals
 
     def offline(self, audio: AudioInput, config: SessionConfig | None = None) -> Final | None:
-        """One pass over all of the audio with full context and no gate; None without words.
+        """Encode all of the audio in one pass, with full context and without a gate; None if there are no words.
 
-        Memory grows with the square of the length: for minutes, not hours. Raises `ConfigError`, `GrammarError`,
-        `AudioError` and `EngineError`.
+        Memory grows with the square of the length, so use it for minutes, not hours. Raises `ConfigError`,
+        `GrammarError`, `AudioError` and `EngineError`.
         """
         config = msgspec.structs.replace(config or SessionConfig(), vad="none")
-        choice = Decodings(self._language_set(config), config).newest
+        choice = Decodings(self.languages.load(config.language, config.allowed_languages), config).newest
         form, blocks = open_input(audio, _BLOCK_SECONDS)
         decoder = AudioDecoder(form)
         samples = np.concatenate([*(decoder.receive(block) for block in blocks), decoder.flush()])
@@ -295,13 +257,8 @@ class Recognizer:
         options: dict[str, Any] = {} if language is None else {"language": language}
         return self.engine.submit(samples, deadline=time.monotonic(), **options).result()
 
-    def _language_set(self, config: SessionConfig) -> LanguageSet:
-        """The session's languages; of a checkpoint without several, the only one."""
-        found = self.languages(config.language, config.allowed_languages)
-        return found or LanguageSet({None: (self.encoder.vocabulary, self.assets)})
-
     def close(self, timeout: float | None = None) -> None:
-        """Stop the engine; open sessions get errors. Waits for the batch under way, at most `timeout` seconds."""
+        """Stop the engine; open sessions get errors. Waits at most `timeout` seconds for the current batch."""
         self.engine.close(timeout)
         self._compiler.shutdown(wait=False, cancel_futures=True)
         self._loader.shutdown(wait=False, cancel_futures=True)
@@ -328,7 +285,7 @@ class Recognizer:
             name=name or uuid.uuid4().hex[:12],
             model=self.info.name,
             assets=self.assets,
-            languages=self._language_set(config),
+            languages=self.languages.load(config.language, config.allowed_languages),
             level=level,
         )
 
@@ -340,7 +297,7 @@ def _feed(
     blocks: Iterator[NDArray[np.floating]],
     pace: float,
 ) -> Iterator[Event]:
-    """Feed blocks of audio to a session, at a pace or as the engine allows; yield its events."""
+    """Feed blocks of audio to a session, at a pace or as fast as the engine allows; yield its events."""
     session = driver.session
     started, fed = time.monotonic(), 0
     yield from driver.pump()
@@ -362,9 +319,9 @@ def _feed(
 
 
 def _wait(driver: SessionDriver, answers: SimpleQueue[Call], timeout: float | None = None) -> None:
-    """Wait for an answer, at most `timeout` seconds, and take all that are there."""
+    """Wait at most `timeout` seconds for an answer, then pass on all that have arrived."""
     if timeout is None and not driver.unanswered:
-        raise RuntimeError("the session waits, but none of its jobs is unanswered")
+        raise RuntimeError("the session waits although all of its jobs are answered")
     with suppress(Empty):
         answers.get(timeout=timeout)()
         while True:

@@ -1,4 +1,4 @@
-"""What session, engine and model share: jobs to encode and to decode, windows, and handles to the encoder's cache."""
+"""Types shared by session, engine and model: encode and decode jobs, windows, and handles to encoder caches."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from .frames import span
 class Window:
     """One live step, in frames of the utterance: `first <= committed <= commit <= newest`.
 
-    Frames before `committed` are final before this step. It makes those in `[committed, commit)` final; those in
-    `[commit, newest)` stay volatile. Earlier steps encoded the frames before `encoded`, which is at least `committed`.
+    Frames before `committed` are already committed. This step commits `[committed, commit)`; `[commit, newest)` stays
+    volatile. Earlier steps encoded the frames before `encoded`, which is at least `committed`.
     """
 
     step: int
@@ -54,16 +54,16 @@ class CacheHandle:
 
 
 class CachedStep(NamedTuple):
-    """A live step that continues from the cache: it brings only the window's new samples, and its answer holds the rows
-    of the frames `[committed, newest)`."""
+    """A live step that continues from a cache. It has only the window's new samples; its answer has the rows of frames
+    `[committed, newest)`."""
 
     cache: CacheHandle
     window: Window
 
 
 class CachedFeatures(NamedTuple):
-    """A full pass that may take the features of the utterance's first `frames` frames from the cache, if they are
-    still there. For audio with the same scale as in the live steps."""
+    """A full pass that may take the features of the utterance's first `frames` frames from a cache, if they still
+    exist. Its audio must have the same scale as in the live steps."""
 
     cache: CacheHandle
     frames: int
@@ -85,9 +85,9 @@ class Request:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DecodeJob:
-    """Decoding that takes long. Any thread may call `run`, once; the answer is what it returns.
+    """A long decoding. Any thread may call `run`, once; the return value is the answer.
 
-    It carries all that it needs and shares no state with its session.
+    It shares no state with its session.
     """
 
     id: int  # within the session

@@ -1,4 +1,4 @@
-"""Text files as editors save them: UTF-8, with or without a byte-order mark."""
+"""Reads UTF-8 text files, with or without a byte-order mark."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ def read_text(path: Path, what: str) -> str:
 
 
 def decode_text(data: bytes) -> str:
-    """UTF-8 without its byte-order mark, with `\\n` at the ends of lines. Raises `ConfigError` for other encodings."""
+    """Decode UTF-8: drop a byte-order mark, convert line ends to `\\n`. Raises `ConfigError` for other encodings."""
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in data[:4]:
         raise ConfigError("it is UTF-16 or UTF-32; save it as UTF-8")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ConfigError(f"it is not UTF-8 (byte {data[error.start]:#04x} at {error.start}); save it so") from None
+        raise ConfigError(
+            f"it is not UTF-8 (byte {data[error.start]:#04x} at {error.start}); save it as UTF-8"
+        ) from None
     return text.replace("\r\n", "\n").replace("\r", "\n")

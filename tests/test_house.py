@@ -25,8 +25,11 @@ from xlsr_live.streaming.recognizer import Recognizer
 
 from tests.support.paths import ROOT
 
-PACKAGES = ("streaming", "server", "client")
-MODULES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+PACKAGES = ("streaming", "server", "client", "training")
+RECIPE = ROOT / "training" / "recipe"  # of the packaged model; not part of an installed package
+MODULES = [
+    path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py")) if RECIPE not in path.parents
+]
 
 # A module imports from its own layer and from the layers before it. A layer is a folder, or a set of modules at the
 # root of a package; layers in one tuple import nothing of each other.
@@ -35,13 +38,20 @@ LAYERS: dict[str, list[str | tuple[str, ...]]] = {
     "streaming": [BASE, "protocol", "audio", "ctc", "commands", "captions", ("session", "engine", "model"), TOP],
     "server": [BASE, "net", "access", "models", "sessions", "dialects", "operations", TOP],
     "client": [BASE, "options", "remote", "sources", "output", "captions", "bench", "commands", TOP],
+    "training": [BASE, TOP],
 }
 TOPS = {
     "streaming": {"driver", "live", "recognizer"},
     "server": {"app", "web", "run"},
     "client": {"cli"},
+    "training": {"run"},
 }
-MAY_IMPORT = {"streaming": {"streaming"}, "server": {"server", "streaming"}, "client": set(PACKAGES)}
+MAY_IMPORT = {
+    "streaming": {"streaming"},
+    "server": {"server", "streaming"},
+    "client": set(PACKAGES),
+    "training": {"training", "streaming"},
+}
 
 # Time, audio and log-probabilities are arguments of the core. Only its edges know anything else.
 IO = {"asyncio", "logging", "socket", "soundfile", "threading", "time", "torch", "transformers", "websockets"}
@@ -105,10 +115,23 @@ def test_a_module_imports_only_from_its_own_layer_and_those_before(path: Path):
 def test_every_folder_is_a_layer_and_says_what_it_holds():
     for package in PACKAGES:
         known = {name for each in LAYERS[package] for name in ((each,) if isinstance(each, str) else each)}
-        folders = {path.parent.relative_to(ROOT / package) for path in (ROOT / package).rglob("__init__.py")}
+        inits = [path for path in MODULES if path.name == "__init__.py" and ROOT / package in path.parents]
+        folders = {path.parent.relative_to(ROOT / package) for path in inits}
         assert {folder.parts[0] for folder in folders if folder.parts} == known - {BASE, TOP}
     for path in (path for path in MODULES if path.name == "__init__.py"):
         assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), path
+
+
+def test_only_commands_import_the_trainer_and_the_command_line_starts_without_it():
+    trainer, commands = ROOT / "training", ROOT / "client" / "commands"
+    for path in MODULES:
+        if trainer in path.parents:
+            continue
+        if any(trainer in target.parents for target in imported_modules(path)):
+            assert commands in path.parents, path
+    code = "import sys, xlsr_live.client.cli; print([name for name in sys.modules if 'xlsr_live.training' in name])"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout == "[]\n"
 
 
 def test_no_import_cycle():
@@ -161,7 +184,7 @@ def test_all_that_is_exported_is_there():
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
-    ignore = shutil.ignore_patterns(".*", "build", "*.egg-info", "__pycache__", "tests", "docs", "training")
+    ignore = shutil.ignore_patterns(".*", "build", "*.egg-info", "__pycache__", "tests", "docs", "recipe")
     shutil.copytree(ROOT, source, ignore=ignore)
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", folder, source]
     subprocess.run(command, check=True, capture_output=True)
@@ -174,7 +197,10 @@ def test_the_wheel_holds_every_module_and_data_file_and_nothing_else(wheel: Path
     tracked = subprocess.run(["git", "ls-files", *PACKAGES], cwd=ROOT, check=True, capture_output=True, text=True)
     if not tracked.stdout:
         pytest.skip("not a git checkout: nothing to compare the wheel with")
-    assert inside == {f"xlsr_live/{name}" for name in tracked.stdout.splitlines()}
+    kept = [
+        name for name in tracked.stdout.splitlines() if not name.startswith(("training/recipe/", "training/README"))
+    ]
+    assert inside == {f"xlsr_live/{name}" for name in kept}
     assert wheel.stat().st_size < 40e6
     for part in zipfile.ZipFile(wheel).infolist():
         assert part.file_size <= {".safetensors": 25e6, ".binary": 20e6}.get(Path(part.filename).suffix, 2e6), (
@@ -232,8 +258,20 @@ def test_commands_and_options_in_the_documents_exist(path: Path):
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_links_between_the_documents_lead_somewhere(path: Path):
-    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
-        assert (path.parent / target).exists(), target
+    for target, anchor in re.findall(r"\]\((?!https:)([^)#]*)#?([^)]*)\)", _without_code(path)):
+        page = path.parent / target if target else path
+        assert page.exists(), target
+        assert not anchor or anchor in _anchors(page), f"{target}#{anchor}"
+
+
+def _without_code(path: Path) -> str:
+    return re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+def _anchors(page: Path) -> set[str]:
+    """The names that GitHub gives the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", _without_code(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)

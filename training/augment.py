@@ -6,11 +6,18 @@ with the spectrum. All random numbers come from the generator that is passed in.
 
 from __future__ import annotations
 
+from typing import Any, Final
+
 import numpy as np
+from numpy.typing import NDArray
 
-from .settings import RATE, Augmentation
+from ..streaming.frames import SAMPLE_RATE as RATE
+from .settings import Augmentation
 
-Samples = np.ndarray  # (samples,) float32
+Samples = NDArray[np.float32]  # (samples,)
+Signal = NDArray[np.floating]  # (samples,), between two effects
+
+_MOST_HIDDEN: Final = 0.4  # of the frames of an example
 
 
 def example(
@@ -20,7 +27,7 @@ def example(
 
     `gaps` is one longer than `pieces`. `noise` is a clip without speech, of any length.
     """
-    x = join(pieces, gaps, draw)
+    x: Signal = join(pieces, gaps, draw)
     if speed != 1.0:
         x = stretch(x, speed)
     x = x / (np.sqrt(np.mean(x * x)) + 1e-9)  # levels below are relative to the speech
@@ -59,13 +66,13 @@ def _edges(count: int, fade: int = RATE // 200) -> Samples:
     return ramp
 
 
-def stretch(x: Samples, speed: float) -> Samples:
+def stretch(x: Signal, speed: float) -> Samples:
     """Play `speed` times as fast (pitch and formants move along), by linear interpolation."""
     count = int(len(x) / speed)
     return np.interp(np.arange(count) * speed, np.arange(len(x)), x).astype(np.float32)
 
 
-def filtered(x: Samples, narrow: bool, how: Augmentation, draw: np.random.Generator) -> Samples:
+def filtered(x: Signal, narrow: bool, how: Augmentation, draw: np.random.Generator) -> Signal:
     """Room, telephone band, colour and SpecAugment's frequency masks, in the spectrum."""
     room, colour, bands = draw.random(3) < (how.room, how.colour, how.bands)
     if not (narrow or room or colour or bands):
@@ -100,7 +107,7 @@ def impulse(draw: np.random.Generator) -> Samples:
     return tail
 
 
-def mixed(x: Samples, noise: Samples, snr: float, draw: np.random.Generator) -> Samples:
+def mixed(x: Signal, noise: Samples, snr: float, draw: np.random.Generator) -> Signal:
     """Add a random stretch of `noise`, repeated if it is too short, `snr` dB below the level of `x`."""
     noise = np.roll(noise, draw.integers(len(noise)))
     noise = np.resize(noise, len(x))
@@ -108,24 +115,34 @@ def mixed(x: Samples, noise: Samples, snr: float, draw: np.random.Generator) -> 
     return x if power < 1e-6 else x + noise * np.float32(np.sqrt(np.mean(x * x)) / power * 10 ** (-snr / 20))
 
 
-def mu_law(x: Samples) -> Samples:
+def coloured(count: int, draw: np.random.Generator) -> Samples:
+    """Noise whose spectrum falls by 0 to 6 dB an octave: from white, as of wind, to brown, as of traffic."""
+    spectrum = np.fft.rfft(_white(count, draw))
+    spectrum *= np.maximum(1, np.arange(len(spectrum))) ** -draw.uniform(0, 1)
+    return normalised(np.fft.irfft(spectrum, count).astype(np.float32))
+
+
+def mu_law(x: Signal) -> Samples:
     """Eight bits per sample as on a telephone line (G.711's curve)."""
     top = np.max(np.abs(x)) + 1e-9
-    coded = np.round(np.sign(x) * np.log1p(255 * np.abs(x) / top) / np.log(256) * 127) / 127
+    coded: Any = np.round(np.sign(x) * np.log1p(255 * np.abs(x) / top) / np.log(256) * 127) / 127
     return (np.sign(coded) * (256 ** np.abs(coded) - 1) / 255 * top).astype(np.float32)
 
 
-def normalised(x: Samples) -> Samples:
+def normalised(x: Signal) -> Samples:
     """Zero mean and unit variance."""
     return ((x - x.mean()) / np.sqrt(x.var() + 1e-7)).astype(np.float32)
 
 
-def masks(frames: int, how: Augmentation, draw: np.random.Generator) -> np.ndarray:
-    """SpecAugment in time: (frames,) bool, True where a frame is hidden from the encoder."""
+def masks(frames: int, how: Augmentation, draw: np.random.Generator) -> NDArray[np.bool_]:
+    """SpecAugment in time: (frames,) bool, True where a frame is hidden from the encoder. Short examples keep most of
+    their frames."""
     hidden = np.zeros(frames, bool)
     for _ in range(draw.poisson(how.mask_rate * frames / 50)):
         start = draw.integers(frames)
-        hidden[start : start + draw.integers(1, how.mask_frames + 1)] = True
+        mask = slice(start, start + draw.integers(1, how.mask_frames + 1))
+        if hidden.sum() + min(frames, mask.stop) - start <= _MOST_HIDDEN * frames:
+            hidden[mask] = True
     return hidden
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
@@ -26,40 +25,30 @@ def restore(path: Path) -> dict[str, Any]:
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def finished(state: dict[str, Any]) -> bool:
-    """Return whether the rate of a decay has reached zero."""
-    return state.get("done", False) or state["round"] >= state["decay_from"] + state.get("decay", 0)
-
-
-def set_aside(path: Path) -> Path:
-    """Rename a checkpoint and its history to the next free number; return the new path."""
-    number = next(n for n in count(1) if not path.with_name(f"{path.stem}-{n}.pt").exists())
-    for each in (path.with_suffix(".jsonl"), path):
-        if each.exists():
-            os.replace(each, each.with_name(f"{path.stem}-{number}{each.suffix}"))
-    return path.with_name(f"{path.stem}-{number}.pt")
+def _trained(model: nn.Module) -> list[Tensor]:
+    return [p.detach() for p in model.parameters() if p.requires_grad]
 
 
 class Average:
-    """Exponential moving average of the weights. It starts short, so that early evaluations are useful."""
+    """Exponential moving average of the weights that train. It starts short, so that early evaluations are useful."""
 
     def __init__(self, model: nn.Module, decay: float):
         self.decay, self.steps = decay, 0
-        self.weights = {name: p.detach().clone() for name, p in model.named_parameters()}
+        self.weights = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         self.steps += 1
         keep = min(self.decay, self.steps / (self.steps + 10))
-        torch._foreach_lerp_(list(self.weights.values()), [p.detach() for p in model.parameters()], 1 - keep)
+        cast(Any, torch)._foreach_lerp_(list(self.weights.values()), _trained(model), 1 - keep)
 
     @torch.no_grad()
     def swap(self, model: nn.Module) -> None:
         """Exchange the average and the model's weights; call it again to undo."""
-        for name, p in model.named_parameters():
-            kept = p.detach().clone()
-            p.copy_(self.weights[name])
-            self.weights[name].copy_(kept)
+        for p, own in zip(_trained(model), self.weights.values(), strict=True):
+            kept = p.clone()
+            p.copy_(own)
+            own.copy_(kept)
 
     def state(self) -> dict[str, Any]:
         return {"steps": self.steps, "weights": self.weights}

@@ -1,86 +1,77 @@
-"""Write the averaged weights as a published checkpoint, half precision; copy it into the package."""
+"""The fine-tuned checkpoint in the published form: safetensors, tokenizer, feature extractor."""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, cast
 
-import torch
-from transformers import (
-    Wav2Vec2CTCTokenizer,
-    Wav2Vec2FeatureExtractor,
-    Wav2Vec2ForCTC,
-    Wav2Vec2Processor,
-)
+import safetensors.torch
+import transformers
 
-from .checkpoint import finished, restore
-from .network import Network, build
-from .settings import RATE, SCALE, Model, Work
-from .text import VOCABULARY
+from ..streaming.frames import SAMPLE_RATE
+from .base import DELIMITER, SPECIAL, Base
 
-MAX_BYTES = 25 * 2**20
+_Tokenizer: Any = transformers.Wav2Vec2CTCTokenizer
+_Extractor: Any = transformers.Wav2Vec2FeatureExtractor
+_Processor: Any = transformers.Wav2Vec2Processor
+
+ADAPTER: Final = "adapter.{}.safetensors"
 
 
-def chosen(work: Work) -> tuple[Path, dict[str, Any]]:
-    """Return path and state of the latest finished decay, or of the stable phase if there is none; print which."""
-    decays = [(path, restore(path)) for path in work.run.glob("decay*.pt")]
-    done = [each for each in decays if finished(each[1])]
-    stable = work.run / "stable.pt"
-    path, state = max(done, key=lambda each: each[1]["step"]) if done else (stable, restore(stable))
-    rate = "the rate is zero" if done else "no decay is finished: these weights are from the stable phase"
-    print(f"{path.name}: {state['round']} rounds, {state['heard'] / 3600:.1f} hours of audio; {rate}", flush=True)
-    return path, state
+def export(model: Any, base: Base, tokens: Sequence[str] | None, folder: Path) -> list[Path]:
+    """Write the plain model with its processor to `folder`; return the files with weights.
 
-
-def averaged(state: dict[str, Any], shape: Model) -> Wav2Vec2ForCTC:
-    """The model with the running average of a checkpoint's weights. Its input is samples times `SCALE`."""
-    network = Network(build(shape))
-    network.load_state_dict(state["network"])
-    with torch.no_grad():
-        for name, parameter in network.named_parameters():
-            parameter.copy_(state["average"]["weights"][name])
-    return network.model.eval()
-
-
-def export(work: Work, folder: Path, shape: Model = Model()) -> int:  # noqa: B008 (frozen)
-    """Save the model with tokenizer and feature extractor to `folder`; return the size of the weights in bytes.
-
-    The folder is loaded again and compared: an unreadable file is an error here.
+    `tokens` are those of a new head, None for the base's own. An adapter is a file by itself, which also works beside
+    the other adapters of its base.
     """
-    model = averaged(chosen(work)[1], shape)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "vocab.json").write_text(json.dumps(VOCABULARY, indent=1) + "\n", encoding="utf-8")
-    tokenizer = Wav2Vec2CTCTokenizer(str(folder / "vocab.json"))
-    with torch.no_grad():  # input is samples as recorded: live steps have no statistics of the utterance
-        model.wav2vec2.feature_extractor.conv_layers[0].conv.weight *= SCALE
-    extractor = Wav2Vec2FeatureExtractor(sampling_rate=RATE, do_normalize=False, return_attention_mask=True)
-    Wav2Vec2Processor(extractor, tokenizer).save_pretrained(folder)
+    model.config.pad_token_id = model.config.pad_token_id or 0
+    tokenizer = _tokenizer(base, tokens, folder)
+    extractor = _Extractor(sampling_rate=SAMPLE_RATE, do_normalize=base.normalized, return_attention_mask=True)
+    _Processor(extractor, tokenizer).save_pretrained(folder)
     extractor.save_pretrained(folder)
-    model.half().save_pretrained(folder)
-    weights, config = folder / "model.safetensors", folder / "config.json"
-    weights.chmod(0o644)
-    # The file is in half precision, but the default for loading is single precision, which is fast on any CPU.
-    config.write_text(config.read_text(encoding="utf-8").replace('"float16"', '"float32"'), encoding="utf-8")
-    size = weights.stat().st_size
-    if size > MAX_BYTES:
-        raise ValueError(f"{folder}: {size} bytes of weights, more than the {MAX_BYTES} allowed in the package")
-    again = Wav2Vec2ForCTC.from_pretrained(folder)
-    for (name, a), b in zip(model.state_dict().items(), again.state_dict().values(), strict=True):
-        if b.dtype != torch.float32 or not torch.equal(a.float(), b):
-            raise ValueError(f"{name} changed on the way to the file")
-    return size
+    model.save_pretrained(folder)
+    written = sorted(folder.glob("model*.safetensors"))
+    if base.language is not None:
+        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model._get_adapters().items()}
+        path = folder / ADAPTER.format(base.language)
+        cast(Any, safetensors.torch).save_file(weights, path, metadata={"format": "pt"})
+        written = [path, *written, *_other_adapters(base, folder)]
+    for path in written:
+        path.chmod(0o644)
+    return written
 
 
-def package(work: Work, checkpoint: Path, folder: Path) -> None:
-    """Copy a checkpoint with its calibration, and the language model if there is one, over the packaged ones."""
-    for source, target, names in (
-        (checkpoint, folder, [path.name for path in checkpoint.iterdir()]),
-        (work.root / "lm", folder / "language_model", ["words.binary", "lexicon.txt", "attrs.json"]),
-    ):
-        for name in names:
-            if (source / name).exists():
-                target.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(source / name, target / name)
-                print(target / name)
+def _tokenizer(base: Base, tokens: Sequence[str] | None, folder: Path) -> Any:
+    if tokens is None and base.language is None:
+        base.tokenizer.save_pretrained(folder)
+        return base.tokenizer
+    own: Mapping[str, int] = (
+        base.languages[base.language or ""] if tokens is None else {token: index for index, token in enumerate(tokens)}
+    )
+    words: Mapping[str, Any] = own if base.language is None else {**base.languages, base.language: dict(own)}
+    path = folder / "vocab.json"
+    path.write_text(json.dumps(words, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    special = dict(zip(("pad_token", "bos_token", "eos_token", "unk_token"), SPECIAL, strict=True))
+    tokenizer = _Tokenizer(str(path), word_delimiter_token=DELIMITER, target_lang=base.language, **special)
+    tokenizer.save_pretrained(folder)
+    return tokenizer
+
+
+def _other_adapters(base: Base, folder: Path) -> list[Path]:
+    """The adapters beside a local base, linked or copied."""
+    source = Path(base.source.path)
+    copied: list[Path] = []
+    for path in sorted(source.glob(ADAPTER.format("*"))) if source.is_dir() else ():
+        target = folder / path.name
+        if not target.exists():
+            try:
+                os.link(path, target)
+            except OSError:
+                shutil.copyfile(path, target)
+            copied.append(target)
+    return copied

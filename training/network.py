@@ -8,18 +8,18 @@ about twice as fast with layer norms between them. And the encoder can run as th
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Final, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
+from torch.utils import checkpoint
 
-from .settings import FIRST_KERNEL, HOP, Model
-from .text import VOCABULARY
+from ..streaming.frames import FIELD, STRIDE
 
 
 @dataclass(frozen=True)
-class Stream:
+class StepLengths:
     """Lengths of live steps, in frames of 20 ms."""
 
     hop: int  # frames committed per step
@@ -27,49 +27,31 @@ class Stream:
     left: int  # committed frames to the left that a step attends to
 
 
-def build(shape: Model) -> Wav2Vec2ForCTC:
-    """A fresh model with XLS-R's geometry; dropout is what fine-tuning it further would use."""
-    config = Wav2Vec2Config(
-        vocab_size=len(VOCABULARY),
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
-        hidden_size=shape.hidden,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        intermediate_size=4 * shape.hidden,
-        conv_dim=shape.conv_dim,
-        conv_kernel=(FIRST_KERNEL, 3, 3, 3, 3, 2, 2),
-        conv_stride=(5, 2, 2, 2, 2, 2, 2),
-        conv_bias=True,
-        feat_extract_norm="layer",
-        do_stable_layer_norm=True,
-        num_conv_pos_embeddings=shape.position_width,
-        num_conv_pos_embedding_groups=16,
-        hidden_dropout=shape.dropout,
-        activation_dropout=0.0,
-        attention_dropout=0.0,
-        feat_proj_dropout=0.0,
-        final_dropout=0.0,
-        layerdrop=0.0,
-        mask_time_prob=0.0,
-        ctc_zero_infinity=True,
-        ctc_loss_reduction="mean",
-    )
-    return Wav2Vec2ForCTC(config)
+LIVE: Final = StepLengths(hop=24, lookahead=24, left=200)  # the default of sessions: 480 ms steps that see 480 ms ahead
 
 
-def frames(samples: Tensor | int) -> Tensor | int:
-    """Frames of 20 ms that `samples` samples give: (n - 400) // 320 + 1."""
-    return (samples - 400) // HOP + 1
+_checkpoint: Any = cast(Any, checkpoint).checkpoint
+
+Count = TypeVar("Count", int, Tensor)
+
+
+def frames(samples: Count) -> Count:
+    """Frames of 20 ms that `samples` samples give, at least 400 of them: (n - 400) // 320 + 1."""
+    return (samples - FIELD) // STRIDE + 1
 
 
 class Network(nn.Module):
-    """`Wav2Vec2ForCTC` seen as features -> (masked) encoder -> logits."""
+    """`Wav2Vec2ForCTC` with layer norm in its CNN and before its layers: features -> (masked) encoder -> logits.
 
-    def __init__(self, model: Wav2Vec2ForCTC):
+    `recompute` keeps only the input of each layer for the backward pass and computes the rest again (gradient
+    checkpointing): a tenth of the memory for a third more time. Dropout of attention weights and of whole layers is
+    left out.
+    """
+
+    def __init__(self, model: Any, *, recompute: bool = False) -> None:
         super().__init__()
         self.model = model
+        self.recompute = recompute
 
     @torch.no_grad()
     def centre(self) -> None:
@@ -84,11 +66,11 @@ class Network(nn.Module):
         """(batch, samples) -> (batch, frames, hidden): the CNN and the projection, local in time."""
         x = samples.unsqueeze(-1)
         for layer in self.model.wav2vec2.feature_extractor.conv_layers:
-            x = F.gelu(layer.layer_norm(_convolve(x, layer.conv)))
+            x = layer.activation(layer.layer_norm(_convolve(x, layer.conv)))
         return self.model.wav2vec2.feature_projection(x)[0]
 
     def forward(
-        self, samples: Tensor, lengths: Tensor, stream: Stream | None = None, masks: Tensor | None = None
+        self, samples: Tensor, lengths: Tensor, stream: StepLengths | None = None, masks: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Logits after the last layer and after the middle one, each (batch, frames, vocabulary).
 
@@ -97,17 +79,22 @@ class Network(nn.Module):
         """
         x = self.features(samples)
         if masks is not None:
-            x = x.masked_fill(masks.unsqueeze(-1), 0.0)
+            x = torch.where(masks.unsqueeze(-1), self._hidden_frame(x), x)
         valid = torch.arange(x.shape[1], device=x.device) < frames(lengths).unsqueeze(1)
         x = x * valid.unsqueeze(-1)
         return self.offline(x, valid) if stream is None else self.streamed(x, valid, stream)
+
+    def _hidden_frame(self, x: Tensor) -> Tensor:
+        """What stands for a hidden frame: the vector of the pre-training, or zeros in a model without one."""
+        vector = getattr(self.model.wav2vec2, "masked_spec_embed", None)
+        return x.new_zeros(1) if vector is None else vector.to(x.dtype)
 
     def offline(self, x: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
         """Full attention over (batch, frames, hidden)."""
         x = x + self.model.wav2vec2.encoder.pos_conv_embed(x)
         return self._layers(x, valid[:, None, None, :])
 
-    def streamed(self, x: Tensor, valid: Tensor, stream: Stream) -> tuple[Tensor, Tensor]:
+    def streamed(self, x: Tensor, valid: Tensor, stream: StepLengths) -> tuple[Tensor, Tensor]:
         """What the cached live mode computes, for all steps at once.
 
         Step c encodes the block of `hop` frames from c * hop on and `lookahead` more. Blocks lie side by side in one
@@ -139,19 +126,26 @@ class Network(nn.Module):
 
     def _layers(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """The transformer. mask (batch, 1, queries, keys) bool, True where a query sees a key."""
-        encoder, config = self.model.wav2vec2.encoder, self.model.config
-        heads, layers = config.num_attention_heads, encoder.layers
+        encoder = self.model.wav2vec2.encoder
         x = encoder.dropout(x)
         middle = x
-        for i, layer in enumerate(layers):
-            a, y = layer.attention, layer.layer_norm(x)
-            q, k, v = (p(y).unflatten(-1, (heads, -1)).transpose(1, 2) for p in (a.q_proj, a.k_proj, a.v_proj))
-            y = _attend(q, k, v, mask).transpose(1, 2).flatten(2)
-            x = x + layer.dropout(a.out_proj(y))
-            x = x + layer.feed_forward(layer.final_layer_norm(x))
-            if i + 1 == len(layers) // 2:
+        for number, layer in enumerate(encoder.layers, 1):
+            if self.recompute and torch.is_grad_enabled():
+                x = _checkpoint(self._layer, layer, x, mask, use_reentrant=False)
+            else:
+                x = self._layer(layer, x, mask)
+            if number == len(encoder.layers) // 2:
                 middle = x
         return self._logits(x), self._logits(middle)
+
+    def _layer(self, layer: Any, x: Tensor, mask: Tensor) -> Tensor:
+        heads: int = self.model.config.num_attention_heads
+        a, y = layer.attention, layer.layer_norm(x)
+        q, k, v = (p(y).unflatten(-1, (heads, -1)).transpose(1, 2) for p in (a.q_proj, a.k_proj, a.v_proj))
+        y = _attend(q, k, v, mask).transpose(1, 2).flatten(2)
+        x = x + layer.dropout(a.out_proj(y))
+        x = x + layer.feed_forward(layer.final_layer_norm(x))
+        return x if layer.adapter_layer is None else x + layer.adapter_layer(x)
 
     def _logits(self, x: Tensor) -> Tensor:
         return self.model.lm_head(self.model.wav2vec2.encoder.layer_norm(x))
@@ -175,9 +169,10 @@ def _convolve(x: Tensor, conv: nn.Conv1d) -> Tensor:
     need = count + (kernel - 1) // stride
     x = F.pad(x, (0, 0, 0, max(0, need * stride - x.shape[1])))[:, : need * stride]
     blocks = x.reshape(x.shape[0], need, stride * x.shape[2])
-    out = None
+    out: Tensor | None = None
     for first in range(0, kernel, stride):
         taps = weight[:, first : first + stride].flatten(1)
         part = blocks[:, first // stride : first // stride + count, : taps.shape[1]]
-        out = F.linear(part, taps, conv.bias if out is None else None) + (0 if out is None else out)
+        out = F.linear(part, taps, conv.bias) if out is None else F.linear(part, taps) + out
+    assert out is not None  # a kernel has at least one tap
     return out

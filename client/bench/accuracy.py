@@ -1,4 +1,4 @@
-"""`xlsr-live bench accuracy`: the accuracy that streaming costs, by mode and setting."""
+"""`xlsr-live bench accuracy`: the loss of accuracy from streaming, by mode and setting."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Examples:
   xlsr-live bench accuracy recordings/ --hold-back-ms 0 --hold-back-ms 160
   xlsr-live bench accuracy recordings/ --set 480,480,4000 --set 320,320,4000 --mode cached
 \b
-Live text: each recording is one utterance without a gate; the text that live steps commit, compared with one pass
+Live text: each recording is one utterance without a gate; the committed text of live steps, compared with one pass
 over the whole recording (offline). Sessions: the same recording through the gate, as live audio.
 docs/benchmarks.md explains every figure.
 """
@@ -49,7 +49,7 @@ SETTINGS: Final = ("480,480,4000", "320,320,4000", "200,200,4000", "480,960,4000
     help=f"Setting of the live steps in ms; may be repeated. [default: {' and '.join(SETTINGS)}]",
 )
 @click.option(
-    "--mode", "modes", metavar="MODE,...", help="Of cached, window, offline. [default: all modes of the model]"
+    "--mode", "modes", metavar="MODE,...", help="Modes: cached, window, offline. [default: all modes of the model]"
 )
 @click.option(
     "--vad",
@@ -64,7 +64,7 @@ SETTINGS: Final = ("480,480,4000", "320,320,4000", "200,200,4000", "480,960,4000
     type=int,
     multiple=True,
     metavar="MS",
-    help="Delay of the newest word; may be repeated. [default: that of sessions]",
+    help="Delay of the newest word; may be repeated. [default: the sessions' own]",
 )
 @model_options
 @language_option
@@ -83,8 +83,8 @@ def accuracy(
 ) -> None:
     """Measure error rates, stability and cost of live text and of finals, for each mode and setting.
 
-    DIR_OR_TSV holds recordings and their transcripts (default: the packaged clips). The model runs on one CPU thread
-    unless --threads is given; modes and settings take turns on every recording.
+    DIR_OR_TSV contains recordings and their transcripts (default: the packaged clips). The model runs on one CPU thread
+    unless --threads is set. Every recording runs in all modes and settings before the next one.
     """
     with needs("bench", "this benchmark"):
         from . import accuracy_tables, corpus, plots, scoring, tables

@@ -38,8 +38,8 @@ class AccuracyRow:
     recordings: list[CorpusRecording] = field(default_factory=list[CorpusRecording])
     seconds: float = 0.0  # of audio
     frames: int = 0
-    agreeing: int = 0  # frames with the most likely token of the offline pass
-    encoded: int = 0  # frames that went through the layers
+    agreeing: int = 0  # frames with the same most likely token as the offline pass
+    encoded: int = 0  # frames computed by the encoder layers, with repetitions
     encoder: tuple[float, float] = (0.0, 0.0)  # CPU and wall seconds, without gate and sessions
     session: float = 0.0  # CPU seconds of sessions: gate, live steps, second pass, decoding
 
@@ -60,12 +60,12 @@ class AccuracyRow:
         return self.session / self.seconds
 
     def reliabilities(self) -> dict[str, Reliability]:
-        """Of finals and of partials, where there are any."""
+        """Reliability of finals and of partials, without empty ones."""
         kinds = {"finals": self.finals.reliability(), "partials": self.partials.reliability()}
         return {name: found for name, found in kinds.items() if found}
 
     def report(self) -> dict[str, Any]:
-        """Everything, for JSON."""
+        """All results, for JSON."""
         return {
             "mode": self.mode,
             "setting_ms": self.setting and self.setting._asdict(),
@@ -161,7 +161,7 @@ def measure(
 
 
 def _add_reported_words(row: AccuracyRow, reference: list[str], events: Sequence[Event]) -> None:
-    """All words of all partials, each after the finals before it; and the words of the finals."""
+    """Add the words of the finals, and those of every partial, aligned after the earlier finals."""
     finals: list[Word] = []
     for event in events:
         if isinstance(event, Partial):

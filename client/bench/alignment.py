@@ -1,4 +1,4 @@
-"""True ends of words, from a table with the columns file, word and end (seconds in the recording)."""
+"""Reads true ends of words from a table with the columns file, word and end (seconds in the recording)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def read_alignment(table: Path, recordings: Sequence[CorpusRecording]) -> list[A
 def end_of(aligned: Sequence[AlignedWords], playlist: Playlist, first: int) -> Callable[[Word], float]:
     """A function that returns the true end of a word in the stream that starts with recording `first`.
 
-    It is the end of the nearest equal word within `MAX_DISTANCE`; without one, the recognizer's.
+    That is the end of the nearest equal word within `MAX_DISTANCE`; without one, the recognizer's end.
     """
 
     def end(word: Word) -> float:

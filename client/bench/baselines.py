@@ -30,7 +30,7 @@ class Baseline(NamedTuple):
     """Another way to run the checkpoint."""
 
     name: str
-    structure: str  # the audio that a word must wait for on any machine
+    structure: str  # the audio that a word needs before it is shown, on any machine
     recognize: Callable[[Float32], str]
 
 
@@ -78,11 +78,11 @@ def baselines(
 
 
 def demo_loop(recognizer: Recognizer, samples: Float32) -> Float32:
-    """The plain loop of demos: every 250 ms it normalizes and encodes the last 5 s.
+    """The simple loop of many demos: every 250 ms it normalizes and encodes the last 5 s.
 
-    Demos show the text of each window and drop the one before. To score one text, each window contributes the frames
-    around its middle, where its context on both sides is largest: the best result that this loop can reach. The last
-    window contributes all frames that are left.
+    Demos show the text of each window and drop the previous one. To score one text, each window contributes the frames
+    around its middle, where it has most context on both sides: the best result that this loop can reach. The last
+    window contributes all remaining frames.
     """
     rows: list[Float32] = []
     taken = 0  # samples whose frames are in `rows`

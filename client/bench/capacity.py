@@ -56,8 +56,8 @@ docs/benchmarks.md explains every figure.
 def capacity(bound: float, moment: str, start: int, most: int, **options: Any) -> None:
     """Find the most live streams whose 95th percentile of per-word latency stays under a bound.
 
-    The number of streams doubles until a trial breaks the bound; bisection then narrows it to about 6 %. The report
-    holds the latencies and CPU use of every trial. The streams are those of `bench latency`.
+    The number of streams doubles until a trial exceeds the bound; bisection then narrows it to about 6 %. The report
+    has the latencies and CPU use of every trial. The streams are those of `bench latency`.
     """
     check_place(options["url"])
     with needs("bench", "this benchmark"):
@@ -79,7 +79,7 @@ def capacity(bound: float, moment: str, start: int, most: int, **options: Any) -
         curve = [outcomes[streams] for streams in sorted(outcomes)]
         shown = [load_tables.curve(curve, bound, moment)]
         tables.show(shown)
-        at_most = " (the most that were tried)" if best == most else ""
+        at_most = " (the limit of --most)" if best == most else ""
         click.echo(f"{best} live streams with p95 of words {moment} under {bound:g} s{at_most}")
         if out:
             report = tables.provenance("capacity") | test.settings
@@ -97,7 +97,7 @@ def capacity(bound: float, moment: str, start: int, most: int, **options: Any) -
 
 
 def search(holds: Callable[[int], bool], *, start: int, most: int) -> int:
-    """The largest number up to `most` that holds, within a sixteenth; 0 if none does. All below it must hold."""
+    """The largest number up to `most` that holds, within 1/16; 0 if none does. `holds` must be monotonic."""
     low, high, number = 0, most + 1, min(start, most)
     while high - low > max(1, low // 16):
         if holds(number):

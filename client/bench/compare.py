@@ -63,8 +63,8 @@ def compare(
 ) -> None:
     """Run one checkpoint in all common ways, in turns on the same audio: errors, CPU time, ratio of CPU times.
 
-    Two runs: each recording as one utterance, and long utterances of joined recordings, where every window has its
-    whole left context (the steady state). The model runs on one CPU thread unless --threads is given.
+    There are two runs: each recording as one utterance, and long utterances of joined recordings, in which windows have
+    their full left context (the steady state). The model runs on one CPU thread unless --threads is set.
     """
     with needs("bench", "this benchmark"):
         from . import corpus, scoring, tables
@@ -74,7 +74,7 @@ def compare(
     steps, strides = parse_setting(setting), parse_chunk(chunk)
     recordings = corpus.read_corpus(data, where=where, limit=limit)
     with load_recognizer(loaded) as recognizer:
-        with waiting("loading it into a transformers pipeline"):
+        with waiting("loading the model into a transformers pipeline"):
             pipe = baselines.pipeline(loaded.model, recognizer.info, loaded.revision)
         ways = baselines.baselines(recognizer, steps, pipe, strides)
         normalizer = scoring.TextNormalizer(recognizer.encoder.vocabulary)

@@ -49,10 +49,10 @@ class BaselineResult:
 def run(
     baselines: Sequence[Baseline], utterances: Sequence[Utterance], normalizer: TextNormalizer
 ) -> list[BaselineResult]:
-    """Every baseline on every utterance, in turns, so that other load on the machine affects all of them."""
+    """Run every baseline on every utterance, in turns, so other load on the machine affects all of them."""
     results = [BaselineResult(baseline) for baseline in baselines]
     for baseline in baselines:
-        baseline.recognize(utterances[0][1])  # the first call pays for set-up
+        baseline.recognize(utterances[0][1])  # warm up: the first call includes set-up
     with progress(len(utterances)) as (advance, _):
         for reference, samples in utterances:
             for result in results:
@@ -66,7 +66,7 @@ def run(
 
 
 def join(utterances: Sequence[Utterance], seconds: float) -> list[Utterance]:
-    """Long utterances of just over `seconds` from consecutive ones; at least one, which may repeat them."""
+    """Join consecutive utterances into long ones of just over `seconds`; repeat them if they are too short for one."""
     joined: list[Utterance] = []
     texts: list[str] = []
     parts: list[NDArray[np.float32]] = []
@@ -99,5 +99,5 @@ def table(name: str, results: Sequence[BaselineResult]) -> Table:
         ]
         for result in results
     ]
-    columns = ["", "WER", "95 %", "CPU s per s", f"times {first.baseline.name}", "what a word waits for in audio"]
+    columns = ["", "WER", "95 %", "CPU s per s", f"times {first.baseline.name}", "audio that a word waits for"]
     return Table(f"Comparison on {name}, {first.seconds:.0f} s", columns, rows)

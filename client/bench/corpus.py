@@ -11,8 +11,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ...streaming.audio.files import open_audio
-from ...streaming.config import AudioFormat
 from ...streaming.errors import XlsrLiveError
 from ...streaming.textfile import read_text
 from ..console import needs
@@ -20,11 +18,12 @@ from ..sources.clips import load_clips
 
 FILE: Final = ("file", "path", "audio", "filename")
 TEXT: Final = ("text", "transcript", "sentence", "transcription")
+SPEAKER: Final = ("speaker", "speaker_id", "client_id")
 AUDIO: Final = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 
 
 class CorpusError(XlsrLiveError):
-    """The recordings or their transcripts are unusable; the message says what to do."""
+    """The recordings or their transcripts are unusable. The message says what to do."""
 
     code = "bad_corpus"
 
@@ -34,7 +33,7 @@ class CorpusRecording:
     """A recording with its transcript."""
 
     path: Path
-    text: str  # the transcript; empty if nobody speaks
+    text: str  # the transcript; empty without speech
     speaker: str = ""
     set: str = ""
 
@@ -42,8 +41,9 @@ class CorpusRecording:
 def read_corpus(data: Path | None, *, where: Sequence[str] = (), limit: int | None = None) -> list[CorpusRecording]:
     """The recordings of a table or folder; None: the packaged clips. Raises `CorpusError`.
 
-    `where` selects rows of a table by `COLUMN=VALUE`; several values of one column add up. In a table without a column
-    `set`, the set of a file is the name of its folder. `limit` selects that many recordings at even distances.
+    `where` selects rows of a table by `COLUMN=VALUE`; a row must have one of the values given for each column. In a
+    table without a column `set`, the set of a file is the name of its folder. `limit` selects that many recordings,
+    evenly spaced.
     """
     if data is None:
         recordings = [CorpusRecording(clip.path, clip.text) for clip in load_clips()]
@@ -56,9 +56,9 @@ def read_corpus(data: Path | None, *, where: Sequence[str] = (), limit: int | No
     if recordings is None and data is not None:
         recordings = _table(data, where)
     elif where:
-        raise CorpusError("--where selects rows of a table, and there is no table")
+        raise CorpusError("--where selects rows of a table, but there is no table")
     if not recordings:
-        raise CorpusError(f"{data}: no recordings in it")
+        raise CorpusError(f"{data} has no recordings")
     for recording in recordings:
         if not recording.path.is_file():
             raise CorpusError(f"{data}: it lists {recording.path}, which does not exist")
@@ -78,11 +78,9 @@ def spoken(recordings: Sequence[CorpusRecording]) -> list[CorpusRecording]:
 def read_samples(recording: CorpusRecording) -> NDArray[np.float32]:
     """16 kHz mono samples, (n,), as a session decodes them. Raises `AudioError`."""
     with needs("bench", "reading recordings"):
-        from ...streaming.audio.decoder import AudioDecoder
+        from ...streaming.audio import whole
 
-    file = open_audio(recording.path)
-    decoder = AudioDecoder(AudioFormat(sample_rate=file.sample_rate, channels=file.channels))
-    return np.concatenate([*(decoder.receive(block) for block in file.blocks(1.0)), decoder.flush()])
+    return whole.read_samples(recording.path)
 
 
 def read_rows(table: Path) -> tuple[list[str], list[dict[str, str]]]:
@@ -105,7 +103,7 @@ def read_rows(table: Path) -> tuple[list[str], list[dict[str, str]]]:
 
 
 def column(table: Path, header: Sequence[str], names: Sequence[str]) -> str:
-    """The first of `names` that the table has. Raises `CorpusError`."""
+    """The first of `names` that is a column of the table. Raises `CorpusError`."""
     for name in names:
         if name in header:
             return name
@@ -127,11 +125,12 @@ def _table(table: Path, where: Sequence[str]) -> list[CorpusRecording]:
         if name not in header:
             raise CorpusError(f"{table}: no column {name!r} for --where (it has: {', '.join(header)})")
         known = sorted({row[name] for row in rows})
-        if strange := [value for value in values if value not in known]:
-            raise CorpusError(f"{table}: no row where {name}={strange[0]} ({name} is {', '.join(known[:10])})")
+        if unknown := [value for value in values if value not in known]:
+            raise CorpusError(f"{table}: no row where {name}={unknown[0]} ({name} is {', '.join(known[:10])})")
         rows = [row for row in rows if row[name] in values]
+    speaker = next((name for name in SPEAKER if name in header), "")
     return [
-        CorpusRecording(_audio(table, row[file]), row[text].strip(), row.get("speaker", ""), row.get("set", ""))
+        CorpusRecording(_audio(table, row[file]), row[text].strip(), row.get(speaker, ""), row.get("set", ""))
         for row in rows
     ]
 
@@ -144,7 +143,7 @@ def _audio(table: Path, name: str) -> Path:
 
 
 def _folder(folder: Path) -> tuple[Path, list[CorpusRecording] | None]:
-    """The folder's only table, not yet read; or, without a table, the recordings."""
+    """The folder's only table without reading it, or the recordings of a folder without tables."""
     tables = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".tsv", ".csv"))
     if len(tables) > 1:
         raise CorpusError(f"{folder}: several tables ({', '.join(path.name for path in tables)}): name one of them")

@@ -1,4 +1,4 @@
-"""`xlsr-live bench`: its commands. Each imports heavy packages only when it runs."""
+"""`xlsr-live bench` and its commands. Each imports heavy packages only when it runs."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Examples:
   xlsr-live bench accuracy                     the packaged model on the packaged clips
   xlsr-live bench accuracy recordings/ --model DIR --out results/
   xlsr-live bench compare                      the CPU time that cached steps save
-  xlsr-live bench capacity                     how many live streams this machine carries
+  xlsr-live bench capacity                     the number of live streams that this machine carries
 \b
-A folder of recordings holds one table (.tsv or .csv) whose header names the columns file and text, as
-Common Voice's do; or LibriSpeech's .trans.txt files; or pairs like talk.wav and talk.txt.
+A folder of recordings contains one table (.tsv or .csv) with the columns file and text, as in Common Voice;
+or LibriSpeech's .trans.txt files; or pairs such as talk.wav and talk.txt.
 """
 
 

@@ -26,7 +26,7 @@ docs/benchmarks.md explains every figure.
 
 @click.command(epilog=EPILOG, short_help="The latency of words and finals.")
 @click.option("--streams", type=click.IntRange(min=1), default=4, show_default=True, help="Live streams at once.")
-@click.option("--verify", is_flag=True, help="Then check that every final equals that of the same audio alone.")
+@click.option("--verify", is_flag=True, help="Then recognize the same audio alone and compare all finals.")
 @data_options
 @load_options
 @model_options
@@ -35,10 +35,10 @@ docs/benchmarks.md explains every figure.
 @token_option
 @session_options
 def latency(streams: int, verify: bool, **options: Any) -> None:
-    """Measure when words are shown, committed and final with a number of live streams at once.
+    """Measure the latency of words (shown, committed, final) with several live streams at once.
 
-    The streams have the pace of microphones. They repeat the recordings (default: the packaged clips) with pauses
-    between them, and run in this process or, with --url, on a server.
+    The streams run in real time. They repeat the recordings (default: the packaged clips) with pauses between them, in
+    this process or, with --url, on a server.
     """
     check_place(options["url"])
     with needs("bench", "this benchmark"):
@@ -52,7 +52,7 @@ def latency(streams: int, verify: bool, **options: Any) -> None:
         tables.show(shown)
         checked = test.verify(outcome) if verify else None
         if checked:
-            click.echo(f"{checked.equal} of {checked.total} finals are those of the same audio alone")
+            click.echo(f"{checked.equal} of {checked.total} finals equal those of the same audio alone")
         if out:
             report = tables.provenance("latency") | test.settings
             report |= {"trials": [outcome.report()], "finals_as_alone": checked}

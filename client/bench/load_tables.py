@@ -72,7 +72,7 @@ def _cells(values: Sequence[float]) -> list[str]:
 def _usage(outcome: Outcome) -> str:
     usage = outcome.trial.usage
     if usage.cores is None:
-        text = "The CPU time of the server is not measured (--pid names the process of a server here)"
+        text = "The CPU time of the server is not measured (--pid gives the process of a server on this machine)"
     else:
         each = 1000 * usage.cores / outcome.trial.plan.streams
         text = f"{usage.cores:.2f} CPU cores, {each:.1f} ms of CPU time for each second of a stream"

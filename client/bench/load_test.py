@@ -1,4 +1,4 @@
-"""A load test: trials of paced streams on one recognizer or server, as the options of a command describe it."""
+"""A load test: trials of paced streams on one recognizer or server, configured by the options of a command."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Transcribe = Callable[[NDArray[np.float32]], list[Final]]  # finals of 16 kHz sa
 
 
 class Verification(NamedTuple):
-    """How many finals equal those of the same audio alone."""
+    """Number of finals that equal those of the same audio alone."""
 
     equal: int  # finals with the same words, times and confidences
     total: int
@@ -50,7 +50,7 @@ class Outcome(NamedTuple):
 
     @property
     def level(self) -> int:
-        """The highest overload level in the measured time; 0 is none."""
+        """The highest overload level in the measured time; 0 is normal."""
         since, until = self.trial.since, self.trial.until
         events = (event for log in self.trial.streams for at, event in log.events if since <= at < until)
         return max((getattr(event, "level", 0) for event in events), default=0)
@@ -61,7 +61,7 @@ class Outcome(NamedTuple):
         return self.trial.problem is None and found["count"] > 0 and found["p95"] < bound
 
     def report(self) -> dict[str, Any]:
-        """Everything, for JSON."""
+        """All results, for JSON."""
         return {
             "plan": self.trial.plan,
             "problem": self.trial.problem,
@@ -72,7 +72,7 @@ class Outcome(NamedTuple):
 
 
 class LoadTest:
-    """Runs trials. `settings` is what they have in common, for the report."""
+    """Runs trials. `settings` are common to all of them, for the report."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class LoadTest:
 
     def run(self, plan: TrialPlan) -> Outcome:
         """Run one trial. Raises `XlsrLiveError` if no stream started, or if all completed without a word."""
-        while self._level():  # wait until the load of the previous trial is gone
+        while self._level():  # wait until the overload of the previous trial is over
             time.sleep(0.5)
         with progress(round(plan.warm_up + plan.seconds)) as (advance, _):
             meter = ResourceMeter(self._pid)
@@ -107,15 +107,13 @@ class LoadTest:
             end = end_of(self._aligned, self._playlist, number) if self._aligned else word_end
             found.extend(latencies(log, since=trial.since, until=trial.until, end_of=end))
         if not found.committed and trial.problem is None:
-            raise XlsrLiveError(
-                "no word was recognized in the measured time: choose longer --seconds or other recordings"
-            )
+            raise XlsrLiveError("no words in the measured time: use longer --seconds or other recordings")
         return Outcome(trial, found)
 
     def verify(self, outcome: Outcome) -> Verification:
         """Compare every final with that of the same audio alone. Raises `ConfigError` on a server."""
         if self._transcribe is None:
-            raise ConfigError("--verify needs the recognizer in this process: leave --url out")
+            raise ConfigError("--verify needs the recognizer in this process: omit --url")
         plan, equal, total = outcome.trial.plan, 0, 0
         size = plan.packet_ms * SAMPLE_RATE // 1000
         with progress(plan.streams) as (advance, _):
@@ -131,11 +129,11 @@ class LoadTest:
 
 @contextmanager
 def open_load_test(options: dict[str, Any]) -> Generator[LoadTest]:
-    """The load test that a command's options describe. Raises `XlsrLiveError`."""
+    """The load test of a command's options. Raises `XlsrLiveError`."""
     url: str | None = options["url"]
     pid: int | None = options["pid"]
     if pid and not url:
-        raise ConfigError("--pid is for a server (--url): the CPU time of this process is measured anyway")
+        raise ConfigError("--pid needs --url; without a server the CPU time is that of this process")
     config, token, audio = session_config(options), read_token(options["token_file"]), AudioFormat()
     where, limit, alignment = options["where"], options["limit"] or MAX_RECORDINGS, options["alignment"]
     recordings = corpus.spoken(corpus.read_corpus(options["data"], where=where, limit=limit))
@@ -151,7 +149,7 @@ def open_load_test(options: dict[str, Any]) -> Generator[LoadTest]:
         "url": url,
     }
     transcribe: Transcribe | None = None
-    level: Callable[[], int] = int  # a server states its level only in events
+    level: Callable[[], int] = int  # always 0: a server sends its level only in events
     with ExitStack() as stack:
         if url:
             open_session: OpenSession = partial(connect, url, config=config, audio=audio, token=token)

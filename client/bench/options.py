@@ -18,7 +18,7 @@ def data_options(command: F) -> F:
         "--out", type=out, metavar="DIR", help="Write the tables (Markdown), all figures (JSON) and plots (PNG) here."
     )(command)
     command = click.option(
-        "--limit", type=click.IntRange(min=1), metavar="N", help="Only N recordings, at even distances."
+        "--limit", type=click.IntRange(min=1), metavar="N", help="Only N recordings, evenly spaced."
     )(command)
     command = click.option(
         "--where",
@@ -45,7 +45,7 @@ def load_options(command: F) -> F:
     """Content, timing and destination of paced streams."""
     for option in reversed(
         (
-            click.option("--url", metavar="URL", help="Measure this server, not a recognizer in this process."),
+            click.option("--url", metavar="URL", help="Measure this server instead of a recognizer in this process."),
             click.option(
                 "--pid",
                 type=int,
@@ -65,7 +65,7 @@ def load_options(command: F) -> F:
                 default=8.0,
                 show_default=True,
                 metavar="SECONDS",
-                help="Unmeasured time before it; streams start one after another in its first half.",
+                help="Unmeasured time at the beginning; streams start in its first half.",
             ),
             silence_option,
             click.option(

@@ -16,7 +16,7 @@ from ...streaming.errors import ConfigError
 
 @dataclass(slots=True)
 class ResourceUsage:
-    """Of the measured time."""
+    """Resources used in the measured time."""
 
     wall: float = 0.0  # seconds
     cpu: float | None = None  # seconds, all threads; None: unknown
@@ -41,9 +41,9 @@ class ResourceUsage:
 
 
 class ResourceMeter:
-    """Call `start`, then `sample` about every second; `usage` covers the time up to the last sample.
+    """Call `start`, then `sample` about once a second; `usage` covers the time up to the last sample.
 
-    `pid` None means this process, 0 none (a server elsewhere). Raises `ConfigError`.
+    `pid` None is this process; 0 is no process (a server on another machine). Raises `ConfigError`.
     """
 
     def __init__(self, pid: int | None = None) -> None:
@@ -53,7 +53,7 @@ class ResourceMeter:
         self._start: tuple[float, float | None] | None = None
         self._usage = ResourceUsage()
         if self._cpu() is None and pid:
-            raise ConfigError(f"--pid {pid}: the CPU time of that process cannot be read here")
+            raise ConfigError(f"--pid {pid}: cannot read the CPU time of that process")
 
     def start(self) -> None:
         self._start = time.monotonic(), self._cpu()
@@ -88,7 +88,7 @@ def resident_mib(pid: int | str = "self") -> float:
 
 
 def _sample_gpu(usage: ResourceUsage) -> None:
-    torch: Any = sys.modules.get("torch")  # a process without torch runs no model
+    torch: Any = sys.modules.get("torch")  # without torch this process runs no model
     if torch is None or not torch.cuda.is_available():
         return
     free, total = torch.cuda.mem_get_info()

@@ -1,14 +1,12 @@
-"""Error rates: reference and transcript in one normal form, error counts, confidence intervals.
+"""Error rates: a normal form for references and transcripts, error counts, confidence intervals.
 
-The normal form is what the vocabulary can write, by the same rules as for hotwords and grammars (`ctc.spelling`): its
-case and Unicode form, its apostrophes and hyphens. Any other character that is neither a letter nor a digit becomes a
-blank (an apostrophe: nothing). Letters and digits that the vocabulary lacks stay and count as errors: the model cannot
-write them, and removing them would flatter it. In a vocabulary without word boundaries every character is a word.
+The normal form is what the vocabulary can write (`ctc.normal_form`). Letters and digits that the vocabulary lacks stay
+and count as errors: the model cannot write them, and removing them would hide that. In a vocabulary without word
+boundaries every character is a word.
 """
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
@@ -16,40 +14,20 @@ from typing import Any, Final, NamedTuple
 import jiwer
 import numpy as np
 
-from ...streaming.ctc.spelling import APOSTROPHES, Speller, clusters
-from ...streaming.ctc.vocabulary import Vocabulary
+from ...streaming.ctc.normal_form import NormalForm
 
 RESAMPLES: Final = 1_000
 
 
 class ErrorCount(NamedTuple):
-    """Errors and the length that they are counted against."""
+    """Number of errors, and length of the reference."""
 
     errors: int  # insertions, deletions and substitutions
     length: int  # of the reference
 
 
-class TextNormalizer:
-    """The normal form for one vocabulary."""
-
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        self._speller = Speller(vocabulary)
-        self._known = set("".join(vocabulary.texts))
-        self._separator = vocabulary.separator
-        upper, lower = (any(test(c) for c in self._known) for test in (str.isupper, str.islower))
-        self.case = "upper" if upper and not lower else "lower" if lower and not upper else "as it is"
-
-    def __call__(self, text: str) -> str:
-        text = self._speller.plain(unicodedata.normalize("NFC", text))
-        return self._separator.join("".join(map(self._written, clusters(text))).split())
-
-    def lacking(self, text: str) -> set[str]:
-        """Characters of the normal form that the vocabulary cannot write."""
-        return set(self(text)) - self._known - {" "}
-
-    def words(self, text: str) -> list[str]:
-        """The units of the word error rate."""
-        return self(text).split() if self._separator else list(self(text))
+class TextNormalizer(NormalForm):
+    """The normal form for one vocabulary, and errors in it."""
 
     def score(self, reference: str, transcript: str) -> tuple[ErrorCount, ErrorCount]:
         """Word and character errors of one utterance."""
@@ -58,27 +36,18 @@ class TextNormalizer:
         return _count(words), _count(characters)
 
     def notes(self, references: Sequence[str]) -> list[str]:
-        """Notes that a reader of error rates against these references needs."""
-        case = "the case of texts is kept" if self.case == "as it is" else f"texts are made {self.case} case"
-        found = [f"{len(references)} recordings; {case}, punctuation that the vocabulary lacks is left out."]
+        """Notes for readers of error rates against these references."""
+        case = "case is kept" if self.case == "as it is" else f"all text is {self.case} case"
+        found = [f"{len(references)} recordings; {case}; punctuation that the vocabulary lacks is removed."]
         lacking = [missing for text in references if (missing := self.lacking(text))]
         if lacking:
             some = " ".join(sorted(set[str]().union(*lacking))[:20])
-            found.append(f"{len(lacking)} references hold characters that this vocabulary cannot write: {some}")
-        replaced = {letter: other for text in references for letter, other in self._speller.replaced(text).items()}
+            found.append(f"{len(lacking)} references have characters that this vocabulary cannot write: {some}")
+        replaced = {letter: other for text in references for letter, other in self.replaced(text).items()}
         if replaced:
             some = ", ".join(f"{letter} as {other}" for letter, other in sorted(replaced.items())[:20])
-            found.append(f"letters of references that this vocabulary writes with others: {some}")
+            found.append(f"letters of references that this vocabulary writes with other letters: {some}")
         return found
-
-    def _written(self, cluster: str) -> str:
-        if cluster[0] in self._known:
-            return self._speller.letter(cluster) or cluster
-        if (letter := self._speller.letter(cluster)) is not None:
-            return letter
-        if unicodedata.category(cluster[0])[0] in "LMN":
-            return cluster.upper() if self.case == "upper" else cluster.lower() if self.case == "lower" else cluster
-        return "" if cluster[0] in APOSTROPHES else " "
 
 
 @dataclass(slots=True)
@@ -118,7 +87,7 @@ def _count(counted: jiwer.WordOutput | jiwer.CharacterOutput) -> ErrorCount:
 
 
 def rate(counts: Sequence[ErrorCount]) -> float:
-    """Errors for each unit of the references; for empty references the number of errors (all are insertions)."""
+    """Errors for each unit of the references; for empty references the number of errors (insertions)."""
     return sum(count.errors for count in counts) / max(1, sum(count.length for count in counts))
 
 

@@ -1,7 +1,7 @@
-"""How stable the text of a session is, counted on its events.
+"""The stability of a session's text, counted from its events.
 
-The count is the fewest insertions, deletions and substitutions of words that turn the old text into a beginning of the
-new text, so added words cost nothing. A word that grows ("SEV", "SEVEN") counts as one replaced word.
+A change counts the fewest insertions, deletions and substitutions of words from the old text to a prefix of the new
+text, so appended words cost nothing. A word that grows ("SEV", "SEVEN") counts as one replaced word.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Stability:
 
 
 def stability(events: Iterable[Event]) -> Stability:
-    """Of one complete session. An utterance without a final lost all its words."""
+    """Count one complete session. In an utterance without a final, all words count as replaced or revised."""
     counts = Stability()
     shown: Partial | None = None
     for event in events:
@@ -84,5 +84,5 @@ def parts(partial: Partial) -> tuple[list[str], list[str]]:
 
 
 def changes(old: Sequence[str], new: Sequence[str]) -> int:
-    """Fewest word edits that turn `old` into any beginning of `new`."""
+    """Fewest word edits from `old` to any prefix of `new`."""
     return min(edits(old, new))

@@ -1,7 +1,8 @@
 """Runs recordings through the engine alone, each as one utterance: no gate, no endpoint, no session.
 
-The live steps are those that a session plans, with its running normalization; the frames that a step commits are kept.
-Compared with one pass over the whole recording they show the accuracy that streaming costs, and the time of each mode.
+The live steps are those of a session, with its running normalization; the result is the frames that they commit.
+Compared with one pass over the whole recording, they show the loss of accuracy from streaming and the time of each
+mode.
 """
 
 from __future__ import annotations
@@ -35,44 +36,44 @@ class StepSetting(NamedTuple):
     def __str__(self) -> str:
         return f"{self.hop}, {self.lookahead}, {self.left}"
 
-    def memory(self) -> CacheHandle:
-        """A cache handle for the steps of one utterance."""
+    def cache_handle(self) -> CacheHandle:
+        """A new handle for the steps of one utterance."""
         return CacheHandle(ms(self.left) // STRIDE, ms(self.lookahead) // STRIDE)
 
 
 class EncoderRun(NamedTuple):
-    """What live steps committed of one recording, and their cost in frames."""
+    """The committed frames of one recording, and their cost."""
 
     rows: Float32  # (frames, vocabulary), each from the step that committed it
-    encoded: int  # frames that went through the layers
+    encoded: int  # frames computed by the encoder layers, with repetitions
 
 
 def run_steps(recognizer: Recognizer, mode: LiveMode, samples: Float32, setting: StepSetting) -> EncoderRun:
-    """All live steps over 16 kHz samples, (n,), and a last step that commits the rest."""
+    """Run all live steps over 16 kHz samples, (n,), and a last step that commits the rest."""
     windows, rest, audio = plan_steps(samples, setting, normalized=recognizer.encoder.normalized)
-    memory = setting.memory()
+    cache = setting.cache_handle()
     rows: list[Float32] = []
     encoded = 0
     for w in [*windows, rest] if rest else windows:
         if mode == "cached":
-            answer = encode(recognizer, audio.read(*w.new_samples), CachedStep(memory, w))
+            answer = encode(recognizer, audio.read(*w.new_samples), CachedStep(cache, w))
             encoded += w.newest - w.committed
         else:
             answer = encode(recognizer, audio.read(*w.samples))[w.committed - w.first :]
             encoded += w.newest - w.first
         rows.append(answer[: w.commit - w.committed])
-    recognizer.engine.release(memory)
+    recognizer.engine.release(cache)
     return EncoderRun(np.concatenate(rows), encoded)
 
 
 def offline_pass(recognizer: Recognizer, samples: Float32) -> EncoderRun:
-    """One pass over all samples, normalized as the feature extractor does."""
+    """Run one pass over all samples, normalized as by the feature extractor."""
     rows = encode(recognizer, normalize(samples) if recognizer.encoder.normalized else samples)
     return EncoderRun(rows, len(rows))
 
 
 def encode(recognizer: Recognizer, samples: Float32, reuse: CachedStep | None = None) -> Float32:
-    """Log-probabilities of normalized audio, from the thread that owns the model."""
+    """Log-probabilities of normalized audio, from the engine."""
     return recognizer.engine.submit(samples, deadline=time.monotonic(), reuse=reuse).result()
 
 
@@ -94,7 +95,7 @@ def plan_steps(
 ) -> tuple[list[Window], Window | None, RunningNormalizer]:
     """The live steps of an utterance, the step that commits the rest, and its normalized audio.
 
-    The scale of a sample is that of its first step.
+    The first step that uses a sample sets its scale.
     """
     hop, lookahead, left = (ms(x) // STRIDE for x in setting)
     planner = WindowPlanner(hop=hop, lookahead=lookahead, left_context=left)

@@ -25,19 +25,19 @@ from .resources import ResourceMeter, ResourceUsage
 OpenSession = Callable[[], AbstractAsyncContextManager[LiveSession]]  # a new session of 16 kHz 16-bit mono audio
 Int16 = NDArray[np.int16]
 
-PAUSE_DBFS: Final = -60.0  # noise in pauses: no microphone is digitally silent
+PAUSE_DBFS: Final = -60.0  # noise in pauses, as from a microphone
 GRACE: Final = 15.0  # seconds for the last events after the audio; a slower trial is overloaded
 
 
 @dataclass(frozen=True, slots=True)
 class Playlist:
-    """Recordings that streams repeat without end. A pause in proportion to its length follows each recording."""
+    """Recordings that streams repeat endlessly. After each comes a pause in proportion to its length."""
 
     recordings: Sequence[Int16]  # 16 kHz mono
     silence: float  # share of the pauses, 0..1
 
     def pieces(self, first: int) -> Iterator[tuple[int, Int16]]:
-        """The recordings from number `first` on, without end, each with its first sample in the stream."""
+        """The recordings from number `first` on, endlessly, each with the index of its first sample in the stream."""
         at = 0
         for number in count(first):
             recording = self.recordings[number % len(self.recordings)]
@@ -49,7 +49,7 @@ class Playlist:
         return round(samples * self.silence / (1 - self.silence))
 
     def packets(self, first: int, size: int, total: int) -> Iterator[bytes]:
-        """The first `total` samples of such a stream in packets of `size` samples, 16-bit little-endian."""
+        """At least the first `total` samples of this stream, in 16-bit little-endian packets of `size` samples."""
         left, sent = b"", 0
         for _, recording in self.pieces(first):
             left += np.concatenate((recording, pause_noise(self.pause(len(recording))))).astype("<i2").tobytes()
@@ -99,7 +99,7 @@ class Trial:
     until: float
     streams: list[TimedEvents] = field(default_factory=list[TimedEvents])
     usage: ResourceUsage = field(default_factory=ResourceUsage)
-    problem: str | None = None  # why not all streams completed
+    problem: str | None = None  # why some streams did not complete
 
 
 async def run_trial(
@@ -109,8 +109,10 @@ async def run_trial(
     meter: ResourceMeter,
     tick: Callable[[], None] = lambda: None,
 ) -> Trial:
-    """Run one trial; call `tick` every second. Streams start evenly over the first half of the warm-up, stream `k` with
-    recording `k`."""
+    """Run one trial; call `tick` every second.
+
+    Streams start at even intervals in the first half of the warm-up, stream `k` with recording `k`.
+    """
     since = time.monotonic() + plan.warm_up
     trial = Trial(plan, since, since + plan.seconds)
     trial.streams = [TimedEvents() for _ in range(plan.streams)]
@@ -121,7 +123,7 @@ async def run_trial(
             for number, log in enumerate(trial.streams):
                 group.create_task(_stream(plan, playlist, open_session, number, log))
     except TimeoutError:
-        trial.problem = f"overloaded: not finished {GRACE:.0f} s after the audio"
+        trial.problem = f"overloaded: unfinished {GRACE:.0f} s after the audio"
     except ExceptionGroup as errors:
         problem = errors.exceptions[0]
         if not isinstance(problem, XlsrLiveError):
@@ -144,7 +146,7 @@ async def _stream(
     total = plan.samples(number)
 
     async def packets() -> AsyncIterator[bytes]:
-        log.begun = time.monotonic()  # `paced` starts its clock just before it asks for the first packet
+        log.begun = time.monotonic()  # `paced` starts its clock just before it requests the first packet
         for packet in playlist.packets(number, size, total):
             yield packet
 

@@ -23,7 +23,7 @@ PACKAGES: Final = ("xlsr-live", "torch", "transformers", "numpy", "webrtcvad-whe
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The first column is aligned left, the others right."""
+    """A table with its first column aligned left, the others right."""
 
     title: str
     columns: Sequence[str]
@@ -52,7 +52,7 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def show(tables: Sequence[Table]) -> None:
-    """Print tables on standard output, with a fixed width where it is not a terminal."""
+    """Print tables on standard output; with a fixed width if it is not a terminal."""
     console = Console() if sys.stdout.isatty() else Console(width=160)
     for table in tables:
         table.show(console)
@@ -73,7 +73,7 @@ def write(folder: Path, name: str, tables: Sequence[Table], report: dict[str, An
 
 
 def _valid(value: Any) -> Any:
-    """Nested builtins with texts that are valid Unicode: file names do not have to be UTF-8."""
+    """Nested builtins with only valid Unicode: file names may not be UTF-8."""
     match value:
         case str():
             return value.encode(errors="replace").decode()
@@ -86,7 +86,7 @@ def _valid(value: Any) -> Any:
 
 
 def provenance(name: str, program: str = "xlsr-live") -> dict[str, Any]:
-    """Where a result comes from: date, command, machine, versions."""
+    """The origin of a result: date, command, machine, versions."""
     return {
         "bench": name,
         "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

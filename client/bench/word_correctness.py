@@ -1,4 +1,4 @@
-"""Which words of a transcript are correct, with their scores and confidences.
+"""Correctness of the words of a transcript, with their scores and confidences.
 
 A word is correct if the alignment with the fewest errors pairs it with an equal word of the reference.
 """
@@ -56,7 +56,7 @@ class ScoredWords:
         return reliability(curve(scores, levels), right)
 
     def cross_validate(self) -> Reliability:
-        """Each word by a curve fitted on four fifths of the recordings, without its own."""
+        """Reliability with a curve for each fifth of the recordings, fitted on the other four fifths."""
         arrays = scores, levels, right = self._arrays()
         fold = np.array(self.recordings) % FOLDS
         found = np.zeros(len(right))
@@ -77,7 +77,7 @@ class ReportedWords:
     right: list[bool] = field(default_factory=list[bool])
 
     def add(self, reference: Sequence[str], words: Sequence[Word], before: Sequence[Word] = ()) -> None:
-        """Add `words`, which follow the words `before` in the same recording."""
+        """Add `words`, which follow `before` in the same recording."""
         self.right += correct_words(reference, [word.word for word in (*before, *words)])[len(before) :]
         self.confidences += [word.confidence for word in words]
 
@@ -91,7 +91,7 @@ def _fit(arrays: Arrays, subset: NDArray[np.bool_]) -> Curve:
 
 
 def correct_words(reference: Sequence[str], words: Sequence[str]) -> list[bool]:
-    """Which of the words are correct, by the alignment with the fewest errors."""
+    """Whether each word is correct, by the alignment with the fewest errors."""
     right = [False] * len(words)
     if reference and words:
         for chunk in jiwer.process_words(" ".join(reference), " ".join(words)).alignments[0]:
@@ -102,7 +102,7 @@ def correct_words(reference: Sequence[str], words: Sequence[str]) -> list[bool]:
 
 @dataclass(slots=True)
 class CalibrationData:
-    """Words of finals, of partials and of finals searched with `lm`. Each recording is one utterance without a gate."""
+    """Words of finals and partials, greedy and searched with `lm`. Each recording is one utterance without a gate."""
 
     encoder: XlsrEncoder
     lm: LanguageModel | None = None
@@ -112,7 +112,7 @@ class CalibrationData:
     beam_partial: ScoredWords = field(default_factory=ScoredWords)
 
     def add(self, recording: int, reference: Sequence[str], samples: Float32) -> None:
-        """Decode 16 kHz samples, (n,) with n of at least 400."""
+        """Decode 16 kHz samples, (n,), at least 400 of them."""
         (rows,) = self.encoder.encode([normalize(samples) if self.encoder.normalized else samples])
         words = decode(rows, self.encoder.vocabulary)
         self.final.add(recording, reference, words, [level(words)] * len(words))
@@ -141,20 +141,20 @@ class CalibrationData:
 
 
 def live_rows(encoder: XlsrEncoder, samples: Float32, config: SessionConfig) -> Iterator[tuple[Float32, Float32]]:
-    """The rows of every live step of an utterance: committed and volatile ones."""
+    """The committed and the volatile rows of every live step of an utterance."""
     setting = StepSetting(config.hop_ms, config.lookahead_ms, config.left_context_ms)
     windows, _, audio = plan_steps(samples, setting, normalized=encoder.normalized)
-    memory = setting.memory() if "cached" in encoder.info.modes else None
+    cache = setting.cache_handle() if "cached" in encoder.info.modes else None
     for window in windows:
-        rows = _rows(encoder, audio, window, memory)
+        rows = _rows(encoder, audio, window, cache)
         complete = window.commit - window.committed
         yield rows[:complete], rows[complete:]
-    if memory:
-        encoder.release(memory.number)
+    if cache:
+        encoder.release(cache.number)
 
 
-def _rows(encoder: XlsrEncoder, audio: RunningNormalizer, window: Window, memory: CacheHandle | None) -> Float32:
+def _rows(encoder: XlsrEncoder, audio: RunningNormalizer, window: Window, cache: CacheHandle | None) -> Float32:
     """Log-probabilities of frames `[window.committed, window.newest)`."""
-    if memory:
-        return encoder.encode_steps([(audio.read(*window.new_samples), CachedStep(memory, window))])[0]
+    if cache:
+        return encoder.encode_steps([(audio.read(*window.new_samples), CachedStep(cache, window))])[0]
     return encoder.encode([audio.read(*window.samples)])[0][window.committed - window.first :]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ from ..output.progress import progress
 
 if TYPE_CHECKING:
     from ...streaming.ctc.calibration import Calibration
+    from ...streaming.recognizer import Recognizer
+    from ..bench.corpus import CorpusRecording
     from ..bench.word_correctness import CalibrationData
 
 EPILOG = """\b
@@ -38,14 +41,16 @@ Examples:
 @click.option("--where", multiple=True, metavar="COLUMN=VALUE", help="Only these rows of the table. May be repeated.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only N recordings, evenly spread over all.")
 @lm_option()
-@click.option("--test", is_flag=True, help="Fit nothing: measure the calibration (--calibration, or the model's own).")
+@click.option("--test", is_flag=True, help="Only measure the calibration (--calibration, or the model's own).")
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
     help="Folder for calibration.json. [default: the model's, if it is a local folder]",
 )
-@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), metavar="PNG", help="Draw the reliability.")
+@click.option(
+    "--plot", type=click.Path(dir_okay=False, path_type=Path), metavar="PNG", help="Draw a reliability diagram."
+)
 @loading_options
 @language_option
 @device_option("--device")
@@ -59,18 +64,17 @@ def calibrate(
     plot: Path | None,
     **options: Any,
 ) -> None:
-    """Fit the confidences of a checkpoint to transcribed recordings that it was not trained on.
+    """Fit the confidences of a checkpoint to transcribed recordings that are not in its training data.
 
-    DIR_OR_TSV is a table with columns file and text, or a folder with talk.wav beside talk.txt. The result is
-    calibration.json in the checkpoint's folder, where it is used from then on; name that of --out with --calibration.
+    DIR_OR_TSV is a table with the columns file and text, or a folder of pairs such as talk.wav and talk.txt. The result
+    is calibration.json in the checkpoint's folder, which every command then uses. For another folder (--out), pass the
+    file with --calibration.
     """
     with needs("server", "recognizing speech here"), needs("bench", "calibrating"):
-        from ..bench.corpus import read_corpus, read_samples, spoken
-        from ..bench.scoring import TextNormalizer
-        from ..bench.word_correctness import CalibrationData
+        from ..bench.corpus import read_corpus, spoken
 
     if test:
-        refuse(("out",), "is for fitting; --test reads the calibration of --calibration")
+        refuse(("out",), "is for fitting; --test only reads a calibration (--calibration)")
     else:
         refuse(("calibration",), "is for --test; fitting does not use it")
     folder = out or Path(model).expanduser()
@@ -82,16 +86,28 @@ def calibrate(
         progress(len(recordings)) as (advance, _),
     ):
         if test and recognizer.assets.calibration is None:
-            raise ConfigError(f"{model} has no calibration to test: name one with --calibration")
-        normalizer = TextNormalizer(recognizer.encoder.vocabulary)
-        collected = CalibrationData(recognizer.encoder, recognizer.assets.language_model)
-        for number, recording in enumerate(recordings):
-            collected.add(number, normalizer.words(recording.text), read_samples(recording))
-            advance()
-    _report(collected, recognizer.assets.calibration if test else None, folder, plot)
+            raise ConfigError(f"{model} has no calibration to test: give one with --calibration")
+        collected = collect(recognizer, recordings, advance)
+    report(collected, recognizer.assets.calibration if test else None, folder, plot)
 
 
-def _report(collected: CalibrationData, tested: Calibration | None, folder: Path, plot: Path | None) -> None:
+def collect(
+    recognizer: Recognizer, recordings: Sequence[CorpusRecording], advance: Callable[[], None]
+) -> CalibrationData:
+    """The words of all recordings with their scores, and whether each is correct."""
+    from ..bench.corpus import read_samples
+    from ..bench.scoring import TextNormalizer
+    from ..bench.word_correctness import CalibrationData
+
+    normalizer = TextNormalizer(recognizer.encoder.vocabulary)
+    collected = CalibrationData(recognizer.encoder, recognizer.assets.language_model)
+    for number, recording in enumerate(recordings):
+        collected.add(number, normalizer.words(recording.text), read_samples(recording))
+        advance()
+    return collected
+
+
+def report(collected: CalibrationData, tested: Calibration | None, folder: Path, plot: Path | None) -> None:
     """Print the errors of the calibration `tested`, or fit one, write it to `folder` and print its errors."""
     from ...streaming.ctc.calibration import FILE, Calibration, save_calibration
 

@@ -1,4 +1,4 @@
-"""`xlsr-live demo`: recorded speech through a real server, live on the screen."""
+"""`xlsr-live demo`: sends recorded speech to a real server and shows its live text."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ NEXT: Constant = """
 Try next:
   xlsr-live mic                      say something yourself
   xlsr-live transcribe talk.wav --model facebook/wav2vec2-large-960h-lv60-self
-                                     far fewer errors; the first time it is downloaded (1.2 GB)
+                                     far fewer errors; the first run downloads it (1.2 GB)
   xlsr-live serve                    and xlsr-live stream talk.wav in another terminal
-  xlsr-live doctor                   what is installed here"""
+  xlsr-live doctor                   check this installation"""
 
 
 @click.command(epilog=EPILOG, short_help="Recorded speech through a real server, live; needs nothing.")
@@ -43,9 +43,9 @@ Try next:
     "--pace", type=click.FloatRange(min=0), default=1.0, show_default=True, metavar="X", help="0: no waiting."
 )
 def demo(pace: float) -> int:
-    """Start a server on a free port, send recorded speech to it, and show its text beside the true text.
+    """Start a server on a free port, send recorded speech to it, and compare its text with the true text.
 
-    Needs no microphone and no network. The packaged model is small: it knows English, and makes errors.
+    Needs no microphone and no network. The packaged model is small: it knows only English and makes errors.
     """
     with needs("server", "the demo"):
         from ...server.run import running_server
@@ -53,9 +53,9 @@ def demo(pace: float) -> int:
     clips = load_clips()
     finals: list[Final] = []
     with load_recognizer(ModelOptions()) as recognizer, running_server(recognizer) as server:
-        click.echo(f"A server at {server.url}, the model {recognizer.info.name} on {recognizer.info.device}.")
+        click.echo(f"Server at {server.url}; model {recognizer.info.name} on {recognizer.info.device}.")
         volatile = "Dim words" if sys.stdout.isatty() else "Words in brackets"
-        click.echo(f"{len(clips)} recordings, one after another. {volatile} may still change.\n")
+        click.echo(f"{len(clips)} recordings in sequence. {volatile} may still change.\n")
         with live_output(OutputOptions(), default="text") as shown:
             interrupted = asyncio.run(_play(server.url, clips, pace, shown, finals))
     if interrupted:
@@ -100,17 +100,17 @@ def _compare(clips: list[Clip], finals: list[Final]) -> None:
     click.echo()
     for clip in clips:
         begin, end = end, end + open_audio(clip.path).seconds + PAUSE_SECONDS
-        heard = " ".join(final.text for final in finals if begin <= (final.start + final.end) / 2 < end)
-        wrong, said = edits(clip.text.split(), heard.upper().split())[-1], len(clip.text.split())
-        errors, words = errors + wrong, words + said
-        click.echo(f"{clip.path.stem:8} said   {clip.text or NOTHING}")
-        click.echo(f"{'':8} heard  {heard or NOTHING}   ({_rate(wrong, said)})")
+        text = " ".join(final.text for final in finals if begin <= (final.start + final.end) / 2 < end)
+        wrong, length = edits(clip.text.split(), text.upper().split())[-1], len(clip.text.split())
+        errors, words = errors + wrong, words + length
+        click.echo(f"{clip.path.stem:8} spoken      {clip.text or NOTHING}")
+        click.echo(f"{'':8} recognized  {text or NOTHING}   ({_rate(wrong, length)})")
     click.echo(
-        f"\nAltogether: {_rate(errors, words)}. Sentences of voices that it was not trained on are far harder for it."
+        f"\nTotal: {_rate(errors, words)}. Expect far more errors with voices that are not in its training data."
     )
 
 
 def _rate(errors: int, words: int) -> str:
     if not words:
-        return f"{errors} words invented"
+        return f"{errors} words inserted"
     return f"{errors} of {words} words wrong, WER {100 * errors / words:.0f} %"

@@ -21,7 +21,7 @@ def devices() -> None:
 
 
 def list_devices() -> None:
-    """Print every input device. Raises `MicrophoneError` where there is none."""
+    """Print every input device. Raises `MicrophoneError` if there is none."""
     found = input_devices()
     if not found:
         raise MicrophoneError(f"no input device: {no_devices()}")

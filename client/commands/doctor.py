@@ -29,14 +29,14 @@ PORT: Final = 8765
 class Finding(NamedTuple):
     """One line of the report."""
 
-    state: str  # ok; note: missing, but not needed; bad: broken
+    state: str  # ok; note: missing but optional; bad: broken
     name: str
     detail: str
 
 
-@click.command(epilog=EPILOG, short_help="Finding this installation.")
+@click.command(epilog=EPILOG, short_help="Check this installation.")
 def doctor() -> int:
-    """Finding this installation: packages, GPU, model, microphone, network. Exit status 1 if a check fails."""
+    """Check this installation: packages, GPU, model, microphone, network. Exit status 1 if a check fails."""
     colours = {"ok": "green", "note": "yellow", "bad": "red"}
     broken = 0
     for check in checks():
@@ -47,7 +47,7 @@ def doctor() -> int:
 
 
 def checks() -> Iterator[Finding]:
-    """Run all checks, one after another."""
+    """Run all checks in order."""
     yield Finding("ok", "xlsr-live", version("xlsr-live"))
     yield Finding("ok", "Python", f"{platform.python_version()} on {platform.platform(terse=True)}")
     yield _packages("packages", "", "bad", "pip install xlsr-live")
@@ -63,7 +63,7 @@ def checks() -> Iterator[Finding]:
 
 
 def _packages(name: str, extra: str, otherwise: str, install: str) -> Finding:
-    """The packages of an extra of the installed distribution; those without an extra if it is empty."""
+    """The packages of an extra of the installed distribution; with an empty name, the required packages."""
     found: list[str] = []
     missing: list[str] = []
     for line in requires("xlsr-live") or ():
@@ -76,7 +76,7 @@ def _packages(name: str, extra: str, otherwise: str, install: str) -> Finding:
         except PackageNotFoundError:
             missing.append(package)
     if missing:
-        return Finding(otherwise, name, f"without {', '.join(missing)}: {install}")
+        return Finding(otherwise, name, f"missing {', '.join(missing)}: {install}")
     return Finding("ok", name, ", ".join(found))
 
 
@@ -118,7 +118,7 @@ def _model() -> Finding:
 
     clip = load_clips()[0]
     begun = time.monotonic()
-    with load_recognizer(ModelOptions(lm="none")) as recognizer:
+    with load_recognizer(ModelOptions()) as recognizer:
         loaded = time.monotonic()
         text = " ".join(event.text for event in recognizer.stream(clip.path) if isinstance(event, FinalEvent))
         took = time.monotonic() - loaded
@@ -126,7 +126,7 @@ def _model() -> Finding:
     if not text:
         return Finding("bad", "model", f"{detail} and returns no text for {clip.text!r}")
     speed = open_audio(clip.path).seconds / took
-    result = f"recognizes {text!r} (spoken: {clip.text!r}), {speed:.0f} times faster than real time"
+    result = f"recognizes {text!r} (spoken: {clip.text!r}), {speed:.1f} times as fast as speech"
     return Finding("ok", "model", f"{detail} and {result}")
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 OpenSession = Callable[[], AbstractAsyncContextManager[LiveSession]]
 
-SILENT_SECONDS: Final = 3.0  # of zeros: a real microphone has noise
+SILENT_SECONDS: Final = 3.0  # of zeros before a warning: a real microphone has noise
 
 EPILOG = """\b
 Examples:
@@ -62,7 +62,7 @@ def mic(
     share: bool,
     **settings: Any,
 ) -> int:
-    """Show the text of live speech. Ctrl-C stops, after the open sentence is finished."""
+    """Show the text of live speech. Ctrl-C stops after the final of the open utterance."""
     if listing:
         list_devices()
         return 0
@@ -105,10 +105,10 @@ async def _listen(
     def level(dbfs: float) -> None:
         shown.level(dbfs)
         if microphone.dropped:
-            warn("slow", "recognition is slower than real time: audio was lost (use a smaller model, a GPU, or --url)")
+            warn("slow", "recognition is slower than real time and lost audio: use a smaller model, a GPU or --url")
         if microphone.silence > SILENT_SECONDS:
             name = microphone.device.name
-            warn("silent", f"{name} delivers only zeros: it is muted, or this program has no permission to use it")
+            warn("silent", f"{name} sends only zeros: it is muted, or this program has no permission to use it")
 
     async with open_session() as session:
         return await pump(session, microphone.blocks(duration, level), show)

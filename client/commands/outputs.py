@@ -1,4 +1,4 @@
-"""Outputs that stand beside a command's own: captions, and the summary at the end."""
+"""Additional outputs of a command: captions and the summary."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from ..output.options import OutputOptions
 
 @contextmanager
 def side_outputs(options: OutputOptions, *, config: SessionConfig, paced: bool, local: bool) -> Generator[list[Output]]:
-    """`paced`: the audio arrives in real time, so words can be late. `local`: the model runs in this process."""
+    """The additional outputs of the options.
+
+    `paced`: the audio arrives in real time, so words can be late. `local`: the model runs in this process.
+    """
     from ..captions.targets import caption_output
     from ..output.summary import Summary, read_reference
 

@@ -1,4 +1,4 @@
-"""Recognize recordings in this process."""
+"""Recognizes recordings in this process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..sources.sources import file_blocks, paced
 async def recognize_live(
     recognizer: Recognizer, recording: Recording, config: SessionConfig, pace: float, shown: Output
 ) -> bool:
-    """Send a recording through a session like live audio. Return whether the user interrupted."""
+    """Send a recording through a session, as live audio. Returns whether the user interrupted."""
     file = open_audio(recording.source)
     audio = AudioFormat(sample_rate=file.sample_rate, channels=file.channels)
     async with recognizer.session(config, audio) as session:
@@ -24,7 +24,7 @@ async def recognize_live(
 
 
 def recognize_offline(recognizer: Recognizer, recording: Recording, config: SessionConfig, shown: Output) -> None:
-    """One pass over a whole recording, shown as a session with one utterance."""
+    """Recognize a whole recording in one pass, and show it as a session with one utterance."""
     seconds = open_audio(recording.source).seconds
     final = recognizer.offline(recording.source, config)
     name = printable(recording.path.name)

@@ -34,7 +34,7 @@ Then, in another terminal:
 
 
 def server_options(command: F) -> F:
-    """Give `command` every setting of `ServerSettings` as an option."""
+    """Add every setting of `ServerSettings` to `command` as an option."""
     for name, field in reversed(FIELDS.items()):
         if name in SECRET:
             continue
@@ -53,7 +53,7 @@ def server_options(command: F) -> F:
 
 
 def _described(annotation: Any) -> tuple[list[Any], str]:
-    """The types of a setting's values (choices as themselves), and its description."""
+    """The types of a setting's values, with choices as literal values, and its description."""
     kinds: list[Any] = []
     text = ""
     waiting: list[inspect.Type] = [inspect.type_info(annotation)]
@@ -79,14 +79,14 @@ def _described(annotation: Any) -> tuple[list[Any], str]:
 
 @click.command(epilog=EPILOG, short_help="A websocket server for other programs.")
 @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="Settings as TOML.")
-@click.option("--print-config", is_flag=True, help="Show the settings and where each comes from, and stop.")
+@click.option("--print-config", is_flag=True, help="Show the settings with their sources, and stop.")
 @server_options
 def serve(config: Path | None, print_config: bool, **flags: Any) -> None:
-    """Serve live recognition over websockets (docs/server.md). Ctrl-C stops, after open utterances are finished.
+    """Serve live recognition over websockets (docs/server.md). Ctrl-C stops after the finals of open utterances.
 
     Every option is also a key of the configuration file (max_sessions = 8) and a variable (XLSR_LIVE_MAX_SESSIONS=8).
     Flags override variables, and variables override the file. The token is not an option: put it into a file or into
-    XLSR_LIVE_TOKEN. SIGHUP reads the file and the token again and can change the model; sessions continue.
+    XLSR_LIVE_TOKEN. SIGHUP reads the file and the token again and can change the model; open sessions continue.
     """
     configured = configure(config, os.environ, flags)
     if print_config:

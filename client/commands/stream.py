@@ -1,4 +1,4 @@
-"""`xlsr-live stream`: a file or a pipe through a server's websocket."""
+"""`xlsr-live stream`: sends a file or a pipe to a server."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def stream(
             recorded = open_audio(Path(file))
             audio = AudioFormat(sample_rate=recorded.sample_rate, channels=recorded.channels)
             blocks = file_blocks(recorded)
-        live = piped or rate == 1  # audio of a pipe arrives when it is recorded
+        live = piped or rate == 1  # audio on a pipe arrives in real time
         with side_outputs(output, config=config, paced=live, local=False) as others, live_output(output) as main:
             shown = Together([main, *others])
             shown.begin(printable(file))

@@ -26,7 +26,7 @@ Examples:
   xlsr-live transcribe talk.flac
   xlsr-live transcribe talk.flac --pace 1              in real time, like live speech
   xlsr-live transcribe *.wav -f json > all.json
-  xlsr-live transcribe recordings/ -f srt -o subtitles/   one file for each recording of a folder
+  xlsr-live transcribe recordings/ -f srt -o subtitles/   one file per recording of a folder
   ffmpeg -i talk.mov -f wav - | xlsr-live transcribe -
   xlsr-live transcribe talk.flac --summary --reference talk.txt
   xlsr-live transcribe a.wav --model facebook/mms-1b-all --language fra --device cuda
@@ -51,8 +51,8 @@ Examples:
 def transcribe(files: tuple[Path, ...], pace: float, output: OutputOptions, **settings: Any) -> int:
     """Write the text of recordings (WAV, FLAC, Ogg, MP3) and of folders of recordings; - is standard input.
 
-    The audio passes the gate and the live recognizer, like audio from a microphone. --mode offline uses neither: it
-    makes one pass over each whole file. A file that cannot be read does not stop the others; the exit status is then 2.
+    The audio passes through the gate and the live recognizer, as from a microphone. --mode offline uses neither and
+    makes one pass over each whole file. An unreadable file does not stop the others, but sets the exit status to 2.
     """
     model, config = take_model_options(settings), session_config(settings)
     listed = [one for file in files for one in find_recordings(file)]
@@ -91,7 +91,7 @@ def transcribe(files: tuple[Path, ...], pace: float, output: OutputOptions, **se
 
 
 def _check(file: Path) -> tuple[Recording, float] | None:
-    """A recording and its length in seconds; None after a message if it cannot be read."""
+    """A recording and its length in seconds. If it is unreadable, print a message and return None."""
     from ...streaming.audio.files import open_audio
 
     try:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 OpenSession = Callable[[], AbstractAsyncContextManager[LiveSession]]
 
-# Session settings without a generated option here: they have shorter names below, or no effect.
+# Session settings without a generated option here: they have shorter names below or no effect.
 OWN: Final = ("grammar", "command_score", "command_word_score", "command_alternatives", "nbest")
 
 EPILOG = """\b
@@ -89,11 +89,11 @@ def commands(
 ) -> int:
     """Recognize the commands of GRAMMAR and print each as a line of JSON, or pass it to a program.
 
-    Other speech is rejected. Every command has a score: near 1 if the model recognized exactly its words, near 0 if it
-    recognized others.
+    Other speech is rejected. The score of a command is near 1 if the model recognized exactly its words, and near 0 if
+    it recognized others.
     """
     if say is not None:
-        refuse(("url", "token_file"), "is for listening; --say only looks up words, here")
+        refuse(("url", "token_file"), "is for listening; --say only looks up words in this process")
     else:
         check_place(url)
     if say is not None or source != "mic":
@@ -113,7 +113,7 @@ def commands(
                 open_session: OpenSession = partial(connect, url, config=config, audio=audio, token=token)
             else:
                 open_session = partial(stack.enter_context(load()).session, config, audio)
-            executor = stack.enter_context(ThreadPoolExecutor(1, "actions"))  # at the end it waits for the actions
+            executor = stack.enter_context(ThreadPoolExecutor(1, "actions"))  # leaving it waits for the actions
             return 130 if asyncio.run(_run(open_session, blocks, partial(_act, executor, actions, rejected))) else 0
     except XlsrLiveError as error:
         if error.code == GrammarError.code:
@@ -152,7 +152,7 @@ async def _run(open_session: OpenSession, blocks: AsyncIterator[Block], act: Cal
 
 
 def _act(executor: Executor, actions: list[Action], rejected: bool, event: Event) -> None:
-    """Print a command and start its actions, which run one after another in another thread."""
+    """Print a command and queue its actions, which run in order in another thread."""
     match event:
         case Command():
             command: RecognizedCommand = msgspec.to_builtins(event)

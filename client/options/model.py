@@ -1,4 +1,4 @@
-"""Options that say which model runs here and how, and loading it."""
+"""Options of a model in this process, and loading it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NAMES: Final = ("model", "revision", "dtype", "threads", "calibration", "lm", "c
 
 
 def loading_options(command: F) -> F:
-    """--revision, --dtype, --threads, --calibration: how to load a model."""
+    """--revision, --dtype, --threads, --calibration."""
     options = (
         click.option("--revision", metavar="REV", help="Commit, tag or branch of a Hugging Face model."),
         click.option(
@@ -35,7 +35,7 @@ def loading_options(command: F) -> F:
             "--calibration",
             type=click.Path(path_type=Path),
             metavar="DIR_OR_FILE",
-            help="Calibration of confidences, written by `calibrate`. [default: the model's own, if it has one]",
+            help="Calibration of confidences, from `calibrate`. [default: the model's own, if it has one]",
         ),
     )
     for option in reversed(options):
@@ -65,7 +65,7 @@ def language_option(command: F) -> F:
 
 
 def lm_option(default: str | None = None) -> Callable[[F], F]:
-    """--lm: the language model; None is the model's own."""
+    """--lm: the language model; default None is the model's own."""
     shown = default or "the model's own, if it has one"
     return click.option(
         "--lm",
@@ -76,14 +76,14 @@ def lm_option(default: str | None = None) -> Callable[[F], F]:
 
 
 def device_option(flag: str) -> Callable[[F], F]:
-    """Where the model runs. `mic` and `commands` call it --compute: their --device is the microphone."""
+    """The device of the model. `mic` and `commands` name the flag --compute: their --device is the microphone."""
     return click.option(
         flag,
         "compute",
         type=click.Choice(["auto", "cpu", "cuda"]),
         default="auto",
         show_default=True,
-        help="Where the model runs.",
+        help="Device of the model.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Options for a session on a server: where it is, the token, the format of raw audio."""
+"""Options of a session on a server: URL, token, format of raw audio."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def refuse(names: Collection[str], why: str) -> None:
 
 
 def check_place(url: str | None) -> None:
-    """Raise `UsageError` for options of the other place: with `url` those of a model here, without it a server's."""
+    """Raise `UsageError` for options without effect: of a local model with `url`, of a server without it."""
     if url:
-        refuse(MODEL_NAMES, "is for recognizing here; the server at --url has its own")
+        refuse(MODEL_NAMES, "is for a model in this process; the server at --url has its own")
     else:
         refuse(("token_file", "share"), "needs a server: --url")
 
@@ -44,10 +44,17 @@ def audio_options(command: F) -> F:
             type=click.Choice(get_args(Encoding)),
             default="pcm_s16le",
             show_default=True,
-            help="Of raw audio on standard input (-).",
+            help="Encoding of raw audio on standard input (-).",
         ),
-        click.option("--sample-rate", type=int, default=16_000, show_default=True, metavar="HZ", help="Of raw audio."),
-        click.option("--channels", type=int, default=1, show_default=True, help="Of raw audio, interleaved."),
+        click.option(
+            "--sample-rate",
+            type=int,
+            default=16_000,
+            show_default=True,
+            metavar="HZ",
+            help="Sample rate of raw audio.",
+        ),
+        click.option("--channels", type=int, default=1, show_default=True, help="Channels of raw audio, interleaved."),
     )
     for option in reversed(options):
         command = option(command)
@@ -55,7 +62,7 @@ def audio_options(command: F) -> F:
 
 
 def token_option(command: F) -> F:
-    """--token-file. A token on the command line would be in every process list."""
+    """--token-file. Process lists would show a token on the command line."""
     return click.option(
         "--token-file",
         type=click.Path(path_type=Path),

@@ -25,30 +25,31 @@ HELP: Final = {
     "language_least_ms": "Speech before the language can be certain.",
     "language_hold_ms": "How long the probability must stay high.",
     "language_wait_ms": "The most speech that waits for a certain language.",
-    "vad": "Speech detector. none: the whole input is speech.",
+    "vad": "Voice activity detector. none: all input counts as speech.",
     "vad_threshold": "Speech probability that opens the gate.",
-    "pre_roll_ms": "Audio kept from before the first speech.",
-    "post_roll_ms": "Audio kept after the last speech.",
+    "pre_roll_ms": "Audio kept before the first speech of an utterance.",
+    "post_roll_ms": "Audio kept after the last speech of an utterance.",
     "min_speech_ms": "Shorter speech does not open the gate.",
     "hangover_ms": "Silence that ends an utterance.",
-    "mode": "cached reuses past work. offline: no partials, one pass per utterance (transcribe: per file).",
+    "mode": "cached: live steps reuse encoder states. window: they encode a whole window. offline: no partials, one "
+    "pass per utterance (transcribe: per file).",
     "hop_ms": "New audio in each live step.",
     "max_hop_ms": "Longest hop when the recognizer is overloaded.",
-    "lookahead_ms": "Audio after a word before the word is committed.",
+    "lookahead_ms": "Audio needed after a word to commit it.",
     "left_context_ms": "Earlier audio that a live step uses.",
     "max_utterance_ms": "Longer speech is cut at its best pause.",
     "trailing_blank_ms": "An utterance ends after this time without a new word. 0: never.",
     "finals": "append: a final never revises committed text.",
-    "hold_back_ms": "Audio after the newest word before the word is shown.",
+    "hold_back_ms": "Audio needed after the newest word to show it.",
     "update_ms": "Least audio between two partials.",
-    "partials": "Text during an utterance.",
-    "hotwords": "A phrase to prefer where it nearly fits. May be repeated.",
-    "lm_for": "Where a language model is used. auto: in partials with the packaged model.",
-    "nbest": "Hypotheses of each final (jsonl), with a language model.",
+    "partials": "Show text during an utterance.",
+    "hotwords": "A phrase to prefer over similar words. May be repeated.",
+    "lm_for": "Events that use the language model. auto: finals, and partials with the packaged model.",
+    "nbest": "Number of hypotheses in each final (jsonl), with a language model.",
     "grammar": "Voice commands; jsonl prints each as it is recognized (docs/commands.md).",
     "command_score": "Least score of a command.",
     "command_word_score": "Least score of each word of a command.",
-    "command_alternatives": "Alternatives of each command.",
+    "command_alternatives": "Number of alternatives of each command.",
     "wake": "Commands count only after this phrase.",
     "wake_score": "Least score of the wake phrase.",
     "wake_ms": "Time after the wake phrase in which a command may start.",
@@ -56,7 +57,7 @@ HELP: Final = {
 
 
 def session_options(command: F, *, leave: Collection[str] = ()) -> F:
-    """Add every setting of `SessionConfig` to `command`, except those to `leave`: it has its own."""
+    """Add every setting of `SessionConfig` to `command`, except those in `leave`, for which it has its own options."""
     for field in reversed(msgspec.structs.fields(SessionConfig)):
         if field.name not in leave:
             command = _option(field)(command)
@@ -64,7 +65,7 @@ def session_options(command: F, *, leave: Collection[str] = ()) -> F:
 
 
 def session_config(options: dict[str, Any]) -> SessionConfig:
-    """Take the session's settings out of a command's options. Raises `ConfigError`."""
+    """Remove the session's settings from a command's options and return them. Raises `ConfigError`."""
     names = {field.name for field in msgspec.structs.fields(SessionConfig)}
     given = {name: options.pop(name) for name in names & options.keys()}
     if given.get("grammar"):
@@ -94,7 +95,7 @@ def _option(field: msgspec.structs.FieldInfo) -> Callable[[F], F]:
 
 
 def _read_grammar(path: Path) -> str:
-    """Raises `ConfigError` for text that is no grammar in any vocabulary."""
+    """The text of a grammar. Raises `ConfigError` if it is invalid in every vocabulary."""
     text = read_text(path, "the grammar")
     try:
         parse_grammar(text)
@@ -110,7 +111,7 @@ def _type(field: msgspec.structs.FieldInfo) -> Any:
 
 def _shown(default: Any) -> str:
     if default is None:
-        return "what suits the model"
+        return "chosen for the model"
     if default == "":
         return "none"
     return ("yes" if default else "no") if isinstance(default, bool) else str(default)

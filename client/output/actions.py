@@ -27,9 +27,9 @@ def show(command: RecognizedCommand) -> None:
 
 
 def program(line: str) -> Action:
-    """Run a program for each command, without a shell. It gets the command's name and SLOT=VALUE as arguments.
+    """Run a program for each command, without a shell. Its arguments are the command's name and SLOT=VALUE pairs.
 
-    Its environment variable XLSR_LIVE_COMMAND holds the command as JSON. Raises `ConfigError`.
+    The environment variable XLSR_LIVE_COMMAND has the command as JSON. Raises `ConfigError`.
     """
     try:
         words = shlex.split(line)
@@ -77,18 +77,18 @@ def function(name: str) -> Action:
 
 
 def _problem(program: str) -> str | None:
-    """Why a program cannot be run, as far as its file shows it."""
+    """Why a program cannot run; None if its file shows no reason."""
     path = shutil.which(program)
     if path is None:
         if os.path.isfile(program):
             return f"{program} is not executable" if os.path.dirname(program) else f"write ./{program}"
-        return f"there is no program {program}"
+        return f"program not found: {program}"
     if os.name != "posix":
         return None
     try:
         with open(path, "rb") as file:
             first = file.read(256)
-    except OSError:  # an executable file does not have to be readable
+    except OSError:  # an executable file may be unreadable
         return None
     if first.startswith(codecs.BOM_UTF8):
         return f"{program} begins with a byte-order mark; save it as UTF-8 without one"

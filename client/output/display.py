@@ -1,9 +1,8 @@
 """The live display: the finals, and below them the open utterance.
 
-Committed text is plain, the volatile tail is dim (underlined on terminals without dim). There are no colours, so
-colour-blind users miss nothing. A full line keeps its place until the final replaces the open utterance. Only changed
-lines are written again, in one write. When the window changes its size, the display is redrawn completely, because
-terminals differ in how they reflow old lines.
+Committed text is plain, volatile text is dim (underlined on terminals without dim). Colours would exclude colour-blind
+users. A full line keeps its place until the final replaces the open utterance. The display rewrites only changed lines,
+in one write. After a change of the window's size it redraws everything, because terminals reflow old lines differently.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ from ..console import can_print
 from .formats import Output
 from .lines import wrap
 
-METER_HZ: Constant = 10.0  # redraws of the meter
+METER_HZ: Constant = 10.0  # redraws of the meter per second
 TIME_CELLS: Constant = 11  # width of the column with the time
-HISTORY: Constant = 500  # finals that a larger window shows again
+HISTORY: Constant = 500  # finals kept for redrawing
 QUIET_DBFS: Constant = -60.0  # the left end of the meter
 LOUD_DBFS: Constant = -3.0
 METER_CELLS: Constant = 20
@@ -101,7 +100,7 @@ class LiveDisplay(Output):
             self._draw()
 
     def level(self, dbfs: float) -> None:
-        self._dbfs = max(dbfs, self._dbfs - 3.0)  # falls slowly, like the needle of a meter
+        self._dbfs = max(dbfs, self._dbfs - 3.0)  # falls slowly, as meters do
         if time.monotonic() - self._drawn >= 1 / METER_HZ:
             with self._lock:
                 self._draw()
@@ -117,7 +116,7 @@ class LiveDisplay(Output):
             self._draw(_rows(style, begun, text, self._size[0]))
 
     def _resized(self, signum: int, frame: FrameType | None) -> None:
-        if self._lock.acquire(blocking=False):  # else another thread is drawing and sees the new size
+        if self._lock.acquire(blocking=False):  # otherwise another thread is drawing and uses the new size
             try:
                 self._draw()
             finally:
@@ -132,12 +131,12 @@ class LiveDisplay(Output):
         return max(TIME_CELLS + 8, columns or 80), max(4, lines or 24)
 
     def _draw(self, above: list[str] | None = None) -> None:
-        """Write new lines `above` the changing region, and those of its lines that changed."""
+        """Write new lines `above` the changing region, and its changed lines."""
         self._drawn = time.monotonic()
-        fresh = (size := self._window()) != self._size
+        resized = (size := self._window()) != self._size
         self._size = size
         region = self._region()
-        if fresh:
+        if resized:
             rows = [row for done in self._done for row in _rows(*done, self._size[0])]
             lines = [*rows, *region][-self._size[1] + 1 :]
             self._write("\x1b[H\x1b[J" + "".join(f"{line}\r\n" for line in lines))
@@ -155,7 +154,7 @@ class LiveDisplay(Output):
         self._shown = region
 
     def _region(self) -> list[str]:
-        """The changing region: the end of the open utterance, and the meter. It is always smaller than the window."""
+        """The changing region, smaller than the window: the end of the open utterance, and the meter."""
         width, height = self._size
         rows: list[str] = []
         if self._open and (self._open.committed or self._open.volatile):
@@ -171,7 +170,7 @@ class LiveDisplay(Output):
 
 
 class AboveRegion(StringIO):
-    """Lines that other code writes to stderr appear above the changing region."""
+    """A stderr that writes lines above the changing region."""
 
     def __init__(self, display: LiveDisplay) -> None:
         super().__init__()
@@ -190,11 +189,11 @@ def _begin(event: Partial | Final) -> str:
 
 
 def _rows(style: str, begun: str, text: str, width: int, *, plain: int | None = None, faint: str = "") -> list[str]:
-    """Lines of the window's `width`: the time, and text whose letters after the first `plain` are `faint`."""
+    """Lines of the window's `width`: the time, then the text, with letters after the first `plain` ones in `faint`."""
     rows: list[str] = []
     label = begun
     left = len(text) if plain is None else plain
-    # The last column stays empty: some terminals wrap as soon as it is filled.
+    # The last column stays empty: some terminals wrap when it is full.
     for line in wrap(_printable(text), width - TIME_CELLS - 1) or [""]:
         at = 0
         while at < len(line) and (left or line[at] == " "):

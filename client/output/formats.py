@@ -1,4 +1,4 @@
-"""Output formats: text, JSON lines, a JSON document, SRT, WebVTT. Every line is flushed at once."""
+"""Output formats: text, JSON lines, a JSON document, SRT, WebVTT. Each flushes after every line."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from ...streaming.protocol.events import Event, Final, SessionEnded, SessionStar
 
 
 class Output:
-    """Writes the events of one recording, or of several one after another, to `out`. A context manager.
+    """Writes the events of recordings to `out`. A context manager.
 
     Call `begin` with the name of each recording, `show` with each of its events, and `close` after the last. With
-    `several`, the text names its recording. A `quiet` output prints no warnings: another output prints them.
+    `several`, the output names the recording. A `quiet` output leaves warnings to another output.
     """
 
     quiet = False
@@ -44,7 +44,7 @@ class Output:
         match event:
             case Final():
                 self.final(event)
-            case Warning() if not self.quiet:  # errors are raised and reported at the end
+            case Warning() if not self.quiet:  # the caller reports errors
                 print(f"{event.code}: {event.message}", file=sys.stderr, flush=True)
             case _:
                 pass
@@ -53,16 +53,16 @@ class Output:
         """Write one final."""
 
     def note(self, text: str) -> None:
-        """Show a message of the program; only a display and plain text do."""
+        """Show a message of the program. Only a display and plain text do this."""
 
     def level(self, dbfs: float) -> None:
-        """Show the loudness of the input; only a display does."""
+        """Show the loudness of the input. Only a display does this."""
 
     def close(self) -> None:
         """Write the end of the output."""
 
     def _write(self, text: str) -> None:
-        """Raises `XlsrLiveError` if the file or standard output cannot be written, once."""
+        """Write and flush. Raises `XlsrLiveError` at the first failure, then ignores further text."""
         if self.broken:
             return
         try:
@@ -95,7 +95,7 @@ class Plain(Output):
 
 
 class Together(Output):
-    """Several outputs of the same events."""
+    """Passes events to several outputs."""
 
     def __init__(self, outputs: Sequence[Output]) -> None:
         super().__init__(sys.stdout)
@@ -119,7 +119,7 @@ class Together(Output):
 
 
 class JsonLines(Output):
-    """Every event as on the wire, one per line; with several recordings each line has its `file`."""
+    """Every event as on the wire, one per line; with several recordings each line has a `file`."""
 
     def show(self, event: Event) -> None:
         line = to_json(event)
@@ -168,7 +168,7 @@ class Json(Output):
 
 
 class Cued(Output):
-    """An output of cues."""
+    """Base of outputs of cues."""
 
     def __init__(self, out: TextIO, *, several: bool = False, maker: CueMaker | None = None) -> None:
         super().__init__(out, several=several)

@@ -1,18 +1,18 @@
-"""The latency of words: pure functions on the events of a paced stream and the times of their arrival.
+"""Latencies of words, computed from the events of a paced stream and their arrival times.
 
-The *end of a word* is its end in the final (or in an alignment) on the listener's clock: the moment at which its last
-sample leaves a microphone. Four moments of each word of a final are measured from there:
+The *end of a word* is its end in the final (or in an alignment) on the listener's clock: the time at which a microphone
+records its last sample. Each word of a final has four latencies, from that time to:
 
     shown       the first event with a word within 0.1 s of its place in the final, whatever its text
     right       the first event with this word at this place
     committed   the first event in which this word is committed at this place, or the final
     final       the final
 
-`shown` measures speed. `right` also shows corrections by the second pass: a word that only the final gets right waits
+`shown` measures speed. `right` also includes corrections by the second pass: a word that only the final has right waits
 for the end of its utterance.
 
-Two more are measured for each utterance: its final minus the end of its last word (the speaker's wait, with the gate's
-hangover), and its final minus the end that `speech_ended` states (the recognizer's share of that wait).
+Each utterance has two more: from the end of its last word to its final (the speaker's wait, including the gate's
+hangover), and from the end in `speech_ended` to its final (the recognizer's part of that wait).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TOLERANCE = 0.1  # seconds by which the second pass may move a word
 
 @dataclass(slots=True)
 class TimedEvents:
-    """The events of one paced stream. Times are in seconds on one clock."""
+    """The events of one paced stream with their arrival times, in seconds on one clock."""
 
     begun: float = 0.0  # time of sample 0
     events: list[tuple[float, Event]] = field(default_factory=list[tuple[float, Event]])
@@ -91,10 +91,10 @@ def latencies(
     end_of: Callable[[Word], float] = word_end,
     cut_off: bool = False,
 ) -> Latencies:
-    """Latencies of the words that end, and the partials that arrive, in `[since, until)` on the clock of `log`.
+    """Latencies of words that end, and of partials that arrive, in `[since, until)` on the clock of `log`.
 
-    An utterance cut off by the end of the stream counts only with `cut_off`: no listener waits for it. `end_of`
-    returns the true end of a word of a final, in seconds of the stream.
+    An utterance that the end of the stream cuts off counts only with `cut_off`. `end_of` returns the true end of a word
+    of a final, in seconds of the stream.
     """
     found = Latencies()
     partials: list[tuple[float, Partial]] = []

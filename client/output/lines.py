@@ -1,4 +1,4 @@
-"""Break text into lines of a given width. A full line never changes when text is appended."""
+"""Breaks text into lines of a given width. Appending text never changes full lines."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from rich.cells import cell_len, chop_cells
 
 
 def wrap(text: str, width: int) -> list[str]:
-    """Lines of at most `width` cells (wide characters take two), each with as many words as fit."""
+    """Lines of at most `width` cells (two for wide characters), each with as many words as fit."""
     lines: list[str] = []
     line = ""
     for word in text.split():

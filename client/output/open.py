@@ -1,4 +1,4 @@
-"""Open the output of a command: a file, the live display on a terminal, or a writer on standard output."""
+"""Opens the output of a command: a file, the live display on a terminal, or a writer on standard output."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def live_output(
     meter: bool = False,
     out: TextIO | None = None,
 ) -> Generator[Output]:
-    """The display where standard output is a terminal and the command shows `live` text; else a writer."""
+    """The display if standard output is a terminal and the command shows `live` text; else a writer."""
     if live and options.form in (None, "text") and options.path is None and sys.stdout.isatty():
         from .display import LiveDisplay
 
@@ -68,20 +68,20 @@ def written(form: str, path: Path | None, *, several: bool = False, out: TextIO 
 
 
 def output_paths(files: Sequence[Path], form: str, path: Path | None) -> dict[Path, Path]:
-    """The file for the text of each recording; empty where all text goes to standard output.
+    """The output file of each recording; empty if all text goes to standard output.
 
-    Raises `click.UsageError` where two recordings would share a file.
+    Raises `click.UsageError` if two recordings would have the same file.
     """
     several = len(files) > 1
     if path is None:
         if several and form in ("srt", "vtt"):
-            raise click.UsageError(f"{form} of several recordings needs a folder for the results: --output DIR")
+            raise click.UsageError(f"{form} of several recordings needs an output folder: --output DIR")
         return {}
     if not several and not path.is_dir():
         return {files[0]: path}
     planned = {file: path / f"{_stem(file)}.{SUFFIXES.get(form, form)}" for file in files}
     if len(set(planned.values())) < len(files):
-        raise click.UsageError("two of the recordings have the same name: their results would share one file")
+        raise click.UsageError("two recordings have the same name, so they would have the same output file")
     path.mkdir(parents=True, exist_ok=True)
     return planned
 

@@ -1,4 +1,4 @@
-"""--format, --output and the other options that say what a command shows and writes."""
+"""--format, --output and the other options of a command's output."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """What a command shows and writes."""
+    """The values of these options."""
 
     form: str | None = None
     path: Path | None = None
@@ -27,9 +27,9 @@ class OutputOptions:
 
 
 def output_options(default: str, folder: bool = False) -> Callable[[F], F]:
-    """--format, --plain, --output, --captions, --summary and --reference, passed on as `output: OutputOptions`.
+    """--format, --plain, --output, --captions, --summary and --reference, as one argument `output: OutputOptions`.
 
-    `default` names the format without --format. With `folder`, --output may be a folder.
+    `default` describes the default format. With `folder`, --output may be a folder.
     """
     kinds = click.Choice(list(FORMATS))
     where = "Write to this file; for several recordings, a folder." if folder else "Write to this file."
@@ -60,7 +60,7 @@ def output_options(default: str, folder: bool = False) -> Callable[[F], F]:
             **others: Any,
         ) -> Any:
             if plain and form not in (None, "plain"):
-                raise click.UsageError(f"--plain or --format {form}, not both")
+                raise click.UsageError(f"use --plain or --format {form}, not both")
             form = "plain" if plain else form
             chosen = OutputOptions(form, path, captions, summary or reference is not None, reference)
             return command(output=chosen, **others)

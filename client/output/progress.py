@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 @contextmanager
 def progress(total: float, *, audio: bool = False) -> Generator[tuple[Callable[..., None], TextIO]]:
-    """A bar on stderr where that is a terminal, for more than one item, or for seconds of `audio`.
+    """A bar on stderr if that is a terminal, for at least two items, or for seconds of `audio`.
 
-    Yields a function that advances the bar (by 1 unless given), and the stream for text printed meanwhile.
+    Yields a function that advances the bar (by default by 1), and the stream to print text to.
     """
     if total < (0.1 if audio else 2) or not sys.stderr.isatty() or not steerable():
         yield _nothing, sys.stdout
@@ -40,7 +40,7 @@ def progress(total: float, *, audio: bool = False) -> Generator[tuple[Callable[.
 
 
 class AudioProgress(Output):
-    """Advances a bar along the audio of one recording after another."""
+    """Advances a bar along the audio of recordings."""
 
     def __init__(self, advance: Callable[..., None]) -> None:
         super().__init__(sys.stderr)
@@ -60,7 +60,7 @@ class AudioProgress(Output):
 
 
 class AboveBar(io.StringIO):
-    """Text for a terminal with a progress bar: it appears above the bar."""
+    """A stream that writes text above a progress bar."""
 
     def __init__(self, console: Console) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ def _nothing(amount: float = 1.0) -> None: ...
 
 
 def _bar(console: Console, *, audio: bool) -> Progress:
-    """Without colours. Of audio it shows the speed (times real time), else the count."""
+    """A bar without colours. It shows the speed (times real time) for audio, else the count."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,

@@ -18,7 +18,7 @@ LABELS = {"shown": "word shown", "committed": "word committed", "final_after_wor
 
 
 class Summary(Output):
-    """Written to `out` at the end. With a `reference` (the words that were said) it has the word error rate.
+    """Writes a summary to `out` at the end; with a `reference` (the spoken words) it has the word error rate.
 
     `paced`: the audio arrives in real time, so words can be late. `local`: the model runs in this process.
     """
@@ -53,8 +53,8 @@ class Summary(Output):
     def close(self) -> None:
         lines = [f"{len(self._words)} words in {self._audio_s:.1f} s of audio"]
         if self._reference is not None:
-            wrong, said = edits(self._reference, self._words)[-1], len(self._reference)
-            lines.append(f"WER {100 * wrong / said:.1f} % ({wrong} of {said} words)")
+            wrong, length = edits(self._reference, self._words)[-1], len(self._reference)
+            lines.append(f"WER {100 * wrong / length:.1f} % ({wrong} of {length} words)")
         for name, label in LABELS.items():
             if (found := percentiles(getattr(self._latencies, name)))["count"]:
                 lines.append(f"{label}: {found['p50']:.2f} s (p50), {found['p95']:.2f} s (p95)")
@@ -65,12 +65,12 @@ class Summary(Output):
         self._write("".join(f"{line}\n" for line in lines))
 
     def _clock(self) -> float:
-        """CPU time where the audio itself takes real time, else wall time."""
+        """CPU time if the audio is paced, else wall time."""
         return time.process_time() if self._paced else time.monotonic()
 
 
 def split_words(text: str) -> list[str]:
-    """The words of a text without case and punctuation."""
+    """The words of a text, without case and punctuation."""
     return re.findall(r"[\w']+", text.casefold())
 
 
@@ -78,5 +78,5 @@ def read_reference(path: Path) -> list[str]:
     """The words of a text file. Raises `XlsrLiveError`."""
     found = split_words(read_text(path, "the reference"))
     if not found:
-        raise XlsrLiveError(f"{path} holds no words")
+        raise XlsrLiveError(f"{path} has no words")
     return found

@@ -1,4 +1,4 @@
-"""Edit distance of words, for word error rates and for how much of a text stays."""
+"""Edit distance of words, for word error rates and text stability."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def edits(old: Sequence[str], new: Sequence[str]) -> list[int]:
-    """Fewest word edits (Levenshtein) that turn `old` into each beginning of `new`; the last item is for all of it."""
+    """Fewest word edits (Levenshtein) from `old` to each prefix of `new`; the last item is for all of `new`."""
     row = list(range(len(new) + 1))
     for i, word in enumerate(old, start=1):
         above, row = row, [i]

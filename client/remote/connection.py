@@ -1,4 +1,4 @@
-"""Open a websocket to a server, directly or through a proxy."""
+"""Opens a websocket to a server, directly or through a proxy."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from .liveness import MonitoredConnection
 from .problems import connection_problem
 
 OPEN_TIMEOUT: Final = 10.0  # seconds for the connection and the handshake
-MESSAGE_QUEUE: Final = 4_096  # messages that wait to be read; beyond them the server waits
+MESSAGE_QUEUE: Final = 4_096  # unread messages; with more the server waits
 
 
 async def open_connection(url: str, token: str | None) -> ClientConnection:
-    """`token` goes into the `Authorization` header. Raises `ConnectionProblem`."""
+    """Connect; `token` goes into the `Authorization` header. Raises `ConnectionProblem`."""
     proxy = proxy_for(url)
     try:
         return await open_websocket(
@@ -25,9 +25,9 @@ async def open_connection(url: str, token: str | None) -> ClientConnection:
             additional_headers={"Authorization": f"Bearer {token}"} if token else {},
             open_timeout=OPEN_TIMEOUT,
             max_queue=MESSAGE_QUEUE,
-            compression=None,  # audio does not deflate
+            compression=None,  # audio compresses badly
             create_connection=MonitoredConnection,
-            ping_timeout=None,  # MonitoredConnection says why
+            ping_timeout=None,  # see MonitoredConnection
             proxy=proxy.url if proxy else None,
         )
     except (OSError, ImportError, InvalidHandshake, InvalidProxy, InvalidURI, ConnectionClosed) as error:

@@ -1,4 +1,4 @@
-"""A websocket that is closed when the other end has been silent for too long."""
+"""A websocket that closes when the other end is silent for too long."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ SILENT_S: Final = 45.0  # the server pings every 20 s, even while it reads nothi
 
 
 class MonitoredConnection(ClientConnection):
-    """Aborts when no data has arrived for `SILENT_S`: TCP alone notices a dead network after minutes, or never.
+    """Aborts when no data arrives for `SILENT_S`: TCP alone notices a dead network after minutes or never.
 
-    It sends no pings: their answers would queue behind audio that the server has not read yet, and a file that is sent
-    faster than it is recognized must not break its own connection. Time in which this side does not read is not
-    counted.
+    It sends no pings: their answers would wait behind audio that the server has not read, so sending a file faster than
+    real time would break the connection. Time in which this side does not read does not count.
     """
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

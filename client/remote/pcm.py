@@ -1,4 +1,4 @@
-"""Float samples as the bytes that a server takes."""
+"""Encodes float samples for a server."""
 
 from __future__ import annotations
 
@@ -17,4 +17,4 @@ def encode(audio: NDArray[np.floating], encoding: str) -> bytes:
         return audio.astype("<f4").tobytes()
     if encoding == "pcm_s16le":
         return np.clip(np.rint(audio * 32_768.0), -32_768, 32_767).astype("<i2").tobytes()
-    raise AudioError(f"arrays are sent as pcm_s16le or pcm_f32le, not as {encoding}; send bytes")
+    raise AudioError(f"arrays can be sent as pcm_s16le or pcm_f32le, not as {encoding}; send bytes")

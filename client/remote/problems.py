@@ -1,4 +1,4 @@
-"""Failures of connections as `ConnectionProblem`s: what happened, and what to do."""
+"""Converts connection failures into `ConnectionProblem`s that say what to do."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..proxies import Proxy
 
 
 def connection_problem(url: str, error: Exception, proxy: Proxy | None, timeout_s: float) -> ConnectionProblem:
-    """What to tell the user about an `error` while connecting to `url`."""
+    """The problem for an `error` while connecting to `url`."""
     through = f" through {proxy}" if proxy else ""
     match error:
         case InvalidStatus(response=response):
@@ -46,15 +46,15 @@ def _refusal(url: str, response: Response) -> ConnectionProblem:
     retry_after = int(after) if after.isdecimal() else None
     try:
         body = from_json(bytes(response.body or b""))
-    except EventError:  # of a proxy, or of another server
+    except EventError:  # from a proxy or another server
         body = None
     code = body.code if isinstance(body, Error) else f"http_{status}"
     match status:
         case 401:
-            hint = "it needs a token, or another one (XLSR_LIVE_TOKEN or --token-file)"
+            hint = "the token is missing or wrong (XLSR_LIVE_TOKEN or --token-file)"
         case _ if isinstance(body, Error):
             hint = body.message + (f" (in {retry_after} seconds)" if retry_after else "")
-        case 403 | 404:  # an ASGI server answers 403 where it has no websocket at all
+        case 403 | 404:  # an ASGI server answers 403 at a path without a websocket
             hint = "it does not allow this client, or has nothing at this path (the native protocol: /v1/stream)"
         case 429 | 503:
             hint = f"it is full or not ready; try again in {retry_after or 'a few'} seconds"
@@ -65,7 +65,7 @@ def _refusal(url: str, response: Response) -> ConnectionProblem:
 
 
 def _reason(error: OSError) -> str:
-    # asyncio joins the failures of several addresses (IPv6, IPv4) in one message; only the kind helps the user.
+    # asyncio joins the failures of several addresses (IPv6, IPv4) in one message.
     if isinstance(error, ConnectionRefusedError) or "Connect call failed" in str(error):
         return "connection refused"
     return (error.strerror or str(error)).lower()

@@ -1,11 +1,11 @@
-"""Messages that were sent and not yet acknowledged, kept to be sent again when a connection breaks."""
+"""Keeps sent but unacknowledged messages, to send them again after a broken connection."""
 
 from __future__ import annotations
 
 from collections import deque
 from typing import Final
 
-LIMIT_BYTES: Final = 16 << 20  # 9 minutes of 16 kHz 16-bit mono; beyond it the sender waits
+LIMIT_BYTES: Final = 16 << 20  # 9 minutes of 16 kHz 16-bit mono; at the limit the sender waits
 
 
 class ReplayBuffer:
@@ -14,7 +14,7 @@ class ReplayBuffer:
     def __init__(self, sample_bytes: int, limit: int = LIMIT_BYTES) -> None:
         self._sample_bytes = sample_bytes
         self._limit = limit
-        self._messages: deque[tuple[int, bytes | str]] = deque()  # with the position after it, in bytes of audio
+        self._messages: deque[tuple[int, bytes | str]] = deque()  # (end in bytes of audio, message)
         self._end = 0  # position after the last message
         self._size = 0  # bytes of all messages
         self._enabled = True
@@ -25,14 +25,14 @@ class ReplayBuffer:
         return self._size >= self._limit
 
     def add(self, message: bytes | str) -> None:
-        """Keep a message that is about to be sent."""
+        """Keep a message; call before sending it."""
         if self._enabled:
             self._end += len(message) if isinstance(message, bytes) else 0
             self._size += len(message)
             self._messages.append((self._end, message))
 
     def acknowledge(self, samples: int) -> None:
-        """Forget what the server has received. A text message right behind this position may not have arrived yet."""
+        """Drop messages that the server has received. A text message at exactly this position may be missing."""
         received = samples * self._sample_bytes
         while self._messages and self._messages[0][0] <= received:
             end, message = self._messages[0]
@@ -55,6 +55,6 @@ class ReplayBuffer:
         return rest
 
     def disable(self) -> None:
-        """Keep nothing: the session cannot be resumed."""
+        """Keep no messages: the session cannot be resumed."""
         self._enabled, self._size = False, 0
         self._messages.clear()

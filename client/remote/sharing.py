@@ -1,4 +1,4 @@
-"""`--share`: others read along in a browser, with a link."""
+"""`--share`: a link with which others watch the session in a browser."""
 
 from __future__ import annotations
 
@@ -15,10 +15,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def share_option(command: F) -> F:
-    """--share: ask the server for a key with which others can read along."""
-    return click.option("--share", is_flag=True, help="Let others read along; prints the link for their browsers.")(
-        command
-    )
+    """--share: request a key with which others can watch the session."""
+    return click.option("--share", is_flag=True, help="Print a link with which others can watch in a browser.")(command)
 
 
 def announce_link(url: str, show: Callable[[Event], None]) -> Callable[[Event], None]:
@@ -26,14 +24,14 @@ def announce_link(url: str, show: Callable[[Event], None]) -> Callable[[Event], 
 
     def announce(event: Event) -> None:
         if isinstance(event, SessionStarted) and isinstance(event.share, str):
-            complain(f"others can read along at {view_link(url, event.share)}")
+            complain(f"others can watch at {view_link(url, event.share)}")
         show(event)
 
     return announce
 
 
 def view_link(url: str, key: str) -> str:
-    """The page for readers with the key, on the server whose websocket is at `url`."""
+    """The URL of the viewers' page, with the key, on the server whose websocket is at `url`."""
     parts = urlsplit(url)
     page = parts._replace(scheme={"ws": "http", "wss": "https"}.get(parts.scheme, parts.scheme), query="", fragment=key)
     return page._replace(path=parts.path.removesuffix("/v1/stream").rstrip("/") + "/view").geturl()

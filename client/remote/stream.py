@@ -1,4 +1,4 @@
-"""One session on a server, over one connection or several one after another."""
+"""One session on a server, which may reconnect."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from ..errors import ConnectionProblem
 from .pcm import encode
 from .replay import ReplayBuffer
 
-EVENT_QUEUE: Final = 4_096  # events that wait to be iterated
+EVENT_QUEUE: Final = 4_096  # unread events
 RESUME_TIMEOUT_S: Final = 10.0  # for the server's answer to a resumption
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0  # between attempts to reconnect
-FINAL_STATUSES: Final = (401, 403, 404)  # refusals that another attempt does not change
+FINAL_STATUSES: Final = (401, 403, 404)  # refusals that no further attempt changes
 FINAL_CODES: Final = ("resume_lost", "not_our_protocol", "proxy")
 
 Open = Callable[[], Awaitable[ClientConnection]]
 
 
 class Stream:
-    """One session on a server, made by `connect`."""
+    """One session on a server, from `connect`."""
 
     def __init__(self, open_connection: Open, connection: ClientConnection, start: Start) -> None:
         self.resumed = 0  # reconnections
@@ -43,13 +43,13 @@ class Stream:
         self._audio = start.audio
         self._token: str | None = None  # for resuming the session
         self._resume_s = 0.0  # how long the server keeps the session
-        self._received = 0  # events
+        self._received = 0  # number of events
         self._replay = ReplayBuffer(SAMPLE_BYTES[start.encoding] * start.channels)
         self._may_send = asyncio.Event()  # cleared while the replay buffer is full
         self._may_send.set()
         self._send_lock = asyncio.Lock()
         self._error: Error | None = None  # the last error that the server reported
-        self._problem: ConnectionProblem | None = None  # that ended the session
+        self._problem: ConnectionProblem | None = None  # the problem that ended the session
         self._events: asyncio.Queue[Event | None] = asyncio.Queue(EVENT_QUEUE)  # None: no more events
         if not start.resumable:
             self._replay.disable()
@@ -72,7 +72,7 @@ class Stream:
         """Send audio: bytes in the format given to `connect`, or float samples (n,) or (n, channels) in [-1, 1].
 
         Waits while the server is slower than the sender. Raises `AudioError` for other arrays and for samples that are
-        not finite, and `ConnectionProblem` once the session is over; the remaining events then give the reason.
+        not finite, and `ConnectionProblem` after the end of the session; the remaining events then give the reason.
         """
         packet = as_packet(audio)
         if isinstance(packet, np.ndarray):
@@ -84,7 +84,7 @@ class Stream:
         await self._send_message(Flush())
 
     async def set_hotwords(self, hotwords: Sequence[str]) -> None:
-        """Replace the hotwords ("PHRASE" or "PHRASE:BOOST") from here on. Errors in them come as a `warning`."""
+        """Replace the hotwords ("PHRASE" or "PHRASE:BOOST") from here on. Errors come as a `warning`."""
         await self._send_message(Hotwords(tuple(hotwords)))
 
     async def set_language(self, language: str | None, allowed_languages: Sequence[str] = ()) -> None:
@@ -92,7 +92,7 @@ class Stream:
         await self._send_message(SetLanguage(language, tuple(allowed_languages)))
 
     async def set_grammar(self, grammar: str) -> None:
-        """Replace the command grammar from here on; an empty text removes it. Errors in it come as a `warning`."""
+        """Replace the command grammar from here on; an empty text removes it. Errors come as a `warning`."""
         await self._send_message(Grammar(grammar))
 
     async def end(self) -> None:
@@ -100,14 +100,14 @@ class Stream:
         await self._send_message(End())
 
     async def aclose(self) -> None:
-        """Leave at once; the remaining events are dropped."""
+        """Close the connection at once and drop the remaining events."""
         self._reader.cancel()
         await asyncio.gather(self._reader, return_exceptions=True)
         await self._connection.close()
         self._finish()
 
     async def __aiter__(self) -> AsyncIterator[Event]:
-        """The session's events until `session_ended`. Raises `ConnectionProblem` if the session ends before it."""
+        """The session's events until `session_ended`. Raises `ConnectionProblem` if the session breaks before that."""
         while not (self._events.empty() and self._reader.done()):
             if (event := await self._events.get()) is not None:
                 yield event
@@ -134,12 +134,12 @@ class Stream:
                 except ConnectionClosed:
                     if self._reader.done() or not self._resumable(connection):
                         raise self._problem or self._closed() from None
-                return  # a message that was not sent is in the replay buffer: `_resume` sends it
+                return  # an unsent message is in the replay buffer, and `_resume` sends it
 
     # ── receiving ──
 
     async def _read(self) -> None:
-        """Read events until the session ends, over one connection after another."""
+        """Read events until the session ends; reconnect if the connection breaks."""
         try:
             while True:
                 with suppress(ConnectionClosed):
@@ -157,11 +157,11 @@ class Stream:
     def _finish(self) -> None:
         self._replay.disable()
         self._may_send.set()
-        with suppress(asyncio.QueueFull):  # the iteration then reaches the end by itself
+        with suppress(asyncio.QueueFull):  # then the iteration ends without it
             self._events.put_nowait(None)
 
     async def _receive(self, event: Event) -> bool:
-        """Return whether this is the last event."""
+        """Handle an event; return whether it is the last one."""
         match event:
             case Ack(received=received):
                 self._replay.acknowledge(received)
@@ -184,7 +184,7 @@ class Stream:
     # ── reconnecting ──
 
     def _resumable(self, connection: ClientConnection) -> bool:
-        """Whether the connection broke without a close frame while the server keeps the session."""
+        """Whether the connection broke without a close frame and the server keeps the session."""
         return self._token is not None and connection.protocol.close_rcvd is None
 
     async def _reconnect(self) -> None:
@@ -201,7 +201,7 @@ class Stream:
             except ConnectionClosed:  # the new connection broke too
                 if loop.time() + pause > deadline:
                     raise self._closed() from None
-            await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # so that the clients of a server do not come at once
+            await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # random, so clients do not return all at once
             pause = min(2 * pause, LONGEST_PAUSE_S)
 
     async def _resume(self, connection: ClientConnection) -> None:
@@ -211,7 +211,7 @@ class Stream:
                 async with asyncio.timeout(RESUME_TIMEOUT_S):
                     event = _parse(await connection.recv())
             except TimeoutError:
-                connection.transport.abort()  # a closing handshake would wait for an answer again
+                connection.transport.abort()  # a closing handshake would wait for another answer
                 raise ConnectionProblem("the server does not answer the resumption", code="timeout") from None
             if not isinstance(event, SessionResumed):
                 code, why = (
@@ -241,6 +241,6 @@ def _parse(message: str | bytes) -> Event:
         return from_json(message)
     except EventError:
         raise ConnectionProblem(
-            "the server does not speak this protocol: is it an xlsr-live server, and the path /v1/stream?",
+            "the server does not use this protocol: is it an xlsr-live server, and the path /v1/stream?",
             code="not_our_protocol",
         ) from None

@@ -6,10 +6,10 @@
         async for event in stream:                  # until session_ended
             ...
 
-Sending and receiving are independent: run them as two tasks for live audio. Events are read in the background and
-queued, so none is lost before the iteration starts.
+Sending and receiving are independent: run them as two tasks for live audio. A background task reads and queues events,
+so none is lost before the iteration starts.
 
-If a connection breaks and the server keeps the session, the client reconnects: it sends audio again that the server has
+If the connection breaks and the server keeps the session, the client reconnects: it sends the audio that the server has
 not received, and the events continue where they stopped.
 """
 
@@ -38,7 +38,7 @@ async def connect(
     """Open a session at `url` (`ws://host:port/v1/stream`, or `wss://`) and start it.
 
     `token` goes into the `Authorization` header. With `resume=False` the session ends when the connection breaks. With
-    `share` the `session_started` event carries a key with which others can watch. Raises `ConnectionProblem`.
+    `share` the `session_started` event has a key with which others can watch. Raises `ConnectionProblem`.
     """
     audio = audio or AudioFormat()
     start = Start(

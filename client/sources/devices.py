@@ -14,7 +14,7 @@ from ..console import needs
 
 
 class MicrophoneError(XlsrLiveError):
-    """There is no microphone, or it cannot be opened. The message says what to do."""
+    """There is no usable microphone. The message says what to do."""
 
     code = "microphone"
 
@@ -52,7 +52,7 @@ def input_devices() -> list[Device]:
 
 
 def choose(found: list[Device], wanted: str | None) -> Device:
-    """The default device, or the one whose number or name is `wanted`; part of a name is enough if it is unique."""
+    """The device with the number or name `wanted`, or a unique part of the name; None: the default device."""
     if not found:
         raise MicrophoneError(f"no input device: {no_devices()}")
     if wanted is None:

@@ -1,7 +1,7 @@
 """Live audio of a microphone, through PortAudio.
 
 PortAudio calls back on its own thread, which must never wait. A queue of `QUEUE_SECONDS` separates it from the
-recognizer; when the queue is full, new audio is dropped and counted.
+recognizer; a full queue drops and counts new audio.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ BUSY: Final = -9985  # paDeviceUnavailable
 class Microphone:
     """An input device, by number or part of its name. It records from the first call of `blocks`.
 
-    16 kHz mono where the device supports it, else the device's own rate and channels: the recognizer converts as well
-    as any driver. Raises `MicrophoneError`.
+    Records 16 kHz mono if the device supports it, else the device's own rate and channels, which the recognizer
+    converts. Raises `MicrophoneError`.
     """
 
     def __init__(self, wanted: str | None = None) -> None:
         sounddevice = portaudio()
         self.device = choose(input_devices(), wanted)
-        self.dropped = 0.0  # seconds, because the queue was full
-        self.silence = 0.0  # seconds of zeros since the start; 0 after the first other sample
+        self.dropped = 0.0  # seconds lost because the queue was full
+        self.silence = 0.0  # seconds of zeros since the start; 0 after the first nonzero sample
         self._sound = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._queue: asyncio.Queue[bytes] = asyncio.Queue(int(QUEUE_SECONDS / BLOCK_SECONDS))
@@ -53,7 +53,7 @@ class Microphone:
                 raise _problem(self.device, error) from error
 
     async def blocks(self, seconds: float | None, level: Callable[[float], None]) -> AsyncIterator[Block]:
-        """The audio from now on, for `seconds` or endless. Calls `level` with the loudness of each block in dBFS."""
+        """Record for `seconds`, or without end. Calls `level` with the loudness of each block in dBFS."""
         self._loop = asyncio.get_running_loop()
         with quiet():
             self._stream.start()
@@ -73,7 +73,7 @@ class Microphone:
             self._stream.close()
 
     def _record(self, data: Any, *_: Any) -> None:
-        # Called on PortAudio's thread. The loop may have ended while the device was being closed.
+        # Runs on PortAudio's thread. The loop may end before the device is closed.
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._put, bytes(data))
 
@@ -109,7 +109,7 @@ def _problem(device: Device, error: Exception) -> MicrophoneError:
     codes = [code for code in error.args if isinstance(code, int)]
     text = str(error.args[0]) if error.args else "unknown"
     if BUSY in codes or "unavailable" in text or "busy" in text:
-        return MicrophoneError(f"{device.name} is busy: another program uses it; close it, or choose another device")
+        return MicrophoneError(f"{device.name} is busy: close the program that uses it, or choose another device")
     if "denied" in text or "permission" in text.casefold():
         return MicrophoneError(f"no permission to use {device.name}: {no_devices()}")
     return MicrophoneError(f"{device.name} cannot be opened: {text}")

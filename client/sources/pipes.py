@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 READ_BYTES: Final = 1 << 16
 HEAD_BYTES: Final = 2 << 10  # enough for two frames of MP3
-QUEUE: Final = 16  # items that wait
+QUEUE: Final = 16  # unread items
 NAME: Final = "standard input"
 
 MAGIC: Final = (b"fLaC", b"OggS", b"ID3", b"FORM", b"caff", b".snd", b"RF64")
@@ -36,9 +36,9 @@ MP3_RATES: Final = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0:
 
 
 async def open_pipe(descriptor: int, raw: AudioFormat) -> tuple[AudioFormat, AsyncIterator[Block]]:
-    """The audio of a pipe as it arrives, with its format: that of the stream's header, else `raw`.
+    """The format and the blocks of a pipe, as they arrive. The format is that of the stream's header, else `raw`.
 
-    Returns when the first audio has arrived. Raises `AudioError`, also while the blocks are read.
+    Returns when the first audio has arrived. Raises `AudioError`, also during the iteration.
     """
     items = in_thread(read_pipe(descriptor, raw))
     first = await anext(items, None)
@@ -82,7 +82,7 @@ def _read_wav(head: bytes, rest: Iterator[bytes]) -> Iterator[tuple[AudioFormat,
             seen += data
         try:
             samples = wav.receive(data)
-        except AudioError:  # 24 bits and the like: libsndfile can read them
+        except AudioError:  # such as 24-bit audio, which libsndfile can read
             yield from _read_file(seen, rest)
             return
         if wav.format is not None and samples:
@@ -90,7 +90,7 @@ def _read_wav(head: bytes, rest: Iterator[bytes]) -> Iterator[tuple[AudioFormat,
 
 
 def _read_file(head: bytes, rest: Iterator[bytes]) -> Iterator[tuple[AudioFormat, Block]]:
-    """A compressed stream: by libav as it arrives; without PyAV by libsndfile when it has ended."""
+    """Decode a compressed stream: with libav as it arrives; without PyAV, with libsndfile after its end."""
     if libav.available():
         for form, block in libav.decode(Pushed(head, rest)):
             yield AudioFormat(sample_rate=form.sample_rate, channels=form.channels), block
@@ -103,7 +103,7 @@ def _read_file(head: bytes, rest: Iterator[bytes]) -> Iterator[tuple[AudioFormat
 
 
 class Pushed:
-    """Chunks of bytes as a file that can only be read."""
+    """Chunks of bytes as a file with only `read`."""
 
     def __init__(self, head: bytes, rest: Iterator[bytes]) -> None:
         self._data, self._rest = head, rest
@@ -116,7 +116,7 @@ class Pushed:
 
 
 def is_mp3(head: bytes, frames: int = 2) -> bool:
-    """Whether these bytes begin with frames of MPEG audio layer III. One header can be a sample by chance."""
+    """Whether these bytes begin with frames of MPEG audio layer III. Raw samples can look like one header by chance."""
     at = 0
     for _ in range(frames):
         header = head[at : at + 4]
@@ -131,7 +131,7 @@ def is_mp3(head: bytes, frames: int = 2) -> bool:
 
 
 async def in_thread(items: Iterator[T]) -> AsyncIterator[T]:
-    """Iterate in a daemon thread: an item that never comes must not block the end of the process."""
+    """Iterate in a daemon thread: waiting for an item must not prevent the process from ending."""
     loop = asyncio.get_running_loop()
     queue: asyncio.Queue[tuple[T] | BaseException | None] = asyncio.Queue(QUEUE)
 

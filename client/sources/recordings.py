@@ -1,4 +1,4 @@
-"""Recordings that a command was given: files, folders, pipes and standard input."""
+"""Recordings among a command's arguments: files, folders, pipes and standard input."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ MEDIA_SUFFIXES: Final = frozenset({".m4a", ".mp4", ".webm", ".mkv", ".mka", ".mo
 
 @dataclass(frozen=True)
 class Recording:
-    """A recording that can be opened several times, also if it is a pipe."""
+    """A recording, which can be opened several times even if it is a pipe."""
 
     path: Path
-    content: bytes | None = None  # of a pipe, which can be read only once
+    content: bytes | None = None  # of a pipe, which is readable only once
 
     @property
     def name(self) -> str:
@@ -39,7 +39,7 @@ class Recording:
 
 
 def find_recordings(path: Path) -> Iterator[Path]:
-    """The file itself, or the audio files of a folder. Raises `AudioError` for a folder without any."""
+    """The file itself, or the audio files of a folder. Raises `AudioError` for a folder without audio files."""
     if not path.is_dir():
         yield path
         return
@@ -51,7 +51,7 @@ def find_recordings(path: Path) -> Iterator[Path]:
 
 
 def read_recording(path: Path) -> Recording:
-    """Read a pipe or standard input (-) to its end; a file is only opened later. Raises `AudioError`."""
+    """Read a pipe or standard input (-) to its end; does not open files yet. Raises `AudioError`."""
     try:
         if path == STDIN:
             return Recording(path, sys.stdin.buffer.read())

@@ -1,4 +1,4 @@
-"""Audio as blocks: a file, at a given pace. Pipes and microphones have modules of their own."""
+"""Blocks of audio from a file, and pacing of blocks. Pipes and microphones have their own modules."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ BLOCK_SECONDS: Final = 0.1
 
 
 def seconds(block: Block, audio: AudioFormat) -> float:
-    """Length of a block."""
+    """Length of a block in seconds."""
     if isinstance(block, bytes):
         return len(block) / (SAMPLE_BYTES[audio.encoding] * audio.channels * audio.sample_rate)
     return len(block) / audio.sample_rate
 
 
 async def paced(blocks: AsyncIterator[Block], audio: AudioFormat, pace: float) -> AsyncIterator[Block]:
-    """Yield each block at the time at which a microphone would have filled it.
+    """Yield each block when a microphone would have recorded it.
 
-    `pace` 1.0 is real time, 2.0 twice as fast, 0 without waiting. Deadlines count from the start, so delays do not add
-    up: after a slow consumer, blocks come at once until they are on time again.
+    `pace` 1.0 is real time, 2.0 twice as fast, 0 without waiting. Times count from the start, so delays do not add up:
+    after a slow consumer, blocks follow without waiting until they are on time again.
     """
     loop = asyncio.get_running_loop()
     begun, recorded = loop.time(), 0.0
     async for block in blocks:
         recorded += seconds(block, audio) / pace if pace else 0.0
-        # Even a sleep of 0 lets other tasks run; reading a file never suspends.
+        # Even a sleep of 0 lets other tasks run; reading a file does not.
         await asyncio.sleep(max(0.0, begun + recorded - loop.time()))
         yield block
 

@@ -60,10 +60,10 @@ class Access:
     def origin_allowed(self, headers: Headers) -> bool:
         """Whether the web page that opens a connection may use the server. Programs send no `Origin`.
 
-        Browsers do not restrict websockets across origins, so the server must check. A page loaded from this server has
-        the server's own host name as origin, but that proves something only if the name is hard to fake: anybody can
-        point a public name at any address (DNS rebinding), but not a name of the local network, and a rebound page has
-        no certificate, no token, and no way through a proxy of this server.
+        Browsers do not restrict websockets across origins, so the server must check. A page of this server has the
+        server's own host name as origin, but so has a page under DNS rebinding: anybody can point a public name at any
+        address. So the server's own name counts only if it is a name of the local network, or if the server has TLS,
+        tokens or a proxy, which a rebound page cannot pass.
         """
         origin = headers.get("origin")
         return origin is None or self.shares_with(origin) or self._is_own(_split(origin), headers.get("host"))
@@ -74,8 +74,8 @@ class Access:
 
     def _is_own(self, origin: SplitResult, host: str | None) -> bool:
         settings = self._settings
-        name_proves = settings.tls_cert is not None or self.tokens.required or bool(settings.trusted_proxies)
-        return bool(origin.netloc) and origin.netloc == host and (name_proves or _is_local(origin.hostname or ""))
+        safe = settings.tls_cert is not None or self.tokens.required or bool(settings.trusted_proxies)
+        return bool(origin.netloc) and origin.netloc == host and (safe or _is_local(origin.hostname or ""))
 
 
 def subprotocol(websocket: HTTPConnection, known: Collection[str] = ()) -> str | None:
@@ -91,7 +91,7 @@ def _split(origin: str) -> SplitResult:
 
 
 def _is_local(host: str) -> bool:
-    """Whether public DNS cannot hold it: an address, a name without a dot, or one under `.local`."""
+    """Whether the host is no public DNS name: an address, a name without a dot, or one under `.local`."""
     try:
         ipaddress.ip_address(host)
     except ValueError:
@@ -100,7 +100,7 @@ def _is_local(host: str) -> bool:
 
 
 def network(address: str) -> str:
-    """The address range of one client: an IPv4 address, or the /64 that an IPv6 subscriber has."""
+    """The address range of one client: an IPv4 address, or the /64 network of an IPv6 address."""
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
@@ -119,8 +119,9 @@ def _credentials(headers: Headers) -> Iterator[str]:
 
 
 def _subprotocol_credentials(headers: Headers) -> Iterator[str]:
-    """Tokens and tickets in subprotocols, since pages cannot set headers of a websocket: `token, KEY` (Deepgram) and
-    `realtime, openai-insecure-api-key.KEY` (OpenAI).
+    """Tokens and tickets in subprotocols: `token, KEY` (Deepgram) and `realtime, openai-insecure-api-key.KEY` (OpenAI).
+
+    Web pages cannot set headers of a websocket.
     """
     offered = [each.strip() for each in headers.get("sec-websocket-protocol", "").split(",")]
     for name, following in pairwise(offered):

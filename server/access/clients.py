@@ -1,4 +1,4 @@
-"""What each client uses: open sessions, and audio in the last minute."""
+"""Accounts of clients: their open sessions, and their audio in the last minute."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from typing import Final
 from .tokens import Client
 
 MINUTE: Final = 60.0
-PRUNE_ABOVE: Final = 1_000  # accounts; below it, idle ones stay
+PRUNE_ABOVE: Final = 1_000  # accounts; with fewer, idle ones stay
 
 
 @dataclass(slots=True)
 class Account:
     """One client's open sessions and its allowance of audio, a token bucket that may be overdrawn.
 
-    Audio is charged after it was accepted: a client above its allowance waits before it may send more, and nothing is
-    dropped."""
+    The server charges audio after accepting it: a client above its allowance waits before it may send
+    more, and no audio is lost.
+    """
 
     client: Client
-    now: float
+    now: float  # time of the last charge
     sessions: int = 0
-    spent: float = 0.0  # seconds of audio, less the allowance since
+    spent: float = 0.0  # seconds of audio minus the allowance since
 
     def charge(self, seconds: float, now: float) -> float:
         """Charge the client for audio; returns the seconds to wait before it may send more."""

@@ -1,4 +1,4 @@
-"""CORS: pages of an allowed origin may use every HTTP endpoint, with a token or without."""
+"""CORS: pages of an allowed origin may use every HTTP endpoint, with or without a token."""
 
 from __future__ import annotations
 

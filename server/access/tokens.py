@@ -30,14 +30,14 @@ class _Entry(msgspec.Struct, forbid_unknown_fields=True):
     """One table of a tokens file, under the client's name."""
 
     token: str | None = None
-    sha256: Annotated[str, Meta(pattern="^[0-9a-fA-F]{64}$")] | None = None  # of the token: a file without secrets
+    sha256: Annotated[str, Meta(pattern="^[0-9a-fA-F]{64}$")] | None = None  # of the token, for a file without secrets
     max_sessions: Annotated[int, Meta(ge=0)] | None = None  # None: as in the settings
     audio_s_per_minute: Annotated[float, Meta(ge=0)] | None = None
     admin: bool = False
 
 
 class Tokens:
-    """All tokens of a server; without any, every client is admitted."""
+    """All tokens of a server; a server without tokens admits every client."""
 
     def __init__(self, owners: dict[bytes, Client]) -> None:
         self._owners = owners  # by the digest of the token
@@ -48,8 +48,8 @@ class Tokens:
 
     def owner(self, token: str) -> Client | None:
         """The token's owner. Takes the same time for every token: it compares all digests, which have equal length."""
-        digest = _digest(token)
-        found = [owner for known, owner in self._owners.items() if hmac.compare_digest(known, digest)]
+        own = digest(token)
+        found = [owner for known, owner in self._owners.items() if hmac.compare_digest(known, own)]
         return found[0] if found else None
 
 
@@ -61,16 +61,14 @@ def load_tokens(settings: ServerSettings) -> Tokens:
     if single is not None:
         if not printable(single):
             raise ConfigError(f"{settings.token_file}: the token must be one line of printable ASCII")
-        owners[_digest(single)] = Client("token", *limits)
+        owners[digest(single)] = Client("token", *limits)
     if settings.tokens_file is not None:
-        for digest, client in _read_tokens(settings.tokens_file, limits):
-            if digest in owners:
-                raise ConfigError(
-                    f"{settings.tokens_file}: {client.name} and {owners[digest].name} have the same token"
-                )
-            owners[digest] = client
+        for key, client in _read_tokens(settings.tokens_file, limits):
+            if key in owners:
+                raise ConfigError(f"{settings.tokens_file}: {client.name} and {owners[key].name} have the same token")
+            owners[key] = client
         if not owners:  # otherwise a file emptied by mistake would admit every client
-            raise ConfigError(f"{settings.tokens_file} holds no tokens")
+            raise ConfigError(f"{settings.tokens_file} has no tokens")
     return Tokens(owners)
 
 
@@ -93,15 +91,16 @@ def _read_tokens(file: str, limits: tuple[int, float]) -> list[tuple[bytes, Clie
             raise ConfigError(f"{where}: give either token or sha256")
         if entry.token is not None and not printable(entry.token):
             raise ConfigError(f"{where}: a token must be printable ASCII and not empty")
-        digest = bytes.fromhex(entry.sha256) if entry.sha256 else _digest(entry.token or "")
+        key = bytes.fromhex(entry.sha256) if entry.sha256 else digest(entry.token or "")
         own = entry.max_sessions, entry.audio_s_per_minute
         sessions, audio = (each if each is not None else limit for each, limit in zip(own, limits, strict=True))
-        owners.append((digest, Client(name, int(sessions), audio, entry.admin)))
+        owners.append((key, Client(name, int(sessions), audio, entry.admin)))
     return owners
 
 
-def _digest(token: str) -> bytes:
-    return hashlib.sha256(token.encode()).digest()
+def digest(secret: str) -> bytes:
+    """SHA-256 of a token, ticket or key: the server keeps only digests."""
+    return hashlib.sha256(secret.encode(errors="replace")).digest()
 
 
 def _read(file: str) -> str:

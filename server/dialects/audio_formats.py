@@ -1,4 +1,4 @@
-"""Audio of clients that declare its format not at all, or wrongly: raw samples, WAV, or a container."""
+"""Detects the audio format of clients that declare none or a wrong one: raw samples, WAV, or a container."""
 
 from __future__ import annotations
 

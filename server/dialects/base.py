@@ -77,13 +77,13 @@ class Dialect(DialectHooks, Generic[Received]):
         self.outbox.put(data, topic)
 
     def join(self, *texts: str) -> str:
-        """Texts one after the other, with the word separator of the newest text's language."""
+        """Concatenate texts with the word separator of the newest text's language."""
         return self.separator.join(text for text in texts if text)
 
     @property
     def separator(self) -> str:
         """Between words of the newest text."""
-        return self.recognizer.vocabulary(self.language).separator
+        return self.recognizer.languages.vocabulary(self.language).separator
 
     @property
     def tag(self) -> str | None:
@@ -217,7 +217,7 @@ class Dialect(DialectHooks, Generic[Received]):
                 await self._transport.receive()
 
     async def _watch_idle(self) -> None:
-        """Stop the input of a silent client. One look now and then costs less than a timeout for every message."""
+        """Stop the input of a silent client. Polling costs less than a timeout for every message."""
         while (left := self._until_idle()) > 0:  # noqa: ASYNC110
             await asyncio.sleep(left)
         self._timed_out = not self._stopping

@@ -40,7 +40,7 @@ def open_media(path: Path) -> tuple[AudioFormat, Iterator[Float32]]:
     try:
         audio, first = next(blocks)
     except StopIteration:
-        raise AudioError("the file holds no audio") from None
+        raise AudioError("the file has no audio") from None
     return audio, chain([first], (block for _, block in blocks))
 
 
@@ -94,7 +94,7 @@ class ContainerDecoder:
                     break
                 self.format = self.format or form
                 self._put(block)
-        except Exception as error:  # of any kind: otherwise `decode` would wait for ever
+        except Exception as error:  # of any kind: otherwise `decode` would wait forever
             self._problem = str(error)
         self._done = True
         self.pause()

@@ -29,7 +29,7 @@ class DialectHooks(ABC):
         """An error in this dialect; None where the close code is all that it has."""
 
     def ignores_error(self, error: Error) -> bool:
-        """Whether to hide an error after which the session goes on from the client."""
+        """Whether to hide this error from the client; the session must continue after it."""
         return error.code in self.ignored_errors
 
     def close_frame(self, code: str) -> tuple[int, str]:
@@ -43,7 +43,7 @@ class DialectHooks(ABC):
         """Runs in the writer after `outbox.wake`."""
 
     def on_close(self) -> None:  # noqa: B027
-        """The connection has ended, in whatever way."""
+        """The connection has ended, for any reason."""
 
     @property
     def away(self) -> bool:

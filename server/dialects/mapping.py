@@ -38,13 +38,13 @@ def with_language(
 
     A model that does not have several ignores all of this: many clients always name a language. Raises `ConfigError`.
     """
-    if not recognizer.known_languages:
+    if not recognizer.languages.known:
         return config
     if len(allowed) > 1:
         return msgspec.structs.replace(config, language=AUTO, allowed_languages=tuple(allowed))
     if allowed or (language and not auto):
         return msgspec.structs.replace(config, language=allowed[0] if allowed else language)
-    if auto and not recognizer.identifies:
+    if auto and not recognizer.languages.identifies:
         raise ConfigError("this server identifies no languages by itself: name two to ten that may occur, or one")
     return config
 
@@ -52,8 +52,8 @@ def with_language(
 def hotwords(phrases: Iterable[str], recognizer: Recognizer, config: SessionConfig) -> tuple[str, ...]:
     """The phrases that the model can write in a language of the session. Raises `ConfigError` for a language that it
     lacks."""
-    codes = recognizer.codes(config.language, config.allowed_languages) or (None,)
-    return writable(phrases, *map(recognizer.vocabulary, codes))
+    codes = recognizer.languages.codes(config.language, config.allowed_languages)
+    return writable(phrases, *map(recognizer.languages.vocabulary, codes))
 
 
 def writable(phrases: Iterable[str], *vocabularies: Vocabulary) -> tuple[str, ...]:

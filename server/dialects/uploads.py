@@ -105,7 +105,7 @@ class Upload(ABC):
         return "".join(self.separator(final) * bool(at) + final.text for at, final in enumerate(finals))
 
     def separator(self, final: events.Final) -> str:
-        return self.recognizer.vocabulary(final.language or None).separator
+        return self.recognizer.languages.vocabulary(final.language or None).separator
 
     @staticmethod
     def main_language(finals: Sequence[events.Final]) -> str | None:

@@ -1,4 +1,4 @@
-"""A model that may replace the present one: loaded and checked in a thread, while sessions go on."""
+"""A model that may replace the current one: loaded and checked in a thread, while sessions continue."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..settings import ServerSettings
 from .capacity import capacity
 
 T = TypeVar("T")
-Load = Callable[[ServerSettings], Recognizer]  # makes the recognizer that the settings name
+Load = Callable[[ServerSettings], Recognizer]  # makes the recognizer of the settings
 
 
 async def load_candidate(
@@ -26,9 +26,8 @@ async def load_candidate(
 ) -> tuple[Recognizer, int]:
     """Load and check the model of the settings; returns it with its session limit. The caller owns it.
 
-    `timeout_s` limits the check. `busy`: whether sessions are open, which distort a measurement of the capacity: it is
-    not cached then.
-    Raises what `load` raises, and `EngineError` if the model fails the check.
+    `timeout_s` limits the check. `busy`: whether sessions are open; they distort a measurement of the capacity, so it
+    is then not cached. Raises the errors of `load`, and `EngineError` if the model fails the check.
     """
     recognizer = await in_thread(lambda: load(settings))
     try:
@@ -50,19 +49,19 @@ def check(recognizer: Recognizer) -> None:
     shape or is not finite.
     """
     noise = np.random.default_rng(0).normal(0, 0.1, SAMPLE_RATE).astype(np.float32)
-    language, *_ = recognizer.languages(recognizer.trial_language) or (None,)
-    named = {} if language is None else {"language": language}
+    language, *_ = recognizer.languages.load(recognizer.languages.trial)
+    named: dict[str, Any] = {} if language is None else {"language": language}
     rows = recognizer.engine.submit(noise, deadline=0.0, **named).result()
-    expected = frames(len(noise)), len(recognizer.vocabulary(language))
+    expected = frames(len(noise)), len(recognizer.languages.vocabulary(language))
     if rows.shape != expected:
         raise EngineError(f"the model gives shape {rows.shape} for one second of noise; expected {expected}")
     if not np.isfinite(rows).all():
         raise EngineError("the model gives numbers that are not finite for one second of noise")
-    recognizer.transcribe(noise, SessionConfig(vad="none", language=recognizer.trial_language))
+    recognizer.transcribe(noise, SessionConfig(vad="none", language=recognizer.languages.trial))
 
 
 async def in_thread(work: Callable[[], T]) -> T:
-    """Run `work` in a daemon thread: a model download must not keep the process from ending."""
+    """Run `work` in a daemon thread: a model download must not prevent the process from ending."""
     future: Future[T] = Future()
 
     def run() -> None:

@@ -1,9 +1,9 @@
 """The number of sessions that a machine can carry: measured once per model, device and version, then cached.
 
 A few sessions recognize some seconds of noise as fast as they can. They have no gate, so all of it is processed like
-speech: live steps, second passes, decoding. The speed relative to real time, less a margin, is the capacity. On a CPU
-the measurement counts processor time, so a machine that is busy at the start does not look slow. The result is an
-estimate; above it `streaming/overload` degrades the service.
+speech: live steps, second passes, decoding. The speed relative to real time, minus a margin, is the capacity. On a CPU
+the measurement counts processor time, so other load on the machine does not change it. The result is an estimate;
+above it `streaming/overload` reduces the service.
 """
 
 from __future__ import annotations
@@ -46,8 +46,11 @@ class Measured(msgspec.Struct):
 
 
 def capacity(recognizer: Recognizer, folder: Path | None = None, *, remember: bool = True) -> int:
-    """Sessions that the recognizer can carry in real time, at least 1: read from `folder` (default: the user's cache),
-    otherwise measured and, with `remember`, written there."""
+    """Sessions that the recognizer can carry in real time, at least 1.
+
+    Reads an earlier measurement from `folder` (default: the user's cache); otherwise measures and, with `remember`,
+    writes it there.
+    """
     file = (folder or cache_folder()) / "capacity.json"
     name, known = _name(recognizer), _read(file)
     if name in known and 0 <= time.time() - known[name].when < CACHED_S:
@@ -55,7 +58,7 @@ def capacity(recognizer: Recognizer, folder: Path | None = None, *, remember: bo
         return known[name].sessions
     logger.info("measuring how many sessions this machine carries; this happens once and takes some seconds")
     sessions = measure(recognizer)
-    recognizer.engine.counters = EngineCounters()  # the measurement is no client's audio
+    recognizer.engine.counters = EngineCounters()  # they count only clients' audio
     logger.info("capacity: %d sessions", sessions)
     if remember:
         _write(file, known | {name: Measured(sessions, round(time.time()))})
@@ -79,7 +82,7 @@ def measure(recognizer: Recognizer, *, audio_s: float = AUDIO_S, rounds: int = R
 
 async def _round(recognizer: Recognizer, samples: NDArray[np.float32], streams: int) -> None:
     async def one() -> None:
-        stream = recognizer.session(SessionConfig(vad="none", language=recognizer.trial_language))
+        stream = recognizer.session(SessionConfig(vad="none", language=recognizer.languages.trial))
 
         async def feed() -> None:
             for at in range(0, len(samples), 1_600):

@@ -25,7 +25,7 @@ class LoadedModel:
 
 
 class Models:
-    """A session keeps its model to its end. A replaced model is closed when its last lease ends.
+    """A session keeps its model until its end. A replaced model is closed when its last lease ends.
 
     `borrowed`: the caller closes the first recognizer.
     """
@@ -54,19 +54,19 @@ class Models:
             self._close_unused()
 
     def replace(self, recognizer: Recognizer) -> None:
-        """Give new sessions this recognizer, and own it."""
+        """Use this recognizer for new sessions, and own it."""
         self._loaded.append(LoadedModel(recognizer, Watchdog(recognizer.engine, self._stall_s)))
         self._close_unused()
 
     async def watch(self) -> None:
-        """Run the watchdogs, for ever."""
+        """Run the watchdogs forever."""
         while True:
             for model in self._loaded:
                 model.watchdog.check()
             await asyncio.sleep(INTERVAL_S)
 
     def close(self) -> None:
-        """Close all owned models; waits a little for work under way, unless the engine has given up."""
+        """Close all owned models; waits briefly for their current batch, unless the engine has given up."""
         for model in self._loaded:
             if model.owned:
                 model.recognizer.close(timeout=CLOSE_TIMEOUT_S if model.recognizer.engine.alive else 0.0)
@@ -75,4 +75,4 @@ class Models:
         for model in [model for model in self._loaded[:-1] if not model.leases]:
             self._loaded.remove(model)
             if model.owned:
-                model.recognizer.close(timeout=0)  # nothing is left to do, and the event loop must not wait
+                model.recognizer.close(timeout=0)  # no session uses it, and the event loop must not wait

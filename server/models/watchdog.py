@@ -13,7 +13,7 @@ from ...streaming.engine.engine import Engine
 
 INTERVAL_S: Final = 1.0  # between checks
 PROBE_INTERVAL: Final = 10  # checks between probes
-MAX_FAILED_PROBES: Final = 18  # in a row, three minutes of them, before the engine is closed
+MAX_FAILED_PROBES: Final = 18  # in a row, three minutes, before the engine is closed
 PROBE: Final = np.zeros(1_600, np.float32)  # 100 ms of silence
 
 logger = logging.getLogger("xlsr_live.server")
@@ -30,8 +30,10 @@ class Watchdog:
         self._failed_probes = 0  # since the last answer
 
     def check(self) -> None:
-        """Replace a worker that hangs, and probe an unhealthy encoder: an unready server gets no traffic that could
-        prove recovery. After `MAX_FAILED_PROBES`, close the engine: only a new process repairs a broken GPU context.
+        """Replace a worker that hangs, and probe an unhealthy encoder.
+
+        An unready server gets no traffic that could prove recovery, so probes must. After `MAX_FAILED_PROBES`, close
+        the engine: only a new process repairs a broken GPU context.
         """
         replaced = self._engine.replace_stuck_worker(self._stall_s)
         self._checks += 1

@@ -19,8 +19,8 @@ def limited_http(settings: ServerSettings, upload_paths: Collection[str]) -> typ
     """uvicorn's HTTP protocol with the limits of the settings.
 
     A connection beyond `max_connections` is closed at once. A request must arrive within `request_timeout_s`, head and
-    body; on `upload_paths` the body gets as long as the largest upload takes at `MIN_UPLOAD_RATE`. Without that limit,
-    clients that send a byte now and then would hold connections for ever.
+    body; on `upload_paths` the body has the time of the largest upload at `MIN_UPLOAD_RATE`. Without a deadline, slow
+    senders could hold connections forever.
     """
 
     class Configured(LimitedProtocol):

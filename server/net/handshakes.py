@@ -13,10 +13,9 @@ from .connections import LimitedProtocol
 
 
 def over_tls(http: type[LimitedProtocol], context: ssl.SSLContext) -> type[asyncio.Protocol]:
-    """`http` behind a TLS handshake that counts as a connection and has the time of a request.
+    """`http` behind a TLS handshake that counts as a connection and has the deadline of a request.
 
-    asyncio's own TLS server calls `connection_made` only after the handshake: any number of handshakes could wait, each
-    for a minute.
+    asyncio's own TLS server calls `connection_made` only after the handshake, so it does not limit waiting handshakes.
     """
 
     class Configured(TlsHandshake):

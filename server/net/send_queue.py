@@ -15,7 +15,7 @@ MAX_BYTES: Final = 4 << 20  # of waiting messages
 
 
 class SendQueue:
-    """Writers never wait, so a slow client cannot hold up the engine.
+    """Writers never wait, so a slow client does not delay the engine.
 
     From `CONGESTED` waiting messages on, a message with a `topic` replaces the last one if that has the same topic (the
     newer contains the older); `replaced` counts these. At `limit` messages or `MAX_BYTES` the client is dropped.
@@ -40,9 +40,9 @@ class SendQueue:
             self.replaced += 1
             return
         if len(self._waiting) >= self._limit:
-            raise ProtocolError(Code.SLOW_READER, f"the client left {self._limit} events unread")
+            raise ProtocolError(Code.SLOW_READER, f"the client has {self._limit} unread events")
         if self._bytes >= MAX_BYTES:
-            raise ProtocolError(Code.SLOW_READER, f"the client left {MAX_BYTES} bytes of events unread")
+            raise ProtocolError(Code.SLOW_READER, f"the client has {MAX_BYTES} bytes of unread events")
         self._bytes += len(data)
         self._waiting.append((data, topic))
         self._changed.set()
@@ -54,7 +54,7 @@ class SendQueue:
             await self._taken.wait()
 
     def wake(self) -> None:
-        """Make the iteration yield None once, so that the writer can do something else."""
+        """Make the iteration yield None once, so the writer can do other work."""
         self._wake_pending = True
         self._changed.set()
 

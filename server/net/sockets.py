@@ -37,20 +37,20 @@ def bind(settings: ServerSettings, port: int) -> socket.socket:
             settings.host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         listener = stack.enter_context(socket.socket(family, kind, protocol))
-        if os.name == "posix":  # without it the port stays taken for a minute after a server has stopped
+        if os.name == "posix":  # otherwise the port stays taken for a minute after a server stops
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listener.bind(address)
         stack.pop_all()
     if sys.platform == "linux":
-        # Connections inherit it. Otherwise data that a client never reads holds its socket for ever.
+        # Connections inherit it. Otherwise data that a client never reads keeps its socket open forever.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(settings.idle_timeout_s * 1000))
     return listener
 
 
 def listen(settings: ServerSettings, listener: socket.socket) -> None:
-    """Accept connections. Raises `ConfigError`: another process may listen on the port meanwhile."""
+    """Accept connections. Raises `ConfigError` if another process now listens on the port."""
     with _naming_the_port(settings, listener.getsockname()[1]):
         listener.listen(128)
 

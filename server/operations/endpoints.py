@@ -31,8 +31,8 @@ POST       /v1/listen   a file, as Deepgram's
 GET        /v1/models   the model in use
 POST       /v1/realtime/client_secrets   a key for a page, as OpenAI's
 POST       /v1/ticket   a ticket, with which a web page can open one websocket
-POST       /v1/reload   changes to the model that the settings name now
-GET        /v1/stream   whether a websocket would be admitted, and otherwise why not
+POST       /v1/reload   read the settings again and load their model
+GET        /v1/stream   whether the server would admit a websocket; if not, the reason
 GET        /v1/shared/KEY   a shared session's events (docs/protocol.md)
 GET        /metrics     metrics for Prometheus
 GET        /healthz     the process answers
@@ -42,7 +42,7 @@ NO_STORE: Final = {"cache-control": "no-store"}
 
 
 class Endpoints:
-    """Every endpoint raises `Refused` for a client that is not served."""
+    """Every endpoint raises `Refused` for a client that it does not serve."""
 
     def __init__(self, admission: Admission, reloader: Reloader, pages: Pages) -> None:
         self._admission = admission
@@ -62,14 +62,14 @@ class Endpoints:
         return PlainTextResponse(INDEX, headers={"vary": "accept"})
 
     async def check_admission(self, request: Request) -> Response:
-        """Whether a native websocket would be admitted: browsers hide from pages why theirs was refused."""
+        """Whether the server would admit a native websocket: browsers hide the reason of a refusal from pages."""
         self._admission.admit(request, may_resume=True)
         return Response(status_code=204, headers=NO_STORE)
 
     async def watch(self, request: Request) -> Response:
-        """The events of a shared session, for every client that has its key."""
+        """The events of a shared session, for every client with its key."""
         if (shared := self._sharing.find(request.path_params["key"])) is None:
-            raise Refused(Code.NOT_FOUND, "no session is shared under this key; a key ends with its session")
+            raise Refused(Code.NOT_FOUND, "no shared session has this key; a key expires after its session")
         if self._sharing.full:
             raise Refused(Code.SERVER_FULL, "the limit of viewers is reached; try again later")
         return ViewerResponse(self._sharing, shared, request.headers.get("last-event-id", ""))
@@ -127,7 +127,7 @@ class Endpoints:
         return JSONResponse({"ticket": ticket, "expires_in": self._settings.ticket_s}, headers=NO_STORE)
 
     async def reload(self, request: Request) -> Response:
-        """Change to the model that the settings name now; only for tokens marked `admin`."""
+        """Read the settings again and load their model; only for tokens marked `admin`."""
         if not self._admission.authenticate(request).admin:
             raise Refused(Code.NOT_ADMIN)
         try:

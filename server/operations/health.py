@@ -1,4 +1,4 @@
-"""Readiness: whether new sessions are served, and otherwise why not."""
+"""Readiness: whether the server can serve new sessions; if not, the reasons."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..settings import ServerSettings
 
 
 def unready_reasons(engine: Engine, sessions: SessionRegistry, settings: ServerSettings) -> list[str]:
-    """Why a balancer must send no traffic here; empty if it may."""
+    """Reasons for a load balancer to send no traffic here; empty if the server is ready."""
     conditions = {
         "stopped": not engine.alive,
         "stalled": max(engine.working_s, engine.searching_s) > settings.stall_s / 2,

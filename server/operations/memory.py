@@ -14,10 +14,10 @@ _M_MMAP_THRESHOLD: Final = -3  # mallopt's parameter
 
 
 def freeze_loaded() -> None:
-    """Exclude all present objects, above all the model, from garbage collection. For processes that are ours alone.
+    """Exclude all current objects, mainly the model, from garbage collection. Only for processes of this program.
 
-    CPython collects old objects only once a quarter as many new ones have survived (`gc.set_threshold`). A model brings
-    hundreds of thousands, so a full collection would come after hours; until then aborted sessions, which tracebacks
+    CPython collects old objects only after a quarter as many new ones have survived (`gc.set_threshold`). A model adds
+    hundreds of thousands, so a full collection would take hours to come; until then aborted sessions, which tracebacks
     hold in cycles, would keep their memory.
     """
     gc.unfreeze()
@@ -27,11 +27,11 @@ def freeze_loaded() -> None:
 
 
 async def trim_memory() -> None:
-    """Return free memory to the system, for ever; with another C library than glibc, return at once.
+    """Return free memory to the system, forever. With another C library than glibc it returns at once.
 
-    glibc keeps freed memory in several arenas, which fragment as sessions come and go: a server grows for hours without
-    holding more. So large blocks are mapped one by one (a fixed M_MMAP_THRESHOLD, `mallopt(3)`; by default it grows to
-    32 MiB), and free pages go back regularly (`malloc_trim(3)`, which takes some milliseconds).
+    glibc keeps freed memory in several arenas, which fragment as sessions begin and end: the process grows for hours
+    although it uses no more memory. So large blocks are mapped separately (a fixed M_MMAP_THRESHOLD, `mallopt(3)`; by
+    default it grows to 32 MiB), and free pages are returned regularly (`malloc_trim(3)`, a few milliseconds).
     """
     if sys.platform != "linux" or not hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
         return

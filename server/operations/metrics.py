@@ -1,4 +1,4 @@
-"""Counters of server and engine in Prometheus' text format; they are counted elsewhere."""
+"""Exports the counters of server and engine in Prometheus' text format."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ class Exporter(Collector):
             "info", "Version, model, device and number format; always 1.", {tuple(labels.values()): 1}, tuple(labels)
         )
         reasons = unready_reasons(self._models.current.engine, sessions, self._settings)
-        yield _gauge("ready", "1 while new sessions are served.", not reasons)
-        yield _gauge("sessions_open", "Sessions that are open.", sessions.count)
+        yield _gauge("ready", "1 while the server accepts new sessions.", not reasons)
+        yield _gauge("sessions_open", "Open sessions.", sessions.count)
         yield _gauge("sessions_limit", "Limit of open sessions.", sessions.limit)
         yield _gauge("models_loaded", "Models in memory.", len(self._models))
         yield _counters("reloads", "Changes of the model.", stats.reloads, "result")
@@ -82,7 +82,7 @@ class Exporter(Collector):
         counters = engine.counters
         yield _gauge("level", "Overload level, 0 (normal) to 4 (finals only).", engine.level)
         yield _gauge("queue_depth", "Requests waiting for the encoder.", engine.queued)
-        yield _gauge("engine_working_seconds", "Duration of the encoder's present call so far.", engine.working_s)
+        yield _gauge("engine_working_seconds", "Duration of the current encoder call so far.", engine.working_s)
         yield _counter("engine_restarts", "Workers replaced because they hung.", counters.restarts)
         yield _counter("engine_failures", "Failed requests.", counters.failures)
         yield _counter("engine_late", "Answers after their deadline.", counters.late)
@@ -104,7 +104,7 @@ class Exporter(Collector):
             cuda: Any = sys.modules["torch"].cuda
             try:
                 free, total = cuda.mem_get_info()
-            except RuntimeError:  # every CUDA call fails on a broken device; the other metrics matter then
+            except RuntimeError:  # every CUDA call fails on a broken device; still export the other metrics
                 return
             memory = {"allocated": cuda.memory_allocated(), "reserved": cuda.memory_reserved()}
             memory |= {"free": free, "total": total}

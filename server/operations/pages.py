@@ -14,12 +14,12 @@ from starlette.routing import Route
 FOLDER: Final = Path(__file__).parents[1] / "page"
 TYPES: Final = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 HEADERS: Final = {
-    # No foreign files, nothing inline, no frame around the page: it has access to a microphone.
+    # No files from other origins, no inline code, no frames: the page has access to a microphone.
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
-    "cache-control": "no-cache",  # revalidated each time, so that a page and its modules have the same version
+    "cache-control": "no-cache",  # browsers revalidate, so a page and its modules have the same version
 }
 
 

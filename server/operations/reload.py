@@ -1,6 +1,6 @@
-"""Changing the model of a running server. New sessions get the new model; open ones end on the model they began with.
+"""Changes the model of a running server. New sessions get the new model; open ones keep theirs.
 
-If anything fails, the server goes on with the present model, tokens and limit.
+If anything fails, the server keeps the current model, tokens and limit.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Reloaded(msgspec.Struct, frozen=True):
     device: str
     dtype: str
     max_sessions: int
-    needs_restart: list[str]  # changed settings that a reload leaves as they are
+    needs_restart: list[str]  # changed settings that a reload does not apply
 
 
 class Reloader:
@@ -61,7 +61,7 @@ class Reloader:
         self._task: asyncio.Task[None] | None = None
 
     def request(self) -> None:
-        """Reload soon. During a reload, reload once more: that one may have read the settings before they changed."""
+        """Reload soon. During a reload, reload once more: the running one may have read older settings."""
         self._requested = True
         if not self.busy:
             self._task = asyncio.get_running_loop().create_task(self._serve_requests())
@@ -75,8 +75,9 @@ class Reloader:
                 return
 
     async def reload(self) -> Reloaded:
-        """Read settings and tokens again and change to the model that they name. Raises `XlsrLiveError`; then nothing
-        has changed.
+        """Read settings and tokens again and load the model of the settings.
+
+        Raises `XlsrLiveError` and then changes nothing.
         """
         if self.busy:
             raise ProtocolError(Code.RELOADING, "the server is already loading a model; try again later")
@@ -86,7 +87,7 @@ class Reloader:
         except Exception as error:
             self._admission.stats.reloads["failed"] += 1
             reason = str(error) if isinstance(error, XlsrLiveError) else f"{type(error).__name__}: {error}"
-            logger.error("not reloaded, the server goes on as before: %s", reason)
+            logger.error("the reload failed, the server continues as before: %s", reason)
             raise XlsrLiveError(reason, code=Code.RELOAD_FAILED) from error
         finally:
             self.busy = False

@@ -12,14 +12,14 @@ from contextlib import contextmanager
 
 
 def hangup_means_reload() -> bool:
-    """Whether SIGHUP asks for a reload. Not from a terminal, which sends it when it closes."""
+    """Whether SIGHUP requests a reload. Not in a terminal, which sends it when it closes."""
     possible = hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread()
     return possible and not (sys.stdin is not None and sys.stdin.isatty())
 
 
 @contextmanager
 def deferred_hangups() -> Generator[list[int]]:
-    """Collect SIGHUPs that come before the server has its handler: by default the first would end the process."""
+    """Collect SIGHUPs until the server has its handler: by default the first one ends the process."""
     received: list[int] = []
     if not hangup_means_reload():
         yield received

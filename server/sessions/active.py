@@ -32,7 +32,7 @@ class ActiveSession:
 
     @property
     def unfinished(self) -> int:
-        """Accepted samples that are lost if the session is released now."""
+        """Accepted samples that a release now would lose."""
         return self.session.unfinished
 
     async def send(self, audio: bytes | NDArray[np.floating]) -> None:
@@ -46,7 +46,7 @@ class ActiveSession:
         await self.release()
 
     async def release(self) -> None:
-        """Close the session, finished or not, and add up what it counted."""
+        """Close the session, finished or not, and add its counters to those of the server."""
         await self.session.aclose()
         self.lease.stats.coalesced += self.session.coalesced
         self.lease.stats.dropped += self.session.dropped

@@ -1,4 +1,4 @@
-"""Admits clients: the checks and the resources of a session are the same for every dialect."""
+"""Admits clients: checks and session resources that all dialects share."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Lease:
     _bytes: int = field(default=0, init=False)  # of audio
 
     def start(self, dialect: str) -> None:
-        """Call before the first use of a session: counts it, once. Raises `ProtocolError` if it cannot be served."""
+        """Count the session, once. Call before its first use. Raises `ProtocolError` if the server cannot serve it."""
         if self._started:
             return
         self._started = True
@@ -55,19 +55,21 @@ class Lease:
             raise ProtocolError(code, WHY[code])
 
     async def charge(self, size: int, seconds: float) -> None:
-        """Count received audio, `size` in bytes. Waits once the client has used its allowance for the minute. Raises
-        `ProtocolError` when the session exceeds its limit.
+        """Count received audio, `size` in bytes.
+
+        Waits if the client has used up its allowance for the minute. Raises `ProtocolError` if the session exceeds its
+        limit.
         """
         self._bytes += size
         if self._bytes > (limit := self.settings.max_session_bytes):
-            raise ProtocolError(Code.SESSION_TOO_LONG, f"a session may have {limit} bytes of audio; open another")
+            raise ProtocolError(Code.SESSION_TOO_LONG, f"the limit is {limit} bytes of audio; open another session")
         self.stats.audio_s += seconds
         if (wait := self.account.charge(seconds, asyncio.get_running_loop().time())) > 0:
             await asyncio.sleep(wait)
 
     @contextmanager
     def registered(self, stream: Drainable) -> Generator[None]:
-        """List `stream` among the open ones, and count its slot, for the length of the block."""
+        """Register `stream` as open, with its slot, for the length of the block."""
         with self._registry.registered(stream, self.slots):
             yield
 
@@ -95,8 +97,8 @@ class Admission:
     def admit(self, connection: HTTPConnection, *, may_resume: bool = False) -> Client:
         """The client that opens a session, by its token or ticket. Raises `Refused`.
 
-        `may_resume`: only the first message says whether the client resumes a session, which needs no new slot. So it
-        is admitted to a full server while a session waits for its client; see `lease`.
+        `may_resume`: the client may resume a session, which needs no new slot, and its first message decides that. So a
+        full server admits it while any session waits for its client; see `lease`.
         """
         if not self.access.origin_allowed(connection.headers):
             raise Refused(Code.FORBIDDEN_ORIGIN)
@@ -120,8 +122,9 @@ class Admission:
 
     @contextmanager
     def uploading(self, client: Client) -> Generator[None]:
-        """Count an upload in progress for the length of the block. There may be as many as sessions; raises
-        `ProtocolError` for more.
+        """Count an upload in progress for the length of the block.
+
+        The limit of uploads is that of sessions; raises `ProtocolError` for more.
         """
         if self._uploads >= self.sessions.limit:
             raise ProtocolError(Code.SERVER_FULL, WHY[Code.SERVER_FULL])
@@ -134,15 +137,16 @@ class Admission:
 
     @contextmanager
     def lease(self, client: Client) -> Generator[Lease]:
-        """Lease a slot and the current model to the client for the length of the block. A refused client gets no slot:
-        it may resume a session, but starting one raises the refusal.
+        """Lease a slot and the current model to the client for the length of the block.
+
+        A refused client gets no slot: it may resume a session, but starting one raises the refusal.
         """
         refused = self.refusal(client)
         slots = 0 if refused else 1
         with self._clients.entered(client, slots) as account, self.models.lease() as recognizer:
             engine = recognizer.engine
 
-            def late_refusal() -> Code | None:  # no check for draining: a stopping server finishes accepted audio
+            def late_refusal() -> Code | None:  # allowed while draining: a stopping server finishes accepted audio
                 return _failed(engine) or refused or self._busy(client, engine, sessions=0)
 
             yield Lease(
@@ -158,11 +162,11 @@ class Admission:
             )
 
     def _unavailable(self) -> Code | None:
-        """Why the server starts no session for anyone now."""
+        """Why the server starts no sessions now; None if it does."""
         return Code.SHUTTING_DOWN if self.sessions.draining else _failed(self.models.current.engine)
 
     def _busy(self, client: Client, engine: Engine, sessions: int) -> Code | None:
-        """Why `sessions` more sessions of the client cannot be served now."""
+        """Why the server cannot serve `sessions` more sessions of the client now; None if it can."""
         if self._clients.full(client, sessions):
             return Code.CLIENT_FULL
         if self.sessions.count + sessions > self.sessions.limit:

@@ -1,4 +1,4 @@
-"""How long a client may send nothing."""
+"""A timer for clients that send nothing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ class IdleTimer:
 
     def __init__(self, limit_s: float) -> None:
         self.limit_s = limit_s
-        self._since: float | None = None  # when the wait began; None: the client's last message is being handled
+        self._since: float | None = None  # start of the wait; None while the server handles a message
 
     def start(self, now: float) -> None:
         self._since = now
@@ -22,5 +22,5 @@ class IdleTimer:
             self._since = now
 
     def remaining(self, now: float) -> float:
-        """Seconds until the client is idle for too long, if it stays silent."""
+        """Seconds until the client exceeds the limit if it sends nothing."""
         return self.limit_s - (0.0 if self._since is None else now - self._since)

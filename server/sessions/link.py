@@ -1,7 +1,7 @@
-"""The connection of a client that may resume: a websocket that breaks can be replaced by another one.
+"""The connection of a client that may resume: another websocket can replace a broken one.
 
-Audio is counted in bytes as it is received, and every counted byte reaches the session; so a client that learns the
-count can continue from there. Events are numbered from 0 in the order in which they are sent; the newest are kept.
+The link counts bytes of audio as it receives them, and every counted byte reaches the session. So a client that knows
+the count can continue from there. Events are numbered from 0 in the order of sending; the link keeps the newest.
 
                   attached
                  ┌────────┐
@@ -27,7 +27,7 @@ from ...streaming.protocol.events import Ack, SessionResumed, to_json
 from ..transport import ClientLeft, Data
 from .sent_events import SentEvents
 
-GOODBYE_S: Final = 1.0  # for the close frame of a replaced connection
+GOODBYE_S: Final = 1.0  # time for the close frame of a replaced connection
 REPLACED: Final = 1012
 
 
@@ -35,8 +35,8 @@ class LinkState(Enum):
     """Whether a session's client is there."""
 
     CONNECTED = auto()
-    AWAY = auto()  # the connection broke; the client may come back until the deadline
-    GONE = auto()  # the client left, or stayed away too long
+    AWAY = auto()  # the connection broke; the client may resume until the deadline
+    GONE = auto()  # the client left, or did not resume in time
     CLOSED = auto()  # the server closed the connection; the last events can still be fetched
 
 
@@ -49,10 +49,10 @@ class _Trigger(Enum):
 
 
 class Link:
-    """A transport. `grace_s` is how long a client may be away; 0: it may not resume. `keeps`: events kept for it.
-    `subprotocol`: the one to accept of those that the client offers.
+    """A transport that belongs to one event loop; one task receives, another sends.
 
-    Belongs to one event loop; one task receives, another sends.
+    `grace_s`: time to resume after a lost connection; 0: no resuming. `keeps`: number of events kept for that.
+    `subprotocol`: the websocket subprotocol to accept.
     """
 
     def __init__(self, websocket: WebSocket, subprotocol: str | None = None, *, grace_s: float, keeps: int) -> None:
@@ -107,7 +107,7 @@ class Link:
         await self._websocket.accept(self._subprotocol)
 
     async def receive(self) -> bytes | str:
-        """The next message. Raises `ClientLeft` when the client has left, or stayed away too long."""
+        """The next message. Raises `ClientLeft` if the client left or did not resume in time."""
         while True:
             websocket = await self._connected()
             try:
@@ -120,7 +120,7 @@ class Link:
             finally:
                 self._reading = None
             if self._websocket is not websocket:
-                continue  # replaced in the same moment: the client sends again what was not counted
+                continue  # just replaced: the client sends uncounted audio again
             if message["type"] != "websocket.disconnect":
                 text: str | None = message.get("text")
                 return text if text is not None else self._count(message["bytes"])
@@ -135,7 +135,7 @@ class Link:
         return data[cut:] if cut else data
 
     def request_ack(self) -> None:
-        """Let the next `flush` acknowledge the received audio."""
+        """Make the next `flush` acknowledge the received audio."""
         self._ack_due = bool(self._grace_s)
 
     async def send(self, data: Data) -> None:
@@ -145,7 +145,7 @@ class Link:
         await self.flush()
 
     async def flush(self) -> None:
-        """Send what is pending. Waits while the client is away; raises `ClientLeft` if it does not come back."""
+        """Send pending messages. Waits while the client is away; raises `ClientLeft` if it does not resume in time."""
         while self._greeting or self._ack_due or self._events.pending:
             websocket = await self._connected()
             number, greeting = self._events.next, self._greeting
@@ -166,7 +166,7 @@ class Link:
                 self._events.next = number + 1
 
     async def _deliver(self, websocket: WebSocket, data: Data) -> bool:
-        """Send one message. False if the connection broke or was replaced meanwhile."""
+        """Send one message. False if the connection broke or was replaced."""
         try:
             async with asyncio.timeout(None) as self._writing:
                 await _send(websocket, data)
@@ -193,6 +193,7 @@ class Link:
 
     def attach(self, websocket: WebSocket, events: int, session: str) -> asyncio.Future[None] | None:
         """Continue over another websocket, whose client has received `events` events. None if that is impossible.
+
         The future is done when the link no longer uses the websocket.
         """
         if not self._grace_s or not self._events.can_resume_at(events):
@@ -214,7 +215,7 @@ class Link:
         return self._in_use
 
     async def fetch(self, websocket: WebSocket, events: int, session: str, close: tuple[int, str]) -> bool:
-        """After the end: send the events that the client missed, and close. False if they are no longer kept."""
+        """Send a closed session's missed events and close. False if the link no longer keeps them all."""
         if not self._events.can_resume_at(events):
             return False
         for data in (self._resumed(events, session), *self._events.since(events)):
@@ -227,17 +228,17 @@ class Link:
         return to_json(SessionResumed(session=session, received=received, event=events))
 
     def abandon(self) -> None:
-        """From here on the client cannot resume."""
+        """Do not let the client resume."""
         self._grace_s = 0.0
         self._on(_Trigger.ABANDONED)
 
     def release(self) -> None:
-        """The link no longer uses the websocket."""
+        """Mark the websocket as no longer used."""
         if self._in_use is not None and not self._in_use.done():
             self._in_use.set_result(None)
 
     def _lost(self, websocket: WebSocket) -> None:
-        """This websocket is broken. Raises `ClientLeft` unless the client may come back, or has."""
+        """Handle a broken websocket. Raises `ClientLeft` unless the client may resume or already has."""
         if self._websocket is not websocket or self.state is LinkState.AWAY:
             return
         self.release()
@@ -260,7 +261,7 @@ class Link:
 async def _send(websocket: WebSocket, data: Data) -> None:
     try:
         await (websocket.send_text(data) if isinstance(data, str) else websocket.send_bytes(data))
-    except (WebSocketDisconnect, RuntimeError) as error:  # RuntimeError: it was closed already
+    except (WebSocketDisconnect, RuntimeError) as error:  # RuntimeError: already closed
         raise ClientLeft from error
 
 
@@ -269,7 +270,7 @@ _goodbyes: set[asyncio.Task[None]] = set()  # the event loop holds tasks only we
 
 def _dismiss(websocket: WebSocket) -> None:
     async def close() -> None:
-        with suppress(TimeoutError, WebSocketDisconnect, RuntimeError):  # RuntimeError: it was closed already
+        with suppress(TimeoutError, WebSocketDisconnect, RuntimeError):  # RuntimeError: already closed
             async with asyncio.timeout(GOODBYE_S):
                 await websocket.close(REPLACED)
 

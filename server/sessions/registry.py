@@ -1,4 +1,4 @@
-"""The open streams of a server: how many there may be, and how they end when the server stops."""
+"""The open streams of a server: counts them, and ends them when the server stops."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ DROP_S: Final = 1.0
 
 
 class Drainable(Protocol):
-    """One client's stream or upload, in whatever dialect."""
+    """One client's stream or upload, in any dialect."""
 
     name: str
 
     def shut_down(self) -> None:
-        """Take no more audio, finish what was accepted, then close."""
+        """Take no more audio, finish the accepted audio, then close."""
         ...
 
     def drop(self) -> None:
@@ -25,7 +25,7 @@ class Drainable(Protocol):
 
 
 class SessionRegistry:
-    """Belongs to the server's event loop: call nothing here from another thread."""
+    """Belongs to the server's event loop; not safe in other threads."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -38,7 +38,7 @@ class SessionRegistry:
 
     @property
     def streams(self) -> int:
-        """How many streams are open, with or without a slot."""
+        """Number of open streams, with or without a slot."""
         return len(self._open)
 
     @property
@@ -47,7 +47,7 @@ class SessionRegistry:
 
     @contextmanager
     def registered(self, stream: Drainable, slots: int = 1) -> Generator[None]:
-        """Register `stream`, which uses this many slots, for the length of the block."""
+        """Register `stream`, which uses `slots` slots, for the length of the block."""
         self._open[stream.name] = stream
         self.count += slots
         self.empty.clear()

@@ -1,17 +1,16 @@
-"""Sessions that a client can resume after its connection broke, by the token that the client received."""
+"""Sessions that a client can resume after a broken connection, by the token that it received."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import secrets
 from typing import Final, NamedTuple, Protocol
 
 from starlette.websockets import WebSocket
 
-from ..access.tokens import Client
+from ..access.tokens import Client, digest
 
-MOST_FINISHED: Final = 1_000  # finished sessions whose last events can still be fetched
+MOST_FINISHED: Final = 1_000  # finished sessions whose last events clients can still fetch
 
 
 class Resumable(Protocol):
@@ -21,7 +20,7 @@ class Resumable(Protocol):
 
     @property
     def away(self) -> bool:
-        """Whether its client is disconnected and may come back."""
+        """Whether its client is disconnected and may resume."""
         ...
 
     @property
@@ -30,11 +29,12 @@ class Resumable(Protocol):
         ...
 
     async def send_missed(self, websocket: WebSocket, events: int) -> bool:
-        """After the end: send the events that the client missed, and close. False if they are no longer kept."""
+        """Send a closed session's missed events and close. False if it no longer keeps them all."""
         ...
 
     def resume_over(self, websocket: WebSocket, events: int) -> asyncio.Future[None] | None:
         """Continue over another websocket, whose client has received `events` events. None if that is impossible.
+
         The future is done when the session no longer uses the websocket.
         """
         ...
@@ -55,31 +55,31 @@ class ResumeStore:
 
     @property
     def any_away(self) -> bool:
-        """Whether at least one client is disconnected and may come back."""
+        """Whether any client is disconnected and may resume."""
         return any(entry.session.away for entry in self._entries.values())
 
     def add(self, client: Client, session: Resumable) -> str:
         """Store an open session. Returns its token."""
         token = secrets.token_urlsafe(24)
-        self._entries[_digest(token)] = _Entry(client.name, session)
+        self._entries[digest(token)] = _Entry(client.name, session)
         return token
 
     def find(self, token: str, client: Client, *, named: bool) -> Resumable | None:
-        """The session. A client `named` by an access token must be the same as before; an address may have changed."""
-        entry = self._entries.get(_digest(token))
+        """The session with that token; None if there is none.
+
+        A client `named` by an access token must be the one that opened it; a client known by its address may have
+        another address now.
+        """
+        entry = self._entries.get(digest(token))
         return entry.session if entry is not None and (entry.client == client.name or not named) else None
 
     def finish(self, token: str) -> None:
-        """The session has ended. If the server closed it properly, its last events stay available for `grace_s`."""
-        digest = _digest(token)
-        if self._entries[digest].session.finished and len(self._expiries) < MOST_FINISHED:
-            self._expiries[digest] = asyncio.get_running_loop().call_later(self.grace_s, self._remove, digest)
+        """The session has ended. If the server closed it, its last events stay available for `grace_s`."""
+        key = digest(token)
+        if self._entries[key].session.finished and len(self._expiries) < MOST_FINISHED:
+            self._expiries[key] = asyncio.get_running_loop().call_later(self.grace_s, self._remove, key)
         else:
-            del self._entries[digest]
+            del self._entries[key]
 
-    def _remove(self, digest: bytes) -> None:
-        del self._expiries[digest], self._entries[digest]
-
-
-def _digest(token: str) -> bytes:
-    return hashlib.sha256(token.encode(errors="replace")).digest()
+    def _remove(self, key: bytes) -> None:
+        del self._expiries[key], self._entries[key]

@@ -1,4 +1,4 @@
-"""The newest events of a session, numbered from 0, so that a client that resumes gets those it missed."""
+"""The newest events of a session, numbered from 0, for clients that resume."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class SentEvents:
     """Keeps the newest `limit` events, within `MAX_BYTES`."""
 
     def __init__(self, limit: int) -> None:
-        self.count = 0  # of all events, kept or not
+        self.count = 0  # number of all events, kept or not
         self.next = 0  # number of the event to send next
         self._limit = limit
         self._kept: deque[Data] = deque()
@@ -27,7 +27,7 @@ class SentEvents:
 
     @property
     def pending(self) -> bool:
-        """Whether an event has not been sent yet."""
+        """Whether there are unsent events."""
         return self.next < self.count
 
     def can_resume_at(self, number: int) -> bool:

@@ -1,14 +1,13 @@
-"""Shared sessions, which others may watch as server-sent events (HTML standard, section 9.2). Each event is encoded
+"""Shared sessions, which others can watch as server-sent events (HTML standard, section 9.2). Each event is encoded
 once for all viewers.
 
-A viewer is only a position in the session's log. The log keeps finals, so a viewer that joins late or reconnects gets
-them. It keeps only the newest partial, so a slow viewer misses some and delays nobody.
+A viewer is a position in the session's log. The log keeps finals, so a viewer that joins late or reconnects gets them.
+It keeps only the newest partial, so a slow viewer misses partials but delays no one.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import secrets
 from collections import deque
 from collections.abc import AsyncIterator
@@ -20,11 +19,12 @@ from starlette.types import Receive, Scope, Send
 
 from ...streaming.protocol.events import Event, Partial, SessionEnded, SpeechEnded
 from ...streaming.protocol.events import Final as FinalEvent
+from ..access.tokens import digest
 
 MOST_KEPT: Final = 1_000  # finals of one session; the oldest are dropped
-MOST_ENDED: Final = 100  # ended sessions that can still be read
-ENDED_S: Final = 30.0  # how long they can be read, by viewers whose connection broke
-BEAT_S: Final = 15.0  # between comments on an idle connection: proxies close one that is silent for long
+MOST_ENDED: Final = 100  # ended sessions that viewers can still read
+ENDED_S: Final = 30.0  # how long viewers can still read them after a broken connection
+BEAT_S: Final = 15.0  # between comments on an idle connection, which proxies would otherwise close
 
 
 class SharedSession:
@@ -33,13 +33,13 @@ class SharedSession:
     def __init__(self, key: str) -> None:
         self.key = key
         self._log: deque[bytes] = deque(maxlen=MOST_KEPT)
-        self._count = 0  # of all logged events, kept or not
+        self._count = 0  # number of all logged events, kept or not
         self._newest = b""  # the newest partial of the open utterance
         self._ended = False
-        self._changed = asyncio.Event()  # another one after each change
+        self._changed = asyncio.Event()  # replaced after each change
 
     def publish(self, event: Event, text: str) -> None:
-        """Log an event, if viewers get events of its type; `text` is its JSON."""
+        """Log an event if viewers receive its type; `text` is its JSON."""
         match event:
             case FinalEvent() | SessionEnded():
                 self._count += 1
@@ -55,7 +55,7 @@ class SharedSession:
         self._wake()
 
     def end(self) -> None:
-        """Call when no event follows."""
+        """Mark the log as complete."""
         self._ended = True
         self._wake()
 
@@ -89,7 +89,7 @@ class SharedSession:
 
 
 class SharedSessions:
-    """The shared sessions of a server, by key. `limit` is the number of viewers that all of them together may have."""
+    """The shared sessions of a server, by key. `limit` is the maximum number of viewers of all of them together."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -104,11 +104,11 @@ class SharedSessions:
     def open(self) -> SharedSession:
         """Share a session. Anyone with its key can read it."""
         shared = SharedSession(secrets.token_urlsafe(24))
-        self._sessions[_digest(shared.key)] = shared
+        self._sessions[digest(shared.key)] = shared
         return shared
 
     def find(self, key: str) -> SharedSession | None:
-        return self._sessions.get(_digest(key))
+        return self._sessions.get(digest(key))
 
     def close(self, shared: SharedSession) -> None:
         """The session has ended. Its key works for `ENDED_S` more seconds."""
@@ -119,13 +119,13 @@ class SharedSessions:
         asyncio.get_running_loop().call_later(ENDED_S, self._forget, shared)
 
     def _forget(self, shared: SharedSession) -> None:
-        self._sessions.pop(_digest(shared.key), None)
+        self._sessions.pop(digest(shared.key), None)
         with suppress(ValueError):
             self._ended.remove(shared)
 
 
 class ViewerResponse(StreamingResponse):
-    """The HTTP response to one viewer, counted while it lasts."""
+    """The HTTP response to one viewer; counts the viewer while it is open."""
 
     def __init__(self, sharing: SharedSessions, shared: SharedSession, last_event_id: str) -> None:
         seen = int(last_event_id) if last_event_id.isdecimal() and len(last_event_id) < 16 else 0
@@ -139,7 +139,3 @@ class ViewerResponse(StreamingResponse):
             await super().__call__(scope, receive, send)
         finally:
             self._sharing.viewers -= 1
-
-
-def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode(errors="replace")).digest()

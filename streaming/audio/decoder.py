@@ -1,7 +1,7 @@
-"""Client audio in any declared format to 16 kHz mono float32. Packet sizes do not change the output.
+"""Converts client audio to 16 kHz mono float32. Packet sizes do not change the output.
 
 Formats are linear PCM, float and G.711 at 8 to 96 kHz; `downmix` makes one channel of several. The decoder holds back
-bytes until they make a whole sample of every channel. The resampler (soxr) keeps its filter state between packets until
+incomplete samples until their last byte arrives. The resampler (soxr) keeps its filter state between packets until
 `flush`.
 """
 
@@ -19,7 +19,7 @@ from .samples import IntegerCheck, checked, shaped
 Float32 = NDArray[np.float32]
 Packet = bytes | bytearray | memoryview | NDArray[np.floating]
 
-RESAMPLER_DELAY = 4096  # samples at 16 kHz: more than soxr's filter ever holds back
+RESAMPLER_DELAY = 4096  # samples at 16 kHz: upper bound of the delay of soxr's filter
 
 
 def _mulaw_table() -> Float32:
@@ -45,8 +45,8 @@ class AudioDecoder:
 
     `receive` takes bytes in the declared format, or an array of float samples in [-1, 1] at the declared rate, shaped
     (n,) or (n, channels), and returns 16 kHz mono float32, shape (m,). It raises `AudioError` for a wrong shape, for
-    samples that are not finite, and for numbers of another format than was declared. It then refuses the whole packet
-    and keeps its state.
+    samples that are not finite, and for samples that look like another format than the declared one; then it refuses
+    the whole packet and its state stays.
     """
 
     def __init__(self, audio: AudioFormat) -> None:
@@ -68,7 +68,7 @@ class AudioDecoder:
         return len(self._held)
 
     def most(self, packet: Packet) -> int:
-        """Upper bound of the samples at 16 kHz that the packet adds, besides those held back before."""
+        """Upper bound of the 16 kHz samples that the packet adds, not counting earlier samples held back."""
         count = len(packet) if isinstance(packet, np.ndarray) else len(packet) // self._width + 1
         return count * SAMPLE_RATE // self.format.sample_rate + 1
 
@@ -78,7 +78,7 @@ class AudioDecoder:
         return self._resample(mono)
 
     def flush(self) -> Float32:
-        """Return what the resampling filter still holds. The next packet starts a new stream."""
+        """Return the remaining samples of the resampling filter. The next packet starts a new stream."""
         self._downmix = Downmix.of(self.format.channels, self.format.sample_rate)
         if self._resampler is None:
             return np.empty(0, np.float32)
@@ -109,9 +109,9 @@ class AudioDecoder:
         return samples
 
     def _from_array(self, samples: NDArray[np.floating]) -> Float32:
-        """Float samples, (n, channels), clipped to full scale: the model was trained on nothing louder."""
+        """Float samples, (n, channels), clipped to full scale, the loudest audio in the model's training data."""
         valid = checked(shaped(samples, self.format.channels))
-        # In one memory order, because the order of a sum decides its last bit.
+        # In one memory order: sums must add in the same order to be equal to the last bit.
         return np.ascontiguousarray(valid, np.float32).clip(-1, 1)
 
     def _samples(self, data: bytes) -> Float32:

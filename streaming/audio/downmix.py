@@ -1,7 +1,7 @@
-"""Many channels to one: their mean, or the loudest of them where the mean cancels.
+"""Mixes many channels to one: their mean, or the loudest channel where the mean cancels.
 
-A microphone that is wired with inverted phase sends the same sound twice with opposite signs, and the mean is silence.
-The choice for a block depends on the blocks before it, so packet sizes never change the output.
+A microphone with inverted phase sends the same sound on two channels with opposite signs, and their mean is silence.
+The choice for a block depends only on earlier blocks, so packet sizes do not change the output.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
 _BLOCK_S: Final = 0.1
-_MEMORY: Final = 0.97  # of the energies, from block to block: they reach back some 3 s
-_CANCELS: Final = 0.1  # of the energy that a mean of independent channels has
+_MEMORY: Final = 0.97  # weight of earlier blocks in the average energies: about 3 s
+_CANCELS: Final = 0.1  # the mean cancels below this part of the energy that a mean of independent channels has
 _SILENCE: Final = 1e-7  # mean square: -70 dBFS
 
 
@@ -27,9 +27,9 @@ class Downmix:
 
     channels: int
     block: int  # samples
-    held: Float32  # of the present block, (n, channels)
-    energies: Float64  # of the channels, and last of their mean
-    channel: int | None = None  # that stands for all; None: their mean
+    held: Float32  # (n, channels), samples of the current block
+    energies: Float64  # (channels + 1,), of each channel and of their mean
+    channel: int | None = None  # the output channel; None: the mean
 
     @classmethod
     def of(cls, channels: int, sample_rate: int) -> Downmix:
@@ -50,7 +50,7 @@ class Downmix:
         return (np.concatenate(parts) if parts else np.empty(0, np.float32)), state
 
     def _judged(self) -> Downmix:
-        """The choice after a whole block."""
+        """The state after a whole block, with a new choice."""
         wide = np.column_stack((self.held, _mean(self.held))).astype(np.float64)
         energies = _MEMORY * self.energies + (1 - _MEMORY) * np.square(wide).mean(axis=0)
         *own, mean = energies.tolist()

@@ -59,7 +59,7 @@ def open_audio(source: AudioSource, *, media: bool = True) -> AudioFile:
 
     With `media`, libav reads what libsndfile cannot; it decodes the whole file once to know its length.
 
-    Raises `AudioError` if it is missing, unreadable, empty, too short for one frame, or no audio.
+    Raises `AudioError` if it is missing, unreadable, empty, shorter than one frame, or not audio.
     """
     name = str(source if isinstance(source, Path | str) else getattr(source, "name", "the audio"))
     with ExitStack() as resources:
@@ -115,7 +115,7 @@ def _readable(name: str, source: AudioSource, resources: ExitStack) -> bytes | P
 def _open(
     name: str, readable: bytes | Path | BinaryIO, resources: ExitStack, media: bool
 ) -> soundfile.SoundFile | LibavFile:
-    """The file through libsndfile; else, with `media`, through libav."""
+    """Open a file with libsndfile; if that fails and `media` is set, with libav."""
     try:
         with quiet(any_thread=False):
             return resources.enter_context(soundfile.SoundFile(cast(Path, readable)))
@@ -130,7 +130,7 @@ def _open(
                 return file
         except AudioError as error:
             raise AudioError(f"{name}: {error}") from error
-    raise AudioError(f"{name}: not an audio file that can be read: {problem}")
+    raise AudioError(f"{name}: not an audio file, or damaged: {problem}")
 
 
 def _read(file: soundfile.SoundFile | LibavFile, size: int) -> NDArray[np.float32]:
@@ -144,7 +144,7 @@ def _problem(file: soundfile.SoundFile | LibavFile) -> str | None:
     if file.channels > MAX_CHANNELS:
         return f"the file has {file.channels} channels; at most {MAX_CHANNELS} are supported"
     if file.frames == 0:
-        return "the file holds no audio"
+        return "the file has no audio"
     if file.frames * SAMPLE_RATE < FIELD * file.samplerate:
         return too_short(file.frames, file.samplerate)
     return None

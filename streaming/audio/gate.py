@@ -1,9 +1,9 @@
 """The gate turns speech probabilities of short frames into spans of speech, as sample indices.
 
-A span opens after `min_speech` of uninterrupted speech and closes after `hangover` without any. It starts `pre_roll`
-before its first speech frame, but not inside the span before, and ends `post_roll` after its last speech frame. A burst
-too short to open the gate belongs to an onset that follows within `hangover`, which keeps short first words. Only the
-gate knows about pre-roll and hangover, so nothing counts a delay twice.
+A span opens after `min_speech` of uninterrupted speech and closes after `hangover` without speech. It starts `pre_roll`
+before its first speech frame, but not inside the previous span, and ends `post_roll` after its last speech frame. A
+burst too short to open the gate belongs to an onset that follows within `hangover`, which keeps short first words. Only
+the gate applies pre-roll and hangover, so no delay counts twice.
 """
 
 from __future__ import annotations
@@ -96,13 +96,15 @@ class Gate:
 
     @property
     def likely_end(self) -> int | None:
-        """In the last third of the hangover: where the span ends unless speech resumes. Most pauses between words are
-        over before."""
+        """In the last third of the hangover: the end of the span unless speech resumes; else None.
+
+        Most pauses between words are shorter.
+        """
         waiting = self.state is GateState.STOPPING and 3 * (self._end - self._last_speech) >= 2 * self._hangover
         return self._last_speech + self._post_roll if waiting else None
 
     def quiet_until(self, position: int) -> int:
-        """While closed, and all audio up to `position` is examined: the speech of later spans starts no earlier."""
+        """Sample before which no later span has speech, if the gate is closed and has seen all audio to `position`."""
         if self.state is GateState.QUIET and position - self._last_speech >= self._hangover:
             return position
         onset = self._onset if self.state is GateState.STARTING else position

@@ -15,7 +15,7 @@ Float32 = NDArray[np.float32]
 
 
 class Readable(Protocol):
-    """A source of bytes for libav; it seeks where the source can."""
+    """A source of bytes for libav. It may also have `seek`."""
 
     def read(self, size: int, /) -> bytes: ...
 
@@ -69,7 +69,7 @@ def decode(file: str | Readable, container: str | None = None) -> Iterator[tuple
 
 
 def is_media(head: bytes) -> bool:
-    """Whether a file with these first bytes is one that only libav can read."""
+    """Whether only libav can read a file with these first bytes."""
     return any(head[at : at + len(magic)] == magic for at, magic in MAGIC)
 
 
@@ -90,7 +90,7 @@ def open_media(source: BinaryIO) -> LibavFile | None:
     except AudioError:
         if for_libav:
             raise
-        return None  # the message of libsndfile is the better one
+        return None  # libsndfile has the better message
 
 
 class LibavFile:
@@ -98,17 +98,17 @@ class LibavFile:
 
     def __init__(self, source: BinaryIO) -> None:
         self._source = source
-        self.frames = 0  # exact, so the file is decoded once for it: containers often do not know their length
+        self.frames = 0  # counted by decoding the file once: containers often do not know their length
         form: AudioFormat | None = None
         try:
             for each, block in decode(source):
                 form = each
                 self.frames += len(block)
-        except AudioError:  # of damage behind good audio: `read` raises it again at its place
+        except AudioError:  # damage after good audio: `read` raises it again when it gets there
             if form is None:
                 raise
         if form is None:
-            raise AudioError("the file holds no audio")
+            raise AudioError("the file has no audio")
         self.samplerate, self.channels = form.sample_rate, form.channels
         self._rest = np.empty((0, form.channels), np.float32)
         source.seek(0)

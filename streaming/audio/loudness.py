@@ -1,4 +1,4 @@
-"""How loud speech is, and a hint for sessions whose speech is always too soft."""
+"""Loudness of speech, and a hint for sessions whose speech is always too quiet."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class QuietCheck:
         self._done = False
 
     def receive(self, samples: NDArray[np.float32]) -> str | None:
-        """Take an utterance with words, shape (n,). Returns the hint, at most once and only while all were quiet."""
+        """Take an utterance with words, shape (n,). Returns the hint at most once, and only if all were quiet."""
         if self._done:
             return None
         self._samples += len(samples)

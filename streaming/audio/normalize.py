@@ -1,7 +1,7 @@
 """Normalization to zero mean and unit variance, as the checkpoint's feature extractor does it.
 
-`normalize` does what the extractor does to a whole utterance; the second pass uses it. Live steps do not know the whole
-utterance, and normalizing each window by itself would amplify pauses and make posteriors jump. `RunningNormalizer`
+`normalize` equals the extractor on a whole utterance; the second pass uses it. Live steps do not have the whole
+utterance, and normalizing each window separately would amplify pauses and make posteriors jump. So `RunningNormalizer`
 scales each sample once, by the statistics of the utterance up to the step that first uses it.
 """
 
@@ -34,7 +34,7 @@ class Moments(NamedTuple):
         )
 
     def scaled_to(self, weight: float) -> Moments:
-        """The same mean and variance with at most that weight."""
+        """The same mean and variance with at most this weight."""
         factor = min(1.0, weight / self.weight) if self.weight else 0.0
         return Moments(self.weight * factor, self.total * factor, self.squares * factor)
 

@@ -1,7 +1,7 @@
 """A bounded buffer of audio with an absolute sample index.
 
 The index counts from the start of the session and never wraps. The buffer starts small and grows up to its capacity,
-so a silent session holds little. It counts the samples that it drops.
+so a silent session uses little memory. It counts the samples that it drops.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class AudioRing:
         self._data = np.zeros(min(capacity, 16_384), np.float32)
 
     def append(self, samples: NDArray[np.float32]) -> None:
-        """Add samples at `end`; beyond the capacity it drops and counts the oldest."""
+        """Add samples at `end`. Beyond the capacity, drop and count the oldest."""
         end = self.end + len(samples)
         overrun = max(0, end - self.start - self.capacity)
         self.dropped += overrun

@@ -1,4 +1,4 @@
-"""The segmenter: 16 kHz audio goes into the ring, through detector and gate, and comes out as spans of speech."""
+"""Splits 16 kHz audio into spans of speech: stores it in the ring and runs detector and gate on it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _BACKLOG = ms(30_000)  # audio that may wait for the encoder, besides the longes
 
 @dataclass(slots=True)
 class Span:
-    """Audio in which the gate was open, in samples. `end` is None while it still is."""
+    """Audio while the gate is open, in samples. `end` is None until the gate closes."""
 
     start: int
     end: int | None = None
@@ -54,7 +54,7 @@ class Segmenter:
 
     @property
     def room(self) -> int:
-        """Samples that fit now without the loss of any that are still needed."""
+        """Samples that fit now without dropping any."""
         return self.ring.capacity - (self.ring.end - self.ring.start)
 
     @property
@@ -73,8 +73,8 @@ class Segmenter:
         """Take 16 kHz mono audio, shape (n,). Raises `BacklogFull` and takes nothing if `room` is less."""
         if len(samples) > self.room:
             raise BacklogFull(
-                f"{seconds(self.ring.end - self.ring.start):.1f} s of audio wait for the encoder; "
-                f"no room for {seconds(len(samples)):.1f} s more"
+                f"{seconds(self.ring.end - self.ring.start):.1f} s of audio are waiting for the encoder; "
+                f"there is no room for {seconds(len(samples)):.1f} s more"
             )
         if self._vad is None and self._open is None and len(samples):
             self.spans.append(Span(self.position))
@@ -95,7 +95,7 @@ class Segmenter:
         return self.position if self._vad is None else self._gate.limit(self.position)
 
     def likely_end(self, span: Span) -> int | None:
-        """Where the span ends, or during the hangover would end; None while speech goes on."""
+        """The end of the span, or during the hangover its likely end; None while speech continues."""
         if span.end is not None:
             return span.end
         end = self._gate.likely_end

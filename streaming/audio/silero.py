@@ -1,7 +1,7 @@
 """Silero VAD (github.com/snakers4/silero-vad): the network of the `silero-vad` package, run by ONNX Runtime.
 
-The package's own Python code would load torch and set its number of threads for the whole process, so it is not
-imported. All streams share one network; each holds 3 KiB of state.
+This module does not import the package's Python code, which loads torch and sets its threads for the whole process. All
+streams share one network; each has 3 KiB of state.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _CONTEXT: Final = 64  # samples of the previous chunk that each input repeats
 
 @cache
 def _network() -> Any:
-    """The network for several chunks in a row; it computes the same as the one for single chunks."""
+    """The network for sequences of chunks; it gives the same results as the one for single chunks."""
     onnxruntime: Any = import_module("onnxruntime")  # without types
     spec = find_spec("silero_vad")
     if spec is None or spec.origin is None:
@@ -37,7 +37,7 @@ def _network() -> Any:
 
 
 class Silero:
-    """The network with one stream's state. The first chunk loads it: most silent sessions never need it."""
+    """The network with one stream's state. The first chunk loads the network: most silent sessions never need it."""
 
     def __init__(self) -> None:
         self.reset()

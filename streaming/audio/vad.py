@@ -1,9 +1,9 @@
 """Voice activity detection: the speech probability of 30 ms frames.
 
 Every detector takes any number of frames of `FRAME` samples, float32 in [-1, 1], in order, and returns their
-probabilities. These do not depend on how many frames come together. A detector holds the state of one stream. Silero
-recognizes speech where webrtcvad measures loudness, but costs about twenty times more CPU. So the default runs Silero
-only around frames at which webrtcvad fires.
+probabilities, which do not depend on how the frames are split into calls. A detector holds the state of one stream.
+Silero recognizes speech where webrtcvad measures loudness, but costs about twenty times more CPU. So the default runs
+Silero only around frames at which webrtcvad fires.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from .silero import CHUNK, Silero
 Frames = NDArray[np.float32]  # (n, FRAME)
 
 FRAME: Final = ms(30)  # webrtcvad takes 10, 20 or 30 ms
-_WARM_UP: Final = 33  # frames before webrtcvad fires that Silero takes first: its network needs context
-_FOLLOW: Final = 34  # frames that Silero takes from one at which webrtcvad fires: soft speech has gaps there
+_WARM_UP: Final = 33  # earlier frames that Silero takes as context when webrtcvad fires
+_FOLLOW: Final = 34  # frames that Silero takes from one at which webrtcvad fires: webrtcvad misses soft speech
 
 
 class Vad(Protocol):
@@ -39,7 +39,7 @@ class Vad(Protocol):
 
 
 class WebrtcVad:
-    """Google's GMM detector: 1.0 or 0.0, the former for most loud sounds; `mode` 0 to 3 is its aggressiveness."""
+    """Google's GMM detector: 1.0 for most loud sounds, else 0.0; `mode` 0 to 3 is its aggressiveness."""
 
     def __init__(self, mode: int = 2) -> None:
         import webrtcvad
@@ -58,7 +58,7 @@ class WebrtcVad:
 
 
 class SileroVad:
-    """Silero has a probability for each of its own chunks; a frame gets that of the last chunk that ends in it."""
+    """Silero on every frame. A frame gets the probability of the last Silero chunk that ends in or before it."""
 
     def __init__(self) -> None:
         self._silero = Silero()
@@ -80,13 +80,13 @@ class SileroVad:
 
 
 class CascadeVad:
-    """webrtcvad on every frame; Silero where webrtcvad fires and for a while after, with a little context before."""
+    """webrtcvad on every frame, Silero on frames at and shortly after those at which webrtcvad fires."""
 
     def __init__(self, mode: int = 1) -> None:
         self._webrtc = WebrtcVad(mode)
         self._silero = SileroVad()
-        self._context = np.empty((0, FRAME), np.float32)  # the last frames that Silero has not seen
-        self._remaining = 0  # frames that Silero still follows without a sign of webrtcvad
+        self._context = np.empty((0, FRAME), np.float32)  # the last frames, while Silero does not run
+        self._remaining = 0  # frames until Silero stops, unless webrtcvad fires
 
     def __call__(self, frames: Frames) -> list[float]:
         running = self._remaining > 0
@@ -117,9 +117,9 @@ class CascadeVad:
 
 
 class EnergyVad:
-    """Loudness over an adaptive noise floor: no library, little CPU, for close microphones in quiet rooms.
+    """Loudness above an adaptive noise floor: no library, little CPU, for close microphones in quiet rooms.
 
-    1.0 where the frame is 12 dB over the floor and above -50 dBFS. The floor falls at once and rises 1.5 dB a second.
+    1.0 for frames 12 dB above the floor and above -50 dBFS. The floor falls at once and rises 1.5 dB a second.
     """
 
     _MARGIN_DB, _LEAST_DB, _RISE_DB = 12.0, -50.0, 1.5 * FRAME / SAMPLE_RATE

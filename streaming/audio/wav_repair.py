@@ -1,4 +1,4 @@
-"""WAV files whose header declares no data: a recorder that is killed leaves its samples without their count."""
+"""Repairs WAV files whose header declares no data, as a killed recorder leaves them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import os
 import struct
 from typing import BinaryIO, Final
 
-_HEADER: Final = 1 << 16  # bytes in which the samples begin
-_TO_THE_END: Final = b"\xff\xff\xff\xff"  # a size that readers cut to that of the file
+_HEADER: Final = 1 << 16  # bytes; the samples begin within them
+_TO_THE_END: Final = b"\xff\xff\xff\xff"  # a size that readers limit to the rest of the file
 
 
 def repaired(stream: BinaryIO) -> BinaryIO | None:
-    """The file with a usable header, or None if its own is good. The stream is at its start again."""
+    """The file with a usable header; None if its own is good. Rewinds the stream."""
     header = stream.read(_HEADER)
     length = stream.seek(0, os.SEEK_END)
     stream.seek(0)
@@ -21,7 +21,7 @@ def repaired(stream: BinaryIO) -> BinaryIO | None:
 
 
 def _empty_data(header: bytes, length: int) -> int | None:
-    """Where the size of an empty data chunk stands, if what follows that chunk is no chain of chunks."""
+    """Offset of the size of an empty data chunk, if samples follow it instead of further chunks; else None."""
     if header[:4] != b"RIFF" or header[8:12] != b"WAVE":
         return None
     at, empty = 12, None
@@ -38,7 +38,7 @@ def _empty_data(header: bytes, length: int) -> int | None:
 
 
 class _Patched(io.RawIOBase):
-    """A file, read only, with other bytes at one place."""
+    """A read-only file with other bytes at one offset."""
 
     def __init__(self, file: BinaryIO, at: int, patch: bytes) -> None:
         self._file, self._at, self._patch = file, at, patch

@@ -20,15 +20,15 @@ _ENDLESS: Final = (0, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)  # sizes written by re
 
 
 class WavStream:
-    """Takes bytes in pieces of any size. `format` is what the header declares; None: no header, or not complete yet."""
+    """Takes bytes in pieces of any size. `format` is that of the header; None if it is missing or incomplete."""
 
     def __init__(self) -> None:
         self.format: AudioFormat | None = None
         self._head: bytes | None = b""  # not yet parsed; None once the start of the samples is known
         self._in_riff = False  # after the RIFF header
-        self._skip = 0  # bytes of a chunk still to be skipped
+        self._skip = 0  # remaining bytes of a chunk to skip
         self._padded = False  # a padding byte may follow
-        self._left: int | None = None  # bytes of samples still to come; None: no limit
+        self._left: int | None = None  # remaining bytes of samples; None: no limit
 
     def receive(self, data: bytes) -> bytes:
         """The samples in `data` and in bytes held back before. Raises `AudioError` for an unsupported format."""
@@ -43,7 +43,7 @@ class WavStream:
         return data
 
     def _parse(self) -> bool:
-        """Drop the header from `_head`, as far as it is there. Whether the samples begin now."""
+        """Drop the complete parts of the header from `_head`. Whether `_head` now begins with the samples."""
         head = self._head or b""
         if not self._in_riff:
             if not (_begins(head, b"RIFF", b"RF64") and _begins(head[8:], b"WAVE")):
@@ -55,7 +55,7 @@ class WavStream:
         while not done:
             cut = min(self._skip, len(head))
             self._skip, head = self._skip - cut, head[cut:]
-            if self._padded and head:  # some writers leave the padding of an odd chunk out
+            if self._padded and head:  # some writers omit the padding after an odd chunk
                 self._padded, head = False, head.removeprefix(b"\0")
             if self._skip or len(head) < 8:
                 break

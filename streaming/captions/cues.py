@@ -8,13 +8,13 @@ Numbers and their sources:
     GAP                 2 frames between cues: the same; here of 24 frames a second
     LATE                no subtitle begins more than 1.5 s after its speech: BBC, "Subtitle Guidelines", synchronisation
 
-Lines, durations and gaps always hold. Reading speed comes from time, not from omitted words: a cue stays past its last
-word, into the pause that follows, or as long as the next cue may be late. If that is still too short, the cue is too
-fast and counts in `CueMaker.fast`. Cues that the shortest duration pushes apart may be later than `LATE`.
+The limits of lines, durations and gaps always hold. For reading speed a cue never omits words; it stays on screen past
+its last word, into the pause that follows or as long as the next cue may be late. If that is still too short, the cue
+is too fast and counts in `CueMaker.fast`. A cue that waits for the shortest duration of others may exceed `LATE`.
 
-A cue is full when the next word does not fit; it then breaks at the best place (`line_breaks`). So the content of a cue
-depends on its words and the next one, not on their arrival: committed words that are never revised (`finals` append)
-give the same cues as their final, earlier.
+A cue is full when the next word does not fit; it then breaks at the best place (`line_breaks`). So its content depends
+on its words and the next one, not on when they arrive. Committed words that no final revises (`finals` append) give the
+same cues as their final, but earlier.
 """
 
 from __future__ import annotations
@@ -61,9 +61,9 @@ class CueMaker:
         self._line_chars = line_chars
         self._speed = speed
         self._early = early
-        self._free = 0.0  # start of the free time
-        self._taken = 0  # words of the open utterance
-        self._words: list[Word] = []  # its words that are in no cue yet
+        self._free = 0.0  # earliest start of the next cue
+        self._taken = 0  # words taken from the open utterance
+        self._words: list[Word] = []  # of these, words in no cue yet
         self._separator = " "
 
     def receive(self, event: Event) -> list[Cue]:
@@ -87,7 +87,7 @@ class CueMaker:
         self._taken = max(self._taken, len(words))
 
     def _pieces(self, words: Iterable[Word]) -> Iterator[Word]:
-        """The words; a word longer than a line in parts, with its time in proportion to their lengths."""
+        """The words. A word longer than a line becomes several; each gets a share of its time."""
         for word in words:
             step = (word.end - word.start) / max(1, len(word.word))
             for at in range(0, len(word.word), self._line_chars):

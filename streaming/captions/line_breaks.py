@@ -36,11 +36,11 @@ BOUND: Final = (  # to the next word
         "is are was were be been am have has had do does did will would shall should can could may might must not"
     )
 )
-PAUSE: Final = 0.5  # seconds; longer pauses add nothing
+PAUSE: Final = 0.5  # seconds; a longer pause has no more merit
 
 
 def merit(left: Word, right: Word) -> float:
-    """The merit of a break between two words, from -1.5 (inside a phrase) to 3 (a pause and a new clause)."""
+    """Merit of a break between two words, from -1.5 (inside a phrase) to 3 (a pause and a new clause)."""
     last, first = left.word.casefold(), right.word.casefold()
     clause = 1.0 if first in CLAUSE else 0.6 if first in PREPOSITION else 0.0
     return 2.0 * min(max(0.0, right.start - left.end), PAUSE) / PAUSE + clause - 1.5 * (last in BOUND)

@@ -1,7 +1,7 @@
 """Token sequences as arrays for Viterbi with the topology of CTC.
 
-Every state of the automaton has one cell for the blank and one for each token that enters the state; each frame is
-spent in a cell. The successors of a cell are the cell itself, the blank of its state and the tokens that leave its
+Every state of the automaton has one cell for the blank and one for each token that enters the state. A path is in one
+cell at each frame. The successors of a cell are the cell itself, the blank of its state and the tokens that leave its
 state. A token follows itself only after a blank.
 """
 
@@ -28,7 +28,7 @@ _Arc = tuple[int, int]  # target, letters
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Automaton:
-    """Token sequences as arrays. The cells of a state are adjacent, the blank's first; so are the arcs into a cell.
+    """Token sequences as arrays. The cells of a state are adjacent, the blank first. The arcs into a cell are adjacent.
 
     An arc whose source has a cell of the same token must not leave from that cell. These arcs are `doubled`;
     `other_cells`, from `other_first` on, are the cells from which they may leave.

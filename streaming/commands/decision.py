@@ -15,7 +15,7 @@ class Strictness:
 
     score: float = 0.5  # least score of the command, 0..1
     word_score: float = 0.05  # least score of each of its words, 0..1
-    letter_cost: float = 12.0  # nats, highest cost of a letter, with the frames since the letter before
+    letter_cost: float = 12.0  # nats, highest cost of a letter, including the frames since the previous letter
     settle: int = 10  # frames without a token before an early decision
 
     def __post_init__(self) -> None:
@@ -48,10 +48,10 @@ class Decision:
 
     accepted: bool
     best: Candidate | None
-    frame: int  # end of the examined part of the utterance
+    frame: int  # end of the decided part of the utterance
     early: bool = False
-    others: tuple[Candidate, ...] = ()  # with other meanings, the best first
-    woken: int | None = None  # the frame after the wake phrase, if the utterance contains it
+    others: tuple[Candidate, ...] = ()  # with other meanings, best first
+    woken: int | None = None  # end frame of the wake phrase, if the utterance contains it
     asleep: bool = False  # the wake phrase is still missing
 
     @property

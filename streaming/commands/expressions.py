@@ -68,7 +68,7 @@ class Capture:
 
 @dataclass(frozen=True, slots=True)
 class Tagged:
-    """`body=value`: the value of the body in a slot."""
+    """`body=value`: in a slot, the body has this value."""
 
     body: Expression
     value: Value
@@ -108,7 +108,7 @@ class CommandGrammar:
 
 
 def _show(expression: Expression, tight: bool = False) -> str:
-    """The text of an expression; `tight` where a suffix follows that would bind to the last part alone."""
+    """The text of an expression. `tight`: in brackets if a suffix after it would bind only to its last part."""
     match expression:
         case Terminal(text):
             return text

@@ -1,12 +1,12 @@
 """The parser of command grammars.
 
-    light: [turn | switch] (state: on | off) the (room: <room>) light      a command, by its name
-    <room> = kitchen | living room | (bath | bathroom)=bath                a rule, used by its name
+    light: [turn | switch] (state: on | off) the (room: <room>) light      a command named light
+    <room> = kitchen | living room | (bath | bathroom)=bath                a rule named room
 
-A definition begins at the left margin and continues over indented lines; `#` begins a comment. Words stand for
-themselves, one after the other; `a | b` is either; `[a]` is optional; `a+`, `a*`, `a{3}`, `a{2,4}` repeat;
-`(name: a)` is a slot; `a=value` gives `a` a value in a slot, a number or a text. `<digit>`, `<digits>` and
-`<number 0..99>` are built in. A rule may use other rules, but not itself.
+A definition begins at the left margin and continues over indented lines; `#` begins a comment. `a b` is a sequence;
+`a | b` is either; `[a]` is optional; `a+`, `a*`, `a{3}`, `a{2,4}` repeat; `(name: a)` is a slot; `a=value` gives `a` a
+value in a slot, a number or a text. `<digit>`, `<digits>` and `<number 0..99>` are built in. A rule may use other
+rules, but not itself.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class _Parser:
             if (after := self._look()).kind != "end" and after.at.column != 1:
                 _fail(f"{after.text} does not belong here", after.at)
         if not grammar.commands:
-            _fail("there is no command; one is written  name: words to say", NOWHERE)
+            _fail("there is no command; write one as  name: words to say", NOWHERE)
         return grammar
 
     def _alternatives(self) -> Expression:
@@ -200,7 +200,7 @@ def _tokens(text: str) -> Iterator[_Token]:
         match = _TOKEN.match(text, at)
         here = Position(line, at - begun + 1)
         if match is None:
-            _fail(f"{text[at]} without its other half", here)
+            _fail(f"{text[at]} is unmatched", here)
         if match.lastgroup != "skip":
             yield _Token(match.lastgroup or "", match[0], here)
         if "\n" in match[0]:

@@ -1,4 +1,4 @@
-"""Greedy CTC with hotwords: phrases are written where the audio nearly contains them."""
+"""Greedy CTC with hotwords: it writes a phrase where the audio nearly matches it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .spotting import Detection, Phrases, Spotter
 if TYPE_CHECKING:
     from ..ctc.lm import BoostedPhrases
 
-_MARGIN: Final = 20.0  # nats; more than a language model takes from a word
+_MARGIN: Final = 20.0  # nats; more than a language model can cost a word
 
 
 class HotwordSet(NamedTuple):
@@ -24,7 +24,7 @@ class HotwordSet(NamedTuple):
 
 
 class HotwordDecoder:
-    """A `GreedyDecoder` with phrases. Rows wait while they may become part of a phrase; `words` only grow."""
+    """A `GreedyDecoder` with phrases. Rows wait while they may become part of a phrase."""
 
     def __init__(self, vocabulary: Vocabulary, phrases: Phrases | None) -> None:
         self.phrases = phrases
@@ -55,11 +55,11 @@ class HotwordDecoder:
         self._greedy.finish()
 
     def pending(self) -> list[DecodedWord]:
-        """The words after the complete ones, as far as they are known."""
+        """Words after the complete ones, as they would be if the utterance ended here."""
         return self.tail(self._waiting[:0])
 
     def tail(self, rows: Rows) -> list[DecodedWord]:
-        """The words after the complete ones if `rows` were next and the utterance ended there; changes nothing."""
+        """Words after the complete ones if the utterance ended after `rows`; changes nothing."""
         fork = self._fork()
         fork.push(rows)
         fork.finish()
@@ -85,9 +85,9 @@ class HotwordDecoder:
 
 
 def favour(rows: Rows, phrases: Phrases) -> Rows:
-    """Rows of a whole utterance, (frames, vocabulary), for a search without phrases.
+    """Rows of a whole utterance, (frames, vocabulary), in which a search without phrases finds the phrases.
 
-    In a detected phrase its tokens keep their log-probabilities and become far more likely than all others.
+    In the frames of a detected phrase, its tokens keep their log-probabilities and all other tokens become unlikely.
     """
     spotter = Spotter(phrases)
     favoured = rows.copy()

@@ -67,7 +67,7 @@ class CommandListener:
         if self._spotter is None:
             return self._matcher.push(rows) if self._matcher else None
         decision: Decision | None = None
-        for at in range(len(rows)):  # one by one: the result must not depend on the pieces
+        for at in range(len(rows)):  # one by one: the result must not depend on how rows are split
             row = rows[at : at + 1]
             self._rows.append(row)
             if self._matcher:

@@ -24,7 +24,7 @@ Label = TypeVar("Label", bound=Hashable)
 
 @dataclass(slots=True)
 class Machine(Generic[Label]):
-    """`arcs[s]` are the transitions from state `s`, 0 is the start; `ends[s]` is a class of ends, -1 for no end."""
+    """`arcs[s]` are the transitions from state `s`; `ends[s]` is its class of ends, -1 for none. State 0 starts."""
 
     arcs: list[dict[Label, int]]
     ends: list[int]
@@ -68,7 +68,7 @@ def from_network(network: WordNetwork) -> Machine[str]:
 
 
 def from_phrases(phrases: Iterable[tuple[Sequence[str], int]]) -> Machine[str]:
-    """A trie of phrases, each a sequence of words with the class of its end."""
+    """A trie of phrases; each phrase is a sequence of words and a class of ends."""
     machine = Machine[str]([{}], [-1])
     for words, end in phrases:
         at = 0

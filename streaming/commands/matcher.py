@@ -1,11 +1,12 @@
 """Matches one utterance with a grammar: the best path through the grammar, compared with the free path.
 
 The cost of a path in a frame, in nats, is the distance of its token to the best token of that frame. Speech outside the
-grammar makes every path through it expensive. The closeness of a path is exp(-cost / letters), 1 on the free path. The
-score of a command is the geometric mean of its closeness and its confidence as a transcript: noise, where no token is
-likely, is close to anything. The score of a word is its closeness over the frames since the word before it (the last
-word's up to the end), so that speech in a gap counts too. Single letters have a cost in the same way: two clear letters
-that are not in the command are too much.
+grammar makes every path through it expensive. The closeness of a path is exp(-cost / letters), 1 on the free path.
+
+The score of a command is the geometric mean of its closeness and its confidence as a transcript. Closeness alone does
+not reject noise: no token is likely there, so every path is close. The score of a word is its closeness over the frames
+since the previous word (for the last word, up to the end), so speech in a gap counts. The cost of a letter is defined
+in the same way; two clear letters outside the command exceed its limit.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from .viterbi import NEVER, Path, Rows, Viterbi, relative
 
 BEAM: Final = 60.0  # nats; a more expensive command is never accepted
 MAX_FRAMES: Final = 1_500  # 30 s; longer speech is no command
-MAX_RIVALS: Final = 32  # paths that an early decision examines; with more it is too early
+MAX_RIVALS: Final = 32  # paths that an early decision examines; with more there is none
 EARLY_READING: Final = 30_000  # as `MAX_READING`, for all meanings of the rivals
 
 
@@ -95,9 +96,9 @@ class CommandMatcher:
     def _early(self) -> Decision | None:
         """Accept a command that nothing else in the grammar can still overtake.
 
-        Costs only grow. So a path is out for good if it costs more than the longest command through its cell may cost
+        Costs only grow. So a path is ruled out if it costs more than the longest command through its cell may cost
         (its closeness must be at least the square of the least score), or if one of its words or letters costs too
-        much. If all commands that the other paths can become have the meaning of the best one, then the end of the
+        much. If every command that the remaining paths can become has the meaning of the best one, the end of the
         utterance can only give this command or none.
         """
         decision = self.judge()
@@ -131,7 +132,7 @@ class CommandMatcher:
         *costs, last = costs
         if not automaton.bounded[state]:  # the last word is open
             return last <= ahead and _within(costs, words, allowed)
-        since = float(path.costs[words[-1].end :].sum())  # counts for the next word, or for the last if none follows
+        since = float(path.costs[words[-1].end :].sum())  # belongs to the next word, or to the last if none follows
         ended = bool(automaton.ends[state] >= 0) and last <= allowed * words[-1].tokens
         return (ended or since <= ahead) and _within([*costs, last - since], words, allowed)
 
@@ -165,7 +166,7 @@ class CommandMatcher:
         return float(np.add.reduceat(path.costs, [0, *ends[ends < len(path.costs)].tolist()]).max())
 
     def _candidate(self, path: Path) -> Candidate | None:
-        """None if the interpretation takes too many steps."""
+        """The command of a path; None if the interpretation takes too many steps."""
         words, costs = self._words(path)
         meaning = self._grammar.interpret([word.text for word in words])
         if meaning is None:
@@ -189,5 +190,5 @@ class CommandMatcher:
 
 
 def _within(costs: list[float], words: list[DecodedWord], allowed: float) -> bool:
-    """Whether each cost, which belong to the first words, is at most `allowed` for each token of its word."""
+    """Whether each word costs at most `allowed` for each of its tokens; words without a cost count as within."""
     return all(cost <= allowed * word.tokens for cost, word in zip(costs, words, strict=False))

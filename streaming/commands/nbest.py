@@ -1,8 +1,8 @@
-"""Alternative paths through an automaton, each with different tokens, the best first.
+"""Alternative paths through an automaton, each with different tokens, best first.
 
-Tree-trellis search (Soong and Huang 1990): Viterbi stored the score of every cell after every frame. Backwards from the
-end these scores are the exact cost of the rest of a path, so A* finds the paths in order. A hypothesis is a sequence of
-last tokens with its best score for each frame in which it may begin; alignments of the same tokens are one hypothesis.
+Tree-trellis search (Soong and Huang 1990): Viterbi stores the score of every cell after every frame. A search backwards
+from the end uses them as the exact score of the remaining path, so A* finds the paths in order. A hypothesis is a
+sequence of last tokens with its best score for each start frame; it includes all alignments of these tokens.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def alternatives(viterbi: Viterbi, rows: Floats, vocabulary: Vocabulary) -> Iter
             yield _align(hypothesis, rows, vocabulary)
             continue
         state, tokens, begun = hypothesis
-        rested = _rested(begun, total[:, blank])  # zero or more blanks first
+        rested = _after_blanks(begun, total[:, blank])
         if state == 0 and tokens and rested[0] > NEVER:
             heapq.heappush(queue, (-float(rested[0]), next(order), tokens))
         steps += 1 + len(into[state])
@@ -84,13 +84,13 @@ def alternatives(viterbi: Viterbi, rows: Floats, vocabulary: Vocabulary) -> Iter
             add(_Hypothesis(source, (token, *tokens), _spoken(after, total[:, token])))
 
 
-def _rested(begun: Scores, total: Scores) -> Scores:
-    """Score from each frame on, with any number of blanks first; `total` is the cumulative score of the blank."""
+def _after_blanks(begun: Scores, total: Scores) -> Scores:
+    """Score from each frame on, with zero or more blanks first; `total` is the cumulative score of the blank."""
     return np.maximum.accumulate((begun + total)[::-1])[::-1] - total
 
 
 def _spoken(after: Scores, total: Scores) -> Scores:
-    """Score from each frame on, if a token takes one or more frames and `after` follows; `total` is the token's."""
+    """Score from each frame on, if a token takes one or more frames before `after`; `total` as above, of the token."""
     return np.append(np.maximum.accumulate((after + total)[:0:-1])[::-1], NEVER) - total
 
 

@@ -4,7 +4,7 @@
                 └─▶ phrase: cost of its tokens ... ──┘         minus its cost, plus its boost
 
 A phrase begins and ends where no word of the free path is open, so it replaces only whole words. Its boost is in nats
-for each letter: a phrase is found where exp(-cost / letters) is above exp(-boost). Among overlapping phrases the set
+for each letter: a phrase is detected if exp(-cost / letters) exceeds exp(-boost). Among overlapping phrases the set
 with the highest total gain wins. Source: word spotting on CTC posteriors (Andrusenko et al. 2024, arXiv 2406.07096).
 """
 
@@ -25,7 +25,7 @@ from .budget import TooLarge
 from .machine import from_phrases
 from .viterbi import NEVER, Floats, Path, Rows, Viterbi, relative
 
-PAUSE: Final = 10  # frames in which the free path writes nothing; they end a word
+PAUSE: Final = 10  # frames without a letter on the free path that end a word
 MAX_BOOST: Final = 20.0  # nats for each letter
 _MIN_GAIN: Final = 1e-3  # nats; less is rounding
 
@@ -71,7 +71,7 @@ class Phrases:
 
 
 def _colon_hint(phrase: str) -> str:
-    """For `10:30`, which is the phrase `10` with the boost 30."""
+    """A hint for times such as `10:30`, which reads as the phrase `10` with boost 30."""
     if not phrase[-1:].isdigit():
         return ""
     return " (the number after the last colon is the boost; write a time as it is said, like ten thirty)"
@@ -87,7 +87,7 @@ class Detection:
 
 
 class Spotter:
-    """Takes rows as they arrive. Frames before `settled` cannot become part of any other detection.
+    """Detects phrases in rows as they arrive. No further detection begins before frame `settled`.
 
     `eager` reports a phrase at its end, even if an overlapping phrase could still gain more.
     """
@@ -106,7 +106,7 @@ class Spotter:
     def _restart(self) -> None:
         self._viterbi = Viterbi(self._phrases.automaton, self.settled)
         self._best = 0.0  # highest gain so far
-        self._ends: list[tuple[int, int]] = []  # frames at whose end it rose, and the cell
+        self._ends: list[tuple[int, int]] = []  # (frame, cell) of each rise of the gain
 
     @property
     def frame(self) -> int:
@@ -147,7 +147,7 @@ class Spotter:
             self._end()
 
     def _end(self) -> None:
-        """Record an end here if it gains more than everything before."""
+        """Record an end of a phrase here if it raises the highest gain."""
         automaton, scores = self._phrases.automaton, self._viterbi.scores
         alive = np.flatnonzero(scores > NEVER)
         states = automaton.owner[alive]
@@ -158,7 +158,7 @@ class Spotter:
             self._ends.append((self.frame, int(alive[at])))
 
     def _pending(self) -> bool:
-        """Whether any path can still gain; a path without letters and cost can begin again at any time."""
+        """Whether any path can still gain. Paths in state 0 at the best gain do not count: new paths equal them."""
         scores = self._viterbi.scores
         useful = scores > NEVER
         useful[list(self._viterbi.cells(0))] &= scores[list(self._viterbi.cells(0))] < self._best - _MIN_GAIN

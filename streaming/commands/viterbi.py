@@ -1,8 +1,8 @@
 """Viterbi over an automaton of token sequences, frame by frame, relative to the free path.
 
 Scores are relative: each frame subtracts the log-probability of its best token. The free path (the best token of every
-frame) has score 0, and the scores of other paths can only fall. So a path below `floor` can be dropped without changing
-any result above it, which usually leaves few cells. Of more than `MAX_ALIVE` cells the best stay.
+frame) has score 0, and the scores of other paths can only fall. So dropping cells below `floor` changes no result above
+it, and few cells stay alive; at most the best `MAX_ALIVE`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MAX_ALIVE: Final = 2_000  # cells after each frame
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Path:
-    """Frames `[start, start + len(tokens))`; `tokens` and `costs` have shape (frames,); costs are never negative."""
+    """A path over frames `[start, start + len(tokens))`; `tokens` and `costs` are (frames,), costs at least 0."""
 
     start: int
     tokens: Ints
@@ -54,7 +54,7 @@ class Viterbi:
         self.scores = np.full(automaton.size, NEVER, np.float32)
         self._history: list[tuple[Ints, Floats]] = []  # live cells after each frame, with their scores
         self._entries: list[float] = []  # `enter` of each frame
-        self._found: dict[tuple[int, int], tuple[int, float]] = {}  # results of `_before`: many paths share their start
+        self._found: dict[tuple[int, int], tuple[int, float]] = {}  # cache of `_before`: many paths share their start
 
     @property
     def frame(self) -> int:
@@ -102,7 +102,7 @@ class Viterbi:
         self._history.append((alive, scores[alive]))
 
     def trace(self, cell: int, frame: int | None = None) -> Path:
-        """The best path that is in `cell` at the end of frame `frame - 1`; by default of the last frame."""
+        """The best path that ends in `cell` at frame `frame - 1`, by default the last one."""
         at = (self.frame if frame is None else frame) - self.begun - 1
         cells, scores = [cell], [self._score(at, cell)]
         while True:

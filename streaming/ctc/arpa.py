@@ -1,4 +1,4 @@
-"""ARPA files: read into an n-gram, or, where one is broken, what is wrong with it, with line and column."""
+"""Reads ARPA files into an n-gram; the error for a broken file gives line and column."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from ..errors import LanguageModelError
 from .ngram import UNKNOWN, UNKNOWN_WORDS, Ngram, SortedTable
 
 _BEGIN, _END = "\\data\\", "\\end\\"
-_UNKNOWN_SCORE: Final = -100.0  # log10, where the file does not say it
-_NO_BACKOFF: Final = -0.0  # nothing follows such a context
+_UNKNOWN_SCORE: Final = -100.0  # log10, for files without the unknown word
+_NO_BACKOFF: Final = -0.0  # marks a context that no n-gram continues
 _REPORT: Final = 500_000  # n-grams between two lines of progress
 
 Floats = NDArray[np.float32]
@@ -26,16 +26,16 @@ Ints = NDArray[np.int64]
 
 
 def read_arpa(path: Path, progress: Callable[[str], None] | None = None) -> Ngram:
-    """`progress` gets a line now and then. Raises `LanguageModelError` with line and column of the first fault."""
+    """Read an n-gram; `progress` receives lines of text. Raises `LanguageModelError` with line and column."""
     try:
         with _opened(path) as lines:
             return _build(_Reader(path.name, lines, progress))
     except (ValueError, KeyError, IndexError) as error:
-        raise LanguageModelError(f"{path} is no ARPA file: {find_fault(path) or error}") from error
+        raise LanguageModelError(f"{path} is not an ARPA file: {find_fault(path) or error}") from error
 
 
 def find_fault(path: Path) -> str | None:
-    """What is wrong with an ARPA file, with line and column; None where nothing is found."""
+    """The first fault of an ARPA file, with line and column; None if it has none."""
     with _opened(path) as lines:
         return _fault(lines)
 
@@ -52,7 +52,7 @@ def _opened(path: Path) -> Generator[TextIO]:
 
 
 class _Reader:
-    """Sections of an ARPA file, one after the other; reports progress on long ones."""
+    """Reads the sections of an ARPA file in order; reports progress in long ones."""
 
     def __init__(self, name: str, lines: Iterator[str], progress: Callable[[str], None] | None) -> None:
         self._name = name
@@ -74,7 +74,7 @@ class _Reader:
             raise ValueError("no n-grams")
 
     def section(self, order: int) -> tuple[Ints, Floats, Floats]:
-        """Words of the next order's n-grams, (n, order), their scores and back-off weights, (n,) each."""
+        """The next section: words, (n, order), scores and back-off weights, (n,) each."""
         if self._header != f"\\{order}-grams:":
             raise ValueError(self._header)
         words, scores, backoffs = array("q"), array("f"), array("f")
@@ -114,7 +114,7 @@ def _build(reader: _Reader) -> Ngram:
     backoffs = np.zeros(len(names), np.float32)
     scores[singles[:, 0]], backoffs[singles[:, 0]] = found, weights
     levels = [_Level(np.arange(len(names)), scores, backoffs)]
-    places = [words[:, -1] for words, _, _ in longer]  # of each n-gram's end in the level before
+    places = [words[:, -1] for words, _, _ in longer]  # of each n-gram's ending in the level below
     for level, (words, found, weights) in enumerate(longer):
         order = level + 2
         _mark_followed(levels, words, len(names))
@@ -122,7 +122,7 @@ def _build(reader: _Reader) -> Ngram:
             place * len(names) + each[:, -order]
             for place, (each, _, _) in zip(places[level:], longer[level:], strict=True)
         ]
-        # A pruned model may lack the end of a longer n-gram: it takes a place, but has no score.
+        # A pruned model may lack the ending of a longer n-gram: that entry exists, without a score.
         entries = np.unique(np.concatenate(keys))
         places[level:] = [np.searchsorted(entries, each) for each in keys]
         own, after = np.full(len(entries), np.nan, np.float32), np.zeros(len(entries), np.float32)
@@ -138,21 +138,20 @@ def _build(reader: _Reader) -> Ngram:
 
 
 class _Level:
-    """The n-grams of one order: `entries` are the place of their end in the level before and their first word, sorted,
-    as one number."""
+    """The n-grams of one order. An entry is one number: place of its ending in the level below, and first word."""
 
     def __init__(self, entries: Ints, scores: Floats, backoffs: Floats) -> None:
         self.entries, self.scores, self._backoffs = entries, scores, backoffs
-        self.followed = np.zeros(len(entries), bool)  # whether a longer n-gram begins so
+        self.followed = np.zeros(len(entries), bool)  # whether a longer n-gram begins with it
 
     def weights(self) -> Floats:
-        """Back-off weights; -0.0 where there is none to tell contexts apart by."""
-        nothing = (self._backoffs == 0) & ~self.followed
-        return np.where(nothing, np.float32(_NO_BACKOFF), self._backoffs + np.float32(0))
+        """Back-off weights; -0.0 for n-grams that make no difference as a context."""
+        unused = (self._backoffs == 0) & ~self.followed
+        return np.where(unused, np.float32(_NO_BACKOFF), self._backoffs + np.float32(0))
 
 
 def _mark_followed(levels: list[_Level], words: Ints, size: int) -> None:
-    """Mark what the n-grams begin with, (n, order), in the last level."""
+    """Mark, in the last level, the beginnings of n-grams, (n, order)."""
     place, known = words[:, -2], np.ones(len(words), bool)
     for order, level in enumerate(levels[1:], 2):
         key = place * size + words[:, -order - 1]
@@ -162,10 +161,10 @@ def _mark_followed(levels: list[_Level], words: Ints, size: int) -> None:
 
 
 def _fault(lines: Iterable[str]) -> str | None:
-    """The first line that is not as <https://cmusphinx.github.io/wiki/arpaformat/> has it."""
+    """The first line that breaks <https://cmusphinx.github.io/wiki/arpaformat/>."""
     counts: list[int] = []
     known: set[str] = set()
-    order, left = 0, 0  # of the section: its order, and how many n-grams are still to come
+    order, left = 0, 0  # order of the section, and its remaining n-grams
     number = 0
     for number, line in enumerate(lines, 1):
         text = line.strip()
@@ -177,35 +176,35 @@ def _fault(lines: Iterable[str]) -> str | None:
         if not order and text.startswith("ngram "):
             name, _, count = text.removeprefix("ngram ").partition("=")
             if not (name.strip() == str(len(counts) + 1) and count.strip().isdigit()):
-                return f"{where}: 'ngram {len(counts) + 1}=COUNT' is wanted, not {text!r}"
+                return f"{where}: expected 'ngram {len(counts) + 1}=COUNT', not {text!r}"
             counts.append(int(count))
         elif text.startswith("\\"):
             if left:
-                return f"{where}: {text!r}, but {left} of {counts[order - 1]} {order}-grams are still to come"
+                return f"{where}: {text!r} comes too early: {left} of {counts[order - 1]} {order}-grams are missing"
             order += 1
-            wanted = f"\\{order}-grams:" if order <= len(counts) else _END
-            if text != wanted or not counts:
-                return f"{where}: {wanted if counts else 'the line ngram 1=COUNT'!r} is wanted, not {text!r}"
+            expected = f"\\{order}-grams:" if order <= len(counts) else _END
+            if text != expected or not counts:
+                return f"{where}: expected {expected if counts else 'ngram 1=COUNT'!r}, not {text!r}"
             if text == _END:
                 return None
             left = counts[order - 1]
         elif not order:
-            return f"{where}: {_BEGIN!r} is wanted, not {text[:40]!r}"
+            return f"{where}: expected {_BEGIN!r}, not {text[:40]!r}"
         elif not left:
-            return f"{where}: more {order}-grams than the {counts[order - 1]} that the header promises"
+            return f"{where}: more {order}-grams than the {counts[order - 1]} of the header"
         else:
             left -= 1
-            if why := _ngram_fault(text.split(), order, known):
-                column = line.find(why[0]) + 1
-                return f"line {number}, column {column}: {why[1]}"
-    return f"line {number}: the file ends here, without {_END!r}: it is cut off"
+            if fault := _ngram_fault(text.split(), order, known):
+                field, problem = fault
+                return f"line {number}, column {line.find(field) + 1}: {problem}"
+    return f"line {number}: the file is cut off: it ends here, without {_END!r}"
 
 
 def _ngram_fault(fields: list[str], order: int, known: set[str]) -> tuple[str, str] | None:
-    """What stands at fault, and what is wrong with it."""
+    """The faulty field, and its problem."""
     words = fields[1 : order + 1]
     if len(words) < order or len(fields) > order + 2:
-        return fields[0], f"a {order}-gram has a log-probability, {order} word(s) and perhaps a back-off weight"
+        return fields[0], f"a {order}-gram needs a log-probability, {order} word(s) and optionally a back-off weight"
     for value in (fields[0], *fields[order + 1 :]):
         try:
             number = float(value)
@@ -216,5 +215,5 @@ def _ngram_fault(fields: list[str], order: int, known: set[str]) -> tuple[str, s
     if order == 1:
         known.update(words)
         return None
-    stranger = next((word for word in words if word not in known), None)
-    return None if stranger is None else (stranger, f"{stranger!r} is not among the 1-grams")
+    unknown = next((word for word in words if word not in known), None)
+    return None if unknown is None else (unknown, f"{unknown!r} is not among the 1-grams")

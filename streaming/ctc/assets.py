@@ -1,4 +1,4 @@
-"""What decoding may use beside the model."""
+"""Optional files of a checkpoint that decoding uses."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Assets:
-    """Files of a checkpoint that decoding uses; shared by all sessions."""
+    """Shared by all sessions."""
 
     calibration: Calibration | None = None
     language_model: LanguageModel | None = None
-    lm_in_partials: bool = False  # whether sessions use it in partials too if they do not choose
+    lm_in_partials: bool = False  # whether partials use the language model, if the session does not choose

@@ -1,15 +1,14 @@
 """Words of one utterance by beam search with a language model; used like `greedy.GreedyDecoder`.
 
-The search stays behind the greedy path: it takes the frames of a word only when that word is complete. So a word that
-the lexicon lacks can take part in the very frames in which it was spoken: spelled as the greedy path has it, if that is
-confident enough, and scored by the language model as its rarest word. What the search knows depends on the rows alone,
-not on how they were split.
+The search follows the greedy path: it takes the frames of a word only when the greedy word is complete. If that word is
+confident and outside the lexicon, the search adds its greedy spelling before it takes these frames, with the language
+model's score of the rarest word in the lexicon. The result does not depend on how the rows are split.
 
-Without a look-back all hypotheses live until the utterance ends, as a final wants it. With one, words become complete
-as soon as all likely hypotheses share them, at the latest after the look-back; hypotheses without them are dropped.
-Memory and the cost of a tail are then bounded.
+Finals use no look-back: all hypotheses live until the utterance ends. Partials use one: a word is complete when all
+likely hypotheses share it, at the latest after the look-back, and hypotheses without it are dropped. This bounds memory
+and the cost of `tail`.
 
-Words, times and confidences are those of the best hypothesis' own path.
+Words, times and confidences come from the path of the best hypothesis.
 """
 
 from __future__ import annotations
@@ -31,14 +30,13 @@ Rows = NDArray[np.float32]
 
 LIVE_LOOK_BACK: Final = 100  # frames after which words of partials become complete
 
-_SETTLE: Final = 8  # frames between two looks at what is shared
-_MARGIN: Final = 5.0  # nats: hypotheses less likely than that do not keep a word open
+_SETTLE: Final = 8  # frames between two calls of `Search.settle`
+_MARGIN: Final = 5.0  # nats below the best; less likely hypotheses do not keep a word open
 
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """`score` is what the search maximises: `acoustic` + LM weight x `language` (log10) + word score x words, and what
-    boosted phrases have earned."""
+    """`score` = `acoustic` + LM weight x `language` (log10) + word score x words + boosts of its phrases."""
 
     words: tuple[DecodedWord, ...]
     score: float
@@ -47,9 +45,9 @@ class Hypothesis:
 
 
 class BeamDecoder:
-    """Words of one utterance. `push` what is committed; ask `tail` what volatile rows would add.
+    """Words of one utterance: `push` committed rows, and preview volatile rows with `tail`.
 
-    `look_back` is in frames; None: words are complete when the utterance is.
+    `look_back` is in frames; None: words are complete when the utterance ends.
     """
 
     def __init__(
@@ -60,79 +58,79 @@ class BeamDecoder:
         self._model = model
         self._look_back = look_back
         self._greedy = GreedyDecoder(model.vocabulary)
-        self._known = 0  # complete words of the greedy path that the search may use
-        self._strangers: dict[tuple[int, ...], int] = {}  # spellings, and the frame from which they take part
-        self._rows = np.empty((0, len(model.vocabulary)), np.float32)  # those that are not complete
+        self._checked = 0  # words of the greedy path that are looked up in the lexicon
+        self._added: dict[tuple[int, ...], int] = {}  # first frame by spelling, of words outside the lexicon
+        self._rows = np.empty((0, len(model.vocabulary)), np.float32)  # from the first unsettled frame on
         self._search = model.search(phrases, narrow=look_back is not None)
 
     def push(self, rows: Rows) -> None:
         """Decode log-probabilities of the next frames, shape (frames, vocabulary)."""
         self._greedy.push(rows)
         self._rows = np.concatenate((self._rows, rows))
-        self._follow()
+        self._add_unknown_words()
         self._advance(self._greedy.settled)
 
     def change(self, phrases: BoostedPhrases | None) -> None:
-        """Favour these phrases from the frames on that the search has not taken."""
+        """Boost these phrases instead, in the frames that the search has not taken yet."""
         self.phrases = phrases
-        fresh = phrases or self._model.boosted({})
-        self._search.change(fresh.boosts)
-        if fresh.words:
-            self._search.extend(fresh.words)
+        boosted = phrases or self._model.boosted({})
+        self._search.change(boosted.boosts)
+        if boosted.words:
+            self._search.extend(boosted.words)
 
     def finish(self) -> None:
         """The utterance is over: all words are complete."""
         self._greedy.finish()
-        self._follow()
+        self._add_unknown_words()
         self._advance(self._search.settled + len(self._rows))
         self.words += self._read(next(self._search.traces()).tokens)
 
     def alternatives(self, most: int) -> list[Hypothesis]:
-        """Of a whole utterance, after `finish` and without a look-back: the best hypotheses with different words."""
+        """The best hypotheses with different words. Call it after `finish`, and only without a look-back."""
         best = next(self._search.traces())
         if most == 1:
             return [self._hypothesis(best)]
         search = self._model.search(self.phrases, merged=False)
-        for spelling, frame in self._strangers.items():
+        for spelling, frame in self._added.items():
             search.step(self._rows[search.frame : frame])
-            search.extend(self._model.strangers([spelling]))
+            search.extend(self._model.unknown_words([spelling]))
         search.step(self._rows[search.frame :])
         found: dict[tuple[str, ...], Hypothesis] = {}
         for trace in (best, *search.traces()):
-            if len(found) < most and trace.score <= best.score:  # whatever the narrower search finds, this is the best
-                heard = self._hypothesis(trace)
-                found.setdefault(tuple(word.text for word in heard.words), heard)
+            if len(found) < most and trace.score <= best.score:  # `best` stays first even if this search finds better
+                hypothesis = self._hypothesis(trace)
+                found.setdefault(tuple(word.text for word in hypothesis.words), hypothesis)
         return list(found.values())
 
     def pending(self) -> list[DecodedWord]:
-        """Words after the complete ones, as far as they are known."""
+        """Words after the complete ones, as they would be if the utterance ended here."""
         return self.tail(self._rows[:0])
 
     def tail(self, rows: Rows) -> list[DecodedWord]:
-        """Words after the complete ones if `rows` came next and the utterance ended there; changes nothing."""
+        """Words after the complete ones if the utterance ended after `rows`; changes nothing."""
         if not len(self._rows) + len(rows):
             return []
         fork = BeamDecoder.__new__(BeamDecoder)
         fork.__dict__.update(self.__dict__)
         fork.words, fork._look_back = [], None
-        fork._greedy, fork._known = self._greedy.fork(), 0
-        fork._strangers, fork._search = {**self._strangers}, self._search.fork()
+        fork._greedy, fork._checked = self._greedy.fork(), 0
+        fork._added, fork._search = {**self._added}, self._search.fork()
         fork.push(rows)
         fork.finish()
         self._search.discard(fork._search)
         return fork.words
 
-    def _follow(self) -> None:
-        """Let new words of the greedy path take part that the lexicon lacks."""
-        for word in self._greedy.words[self._known :]:
-            self._known += 1
-            if (spelling := self._stranger(word)) and spelling not in self._strangers:
+    def _add_unknown_words(self) -> None:
+        """Add confident words of the greedy path that the lexicon lacks to the search, from their first frame on."""
+        for word in self._greedy.words[self._checked :]:
+            self._checked += 1
+            if (spelling := self._unknown(word)) and spelling not in self._added:
                 self._advance(word.start)
-                self._strangers[spelling] = word.start
-                self._search.extend(self._model.strangers([spelling]))
+                self._added[spelling] = word.start
+                self._search.extend(self._model.unknown_words([spelling]))
 
-    def _stranger(self, word: DecodedWord) -> tuple[int, ...] | None:
-        """Its spelling, if the lexicon lacks the word and it was confident enough."""
+    def _unknown(self, word: DecodedWord) -> tuple[int, ...] | None:
+        """The spelling of a confident word that the lexicon lacks; None for any other word."""
         if word.confidence < self._model.weights.unknown:
             return None
         spelling = self._model.spell(word.text)
@@ -150,7 +148,7 @@ class BeamDecoder:
                 self._rows = self._rows[len(path) :]
 
     def _read(self, tokens: NDArray[np.intp], start: int | None = None) -> list[DecodedWord]:
-        """Words of a path, (frames,), over the first of the rows that are not complete."""
+        """Words of a path, (frames,), over the first unsettled rows."""
         decoder = GreedyDecoder(self._model.vocabulary)
         decoder.frame = self._search.settled if start is None else start
         decoder.push(self._rows[: len(tokens)], tokens)
@@ -166,7 +164,7 @@ class BeamDecoder:
         return Hypothesis(words, trace.score, acoustic, language)
 
     def _written(self, tokens: NDArray[np.intp]) -> list[int]:
-        """What the path writes, with one boundary after each word."""
+        """The tokens that a path writes, with one boundary after each word."""
         kept = tokens[np.append(True, tokens[1:] != tokens[:-1])] if len(tokens) else tokens
         written: list[int] = []
         for token in [*kept[kept != self._model.vocabulary.blank].tolist(), self._model.boundary]:

@@ -1,9 +1,8 @@
 """Boosts of phrases inside a search: an automaton over the tokens that hypotheses write.
 
-Each letter that goes on with a phrase earns the phrase's boost at once, so that the beam does not lose it half-way.
-What was earned by a phrase that is not finished is given back when the path leaves it. Phrases begin and end with
-words. States are those of Aho and Corasick (1975), where a path may only fall back to another phrase that begins at a
-later word.
+Each letter that continues a phrase earns the phrase's boost at once, so the beam keeps unfinished phrases. A path that
+leaves an unfinished phrase loses what the phrase earned. Phrases begin and end at word boundaries. The automaton is
+that of Aho and Corasick (1975); a path falls back only to phrases that begin at a later word.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 
 from .lexicon import Spelling
 
-_START, _INSIDE = 0, 1  # of a word; within one that no phrase has
+_START, _INSIDE = 0, 1  # states: at the start of a word; inside a word of no phrase
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,15 +24,15 @@ class Boosts:
     """The automaton of the hotwords: what each token earns in each state."""
 
     next: NDArray[np.intp]  # (states, vocabulary)
-    gain: NDArray[np.float64]  # (states, vocabulary), of the step; nats
-    held: NDArray[np.float64]  # (states,) what is given back if the path leaves the phrase
+    gain: NDArray[np.float64]  # (states, vocabulary), nats that the token earns or loses
+    held: NDArray[np.float64]  # (states,) nats of an unfinished phrase, lost if the path leaves it
 
     @classmethod
     def build(cls, phrases: Sequence[tuple[Sequence[Spelling], float]], vocabulary: int, boundary: int) -> Boosts:
         """Phrases as spelled words with nats for each letter."""
         children: list[dict[int, int]] = [{}, {}]
         letters, fallback = [0, 0], [_INSIDE, _INSIDE]
-        best, final = [0.0, 0.0], [0.0, 0.0]  # nats for each letter of the best phrase ahead; worth of the phrase
+        best, final = [0.0, 0.0], [0.0, 0.0]  # highest boost of a phrase through the state; worth of the one that ends
         paths: list[tuple[int, ...]] = [(), ()]
         for words, boost in phrases:
             state = _START
@@ -53,7 +52,7 @@ class Boosts:
         by_path = {path: state for state, path in enumerate(paths) if state != _INSIDE}
         fallback = [_fallback(path, by_path, boundary) for path in paths]
         fallback[_INSIDE] = _INSIDE
-        given = [0.0] * states  # for shorter phrases on the way
+        given = [0.0] * states  # worth of the longest finished phrase on the way
         for state in sorted(range(2, states), key=lambda state: len(paths[state])):
             for token, child in children[state].items():
                 given[child] = max(given[state], final[state]) if token == boundary else given[state]
@@ -81,11 +80,11 @@ class Boosts:
         return len(self.held)
 
     def start(self, at_word: NDArray[np.bool_]) -> NDArray[np.intp]:
-        """States of paths that begin to look for phrases, at the start of a word or within one."""
+        """Initial states of paths, (paths,), at the start of a word or inside one."""
         return np.where(at_word, _START, _INSIDE) if self else np.zeros(len(at_word), np.intp)
 
     def worth(self, tokens: Sequence[int]) -> float:
-        """What the written tokens of a path have earned, if it ends there."""
+        """Nats that the written tokens of a finished path earn."""
         state, total = _START, 0.0
         for token in tokens if self else ():
             total += float(self.gain[state, token])
@@ -94,7 +93,7 @@ class Boosts:
 
 
 def _fallback(path: tuple[int, ...], by_path: dict[tuple[int, ...], int], boundary: int) -> int:
-    """The longest other phrase that the end of a path begins."""
+    """The state of the longest suffix of a path that starts at a later word and begins a phrase."""
     if not path:
         return _START
     for at, token in enumerate(path):

@@ -1,11 +1,11 @@
 """Incremental greedy CTC (best path; Graves et al. 2006): repeats collapse, blanks vanish, boundaries end words.
 
-The collapse state is carried from one block of rows to the next, so any split of the rows gives the same words. A word
-is complete when its boundary has come; until then it belongs to the volatile text, even if its first tokens stand.
+The collapse state carries over from one block of rows to the next, so any split of the rows gives the same words. A
+word is complete after its boundary; until then it is volatile, even if its first tokens cannot change.
 
-Times are those of the frames at which the tokens are spiked, so a word begins a little late and ends a little early,
-as CTC does. The confidence of a token is the highest log-probability that it had in its run of frames; the confidence
-of a word is exp of the mean over its tokens, the geometric mean of their probabilities.
+Times are the frames of the CTC spikes, so a word begins a little late and ends a little early. The score of a token is
+its highest log-probability in its run of frames. The confidence of a word is the geometric mean of the probabilities of
+its tokens.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .vocabulary import Vocabulary
 Rows = NDArray[np.float32]
 Tokens = NDArray[np.intp]
 
-_PAUSE: Final = 50  # frames of blanks that end a word: models omit the boundary where the silence is long
+_PAUSE: Final = 50  # frames of blanks that end a word: models omit the boundary before a long silence
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +52,19 @@ class _Run:
 
 
 class GreedyDecoder:
-    """Words of one utterance. `push` what is committed; ask `tail` what volatile rows would add."""
+    """Words of one utterance: `push` committed rows, and preview volatile rows with `tail`."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.words: list[DecodedWord] = []  # complete and final
-        self.frame = 0  # next frame
+        self.frame = 0  # the next frame
         self._vocabulary = vocabulary
         self._run: _Run | None = None
-        self._open: DecodedWord | None = None  # the word that still lacks its boundary
+        self._open: DecodedWord | None = None  # the word without a boundary yet
 
     def push(self, rows: Rows, tokens: Tokens | None = None) -> None:
         """Decode log-probabilities of the next frames, shape (frames, vocabulary).
 
-        `tokens`, shape (frames,), are those of another path than the best one, which is then read instead.
+        `tokens`, shape (frames,), is the path to decode; by default the best token of each frame.
         """
         if not len(rows):
             return
@@ -93,20 +93,20 @@ class GreedyDecoder:
         return run.start if run is not None and self._vocabulary.texts[run.token].strip() else self.frame
 
     def pending(self) -> list[DecodedWord]:
-        """The word that has begun but is not complete, as far as it is known: none or one."""
+        """The open word, as it would be if the utterance ended here: none or one."""
         fork = self.fork()
         fork.finish()
         return fork.words
 
     def tail(self, rows: Rows) -> list[DecodedWord]:
-        """Words after the complete ones if `rows` came next and the utterance ended there; changes nothing."""
+        """Words after the complete ones if the utterance ended after `rows`; changes nothing."""
         fork = self.fork()
         fork.push(rows)
         fork.finish()
         return fork.words
 
     def fork(self) -> GreedyDecoder:
-        """A copy without the complete words, which goes its own way."""
+        """An independent copy, without the complete words."""
         fork = GreedyDecoder(self._vocabulary)
         fork.frame, fork._open = self.frame, self._open
         fork._run = _Run(self._run.token, self._run.start, self._run.end, self._run.best) if self._run else None
@@ -123,7 +123,7 @@ class GreedyDecoder:
                 self._close_word()
 
     def _close_run(self) -> None:
-        """Write the run's token; a blank only closes it, and after a long one a new word begins."""
+        """Append the run's token to the open word; a long run of blanks ends the word."""
         run, self._run = self._run, None
         if run is None:
             return
@@ -150,7 +150,7 @@ class GreedyDecoder:
 
 
 def decode(rows: Rows, vocabulary: Vocabulary, tokens: Tokens | None = None) -> list[DecodedWord]:
-    """Words of a whole utterance's log-probabilities, shape (frames, vocabulary), or of another path through them."""
+    """Words of a whole utterance; arguments as for `GreedyDecoder.push`."""
     decoder = GreedyDecoder(vocabulary)
     decoder.push(rows, tokens)
     decoder.finish()

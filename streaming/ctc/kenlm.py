@@ -1,8 +1,8 @@
-"""KenLM's binaries of version 5: probing hash tables and tries, quantised or not, with compressed pointers or not.
+"""Reads KenLM binaries of version 5: probing hash tables, and tries with or without quantisation and compression.
 
-The layout is that of `lm/binary_format.cc`, `search_hashed.hh`, `search_trie.cc`, `trie.cc` and `bhiksha.cc` in KenLM:
-a header, the counts by order, hashes of the words, the n-grams, and the words one after the other, each ended by a
-zero byte. Hash tables are read where they lie in the file; a trie is unpacked into arrays.
+Layout, from `lm/binary_format.cc`, `search_hashed.hh`, `search_trie.cc`, `trie.cc` and `bhiksha.cc` of KenLM: a header,
+the counts by order, hashes of the words, the n-grams, and the words, each ended by a zero byte. Hash tables stay in the
+memory-mapped file; tries are unpacked into arrays.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..errors import LanguageModelError
 from .ngram import Entry, Ngram, NgramTable, SortedTable
 
 _MAGIC: Final = b"mmap lm http://kheafield.com/code format version 5\n"
-_FIXED: Final = struct.Struct("<88xB3xfI?3xI")  # order, multiplier, kind, whether the words are there, version
+_FIXED: Final = struct.Struct("<88xB3xfI?3xI")  # order, multiplier, kind, has words, version
 _FIRST_WORD: Final = b"<unk>\0"
 _PROBING, _TRIE, _QUANTISED, _COMPRESSED, _BOTH = 0, 2, 3, 4, 5  # kinds
 _VERSIONS: Final = {_PROBING: 0, _TRIE: 1, _QUANTISED: 1, _COMPRESSED: 1, _BOTH: 1}
@@ -31,7 +31,7 @@ Bytes = NDArray[np.uint8]
 
 
 def is_binary(path: Path) -> bool:
-    """Whether it is one of KenLM's binaries, of any version. Raises `LanguageModelError`."""
+    """Whether the file is a KenLM binary of any version. Raises `LanguageModelError`."""
     try:
         with path.open("rb") as file:
             return file.read(7) == _MAGIC[:7]
@@ -40,7 +40,7 @@ def is_binary(path: Path) -> bool:
 
 
 def read_kenlm(path: Path) -> Ngram:
-    """Raises `LanguageModelError`."""
+    """Read an n-gram. Raises `LanguageModelError`."""
     try:
         with path.open("rb") as file:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -63,17 +63,17 @@ def read_kenlm(path: Path) -> Ngram:
         read = _read_probing if kind == _PROBING else _read_trie
         scores, tables = read(cursor, counts, multiplier, kind)
     except (ValueError, IndexError) as error:
-        raise LanguageModelError(f"{path}: cut off: its n-grams are not all there") from error
+        raise LanguageModelError(f"{path}: cut off: some of its n-grams are missing") from error
     return Ngram(words, -np.abs(scores[: len(words), 0]), scores[: len(words), 1].copy(), tables)
 
 
 def _words(path: Path, data: mmap.mmap, count: int, has_words: bool) -> list[str]:
     if not has_words:
-        raise LanguageModelError(f"{path} does not hold its words: build it again with KenLM's build_binary")
+        raise LanguageModelError(f"{path} does not contain its words: build it again with KenLM's build_binary")
     start = data.rfind(_FIRST_WORD)
     words = [] if start < 0 else data[start:].split(b"\0")[:-1]
     if len(words) != count:
-        raise LanguageModelError(f"{path}: cut off: {len(words)} of its {count} words are there")
+        raise LanguageModelError(f"{path}: cut off: it has {len(words)} of its {count} words")
     return [word.decode("utf-8", "replace") for word in words]
 
 
@@ -85,7 +85,7 @@ class _Cursor:
     at: int
 
     def take(self, size: int) -> Bytes:
-        """The next bytes. Raises `ValueError` if they are not there."""
+        """The next bytes. Raises `ValueError` if the file is too short."""
         part = self.data[self.at : self.at + size]
         if len(part) < size:
             raise ValueError("cut off")
@@ -98,7 +98,7 @@ class _Cursor:
 
 @dataclass(slots=True)
 class HashTable:
-    """Open addressing, linear probing; a node is the hash of the words from the last on."""
+    """Open addressing, linear probing; a node is the hash of the words, last word first."""
 
     keys: NDArray[np.uint64]
     scores: NDArray[np.float32]
@@ -137,7 +137,7 @@ def _read_probing(
 
 @dataclass(frozen=True, slots=True)
 class _Packed:
-    """Entries of `bits` bits one after the other."""
+    """Adjacent entries of `bits` bits."""
 
     data: Bytes
     bits: int
@@ -146,7 +146,7 @@ class _Packed:
     def read(self, offset: int, bits: int) -> NDArray[np.uint64]:
         """A field of up to 57 bits of every entry, (count,)."""
         at = np.arange(self.count, dtype=np.int64) * self.bits + offset
-        words = np.ndarray(len(self.data) - 7, "<u8", self.data, strides=(1,))  # that begin with each byte
+        words = np.ndarray(len(self.data) - 7, "<u8", self.data, strides=(1,))  # one beginning at each byte
         return (words[at >> 3] >> (at & 7).astype(np.uint64)) & np.uint64((1 << bits) - 1)
 
 
@@ -178,7 +178,7 @@ def _read_trie(cursor: _Cursor, counts: list[int], _: float, kind: int) -> tuple
         total = word_bits + value_bits + bits
         packed = _Packed(cursor.take(((1 + count) * total + 7) // 8 + 8), total, count + 1)
         words = packed.read(0, word_bits)[:count].astype(np.uint16 if word_bits <= 16 else np.uint32)
-        # Quantised, the back-off weight comes first; else the score, whose sign is left out.
+        # Quantised entries have the back-off weight first; others have the score first, without its sign.
         after = 0 if longest or not quantised else backoff_bits
         scores = packed.read(word_bits + after, score_bits)[:count]
         backoffs = None if longest else packed.read(word_bits + (0 if quantised else score_bits), backoff_bits)[:count]
@@ -209,7 +209,7 @@ def _narrow(codes: NDArray[np.uint64], bits: int) -> NDArray[np.unsignedinteger[
 
 
 def _high_bits(cursor: _Cursor, entries: int, most: int, allowed: int) -> tuple[NDArray[np.int64], int]:
-    """Compressed pointers: places from which the high bits are one more, and how many low bits each entry holds."""
+    """Compressed pointers: indices at which the high bits increase by one, and the number of low bits per entry."""
     required = most.bit_length()
     cost = [(most >> (required - chop)) * 64 - entries * chop for chop in range(min(required, allowed) + 1)]
     chop = cost.index(min(cost))

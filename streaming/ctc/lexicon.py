@@ -13,14 +13,12 @@ _DELIMITER = "|"  # what lexicon files call the boundary
 
 
 class TokenSpeller:
-    """The tokens of one vocabulary by their texts. Raises `LanguageModelError` if none of them ends words."""
+    """Spells words in the tokens of one vocabulary. Raises `LanguageModelError` if it has no word boundary."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._tokens = {text: token for token, text in enumerate(vocabulary.texts) if text}
         if BOUNDARY not in self._tokens:
-            raise LanguageModelError(
-                "this model's vocabulary has no token between words: a word n-gram has no use here"
-            )
+            raise LanguageModelError("this model's vocabulary has no word boundary, so it cannot use a word n-gram")
         self.boundary = self._tokens[BOUNDARY]
 
     def spell(self, word: str) -> Spelling | None:
@@ -35,9 +33,9 @@ class TokenSpeller:
         fitting = ({word: found for word in words if (found := self.spell(case(word)))} for case in _CASES)
         best = max(fitting, key=len)
         if 2 * len(best) <= len(words):
-            strange = next((word for word in words if word not in best), "")
+            unknown = next((word for word in words if word not in best), "")
             raise LanguageModelError(
-                f"the words do not fit the model's letters: it can spell {len(best)} of {len(words)}, not {strange!r}"
+                f"the words do not fit the model's letters: it can spell {len(best)} of {len(words)}, not {unknown!r}"
             )
         return best
 
@@ -52,7 +50,7 @@ class TokenSpeller:
                 tokens.pop()
             numbers = [self._tokens.get(token, self.boundary) for token in tokens]
             if not numbers:
-                raise LanguageModelError(f"{name}, line {number}, column {len(line)}: {word!r} has no tokens after it")
+                raise LanguageModelError(f"{name}, line {number}, column {len(line)}: no tokens follow {word!r}")
             if self.boundary in numbers:
                 place = numbers.index(self.boundary)
                 column = line.index(word) + len(word)
@@ -66,7 +64,7 @@ class TokenSpeller:
             if (spelling := tuple(numbers)) not in known:
                 known.append(spelling)
         if not spellings:
-            raise LanguageModelError(f"{name}: no word in it")
+            raise LanguageModelError(f"{name} has no words")
         return spellings
 
     def _hint(self, token: str) -> str:

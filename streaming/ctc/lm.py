@@ -28,7 +28,7 @@ _SUFFIXES: Final = (".binary", ".bin", ".klm", ".arpa", ".arpa.gz")  # of equal 
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """What a language model is made of. Without a lexicon its words, or those of the n-gram, are spelled by letter."""
+    """Files of a language model. Without a lexicon, the words of `words` or of the n-gram are spelled by letter."""
 
     ngram: Path
     lexicon: Path | None
@@ -37,16 +37,16 @@ class Files:
 
 
 class BoostedPhrases(NamedTuple):
-    """Phrases that a search favours, and the words of them that the lexicon lacks."""
+    """Phrases that a search boosts, and those of their words that the lexicon lacks."""
 
     boosts: Boosts
     words: Trie | None
 
 
 class LanguageModel:
-    """Read only, shared by any number of searches. Raises `LanguageModelError` for whatever is wrong with the files.
+    """Immutable and shared by all searches. Raises `LanguageModelError` for files that it cannot use.
 
-    `progress` gets a line now and then while a long ARPA file is read.
+    `progress` receives lines of text while a long ARPA file loads.
     """
 
     def __init__(self, files: Files, vocabulary: Vocabulary, progress: Callable[[str], None] | None = None) -> None:
@@ -66,22 +66,22 @@ class LanguageModel:
         return Trie.build(spellings, numbers, self.ngram.scores[numbers], self.boundary)
 
     def lacks(self, spelling: Spelling) -> bool:
-        """Whether the lexicon has no word that is spelled so."""
+        """Whether the lexicon has no word with this spelling."""
         return not self.trie.find(spelling)
 
     def unigram(self, word: str) -> float:
-        """log10 probability of a word whatever comes before it; minus infinity if the lexicon lacks it."""
+        """log10 probability of a word without context; minus infinity if the lexicon lacks it."""
         spelling = self.spell(word)
         labels = self.trie.find(spelling) if spelling else []
         return max((float(self.ngram.scores[label]) for label in labels), default=-inf)
 
-    def strangers(self, spellings: Iterable[Spelling]) -> Trie:
-        """Words that the lexicon lacks, for a search to take part in; scored as the rarest word that it has."""
+    def unknown_words(self, spellings: Iterable[Spelling]) -> Trie:
+        """A trie of words that the lexicon lacks, scored as its rarest word; see `Search.extend`."""
         spelled = list(dict.fromkeys(spellings))
         return self._plant(spelled, [self._rarest] * len(spelled))
 
     def boosted(self, phrases: Mapping[str, float]) -> BoostedPhrases:
-        """Phrases with nats for each letter. Those that cannot be spelled token by token are left out."""
+        """Boosts by phrase, in nats for each letter. Phrases that the tokens cannot spell are left out."""
         speller = Speller(self.vocabulary)
         spelled: list[tuple[list[Spelling], float]] = []
         for phrase, boost in phrases.items():
@@ -90,10 +90,10 @@ class LanguageModel:
                 spelled.append(([word for word in words if word], boost))
         lacking = [word for words, _ in spelled for word in words if self.lacks(word)]
         boosts = Boosts.build(spelled, len(self.vocabulary), self.boundary) if spelled else NO_BOOSTS
-        return BoostedPhrases(boosts, self.strangers(lacking) if lacking else None)
+        return BoostedPhrases(boosts, self.unknown_words(lacking) if lacking else None)
 
     def search(self, phrases: BoostedPhrases | None = None, *, merged: bool = True, narrow: bool = False) -> Search:
-        """A new search. `merged` as in `Search`; a `narrow` one costs less and loses more."""
+        """A new search. `merged`: see `Search`; `narrow`: see `Weights.narrow`."""
         boosts = phrases.boosts if phrases else NO_BOOSTS
         blank = self.vocabulary.blank
         weights = self.weights.narrow() if narrow else self.weights
@@ -104,10 +104,10 @@ class LanguageModel:
 
 
 def find(path: Path) -> Files:
-    """The parts of a language model: `path` is an ARPA file or a KenLM binary, or a folder with one.
+    """The files of a language model: `path` is an ARPA file, a KenLM binary, or a folder with one of them.
 
-    Beside it may lie `lexicon.txt`, `unigrams.txt` and `attrs.json`, as in the folder `language_model` of a
-    `Wav2Vec2ProcessorWithLM`. Raises `LanguageModelError`.
+    Optional files in the same folder: `lexicon.txt`, and `unigrams.txt` and `attrs.json` as a
+    `Wav2Vec2ProcessorWithLM` saves them in `language_model`. Raises `LanguageModelError`.
     """
     ngram = _ngram_in(path) if path.is_dir() else path
     if not ngram.is_file():
@@ -118,7 +118,7 @@ def find(path: Path) -> Files:
 
 
 def find_in_checkpoint(folder: Path) -> Files | None:
-    """The language model that a checkpoint brings with it, if it does. Raises `LanguageModelError`."""
+    """The language model inside a checkpoint; None if there is none. Raises `LanguageModelError`."""
     inside = folder / "language_model"
     return find(inside) if inside.is_dir() else None
 
@@ -134,19 +134,19 @@ def _ngram_in(folder: Path) -> Path:
         return next(iter(found.values()))
     names = ", ".join(sorted(file.name for file in found.values()))
     raise LanguageModelError(
-        f"{folder} holds several language models: name one of {names}"
+        f"{folder} has several language models: name one of {names}"
         if found
-        else f"{folder} holds no language model ({', '.join(_SUFFIXES)})"
+        else f"{folder} has no language model ({', '.join(_SUFFIXES)})"
     )
 
 
 def _weights(path: Path) -> Weights:
-    """pyctcdecode's weights: alpha is of natural logarithms where KenLM's are decimal."""
+    """pyctcdecode's weights: its alpha multiplies natural logarithms, `Weights.lm` decimal ones."""
     try:
         given = json.loads(path.read_text(encoding="utf-8"))
         return replace(Weights(), lm=float(given["alpha"]) * log(10), word=float(given["beta"]))
     except (ValueError, KeyError, TypeError, OSError) as error:
-        raise LanguageModelError(f"{path}: no weights alpha and beta: {error}") from error
+        raise LanguageModelError(f"{path} does not have the weights alpha and beta: {error}") from error
 
 
 def _spellings(files: Files, speller: TokenSpeller, ngram: Ngram) -> dict[str, list[Spelling]]:
@@ -174,6 +174,6 @@ def _rarest(spellings: Mapping[str, list[Spelling]], ngram: Ngram) -> int:
     known = [ngram.numbers[word] for word in spellings if word in ngram.numbers and word not in SPECIAL]
     if not known:
         raise LanguageModelError(
-            f"none of the {len(spellings)} words of the lexicon is in the language model; do both write upper case?"
+            f"none of the {len(spellings)} words of the lexicon is in the n-gram; do both use the same case?"
         )
     return min(known, key=lambda number: ngram.scores[number])

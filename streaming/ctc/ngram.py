@@ -1,8 +1,7 @@
 """A word n-gram with back-off: log10 probabilities of words after contexts.
 
-An n-gram is found from its last word backwards: `w`, then `v w`, then `u v w`. Each word before it is looked up among
-those that come before what was found so far, so one walk gives the longest n-gram that the model has, and the back-off
-weights of the contexts that the word itself begins.
+Look-up goes from the last word backwards: `w`, then `v w`, then `u v w`. One walk finds the longest n-gram that the
+model has and the back-off weights of the next contexts.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 BEGIN, END = "<s>", "</s>"
-UNKNOWN: Final = 0  # word number of all that the model does not know
+UNKNOWN: Final = 0  # number of every word that the model does not know
 UNKNOWN_WORDS: Final = ("<unk>", "<UNK>")
 SPECIAL: Final = frozenset((BEGIN, END, *UNKNOWN_WORDS))
 
@@ -25,7 +24,7 @@ Floats = NDArray[np.float32]
 
 
 class Context(NamedTuple):
-    """The last words, newest first, as far as the model tells contexts apart; equal contexts score all words alike."""
+    """The last words that can change a score, newest first; equal contexts give equal scores."""
 
     words: tuple[int, ...]
     backoffs: tuple[float, ...]  # log10 back-off weights of the newest word, the newest two, ...
@@ -35,7 +34,7 @@ class Entry(NamedTuple):
     """One n-gram of the model."""
 
     node: int
-    score: float  # log10; NaN: only longer n-grams are in the model
+    score: float  # log10; NaN: the model has only longer n-grams that end in it
     backoff: float
 
 
@@ -49,13 +48,12 @@ class NgramTable(Protocol):
 
 @dataclass(slots=True)
 class SortedTable:
-    """Entries are grouped by node, in its order, and sorted by word. Scores are coded: `codebook[code]` if there is
-    one."""
+    """Entries grouped by node and sorted by word. With a codebook the scores are indices into it."""
 
-    first: Sequence[int]  # place of each node's first entry, and of the end
+    first: Sequence[int]  # index of each node's first entry, and of the end
     words: Sequence[int]
     scores: Sequence[float] | Sequence[int]
-    backoffs: Sequence[float] | Sequence[int] | None  # None: of the highest order
+    backoffs: Sequence[float] | Sequence[int] | None  # None for the highest order
     codebook: Sequence[float] | None = None
     backoff_codebook: Sequence[float] | None = None
 
@@ -74,7 +72,7 @@ class SortedTable:
 
 
 class Ngram:
-    """`scores` and `backoffs`, (words,), are those of single words, `tables` those of the orders from 2 on."""
+    """`scores` and `backoffs`, (words,), belong to single words; `tables` hold the orders from 2 on."""
 
     def __init__(self, words: list[str], scores: Floats, backoffs: Floats, tables: Sequence[NgramTable]) -> None:
         self.words = words  # by number
@@ -91,7 +89,7 @@ class Ngram:
         self.end = self.numbers.get(END, UNKNOWN)
 
     def score(self, context: Context, word: int) -> tuple[float, Context]:
-        """log10 probability of a word, by its number, after a context; and the context after it."""
+        """log10 probability of a word, given by number, after a context; and the next context."""
         score, matched, node = self._scores[word], 0, word
         known = [self._backoffs[word]]
         for length, (before, table) in enumerate(zip(context.words, self._tables, strict=False), 1):

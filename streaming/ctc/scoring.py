@@ -1,4 +1,4 @@
-"""What words add to the score of a hypothesis."""
+"""Weights of a search, and the score of each word."""
 
 from __future__ import annotations
 
@@ -11,22 +11,21 @@ from .ngram import Context, Ngram
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """How a hypothesis is scored: log-probability of its path + `lm` x log10 of the n-gram + `word` for each word.
+    """Score of a hypothesis: log-probability of its path + `lm` x log10 of the n-gram + `word` for each word.
 
-    The other numbers bound the search: hypotheses kept, and their distance from the best; tokens tried at a frame, and
-    their distance from the best.
+    The other numbers prune. Raises `LanguageModelError` for values out of range.
     """
 
     lm: float = 1.6
     word: float = 1.5
-    beam: int = 100
-    tokens: int = 16
-    threshold: float = 15.0
-    token_threshold: float = 8.0
-    unknown: float = 0.5  # confidence from which a word that the lexicon lacks takes part as the model heard it
+    beam: int = 100  # hypotheses kept
+    tokens: int = 16  # tokens tried at each frame
+    threshold: float = 15.0  # nats below the best hypothesis
+    token_threshold: float = 8.0  # nats below the best token of the frame
+    unknown: float = 0.5  # least confidence of a greedy word outside the lexicon that may enter the search
 
     def narrow(self) -> Weights:
-        """For live steps: most errors that a wider search avoids are those that the final corrects anyway."""
+        """Cheaper weights for partials; the final corrects most of the additional errors."""
         return replace(
             self,
             beam=min(self.beam, 50),
@@ -37,13 +36,15 @@ class Weights:
     def __post_init__(self) -> None:
         positive = self.threshold > 0 and self.token_threshold > 0 and isfinite(self.threshold)
         if not (0 <= self.lm <= 100 and abs(self.word) <= 100 and positive):
-            raise LanguageModelError("an LM weight of 0 to 100, a word score of -100 to 100, a positive threshold")
+            raise LanguageModelError(
+                "the LM weight must be 0 to 100, the word score -100 to 100, and the thresholds positive"
+            )
         if not (1 <= self.beam <= 10_000 and self.tokens >= 1):
-            raise LanguageModelError("a beam holds 1 to 10000 hypotheses and tries at least 1 token")
+            raise LanguageModelError("a beam must hold 1 to 10000 hypotheses and try at least 1 token")
 
 
 class WordScores:
-    """Contexts of the n-gram by number, and the words that were scored after them."""
+    """Scores of words after contexts, cached. A search refers to contexts by number."""
 
     def __init__(self, ngram: Ngram, weights: Weights, *, merged: bool) -> None:
         self._ngram = ngram
@@ -52,10 +53,10 @@ class WordScores:
         self._contexts: list[Context] = [ngram.start]
         self._numbers = {ngram.start: 0}
         self._scored: dict[tuple[int, int], tuple[float, int]] = {}
-        self._known: dict[tuple[Context, int], tuple[float, Context]] = {}  # shared with forks: it has no numbers
+        self._known: dict[tuple[Context, int], tuple[float, Context]] = {}  # without numbers, so forks share it
 
     def fork(self) -> WordScores:
-        """A copy; numbers given in one do not appear in the other."""
+        """A copy that numbers further contexts independently."""
         fork = WordScores.__new__(WordScores)
         fork._ngram, fork._weights, fork._merged = self._ngram, self._weights, self._merged
         fork._contexts, fork._numbers, fork._scored = [*self._contexts], {**self._numbers}, {**self._scored}
@@ -63,7 +64,7 @@ class WordScores:
         return fork
 
     def score(self, context: int, label: int) -> tuple[float, int]:
-        """What a word adds to the score after a context, and the context after it."""
+        """The score that a word adds after a context, and the number of the context after the word."""
         if (known := self._scored.get((context, label))) is None:
             language, after = self._look_up(context, label)
             number = self._numbers.get(after) if self._merged else None
@@ -74,7 +75,7 @@ class WordScores:
         return known
 
     def end(self, context: int) -> float:
-        """What the end of the sentence adds."""
+        """The score that the end of the sentence adds after a context."""
         return self._weights.lm * self._look_up(context, self._ngram.end)[0]
 
     def _look_up(self, context: int, label: int) -> tuple[float, Context]:

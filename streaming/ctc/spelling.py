@@ -1,8 +1,8 @@
-"""How a vocabulary writes words that people typed: in another case, another Unicode form, with typographic marks.
+"""Spells typed words as a vocabulary writes them: adapts case, Unicode form and typographic marks.
 
-A letter is looked up as typed first, then composed and decomposed (NFC, NFD), then in the other case. Apostrophes and
-hyphens stand for each other; a hyphen that the vocabulary lacks separates words. Only as a last resort several letters
-replace one (ß as SS); `respelled` reports that.
+A letter is looked up as typed, then composed and decomposed (NFC, NFD), then in the other case. Kinds of apostrophe
+are equivalent, and so are kinds of hyphen; a hyphen that the vocabulary lacks separates words. As a last resort several
+letters replace one (ß as SS); `respelled` reports that.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _TURKIC_CASE: Final = {"i": "İ", "ı": "I", "I": "ı", "İ": "i"}
 
 
 class Speller:
-    """The alphabet of a vocabulary. `separator` is what stands between words: a blank space, or nothing."""
+    """The alphabet of a vocabulary. `separator` is the text between words: a blank space or nothing."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.separator = vocabulary.separator
@@ -70,7 +70,7 @@ class Speller:
         return self.separator.join(self.spell(unit) or unit for unit in self.units(phrase))
 
     def replaced(self, text: str) -> dict[str, str]:
-        """Letters of a text that the vocabulary lacks and the letters that it writes for them."""
+        """Letters of a text that the vocabulary lacks, with the letters that replace them."""
         found = {cluster: self._replacement(cluster) for cluster in clusters(self.plain(text))}
         return {cluster: other for cluster, other in found.items() if other is not None}
 
@@ -110,7 +110,7 @@ class Speller:
         return None
 
     def _form(self, cluster: str) -> str | None:
-        """The shortest of the equivalent forms that the alphabet has."""
+        """The shortest equivalent form that the alphabet can write; None if there is none."""
         forms = [cluster, *(unicodedata.normalize(form, cluster) for form in ("NFC", "NFD"))]
         if (canonical := self._by_canonical.get(forms[-1])) is not None:
             forms.append(canonical)
@@ -130,7 +130,7 @@ class Speller:
         return None
 
     def _can_write(self, word: str) -> bool:
-        """Whether tokens, one after the other, make the word; none with a boundary inside it."""
+        """Whether a sequence of tokens writes the word, without a boundary inside it."""
         reached = [True] + [False] * len(word)
         for end in range(1, len(word) + 1):
             after = {"", self.separator} if end == len(word) else {""}

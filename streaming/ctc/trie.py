@@ -1,7 +1,7 @@
-"""The spellings of a lexicon as a tree of tokens, in arrays.
+"""The spellings of a lexicon as a prefix tree of tokens, in arrays.
 
-Node 0 is the start of a word. The children of a node lie one after the other, sorted by token. `best` is the highest
-score of any word below a node, so a search can take the language model into account before a word is complete.
+Node 0 is the start of a word. The children of a node are adjacent, sorted by token. `best` is the highest score of any
+word below a node: the language-model look-ahead of a search.
 """
 
 from __future__ import annotations
@@ -23,29 +23,31 @@ _SPARE: Final = 1_000  # nodes
 
 @dataclass(slots=True)
 class _Room:
-    """How much of arrays with room for more nodes is in use, by whichever trie has the most."""
+    """Arrays with spare room, shared by a trie and the tries that `with_words` makes of it."""
 
-    used: int
+    used: int  # nodes of the largest of these tries
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trie:
     """The lexicon as a tree of spellings, in arrays over its nodes."""
 
-    token: Ints  # (nodes,) that leads to the node
-    first: Ints  # (nodes,) its first child
-    count: Ints  # (nodes,) of its children
-    label: Ints  # (nodes,) the word that is spelled so; -1: none
-    best: Floats  # (nodes,)
-    step: Floats  # (nodes,) `best`, less that of the node before; the start of a word counts as 0
+    token: Ints  # (nodes,) last token of the node's path
+    first: Ints  # (nodes,) first child
+    count: Ints  # (nodes,) number of children
+    label: Ints  # (nodes,) number of the word that ends here; -1: none
+    best: Floats  # (nodes,) highest score of a word here or below
+    step: Floats  # (nodes,) `best` minus the parent's; a root counts as 0
     size: int  # nodes; the arrays may have room for more
-    roots: tuple[int, ...] = (0,)  # where words begin
+    roots: tuple[int, ...] = (0,)  # nodes at which words begin
     room: _Room = field(default_factory=lambda: _Room(0))
 
     @classmethod
     def build(cls, spellings: Sequence[Spelling], labels: Ints, scores: Floats, root: int) -> Self:
-        """`labels` and `scores`, (words,), are those of the spelled words; `root` is the token of node 0. Words that
-        are spelled alike end in nodes of their own."""
+        """Build a trie. `labels` and `scores`, (words,), belong to the spellings; `root` is the token of node 0.
+
+        Words with the same spelling end in separate nodes.
+        """
         if len(spellings) == 1:
             (spelling,) = spellings
             nodes = np.arange(len(spelling) + 1, dtype=np.int32)
@@ -67,16 +69,16 @@ class Trie:
         order = np.lexsort((labels, *tokens.T[::-1])) if depth else np.arange(len(spellings))
         tokens, lengths, labels, scores = tokens[order], lengths[order], labels[order], scores[order]
         ends = lengths[:, None] == np.arange(1, depth + 1)
-        node = np.zeros(len(spellings), np.int32)  # that each word has reached
-        fresh = np.zeros(len(spellings), bool)  # whether it parts there from the word before
+        node = np.zeros(len(spellings), np.int32)  # each word's node at this level
+        parted = np.zeros(len(spellings), bool)  # whether its path differs from that of the previous word
         levels: list[tuple[Ints, Ints]] = []
         size = 1
         for level in range(depth):
             column = tokens[:, level]
-            fresh[1:] |= (column[1:] != column[:-1]) | (ends[1:, level] & ends[:-1, level])
-            fresh[:1] = True
+            parted[1:] |= (column[1:] != column[:-1]) | (ends[1:, level] & ends[:-1, level])
+            parted[:1] = True
             alive = lengths > level
-            begins = fresh & alive
+            begins = parted & alive
             levels.append((column[begins], node[begins]))
             node = np.where(alive, size + np.cumsum(begins, dtype=np.int32) - 1, node)
             size += int(begins.sum())
@@ -100,7 +102,7 @@ class Trie:
         return self.size
 
     def find(self, spelling: Spelling) -> list[int]:
-        """Words that are spelled so, by number."""
+        """Numbers of the words with this spelling."""
         nodes = [*self.roots]
         for token in spelling:
             children = [
@@ -110,10 +112,9 @@ class Trie:
         return [int(self.label[node]) for node in nodes if self.label[node] >= 0]
 
     def with_words(self, other: Trie) -> Trie:
-        """Both together; words that begin alike keep nodes of their own.
+        """A trie with the words of both. They share no nodes.
 
-        The first time this copies the tree, with room for more: later words are written behind it, unless another trie
-        has taken that room.
+        The first call copies the arrays with spare room. Later calls append to them, unless another trie uses the room.
         """
         size = self.size + other.size
         grown, room = self, self.room
@@ -128,7 +129,7 @@ class Trie:
         return replace(grown, size=size, roots=roots, room=room)
 
     def _copy(self, room: int) -> Trie:
-        """With arrays for more nodes."""
+        """A copy with arrays for `room` nodes."""
 
         def copied(array: NDArray[Any]) -> NDArray[Any]:
             copy = np.empty(room, array.dtype)
@@ -140,5 +141,5 @@ class Trie:
         return Trie(token, first, count, label, best, step, self.size)
 
     def reclaim(self) -> None:
-        """Nobody uses the words any more that were added to this trie: their room is free again."""
+        """Free the room of all words that `with_words` added to this trie; tries with them must no longer be used."""
         self.room.used = self.size

@@ -1,7 +1,7 @@
-"""What the decoder must know of a tokenizer: the text of each token, the blank, and where words end.
+"""The part of a tokenizer that decoders use: the text of each token, the blank, and word boundaries.
 
-Works for any `Wav2Vec2CTCTokenizer`: characters or sub-words with a word delimiter, or none at all (Chinese,
-phonemes), where every token is a unit of its own and text is written without spaces.
+Works for any `Wav2Vec2CTCTokenizer`: characters or sub-words with a word delimiter, or without one (Chinese, phonemes).
+Without a delimiter every token is a word and text has no spaces.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ BOUNDARY = " "
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """`texts[i]` is what token `i` writes: a blank space ends a word, an empty string writes nothing."""
+    """`texts[i]` is the text of token `i`: a blank space ends a word, an empty string writes nothing."""
 
     texts: tuple[str, ...]
     blank: int
@@ -39,7 +39,7 @@ class Vocabulary:
         silent: Iterable[str] = (),
         lower: bool = False,
     ) -> Vocabulary:
-        """From a tokenizer's tokens by id. `silent` tokens (`<s>`, `</s>`, `<unk>`, padding) write nothing."""
+        """Convert a tokenizer's tokens, by id. `silent` tokens (`<s>`, `</s>`, `<unk>`, padding) write nothing."""
         quiet = set(silent)
 
         def text(index: int, token: str) -> str:

@@ -1,4 +1,4 @@
-"""Which caches the encoder holds, which of them it may free, and which a hung worker may still write to."""
+"""Tracks the encoder's caches: the existing ones, the released ones, and those that a hung worker may still write."""
 
 from __future__ import annotations
 
@@ -55,11 +55,11 @@ class CacheRegistry:
             yield number
 
     def lock(self, generation: int, numbers: set[int]) -> None:
-        """Keep these caches as they are: the worker of that generation hangs and may write to them."""
+        """Do not free these caches: the worker of that generation hangs and may write to them."""
         self._locked[generation] = numbers
 
     def unlock(self, generation: int) -> bool:
-        """Release the caches that the worker of that generation locks; False if it locks none."""
+        """Unlock and release the caches of the worker of that generation; False if it locks none."""
         numbers = self._locked.pop(generation, None)
         if numbers is None:
             return False

@@ -1,4 +1,4 @@
-"""What an engine counts while it runs: plain numbers that an exporter reads."""
+"""Counters of a running engine: plain numbers that an exporter reads."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class EngineCounters:
     """Totals since the start of the engine."""
 
     late: int = 0  # answers after their deadline
-    withdrawn: int = 0  # requests that were cancelled before they ran
+    withdrawn: int = 0  # requests cancelled before they ran
     failures: int = 0  # requests that got an error
-    searches: int = 0  # of answers
+    searches: int = 0  # decode jobs finished
     late_searches: int = 0  # of these, after the deadline of their request
-    restarts: int = 0  # workers that were replaced because they hung
+    restarts: int = 0  # hung workers replaced
     samples: int = 0  # encoded, without padding
-    busy_s: float = 0.0  # in the encoder
+    busy_s: float = 0.0  # time in the encoder
     batch_sizes: Histogram = field(default_factory=lambda: Histogram(SIZES))
     step_waits: Histogram = field(default_factory=lambda: Histogram(WAITS))  # from request to answer, cached steps
     pass_waits: Histogram = field(default_factory=lambda: Histogram(WAITS))  # the same, full passes

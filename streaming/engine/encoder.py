@@ -1,4 +1,4 @@
-"""What the engine expects of a model."""
+"""The interface of a model to the engine."""
 
 from __future__ import annotations
 
@@ -18,16 +18,18 @@ class Encoder(Protocol):
 
     @property
     def max_batch(self) -> int:
-        """Most utterances in one call."""
+        """Maximum number of utterances in one call."""
         ...
 
     def fits(self, samples: int, others: Sequence[int]) -> bool:
-        """Whether audio of that many samples may share a batch with audio of the other lengths."""
+        """Whether audio of `samples` samples may share a batch with audio of the lengths `others`."""
         ...
 
     def encode(self, batch: Sequence[Float32], cached: Sequence[CachedFeatures | None]) -> list[Float32]:
-        """Log-probabilities, (frames, vocabulary), for each of the sample arrays, (n,). It may use the cached features,
-        which need not exist any more."""
+        """Log-probabilities, (frames, vocabulary), for each array of samples, (n,).
+
+        It may use the cached features if they still exist.
+        """
         ...
 
     def fits_step(self, step: CachedStep, others: Sequence[CachedStep]) -> bool:
@@ -35,9 +37,9 @@ class Encoder(Protocol):
         ...
 
     def encode_steps(self, batch: Sequence[tuple[Float32, CachedStep]]) -> list[Float32]:
-        """The same for live steps of different utterances. If it raises, their caches are unchanged or gone."""
+        """Log-probabilities for live steps of different utterances. If it raises, each cache is unchanged or freed."""
         ...
 
     def release(self, cache: int) -> None:
-        """Free the cache with that number, if there is one."""
+        """Free the cache with this number, if there is one."""
         ...

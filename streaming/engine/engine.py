@@ -1,14 +1,14 @@
-"""The engine: one thread owns the model and takes the requests of all sessions, the earliest deadline first.
+"""The engine: one thread owns the model and runs the requests of all sessions, earliest deadline first.
 
 The worker takes the most urgent request, fills the batch with the next ones, and runs it while the next batch gathers.
 If a batch fails, the worker tries its requests one by one, so a bad request fails alone. Every request gets an answer
 or an `EngineError`, also when the worker dies.
 
 Nothing can stop a thread that hangs in the encoder. `replace_stuck_worker` fails its requests and starts another
-worker. When the hung thread returns, it notices that it was replaced and ends; until then the caches of its utterances
+worker. When the hung thread returns, it sees that it was replaced and ends; until then the caches of its utterances
 stay locked, because it may write to them.
 
-Requests for one cache run in their order. The worker frees released caches between batches.
+Requests that use one cache run in order of arrival. The worker frees released caches between batches.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ class Engine:
         self._level = Level.NORMAL  # at `_level_at`: every packet asks for it
         self._level_at = 0.0
         self._queue = RequestQueue()
-        self._batch: list[EncodeJob] = []  # the worker has it; not answered yet
-        self._call_started: float | None = None  # of the encoder
-        self._generation = 0  # of the worker
+        self._batch: list[EncodeJob] = []  # unanswered jobs of the worker
+        self._call_started: float | None = None  # start time of the encoder call
+        self._generation = 0  # number of the worker
         self._caches = CacheRegistry()
         self._failures = 0  # in a row
         self._changed = threading.Condition()
@@ -71,28 +71,28 @@ class Engine:
 
     @property
     def healthy(self) -> bool:
-        """Whether the encoder works: False after a worker was replaced or failures in a row, until the next answer."""
+        """Whether the encoder works: False after a replaced worker or repeated failures, until the next answer."""
         return self._failures < _MAX_FAILURES
 
     @property
     def working_s(self) -> float:
-        """How long the present call of the encoder has taken, in seconds; 0 without one."""
+        """Duration of the current encoder call so far, in seconds; 0 without one."""
         started = self._call_started
         return 0.0 if started is None else self._clock() - started
 
     @property
     def searching_s(self) -> float:
-        """How long the present search has taken, in seconds; 0 without one."""
+        """Duration of the current search so far, in seconds; 0 without one."""
         return self._searches.busy_s
 
     @property
     def queued(self) -> int:
-        """Requests that wait for the worker."""
+        """Number of requests that wait for the worker."""
         return self._queue.waiting
 
     @property
     def level(self) -> Level:
-        """The level of service that late answers and searches ask for; always normal unless `adaptive`."""
+        """The level of service, from late answers and searches; always normal unless `adaptive`."""
         now = self._clock()
         if self._ladder is not None and now - self._level_at > _LEVEL_S:
             with self._changed:
@@ -109,11 +109,11 @@ class Engine:
     ) -> Future[Float32]:
         """Queue audio, (n,), for encoding; `deadline`, on the engine's clock, orders the queue.
 
-        A `CachedStep` makes it the next step of an utterance, `CachedFeatures` a full pass that may use the features
-        of its steps. Both wait for earlier requests that name the same cache.
+        With a `CachedStep` it is the next step of an utterance, with `CachedFeatures` a full pass that may use the
+        features of these steps. Both run after earlier requests with the same cache.
 
-        The future always ends: with the log-probabilities, with an `EngineError`, or cancelled because `wanted()` was
-        false when its turn came.
+        The future always completes: with the log-probabilities, with an `EngineError`, or cancelled because `wanted()`
+        was false before the request ran.
         """
         job = EncodeJob(deadline, self._clock(), samples, wanted, reuse, Future())
         with self._changed:
@@ -134,14 +134,14 @@ class Engine:
     def search(
         self, run: Callable[[], T], *, deadline: float, wanted: Callable[[], bool] = lambda: True
     ) -> Future[T | None]:
-        """Decode an answer in the search thread, in the order of these calls. The deadline is that of its request.
+        """Decode an answer in the search thread, in order of submission. `deadline` is that of its request.
 
-        The result is None if `wanted()` was false when its turn came. Raises `EngineError` if the engine is closed.
+        The result is None if `wanted()` was false before it ran. Raises `EngineError` if the engine is closed.
         """
         return self._searches.submit(run, deadline, wanted)
 
     def release(self, handle: CacheHandle) -> None:
-        """Cancel the requests of an utterance that wait, and free its cache."""
+        """Cancel the waiting requests of an utterance and free its cache."""
         with self._changed:
             if self._caches.release(handle):
                 for job in self._queue.waiting_for(handle.number):
@@ -149,9 +149,9 @@ class Engine:
                 self._changed.notify()
 
     def replace_stuck_worker(self, patience_s: float) -> bool:
-        """Replace the worker if its present call of the encoder takes longer than that; True if it did.
+        """Replace the worker if its encoder call takes longer than `patience_s` seconds; True if replaced.
 
-        Its requests get an `EngineError`. When too many hung workers have not returned, the engine closes instead.
+        Its requests get an `EngineError`. If too many workers hang, the engine closes instead.
         """
         with self._changed:
             if self._closing or self.working_s <= patience_s:
@@ -176,7 +176,7 @@ class Engine:
         return True
 
     def close(self, timeout: float | None = None) -> None:
-        """Finish the present batch and the searches, fail the waiting requests, stop the threads.
+        """Finish the current batch and the searches, fail the waiting requests, stop the threads.
 
         Waits at most `timeout` seconds for the worker.
         """
@@ -256,7 +256,7 @@ class Engine:
             log.exception("a request of %d samples failed", len(batch[0].samples))
             self._failures += 1
             self.counters.failures += 1
-            unknown = f"the model failed on the machine it runs on ({type(error).__name__}; the log there has more)"
+            unknown = f"the model failed ({type(error).__name__}); the log on its machine has details"
             _fail(batch, str(error) if isinstance(error, EngineError) else unknown)
             return
         self._leave(generation, batch)
@@ -275,8 +275,10 @@ class Engine:
             self._call_started = now
 
     def _leave(self, generation: int, batch: list[EncodeJob]) -> None:
-        """From here on the caller answers the batch. The engine keeps no reference: a waiting worker must not keep the
-        last sessions and their audio alive."""
+        """Hand the batch to the caller, who answers it.
+
+        The engine drops its references: an idle worker must not keep the last sessions and their audio alive.
+        """
         with self._changed:
             if generation != self._generation:
                 raise _Replaced

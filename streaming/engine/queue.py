@@ -1,8 +1,8 @@
-"""The request queue: what waits for the encoder, the earliest deadline first.
+"""The queue of requests for the encoder, earliest deadline first.
 
-A request is a full pass, or a live step that continues from an utterance's cache; a batch holds one kind. Requests that
-name the same cache form a line: they run in their order, never two in one batch, and an urgent one hurries those before
-it. The engine locks the queue.
+A request is a full pass, or a live step that continues from an utterance's cache; a batch holds one kind. Requests with
+the same cache form a line: they run in order of arrival, never two in one batch, with the earliest deadline of the
+line. The engine locks the queue.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Final
 from ..requests import CachedFeatures, CachedStep
 from .encoder import Float32
 
-_MAX_MISFITS: Final = 64  # requests that do not fit into a batch before the search for more ends
+_MAX_MISFITS: Final = 64  # requests that do not fit into the batch before `fill` stops
 
 
 @dataclass(slots=True, eq=False)
@@ -35,14 +35,16 @@ class EncodeJob:
 
     @property
     def cache(self) -> int | None:
-        """The number of the cache that it names."""
+        """The number of its cache."""
         return None if self.reuse is None else self.reuse.cache.number
 
 
 @dataclass(slots=True)
 class _Line:
+    """Requests with the same cache, or one without a cache."""
+
     jobs: deque[EncodeJob] = field(default_factory=deque[EncodeJob])
-    ticket: int = 0  # of its entry in a heap; older entries are outdated
+    ticket: int = 0  # of its valid heap entry; entries with other tickets are outdated
 
     @property
     def deadline(self) -> float:
@@ -62,11 +64,11 @@ class RequestQueue:
     def __init__(self) -> None:
         self.waiting = 0  # requests
         self._heaps: tuple[_Heap, _Heap] = ([], [])  # full passes, live steps
-        self._lines: dict[int, _Line] = {}  # that are not empty, by the number of their cache
+        self._lines: dict[int, _Line] = {}  # nonempty lines by cache number
         self._order = count(1)
 
     def put(self, job: EncodeJob) -> None:
-        """Add a request behind those that name the same cache."""
+        """Add a request after those with the same cache."""
         job.order = next(self._order)
         line = _Line() if job.cache is None else self._lines.setdefault(job.cache, _Line())
         line.jobs.append(job)
@@ -74,13 +76,13 @@ class RequestQueue:
         self._push(line)
 
     def waiting_for(self, cache: int) -> Iterable[EncodeJob]:
-        """Requests that name that cache."""
+        """Requests with that cache."""
         return self._lines[cache].jobs if cache in self._lines else ()
 
     def fill(self, batch: list[EncodeJob], limit: int, fits: Callable[[EncodeJob], bool]) -> int:
         """Fill the empty batch with the most urgent request, then with others that fit, in order of urgency.
 
-        Their futures become running. Returns how many requests were cancelled instead: no one waits for their answers.
+        Their futures become running. Returns the number of unwanted requests, which it cancels instead.
         """
         heap = self._most_urgent()
         taken: list[_Line] = []  # each gives one job at most
@@ -110,7 +112,7 @@ class RequestQueue:
         return withdrawn
 
     def detach(self, cache: int) -> list[EncodeJob]:
-        """Remove the line of a cache that must stay untouched: its passes go on without it, its steps are returned."""
+        """Remove the line of a locked cache: its full passes stay queued without the cache, its steps are returned."""
         line = self._lines.pop(cache, None)
         if line is None:
             return []
@@ -131,7 +133,7 @@ class RequestQueue:
         return [job for line in lines.values() for job in line.jobs]
 
     def _push(self, line: _Line) -> None:
-        """Give the line, unless it is empty, the place that its first job and its earliest deadline ask for."""
+        """Add a heap entry for a nonempty line, by its earliest deadline, then by the arrival of its first job."""
         if line.jobs:
             line.ticket = next(self._order)
             heapq.heappush(self._heaps[line.is_step], (line.deadline, line.jobs[0].order, line.ticket, line))

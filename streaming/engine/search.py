@@ -1,4 +1,4 @@
-"""A second thread decodes answers whose search takes long, one after the other."""
+"""A second thread runs long searches, one at a time."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ T = TypeVar("T")
 
 
 class SearchThread:
-    """`on_done` gets the time, when the search was submitted, and its deadline."""
+    """Calls `on_done(now, submitted, deadline)` after each search, with times of the clock."""
 
     def __init__(self, clock: Callable[[], float], on_done: Callable[[float, float, float], None]) -> None:
         self._clock = clock
         self._on_done = on_done
-        self._started: float | None = None  # of the present search
+        self._started: float | None = None  # start time of the current search
         self._executor = ThreadPoolExecutor(1, "xlsr-search")
 
     @property
     def busy_s(self) -> float:
-        """How long the present search has taken; 0 without one."""
+        """Duration of the current search so far, in seconds; 0 without one."""
         started = self._started
         return 0.0 if started is None else self._clock() - started
 
     def submit(self, run: Callable[[], T], deadline: float, wanted: Callable[[], bool]) -> Future[T | None]:
-        """Raises `EngineError` after `close`."""
+        """Queue a search. Raises `EngineError` after `close`."""
         submitted = self._clock()
 
         def search() -> T | None:
@@ -47,5 +47,5 @@ class SearchThread:
             raise EngineError("the engine is closed") from error
 
     def close(self) -> None:
-        """Finish what was submitted, without waiting for it."""
+        """Finish the submitted searches without waiting for them."""
         self._executor.shutdown(wait=False)

@@ -71,7 +71,7 @@ def load(options: ModelOptions, source: Source | None = None) -> XlsrEncoder:
     model = model.to(device=where, dtype=kind)
     encoder = assemble(
         model,
-        _vocabulary(tokenizer, model.config.vocab_size),
+        read_vocabulary(tokenizer, model.config.vocab_size),
         name=source.name,
         normalized=bool(extractor.do_normalize),
         int8=options.dtype == "int8",
@@ -127,12 +127,12 @@ def _load_model(source: Source, config: Any, language: str | None) -> Any:
     if missing:
         raise ModelError(f"{source.name} lacks weights ({', '.join(missing[:3])}, ...): it cannot recognize anything")
     if language is not None:
-        _load_adapter(model, source, language)
+        load_adapter(model, source, language)
     return model.eval()
 
 
-def _load_adapter(model: Any, source: Source, language: str) -> None:
-    """Adapters lie beside the checkpoint."""
+def load_adapter(model: Any, source: Source, language: str) -> None:
+    """Give a model the adapter and head of a language. Adapters lie beside the checkpoint."""
     pickled = pickled_adapter(source, language)
     if pickled is None:
         model.config.name_or_path = source.path
@@ -188,7 +188,8 @@ def _dtype(dtype: str, device: torch.device) -> torch.dtype:
     return getattr(torch, dtype)
 
 
-def _vocabulary(tokenizer: Any, size: int) -> Vocabulary:
+def read_vocabulary(tokenizer: Any, size: int) -> Vocabulary:
+    """The tokens of a CTC head with that many outputs. Raises `ModelError`."""
     tokens = [""] * size
     for token, index in tokenizer.get_vocab().items():
         if index < size:  # a tokenizer may have tokens that the head cannot emit

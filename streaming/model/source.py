@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -29,13 +30,14 @@ class Source:
     options: dict[str, Any]
 
 
-def find_source(name: str, revision: str | None = None) -> Source:
-    """Locate the checkpoint with that name. Raises `ModelError`."""
+def find_source(name: str, revision: str | None = None, *, base: bool = False) -> Source:
+    """Locate the checkpoint with that name. A `base` to train from may lack vocabulary and feature extractor. Raises
+    `ModelError`."""
     if name == "bundled":
         return Source(name, str(BUNDLED), {})
     path = Path(name).expanduser()
     if name and path.is_dir():
-        _check_directory(path)
+        _check_directory(path, list(_NEEDED)[:1] if base else list(_NEEDED))
         return Source(name, str(path), {})
     if name and path.exists():
         raise ModelError(
@@ -48,9 +50,9 @@ def find_source(name: str, revision: str | None = None) -> Source:
     return Source(name, name, {"local_files_only": local} | ({"revision": revision} if revision else {}))
 
 
-def _check_directory(path: Path) -> None:
-    for name, choices in _NEEDED.items():
-        if not any((path / choice).is_file() for choice in choices):
+def _check_directory(path: Path, needed: Sequence[str]) -> None:
+    for name in needed:
+        if not any((path / choice).is_file() for choice in _NEEDED[name]):
             raise ModelError(f"{path} holds no {name}: not a complete checkpoint in Hugging Face's layout")
     if any((path / file).is_file() for file in SAFE + PICKLED):
         return

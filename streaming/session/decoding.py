@@ -1,7 +1,7 @@
 """How a session decodes log-probabilities: its hotwords, commands, language model and calibration.
 
-Results depend on rows and samples, never on packets or on the order of answers. HotwordSet and grammars may change in
-mid-stream: a change holds for live steps that end after that sample, and for finals of utterances that end after it.
+Results depend on rows and samples, never on packets or on the order of answers. Hotwords and grammars may change during
+the stream: a change applies to live steps and utterances that end after its sample.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Decoding:
         self._commands.set(self._make_spec(grammar), at)
 
     def hotwords(self, sample: int) -> HotwordSet | None:
-        """HotwordSet for audio that ends at a sample."""
+        """The hotwords for audio that ends at a sample."""
         return self._hotwords.at(sample)
 
     def commands(self, sample: int) -> CommandSpec | None:

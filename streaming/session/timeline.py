@@ -1,4 +1,4 @@
-"""A setting that changes in mid-stream."""
+"""A setting that may change during the stream."""
 
 from __future__ import annotations
 

@@ -149,13 +149,13 @@ def test_a_bad_file_is_one_clear_line(verb: str, name: str, tmp_path: Path, caps
         (["mic", "--duration", "0"], "duration"),
         (["mic", "--share"], "--share needs a server: --url"),
         (["mic", "--token-file", "token"], "--token-file needs a server: --url"),
-        (["mic", "--url", "ws://host", "--model", "bundled"], "--model is for recognizing here"),
-        (["mic", "--url", "ws://host", "--compute", "cpu"], "--compute is for recognizing here"),
-        (["commands", "g.txt", "--url", "ws://host", "--lm", "none"], "--lm is for recognizing here"),
+        (["mic", "--url", "ws://host", "--model", "bundled"], "--model is for a model in this process"),
+        (["mic", "--url", "ws://host", "--compute", "cpu"], "--compute is for a model in this process"),
+        (["commands", "g.txt", "--url", "ws://host", "--lm", "none"], "--lm is for a model in this process"),
         (["commands", "g.txt", "a.wav", "--device", "USB"], "--device is for the microphone"),
         (["commands", "g.txt", "--say", "one", "--url", "ws://host"], "--url is for listening"),
-        (["bench", "latency", "--url", "ws://host", "--dtype", "int8"], "--dtype is for recognizing here"),
-        (["bench", "capacity", "--url", "ws://host", "--threads", "2"], "--threads is for recognizing here"),
+        (["bench", "latency", "--url", "ws://host", "--dtype", "int8"], "--dtype is for a model in this process"),
+        (["bench", "capacity", "--url", "ws://host", "--threads", "2"], "--threads is for a model in this process"),
         (["serve", "--port", "99999"], "99999"),
         (["dictate"], "dictate"),
         (["--loudly"], "--loudly"),
@@ -265,12 +265,20 @@ def test_output_to_a_file(tmp_path: Path):
 
 
 def test_options_of_the_model_and_the_session_arrive(loaded: list[ModelOptions], capsys: Out):
-    arguments = ["--model", "some/model", "--language", "deu", "--revision", "abc", "--threads", "1", "--device", "cpu"]
+    arguments = ["--model", "some/model", "--revision", "abc", "--threads", "1", "--device", "cpu"]
     arguments += ["--dtype", "int8", "--lm", "some.arpa", "--calibration", "fitted"]
     assert run(["transcribe", flac("george"), *arguments, "--no-partials", "-f", "jsonl"]) == 0
-    model = {"language": "deu", "revision": "abc", "lm": "some.arpa", "calibration": Path("fitted")}
+    model = {"revision": "abc", "lm": "some.arpa", "calibration": Path("fitted")}
     assert loaded == [ModelOptions("some/model", **model, threads=1, device="cpu", dtype="int8")]
     assert "partial" not in capsys.readouterr().out
+
+
+def test_a_language_is_that_of_the_model_and_of_the_session(loaded: list[ModelOptions], capsys: Out):
+    assert run(["transcribe", flac("george"), "--language", "deu"]) == 2  # the model that is loaded here has only one
+    assert capsys.readouterr().err.count("leave the language out") == 1
+    auto = ["--language", "auto", "--allowed-language", "de", "--allowed-language", "en"]
+    assert run(["transcribe", flac("george"), *auto]) == 2
+    assert [options.language for options in loaded] == ["deu", None]
 
 
 # --- stream
@@ -360,10 +368,10 @@ def test_demo_at_once(capsys: Out):
     assert run(["demo", "--pace", "0"]) == 0
     out = capsys.readouterr().out
     assert "ws://127.0.0.1:" in out
-    assert "the model bundled on" in out
+    assert "model bundled on" in out
     assert re.search(r"\n  \.\.\. \w.* \(", out)  # committed words, and others that may still change
     live, comparison = out.split("\n\n")[1:3]
-    told = re.findall(r"(\w+) +said   (.+)\n +heard  (.+)   \((\d+)", comparison)
+    told = re.findall(r"(\w+) +spoken      (.+)\n +recognized  (.+)   \((\d+)", comparison)
     assert [(name, said) for name, said, *_ in told] == [
         (clip.path.stem, clip.text or "(nothing)") for clip in load_clips()
     ]
@@ -373,7 +381,7 @@ def test_demo_at_once(capsys: Out):
         edits(*(text.replace("(nothing)", "").split() for text in (said, heard)))[-1] for _, said, heard, _ in told
     ]
     assert errors == [int(wrong) for *_, wrong in told]
-    assert f"Altogether: {sum(errors)} of " in out
+    assert f"Total: {sum(errors)} of " in out
     assert "xlsr-live mic" in out
 
 
@@ -411,7 +419,7 @@ def test_doctor_looks_for_all_that_the_server_needs(monkeypatch: pytest.MonkeyPa
     assert doctor._packages("recognition", "server", "note", "pip install it") == (
         "note",
         "recognition",
-        "without python-multipart: pip install it",
+        "missing python-multipart: pip install it",
     )
 
 

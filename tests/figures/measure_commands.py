@@ -26,10 +26,10 @@ from xlsr_live.streaming.commands.matcher import CommandMatcher
 from xlsr_live.streaming.commands.spotting import Phrases
 from xlsr_live.streaming.ctc.greedy import decode
 from xlsr_live.streaming.ctc.vocabulary import Vocabulary
+from xlsr_live.training.recipe.prepare import noise_in, speech_in, split
 
 from tests.support.paths import SPEECH
 from tests.support.speech import listed
-from training.prepare import noise_in, speech_in, split
 
 GRAMMAR = """
 yes: yes

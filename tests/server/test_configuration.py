@@ -60,7 +60,7 @@ def test_the_environment_may_name_the_file_and_lists_have_commas(file: Path):
         ("port = ", "is not TOML: Invalid value (at end of document)"),
         ("origins = ['https://a.example/x']", "'https://a.example/x' must look like"),
         ("trusted_proxies = ['*']", "'*' is not an address or a network"),
-        ("tls_cert = 'x'", "tls_cert and tls_key go together"),
+        ("tls_cert = 'x'", "tls_cert and tls_key must be set together"),
     ],
 )
 def test_a_mistake_in_the_file_is_one_sentence(file: Path, text: str, message: str):

@@ -284,7 +284,7 @@ def test_a_failing_model_is_an_error_and_not_silence(clip: Clip, monkeypatch: py
     with Recognizer.load(device="cpu", lm="none") as recognizer:
         monkeypatch.setattr(recognizer.engine, "_run_batch", lambda batch: 1 / 0)
         for transcribe in (recognizer.offline, recognizer.transcribe):
-            with pytest.raises(EngineError, match=r"the model failed on the machine it runs on \(ZeroDivisionError"):
+            with pytest.raises(EngineError, match=r"the model failed \(ZeroDivisionError"):
                 transcribe(samples)
 
 

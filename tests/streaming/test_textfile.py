@@ -22,7 +22,7 @@ def test_utf_8_with_and_without_a_byte_order_mark(encoding: str, newline: str):
         ("a = 1".encode("utf-16-le"), "UTF-16 or UTF-32; save it as UTF-8"),
         ("a = 1".encode("utf-16-be"), "UTF-16 or UTF-32; save it as UTF-8"),
         ("a = 1".encode("utf-32"), "UTF-16 or UTF-32; save it as UTF-8"),
-        ("a = é".encode("latin-1"), r"not UTF-8 \(byte 0xe9 at 4\); save it so"),
+        ("a = é".encode("latin-1"), r"not UTF-8 \(byte 0xe9 at 4\); save it as UTF-8"),
     ],
 )
 def test_other_encodings_are_named(data: bytes, message: str):

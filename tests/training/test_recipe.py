@@ -16,24 +16,34 @@ from numpy.typing import NDArray
 from xlsr_live.client.sources.clips import load_clips
 from xlsr_live.streaming.frames import frames, span
 from xlsr_live.streaming.recognizer import Recognizer
+from xlsr_live.training import checkpoint
+from xlsr_live.training.network import Network, StepLengths
+from xlsr_live.training.recipe.books import dialogue, sentences
+from xlsr_live.training.recipe.curves import read_history
+from xlsr_live.training.recipe.export import averaged, chosen, export, package
+from xlsr_live.training.recipe.kokoro import COVER, plan
+from xlsr_live.training.recipe.lm import thinned
+from xlsr_live.training.recipe.model import build
+from xlsr_live.training.recipe.phrases import align, boundaries
+from xlsr_live.training.recipe.plan import Step, longest_utterance, plan_round
+from xlsr_live.training.recipe.prepare import (
+    HELD_VOICES,
+    Utterance,
+    noise_in,
+    read_table,
+    speech_in,
+    split,
+    write_table,
+)
+from xlsr_live.training.recipe.settings import FRAME, HOP, RATE, SCALE, Model, Options, Schedule, Work
+from xlsr_live.training.recipe.text import BLANK, encode
+from xlsr_live.training.recipe.train import Trainer
+from xlsr_live.training.settings import Augmentation
 
 from tests.support.cached_reference import Utterance as Steps
 from tests.support.cached_reference import fresh
 from tests.support.paths import SPEECH
 from tests.support.speech import needs_speech
-from training import checkpoint
-from training.books import dialogue, sentences
-from training.curves import read_history
-from training.export import averaged, chosen, export, package
-from training.kokoro import COVER, plan
-from training.lm import thinned
-from training.network import Network, Stream, build
-from training.phrases import align, boundaries
-from training.plan import Step, longest_utterance, plan_round
-from training.prepare import HELD_VOICES, Utterance, noise_in, read_table, speech_in, split, write_table
-from training.settings import FRAME, HOP, RATE, SCALE, Augmentation, Model, Options, Schedule, Work
-from training.text import BLANK, encode
-from training.train import Trainer
 
 TINY = Model(hidden=32, layers=2, heads=2, conv_dim=(8,) * 7, position_width=16)
 BRIEF = Schedule(round_hours=0.004, spliced_from=99)  # a few steps
@@ -270,9 +280,9 @@ def test_a_run_can_begin_with_the_weights_of_an_export(work: Work, tmp_path: Pat
     fresh_work.root.mkdir()
     trainer = Trainer(fresh_work, replace(options(), start=tmp_path / "bundled", peak=0.5))
     assert (trainer.round, trainer.step) == (BRIEF.spliced_from, 0)
-    assert {group["peak"] for each in trainer.optimisers for group in each.param_groups} == {0.0005, 0.001}
+    assert {group["peak"] for each in trainer.learner.optimisers for group in each.param_groups} == {0.0005, 0.001}
     for name, want in checkpoint.restore(work.run / "stable.pt")["average"]["weights"].items():
-        assert torch.allclose(trainer.average.weights[name], want, atol=2e-3), name
+        assert torch.allclose(trainer.learner.average.weights[name], want, atol=2e-3), name
 
 
 # ── the network ──
@@ -324,7 +334,7 @@ def test_streamed_training_hears_what_cached_live_steps_hear(packaged: Recognize
     with torch.inference_mode():
         x = torch.nn.functional.pad(network.features(torch.from_numpy(samples)[None]), (0, 0, lookahead, 0))
         valid = torch.arange(x.shape[1])[None] >= lookahead
-        streamed = network.streamed(x, valid, Stream(hop, lookahead, left))[0][0, lookahead:].log_softmax(-1)
+        streamed = network.streamed(x, valid, StepLengths(hop, lookahead, left))[0][0, lookahead:].log_softmax(-1)
     assert len(rows) == count
     assert np.abs(rows - streamed.numpy()).max() < 1e-3
 

@@ -202,10 +202,9 @@ class DeepgramDialect(WebSocketDialect):
         )
 
     def _send_utterance_end(self, quiet_s: float) -> None:
-        """Send `UtteranceEnd` if no speech follows the last word before `quiet_s`, and that is long enough.
+        """Send `UtteranceEnd` if the silence from the last word to `quiet_s` is long enough.
 
-        Received audio would not do: some of it may not be examined, so the same audio would give other messages at
-        another pace.
+        Do not count audio that the gate has not examined yet: messages must not depend on the pace of the audio.
         """
         gap, last = self._query.utterance_end_ms, self._last_word_s
         if gap is None or last is None or self._open or quiet_s - last < gap / 1_000:

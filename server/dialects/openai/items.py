@@ -53,10 +53,6 @@ class Items:
         self._beta = beta
         self._open: _Item | None = None
 
-    @property
-    def any_open(self) -> bool:
-        return self._open is not None
-
     def _new(self, start: float) -> _Item:
         return _Item(self._name("item"), Deltas(self._join), start)
 

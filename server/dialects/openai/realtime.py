@@ -54,7 +54,7 @@ class RealtimeDialect(WebSocketDialect):
             self._send,
             self._name,
             self.join,
-            lambda final: self.recognizer.vocabulary(final.language or None).separator,
+            lambda final: self.recognizer.languages.vocabulary(final.language or None).separator,
             beta=self._beta,
         )
         self._answered: object = None  # the client's id of the message that is being handled

@@ -145,9 +145,9 @@ class VoskDialect(WebSocketDialect):
     def _settings(self) -> SessionConfig:
         wanted = min(max(0, self._config.max_alternatives), 50)
         config = with_language(SessionConfig(), self.recognizer, self._config.language)
-        codes = self.recognizer.codes(config.language) or (None,)
+        codes = self.recognizer.languages.codes(config.language)
         if self._config.phrase_list and len(codes) == 1:
-            self._phrases = PhraseList(self._config.phrase_list, self.recognizer.vocabulary(codes[0]))
+            self._phrases = PhraseList(self._config.phrase_list, self.recognizer.languages.vocabulary(codes[0]))
             return msgspec.structs.replace(self._phrases.settings(wanted), language=config.language)
         nbest = wanted if self.recognizer.assets.language_model is not None else 0
         return msgspec.structs.replace(config, nbest=nbest)

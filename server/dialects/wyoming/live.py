@@ -139,7 +139,7 @@ class WyomingDialect(Dialect[Packet]):
 def _info(recognizer: Recognizer) -> dict[str, Any]:
     origin = {"attribution": {"name": "xlsr-live", "url": "https://pypi.org/project/xlsr-live"}, "installed": True}
     model = recognizer.info
-    known = recognizer.known_languages
+    known = recognizer.languages.known
     languages = list(dict.fromkeys(map(bcp47, known))) if known else [model.language or "en"]
     about = {"name": model.name, "description": f"{model.name} ({model.device}, {model.dtype})", "version": None}
     service = {

@@ -51,8 +51,8 @@ def test_without_word_boundaries_a_character_is_a_word():
 
 def test_what_a_reader_must_know_is_said():
     notes = TextNormalizer(vocabulary("ABC|")).notes(["abc", "über"])
-    assert "2 recordings; texts are made upper case" in notes[0]
-    assert notes[1] == "1 references hold characters that this vocabulary cannot write: E R Ü"
+    assert "2 recordings; all text is upper case" in notes[0]
+    assert notes[1] == "1 references have characters that this vocabulary cannot write: E R Ü"
     assert len(TextNormalizer(vocabulary("ABC|")).notes(["abc"])) == 1
 
 

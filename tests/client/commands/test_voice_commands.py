@@ -129,8 +129,8 @@ def test_words_can_be_tried_without_audio(capsys: pytest.CaptureFixture[str]):
         ("a: one", ["--score", "2"], "command_score is 2.0; it must be 0.01 to 1"),
         ("a: one", ["--call", "nowhere:f"], "--call nowhere:f: No module named 'nowhere'"),
         ("a: one", ["--exec", "'"], "--exec"),
-        ("a: one", ["--exec", "no-such-program on"], "--exec no-such-program on: there is no program no-such-program"),
-        ("a: one", ["--exec", "./no/such/program"], "there is no program ./no/such/program"),
+        ("a: one", ["--exec", "no-such-program on"], "--exec no-such-program on: program not found: no-such-program"),
+        ("a: one", ["--exec", "./no/such/program"], "program not found: ./no/such/program"),
     ],
 )
 def test_mistakes_are_one_line_and_status_2(

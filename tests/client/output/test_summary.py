@@ -45,7 +45,7 @@ def test_a_reference_is_words_whatever_their_case_and_punctuation(tmp_path: Path
     (tmp_path / "said.txt").write_text("One, two;\nthat's THREE.")
     assert read_reference(tmp_path / "said.txt") == ["one", "two", "that's", "three"]
     (tmp_path / "said.txt").write_text("...")
-    with pytest.raises(XlsrLiveError, match="holds no words"):
+    with pytest.raises(XlsrLiveError, match="has no words"):
         read_reference(tmp_path / "said.txt")
     with pytest.raises(XlsrLiveError, match="cannot read"):
         read_reference(tmp_path / "nothing.txt")

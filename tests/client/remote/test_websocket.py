@@ -120,7 +120,7 @@ def test_a_grammar_of_the_start_and_another_in_mid_stream(server: RunningServer,
 
 
 def test_without_the_token(server: RunningServer, clip):
-    with pytest.raises(ConnectionProblem, match="needs a token") as problem:
+    with pytest.raises(ConnectionProblem, match="token is missing or wrong") as problem:
         asyncio.run(heard(server.url, clip("george"), token="open barley"))
     assert (problem.value.code, problem.value.status) == ("unauthorized", 401)
 

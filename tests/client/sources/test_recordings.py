@@ -65,7 +65,7 @@ def test_a_damaged_media_file_is_an_error(tmp_path: Path):
 def test_a_broken_wav_file_keeps_the_better_message(tmp_path: Path):
     path = tmp_path / "talk.wav"
     path.write_bytes(b"RIFF\x24\0\0\0WAVEfmt " + bytes(40))
-    with pytest.raises(AudioError, match="not an audio file that can be read"):
+    with pytest.raises(AudioError, match="not an audio file, or damaged"):
         open_audio(path)
 
 

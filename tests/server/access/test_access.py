@@ -87,7 +87,7 @@ def test_named_tokens_have_their_own_limits(tmp_path: Path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "holds no tokens"),
+        ("", "has no tokens"),
         ("alice = ", "is not TOML"),
         ("alice = 'x'", "line 1, alice: Expected `object`"),
         ("[alice]\ntoken = 'x'\n[bob]\nmax_sessions = 1", "line 3, bob: give either token or sha256"),

@@ -216,7 +216,7 @@ def test_a_reload_reads_the_tokens_and_a_mistake_changes_nothing(recognizer: Rec
     with serving(recognizer, tokens, load) as server:
         text = tokens.read_text()
         tokens.write_text("")
-        assert "holds no tokens" in reload(server, **ADMIN).json()["message"]
+        assert "has no tokens" in reload(server, **ADMIN).json()["message"]
         assert get(server, "/v1/models", **page).status_code == 200
         tokens.write_text(text.partition("[page]")[0])
         assert reload(server, **ADMIN).status_code == 200

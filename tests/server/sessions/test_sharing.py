@@ -320,7 +320,7 @@ def test_the_command_line_prints_the_link(tmp_path: Path):
         command = ["stream", str(path), "--url", server.url, "--pace", "0", "--share"]
         ran = CliRunner().invoke(cli, command)
         assert ran.exit_code == 0, ran.output
-        assert f"others can read along at http://127.0.0.1:{server.port}/view#" in ran.stderr
+        assert f"others can watch at http://127.0.0.1:{server.port}/view#" in ran.stderr
     assert CliRunner().invoke(cli, ["mic", "--share"]).exit_code == 2
 
 

@@ -137,7 +137,7 @@ def test_other_wrong_sizes_do_not_hide_samples(sizes: dict[str, int]):
 
 @pytest.mark.parametrize("after", [b"", LIST])
 def test_a_file_that_truly_holds_no_samples_is_refused(after: bytes):
-    with pytest.raises(AudioError, match="holds no audio"):
+    with pytest.raises(AudioError, match="has no audio"):
         open_audio(wav(0, data=0, after=after))
 
 

@@ -57,7 +57,7 @@ def test_a_packet_of_anything_else_is_refused_in_a_sentence(audio: object, words
         (io.BytesIO(b"no audio"), "not an audio file"),
         (None, "not NoneType"),
         ([1, 2, 3], "not int64"),
-        (["a"], "arrays hold float samples"),
+        (["a"], "arrays must hold float samples"),
         (torch.zeros(16_000, dtype=torch.int16), "not int16"),
         (torch.zeros(2, 16_000), "first axis is time"),
         (np.zeros(()), "shape"),

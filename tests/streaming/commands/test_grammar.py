@@ -74,7 +74,7 @@ MISTAKES = {
     "a: b]": (1, 5, "does not belong"),
     "a: b | ": (1, 8, "words are missing"),
     "a:\nb: c": (2, 1, "words are missing"),
-    "a: b{2": (1, 5, "{ without its other half"),
+    "a: b{2": (1, 5, "{ is unmatched"),
     "a: b{3,2}": (1, 5, "no range"),
     "a: b{x}": (1, 5, "repetition"),
     "a: b=": (1, 6, "after '='"),

@@ -93,7 +93,7 @@ def test_too_little_to_fit_is_refused(right: np.ndarray):
 
 def test_confidences_that_mislead_are_refused():
     scores, levels, _ = sample(1_000)
-    with pytest.raises(ModelError, match="no more often right where the model is more certain"):
+    with pytest.raises(ModelError, match="words with a higher score are not more often right"):
         fit(scores, np.zeros_like(levels), scores < -1)
 
 
@@ -130,7 +130,7 @@ def test_what_is_written_is_what_is_read(tmp_path: Path):
         ("{", "is not a calibration"),
         ('{"final": {}}', "missing required field `partial`"),
         ('{"final": {}, "partial": {}, "other": 1}', "unknown field `other`"),
-        ('{"final": {"temperature": 0}, "partial": {}}', "a temperature of 0"),
+        ('{"final": {"temperature": 0}, "partial": {}}', "the temperature is 0"),
         ('{"final": {}, "partial": {}, "version": 2}', "version 2"),
     ],
 )

@@ -37,24 +37,24 @@ def test_words_of_an_arpa_file_plain_and_packed(path: Path):
 @pytest.mark.parametrize(
     ("old", "new", "fault"),
     [
-        ("\\data\\", "data", "line 1, column 1: '\\\\data\\\\' is wanted, not 'data'"),
-        ("ngram 2=4", "ngram 3=4", "line 3, column 1: 'ngram 2=COUNT' is wanted, not 'ngram 3=4'"),
-        ("ngram 2=4", "ngram 2=5", "line 20, column 1: '\\\\end\\\\', but 1 of 5 2-grams are still to come"),
-        ("ngram 2=4", "ngram 2=3", "line 18, column 1: more 2-grams than the 3 that the header promises"),
-        ("ngram 2=4", "ngram 2=4\nngram 3=0", "line 21, column 1: '\\\\3-grams:' is wanted, not '\\\\end\\\\'"),
+        ("\\data\\", "data", "line 1, column 1: expected '\\\\data\\\\', not 'data'"),
+        ("ngram 2=4", "ngram 3=4", "line 3, column 1: expected 'ngram 2=COUNT', not 'ngram 3=4'"),
+        ("ngram 2=4", "ngram 2=5", "line 20, column 1: '\\\\end\\\\' comes too early: 1 of 5 2-grams are missing"),
+        ("ngram 2=4", "ngram 2=3", "line 18, column 1: more 2-grams than the 3 of the header"),
+        ("ngram 2=4", "ngram 2=4\nngram 3=0", "line 21, column 1: expected '\\\\3-grams:', not '\\\\end\\\\'"),
         ("-0.3\tA AB", "-0.3\tA ABBA", "line 16, column 8: 'ABBA' is not among the 1-grams"),
-        ("-0.3\tA AB", "-0.3\tA", "line 16, column 1: a 2-gram has a log-probability, 2 word(s)"),
+        ("-0.3\tA AB", "-0.3\tA", "line 16, column 1: a 2-gram needs a log-probability, 2 word(s)"),
         ("-0.3\tA AB", "x\tA AB", "line 16, column 1: 'x' is not a number"),
         ("-0.3\tA AB", "0.3\tA AB", "line 16, column 1: 0.3 is not a log-probability"),
         ("-0.3\tA AB", "nan\tA AB", "line 16, column 1: nan is not a log-probability"),
-        ("\n\\end\\\n", "\n", "line 19: the file ends here, without '\\\\end\\\\': it is cut off"),
+        ("\n\\end\\\n", "\n", "line 19: the file is cut off: it ends here, without '\\\\end\\\\'"),
     ],
 )
 def test_a_broken_arpa_file_is_told_with_line_and_column(path: Path, old: str, new: str, fault: str):
     assert old in arpa()
     path.write_text(arpa().replace(old, new))
     assert (find_fault(path) or "").startswith(fault)
-    with pytest.raises(LanguageModelError, match=r"tiny\.arpa is no ARPA file: line ") as raised:
+    with pytest.raises(LanguageModelError, match=r"tiny\.arpa is not an ARPA file: line ") as raised:
         LanguageModel(Files(path, None, None, Weights()), VOCABULARY)
     assert fault in str(raised.value)
 
@@ -71,12 +71,12 @@ def test_every_file_that_is_cut_off_is_refused_in_one_sentence(path: Path, capfd
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (b"", "is no ARPA file: line 0: the file ends here"),
+        (b"", "is not an ARPA file: line 0: the file is cut off"),
         (b"\xff\xfe\x00\x80" * 30, "neither an ARPA file in UTF-8 nor a KenLM binary"),
         (b"mmap lm http", "cut off: 12 bytes are not even the header"),
         (b"mmap lm http://kheafield.com/code format version 5\n\0".ljust(200, b"\1"), "of another version or kind"),
         (b"mmap lm http://kheafield.com/code format version 4\n\0".ljust(200, b"\1"), "of another version or kind"),
-        (b"PK\3\4 something else\n" * 9, "is no ARPA file: line 1, column 1"),
+        (b"PK\3\4 something else\n" * 9, "is not an ARPA file: line 1, column 1"),
     ],
 )
 def test_what_is_no_language_model_is_refused(tmp_path: Path, content: bytes, why: str):
@@ -103,12 +103,12 @@ def test_what_lies_in_a_folder_is_found(path: Path):
 def test_a_checkpoints_own_language_model_is_found(tmp_path: Path):
     assert find_in_checkpoint(tmp_path) is None
     (inside := tmp_path / "language_model").mkdir()
-    with pytest.raises(LanguageModelError, match="holds no language model"):
+    with pytest.raises(LanguageModelError, match="has no language model"):
         find_in_checkpoint(tmp_path)
     (inside / "5gram.arpa").write_text(arpa())
     assert find_in_checkpoint(tmp_path) == Files(inside / "5gram.arpa", None, None, Weights())
     (inside / "attrs.json").write_text("{}")
-    with pytest.raises(LanguageModelError, match=r"attrs.json: no weights alpha and beta"):
+    with pytest.raises(LanguageModelError, match=r"attrs.json does not have the weights alpha and beta"):
         find_in_checkpoint(tmp_path)
     with pytest.raises(LanguageModelError, match="no such file or folder"):
         find(tmp_path / "nowhere")
@@ -127,10 +127,10 @@ def lexicon(text: str) -> Callable[[Path], object]:
     ("prepare", "why"),
     [
         (lexicon("A A |\nAB A b |\n"), "lexicon.txt, line 2, column 6: 'b' is no token of the model; it has 'B'"),
-        (lexicon("A A |\nB\n"), "lexicon.txt, line 2, column 1: 'B' has no tokens after it"),
+        (lexicon("A A |\nB\n"), "lexicon.txt, line 2, column 1: no tokens follow 'B'"),
         (lexicon("A | A\n"), "lexicon.txt, line 1, column 3: '|' is no token of the model"),
-        (lexicon("\n \n"), "lexicon.txt: no word in it"),
-        (lexicon("a A |\nab A B |\n"), "none of the 2 words of the lexicon is in the language model"),
+        (lexicon("\n \n"), "lexicon.txt has no words"),
+        (lexicon("a A |\nab A B |\n"), "none of the 2 words of the lexicon is in the n-gram"),
         (lambda f: (f / "unigrams.txt").write_text("Ä\nÖ\nA\n"), "it can spell 1 of 3, not 'Ä'"),
         (lambda f: (f / "lexicon.txt").write_bytes(b"\xff\xfe"), "lexicon.txt cannot be read"),
     ],
@@ -149,7 +149,7 @@ def test_a_lexicon_may_spell_a_word_in_several_ways(path: Path):
 
 
 def test_a_vocabulary_without_word_boundaries_has_no_use_for_words():
-    with pytest.raises(LanguageModelError, match="no token between words"):
+    with pytest.raises(LanguageModelError, match="no word boundary"):
         TokenSpeller(Vocabulary.from_tokens(["<pad>", "你", "好"], blank=0, delimiter=None))
 
 
@@ -163,5 +163,5 @@ def test_the_words_of_a_search_stay_its_own(tmp_path: Path):
     model = language_model(tmp_path, Weights())
     word = model.spell("ABC")
     assert word
-    model.search().extend(model.strangers([word]))
+    model.search().extend(model.unknown_words([word]))
     assert model.lacks(word)

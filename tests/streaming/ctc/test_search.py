@@ -131,7 +131,7 @@ def test_any_split_and_any_forks_give_the_same_bit_for_bit(
         at += cut
         fork = parts.fork()
         fork.step(random_rows(5, seed + 1))  # contexts that the search itself does not meet
-        fork.extend(usual.strangers([(4, 4)]))
+        fork.extend(usual.unknown_words([(4, 4)]))
         fork.settle(1.0, 3)
         next(fork.traces())
     assert traces(parts) == traces(whole)

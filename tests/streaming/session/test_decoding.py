@@ -371,7 +371,7 @@ def test_the_assets_of_a_hub_checkpoint_are_fetched(tmp_path: Path, monkeypatch:
 
 def test_a_bad_hotword_is_one_line_on_stderr(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert command(["transcribe", "nothing.wav", "--hotword", "one:two"]) == 2
-    assert "'one:two': after the colon comes a number" in capsys.readouterr().err
+    assert "'one:two': the boost after the colon must be a number" in capsys.readouterr().err
 
 
 def test_settings_on_the_wire_are_those_in_python():

@@ -1,6 +1,6 @@
 """Measure overfitting: WER of training sentences, without augmentation, next to that of held-out ones.
 
-`python -m training.fit --work WORK`
+`python -m xlsr_live.training.recipe.fit --work WORK`
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from pathlib import Path
 
 import torch
 
-from .checkpoint import restore
+from ..checkpoint import restore
+from ..network import Network
 from .data import Speech
 from .export import averaged, chosen
-from .network import Network
 from .score import Clip, rates, transcribe, validation
 from .settings import Model, Work
 

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from ..network import Network
 from .data import Speech
-from .network import Network
 from .prepare import PHRASE, Utterance, read_utterances, write_table
 from .settings import FRAME, HOP, RATE, SCALE, Work
 from .text import BLANK, VOCABULARY, encode

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from ..score import word_errors
 from .prepare import read_table
 from .settings import Work
-from .text import word_errors
 
 LM_STEP, WORD_STEP = 0.3, 0.75  # of the weight of the n-gram, and of the score for each word
 
@@ -29,8 +29,8 @@ Heard = dict[str, list[tuple[str, np.ndarray]]]  # by corpus: text and log-proba
 
 def tune(work: Work, checkpoint: Path, validation: Path) -> dict:
     """Write WORK/lm/attrs.json; return the chosen weights and the rates (%) of all pairs."""
-    from xlsr_live.streaming.ctc.lm import LanguageModel, find
-    from xlsr_live.streaming.recognizer import Recognizer
+    from ...streaming.ctc.lm import LanguageModel, find
+    from ...streaming.recognizer import Recognizer
 
     attributes = work.root / "lm" / "attrs.json"
     attributes.unlink(missing_ok=True)
@@ -60,8 +60,8 @@ def neighbours(pair: Pair) -> list[Pair]:
 
 
 def listen(encoder, validation: Path) -> Heard:
-    from xlsr_live.client.bench.corpus import CorpusRecording, read_samples
-    from xlsr_live.streaming.audio.normalize import normalize
+    from ...client.bench.corpus import CorpusRecording, read_samples
+    from ...streaming.audio.normalize import normalize
 
     heard: Heard = defaultdict(list)
     for row in tqdm(read_table(validation), "listening", unit="clip"):
@@ -74,7 +74,7 @@ def listen(encoder, validation: Path) -> Heard:
 
 def rates(model, heard: Heard) -> dict[str, float]:
     """Word error rate of each corpus, in percent, and their mean."""
-    from xlsr_live.streaming.ctc.beam import decode_beam
+    from ...streaming.ctc.beam import decode_beam
 
     found = {}
     for corpus, clips in heard.items():

@@ -6,27 +6,26 @@ change `stable.pt`, so that the stable phase can continue later with more time o
 
 from __future__ import annotations
 
-import signal
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 from tqdm import tqdm
 from transformers import Wav2Vec2ForCTC
 
-from . import checkpoint
-from .data import Batch, Rounds, Speech, loader
-from .network import Network, Stream, build, frames
+from .. import checkpoint
+from ..learner import Learner, draw_lengths
+from ..network import LIVE, Network
+from ..settings import Augmentation
+from ..stopping import StopRequest
+from .data import Rounds, Speech, loader
+from .model import build
 from .phrases import phrases
 from .plan import KINDS, Step, kind, plan_round
 from .prepare import PHRASE
-from .score import LIVE, Clip, rates, transcribe, validation
-from .settings import RATE, SCALE, Augmentation, Optimiser, Options, Work
+from .runs import set_aside
+from .score import Clip, rates, transcribe, validation
+from .settings import RATE, SCALE, Optimiser, Options, Work
 from .text import BLANK
 
 SAVE_SECONDS = 300.0
@@ -49,19 +48,30 @@ class Trainer:
         torch.manual_seed(self.schedule.seed)
         self.network = Network(build(options.model))
         self.network.to(self.device).centre()
-        self.parameters = list(self.network.parameters())
-        self.optimisers = optimisers(self.network, self.optimiser)
-        self.pool = ThreadPoolExecutor(options.shards)
-        self.average = checkpoint.Average(self.network, self.optimiser.ema)
+        self.learner = self._learner()
         self.step, self.round, self.at, self.heard, self.wall = 0, 0, 0, 0.0, 0.0
         self.kinds = dict.fromkeys(KINDS, 0.0)  # seconds of recordings by kind
         self.decay_from, self.began = 0, 0  # round and step of the stable phase at which a decay begins
         self.decay_wall = 0.0  # seconds of training before the decay
         self.done = False  # the last round is over, or the time of a decay
-        self.stop, self.saved = False, time.monotonic()
+        self.late, self.signals, self.saved = False, StopRequest(), time.monotonic()
         self.path = work.run / ("decay.pt" if options.decay else "stable.pt")
         self._resume()
         self.last = self.decay_from + options.decay if options.decay else options.rounds
+
+    def _learner(self) -> Learner:
+        how = self.optimiser
+        return Learner(
+            self.network,
+            optimisers(self.network, how),
+            device=self.device,
+            threads=self.options.shards,
+            blank=BLANK,
+            middle=how.middle_loss,
+            clip=how.clip,
+            ema=how.ema,
+            after=self.network.centre,
+        )
 
     def _resume(self) -> None:
         source = self._source()
@@ -70,15 +80,9 @@ class Trainer:
                 self._warm_start(self.options.start)
             return
         state = checkpoint.restore(source)
-        if len(state["optimisers"]) != len(self.optimisers):
+        if len(state["optimisers"]) != len(self.learner.optimisers):
             raise SystemExit(f"{source} was trained with another optimiser than --matrices {self.optimiser.matrices}")
-        self.network.load_state_dict(state["network"])
-        self.average.load(state["average"])
-        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
-            chosen = [{name: group[name] for name in ("weight_decay", "peak")} for group in optimiser.param_groups]
-            optimiser.load_state_dict(saved)
-            for group, values in zip(optimiser.param_groups, chosen, strict=True):
-                group |= values
+        self.learner.load(state)
         self.step, self.round, self.at = state["step"], state["round"], state["at"]
         self.heard, self.wall, self.decay_from = state["heard"], state["wall"], state["decay_from"]
         self.kinds |= state.get("kinds", {})
@@ -99,7 +103,7 @@ class Trainer:
             model.wav2vec2.feature_extractor.conv_layers[0].conv.weight /= SCALE
         self.network.load_state_dict(Network(model).state_dict())
         self.network.centre()
-        self.average = checkpoint.Average(self.network, self.optimiser.ema)
+        self.learner = self._learner()
         self.round = self.schedule.spliced_from
         print(f"weights of {folder}, round {self.round}", flush=True)
 
@@ -119,7 +123,7 @@ class Trainer:
         state, step = checkpoint.restore(self.path), checkpoint.restore(stable)["step"]
         if (state.get("decay"), state.get("began")) == (self.options.decay, step):
             return self.path
-        aside = checkpoint.set_aside(self.path)
+        aside = set_aside(self.path)
         print(
             f"decay.pt belongs to another decay: renamed to {aside.name}; a new one begins at {stable.name}",
             flush=True,
@@ -127,10 +131,7 @@ class Trainer:
         return stable
 
     def save(self) -> None:
-        state = {
-            "network": self.network.state_dict(),
-            "average": self.average.state(),
-            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+        state = self.learner.state() | {
             "batch_seconds": self.options.batch_seconds,
             "shards": self.options.shards,
             "decay": self.options.decay,
@@ -156,36 +157,30 @@ class Trainer:
 
         Both save a checkpoint. A second signal ends the program at once.
         """
-        before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-
-        def ask_to_stop(number: int, _: object) -> None:
-            self.stop = True
-            signal.signal(number, before[number])
-
-        for number in before:
-            signal.signal(number, ask_to_stop)
-        try:
+        with StopRequest() as self.signals:
             if self.round < self.last and not self.done:
                 self._rounds()
                 self.save()
             else:
                 print(f"{self.path.name} is done: {self.round} rounds", flush=True)
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
         return self.done or self.round >= self.last
+
+    @property
+    def stopped(self) -> bool:
+        """The time is up, or a signal came."""
+        return self.late or self.signals.asked
 
     def _rounds(self) -> None:
         speech = Speech(self.work)
         clips = validation(speech)[:: 20 if self.work.scrap else 1]
         deadline = time.monotonic() + 60 * self.options.minutes
-        while self.round < self.last and not self.stop:
+        while self.round < self.last and not self.stopped:
             strength = min(1.0, self.round / self.schedule.full_augmentation_round)
             how = Augmentation().scaled(strength)
             if self.round >= self.schedule.spliced_from and not any(u.split == PHRASE for u in speech.utterances):
-                self.average.swap(self.network)
+                self.learner.average.swap(self.network)
                 speech.utterances += phrases(self.work, speech, self.network)
-                self.average.swap(self.network)
+                self.learner.average.swap(self.network)
             size, shards = self.options.batch_seconds, self.options.shards
             plan = plan_round(self.round, speech.utterances, size, shards, self.schedule, how)
             loss, speed = self._round(plan, Rounds(speech, plan, how), deadline)
@@ -209,68 +204,29 @@ class Trainer:
             characters = sum(len(item.text) for item in items)
             for utterance in (u for item in items for u in item.parts):
                 self.kinds[kind(utterance.corpus)] += utterance.samples / RATE
-            losses.append(self.train_step(parts, characters, self.rate(self.at / len(plan))))
+            seed = self.schedule.seed * 1_000_003 + self.step
+            stream = draw_lengths((self.schedule.seed, self.step, 7), self.optimiser.streamed_share)
+            done = self.learner.update(parts, characters, self.rate(self.at / len(plan)), stream, seed)
+            losses.append(done.loss)
+            self.heard += done.seconds
             bar.set_postfix(loss=f"{torch.stack(losses[-20:]).mean().item():.2f}", refresh=False)
             self.step, self.at, self.wall = self.step + 1, self.at + 1, wall + time.monotonic()
-            self.stop |= time.monotonic() > deadline
+            self.late |= time.monotonic() > deadline
             self.done |= self.rate(self.at / len(plan)) <= 0
-            if self.stop or self.done:
+            if self.stopped or self.done:
                 break
             if time.monotonic() - self.saved > SAVE_SECONDS:
                 self.save()
         loss = torch.stack(losses).mean().item() if losses else float("nan")
         return loss, (self.heard - heard) / (time.monotonic() - began)
 
-    def train_step(self, parts: list[Callable[[], Batch]], characters: int, rate: float) -> Tensor:
-        """One update with the gradients of all parts, one thread per part; return the loss in nats per character."""
-        torch.manual_seed(self.schedule.seed * 1_000_003 + self.step)
-        for optimiser in self.optimisers:
-            for group in optimiser.param_groups:
-                group["lr"] = rate * group["peak"]
-        self.network.train()
-        stream = self.draw_stream()
-        done = list(self.pool.map(lambda make: self.gradients(make(), characters, stream), parts))
-        for _, gradients, _ in done[1:]:
-            torch._foreach_add_(done[0][1], gradients)
-        for parameter, gradient in zip(self.parameters, done[0][1], strict=True):
-            parameter.grad = gradient
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.optimiser.clip)
-        if torch.isfinite(norm):
-            list(self.pool.map(lambda optimiser: optimiser.step(), self.optimisers))
-            self.network.centre()
-        self.network.zero_grad()
-        self.average.update(self.network)
-        self.heard += sum(seconds for *_, seconds in done)
-        return torch.stack([loss for loss, *_ in done]).sum()
-
-    def gradients(self, batch: Batch, characters: int, stream: Stream | None) -> tuple[Tensor, list[Tensor], float]:
-        """Loss, gradients of all parameters, and seconds of audio of one part of a step with so many characters."""
-        lengths = batch.lengths.to(self.device, non_blocking=True)
-        samples, masks = (x.to(self.device, non_blocking=True) for x in (batch.samples, batch.masks))
-        # No cache: all threads would share it, and a graph through it.
-        with torch.autocast(self.device.type, torch.bfloat16, cache_enabled=False):
-            last, middle = self.network(samples, lengths, stream, masks)
-        share = self.optimiser.middle_loss
-        loss = ((1 - share) * ctc(last, lengths, batch) + share * ctc(middle, lengths, batch)) / max(1, characters)
-        gradients = list(torch.autograd.grad(loss, self.parameters))
-        return loss.detach(), gradients, float(batch.lengths.sum()) / RATE
-
-    def draw_stream(self) -> Stream | None:
-        """Draw lengths for the live recognizer's attention; None, for full attention, in the other steps."""
-        draw = np.random.default_rng((self.schedule.seed, self.step, 7))
-        if draw.random() >= self.optimiser.streamed_share:
-            return None
-        hop = int(draw.integers(10, 41))
-        ahead = int(draw.integers(4, min(hop, 25) + 1))
-        return Stream(hop, ahead, int(draw.integers(50, 301)))
-
     def evaluate(self, clips: list[Clip], loss: float, speed: float) -> None:
         """Validation WER of the averaged weights, offline and live: printed, and a line of the .jsonl file."""
-        self.average.swap(self.network)
+        self.learner.average.swap(self.network)
         modes = (None, LIVE)
-        texts = self.pool.map(lambda stream: transcribe(self.network, clips, self.device, stream), modes)
+        texts = self.learner.pool.map(lambda stream: transcribe(self.network, clips, self.device, stream), modes)
         offline, live = (rates(clips, read) for read in texts)
-        self.average.swap(self.network)
+        self.learner.average.swap(self.network)
         entry = {"round": self.round, "step": self.step, "audio_hours": round(self.heard / 3600, 2)}
         entry |= {"minutes": round(self.wall / 60, 1), "loss": round(loss, 4), "speed": round(speed, 1)}
         entry |= {"hours": {name: round(seconds / 3600, 2) for name, seconds in self.kinds.items()}}
@@ -278,13 +234,6 @@ class Trainer:
         checkpoint.append_history(self.path.with_name(self.path.stem + ".jsonl"), entry)
         for name, result in (("offline", offline), ("live", live)):
             print(f"  {name:8}" + "  ".join(f"{c} {r:.1f}" for c, r in result.items()), flush=True)
-
-
-def ctc(logits: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
-    """CTC loss in nats, summed over the batch."""
-    logp = F.log_softmax(logits.float(), -1).transpose(0, 1)
-    labels, counts = batch.labels.to(logits.device), batch.label_lengths.to(logits.device)
-    return F.ctc_loss(logp, labels, frames(lengths), counts, BLANK, reduction="sum", zero_infinity=True)
 
 
 def optimisers(network: Network, how: Optimiser) -> list[torch.optim.Optimizer]:

@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from . import augment
-from .network import frames
+from .. import augment
+from ..batch import Batch, collate
+from ..settings import Augmentation
 from .plan import Item, Step
 from .prepare import Utterance, load
-from .settings import FRAME, Augmentation, Work
+from .settings import Work
 from .text import encode
 
 SOURCES = ("real", "synthetic", "kokoro", "noise")
-
-
-@dataclass(frozen=True)
-class Batch:
-    samples: Tensor  # (batch, samples) float32, zero after each row's length
-    lengths: Tensor  # (batch,) samples
-    labels: Tensor  # all targets, end to end
-    label_lengths: Tensor  # (batch,)
-    masks: Tensor  # (batch, frames) bool, True where SpecAugment hides a frame
 
 
 class Speech:
@@ -61,26 +50,7 @@ class Rounds(Dataset):
         items = self.steps[at[0]][at[1]]
         rows = [self.speech.example(item, self.how) for item in items]
         draw = np.random.default_rng((*items[0].seed, 1))
-        return collate(rows, [item.text for item in items], self.how, draw)
-
-
-def collate(rows: list[np.ndarray], texts: list[str], how: Augmentation, draw: np.random.Generator) -> Batch:
-    """Pad waveforms to the longest and draw the time masks."""
-    lengths = np.array([max(len(row), FRAME) for row in rows])
-    samples = np.zeros((len(rows), lengths.max()), np.float32)
-    masks = np.zeros((len(rows), frames(int(lengths.max()))), bool)
-    for i, row in enumerate(rows):
-        samples[i, : len(row)] = row
-        count = frames(int(lengths[i]))
-        masks[i, :count] = augment.masks(count, how, draw)
-    labels = [encode(text) for text in texts]
-    return Batch(
-        torch.from_numpy(samples),
-        torch.from_numpy(lengths),
-        torch.tensor([label for row in labels for label in row]),
-        torch.tensor([len(row) for row in labels]),
-        torch.from_numpy(masks),
-    )
+        return collate(rows, [encode(item.text) for item in items], self.how, draw)
 
 
 def loader(rounds: Rounds, first: int, workers: int) -> Iterable[list[Callable[[], Batch]]]:

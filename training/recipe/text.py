@@ -1,4 +1,4 @@
-"""Characters, greedy CTC reading and word errors."""
+"""Characters, greedy CTC reading."""
 
 from __future__ import annotations
 
@@ -20,14 +20,3 @@ def greedy(labels: np.ndarray) -> str:
     """Best label of each frame (frames,) -> text: repeats merged, blanks dropped, spaces single."""
     kept = labels[np.insert(labels[1:] != labels[:-1], 0, True)] if len(labels) else labels
     return " ".join("".join(_SYMBOLS[i] for i in kept).split())
-
-
-def word_errors(want: str, got: str) -> int:
-    """Fewest words to insert, delete or replace to turn `got` into `want`."""
-    a, b = want.split(), got.split()
-    row = list(range(len(b) + 1))
-    for i, x in enumerate(a, 1):
-        corner, row[0] = row[0], i
-        for j, y in enumerate(b, 1):
-            corner, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, corner + (x != y))
-    return row[-1]

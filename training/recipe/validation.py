@@ -1,6 +1,6 @@
 """Write the validation cut as FLAC files and a table, for tools that read recordings.
 
-`python -m training.validation --work WORK --out DIR`
+`python -m xlsr_live.training.recipe.validation --work WORK --out DIR`
 """
 
 from __future__ import annotations

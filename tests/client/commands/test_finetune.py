@@ -1,0 +1,168 @@
+"""`xlsr-live finetune` from a table to a model that serves, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from xlsr_live.client.cli import run
+from xlsr_live.client.commands.finetune import finetune
+from xlsr_live.streaming.ctc.calibration import load_calibration
+from xlsr_live.streaming.recognizer import Recognizer
+
+from tests.support.checkpoints import SMALL, SPECIAL, publish
+from tests.support.paths import SPEECH
+from tests.support.speech import needs_speech
+from tests.support.spoken_tables import write_table
+
+TINY = SMALL | {"num_conv_pos_embedding_groups": 2, "hidden_dropout": 0.0, "activation_dropout": 0.0}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return publish(tmp_path_factory.mktemp("base") / "ctc", TINY, (*SPECIAL, "|", *"ABCDEF"))
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_table(tmp_path_factory.mktemp("speech"))
+
+
+def command(base: Path, table: Path, out: Path, *more: str) -> list[str]:
+    given = ["finetune", str(base), "--data", str(table), "--out", str(out), "--device", "cpu", "--batch-seconds", "12"]
+    return [*given, *more]
+
+
+def process(arguments: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "xlsr_live.client.cli", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_one_command_makes_a_model_with_everything_that_serving_needs(
+    base: Path, table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    out = tmp_path / "mine"
+    assert run(command(base, table, out, "--steps", "4", "--data-licence", "CC0-1.0")) == 0
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[-1] == f"Serve it:  xlsr-live serve --model {out}"
+    assert "Held out for validation: " in printed.err
+    card = (out / "README.md").read_text(encoding="utf-8")
+    for part in ("Data: CC0-1.0", "| base (", "| fine-tuned |", "![Loss", "| method | full |", "xlsr-live serve"):
+        assert part in card
+    assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert "Not calibrated: " in printed.err  # four words say nothing
+    assert len((out / ".training" / "history.jsonl").read_text().splitlines()) > 2
+    with Recognizer.load(str(out), device="cpu", lm="none") as recognizer:
+        assert recognizer.info.modes[0] == "cached"
+    assert run(command(base, table, out, "--steps", "4")) == 0  # finished: nothing is trained again
+    assert run(["transcribe", str(table.parent / "table-000.wav"), "--model", str(out)]) == 0
+
+
+def test_a_run_killed_by_the_system_continues_to_the_same_bits(base: Path, table: Path, tmp_path: Path):
+    assert run(command(base, table, tmp_path / "whole", "--steps", "8")) == 0
+    arguments = command(base, table, tmp_path / "cut", "--steps", "8")
+    history = tmp_path / "cut" / ".training" / "history.jsonl"
+    killed = process(arguments)
+    assert killed.stderr
+    for line in killed.stderr:
+        if line.startswith("step ") and not line.startswith("step 0,"):
+            break
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    assert killed.returncode == -signal.SIGKILL
+    assert history.exists()
+    assert not (tmp_path / "cut" / "model.safetensors").exists()
+    assert run(arguments) == 0
+    files = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "cut")]
+    assert files[0] == files[1]
+
+
+def test_check_only_looks(base: Path, table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    with table.open("a", encoding="utf-8") as lines:
+        lines.write("table-001.wav\t\tnobody\n")
+    assert run(command(base, table, tmp_path / "out", "--check")) == 0
+    told = capsys.readouterr().err
+    assert "Left out: 1 recording that has no text" in told
+    assert "The vocabulary of the base is kept" in told
+    assert not (tmp_path / "out" / "config.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--adapter", "deu", "--lora"], "--adapter trains an adapter"),
+        (["--adapter", "deu"], "no language adapters"),
+        (["--minutes", "0"], "--minutes"),
+    ],
+)
+def test_bad_usage_is_one_line(
+    more: list[str], message: str, base: Path, table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert run(command(base, table, tmp_path / "out", *more)) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_help_teaches():
+    text = CliRunner().invoke(finetune, ["--help"]).output
+    for part in ("bundled --data", "--adapter deu", "columns file and text", "Ctrl-C saves", "docs/finetuning.md"):
+        assert part in text
+
+
+@pytest.mark.slow
+@needs_speech
+def test_the_packaged_model_is_adapted_measured_and_calibrated(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    rows = [row for row in (SPEECH / "test.tsv").read_text(encoding="utf-8").splitlines() if row.startswith("an4/")]
+    table = tmp_path / "an4.tsv"
+    lines = ["file\ttext\tspeaker"]
+    for row in rows[::4]:
+        file, _, speaker, _, text = row.split("\t")
+        lines.append(f"{SPEECH / file}\t{text}\t{speaker}")
+    table.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    out = tmp_path / "mine"
+    held = ["--validation", str(table), "--steps", "1", "--batch-seconds", "8"]
+    assert run(["finetune", "bundled", "--data", str(table), "--out", str(out), "--device", "cpu", *held]) == 0
+    told = capsys.readouterr().err
+    assert "speakers are in both tables" in told
+    assert load_calibration(out) is not None
+    card = (out / "README.md").read_text(encoding="utf-8")
+    rates = [float(rate) for rate in re.findall(r"\| (\d+\.\d) \(", card)]
+    assert len(rates) == 6  # base and result: offline, live, finals
+    assert max(rates) < 50
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_model(base: Path, table: Path, tmp_path: Path):
+    """As on two GPUs: `accelerate launch`, here with two CPU processes."""
+    launch = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+    ]
+    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "-m", "xlsr_live.client.cli"]
+    done = subprocess.run(
+        [*launch, *command(base, table, tmp_path / "out", "--steps", "3", "--threads", "1")],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "ACCELERATE_USE_CPU": "true"},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("Serve it:") == 1
+    rows = [json.loads(line) for line in (tmp_path / "out" / ".training" / "history.jsonl").read_text().splitlines()]
+    assert rows[-1]["step"] == 3
+    assert rows[-1]["audio_hours"] > 0
