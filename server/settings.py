@@ -76,6 +76,16 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     calibration: Annotated[
         str | None, Meta(description="calibration.json for confidences, or its folder; default: the model's own.")
     ] = None
+    translators: Annotated[
+        tuple[str, ...],
+        Meta(description="What translates finals: apertium, or a checkpoint; the first that knows a pair is used."),
+    ] = ()
+    translate_from: Annotated[
+        str | None, Meta(description="Language of the speech, if the checkpoint does not say it.")
+    ] = None
+    translate_max_lag: Annotated[
+        float, Meta(gt=0, description="A translation that would come later than so many seconds is skipped.")
+    ] = 10.0
     lm_partials: Annotated[
         bool, Meta(description="Allow clients to use the language model in partials, which costs much CPU time.")
     ] = False

@@ -22,6 +22,7 @@ AUTO: Final = "auto"  # the language of each utterance is identified
 ALLOWED_LANGUAGES: Final = (2, 10)  # fewest and most
 BOOST: Final = 2.0  # default boost of hotwords, in nats for each letter
 MOST_HOTWORDS, LONGEST_HOTWORD, MOST_CHARACTERS = 100, 100, 2_000  # compiling them must not delay other sessions
+MOST_TRANSLATIONS = 8  # languages of one session
 MIN_RATE, MAX_RATE, MAX_CHANNELS = 8_000, 96_000, 32
 
 
@@ -40,6 +41,9 @@ class ModelOptions:
     max_batch: int | None = None  # utterances in one call of the model; None: 64 on a GPU, 1 on a CPU
     lm: Path | str | None = None  # file or folder of a language model, "bundled" or "none"; None: the checkpoint's own
     calibration: Path | str | None = None  # file or folder of a calibration; None: the checkpoint's own
+    translators: tuple[str, ...] = ()  # "apertium", folders or Hugging Face names; the first that knows a pair is used
+    translate_from: str | None = None  # language of the speech, where the checkpoint does not say it
+    translate_max_lag: float = 10.0  # seconds after a final; a translation that would be later is skipped
 
 
 class AudioFormat(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -95,6 +99,7 @@ class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     wake: str = ""  # phrase that must precede a command
     wake_score: float = 0.5  # least score of the wake phrase
     wake_ms: int = 5_000  # how long after the wake phrase a command may start
+    translate_to: tuple[str, ...] = ()  # languages into which finals are translated, as codes or names
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -117,6 +122,7 @@ class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         _check("wake", len(self.wake), 0, LONGEST_HOTWORD, "characters")
         _check("wake_score", self.wake_score, 0.01, 0.99, "")
         _check("wake_ms", self.wake_ms, 0, 60_000, "ms")
+        _check("translate_to", len(self.translate_to), 0, MOST_TRANSLATIONS, "languages")
         read_hotwords(self.hotwords)
         _check_languages(self)
         if self.nbest and self.appends:

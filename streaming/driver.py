@@ -12,8 +12,10 @@ from .errors import EngineError, XlsrLiveError
 from .protocol.events import Event
 from .requests import DecodeJob, Job, Request
 from .session.session import Session
+from .translation.session import SessionTranslator
 
 Call = Callable[[], None]
+Translate = Callable[[Callable[[Call], None]], SessionTranslator]  # makes the one of a session, by its `hand_over`
 
 
 class SessionDriver:
@@ -29,6 +31,7 @@ class SessionDriver:
         hand_over: Callable[[Call], None],
         clock: Callable[[], float],
         adaptive: bool,
+        translate: Translate | None = None,
     ) -> None:
         self.session = session
         self.unanswered = 0  # jobs
@@ -37,6 +40,7 @@ class SessionDriver:
         self._clock = clock
         self._adaptive = adaptive
         self._stopped = False
+        self._translator = None if translate is None else translate(hand_over)
 
     def receive_audio(self, packet: Any) -> None:
         """`Session.receive_audio` at the current time and the engine's level."""
@@ -46,13 +50,43 @@ class SessionDriver:
     def pump(self) -> list[Event]:
         """Submit the session's jobs and return its events."""
         for job in self.session.requests():
+            if self._translator is not None:
+                self._translator.receive_job(job)
             self._submit(job)
         self._release()
-        return self.session.events()
+        events = self.session.events()
+        return events if self._translator is None else self._translator.receive_events(events, self._engine.level)
+
+    @property
+    def ended(self) -> bool:
+        """Whether there was a SessionEnded. Translations may still hold that of the session."""
+        return self.session.ended and self.ends_within_s is None
+
+    @property
+    def pending(self) -> int:
+        """Jobs and translations that are still to come."""
+        return self.unanswered + (0 if self._translator is None else self._translator.pending)
+
+    @property
+    def congested(self) -> bool:
+        """Whether audio must wait for translations."""
+        return self._translator is not None and self._translator.congested
+
+    @property
+    def ends_within_s(self) -> float | None:
+        """How long translations may hold the end of the session, before `give_up`; None: they do not hold it."""
+        return None if self._translator is None else self._translator.ends_within_s
+
+    def give_up(self) -> None:
+        """Wait for no more translations; then `pump`."""
+        if self._translator is not None:
+            self._translator.give_up()
 
     def stop(self) -> None:
         """Withdraw all jobs and ignore later answers. Any thread may call it."""
         self._stopped = True
+        if self._translator is not None:
+            self._translator.stop()
 
     def abandon(self) -> None:
         """Stop, and drop the session with its cache."""

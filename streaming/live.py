@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from .audio.samples import as_packet
 from .ctc.languages import LanguageSet
 from .ctc.vocabulary import Vocabulary
-from .driver import Call, SessionDriver
+from .driver import Call, SessionDriver, Translate
 from .engine.engine import Engine
 from .errors import ConfigError, SessionClosed
 from .protocol.events import Event, Partial
@@ -49,15 +49,19 @@ class StreamSession:
         *,
         compile: Callable[[str, Vocabulary], Awaitable[None]] | None = None,
         languages: Callable[[str | None, Sequence[str]], Awaitable[LanguageSet]] | None = None,
+        translate: Translate | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
         self.coalesced = 0  # partials that a slow reader missed
         self._session = session
-        self._driver = SessionDriver(session, engine, hand_over=self._hand_over, clock=clock, adaptive=True)
+        self._loop = asyncio.get_running_loop()
+        self._driver = SessionDriver(
+            session, engine, hand_over=self._hand_over, clock=clock, adaptive=True, translate=translate
+        )
         self._compile = compile  # a grammar, in another thread
         self._languages = languages  # finds and loads them
         self._clock = clock
-        self._loop = asyncio.get_running_loop()
+        self._end_timer: asyncio.TimerHandle | None = None  # runs while the end waits for translations
         self._sending = asyncio.Lock()
         self._changed = asyncio.Event()  # an answer arrived: there may be room or events
         self._unbroken = 0  # bytes or samples sent since `send` last yielded to the loop
@@ -171,6 +175,8 @@ class StreamSession:
         """Drop the session and all unprocessed audio at once; wake waiting senders and readers."""
         self._closed = True
         self._driver.abandon()
+        if self._end_timer is not None:
+            self._end_timer.cancel()
         self._changed.set()
         self._news.set()
 
@@ -179,7 +185,7 @@ class StreamSession:
         while True:
             while self._events:
                 yield self._events.popleft()
-            if self._closed or self._session.ended:
+            if self._closed or self._driver.ended:
                 return
             self._news.clear()
             await self._news.wait()
@@ -201,7 +207,7 @@ class StreamSession:
 
     async def _room_for(self, piece: bytes | NDArray[np.floating]) -> None:
         self._check_open()
-        while not self._session.can_take(piece):
+        while self._driver.congested or not self._session.can_take(piece):
             self._changed.clear()
             await self._changed.wait()
             self._check_open()
@@ -213,6 +219,8 @@ class StreamSession:
                 self._add(event)
             self._news.set()
         self._changed.set()
+        if self._end_timer is None and (wait := self._driver.ends_within_s) not in (None, float("inf")):
+            self._end_timer = self._loop.call_later(wait, self._take, self._driver.give_up)
 
     def _add(self, event: Event) -> None:
         if isinstance(event, Partial) and len(self._events) >= _EVENT_LIMIT:

@@ -10,48 +10,39 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
-import msgspec
-import numpy as np
-from numpy.typing import NDArray
-
-from .audio.decoder import AudioDecoder
 from .audio.files import AudioInput, open_input
-from .audio.normalize import normalize
 from .audio.vad import make_vad
 from .commands.compiled import compiled
 from .config import AUTO, AudioFormat, ModelOptions, SessionConfig, check_language_choice
 from .ctc.assets import Assets
 from .ctc.languages import LanguageSet
 from .ctc.vocabulary import Vocabulary
-from .driver import Call, SessionDriver
+from .driver import Call, SessionDriver, Translate
 from .engine.engine import Engine
-from .errors import AudioError, EngineError
-from .frames import FIELD, too_short
+from .errors import AudioError, ConfigError, EngineError
+from .feed import feed
 from .live import StreamSession
 from .model_languages import ManyLanguages, ModelLanguages
+from .offline import recognize_offline
 from .overload import Level
 from .protocol.events import Error, Event, Final
-from .session.decodings import Choice, Decodings
-from .session.identification import Identification
-from .session.language_lock import make_lock
 from .session.session import Session
-from .session.to_events import report_final
+from .translation.service import TranslationService
+from .translation.session import SessionTranslator
 
 if TYPE_CHECKING:
     from .model.encoder import ModelInfo, XlsrEncoder
 
 _BLOCK_SECONDS = 0.1
-_IN_FLIGHT = 8  # unanswered jobs of one file
 
 
 class Recognizer:
@@ -68,9 +59,13 @@ class Recognizer:
         adaptive: bool = True,
         language: str | None = None,
         allowed_languages: Sequence[str] = (),
+        translation: TranslationService | None = None,
+        translate_from: str | None = None,
     ) -> None:
         self.encoder = encoder
         self.assets = assets or Assets()
+        self.translation = translation  # closed with the recognizer
+        self._translate_from = translate_from
         self.engine = Engine(encoder, adaptive=adaptive)
         many: ManyLanguages | None = getattr(encoder, "languages", None)
         only = encoder.info.language, encoder.vocabulary, self.assets
@@ -93,6 +88,9 @@ class Recognizer:
         lm: Path | str | None = None,
         calibration: Path | str | None = None,
         allowed_languages: Sequence[str] = (),
+        translators: Sequence[str] = (),
+        translate_from: str | None = None,
+        translate_max_lag: float = 10.0,
     ) -> Self:
         """Load "bundled", a local directory, or a Hugging Face name (pinned by `revision`).
 
@@ -106,8 +104,12 @@ class Recognizer:
         - `adaptive`: while answers are late, sessions send fewer partials (`Level`); finals stay the same.
         - `lm`: file or folder of a language model, "bundled" or "none"; None: the checkpoint's own, if any.
         - `calibration`: file or folder of a calibration; None: the checkpoint's own, if any.
+        - `translators`: what translates finals for sessions with `translate_to`: "apertium", or folders or Hugging Face
+          names of sequence-to-sequence checkpoints. The first that knows a pair of languages is used.
+        - `translate_from`: language of the speech, where the checkpoint does not say it.
+        - `translate_max_lag`: seconds after a final; a translation that would be later is skipped.
 
-        Raises `ModelError` and `LanguageModelError`.
+        Raises `ModelError`, `ConfigError` and `LanguageModelError`.
         """
         options = ModelOptions(
             model,
@@ -120,6 +122,9 @@ class Recognizer:
             lm=lm,
             calibration=calibration,
             allowed_languages=tuple(allowed_languages),
+            translators=tuple(translators),
+            translate_from=translate_from,
+            translate_max_lag=translate_max_lag,
         )
         return cls.from_options(options, adaptive=adaptive)
 
@@ -135,22 +140,53 @@ class Recognizer:
         source = find_source(options.model, options.revision)
         encoder = load(replace(options, language=None) if language == AUTO else options, source)
         assets = load_assets(source, encoder.vocabulary, options.lm, options.calibration)
-        return cls(encoder, assets, adaptive=adaptive, language=language, allowed_languages=allowed)
+        translation = None
+        if options.translators:
+            from .translation.load import load_translators
+
+            translators = load_translators(options.translators, device=encoder.info.device)
+            translation = TranslationService(translators, max_lag_s=options.translate_max_lag)
+        return cls(
+            encoder,
+            assets,
+            adaptive=adaptive,
+            language=language,
+            allowed_languages=allowed,
+            translation=translation,
+            translate_from=options.translate_from,
+        )
 
     @property
     def info(self) -> ModelInfo:
         return self.encoder.info
 
+    @property
+    def spoken_language(self) -> str | None:
+        """The language that translators translate from; None if it is unknown."""
+        return self._translate_from or self.info.language or ("en" if self.info.name == "bundled" else None)
+
     def session(
-        self, config: SessionConfig | None = None, audio: AudioFormat | None = None, *, name: str | None = None
+        self,
+        config: SessionConfig | None = None,
+        audio: AudioFormat | None = None,
+        *,
+        name: str | None = None,
+        patient: bool = False,
     ) -> StreamSession:
         """Open a stream in a running event loop.
 
-        A new grammar or language blocks the loop for a second or longer unless `prepare` was called. Raises
-        `GrammarError`, and `ConfigError` for bad settings and for settings that this checkpoint does not support.
+        A new grammar or language blocks the loop for a second or longer unless `prepare` was called. With `patient`
+        (for files) audio waits for translations, and none is skipped. Raises `GrammarError`, and `ConfigError` for bad
+        settings and for settings that this checkpoint does not support.
         """
         session = self._new_session(config, audio, name, self.engine.level)
-        return StreamSession(session, self.engine, compile=self._compile_aside, languages=self._load_aside)
+        return StreamSession(
+            session,
+            self.engine,
+            compile=self._compile_aside,
+            languages=self._load_aside,
+            translate=self._translate(config, patient=patient),
+        )
 
     async def prepare(self, config: SessionConfig) -> None:
         """Do in threads what would delay the event loop when a session with these settings opens: load its languages,
@@ -193,9 +229,10 @@ class Recognizer:
             hand_over=answers.put,
             clock=time.monotonic,
             adaptive=pace > 0,
+            translate=self._translate(config, patient=pace == 0),
         )
         try:
-            yield from _feed(driver, answers, form, blocks, pace)
+            yield from feed(driver, answers, form, blocks, pace)
         finally:
             driver.abandon()
 
@@ -223,43 +260,13 @@ class Recognizer:
         Memory grows with the square of the length, so use it for minutes, not hours. Raises `ConfigError`,
         `GrammarError`, `AudioError` and `EngineError`.
         """
-        config = msgspec.structs.replace(config or SessionConfig(), vad="none")
-        choice = Decodings(self.languages.load(config.language, config.allowed_languages), config).newest
-        form, blocks = open_input(audio, _BLOCK_SECONDS)
-        decoder = AudioDecoder(form)
-        samples = np.concatenate([*(decoder.receive(block) for block in blocks), decoder.flush()])
-        if len(samples) < FIELD:
-            raise AudioError(too_short(len(samples)), code="audio_too_short")
-        decoding = choice.only or choice.decodings[self._identify(samples, choice, config)]
-        whole = normalize(samples) if self.encoder.normalized else samples
-        rows = self._encode(whole, decoding.language)
-        transcript = decoding.final(len(samples))(rows)
-        return report_final(transcript, decoding, utterance=0, start=0, end=len(samples))
-
-    def _identify(self, samples: NDArray[np.float32], choice: Choice, config: SessionConfig) -> str:
-        """The language of an utterance of these samples, as a session finds it."""
-        question = Identification(
-            0,
-            0,
-            config,
-            choice.decider(),
-            make_lock(config),
-            read=lambda start, end: samples[start:end],
-            next_id=count(1).__next__,
-            normalized=self.encoder.normalized,
-        )
-        while question.decision is None:
-            for job in question.plan(known=len(samples), closed=len(samples), now=time.monotonic()):
-                question.receive(job.id, self._encode(job.samples, job.language))
-        return question.decision.language
-
-    def _encode(self, samples: NDArray[np.float32], language: str | None) -> NDArray[np.float32]:
-        options: dict[str, Any] = {} if language is None else {"language": language}
-        return self.engine.submit(samples, deadline=time.monotonic(), **options).result()
+        return recognize_offline(self.encoder, self.engine, self.languages, audio, config or SessionConfig())
 
     def close(self, timeout: float | None = None) -> None:
         """Stop the engine; open sessions get errors. Waits at most `timeout` seconds for the current batch."""
         self.engine.close(timeout)
+        if self.translation is not None:
+            self.translation.close()
         self._compiler.shutdown(wait=False, cancel_futures=True)
         self._loader.shutdown(wait=False, cancel_futures=True)
 
@@ -271,6 +278,20 @@ class Recognizer:
     ) -> None:
         self.close()
 
+    def _translate(self, config: SessionConfig | None, *, patient: bool) -> Translate | None:
+        """Raises `ConfigError` for translations without a translator."""
+        if config is None or not config.translate_to:
+            return None
+        if (service := self.translation) is None:
+            raise ConfigError("translate_to: there is no translator; load the recognizer with one (--translator)")
+
+        def translate(hand_over: Callable[[Call], None]) -> SessionTranslator:
+            return SessionTranslator(
+                service, config.translate_to, self.spoken_language, patient=patient, hand_over=hand_over
+            )
+
+        return translate
+
     def _new_session(
         self, config: SessionConfig | None, audio: AudioFormat | None, name: str | None, level: Level = Level.NORMAL
     ) -> Session:
@@ -281,6 +302,7 @@ class Recognizer:
             audio,
             vad=make_vad(config.vad),
             normalized=self.encoder.normalized,
+            epsilon=self.encoder.epsilon,
             modes=self.info.modes,
             name=name or uuid.uuid4().hex[:12],
             model=self.info.name,
@@ -288,41 +310,3 @@ class Recognizer:
             languages=self.languages.load(config.language, config.allowed_languages),
             level=level,
         )
-
-
-def _feed(
-    driver: SessionDriver,
-    answers: SimpleQueue[Call],
-    form: AudioFormat,
-    blocks: Iterator[NDArray[np.floating]],
-    pace: float,
-) -> Iterator[Event]:
-    """Feed blocks of audio to a session, at a pace or as fast as the engine allows; yield its events."""
-    session = driver.session
-    started, fed = time.monotonic(), 0
-    yield from driver.pump()
-    for block in blocks:
-        fed += len(block)
-        while pace > 0 and (early := started + fed / form.sample_rate / pace - time.monotonic()) > 0:
-            _wait(driver, answers, early)
-            yield from driver.pump()
-        while driver.unanswered >= _IN_FLIGHT or not session.can_take(block):
-            _wait(driver, answers)
-            yield from driver.pump()
-        driver.receive_audio(block)
-        yield from driver.pump()
-    session.receive_eof(time.monotonic())
-    yield from driver.pump()
-    while not session.ended:
-        _wait(driver, answers)
-        yield from driver.pump()
-
-
-def _wait(driver: SessionDriver, answers: SimpleQueue[Call], timeout: float | None = None) -> None:
-    """Wait at most `timeout` seconds for an answer, then pass on all that have arrived."""
-    if timeout is None and not driver.unanswered:
-        raise RuntimeError("the session waits although all of its jobs are answered")
-    with suppress(Empty):
-        answers.get(timeout=timeout)()
-        while True:
-            answers.get_nowait()()

@@ -35,13 +35,23 @@ MODULES = [
 # root of a package; layers in one tuple import nothing of each other.
 BASE, TOP = "base", "top"
 LAYERS: dict[str, list[str | tuple[str, ...]]] = {
-    "streaming": [BASE, "protocol", "audio", "ctc", "commands", "captions", ("session", "engine", "model"), TOP],
+    "streaming": [
+        BASE,
+        "protocol",
+        "audio",
+        "ctc",
+        "commands",
+        "captions",
+        ("session", "engine", "model"),
+        "translation",
+        TOP,
+    ],
     "server": [BASE, "net", "access", "models", "sessions", "dialects", "operations", TOP],
     "client": [BASE, "options", "remote", "sources", "output", "captions", "bench", "commands", TOP],
     "training": [BASE, TOP],
 }
 TOPS = {
-    "streaming": {"driver", "live", "recognizer"},
+    "streaming": {"driver", "feed", "live", "offline", "recognizer"},
     "server": {"app", "web", "run"},
     "client": {"cli"},
     "training": {"run"},

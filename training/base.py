@@ -20,9 +20,10 @@ from safetensors import SafetensorError
 from ..streaming.ctc.vocabulary import Vocabulary
 from ..streaming.errors import ModelError
 from ..streaming.frames import FIELD, SAMPLE_RATE, STRIDE, geometry
-from ..streaming.model.load import load_adapter, read_vocabulary
+from ..streaming.model.load import load_adapter
 from ..streaming.model.pickled import safe_weights
 from ..streaming.model.source import Source, find_source
+from ..streaming.model.tokens import read_vocabulary
 
 # Decorators hide the types of transformers' classes.
 _Config: Any = transformers.Wav2Vec2Config

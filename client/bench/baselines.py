@@ -13,7 +13,6 @@ import numpy as np
 import transformers
 from numpy.typing import NDArray
 
-from ...streaming.audio.normalize import normalize
 from ...streaming.frames import FIELD, SAMPLE_RATE, STRIDE, ms
 from ...streaming.model.encoder import ModelInfo
 from ...streaming.model.source import BUNDLED
@@ -92,7 +91,7 @@ def demo_loop(recognizer: Recognizer, samples: Float32) -> Float32:
         window = samples[start:end]
         if len(window) < FIELD:
             continue
-        answer = encode(recognizer, normalize(window) if recognizer.encoder.normalized else window)
+        answer = encode(recognizer, recognizer.encoder.normalize(window))
         until = len(samples) if end == len(samples) else end - LOOP_WINDOW // 2
         at = start + STRIDE * np.arange(len(answer))
         chosen = (at >= taken) & (at < until)

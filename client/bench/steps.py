@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...streaming.audio.normalize import RunningNormalizer, normalize
+from ...streaming.audio.normalize import RunningNormalizer
 from ...streaming.ctc.greedy import decode
 from ...streaming.frames import STRIDE, ms
 from ...streaming.recognizer import Recognizer
 from ...streaming.requests import CachedStep, CacheHandle, Window
 from ...streaming.session.planner import WindowPlanner
+
+if TYPE_CHECKING:
+    from ...streaming.model.encoder import XlsrEncoder
 
 Float32 = NDArray[np.float32]
 LiveMode = Literal["cached", "window"]
@@ -50,7 +53,7 @@ class EncoderRun(NamedTuple):
 
 def run_steps(recognizer: Recognizer, mode: LiveMode, samples: Float32, setting: StepSetting) -> EncoderRun:
     """Run all live steps over 16 kHz samples, (n,), and a last step that commits the rest."""
-    windows, rest, audio = plan_steps(samples, setting, normalized=recognizer.encoder.normalized)
+    windows, rest, audio = plan_steps(samples, setting, recognizer.encoder)
     cache = setting.cache_handle()
     rows: list[Float32] = []
     encoded = 0
@@ -68,7 +71,7 @@ def run_steps(recognizer: Recognizer, mode: LiveMode, samples: Float32, setting:
 
 def offline_pass(recognizer: Recognizer, samples: Float32) -> EncoderRun:
     """Run one pass over all samples, normalized as by the feature extractor."""
-    rows = encode(recognizer, normalize(samples) if recognizer.encoder.normalized else samples)
+    rows = encode(recognizer, recognizer.encoder.normalize(samples))
     return EncoderRun(rows, len(rows))
 
 
@@ -91,7 +94,7 @@ def timed(run: Callable[[], T]) -> tuple[T, float, float]:
 
 
 def plan_steps(
-    samples: Float32, setting: StepSetting, *, normalized: bool
+    samples: Float32, setting: StepSetting, encoder: XlsrEncoder
 ) -> tuple[list[Window], Window | None, RunningNormalizer]:
     """The live steps of an utterance, the step that commits the rest, and its normalized audio.
 
@@ -99,7 +102,7 @@ def plan_steps(
     """
     hop, lookahead, left = (ms(x) // STRIDE for x in setting)
     planner = WindowPlanner(hop=hop, lookahead=lookahead, left_context=left)
-    audio = RunningNormalizer(enabled=normalized)
+    audio = RunningNormalizer(enabled=encoder.normalized, epsilon=encoder.epsilon)
     steps: list[Window] = []
     while planner.due <= len(samples):
         audio.extend(samples[audio.length : planner.due])

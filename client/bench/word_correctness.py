@@ -13,7 +13,7 @@ import jiwer
 import numpy as np
 from numpy.typing import NDArray
 
-from ...streaming.audio.normalize import RunningNormalizer, normalize
+from ...streaming.audio.normalize import RunningNormalizer
 from ...streaming.config import SessionConfig
 from ...streaming.ctc.calibration import Curve, Reliability, fit, level, levels, reliability
 from ...streaming.ctc.greedy import DecodedWord, GreedyDecoder, decode
@@ -113,7 +113,7 @@ class CalibrationData:
 
     def add(self, recording: int, reference: Sequence[str], samples: Float32) -> None:
         """Decode 16 kHz samples, (n,), at least 400 of them."""
-        (rows,) = self.encoder.encode([normalize(samples) if self.encoder.normalized else samples])
+        (rows,) = self.encoder.encode([self.encoder.normalize(samples)])
         words = decode(rows, self.encoder.vocabulary)
         self.final.add(recording, reference, words, [level(words)] * len(words))
         for shown, searched in self._partials(samples):
@@ -143,7 +143,7 @@ class CalibrationData:
 def live_rows(encoder: XlsrEncoder, samples: Float32, config: SessionConfig) -> Iterator[tuple[Float32, Float32]]:
     """The committed and the volatile rows of every live step of an utterance."""
     setting = StepSetting(config.hop_ms, config.lookahead_ms, config.left_context_ms)
-    windows, _, audio = plan_steps(samples, setting, normalized=encoder.normalized)
+    windows, _, audio = plan_steps(samples, setting, encoder)
     cache = setting.cache_handle() if "cached" in encoder.info.modes else None
     for window in windows:
         rows = _rows(encoder, audio, window, cache)

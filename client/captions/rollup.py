@@ -7,7 +7,7 @@ from functools import partial
 from typing import Final as Constant
 
 from ...streaming.captions.cues import LINE_CHARS, LINES
-from ...streaming.protocol.events import Event, Final, Partial, SpeechEnded
+from ...streaming.protocol.events import Event, Final, Partial, SpeechEnded, Translation
 from ..output.formats import Output
 from ..output.lines import wrap
 from .files import ReplacedFile
@@ -19,15 +19,22 @@ class RollUp(Output):
     """Committed words at once, then the final. Only a final changes a full line.
 
     The file becomes empty `hold_s` after the last change, and at the end; with `hold_s=None` the last text stays. A
-    timer (`alarm`) does it, because no events arrive in silence.
+    timer (`alarm`) does it, because no events arrive in silence. With a `language` the text is that of
+    the translations.
     """
 
     def __init__(
-        self, file: ReplacedFile, *, hold_s: float | None = HOLD_S, alarm: type[threading.Timer] = threading.Timer
+        self,
+        file: ReplacedFile,
+        *,
+        hold_s: float | None = HOLD_S,
+        alarm: type[threading.Timer] = threading.Timer,
+        language: str | None = None,
     ) -> None:
         super().__init__(file)
         self._file = file
         self._hold_s, self._alarm = hold_s, alarm
+        self._language = language
         self._lock = threading.Lock()
         self._timer: threading.Timer | None = None
         self._version = 0  # of the text
@@ -37,11 +44,14 @@ class RollUp(Output):
     def show(self, event: Event) -> None:
         with self._lock:
             match event:
+                case Translation(text=text) if event.language == self._language:
+                    self._finish(text)
+                case _ if self._language is not None:
+                    pass
                 case Partial(committed=text):
                     self._roll([*self._final_lines, *wrap(text, LINE_CHARS)])
                 case Final(text=text):
-                    self._final_lines = [*self._final_lines, *wrap(text, LINE_CHARS)][-LINES:]
-                    self._roll(self._final_lines)
+                    self._finish(text)
                 case SpeechEnded():
                     self._roll(self._final_lines)
                 case _:
@@ -50,6 +60,10 @@ class RollUp(Output):
     def close(self) -> None:
         if self._hold_s is not None:
             self._clear(self._version)
+
+    def _finish(self, text: str) -> None:
+        self._final_lines = [*self._final_lines, *wrap(text, LINE_CHARS)][-LINES:]
+        self._roll(self._final_lines)
 
     def _roll(self, lines: list[str]) -> None:
         if (text := "\n".join(lines[-LINES:])) == self._shown:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from collections.abc import Generator
@@ -13,7 +14,8 @@ from urllib.parse import urlsplit
 
 import click
 
-from ...streaming.captions.cues import Cue, CueMaker
+from ...streaming.captions.cues import LINE_CHARS, Cue, CueMaker
+from ...streaming.captions.translated import TranslatedCues
 from ...streaming.protocol.events import Event, SessionStarted
 from ..output.formats import Cued, JsonLines, Output, Srt, Vtt
 from . import obs, youtube
@@ -24,12 +26,15 @@ from .rollup import HOLD_S, RollUp
 YOUTUBE_LIMIT: Final = 100  # captions that wait for YouTube; late ones are of use, as each carries its time
 NO_OBS: Final = f"--captions: OBS is at an address such as obs://127.0.0.1:{obs.PORT}"
 FILES: Final = (".vtt", ".srt", ".txt", ".jsonl")
+TRANSLATED: Final = re.compile(r"([A-Za-z]{2,3}(?:-[A-Za-z0-9]+)*)=(.+)")  # a BCP 47 tag before the target
+
+Maker = CueMaker | TranslatedCues
 
 
 class DeliveredCues(Cued):
     """Cues for a `Delivery`."""
 
-    def __init__(self, maker: CueMaker) -> None:
+    def __init__(self, maker: Maker) -> None:
         super().__init__(sys.stderr, maker=maker)
         self.begun = 0.0  # when the audio began, in seconds since 1970
         self.delivery: Delivery | None = None
@@ -46,23 +51,33 @@ class DeliveredCues(Cued):
 
 @contextmanager
 def caption_output(target: str, *, early: bool, paced: bool = True) -> Generator[Output]:
-    """The output for `target`. `early`: finals append, so committed text can be captioned before the final.
+    """The output for `target`; `LANGUAGE=TARGET` has the translations into that language. `early`: finals append, so
+    committed text can be captioned before the final.
 
     Raises `click.UsageError` for an unknown target, or one that needs `paced` audio, and `XlsrLiveError` for a file
     that cannot be written.
     """
+    translated = TRANSLATED.fullmatch(target)
+    language, target = (translated[1], translated[2]) if translated else (None, target)
+
+    def maker(line_chars: int = LINE_CHARS) -> Maker:
+        if language is None:
+            return CueMaker(early=early, line_chars=line_chars)
+        return TranslatedCues(language, early=early, line_chars=line_chars)
+
     with ExitStack() as stack:
         if target.startswith("obs:") or target == "youtube":
             if not paced:
                 raise click.UsageError(f"--captions {target}: live captions need audio in real time: --pace 1")
-            output = _to_obs(target, early, stack) if target != "youtube" else _to_youtube(early, stack)
+            obs_maker = maker(obs.LINE_CHARS)
+            output = _to_obs(target, obs_maker, stack) if target != "youtube" else _to_youtube(maker(), stack)
         else:
-            output = _file_output(target, CueMaker(early=early), paced, stack)
+            output = _file_output(target, maker(), language, paced, stack)
         output.quiet = True
         yield output
 
 
-def _to_obs(target: str, early: bool, stack: ExitStack) -> Output:
+def _to_obs(target: str, maker: Maker, stack: ExitStack) -> Output:
     try:
         parts = urlsplit(target)
         host, port = parts.hostname, parts.port or obs.PORT
@@ -74,21 +89,21 @@ def _to_obs(target: str, early: bool, stack: ExitStack) -> Output:
         raise click.UsageError(f"put the password of OBS into the variable {obs.PASSWORD_VARIABLE}")
     client = obs.ObsClient(host, port, os.environ.get(obs.PASSWORD_VARIABLE, ""))
     stack.callback(client.close)
-    output = DeliveredCues(CueMaker(early=early, line_chars=obs.LINE_CHARS))
+    output = DeliveredCues(maker)
     output.delivery = stack.enter_context(Delivery(f"OBS at {host}:{port}", client.send, limit=1))
     return output
 
 
-def _to_youtube(early: bool, stack: ExitStack) -> Output:
+def _to_youtube(maker: Maker, stack: ExitStack) -> Output:
     if not (url := os.environ.get(youtube.URL_VARIABLE)):
         raise click.UsageError(f"--captions youtube: put the stream's caption address into {youtube.URL_VARIABLE}")
-    output = DeliveredCues(CueMaker(early=early))
+    output = DeliveredCues(maker)
     client = youtube.YouTubeClient(url, lambda: output.begun)
     output.delivery = stack.enter_context(Delivery("YouTube", client.send, limit=YOUTUBE_LIMIT))
     return output
 
 
-def _file_output(target: str, maker: CueMaker, paced: bool, stack: ExitStack) -> Output:
+def _file_output(target: str, maker: Maker, language: str | None, paced: bool, stack: ExitStack) -> Output:
     path = Path(target)
     match path.suffix.lower():
         case ".vtt":
@@ -97,7 +112,7 @@ def _file_output(target: str, maker: CueMaker, paced: bool, stack: ExitStack) ->
             return Srt(stack.enter_context(ReplacedFile(path)), maker=maker)
         case ".txt":
             file = stack.enter_context(ReplacedFile(path))
-            return stack.enter_context(RollUp(file, hold_s=HOLD_S if paced else None))
+            return stack.enter_context(RollUp(file, hold_s=HOLD_S if paced else None, language=language))
         case ".jsonl":
             return JsonLines(stack.enter_context(AppendedFile(path)))
         case _ if target.startswith(("http://", "https://")):

@@ -9,7 +9,7 @@ from typing import Final as Constant
 
 import click
 
-from ...streaming.config import AudioFormat, ModelOptions
+from ...streaming.config import AudioFormat, ModelOptions, SessionConfig
 from ...streaming.frames import SAMPLE_RATE
 from ...streaming.protocol.events import Event, Final, Partial
 from ..console import needs
@@ -26,6 +26,7 @@ EPILOG = """\b
 Examples:
   xlsr-live demo
   xlsr-live demo --pace 0
+  xlsr-live demo --translate es            (Debian: apt install apertium-eng-spa)
 """
 PAUSE_SECONDS: Constant = 1.0  # between two speakers
 NOTHING: Constant = "(nothing)"
@@ -42,7 +43,19 @@ Try next:
 @click.option(
     "--pace", type=click.FloatRange(min=0), default=1.0, show_default=True, metavar="X", help="0: no waiting."
 )
-def demo(pace: float) -> int:
+@click.option(
+    "--translate", "languages", multiple=True, metavar="LANGUAGE", help="Translate into this language. May be repeated."
+)
+@click.option(
+    "--translator",
+    "translators",
+    multiple=True,
+    default=("apertium",),
+    show_default=True,
+    metavar="NAME_OR_DIR",
+    help="apertium, or a checkpoint that translates English.",
+)
+def demo(pace: float, languages: tuple[str, ...], translators: tuple[str, ...]) -> int:
     """Start a server on a free port, send recorded speech to it, and compare its text with the true text.
 
     Needs no microphone and no network. The packaged model is small: it knows only English and makes errors.
@@ -52,12 +65,14 @@ def demo(pace: float) -> int:
 
     clips = load_clips()
     finals: list[Final] = []
-    with load_recognizer(ModelOptions()) as recognizer, running_server(recognizer) as server:
+    model = ModelOptions(translators=translators if languages else ())
+    config = SessionConfig(translate_to=languages)
+    with load_recognizer(model) as recognizer, running_server(recognizer) as server:
         click.echo(f"Server at {server.url}; model {recognizer.info.name} on {recognizer.info.device}.")
         volatile = "Dim words" if sys.stdout.isatty() else "Words in brackets"
         click.echo(f"{len(clips)} recordings in sequence. {volatile} may still change.\n")
         with live_output(OutputOptions(), default="text") as shown:
-            interrupted = asyncio.run(_play(server.url, clips, pace, shown, finals))
+            interrupted = asyncio.run(_play(server.url, config, clips, pace, shown, finals))
     if interrupted:
         return 130
     _compare(clips, finals)
@@ -65,7 +80,9 @@ def demo(pace: float) -> int:
     return 0
 
 
-async def _play(url: str, clips: list[Clip], pace: float, shown: Output, finals: list[Final]) -> bool:
+async def _play(
+    url: str, config: SessionConfig, clips: list[Clip], pace: float, shown: Output, finals: list[Final]
+) -> bool:
     from ..remote.websocket import connect
 
     def show(event: Event) -> None:
@@ -77,7 +94,7 @@ async def _play(url: str, clips: list[Clip], pace: float, shown: Output, finals:
 
     audio = AudioFormat()
     shown.begin("demo")
-    async with connect(url, audio=audio) as session:
+    async with connect(url, config=config, audio=audio) as session:
         return await pump(session, paced(_one_after_another(clips), audio, pace), show)
 
 

@@ -13,7 +13,14 @@ import click
 
 from ...streaming.protocol.events import Event
 from ..console import complain
-from ..options.model import device_option, lm_option, load_recognizer, model_options, take_model_options
+from ..options.model import (
+    device_option,
+    lm_option,
+    load_recognizer,
+    model_options,
+    take_model_options,
+    translator_options,
+)
 from ..options.server import check_place, read_token, token_option
 from ..options.session import session_config, session_options
 from ..output.formats import Output, Together
@@ -51,6 +58,7 @@ Examples:
 @device_option("--compute")
 @token_option
 @share_option
+@translator_options
 @session_options
 def mic(
     listing: bool,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,14 @@ import click
 
 from ...streaming.errors import AudioError, XlsrLiveError
 from ..console import complain, needs
-from ..options.model import device_option, lm_option, load_recognizer, model_options, take_model_options
+from ..options.model import (
+    device_option,
+    lm_option,
+    load_recognizer,
+    model_options,
+    take_model_options,
+    translator_options,
+)
 from ..options.session import session_config, session_options
 from ..output.formats import Output, Together
 from ..output.open import live_output, output_paths, written
@@ -27,6 +34,7 @@ Examples:
   xlsr-live transcribe talk.flac --pace 1              in real time, like live speech
   xlsr-live transcribe *.wav -f json > all.json
   xlsr-live transcribe recordings/ -f srt -o subtitles/   one file per recording of a folder
+  xlsr-live transcribe talk.flac --translate es -f srt -o talk.srt     talk.srt and talk.es.srt
   ffmpeg -i talk.mov -f wav - | xlsr-live transcribe -
   xlsr-live transcribe talk.flac --summary --reference talk.txt
   xlsr-live transcribe a.wav --model facebook/mms-1b-all --language fra --device cuda
@@ -47,6 +55,7 @@ Examples:
 @model_options
 @lm_option()
 @device_option("--device")
+@translator_options
 @session_options
 def transcribe(files: tuple[Path, ...], pace: float, output: OutputOptions, **settings: Any) -> int:
     """Write the text of recordings (WAV, FLAC, Ogg, MP3) and of folders of recordings; - is standard input.
@@ -55,6 +64,8 @@ def transcribe(files: tuple[Path, ...], pace: float, output: OutputOptions, **se
     makes one pass over each whole file. An unreadable file does not stop the others, but sets the exit status to 2.
     """
     model, config = take_model_options(settings), session_config(settings)
+    if config.translate_to and config.mode == "offline":
+        raise click.UsageError("--translate needs utterances: leave --mode offline out")
     listed = [one for file in files for one in find_recordings(file)]
     if output.captions and len(listed) > 1:
         raise click.UsageError("--captions is for one recording; for several: --format vtt --output DIR")
@@ -76,7 +87,7 @@ def transcribe(files: tuple[Path, ...], pace: float, output: OutputOptions, **se
             common = live_output(replace(output, path=None), default="text", live=pace > 0, several=several, out=out)
             shared = stack.enter_context(common)
         for recording, _ in recordings:
-            with nullcontext(shared) if shared else written(output.form or "text", paths[recording.path]) as main:
+            with nullcontext(shared) if shared else _file(output, paths[recording.path]) as main:
                 shown = Together([main, *others, AudioProgress(advance)])
                 shown.begin(recording.name)
                 try:
@@ -88,6 +99,10 @@ def transcribe(files: tuple[Path, ...], pace: float, output: OutputOptions, **se
                     complain(str(error) if isinstance(error, AudioError) else f"{recording.name}: {error}")
                     failed += 1
     return 2 if failed else 0
+
+
+def _file(output: OutputOptions, path: Path) -> AbstractContextManager[Output]:
+    return written(output.form or "text", path, languages=output.languages)
 
 
 def _check(file: Path) -> tuple[Recording, float] | None:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-NAMES: Final = ("model", "revision", "dtype", "threads", "calibration", "lm", "compute")
+TRANSLATION: Final = ("translators", "translate_from", "translate_max_lag")
+NAMES: Final = ("model", "revision", "dtype", "threads", "calibration", "lm", "compute", *TRANSLATION)
 
 
 def loading_options(command: F) -> F:
@@ -64,6 +65,33 @@ def language_option(command: F) -> F:
     )(command)
 
 
+def translator_options(command: F) -> F:
+    """--translator, --translate-from, --translate-max-lag: what translates finals (--translate)."""
+    options = (
+        click.option(
+            "--translator",
+            "translators",
+            multiple=True,
+            metavar="NAME_OR_DIR",
+            help="apertium, or a checkpoint (docs/translation.md). May be repeated. [default: apertium]",
+        ),
+        click.option(
+            "--translate-from", metavar="LANGUAGE", help="Language of the speech, if the checkpoint does not say it."
+        ),
+        click.option(
+            "--translate-max-lag",
+            type=click.FloatRange(min=0.1),
+            default=ModelOptions().translate_max_lag,
+            show_default=True,
+            metavar="S",
+            help="A translation that would come later after its final is skipped.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 def lm_option(default: str | None = None) -> Callable[[F], F]:
     """--lm: the language model; default None is the model's own."""
     shown = default or "the model's own, if it has one"
@@ -99,6 +127,8 @@ def take_model_options(options: dict[str, Any], *, threads: int | None = None) -
     given["language"] = None if language == AUTO else language
     given["device"] = given.pop("compute")
     given["threads"] = given["threads"] or threads
+    if options.get("translate_to") and not given.get("translators"):
+        given["translators"] = ("apertium",)
     return ModelOptions(**given)
 
 

@@ -53,6 +53,7 @@ HELP: Final = {
     "wake": "Commands count only after this phrase.",
     "wake_score": "Least score of the wake phrase.",
     "wake_ms": "Time after the wake phrase in which a command may start.",
+    "translate_to": "Translate finals into this language (es, fr, German). May be repeated.",
 }
 
 
@@ -86,6 +87,8 @@ def _option(field: msgspec.structs.FieldInfo) -> Callable[[F], F]:
         return click.option("--allowed-language", "allowed_languages", multiple=True, metavar="LANGUAGE", help=text)
     if field.name == "hotwords":
         return click.option("--hotword", "hotwords", multiple=True, metavar="PHRASE[:BOOST]", help=text)
+    if field.name == "translate_to":
+        return click.option("--translate", "translate_to", multiple=True, metavar="LANGUAGE", help=text)
     flag = "--" + field.name.replace("_", "-")
     if field.type is bool:
         flag = f"{flag}/--no-{flag[2:]}"

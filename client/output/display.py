@@ -20,7 +20,16 @@ from typing import Final as Constant
 from typing import Self, TextIO
 
 from ...streaming.captions.subtitles import short_clock
-from ...streaming.protocol.events import Event, Final, Partial, SessionEnded, SpeechEnded, SpeechStarted, Warning
+from ...streaming.protocol.events import (
+    Event,
+    Final,
+    Partial,
+    SessionEnded,
+    SpeechEnded,
+    SpeechStarted,
+    Translation,
+    Warning,
+)
 from ..console import can_print
 from .formats import Output
 from .lines import wrap
@@ -91,6 +100,9 @@ class LiveDisplay(Output):
                 return
             case SpeechEnded() | SessionEnded():
                 self._open, self._speaking = None, False
+            case Translation():
+                self._say("", event.language, event.text)
+                return
             case Warning():
                 self._say(BOLD, "", f"{event.code}: {event.message}")
                 return

@@ -12,8 +12,18 @@ import msgspec
 
 from ...streaming.captions.cues import Cue, CueMaker
 from ...streaming.captions.subtitles import VTT_HEADER, short_clock, srt, vtt
+from ...streaming.captions.translated import TranslatedCues
 from ...streaming.errors import XlsrLiveError
-from ...streaming.protocol.events import Event, Final, SessionEnded, SessionStarted, Warning, Word, to_json
+from ...streaming.protocol.events import (
+    Event,
+    Final,
+    SessionEnded,
+    SessionStarted,
+    Translation,
+    Warning,
+    Word,
+    to_json,
+)
 
 
 class Output:
@@ -44,6 +54,8 @@ class Output:
         match event:
             case Final():
                 self.final(event)
+            case Translation():
+                self.translation(event)
             case Warning() if not self.quiet:  # the caller reports errors
                 print(f"{event.code}: {event.message}", file=sys.stderr, flush=True)
             case _:
@@ -51,6 +63,9 @@ class Output:
 
     def final(self, final: Final) -> None:
         """Write one final."""
+
+    def translation(self, translation: Translation) -> None:
+        """Write one translation."""
 
     def note(self, text: str) -> None:
         """Show a message of the program. Only a display and plain text do this."""
@@ -82,6 +97,9 @@ class Text(Output):
     def final(self, final: Final) -> None:
         self._write(f"{self._source}: {final.text}\n" if self._several else f"{final.text}\n")
 
+    def translation(self, translation: Translation) -> None:
+        self._write(f"{self._source}: " * self._several + f"[{translation.language}] {translation.text}\n")
+
 
 class Plain(Output):
     """One line for each final, with the time of its first word."""
@@ -89,6 +107,10 @@ class Plain(Output):
     def final(self, final: Final) -> None:
         begun = short_clock(final.words[0].start if final.words else final.start)
         self._write(f"{self._source}: " * self._several + f"{begun}  {final.text}\n")
+
+    def translation(self, translation: Translation) -> None:
+        begun = short_clock(translation.start)
+        self._write(f"{self._source}: " * self._several + f"{begun}  [{translation.language}] {translation.text}\n")
 
     def note(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
@@ -137,6 +159,7 @@ class Document(msgspec.Struct, kw_only=True):
     text: str = ""  # of all finals
     finals: list[Final] = []
     words: list[Word] = []  # of all finals
+    translations: list[Translation] = []
 
 
 class Json(Output):
@@ -161,6 +184,9 @@ class Json(Output):
         document.words.extend(final.words)
         document.text = f"{document.text} {final.text}".lstrip()
 
+    def translation(self, translation: Translation) -> None:
+        self._documents[-1].translations.append(translation)
+
     def close(self) -> None:
         if self._several or self._documents:
             content = self._documents if self._several else self._documents[0]
@@ -168,9 +194,9 @@ class Json(Output):
 
 
 class Cued(Output):
-    """Base of outputs of cues."""
+    """Base of outputs of cues: of the finals, or with a `TranslatedCues` of their translations."""
 
-    def __init__(self, out: TextIO, *, several: bool = False, maker: CueMaker | None = None) -> None:
+    def __init__(self, out: TextIO, *, several: bool = False, maker: CueMaker | TranslatedCues | None = None) -> None:
         super().__init__(out, several=several)
         self._maker = maker or CueMaker()
 

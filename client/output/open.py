@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final, TextIO
 
 import click
 
+from ...streaming.captions.translated import TranslatedCues
 from ..console import remove_empty, steerable, use_utf8, writing
-from .formats import FORMATS, Output
+from .formats import FORMATS, Output, Together
 from .options import OutputOptions
+from .translations import TranslatedFiles
 
 MACHINE_FORMATS: Final = frozenset({"jsonl", "json", "srt", "vtt"})
 SUFFIXES: Final = {"text": "txt", "plain": "txt"}  # of files; the other formats are their own suffix
@@ -37,25 +39,44 @@ def live_output(
                 yield display
             return
         default = "plain"
-    with written(options.form or default, options.path, several=several, out=out) as output:
+    with written(
+        options.form or default, options.path, several=several, out=out, languages=options.languages
+    ) as output:
         yield output
 
 
 @contextmanager
-def written(form: str, path: Path | None, *, several: bool = False, out: TextIO | None = None) -> Generator[Output]:
-    """A writer to the file `path`, else to `out`, else to standard output."""
+def written(
+    form: str,
+    path: Path | None,
+    *,
+    several: bool = False,
+    out: TextIO | None = None,
+    languages: Sequence[str] = (),
+) -> Generator[Output]:
+    """A writer to the file `path`, else to `out`, else to standard output.
+
+    With `languages` to translate into, subtitles in files have one more file for each; on standard output they are
+    those of the translation.
+    """
+    subtitles = form in ("srt", "vtt") and bool(languages)
     if path is None:
         if form in MACHINE_FORMATS:
             use_utf8()
-        with FORMATS[form](out or sys.stdout, several=several) as output:
+        if subtitles and len(languages) > 1:
+            raise click.UsageError(f"{form} in several languages needs files: --output FILE.{form}")
+        options = {"maker": TranslatedCues()} if subtitles else {}
+        with FORMATS[form](out or sys.stdout, several=several, **options) as output:
             yield output
         return
     with writing(path):
         file = path.open("w", encoding="utf-8", errors="replace", newline="\n")
     output, complete = FORMATS[form](file, several=several), False
     try:
-        with output:
-            yield output
+        with ExitStack() as stack:
+            stack.enter_context(output)
+            others = [stack.enter_context(TranslatedFiles(path, form))] if subtitles else []
+            yield Together([output, *others]) if others else output
         if not output.broken:
             with writing(path):
                 file.close()

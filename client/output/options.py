@@ -24,6 +24,7 @@ class OutputOptions:
     captions: tuple[str, ...] = ()
     summary: bool = False
     reference: Path | None = None
+    languages: tuple[str, ...] = ()  # of translations
 
 
 def output_options(default: str, folder: bool = False) -> Callable[[F], F]:
@@ -42,7 +43,8 @@ def output_options(default: str, folder: bool = False) -> Callable[[F], F]:
             "--captions",
             multiple=True,
             metavar="TARGET",
-            help="Live captions: FILE.vtt, .srt, .txt, .jsonl; obs://HOST; youtube. May be repeated.",
+            help="Live captions: FILE.vtt, .srt, .txt, .jsonl; obs://HOST; youtube. Before it es= for a translation. "
+            "May be repeated.",
         ),
         click.option("--summary", is_flag=True, help="At the end: words, latency, speed."),
         click.option("--reference", type=path, metavar="FILE", help="The true text; the summary then has the WER."),
@@ -62,7 +64,8 @@ def output_options(default: str, folder: bool = False) -> Callable[[F], F]:
             if plain and form not in (None, "plain"):
                 raise click.UsageError(f"use --plain or --format {form}, not both")
             form = "plain" if plain else form
-            chosen = OutputOptions(form, path, captions, summary or reference is not None, reference)
+            languages = others.get("translate_to") or ()
+            chosen = OutputOptions(form, path, captions, summary or reference is not None, reference, languages)
             return command(output=chosen, **others)
 
         for option in reversed(options):

@@ -209,7 +209,7 @@ class Upload(ABC):
             config = self.settings(self.recognizer)
             config = replace(config, hotwords=hotwords(self.phrases, self.recognizer, config))
             await self.recognizer.prepare(config)
-            session = self.recognizer.session(config, self.audio, name=self.name)
+            session = self.recognizer.session(config, self.audio, name=self.name, patient=True)
             tally = Tally(lease.stats)
             feeding = asyncio.create_task(_feed(session, self.audio, blocks, lease))
             try:

@@ -7,7 +7,7 @@ scales each sample once, by the statistics of the utterance up to the step that 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,9 @@ from ..frames import ms
 
 Float32 = NDArray[np.float32]
 
-_EPSILON = 1e-7  # of transformers' Wav2Vec2FeatureExtractor
+# Addends to the variance: of transformers' Wav2Vec2FeatureExtractor, and of its OmniASRFeatureExtractor.
+EPSILON: Final = 1e-7
+OMNIASR_EPSILON: Final = 1e-5
 _SEED_WEIGHT = ms(1000)  # of earlier utterances, in samples
 
 
@@ -42,15 +44,14 @@ class Moments(NamedTuple):
     def mean(self) -> float:
         return self.total / self.weight
 
-    @property
-    def scale(self) -> float:
+    def scale(self, epsilon: float) -> float:
         variance = max(0.0, self.squares / self.weight - self.mean**2)
-        return 1.0 / float(np.sqrt(variance + _EPSILON))
+        return 1.0 / float(np.sqrt(variance + epsilon))
 
 
-def normalize(samples: Float32) -> Float32:
+def normalize(samples: Float32, epsilon: float = EPSILON) -> Float32:
     """Shape (n,) to (n,): exactly the feature extractor's `do_normalize`."""
-    return ((samples - samples.mean()) / np.sqrt(samples.var() + _EPSILON)).astype(np.float32)
+    return ((samples - samples.mean()) / np.sqrt(samples.var() + epsilon)).astype(np.float32)
 
 
 class RunningNormalizer:
@@ -60,8 +61,9 @@ class RunningNormalizer:
     `enabled` it keeps the samples as they are.
     """
 
-    def __init__(self, seed: Moments | None = None, *, enabled: bool = True) -> None:
+    def __init__(self, seed: Moments | None = None, *, enabled: bool = True, epsilon: float = EPSILON) -> None:
         self._enabled = enabled
+        self._epsilon = epsilon
         self._moments = (seed or Moments()).scaled_to(_SEED_WEIGHT)
         self._normalized = np.empty(0, np.float32)
         self._length = 0
@@ -81,7 +83,7 @@ class RunningNormalizer:
             larger = np.empty(max(end, 2 * len(self._normalized)), np.float32)
             larger[: self._length] = self._normalized[: self._length]
             self._normalized = larger
-        scaled = (samples - self._moments.mean) * self._moments.scale if self._enabled else samples
+        scaled = (samples - self._moments.mean) * self._moments.scale(self._epsilon) if self._enabled else samples
         self._normalized[self._length : end] = scaled
         self._length = end
 

@@ -99,6 +99,9 @@ class Spotter:
         self._silent = np.array([not text.strip() for text in phrases.vocabulary.texts])
         ends = [text[-1:].isspace() or not phrases.vocabulary.separator for text in phrases.vocabulary.texts]
         self._over = np.array(ends)  # tokens after which no word is open
+        begins = [text[:1].isspace() and bool(text.strip()) for text in phrases.vocabulary.texts]
+        self._begins = np.array(begins)  # tokens before which no word is open
+        self._last = -1  # token of the free path
         self._open = False  # whether a word of the free path is open
         self._quiet = 0  # frames since the free path last wrote a letter
         self._restart()
@@ -118,7 +121,7 @@ class Spotter:
         fork = Spotter(self._phrases, eager=self._eager, frame=self.settled)
         fork._viterbi = self._viterbi.fork()
         fork._best, fork._ends = self._best, list(self._ends)
-        fork._open, fork._quiet = self._open, self._quiet
+        fork._open, fork._quiet, fork._last = self._open, self._quiet, self._last
         return fork
 
     def push(self, rows: Rows) -> list[Detection]:
@@ -127,6 +130,12 @@ class Spotter:
             return []
         found: list[Detection] = []
         for row, token in zip(relative(rows), rows.argmax(axis=1).tolist(), strict=True):
+            if self._begins[token] and token != self._last:
+                self._open = False
+                self._end()
+                if self._eager and self._ends:
+                    found += self._settle()
+            self._last = token
             self._step(row, token)
             if (self._eager and self._ends) or not self._pending():
                 found += self._settle()

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch.nn.utils import parametrize
 
+from ..audio.normalize import EPSILON
 from ..ctc.vocabulary import Vocabulary
 from ..frames import STRIDE
 from .cache import CacheManager
@@ -31,6 +32,7 @@ def assemble(
     *,
     name: str,
     normalized: bool,
+    epsilon: float = EPSILON,
     language: str | None = None,
     max_batch: int | None = None,
     int8: bool = False,
@@ -70,6 +72,7 @@ def assemble(
         vocabulary,
         info,
         normalized=normalized,
+        epsilon=epsilon,
         max_batch=max_batch or (_GPU_BATCH if on_gpu else 1),
         most_samples=_GPU_PASS_FLOP / flop_per_frame(config) * STRIDE if on_gpu else math.inf,
         cached=cached,

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..audio.normalize import EPSILON, normalize
 from ..config import Mode, SessionConfig
 from ..ctc.vocabulary import Vocabulary
 from ..errors import EngineError
@@ -50,6 +51,7 @@ class XlsrEncoder:
         info: ModelInfo,
         *,
         normalized: bool,
+        epsilon: float = EPSILON,
         max_batch: int,
         most_samples: float = math.inf,
         cached: StepEncoder | None = None,
@@ -58,6 +60,7 @@ class XlsrEncoder:
         self.vocabulary = vocabulary
         self.info = info
         self.normalized = normalized
+        self.epsilon = epsilon  # of the normalization
         self.max_batch = max_batch
         self.most_samples = most_samples
         self.cached = cached  # None: the checkpoint does not allow it
@@ -67,6 +70,10 @@ class XlsrEncoder:
         self._dtype = model.dtype
         # Group norm computes statistics over time: padding would change every frame, so lengths must be equal.
         self._may_pad = model.config.feat_extract_norm == "layer"
+
+    def normalize(self, samples: Float32) -> Float32:
+        """A whole utterance, (n,), as the checkpoint requires it."""
+        return normalize(samples, self.epsilon) if self.normalized else samples
 
     def fits(self, samples: int, others: Sequence[int]) -> bool:
         if not self._may_pad:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,24 +20,21 @@ from safetensors import SafetensorError
 from safetensors import torch as safetensors_torch
 
 from ..config import Dtype, ModelOptions, SessionConfig
-from ..ctc.vocabulary import Vocabulary
 from ..errors import ModelError
-from ..frames import FIELD, SAMPLE_RATE, STRIDE, geometry
+from ..frames import SAMPLE_RATE
 from .assemble import assemble
 from .encoder import XlsrEncoder
 from .int8 import supported
+from .layouts import Layout, find_layout
 from .pickled import pickled_adapter, safe_weights
 from .source import Source, find_source
+from .tokens import load_tokenizer, make_vocabulary
 
 _GPU_UTTERANCES = 256  # concurrent utterances before their cache must grow
 _SMALL = 50e6  # parameters
 _SHAPES = 64  # in oneDNN's cache
 
-# Decorators hide the types of transformers' classes.
-_Config: Any = transformers.Wav2Vec2Config
 _Extractor: Any = transformers.Wav2Vec2FeatureExtractor
-_Tokenizer: Any = transformers.Wav2Vec2CTCTokenizer
-_Model: Any = transformers.Wav2Vec2ForCTC
 
 log = logging.getLogger("xlsr_live.model")
 
@@ -49,11 +47,13 @@ def load(options: ModelOptions, source: Source | None = None) -> XlsrEncoder:
     kind = _dtype(options.dtype, where)
     transformers.utils.logging.disable_progress_bar()
     try:
-        config = _Config.from_pretrained(source.path, **source.options)
-        _check_config(source, config, language)
+        layout = find_layout(source)
+        if language is not None and layout.config.adapter_attn_dim is None:
+            raise ModelError(f"{source.name} has no language adapters; leave the language out")
         extractor = _Extractor.from_pretrained(source.path, **source.options)
-        tokenizer = _load_tokenizer(source, language)
-        model = _load_model(source, config, language)
+        tokenizer = load_tokenizer(source, language)
+        model = _load_model(source, layout, language)
+        vocabulary = make_vocabulary(source, tokenizer, model.config, layout.blank)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise _explained(source, language, error) from error
     if extractor.sampling_rate != SAMPLE_RATE:
@@ -71,9 +71,10 @@ def load(options: ModelOptions, source: Source | None = None) -> XlsrEncoder:
     model = model.to(device=where, dtype=kind)
     encoder = assemble(
         model,
-        read_vocabulary(tokenizer, model.config.vocab_size),
+        vocabulary,
         name=source.name,
         normalized=bool(extractor.do_normalize),
+        epsilon=layout.epsilon,
         int8=options.dtype == "int8",
         language=language,
         max_batch=options.max_batch,
@@ -86,37 +87,17 @@ def load(options: ModelOptions, source: Source | None = None) -> XlsrEncoder:
     return encoder
 
 
-def _check_config(source: Source, config: Any, language: str | None) -> None:
-    architectures: list[str] = config.architectures or []
-    if config.model_type != "wav2vec2" or "Wav2Vec2ForCTC" not in architectures:
-        found = ", ".join(architectures) or config.model_type
-        hint = "; it is a pre-trained base without a CTC head: pick a fine-tuned one" if "PreTrain" in found else ""
-        raise ModelError(f"{source.name} is {found}, not Wav2Vec2ForCTC{hint}")
-    if geometry(config.conv_kernel, config.conv_stride) != (STRIDE, FIELD) or config.add_adapter:
-        raise ModelError(f"{source.name} does not make one frame of every {STRIDE} samples as XLS-R does")
-    if language is not None and config.adapter_attn_dim is None:
-        raise ModelError(f"{source.name} has no language adapters; leave the language out")
-
-
-def _load_tokenizer(source: Source, language: str | None) -> Any:
-    """A multilingual vocabulary holds one dictionary per language; the tokenizer then needs the language."""
-    if language is not None:
-        return _Tokenizer.from_pretrained(source.path, **source.options, target_lang=language)
-    try:
-        return _Tokenizer.from_pretrained(source.path, **source.options)
-    except TypeError as error:
-        raise ModelError(f"{source.name} has a vocabulary for each language; name the language") from error
-
-
-def _load_model(source: Source, config: Any, language: str | None) -> Any:
+def _load_model(source: Source, layout: Layout, language: str | None) -> Any:
     weights = safe_weights(source)
-    where: dict[str, Any] = {"pretrained_model_name_or_path": source.path, **source.options}
+    config = layout.config
+    where: dict[str, Any] = {"pretrained_model_name_or_path": source.path, **source.options, "config": config}
     if weights is not None:  # beside the checkpoint, without its other files
         where = {"pretrained_model_name_or_path": weights if isinstance(weights, str) else None, "config": config}
     if isinstance(weights, dict):
         where["state_dict"] = weights
-    model, report = _Model.from_pretrained(
+    model, report = layout.network.from_pretrained(
         **where,
+        key_mapping={rf"^{re.escape(old)}\.": f"{new}." for old, new in layout.renamed.items()} or None,
         use_safetensors=True,
         trust_remote_code=False,
         attn_implementation="sdpa",
@@ -186,22 +167,3 @@ def _dtype(dtype: str, device: torch.device) -> torch.dtype:
         fast = torch.cpu._is_avx512_bf16_supported()  # pyright: ignore[reportPrivateUsage]
         return torch.bfloat16 if fast else torch.float32
     return getattr(torch, dtype)
-
-
-def read_vocabulary(tokenizer: Any, size: int) -> Vocabulary:
-    """The tokens of a CTC head with that many outputs. Raises `ModelError`."""
-    tokens = [""] * size
-    for token, index in tokenizer.get_vocab().items():
-        if index < size:  # a tokenizer may have tokens that the head cannot emit
-            tokens[index] = token
-    blank: int | None = tokenizer.pad_token_id
-    if blank is None or blank >= size:
-        raise ModelError("the tokenizer has no padding token, which is CTC's blank")
-    special: tuple[str | None, ...] = (tokenizer.bos_token, tokenizer.eos_token, tokenizer.unk_token)
-    return Vocabulary.from_tokens(
-        tokens,
-        blank=blank,
-        delimiter=tokenizer.word_delimiter_token,
-        silent=[token for token in special if token],
-        lower=bool(tokenizer.do_lower_case),
-    )

@@ -4,7 +4,8 @@ Their order is fixed: `session_started`, then for each utterance `speech_started
 any number of `partial`, at most one `final`, and `speech_ended`; then `session_ended`. An utterance without words
 (noise that opened the gate) has no `final`: at its `speech_ended` a reader drops the last partial. In a session with a
 grammar each utterance has one `command` or one `rejected`: right before `speech_ended`, or an early `command` among the
-partials. `warning` and `error` may come at any place.
+partials. A session that translates has `translation`s at any place after their `final`. `warning` and `error` may come
+at any place.
 """
 
 from __future__ import annotations
@@ -121,6 +122,17 @@ class Final(_Stamped, frozen=True, tag="final"):
     language: str | msgspec.UnsetType = msgspec.UNSET  # as the checkpoint names it, if it has several
 
 
+class Translation(_Stamped, frozen=True, tag="translation"):
+    """A final in another language. For each language, translations come in the order of their finals."""
+
+    utterance: int
+    language: str  # BCP 47 tag
+    text: str
+    of: str = "final"  # the event that it translates
+    start: float = 0.0  # seconds, of the utterance
+    end: float = 0.0  # seconds, of the utterance
+
+
 class Command(_Stamped, frozen=True, tag="command"):
     """A command of the session's grammar."""
 
@@ -197,6 +209,7 @@ Event = (
     | LanguageIdentified
     | Partial
     | Final
+    | Translation
     | Command
     | Rejected
     | SpeechEnded

@@ -47,7 +47,7 @@ class FinalPass:
             return
         samples = context.read(context.start, end)
         if context.normalized:  # by the statistics of the whole, which no live step knew
-            samples, features = normalize(samples), None
+            samples, features = normalize(samples, context.epsilon), None
         self._state, self._job = FinalState.ENCODING, context.next_id()
         language = context.decoding.language
         context.submit(Request(self._job, "final", context.index, samples, deadline, None, features, language))

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ..audio.normalize import normalize
+from ..audio.normalize import EPSILON, normalize
 from ..config import SessionConfig
 from ..frames import FIELD, SAMPLE_RATE, STRIDE, ms
 from ..requests import Request
@@ -44,6 +44,7 @@ class Identification:
         read: Callable[[int, int], NDArray[np.float32]],
         next_id: Callable[[], int],
         normalized: bool,
+        epsilon: float = EPSILON,
     ) -> None:
         self.index = index
         self.start = start
@@ -52,6 +53,7 @@ class Identification:
         self._read = read
         self._next_id = next_id
         self._normalized = normalized
+        self._epsilon = epsilon
         self._lead = ms(config.pre_roll_ms) if config.vad != "none" else 0
         least = ms(config.language_least_ms + config.language_hold_ms) + _EVERY * STRIDE + FIELD
         self._stages = [start + self._lead + each for each in (least, max(least, ms(config.language_wait_ms)))]
@@ -79,7 +81,7 @@ class Identification:
         self._state = IdentificationState.ENCODING
         samples = self._read(self.start, self.end)
         if self._normalized:
-            samples = normalize(samples)
+            samples = normalize(samples, self._epsilon)
         deadline = now + len(samples) / SAMPLE_RATE / 2
         jobs = [
             Request(self._next_id(), "identify", self.index, samples, deadline, None, language=language)

@@ -58,7 +58,7 @@ class LivePass:
         self._longest = longest
         self._widest = max(1, ms(config.max_hop_ms) // STRIDE // hop)  # hops
         self._planner = WindowPlanner(hop=hop, lookahead=lookahead, left_context=left, longest=longest)
-        self._audio = RunningNormalizer(seed, enabled=context.normalized)
+        self._audio = RunningNormalizer(seed, enabled=context.normalized, epsilon=context.epsilon)
         self._stitcher = Stitcher()
         self._decoder = StepDecoder(
             context.decoding.begin(context.start),

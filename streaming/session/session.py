@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..audio.decoder import RESAMPLER_DELAY, AudioDecoder
+from ..audio.normalize import EPSILON
 from ..audio.segmenter import Segmenter
 from ..audio.vad import Vad
 from ..config import AudioFormat, Mode, SessionConfig
@@ -64,7 +65,8 @@ class Session:
     utterance before it begins the next, so the order of events is fixed too. Only `receive_level` changes what partials
     show; it does not change finals.
 
-    `vad` is this stream's own detector (`make_vad`), None for no gate; `normalized` as the checkpoint's extractor says.
+    `vad` is this stream's own detector (`make_vad`), None for no gate; `normalized` and `epsilon` as the checkpoint's
+    extractor says.
     `modes` are those that the encoder can serve, best first; the first is the default. Raises `ConfigError` if the
     settings name another. `assets` is for `Decoding`, `level` for `receive_level`.
 
@@ -81,6 +83,7 @@ class Session:
         *,
         vad: Vad | None,
         normalized: bool = True,
+        epsilon: float = EPSILON,
         modes: Sequence[Mode] = ("window", "offline"),
         name: str = "",
         model: str = "",
@@ -102,7 +105,9 @@ class Session:
         self._outbox = Outbox(level)
         self._outbox.emit(SessionStarted(session=name, model=model, mode=mode), 0)
         self._report_notes(0)
-        self._utterances = UtteranceLoop(self.config, self._decodings, self._front, self._outbox, normalized=normalized)
+        self._utterances = UtteranceLoop(
+            self.config, self._decodings, self._front, self._outbox, normalized=normalized, epsilon=epsilon
+        )
         self._live_time = float("-inf")  # when the received audio would have come at live pace
         self._eof = False
         self._ended = False

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ..audio.normalize import Moments
+from ..audio.normalize import EPSILON, Moments
 from ..commands.decision import Decision
 from ..config import SessionConfig
 from ..frames import STRIDE, frames
@@ -30,8 +30,9 @@ from .utterance_context import UtteranceContext
 class Utterance:
     """Begins at sample `start` of the audio that `read(start, end)` returns; `next_id` numbers its jobs.
 
-    `normalized` says whether the checkpoint requires zero mean and unit variance; `seed` carries the loudness over from
-    earlier utterances. `level` is that of the service at the start. `awake` says whether the wake phrase came before.
+    `normalized` says whether the checkpoint requires zero mean and unit variance, with `epsilon`; `seed` carries the
+    loudness over from earlier utterances. `level` is that of the service at the start. `awake` says whether the wake
+    phrase came before.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Utterance:
         read: Callable[[int, int], NDArray[np.float32]],
         next_id: Callable[[], int],
         normalized: bool,
+        epsilon: float = EPSILON,
         seed: Moments | None = None,
         level: Level = Level.NORMAL,
         awake: bool = False,
@@ -56,7 +58,7 @@ class Utterance:
         self._jobs: list[Job] = []
         self._commands = CommandTracker(decoding, awake=awake)
         context = UtteranceContext(
-            index, start, config, decoding, self._commands, read, next_id, self._jobs.append, normalized
+            index, start, config, decoding, self._commands, read, next_id, self._jobs.append, normalized, epsilon
         )
         self._live = LivePass(context, seed=seed, level=level)
         self._final = FinalPass(context)

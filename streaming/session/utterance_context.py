@@ -27,3 +27,4 @@ class UtteranceContext:
     next_id: Callable[[], int]  # for jobs
     submit: Callable[[Job], None]
     normalized: bool  # whether the checkpoint requires zero mean and unit variance
+    epsilon: float  # of its normalization

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import count
 
 from ..audio.loudness import QuietCheck
-from ..audio.normalize import Moments
+from ..audio.normalize import EPSILON, Moments
 from ..audio.segmenter import Reason, Segmenter, Span
 from ..commands.decision import Decision
 from ..config import SessionConfig
@@ -27,7 +27,7 @@ from .utterance import Utterance
 class UtteranceLoop:
     """Turns the spans of the segmenter into utterances. It finishes one before it begins the next.
 
-    `normalized` says whether the checkpoint requires zero mean and unit variance.
+    `normalized` says whether the checkpoint requires zero mean and unit variance, with `epsilon`.
     """
 
     def __init__(
@@ -38,6 +38,7 @@ class UtteranceLoop:
         outbox: Outbox,
         *,
         normalized: bool,
+        epsilon: float = EPSILON,
     ) -> None:
         self.begun = 0  # utterances
         self.jobs: list[Job] = []  # for the driver
@@ -47,6 +48,7 @@ class UtteranceLoop:
         self._segmenter = segmenter
         self._outbox = outbox
         self._normalized = normalized
+        self._epsilon = epsilon
         self._ids = count(1)
         self._identification: Identification | None = None  # of the open utterance, until its language is certain
         self._choice: Choice | None = None  # its languages, meanwhile
@@ -142,6 +144,7 @@ class UtteranceLoop:
             read=self._segmenter.ring.read,
             next_id=self._ids.__next__,
             normalized=self._normalized,
+            epsilon=self._epsilon,
         )
 
     def _identify(self, question: Identification, span: Span, known: int, now: float) -> bool:
@@ -171,6 +174,7 @@ class UtteranceLoop:
             read=self._segmenter.ring.read,
             next_id=self._ids.__next__,
             normalized=self._normalized,
+            epsilon=self._epsilon,
             seed=self._loudness,
             level=self._outbox.level,
             awake=self._woken is not None and start - self._woken <= ms(self._config.wake_ms),

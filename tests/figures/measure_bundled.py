@@ -23,7 +23,6 @@ from xlsr_live.client.bench.scoring import ErrorCount, TextNormalizer, interval,
 from xlsr_live.client.bench.steps import timed
 from xlsr_live.client.bench.tables import Table, describe, machine, percent
 from xlsr_live.streaming import Recognizer, SessionConfig
-from xlsr_live.streaming.audio.normalize import normalize
 
 from tests.support.paths import SHARED
 
@@ -124,7 +123,7 @@ def by_speaker(heard: list[Heard], kinds: list[str], normalizer: TextNormalizer)
 
 
 def one_pass(recognizer: Recognizer, samples: np.ndarray) -> None:
-    recognizer.encoder.encode([normalize(samples) if recognizer.encoder.normalized else samples])
+    recognizer.encoder.encode([recognizer.encoder.normalize(samples)])
 
 
 def speed(recognizer: Recognizer, recordings: list[CorpusRecording]) -> Table:

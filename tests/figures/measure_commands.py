@@ -18,7 +18,6 @@ import jiwer
 import numpy as np
 import soundfile
 from xlsr_live.streaming import Command, Recognizer, Rejected, SessionConfig
-from xlsr_live.streaming.audio.normalize import normalize
 from xlsr_live.streaming.commands.compiled import CompiledGrammar
 from xlsr_live.streaming.commands.decision import Decision, Strictness
 from xlsr_live.streaming.commands.hotwords import HotwordDecoder
@@ -86,7 +85,7 @@ def encoded(model: str) -> tuple[Vocabulary, list[Clip]]:
     with Recognizer.load(model, device="cpu", threads=1) as recognizer:
 
         def rows(samples: np.ndarray) -> np.ndarray:
-            samples = normalize(samples) if recognizer.encoder.normalized else samples
+            samples = recognizer.encoder.normalize(samples)
             return recognizer.encoder.encode([samples])[0]
 
         clips = [Clip("dev", corpus, text, rows(samples)) for corpus, text, samples in dev()]

@@ -17,7 +17,6 @@ from xlsr_live.client.bench.corpus import read_corpus, read_samples, spoken
 from xlsr_live.client.bench.scoring import TextNormalizer
 from xlsr_live.client.bench.word_correctness import ScoredWords
 from xlsr_live.streaming import Recognizer
-from xlsr_live.streaming.audio.normalize import normalize
 from xlsr_live.streaming.ctc.calibration import level
 from xlsr_live.streaming.ctc.greedy import decode
 from xlsr_live.streaming.ctc.vocabulary import Vocabulary
@@ -57,7 +56,7 @@ def collect(recognizer: Recognizer, table: Path, limit: int | None) -> dict[str,
     normalizer = TextNormalizer(encoder.vocabulary)
     for number, recording in enumerate(spoken(read_corpus(table, limit=limit))):
         samples = read_samples(recording)
-        (rows,) = encoder.encode([normalize(samples) if encoder.normalized else samples])
+        (rows,) = encoder.encode([encoder.normalize(samples)])
         words = decode(rows, encoder.vocabulary)
         for name, values in measures(rows, encoder.vocabulary).items():
             scored = [replace(word, score=value) for word, value in zip(words, values, strict=True)]

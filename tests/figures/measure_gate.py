@@ -23,7 +23,6 @@ from xlsr_live.client.bench.corpus import read_corpus, read_samples
 from xlsr_live.client.bench.scoring import ErrorCount, TextNormalizer, rate
 from xlsr_live.client.bench.tables import Table, percent
 from xlsr_live.streaming import Recognizer, SessionConfig
-from xlsr_live.streaming.audio.normalize import normalize
 from xlsr_live.streaming.audio.segmenter import Segmenter
 from xlsr_live.streaming.audio.vad import CascadeVad, SileroVad, Vad, WebrtcVad
 from xlsr_live.streaming.ctc.greedy import decode
@@ -98,7 +97,7 @@ class Transcriber:
     def _encoded(self, samples: np.ndarray, start: int, end: int) -> str:
         if (start, end) not in self._known:
             audio = samples[start:end]
-            (rows,) = self._encoder.encode([normalize(audio) if self._encoder.normalized else audio])
+            (rows,) = self._encoder.encode([self._encoder.normalize(audio)])
             words = decode(rows, self._encoder.vocabulary)
             self._known[start, end] = " ".join(word.text for word in words)
         return self._known[start, end]

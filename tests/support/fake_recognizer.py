@@ -46,7 +46,11 @@ class FakeRecognizer:
     engine: FakeEngine = field(default_factory=FakeEngine)
     opened: list[FakeSession] = field(default_factory=list)
 
-    def session(self, config: Any = None, audio: Any = None, *, name: str | None = None) -> FakeSession:
+    translation = None
+
+    def session(
+        self, config: Any = None, audio: Any = None, *, name: str | None = None, patient: bool = False
+    ) -> FakeSession:
         self.opened.append(FakeSession(name or "", self.trouble))
         return self.opened[-1]
 

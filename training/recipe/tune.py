@@ -61,13 +61,12 @@ def neighbours(pair: Pair) -> list[Pair]:
 
 def listen(encoder, validation: Path) -> Heard:
     from ...client.bench.corpus import CorpusRecording, read_samples
-    from ...streaming.audio.normalize import normalize
 
     heard: Heard = defaultdict(list)
     for row in tqdm(read_table(validation), "listening", unit="clip"):
         if row["text"]:
             samples = read_samples(CorpusRecording(validation.parent / row["file"], row["text"]))
-            (rows,) = encoder.encode([normalize(samples) if encoder.normalized else samples])
+            (rows,) = encoder.encode([encoder.normalize(samples)])
             heard[row["set"]].append((row["text"], rows))
     return heard
 

@@ -36,7 +36,7 @@ def test_the_limit_is_an_error_not_a_wait():
     outbox = SendQueue(100)
     for index in range(100):
         outbox.put(str(index))
-    with pytest.raises(ProtocolError, match="100 events") as error:
+    with pytest.raises(ProtocolError, match="100 unread events") as error:
         outbox.put("one more")
     assert error.value.code == "slow_reader"
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import Wav2Vec2FeatureExtractor
-from xlsr_live.streaming.audio.normalize import Moments, RunningNormalizer, normalize
+from transformers import OmniASRFeatureExtractor, Wav2Vec2FeatureExtractor
+from xlsr_live.streaming.audio.normalize import EPSILON, OMNIASR_EPSILON, Moments, RunningNormalizer, normalize
 
 EXTRACTOR = Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=True)
 
@@ -22,6 +22,16 @@ def test_normalize_is_the_feature_extractor_to_the_last_bit(seed: int, length: i
     ours = normalize(samples)
     assert ours.dtype == np.float32
     assert np.array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("level", [0.0, 1e-6, 0.001, 0.01, 1.0])
+def test_omnilingual_extractors_are_followed_too(level: float):
+    samples = noise(1, 20_000, level, 0.3)
+    theirs = OmniASRFeatureExtractor()(samples, sampling_rate=16_000).input_values[0, 0].numpy()
+    assert np.allclose(normalize(samples, OMNIASR_EPSILON), theirs, atol=1e-5)
+    running = RunningNormalizer(epsilon=OMNIASR_EPSILON)
+    running.extend(samples)
+    assert np.allclose(running.read(0, len(samples)), theirs, atol=1e-4)
 
 
 @given(st.lists(st.integers(1, 9_000), min_size=1, max_size=10), st.booleans())
@@ -56,7 +66,7 @@ def test_scaling_down_keeps_mean_and_variance_and_never_scales_up():
     moments = Moments().plus(noise(1, 1_000, 0.2, 0.5))
     less, same = moments.scaled_to(10), moments.scaled_to(1e9)
     assert less.weight == pytest.approx(10)
-    assert (less.mean, less.scale) == pytest.approx((moments.mean, moments.scale))
+    assert (less.mean, less.scale(EPSILON)) == pytest.approx((moments.mean, moments.scale(EPSILON)))
     assert same == moments
     assert Moments().scaled_to(5) == Moments()
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from transformers import Wav2Vec2CTCTokenizer
 from xlsr_live.streaming.ctc.greedy import DecodedWord, GreedyDecoder, confidence, decode
 from xlsr_live.streaming.ctc.vocabulary import Vocabulary
-from xlsr_live.streaming.model.load import _vocabulary
+from xlsr_live.streaming.model.tokens import read_vocabulary
 
 SPECIAL = ["<pad>", "<s>", "</s>", "<unk>"]
 KINDS = {
@@ -55,7 +55,7 @@ def test_the_text_is_what_the_tokenizer_decodes(tokenizer: Wav2Vec2CTCTokenizer,
     # What special tokens other than the blank mean within speech, transformers and this project settle differently.
     never = set(tokenizer.convert_tokens_to_ids(["<s>", "</s>", "<unk>"]))
     tokens = [token for token in spelled(runs, size) if token not in never]
-    vocabulary = _vocabulary(tokenizer, size)
+    vocabulary = read_vocabulary(tokenizer, size)
     ours = vocabulary.join(word.text for word in decode(rows_of(tokens, size), vocabulary))
     assert ours == " ".join(tokenizer.decode(tokens).split())
 

@@ -1,0 +1,92 @@
+"""The real Apertium: words, programs that die or do not answer, and special characters."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from xlsr_live.streaming.errors import ConfigError
+from xlsr_live.streaming.translation.apertium import Apertium
+from xlsr_live.streaming.translation.translator import Segment, TranslationError
+
+from tests.support.translators import apertium
+
+SECONDS = 60.0  # for busy machines
+
+
+@pytest.fixture(scope="module")
+def english() -> Iterator[Apertium]:
+    found = apertium()
+    found._answer_s = SECONDS
+    yield found
+    found.close()
+
+
+def spanish(translator: Apertium, *texts: str) -> list[str]:
+    return translator.translate([Segment(text, None, "eng", "spa") for text in texts])
+
+
+def test_capitals_become_a_spanish_sentence(english: Apertium):
+    (text,) = spanish(english, "THE MEN ON BOARD WERE THE FIRST TO SEE THE SMOKE")
+    assert text == "Los hombres a bordo eran el primer para ver el humo"
+
+
+def test_each_sentence_is_answered_by_itself(english: Apertium):
+    texts = ["ONE TWO THREE", "THE HOUSE IS RED", "GOOD MORNING", "A DOG"]
+    together = spanish(english, *texts)
+    assert together == [text for each in texts for text in spanish(english, each)]
+    assert len(set(together)) == len(texts)
+
+
+def test_unknown_words_stay_and_are_counted(english: Apertium):
+    before = english.unknown
+    (text,) = spanish(english, "THE ZXQWV IS RED")
+    assert text == "El zxqwv es rojo"
+    assert english.unknown == before + 1
+
+
+@pytest.mark.parametrize(
+    "text", ["A [B] ^C$ {D} \\ @E #F *G <H> / ~I", "", "   ", "...", "\0", "]", "é ñ 你好", "X\nY"]
+)
+def test_no_text_puts_the_answers_out_of_step(english: Apertium, text: str):
+    spanish(english, text)
+    assert spanish(english, "THE HOUSE IS RED") == ["La casa es roja"]
+
+
+def test_a_program_that_dies_is_started_again_and_counted(english: Apertium):
+    spanish(english, "GOOD MORNING")
+    before = english.restarts
+    (pipeline,) = english._pipelines.values()
+    os.killpg(pipeline._program.pid, signal.SIGKILL)
+    pipeline._program.wait()
+    with pytest.raises(TranslationError, match="has ended"):
+        spanish(english, "GOOD MORNING")
+    assert english.restarts == before + 1
+    assert spanish(english, "THE HOUSE IS RED") == ["La casa es roja"]
+
+
+def test_a_program_that_does_not_answer_is_ended_and_started_again(english: Apertium):
+    spanish(english, "GOOD MORNING")
+    (pipeline,) = english._pipelines.values()
+    os.killpg(pipeline._program.pid, signal.SIGSTOP)
+    english._answer_s = 0.01
+    with pytest.raises(TranslationError, match="does not answer"):
+        spanish(english, "GOOD MORNING")
+    english._answer_s = SECONDS
+    assert pipeline._program.poll() is not None
+    assert spanish(english, "THE HOUSE IS RED") == ["La casa es roja"]
+
+
+def test_without_pairs_the_message_says_what_to_install(tmp_path: Path):
+    with pytest.raises(ConfigError, match="apt install apertium-eng-spa"):
+        Apertium(tmp_path)
+
+
+def test_without_the_program_the_message_says_what_to_install(monkeypatch: Any):
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(ConfigError, match="apt install apertium-eng-spa"):
+        Apertium()

@@ -1,0 +1,169 @@
+"""The thread that translates: its queue, its batches, and translators that fail, hang or run out of memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from queue import SimpleQueue
+from typing import Any
+
+import pytest
+from xlsr_live.streaming.translation.service import Missing, Outcome, TranslationJob, TranslationService
+from xlsr_live.streaming.translation.translator import Segment
+
+from tests.support.translators import LIMIT, FakeTranslator, Gate, service
+
+
+class Asker:
+    """Submits texts and takes the outcomes."""
+
+    def __init__(self, service: TranslationService, translator: Any) -> None:
+        self.service = service
+        self.outcomes: SimpleQueue[tuple[str, Outcome]] = SimpleQueue()
+        self._translator = translator
+
+    def ask(self, text: str, due: float = float("inf"), **options: Any) -> None:
+        segment = Segment(text, None, "en", "es")
+        self.service.submit(
+            TranslationJob(
+                self._translator, segment, due, lambda outcome: self.outcomes.put((text, outcome)), **options
+            )
+        )
+
+    def take(self, count: int) -> dict[str, Outcome]:
+        return dict(self.outcomes.get(timeout=LIMIT) for _ in range(count))
+
+
+@pytest.fixture
+def gate():
+    gate = Gate("HELD")
+    yield gate
+    gate.go.set()
+
+
+def test_every_job_gets_its_translation():
+    translator = FakeTranslator()
+    asker = Asker(service(translator), translator)
+    for number in range(20):
+        asker.ask(f"T{number}")
+    assert asker.take(20) == {f"T{number}": f"es:T{number}" for number in range(20)}
+    asker.service.close()
+    assert translator.closed
+
+
+def test_what_is_due_first_comes_first_and_similar_lengths_share_a_batch(gate: Gate):
+    translator = FakeTranslator(gate, max_batch=3)
+    asker = Asker(service(translator), translator)
+    asker.ask("HELD")
+    assert gate.reached.wait(LIMIT)
+    for text, due in [("LATER", 1e12), ("FIRST", 1e11), ("X" * 400, 1e11 + 1), ("NEXT", 1e11 + 2), ("THIRD", 1e11 + 3)]:
+        asker.ask(text, due)
+    gate.go.set()
+    asker.take(6)
+    batches = [[segment.text for segment in batch] for batch in translator.batches]
+    assert batches == [["HELD"], ["FIRST", "NEXT", "THIRD"], ["X" * 400], ["LATER"]]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("broken"), MemoryError(), ValueError()])
+def test_a_failure_does_not_fail_its_neighbours(gate: Gate, error: Exception):
+    def trouble(segments: Sequence[Segment]) -> None:
+        gate(segments)
+        if any(segment.text == "BAD" for segment in segments):
+            raise error
+
+    translator = FakeTranslator(trouble, max_batch=8)
+    asker = Asker(service(translator), translator)
+    asker.ask("HELD")
+    assert gate.reached.wait(LIMIT)
+    for text in ("ONE", "BAD", "TWO"):
+        asker.ask(text)
+    gate.go.set()
+    outcomes = asker.take(4)
+    assert outcomes.pop("BAD") == Missing("failed", str(error) or type(error).__name__)
+    assert outcomes == {text: f"es:{text}" for text in ("HELD", "ONE", "TWO")}
+
+
+def test_a_call_that_hangs_is_left_behind_and_the_next_utterance_is_translated(gate: Gate):
+    translator = FakeTranslator(gate)
+    asker = Asker(service(translator, patience_s=0.05), translator)
+    asker.ask("HELD")
+    asker.ask("NEXT")
+    outcomes = asker.take(2)
+    assert outcomes == {
+        "HELD": Missing("failed", "the translator does not answer within 0.05 s"),
+        "NEXT": "es:NEXT",
+    }
+    assert asker.service.counters.hung == 1
+    gate.go.set()  # its answer comes too late, and changes nothing
+    asker.ask("LAST")
+    assert asker.take(1) == {"LAST": "es:LAST"}
+
+
+def test_what_is_overdue_is_not_translated_any_more():
+    now = [100.0]
+    translator = FakeTranslator()
+    asker = Asker(service(translator, clock=lambda: now[0]), translator)
+    asker.ask("OLD", 99.0)
+    asker.ask("YOUNG", 101.0)
+    assert asker.take(2) == {"OLD": Missing("late", "it would be later than 10 s"), "YOUNG": "es:YOUNG"}
+    assert [segment.text for batch in translator.batches for segment in batch] == ["YOUNG"]
+
+
+def test_what_becomes_late_while_it_is_translated_is_skipped():
+    now = [100.0]
+
+    def slow(segments: Sequence[Segment]) -> None:
+        now[0] = 120.0
+
+    translator = FakeTranslator(slow)
+    asker = Asker(service(translator, clock=lambda: now[0]), translator)
+    asker.ask("SLOW", 110.0)
+    assert asker.take(1) == {"SLOW": Missing("late", "it took longer than 10 s")}
+
+
+def test_a_full_queue_drops_what_is_least_urgent(gate: Gate):
+    translator = FakeTranslator(gate)
+    asker = Asker(service(translator, limit=2), translator)
+    asker.ask("HELD")
+    assert gate.reached.wait(LIMIT)
+    for text, due in [("B", 1e12), ("A", 1e11), ("C", 1e13), ("A2", 1e11)]:
+        asker.ask(text, due)
+    dropped = Missing("dropped", "too many utterances wait")
+    assert asker.take(2) == {"C": dropped, "B": dropped}
+    gate.go.set()
+    assert asker.take(3) == {"HELD": "es:HELD", "A": "es:A", "A2": "es:A2"}
+
+
+def test_what_nobody_wants_any_more_is_left_out(gate: Gate):
+    translator = FakeTranslator(gate)
+    asker = Asker(service(translator), translator)
+    asker.ask("HELD")
+    assert gate.reached.wait(LIMIT)
+    asker.ask("LEFT", wanted=lambda: False)
+    asker.ask("NEXT")
+    gate.go.set()
+    assert asker.take(2) == {"HELD": "es:HELD", "NEXT": "es:NEXT"}
+    assert len(translator.batches) == 2
+
+
+def test_a_translator_with_too_few_texts_is_not_believed():
+    class Short(FakeTranslator):
+        def translate(self, segments: Sequence[Segment]) -> list[str]:
+            return []
+
+    translator = Short()
+    asker = Asker(service(translator), translator)
+    asker.ask("ONE")
+    (outcome,) = asker.take(1).values()
+    assert isinstance(outcome, Missing)
+
+
+def test_closing_answers_all_that_wait(gate: Gate):
+    translator = FakeTranslator(gate)
+    asker = Asker(service(translator), translator)
+    asker.ask("HELD")
+    assert gate.reached.wait(LIMIT)
+    asker.ask("NEXT")
+    asker.service.close()
+    assert asker.take(1) == {"NEXT": Missing("failed", "the recognizer is closed")}
+    asker.ask("AFTER")
+    assert list(asker.take(1)) == ["AFTER"]
