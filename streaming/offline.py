@@ -6,7 +6,6 @@ import time
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -39,7 +38,6 @@ def recognize_offline(
         options: dict[str, Any] = {} if language is None else {"language": language}
         return engine.submit(encoder.normalize(samples), deadline=time.monotonic(), **options).result()
 
-    config = msgspec.structs.replace(config, vad="none")
     choice = Decodings(languages.load(config.language, config.allowed_languages), config).newest
     form, blocks = open_input(audio, _BLOCK_SECONDS)
     decoder = AudioDecoder(form)
@@ -65,6 +63,7 @@ def _question(samples: Float32, choice: Choice, config: SessionConfig) -> Identi
         config,
         choice.decider(),
         make_lock(config),
+        lead=0,
         read=lambda start, end: samples[start:end],
         next_id=count(1).__next__,
         normalized=False,

@@ -31,7 +31,7 @@ class IdentificationState(Enum):
 
 
 class Identification:
-    """Of one utterance, which begins at sample `start`. Its jobs carry ids of `next_id`."""
+    """Of one utterance, which begins at sample `start`, with speech `lead` samples later at most. Its jobs carry ids of `next_id`."""
 
     def __init__(
         self,
@@ -41,6 +41,7 @@ class Identification:
         decider: Decider,
         lock: LanguageLock,
         *,
+        lead: int,
         read: Callable[[int, int], NDArray[np.float32]],
         next_id: Callable[[], int],
         normalized: bool,
@@ -54,7 +55,7 @@ class Identification:
         self._next_id = next_id
         self._normalized = normalized
         self._epsilon = epsilon
-        self._lead = ms(config.pre_roll_ms) if config.vad != "none" else 0
+        self._lead = lead
         least = ms(config.language_least_ms + config.language_hold_ms) + _EVERY * STRIDE + FIELD
         self._stages = [start + self._lead + each for each in (least, max(least, ms(config.language_wait_ms)))]
         self._state = IdentificationState.LISTENING

@@ -7,6 +7,7 @@ from itertools import count
 from ..audio.loudness import QuietCheck
 from ..audio.normalize import EPSILON, Moments
 from ..audio.segmenter import Reason, Segmenter, Span
+from ..audio.vad import FRAME
 from ..commands.decision import Decision
 from ..config import SessionConfig
 from ..frames import FIELD, STRIDE, ms, seconds
@@ -52,8 +53,8 @@ class UtteranceLoop:
         self._ids = count(1)
         self._identification: Identification | None = None  # of the open utterance, until its language is certain
         self._choice: Choice | None = None  # its languages, meanwhile
-        # From an utterance's start to where the gate opened, at the earliest: a choice of languages before that counts.
-        self._lead = ms(config.pre_roll_ms + config.min_speech_ms) if config.vad != "none" else 0
+        # From an utterance's start to its first speech, within two frames of the detector: a choice before that counts.
+        self._lead = segmenter.lead and segmenter.lead + 2 * FRAME
         self._lock = make_lock(config)
         self._utterance: Utterance | None = None  # the open one
         self._partials: PartialMaker | None = None  # of the open utterance
@@ -94,9 +95,9 @@ class UtteranceLoop:
         if self._identification is not None:
             return self._identify(self._identification, first, known, now)
         if utterance is None:
-            opened = first.start + max(FIELD, self._lead)
-            if known >= opened or (first.end is not None and known - first.start >= FIELD):
-                self._open(first.start, self._decodings.at(min(opened, known)))
+            spoken = first.start + max(FIELD, self._lead)
+            if known >= spoken or (first.end is not None and known - first.start >= FIELD):
+                self._open(first.start, self._decodings.at(min(spoken, known)))
                 return True
             if first.end is not None:  # too short to make a frame, as the rest after a cut can be
                 self._segmenter.spans.popleft()
@@ -141,6 +142,7 @@ class UtteranceLoop:
             self._config,
             decider,
             self._lock,
+            lead=self._segmenter.lead,
             read=self._segmenter.ring.read,
             next_id=self._ids.__next__,
             normalized=self._normalized,
