@@ -58,6 +58,12 @@ def remove_empty(path: Path) -> None:
             path.unlink()
 
 
+def report_saved(path: Path, amount: str) -> None:
+    """Say what a file holds, if stderr is a terminal: a script has no use for it."""
+    if sys.stderr.isatty():
+        print(f"saved {printable(path)}" + f" ({amount})" * bool(amount), file=sys.stderr)
+
+
 def complain(message: str) -> None:
     """Print one line on stderr."""
     line = " ".join(message.split())

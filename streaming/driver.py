@@ -110,9 +110,8 @@ class SessionDriver:
         wanted = partial(self._wants, job.id)
         match job:
             case Request():
-                language: dict[str, Any] = {} if job.language is None else {"language": job.language}
                 return self._engine.submit(
-                    job.samples, deadline=job.deadline, wanted=wanted, reuse=job.reuse, **language
+                    job.samples, deadline=job.deadline, wanted=wanted, reuse=job.reuse, language=job.language
                 )
             case DecodeJob():
                 try:

@@ -77,8 +77,10 @@ class ModelLanguages:
         Raises `ConfigError` for languages that it does not have.
         """
         if self._many is None:
-            if language not in (None, self._only[0]):
+            if language is not None and self._only[0] is None:
                 raise ConfigError(f"{self._model} has no languages to choose from: leave the language out")
+            if language is not None:
+                choose(language, allowed, known=(self._only[0] or "",), default=None, model=self._model)
             return (None,)
         if language is None:
             language, allowed = self._default

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,8 +35,8 @@ def recognize_offline(
     """See `Recognizer.offline`."""
 
     def encode(samples: Float32, language: str | None) -> Float32:
-        options: dict[str, Any] = {} if language is None else {"language": language}
-        return engine.submit(encoder.normalize(samples), deadline=time.monotonic(), **options).result()
+        normalized = encoder.normalize(samples)
+        return engine.submit(normalized, deadline=time.monotonic(), language=language).result()
 
     choice = Decodings(languages.load(config.language, config.allowed_languages), config).newest
     form, blocks = open_input(audio, _BLOCK_SECONDS)

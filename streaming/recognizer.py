@@ -30,6 +30,7 @@ from .driver import Call, SessionDriver, Translate
 from .engine.engine import Engine
 from .errors import AudioError, ConfigError, EngineError
 from .feed import feed
+from .languages import resolve
 from .live import StreamSession
 from .model_languages import ManyLanguages, ModelLanguages
 from .offline import recognize_offline
@@ -67,7 +68,7 @@ class Recognizer:
         self.translation = translation  # closed with the recognizer
         self._translate_from = translate_from
         self.engine = Engine(encoder, adaptive=adaptive)
-        many: ManyLanguages | None = getattr(encoder, "languages", None)
+        many: ManyLanguages | None = encoder.languages
         only = encoder.info.language, encoder.vocabulary, self.assets
         self.languages = ModelLanguages(encoder.info.name, many, only, language, allowed_languages)
         self._compiler = ThreadPoolExecutor(1, "compile")  # for grammars
@@ -131,6 +132,7 @@ class Recognizer:
     @classmethod
     def from_options(cls, options: ModelOptions, *, adaptive: bool = True) -> Self:
         """`load` with its options in one object. Raises `ModelError` and `LanguageModelError`."""
+        from .model.adapters import languages_of
         from .model.assets import load_assets
         from .model.load import load
         from .model.source import find_source
@@ -138,7 +140,10 @@ class Recognizer:
         language, allowed = options.language, options.allowed_languages
         check_language_choice(language, allowed)
         source = find_source(options.model, options.revision)
-        encoder = load(replace(options, language=None) if language == AUTO else options, source)
+        code = None if language == AUTO else language
+        if code is not None and (known := languages_of(source)):
+            code = resolve(code, known, source.name)
+        encoder = load(replace(options, language=code), source)
         assets = load_assets(source, encoder.vocabulary, options.lm, options.calibration)
         translation = None
         if options.translators:

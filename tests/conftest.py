@@ -1,4 +1,4 @@
-"""What several test modules share: two models, loaded once, and recordings of which every word is known."""
+"""Shared fixtures: two models, loaded once, and recordings with known words."""
 
 from __future__ import annotations
 
@@ -16,9 +16,16 @@ from tests.support.paths import CLIPS, DIGITS
 from tests.support.tls import certificate  # noqa: F401  a fixture
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks every test that uses Chromium."""
+    for item in items:
+        if isinstance(item, pytest.Function) and "browser" in item.fixturenames:
+            item.add_marker(pytest.mark.browser)
+
+
 @pytest.fixture(autouse=True)
-def no_log_of_a_server_that_is_gone() -> Iterator[None]:
-    """`serve` sends the log of the process to stderr, which is another one in each test."""
+def restore_root_logger() -> Iterator[None]:
+    """`serve` logs to stderr, which is a different stream in each test."""
     root = logging.getLogger()
     level = root.level
     yield
@@ -29,21 +36,21 @@ def no_log_of_a_server_that_is_gone() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def recognizer() -> Iterator[Recognizer]:
-    """The digits model: it hears every word of the clips."""
-    with Recognizer.load(str(DIGITS), device="cpu", adaptive=False) as recognizer:  # whatever else the machine does
+    """The digits model, which recognizes every word of the clips."""
+    with Recognizer.load(str(DIGITS), device="cpu", adaptive=False) as recognizer:  # independent of machine load
         yield recognizer
 
 
 @pytest.fixture(scope="session")
 def packaged() -> Iterator[Recognizer]:
-    """The packaged model without its language model. Which words it hears is no test's business."""
+    """The packaged model without its language model. Tests do not depend on the words it recognizes."""
     with Recognizer.load(device="cpu", adaptive=False, lm="none") as recognizer:
         yield recognizer
 
 
 @pytest.fixture(scope="session")
 def clip() -> Callable[[str], NDArray[np.int16]]:
-    """A clip of the tests by its name: 16 kHz mono samples."""
+    """Reads a test clip by its name: 16 kHz mono samples."""
 
     def read(name: str) -> NDArray[np.int16]:
         samples, rate = soundfile.read(CLIPS / f"{name}.flac", dtype="int16")
@@ -55,5 +62,5 @@ def clip() -> Callable[[str], NDArray[np.int16]]:
 
 @pytest.fixture(scope="session")
 def brief(clip: Callable[[str], NDArray[np.int16]]) -> Callable[[str], NDArray[np.int16]]:
-    """The first three words of a clip: enough where what is heard must only be the same as elsewhere."""
+    """The first three words of a clip, for tests that only compare transcripts."""
     return lambda name: clip(name)[:44_000]

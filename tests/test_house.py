@@ -1,4 +1,4 @@
-"""The house: folders are layers, files are small, the wheel holds what it should, the documents tell the truth."""
+"""Rules of the repository: layers, sizes, exports, the contents of the wheel, and names in the documents."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MODULES = [
 ]
 
 # A module imports from its own layer and from the layers before it. A layer is a folder, or a set of modules at the
-# root of a package; layers in one tuple import nothing of each other.
+# root of a package; layers in one tuple import nothing from each other.
 BASE, TOP = "base", "top"
 LAYERS: dict[str, list[str | tuple[str, ...]]] = {
     "streaming": [
@@ -63,7 +63,7 @@ MAY_IMPORT = {
     "training": {"training", "streaming"},
 }
 
-# Time, audio and log-probabilities are arguments of the core. Only its edges know anything else.
+# Time, audio and log-probabilities are arguments of the core. Only its edges do I/O.
 IO = {"asyncio", "logging", "socket", "soundfile", "threading", "time", "torch", "transformers", "websockets"}
 ALLOWED_IO = {
     "streaming/protocol": set[str](),
@@ -122,7 +122,7 @@ def test_a_module_imports_only_from_its_own_layer_and_those_before(path: Path):
             assert not {name.split(".")[0] for name in names(node)} & {*PACKAGES, "xlsr_live"}, ast.unparse(node)
 
 
-def test_every_folder_is_a_layer_and_says_what_it_holds():
+def test_every_folder_is_a_layer_with_a_docstring():
     for package in PACKAGES:
         known = {name for each in LAYERS[package] for name in ((each,) if isinstance(each, str) else each)}
         inits = [path for path in MODULES if path.name == "__init__.py" and ROOT / package in path.parents]
@@ -181,7 +181,7 @@ def test_no_two_classes_have_one_name():
     assert {name for name, count in found.items() if count > 1} == set()
 
 
-def test_all_that_is_exported_is_there():
+def test_every_exported_name_exists():
     assert sorted(streaming.__all__) == list(streaming.__all__)
     assert set(streaming.__all__) == set(streaming._MODULE) | {"__version__"}
     for name, module in streaming._MODULE.items():
@@ -202,7 +202,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return wheel
 
 
-def test_the_wheel_holds_every_module_and_data_file_and_nothing_else(wheel: Path):
+def test_the_wheel_holds_exactly_the_modules_and_data_files(wheel: Path):
     inside = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     tracked = subprocess.run(["git", "ls-files", *PACKAGES], cwd=ROOT, check=True, capture_output=True, text=True)
     if not tracked.stdout:
@@ -218,7 +218,7 @@ def test_the_wheel_holds_every_module_and_data_file_and_nothing_else(wheel: Path
         )
 
 
-def test_the_wheel_works_by_itself(wheel: Path, tmp_path: Path, packaged: Recognizer):
+def test_the_wheel_works_alone(wheel: Path, tmp_path: Path, packaged: Recognizer):
     site = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(site)
     code = (
@@ -242,7 +242,7 @@ def test_every_packaged_clip_is_listed_small_and_has_a_licence():
         assert (soundfile.info(clip.path).samplerate, soundfile.info(clip.path).channels) == (16_000, 1)
         assert f"`{clip.path.name}`" in licences
         assert clip.source.split(",")[0] in licences
-    assert clips[0].text  # what `doctor` listens to
+    assert clips[0].text  # the input of `doctor`
     assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 400_000
 
 
@@ -257,7 +257,7 @@ def test_commands_and_options_in_the_documents_exist(path: Path):
         if isinstance(command, click.Group) and words[1:] and not words[1].startswith("-"):
             command = command.commands.get(words[1])
         assert command is not None or words[0].startswith("-"), line
-        assert not isinstance(command, click.Group), line  # which does nothing by itself
+        assert not isinstance(command, click.Group), line  # a group without a command
         assert all((ROOT / word).exists() for word in words if word.startswith("client/")), line
         known = {
             option for parameter in (command or cli).params for option in parameter.opts + parameter.secondary_opts
@@ -267,7 +267,7 @@ def test_commands_and_options_in_the_documents_exist(path: Path):
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
-def test_links_between_the_documents_lead_somewhere(path: Path):
+def test_links_between_the_documents_have_a_target(path: Path):
     for target, anchor in re.findall(r"\]\((?!https:)([^)#]*)#?([^)]*)\)", _without_code(path)):
         page = path.parent / target if target else path
         assert page.exists(), target
@@ -285,7 +285,7 @@ def _anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
-def test_python_in_the_documents_compiles_and_imports_what_exists(path: Path):
+def test_python_in_the_documents_compiles_and_imports_existing_names(path: Path):
     for block in re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL):
         tree = compile(block, path.name, "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
         for node in ast.walk(tree):

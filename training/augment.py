@@ -6,7 +6,7 @@ with the spectrum. All random numbers come from the generator that is passed in.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,8 +124,8 @@ def coloured(count: int, draw: np.random.Generator) -> Samples:
 
 def mu_law(x: Signal) -> Samples:
     """Eight bits per sample as on a telephone line (G.711's curve)."""
-    top = np.max(np.abs(x)) + 1e-9
-    coded: Any = np.round(np.sign(x) * np.log1p(255 * np.abs(x) / top) / np.log(256) * 127) / 127
+    top = float(np.max(np.abs(x))) + 1e-9
+    coded = cast(Signal, np.round(np.sign(x) * np.log1p(255 * np.abs(x) / top) / np.log(256) * 127) / 127)
     return (np.sign(coded) * (256 ** np.abs(coded) - 1) / 255 * top).astype(np.float32)
 
 

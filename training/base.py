@@ -23,12 +23,11 @@ from ..streaming.frames import FIELD, SAMPLE_RATE, STRIDE, geometry
 from ..streaming.model.load import load_adapter
 from ..streaming.model.pickled import safe_weights
 from ..streaming.model.source import Source, find_source
-from ..streaming.model.tokens import read_vocabulary
+from ..streaming.model.tokens import load_tokenizer, read_vocabulary
 
 # Decorators hide the types of transformers' classes.
 _Config: Any = transformers.Wav2Vec2Config
 _Extractor: Any = transformers.Wav2Vec2FeatureExtractor
-_Tokenizer: Any = transformers.Wav2Vec2CTCTokenizer
 _Model: Any = transformers.Wav2Vec2ForCTC
 
 DELIMITER: Final = "|"
@@ -71,7 +70,7 @@ def find_base(name: str, revision: str | None = None, *, adapter: str | None = N
         vocabulary = None
         if tokenizer is not None:
             size = len(languages[adapter]) if languages and adapter else config.vocab_size
-            vocabulary = read_vocabulary(tokenizer, size)
+            vocabulary = read_vocabulary(tokenizer, size, getattr(config, "blank_token_id", None))
     return Base(name, source, config, normalized, tokenizer, vocabulary, adapter, languages or {})
 
 
@@ -140,6 +139,8 @@ def _replace_head(model: Any, old: Vocabulary | None, tokens: Sequence[str]) -> 
             head.weight[index], head.bias[index] = before.weight[place], before.bias[place]
     model.lm_head = head
     config.vocab_size = len(tokens)
+    if hasattr(config, "blank_token_id"):
+        config.blank_token_id = 0
     config.pad_token_id, config.bos_token_id, config.eos_token_id = (tokens.index(t) for t in SPECIAL[:3])
 
 
@@ -177,13 +178,13 @@ def _normalized(source: Source) -> bool:
 def _tokenizer(source: Source, adapter: str | None) -> tuple[Any, dict[str, dict[str, int]]]:
     """The tokenizer, None for a new language; and the vocabularies of all languages of a multilingual checkpoint."""
     if adapter is None:
-        return _Tokenizer.from_pretrained(source.path, **source.options), {}
+        return load_tokenizer(source), {}
     path = cast(Any, transformers.utils.hub).cached_file(source.path, "vocab.json", **source.options)
     content: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
     languages: dict[str, dict[str, int]] = {name: each for name, each in content.items() if isinstance(each, dict)}
     if adapter not in languages:
         return None, languages
-    return _Tokenizer.from_pretrained(source.path, **source.options, target_lang=adapter), languages
+    return load_tokenizer(source, adapter), languages
 
 
 @contextmanager

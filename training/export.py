@@ -30,6 +30,7 @@ def export(model: Any, base: Base, tokens: Sequence[str] | None, folder: Path) -
     """
     folder.mkdir(parents=True, exist_ok=True)
     model.config.pad_token_id = model.config.pad_token_id or 0
+    others = _other_adapters(base, folder)
     tokenizer = _tokenizer(base, tokens, folder)
     extractor = _Extractor(sampling_rate=SAMPLE_RATE, do_normalize=base.normalized, return_attention_mask=True)
     _Processor(extractor, tokenizer).save_pretrained(folder)
@@ -40,7 +41,7 @@ def export(model: Any, base: Base, tokens: Sequence[str] | None, folder: Path) -
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model._get_adapters().items()}
         path = folder / ADAPTER.format(base.language)
         cast(Any, safetensors.torch).save_file(weights, path, metadata={"format": "pt"})
-        written = [path, *written, *_other_adapters(base, folder)]
+        written = [path, *written, *others]
     for path in written:
         path.chmod(0o644)
     return written
@@ -53,7 +54,10 @@ def _tokenizer(base: Base, tokens: Sequence[str] | None, folder: Path) -> Any:
     own: Mapping[str, int] = (
         base.languages[base.language or ""] if tokens is None else {token: index for index, token in enumerate(tokens)}
     )
-    words: Mapping[str, Any] = own if base.language is None else {**base.languages, base.language: dict(own)}
+    words: Mapping[str, Any] = own
+    if base.language is not None:  # a vocabulary for each language whose adapter is here
+        words = {name: each for name, each in base.languages.items() if any(folder.glob(f"adapter.{name}.*"))}
+        words |= {base.language: dict(own)}
     path = folder / "vocab.json"
     path.write_text(json.dumps(words, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     special = dict(zip(("pad_token", "bos_token", "eos_token", "unk_token"), SPECIAL, strict=True))
@@ -63,12 +67,12 @@ def _tokenizer(base: Base, tokens: Sequence[str] | None, folder: Path) -> Any:
 
 
 def _other_adapters(base: Base, folder: Path) -> list[Path]:
-    """The adapters beside a local base, linked or copied."""
+    """The adapters of other languages beside a local base, linked or copied."""
     source = Path(base.source.path)
     copied: list[Path] = []
-    for path in sorted(source.glob(ADAPTER.format("*"))) if source.is_dir() else ():
+    for path in sorted(source.glob("adapter.*")) if base.language is not None and source.is_dir() else ():
         target = folder / path.name
-        if not target.exists():
+        if not target.exists() and path.name.split(".")[1] != base.language:
             try:
                 os.link(path, target)
             except OSError:

@@ -19,6 +19,7 @@ from .errors import TrainingError
 KEPT: Final = 60  # bytes
 KEPT_INPUT: Final = 4  # bytes: the layer's input in float32
 STREAMED: Final = 2.5  # live steps encode lookahead frames twice and attend to longer sequences
+PROGRAM: Final = 1e9  # bytes: libraries, their caches, evaluations
 USABLE: Final = 0.8  # of the free memory
 SMALL: Final = 50e6  # parameters: below, each thread has a part of the step; above, threads share one
 
@@ -74,7 +75,7 @@ def fit(
     parameters = sum(p.numel() for p in model.parameters())
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     at_once = threads if parameters < SMALL and not _dropout(model.config) else 1
-    fixed = 4.0 * parameters + 16.0 * trained + at_once * (2.0 * parameters + 4.0 * trained)
+    fixed = PROGRAM + 4.0 * parameters + 16.0 * trained + at_once * (2.0 * parameters + 4.0 * trained)
     room = USABLE * free - fixed
     for recompute in (False, True):
         second = (kept_per_second(model.config, recompute=recompute) + passing_per_second(model.config)) * at_once

@@ -58,7 +58,7 @@ class Survey:
     @property
     def sentences(self) -> list[str]:
         """All findings."""
-        return [*(_counted(reason, names) for reason, names in self.left_out.items()), *self.notes]
+        return [*(_left_out(reason, names) for reason, names in self.left_out.items()), *self.notes]
 
 
 def survey(
@@ -93,8 +93,11 @@ def _alphabet(texts: Sequence[str], vocabulary: Vocabulary | None, choice: Choic
         if choice == "keep":
             raise TrainingError("the base has no vocabulary to keep; leave --vocabulary keep out")
         return choose_alphabet(texts)
-    if choice == "keep":
-        return None
+    sub_words = any(len(text.strip()) > 1 for text in vocabulary.texts)
+    if choice == "keep" and sub_words:
+        raise TrainingError("the base writes sub-words, which cannot be kept: leave --vocabulary keep out")
+    if choice == "keep" or sub_words:
+        return choose_alphabet(texts) if sub_words else None
     form = NormalForm(vocabulary)
     foreign = sum(bool(form.lacking(text)) for text in texts)
     # A stray foreign letter is no reason for another vocabulary; the letters of another language are.
@@ -111,7 +114,7 @@ def _usable(found: Survey, rows: Sequence[tuple[Listed, Decoded]]) -> list[Spoke
         labels = tuple(index.get(letter, -1) for letter in text)
         reason = _problem(listed, decoded, text, labels)
         if not reason and str(listed.path) in seen:
-            reason = "are listed twice (used once)"
+            reason = "listed twice and used once"
         seen.add(str(listed.path))
         if reason:
             found.left_out.setdefault(reason, []).append(f"{listed.path.name}{_detail(listed, decoded, form)}")
@@ -123,21 +126,21 @@ def _usable(found: Survey, rows: Sequence[tuple[Listed, Decoded]]) -> list[Spoke
 def _problem(listed: Listed, decoded: Decoded, text: str, labels: Sequence[int]) -> str:
     """Why a recording is left out; empty if it is not."""
     if decoded.problem:
-        return "cannot be read"
+        return "unreadable"
     if not listed.text.strip():
-        return "have no text (for recordings without speech use --noise)"
+        return "without text (those without speech are for --noise)"
     if not text:
-        return "have a text without any letter"
+        return "no letter in the text"
     if _digits(listed) and -1 in labels:
-        return "have digits in their text (write numbers as they are said)"
+        return "digits in the text (write numbers as they are said)"
     if -1 in labels:
-        return "have a text with characters that the vocabulary lacks"
+        return "characters that the vocabulary lacks"
     if decoded.level < SILENT:
-        return "are silent"
+        return "silent"
     if decoded.seconds > LONGEST:
-        return f"are longer than {LONGEST:g} s (cut them at pauses)"
+        return f"longer than {LONGEST:g} s (cut them at pauses)"
     if frames(decoded.samples) < needed(labels):
-        return "are too short for their text"
+        return "too short for the text"
     return ""
 
 
@@ -159,14 +162,15 @@ def _digits(listed: Listed) -> bool:
     return any(letter.isdigit() for letter in listed.text)
 
 
-def _counted(reason: str, names: Sequence[str]) -> str:
+def counted(count: int, noun: str) -> str:
+    """A number with its noun."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _left_out(reason: str, names: Sequence[str]) -> str:
     """A sentence on recordings with one problem, with examples."""
-    shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-    subject = "1 recording" if len(names) == 1 else f"{len(names)} recordings"
-    for plural, singular in (("have ", "has "), ("are ", "is ")) if len(names) == 1 else ():
-        if reason.startswith(plural):
-            reason = singular + reason.removeprefix(plural)
-    return f"Left out: {subject} that {reason}: {shown}."
+    shown = "; ".join(names[:3]) + ("; ..." if len(names) > 3 else "")
+    return f"Left out, {reason}: {counted(len(names), 'recording')} ({shown})."
 
 
 def _describe_texts(found: Survey, texts: Sequence[str]) -> None:
@@ -179,12 +183,12 @@ def _describe_texts(found: Survey, texts: Sequence[str]) -> None:
     changed = sum(text != form(text) for text in texts)
     if changed:
         text = next(text for text in texts if text != form(text))
-        say(f"{changed} of {len(texts)} texts are written otherwise, such as {text!r} as {form(text)!r}.")
+        say(f"Rewritten: {changed} of {len(texts)} texts, such as {text!r} as {form(text)!r}.")
     for letter, text in (alphabet.rare if alphabet else {}).items():
         say(f"The character {letter!r} is too rare to learn, as in {text!r}: texts with it are left out.")
     symbols = Counter(c for text in texts for c in text if not c.isspace() and not form(c))
     if symbols:
-        say(f"Characters that nobody says are left out of texts: {' '.join(c for c, _ in symbols.most_common(20))}")
+        say(f"Removed from texts, as nobody says them: {' '.join(c for c, _ in symbols.most_common(20))}")
     if any(_right_to_left(text) for text in texts):
         say("Texts run from right to left; they are trained in the order in which they are spoken.")
 
@@ -199,9 +203,9 @@ def _describe_audio(found: Survey, decoded: Sequence[Decoded]) -> None:
     for rate, count in sorted(rates.items()):
         if rate != 16_000:
             lost = f"; nothing above {rate // 2000} kHz is in them" if rate < 16_000 else ""
-            found.notes.append(f"{count} recordings at {rate} Hz are resampled to 16,000 Hz{lost}.")
+            found.notes.append(f"Resampled to 16,000 Hz: {counted(count, 'recording')} of {rate} Hz{lost}.")
     if stereo:
-        found.notes.append(f"{stereo} recordings have several channels; they are mixed to one.")
+        found.notes.append(f"Mixed to one channel: {counted(stereo, 'recording')}.")
 
 
 def _split(spoken: list[Spoken]) -> tuple[list[Spoken], list[Spoken], str]:
@@ -222,7 +226,7 @@ def _split(spoken: list[Spoken]) -> tuple[list[Spoken], list[Spoken], str]:
     chosen = {id(each) for each in held}
     kind = "speakers" if by_speaker else "texts"
     why = "" if by_speaker else " (the table names too few speakers, so speakers are not kept apart)"
-    note = f"Held out for validation: {len(held)} recordings, {held_names} of {len(names)} {kind}{why}."
+    note = f"Held out for validation: {counted(len(held), 'recording')}, {held_names} of {len(names)} {kind}{why}."
     return [each for each in spoken if id(each) not in chosen], held, note
 
 
@@ -232,21 +236,21 @@ def _compare(found: Survey) -> None:
     shared = sorted(known & {each.speaker for each in found.validation})
     if shared:
         found.notes.append(
-            f"Leaking: {len(shared)} speakers are in both tables ({', '.join(shared[:5])}): "
-            "validation shows less errors than new speakers would have."
+            f"Leaking: both tables have {counted(len(shared), 'speaker')} ({', '.join(shared[:5])}), so validation has "
+            "fewer errors than new speakers will have."
         )
     if both := {each.path for each in found.training} & {each.path for each in found.validation}:
-        found.notes.append(f"Leaking: {len(both)} recordings are in both tables: validation means little.")
+        found.notes.append(f"Leaking: both tables have {counted(len(both), 'recording')}, so validation means little.")
     texts = {each.text for each in found.training}
     same = sum(each.text in texts for each in found.validation)
     if same:
-        found.notes.append(f"{same} of {len(found.validation)} validation texts occur in training too.")
+        found.notes.append(f"Known texts: training has {same} of {len(found.validation)} texts of validation too.")
 
 
 def _check(found: Survey, listed: int) -> None:
     usable = len(found.training) + len(found.validation)
     if not found.training or not found.validation or 2 * usable < listed:
-        reasons = "; ".join(f"{len(names)} {reason}" for reason, names in found.left_out.items())
+        reasons = "; ".join(f"{reason}: {len(names)}" for reason, names in found.left_out.items())
         raise TrainingError(
             f"only {usable} of {listed} recordings can be used, with {len(found.training)} for training and "
             f"{len(found.validation)} for validation: {reasons or 'there are too few'}"
@@ -255,6 +259,6 @@ def _check(found: Survey, listed: int) -> None:
     text, most = repeated.most_common(1)[0]
     if len(repeated) < len(found.training) / 2:
         found.notes.append(
-            f"{len(found.training)} training recordings have {len(repeated)} different texts (most often {text!r}, "
-            f"{most} times): the model will know these sentences better than others."
+            f"Few texts: {counted(len(repeated), 'different text')} in {len(found.training)} training recordings (most "
+            f"often {text!r}, {most} times); the model will know these sentences better than others."
         )

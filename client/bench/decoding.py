@@ -1,4 +1,4 @@
-"""`xlsr-live bench decoding`: what a language model and hotwords gain, and what they harm."""
+"""`xlsr-live bench decoding`: error rates with and without a language model and hotwords."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from ..output.progress import progress
 from .options import data_options
 
 if TYPE_CHECKING:
+    from .decoding_variants import DecodingVariant
     from .tables import Table
-    from .ways import Way
 
 EPILOG = """\b
 Examples:
@@ -64,23 +64,25 @@ def decoding(
     with needs("bench", "this benchmark"):
         from . import corpus, scoring, tables
     with needs("server", "recognizing speech here"):
-        from . import rare, ways
+        from . import decoding_variants, rare_words
 
     recordings = corpus.read_corpus(data, where=where, limit=limit)
-    how = take_model_options(options, threads=1)
-    with load_recognizer(how) as recognizer:
-        if (words := recognizer.assets.language_model) is None:
+    selection = take_model_options(options, threads=1)
+    with load_recognizer(selection) as recognizer:
+        if (language_model := recognizer.assets.language_model) is None:
             raise ConfigError("the checkpoint has no language model of its own: name one with --lm")
         normalizer = scoring.TextNormalizer(recognizer.encoder.vocabulary)
-        spoken = [normalizer.words(recording.text) for recording in recordings]
-        chosen = [rare.rarest(said, words, hotwords) for said in spoken]
-        others = rare.unsaid(spoken, chosen)
-        sets = {recording.set: ways.ways() for recording in recordings}
+        references = [normalizer.words(recording.text) for recording in recordings]
+        rare = [rare_words.rarest_words(words, language_model, hotwords) for words in references]
+        distractors = rare_words.distractors(references, rare)
+        sets = {recording.set: decoding_variants.all_variants() for recording in recordings}
         with progress(len(recordings)) as (advance, _):
-            for recording, *said in zip(recordings, spoken, chosen, others, strict=True):
+            for recording, *lists in zip(recordings, references, rare, distractors, strict=True):
                 samples = corpus.read_samples(recording)
-                about = ways.Said(recording.text, *said)
-                ways.measure(recognizer, normalizer, about, samples, boost, sets[recording.set])
+                reference = decoding_variants.Reference(recording.text, *lists)
+                decoding_variants.decode_variants(
+                    recognizer, normalizer, reference, samples, boost, sets[recording.set]
+                )
                 advance()
         shown = [summarize(sets, hotwords, normalizer.notes([recording.text for recording in recordings]))]
         tables.show(shown)
@@ -88,20 +90,20 @@ def decoding(
             report: dict[str, Any] = tables.provenance("decoding") | {
                 "model": recognizer.info,
                 "data": str(data or "packaged clips"),
-                "lm": how.lm,
+                "lm": selection.lm,
                 "hotwords": [
                     {"file": recording.path.name, "set": recording.set, "said": said, "not_said": other}
-                    for recording, said, other in zip(recordings, chosen, others, strict=True)
+                    for recording, said, other in zip(recordings, rare, distractors, strict=True)
                 ],
                 "boost": boost,
-                "sets": {name: [way.report() for way in found] for name, found in sets.items()},
+                "sets": {name: [variant.report() for variant in variants] for name, variants in sets.items()},
             }
             for path in tables.write(out, "decoding", shown, report):
                 click.echo(f"written: {path}")
 
 
-def summarize(sets: dict[str, list[Way]], hotwords: int, notes: list[str]) -> Table:
-    """A row for each set and way."""
+def summarize(sets: dict[str, list[DecodingVariant]], hotwords: int, notes: list[str]) -> Table:
+    """One row for each set and variant."""
     from .tables import Table
 
     columns = [
@@ -117,25 +119,25 @@ def summarize(sets: dict[str, list[Way]], hotwords: int, notes: list[str]) -> Ta
     rows = [
         [
             name if not place else "",
-            way.name,
-            *(_errors(way) if any(score.length for score in way.texts.words) else _silence(way)),
-            str(way.intruders) if way.hotwords != "none" else "",
-            f"{1000 * way.cpu / way.seconds:.1f}",
+            variant.name,
+            *(_errors(variant) if any(score.length for score in variant.texts.words) else _silence(variant)),
+            str(variant.intruders) if variant.hotwords != "none" else "",
+            f"{1000 * variant.cpu / variant.seconds:.1f}",
         ]
-        for name, found in sets.items()
-        for place, way in enumerate(found)
+        for name, variants in sets.items()
+        for place, variant in enumerate(variants)
     ]
     return Table(f"Finals, up to {hotwords} hotwords for each recording", columns, rows, notes)
 
 
-def _errors(way: Way) -> list[str]:
+def _errors(variant: DecodingVariant) -> list[str]:
     from .scoring import rate
     from .tables import percent
 
-    rare = f"{sum(score.errors for score in way.rare)} of {sum(score.length for score in way.rare)}"
-    return [percent(way.texts.wer), way.texts.interval, rare, percent(rate(way.elsewhere))]
+    rare = f"{sum(score.errors for score in variant.rare)} of {sum(score.length for score in variant.rare)}"
+    return [percent(variant.texts.wer), variant.texts.interval, rare, percent(rate(variant.elsewhere))]
 
 
-def _silence(way: Way) -> list[str]:
-    """Where nobody speaks there is no rate."""
-    return [f"words in {sum(map(bool, way.texts.texts))} of {len(way.texts.texts)}", "", "", ""]
+def _silence(variant: DecodingVariant) -> list[str]:
+    """Recordings without speech have no error rate."""
+    return [f"words in {sum(map(bool, variant.texts.texts))} of {len(variant.texts.texts)}", "", "", ""]

@@ -26,6 +26,11 @@ class LiveFile(io.StringIO):
             path.write_bytes(b"")
             self._save(b"")
 
+    @property
+    def complete(self) -> bool:
+        """Whether the file has the whole text."""
+        return self._problem is None
+
     def flush(self) -> None:
         if self.closed:
             return

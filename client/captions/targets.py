@@ -14,10 +14,12 @@ from urllib.parse import urlsplit
 
 import click
 
-from ...streaming.captions.cues import LINE_CHARS, Cue, CueMaker
+from ...streaming.captions.cues import LINE_CHARS, LINES, Cue, CueMaker
 from ...streaming.captions.translated import TranslatedCues
 from ...streaming.protocol.events import Event, SessionStarted
+from ..console import report_saved
 from ..output.formats import Cued, JsonLines, Output, Srt, Vtt
+from ..output.names import dated, unused
 from . import obs, youtube
 from .delivery import Delivery
 from .files import AppendedFile, ReplacedFile
@@ -50,9 +52,9 @@ class DeliveredCues(Cued):
 
 
 @contextmanager
-def caption_output(target: str, *, early: bool, paced: bool = True) -> Generator[Output]:
+def caption_output(target: str, *, early: bool, paced: bool = True, overwrite: bool = False) -> Generator[Output]:
     """The output for `target`; `LANGUAGE=TARGET` has the translations into that language. `early`: finals append, so
-    committed text can be captioned before the final.
+    committed text can be captioned before the final. Without `overwrite` a file that exists keeps its content.
 
     Raises `click.UsageError` for an unknown target, or one that needs `paced` audio, and `XlsrLiveError` for a file
     that cannot be written.
@@ -72,7 +74,7 @@ def caption_output(target: str, *, early: bool, paced: bool = True) -> Generator
             obs_maker = maker(obs.LINE_CHARS)
             output = _to_obs(target, obs_maker, stack) if target != "youtube" else _to_youtube(maker(), stack)
         else:
-            output = _file_output(target, maker(), language, paced, stack)
+            output = stack.enter_context(_file_output(Path(target), maker(), language, paced, overwrite))
         output.quiet = True
         yield output
 
@@ -103,24 +105,28 @@ def _to_youtube(maker: Maker, stack: ExitStack) -> Output:
     return output
 
 
-def _file_output(target: str, maker: Maker, language: str | None, paced: bool, stack: ExitStack) -> Output:
-    path = Path(target)
-    match path.suffix.lower():
-        case ".vtt":
-            return Vtt(stack.enter_context(ReplacedFile(path)), maker=maker)
-        case ".srt":
-            return Srt(stack.enter_context(ReplacedFile(path)), maker=maker)
-        case ".txt":
-            file = stack.enter_context(ReplacedFile(path))
-            return stack.enter_context(RollUp(file, hold_s=HOLD_S if paced else None, language=language))
-        case ".jsonl":
-            return JsonLines(stack.enter_context(AppendedFile(path)))
-        case _ if target.startswith(("http://", "https://")):
-            raise click.UsageError(  # do not print the target: it is secret
-                f"a caption address holds the key of its stream: put it into {youtube.URL_VARIABLE} and use "
-                "--captions youtube"
-            )
-        case _:
-            raise click.UsageError(
-                f"--captions {target}: a file ending in {', '.join(FILES)}; or obs://HOST:PORT; or youtube"
-            )
+@contextmanager
+def _file_output(path: Path, maker: Maker, language: str | None, paced: bool, overwrite: bool) -> Generator[Output]:
+    if str(path).startswith(("http:/", "https:/")):
+        raise click.UsageError(  # do not print the target: it is secret
+            f"a caption address holds the key of its stream: put it into {youtube.URL_VARIABLE} and use "
+            "--captions youtube"
+        )
+    if (kind := path.suffix.lower()) not in FILES:
+        raise click.UsageError(
+            f"--captions {path}: a file ending in {', '.join(FILES)}; or obs://HOST:PORT; or youtube"
+        )
+    # Other programs read the last two lines under a fixed name, also those of a run that was killed.
+    path = unused(dated(path), overwrite=overwrite, lines=LINES if kind == ".txt" else 0)
+    if kind == ".jsonl":
+        with AppendedFile(path) as file:
+            yield (output := JsonLines(file))
+    elif kind == ".txt":
+        with ReplacedFile(path) as file, RollUp(file, hold_s=HOLD_S if paced else None, language=language) as output:
+            yield output
+        return  # the text was shown, and is gone
+    else:
+        with ReplacedFile(path) as file:
+            yield (output := (Vtt if kind == ".vtt" else Srt)(file, maker=maker))
+    if file.complete:
+        report_saved(path, output.amount)

@@ -68,6 +68,9 @@ docs/finetuning.md: your own model in an afternoon.
     metavar="DIR",
     help="Recordings without speech to mix in. [default: made-up noise]",
 )
+@click.option(
+    "--ngram", is_flag=True, help="Also make a word n-gram of the transcripts; then only their words come out."
+)
 @click.option("--data-licence", default="not stated", metavar="TEXT", help="For the model card.")
 @click.option("--rate", type=click.FloatRange(0.001, 10), default=1.0, help="Share of the usual learning rates.")
 @click.option("--batch-seconds", type=click.FloatRange(min=1), metavar="S", help="Audio of an update. [32; GPU: 320]")
@@ -85,6 +88,7 @@ def finetune(
     method: Method | None,
     language: str | None,
     noise: Path | None,
+    ngram: bool,
     data_licence: str,
     check: bool,
     compute: str,
@@ -105,7 +109,7 @@ def finetune(
         import peft  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
         from ...training.run import FineTuneRequest
-        from .finetune_stages import run
+        from .finetune_stages import Extras, run
 
     request = FineTuneRequest(base, out, method=method, language=language, device=compute, **settings)
-    return run(request, data, validation, noise, data_licence, check=check)
+    return run(request, data, validation, Extras(noise, ngram, data_licence), check=check)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import shlex
 import sys
-import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, NamedTuple
 
 import click
 
@@ -17,124 +16,85 @@ from ...streaming.errors import ModelError
 from ...streaming.recognizer import Recognizer
 from ...training.card import Card, Figures, licence_of, write_card
 from ...training.curves import draw, read_history
-from ...training.finetune import HISTORY, Evaluation, RunPosition
+from ...training.finetune import HISTORY
+from ...training.ngram import write_ngram
 from ...training.recordings import Listed
 from ...training.run import FineTuneRequest, FineTuneRun, seconds_of
 from ...training.stopping import StopRequest
-from ...training.survey import Spoken
+from ...training.survey import Spoken, counted
 from ..bench.corpus import CorpusRecording, read_corpus
 from ..bench.tables import describe, machine
-from ..console import steerable
 from ..options.model import load_recognizer
 from ..output.progress import progress
 from ..sources.recordings import find_recordings
 from .calibrate import collect, report
+from .finetune_display import RunDisplay, say
 from .finetune_figures import measure
 
 MEASURED_SECONDS: Final = 1800.0  # of validation, at most, for the figures of the card
-ESTIMATE_AFTER: Final = 10  # updates
 
 
-def run(
-    request: FineTuneRequest, data: Path, validation: Path | None, noise: Path | None, data_licence: str, *, check: bool
-) -> int:
+class Extras(NamedTuple):
+    """What goes beside the training."""
+
+    noise: Path | None  # recordings without speech
+    ngram: bool  # make an n-gram of the transcripts
+    data_licence: str
+
+
+def run(request: FineTuneRequest, data: Path, validation: Path | None, extras: Extras, *, check: bool) -> int:
     """Run all stages; return the exit status. Raises `XlsrLiveError`."""
     listed = _listed(data)
     held = _listed(validation) if validation else None
-    clips = list(find_recordings(noise)) if noise else []
-    task = FineTuneRun(request, _say)
-    say = task.say = _say if task.processes.first else _say_nothing
+    clips = list(find_recordings(extras.noise)) if extras.noise else []
+    task = FineTuneRun(request, say)
+    task.say = partial(say, wanted=task.processes.first)
     with progress(len(listed) + len(held or ()) + len(clips)) as (advance, _):
         found = task.look(listed, held, clips, advance)
     for sentence in found.sentences:
-        say(sentence)
+        task.say(sentence)
     training, kept = seconds_of(found.training), seconds_of(found.validation)
-    say(
-        f"Training: {len(found.training)} recordings, {training / 60:.1f} min; validation: {len(found.validation)} "
-        f"recordings, {kept / 60:.1f} min."
+    task.say(
+        f"Training: {counted(len(found.training), 'recording')}, {training / 60:.1f} min; validation: "
+        f"{counted(len(found.validation), 'recording')}, {kept / 60:.1f} min."
     )
     if check:
         return 0
     task.load()
-    with StopRequest() as stop, _shown(task, say) as (watch, show):
-        done = task.train(watch, show, lambda: stop.asked)
+    with StopRequest() as stop, RunDisplay(wanted=task.processes.first) as display:
+        done = task.train(display.watch, display.show, lambda: stop.asked)
     if not done:
-        say(f"Stopped at step {task.tuner.position.step}; the same command continues.")
+        task.say(f"Stopped at step {task.tuner.position.step}; the same command continues.")
         return 130
     if task.processes.first:
-        _finish(task, data_licence)
+        _finish(task, extras)
     task.processes.wait()
     return 0
 
 
 def _listed(table: Path) -> list[Listed]:
-    return [Listed(each.path, each.text, each.speaker) for each in read_corpus(table)]
+    """The rows of a table; a speaker called - is unknown."""
+    return [Listed(each.path, each.text, each.speaker if each.speaker != "-" else "") for each in read_corpus(table)]
 
 
-def _say(sentence: str) -> None:
-    click.echo(sentence, err=True)
-
-
-def _say_nothing(sentence: str) -> None: ...
-
-
-@contextmanager
-def _shown(
-    task: FineTuneRun, say: Callable[[str], None]
-) -> Generator[tuple[Callable[[RunPosition, float], None], Callable[[Evaluation], None]]]:
-    """What shows updates, and what shows evaluations: a bar on a terminal, lines elsewhere."""
-    began = time.monotonic()
-    first: list[tuple[float, float]] = []  # clock and progress of the first update
-    bar, update = _bar(task.processes.first)
-    rates = ""
-
-    def watch(position: RunPosition, done: float) -> None:
-        update(done, f"loss {position.losses[-1]:.2f}  {rates}")
-        first.append((time.monotonic(), done)) if len(first) <= ESTIMATE_AFTER else None
-        if len(first) == ESTIMATE_AFTER and done < 1:
-            speed = (first[-1][1] - first[0][1]) / (first[-1][0] - first[0][0])
-            say(f"About {(1 - done) / max(speed, 1e-9) / 60:.0f} minutes of training are left.")
-
-    def show(found: Evaluation) -> None:
-        nonlocal rates
-        rates = f"WER offline {100 * found.offline:.1f} %, live {100 * found.live:.1f} %"
-        loss = "" if found.loss is None else f", loss {found.loss:.3f}"
-        say(f"step {found.step}, {found.minutes:.1f} min{loss}, {rates}")
-
-    with bar:
-        yield watch, show
-    say(f"Trained for {(time.monotonic() - began) / 60:.1f} minutes.")
-
-
-def _bar(wanted: bool) -> tuple[Any, Callable[[float, str], None]]:
-    """A bar on a terminal, and what moves it."""
-    from contextlib import nullcontext
-
-    if not wanted or not sys.stderr.isatty() or not steerable():
-        return nullcontext(), lambda done, text: None
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-    columns = BarColumn(), TaskProgressColumn(), TextColumn("{task.description}"), TimeRemainingColumn(compact=True)
-    bar = Progress(*columns, console=Console(stderr=True, no_color=True), transient=True)
-    shown = bar.add_task("", total=1.0)
-    return bar, lambda done, text: bar.update(shown, completed=done, description=text)
-
-
-def _finish(task: FineTuneRun, data_licence: str) -> None:
+def _finish(task: FineTuneRun, extras: Extras) -> None:
     """Export, measure base and result, calibrate, write the card, and say how to serve the result."""
     request, out = task.request, task.request.out
     if task.tuner.position.ended != "done":
         task.say(f"Ended early: {task.tuner.position.ended}.")
     weights = task.export()
     task.say(f"Written: {', '.join(path.name for path in weights)} in {out}")
+    ngram = extras.ngram and _ngram(task)
     recordings = _spread(task.survey.validation)
     figures: list[Figures] = []
     if task.base.vocabulary is not None and request.language is None:
-        with _recognizer(task, request.base, request.revision, None) as recognizer:
+        with load_recognizer(_options(task, request.base, revision=request.revision)) as recognizer:
             figures.append(measure(f"base ({request.base})", recognizer, recordings))
-    with _recognizer(task, str(out), None, request.language) as recognizer:
-        figures.append(measure("fine-tuned", recognizer, recordings))
+    with load_recognizer(
+        _options(task, str(out), language=request.language, lm=None if ngram else "none")
+    ) as recognizer:
+        name = "fine-tuned, finals with its n-gram" if ngram else "fine-tuned"
+        figures.append(measure(name, recognizer, recordings))
         _calibrate(task, recognizer, recordings)
     for each in figures:
         task.say(f"WER of {each.name}: offline {each.offline} %, live {each.live} %, finals {each.final} %")
@@ -142,7 +102,7 @@ def _finish(task: FineTuneRun, data_licence: str) -> None:
     serve = shlex.join(["xlsr-live", "serve", "--model", str(out)])
     if request.language is not None:
         serve += f" --language {request.language}"
-    write_card(_card(task, figures, data_licence, serve), out)
+    write_card(_card(task, figures, extras.data_licence, serve), out)
     task.say(f"Written: README.md and curves.png in {out}; {task.folder} is no longer needed.")
     click.echo(f"Serve it:  {serve}")
 
@@ -156,9 +116,25 @@ def _calibrate(task: FineTuneRun, recognizer: Recognizer, recordings: Sequence[C
         task.say(f"Not calibrated: {error}.")
 
 
-def _recognizer(task: FineTuneRun, model: str, revision: str | None, language: str | None) -> Recognizer:
-    options = ModelOptions(model, revision=revision, language=language, device=task.device.type, lm="none")
-    return load_recognizer(options)
+def _ngram(task: FineTuneRun) -> bool:
+    """Write an n-gram of the training transcripts, if the vocabulary has words."""
+    if not task.survey.vocabulary.separator:
+        task.say("No n-gram: the vocabulary has no word boundary.")
+        return False
+    path = write_ngram([each.text for each in task.survey.training], task.request.out)
+    task.say(f"Written: {path}")
+    return True
+
+
+def _options(
+    task: FineTuneRun,
+    model: str,
+    *,
+    revision: str | None = None,
+    language: str | None = None,
+    lm: str | None = "none",
+) -> ModelOptions:
+    return ModelOptions(model, revision=revision, language=language, device=task.device.type, lm=lm)
 
 
 def _spread(held: Sequence[Spoken]) -> list[CorpusRecording]:
@@ -166,6 +142,12 @@ def _spread(held: Sequence[Spoken]) -> list[CorpusRecording]:
     count = max(1, round(len(held) * min(1.0, MEASURED_SECONDS / seconds_of(held))))
     chosen = [held[place * len(held) // count] for place in range(count)]
     return [CorpusRecording(each.path, each.text, each.speaker) for each in chosen]
+
+
+def _extent(spoken: Sequence[Spoken]) -> str:
+    speakers = {each.speaker for each in spoken}
+    known = "unknown speakers" if speakers == {""} else counted(len(speakers), "speaker")
+    return f"{counted(len(spoken), 'recording')}, {seconds_of(spoken) / 60:.1f} minutes, {known}"
 
 
 def _card(task: FineTuneRun, figures: Sequence[Figures], data_licence: str, serve: str) -> Card:
@@ -181,10 +163,8 @@ def _card(task: FineTuneRun, figures: Sequence[Figures], data_licence: str, serv
         "seed": str(how.seed),
     }
     data = [
-        f"Training: {len(found.training)} recordings, {seconds_of(found.training) / 60:.1f} minutes, "
-        f"{len({each.speaker for each in found.training})} speakers.",
-        f"Validation: {len(found.validation)} recordings, {seconds_of(found.validation) / 60:.1f} minutes, "
-        f"{len({each.speaker for each in found.validation})} speakers.",
+        f"Training: {_extent(found.training)}.",
+        f"Validation: {_extent(found.validation)}.",
         *found.sentences,
     ]
     return Card(

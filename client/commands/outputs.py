@@ -19,12 +19,16 @@ def side_outputs(options: OutputOptions, *, config: SessionConfig, paced: bool, 
     """
     from ..captions.targets import caption_output
     from ..output.summary import Summary, read_reference
+    from ..output.totals import Totals
 
     with ExitStack() as stack:
         outputs: list[Output] = []
         if options.summary:
             reference = read_reference(options.reference) if options.reference else None
             outputs.append(stack.enter_context(Summary(sys.stderr, reference=reference, paced=paced, local=local)))
+        elif sys.stderr.isatty() and (paced or options.path or options.captions):
+            outputs.append(stack.enter_context(Totals(sys.stderr)))
         for target in options.captions:
-            outputs.append(stack.enter_context(caption_output(target, early=config.appends, paced=paced)))
+            captions = caption_output(target, early=config.appends, paced=paced, overwrite=options.overwrite)
+            outputs.append(stack.enter_context(captions))
         yield outputs

@@ -102,7 +102,7 @@ def transcribe(files: tuple[Path, ...], pace: float, output: OutputOptions, **se
 
 
 def _file(output: OutputOptions, path: Path) -> AbstractContextManager[Output]:
-    return written(output.form or "text", path, languages=output.languages)
+    return written(output.form or "text", path, output)
 
 
 def _check(file: Path) -> tuple[Recording, float] | None:

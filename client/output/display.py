@@ -2,7 +2,8 @@
 
 Committed text is plain, volatile text is dim (underlined on terminals without dim). Colours would exclude colour-blind
 users. A full line keeps its place until the final replaces the open utterance. The display rewrites only changed lines,
-in one write. After a change of the window's size it redraws everything, because terminals reflow old lines differently.
+in one write, and erases what the terminal echoes there (`^C`). After a change of the window's size it redraws
+everything, because terminals reflow old lines differently.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ class LiveDisplay(Output):
         with self._lock:
             self._open, self._speaking, self._meter = None, False, False
             self._draw()
-            self._write("\x1b[?25h")
+            self._write("\r\x1b[J\x1b[?25h")
 
     def begin(self, source: str) -> None:
         super().begin(source)
@@ -162,7 +163,7 @@ class LiveDisplay(Output):
             up = len(self._shown) - same
             text = (f"\x1b[{up}A" if up else "") + "".join(f"{line}\x1b[K\r\n" for line in lines[same:])
             if text:
-                self._write(text + "\x1b[J" * (len(lines) < len(self._shown)))
+                self._write(f"\r{text}\x1b[J")
         self._shown = region
 
     def _region(self) -> list[str]:

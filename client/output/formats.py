@@ -73,6 +73,11 @@ class Output:
     def level(self, dbfs: float) -> None:
         """Show the loudness of the input. Only a display does this."""
 
+    @property
+    def amount(self) -> str:
+        """How much was written, such as "12 cues"; empty if only cues would count."""
+        return ""
+
     def close(self) -> None:
         """Write the end of the output."""
 
@@ -199,11 +204,21 @@ class Cued(Output):
     def __init__(self, out: TextIO, *, several: bool = False, maker: CueMaker | TranslatedCues | None = None) -> None:
         super().__init__(out, several=several)
         self._maker = maker or CueMaker()
+        self._cues = 0
 
     def show(self, event: Event) -> None:
         super().show(event)
         for cue in self._maker.receive(event):
-            self.cue(cue)
+            self.add(cue)
+
+    def add(self, cue: Cue) -> None:
+        """Count and write one cue."""
+        self._cues += 1
+        self.cue(cue)
+
+    @property
+    def amount(self) -> str:
+        return f"{self._cues} {'cue' if self._cues == 1 else 'cues'}"
 
     def cue(self, cue: Cue) -> None:
         """Write one cue."""
@@ -212,11 +227,8 @@ class Cued(Output):
 class Srt(Cued):
     """SubRip: cues with running numbers and decimal commas."""
 
-    _count = 0
-
     def cue(self, cue: Cue) -> None:
-        self._count += 1
-        self._write(srt(self._count, cue))
+        self._write(srt(self._cues, cue))
 
 
 class Vtt(Cued):

@@ -11,8 +11,9 @@ from typing import Final, TextIO
 import click
 
 from ...streaming.captions.translated import TranslatedCues
-from ..console import remove_empty, steerable, use_utf8, writing
+from ..console import remove_empty, report_saved, steerable, use_utf8, writing
 from .formats import FORMATS, Output, Together
+from .names import unused
 from .options import OutputOptions
 from .translations import TranslatedFiles
 
@@ -39,9 +40,7 @@ def live_output(
                 yield display
             return
         default = "plain"
-    with written(
-        options.form or default, options.path, several=several, out=out, languages=options.languages
-    ) as output:
+    with written(options.form or default, options.path, options, several=several, out=out) as output:
         yield output
 
 
@@ -49,38 +48,40 @@ def live_output(
 def written(
     form: str,
     path: Path | None,
+    options: OutputOptions = OutputOptions(),  # noqa: B008 - it is frozen
     *,
     several: bool = False,
     out: TextIO | None = None,
-    languages: Sequence[str] = (),
 ) -> Generator[Output]:
     """A writer to the file `path`, else to `out`, else to standard output.
 
-    With `languages` to translate into, subtitles in files have one more file for each; on standard output they are
+    With languages to translate into, subtitles in files have one more file for each; on standard output they are
     those of the translation.
     """
-    subtitles = form in ("srt", "vtt") and bool(languages)
+    subtitles = form in ("srt", "vtt") and bool(options.languages)
     if path is None:
         if form in MACHINE_FORMATS:
             use_utf8()
-        if subtitles and len(languages) > 1:
+        if subtitles and len(options.languages) > 1:
             raise click.UsageError(f"{form} in several languages needs files: --output FILE.{form}")
-        options = {"maker": TranslatedCues()} if subtitles else {}
-        with FORMATS[form](out or sys.stdout, several=several, **options) as output:
+        maker = {"maker": TranslatedCues()} if subtitles else {}
+        with FORMATS[form](out or sys.stdout, several=several, **maker) as output:
             yield output
         return
+    path = unused(path, overwrite=options.overwrite)
     with writing(path):
         file = path.open("w", encoding="utf-8", errors="replace", newline="\n")
     output, complete = FORMATS[form](file, several=several), False
     try:
         with ExitStack() as stack:
             stack.enter_context(output)
-            others = [stack.enter_context(TranslatedFiles(path, form))] if subtitles else []
+            others = [stack.enter_context(TranslatedFiles(path, form, options.overwrite))] if subtitles else []
             yield Together([output, *others]) if others else output
         if not output.broken:
             with writing(path):
                 file.close()
             complete = True
+            report_saved(path, output.amount)
     finally:
         with suppress(OSError):
             file.close()

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 import click
 
 from .formats import FORMATS
+from .names import dated
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -25,15 +26,17 @@ class OutputOptions:
     summary: bool = False
     reference: Path | None = None
     languages: tuple[str, ...] = ()  # of translations
+    overwrite: bool = False  # existing files
 
 
 def output_options(default: str, folder: bool = False) -> Callable[[F], F]:
-    """--format, --plain, --output, --captions, --summary and --reference, as one argument `output: OutputOptions`.
+    """--format, --output, --captions, --summary and their like, as one argument `output: OutputOptions`.
 
     `default` describes the default format. With `folder`, --output may be a folder.
     """
     kinds = click.Choice(list(FORMATS))
     where = "Write to this file; for several recordings, a folder." if folder else "Write to this file."
+    where += " %Y-%m-%d-%H%M in a name is the time of the start."
     path = click.Path(path_type=Path)
     options = (
         click.option("--format", "-f", "form", type=kinds, help=f"Output format. [default: {default}]"),
@@ -46,6 +49,9 @@ def output_options(default: str, folder: bool = False) -> Callable[[F], F]:
             help="Live captions: FILE.vtt, .srt, .txt, .jsonl; obs://HOST; youtube. Before it es= for a translation. "
             "May be repeated.",
         ),
+        click.option(
+            "--overwrite", is_flag=True, help="Replace existing files. [default: talk-1.vtt if there is a talk.vtt]"
+        ),
         click.option("--summary", is_flag=True, help="At the end: words, latency, speed."),
         click.option("--reference", type=path, metavar="FILE", help="The true text; the summary then has the WER."),
     )
@@ -57,6 +63,7 @@ def output_options(default: str, folder: bool = False) -> Callable[[F], F]:
             plain: bool,
             path: Path | None,
             captions: tuple[str, ...],
+            overwrite: bool,
             summary: bool,
             reference: Path | None,
             **others: Any,
@@ -65,7 +72,9 @@ def output_options(default: str, folder: bool = False) -> Callable[[F], F]:
                 raise click.UsageError(f"use --plain or --format {form}, not both")
             form = "plain" if plain else form
             languages = others.get("translate_to") or ()
-            chosen = OutputOptions(form, path, captions, summary or reference is not None, reference, languages)
+            path = dated(path) if path else None
+            summary = summary or reference is not None
+            chosen = OutputOptions(form, path, captions, summary, reference, languages, overwrite)
             return command(output=chosen, **others)
 
         for option in reversed(options):

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from ...streaming.captions.translated import TranslatedCues
 from ...streaming.protocol.events import Event, Final, Partial, SpeechEnded, Translation
-from ..console import writing
+from ..console import report_saved, writing
 from .formats import FORMATS, Cued, Output
+from .names import unused
 
 
 class TranslatedFiles(Output):
@@ -17,19 +18,19 @@ class TranslatedFiles(Output):
 
     quiet = True
 
-    def __init__(self, path: Path, form: str) -> None:
+    def __init__(self, path: Path, form: str, overwrite: bool = False) -> None:
         super().__init__(sys.stderr)
-        self._path, self._form = path, form
+        self._path, self._form, self._overwrite = path, form, overwrite
         self._cues = TranslatedCues()
-        self._outputs: dict[str, Cued] = {}
+        self._outputs: dict[str, tuple[Path, Cued]] = {}
         self._stack = ExitStack()
 
     def show(self, event: Event) -> None:
         match event:
             case Translation():
-                output = self._outputs.get(event.language) or self._open(event.language)
+                _, output = self._outputs.get(event.language) or self._open(event.language)
                 for cue in self._cues.receive(event):
-                    output.cue(cue)
+                    output.add(cue)
             case Final() | Partial() | SpeechEnded():
                 self._cues.receive(event)
             case _:
@@ -37,13 +38,15 @@ class TranslatedFiles(Output):
 
     def close(self) -> None:
         self._stack.close()
+        for path, output in self._outputs.values():
+            report_saved(path, output.amount)
 
-    def _open(self, language: str) -> Cued:
-        path = self._path.with_suffix(f".{language}{self._path.suffix}")
+    def _open(self, language: str) -> tuple[Path, Cued]:
+        path = unused(self._path.with_suffix(f".{language}{self._path.suffix}"), overwrite=self._overwrite)
         with writing(path):
             file = self._stack.enter_context(path.open("w", encoding="utf-8", errors="replace", newline="\n"))
         output = FORMATS[self._form](file)
         assert isinstance(output, Cued)
         output.begin(str(path))
-        self._outputs[language] = output
-        return output
+        self._outputs[language] = path, output
+        return path, output

@@ -13,10 +13,12 @@ from typing import Final, TypeVar
 
 from ...streaming.audio import libav
 from ...streaming.audio.files import open_audio
+from ...streaming.audio.header_repair import find_patch
 from ...streaming.audio.wav_stream import WavStream
 from ...streaming.config import AudioFormat
 from ...streaming.errors import AudioError
 from ..pump import Block
+from . import coded
 from .sources import BLOCK_SECONDS
 
 T = TypeVar("T")
@@ -90,16 +92,19 @@ def _read_wav(head: bytes, rest: Iterator[bytes]) -> Iterator[tuple[AudioFormat,
 
 
 def _read_file(head: bytes, rest: Iterator[bytes]) -> Iterator[tuple[AudioFormat, Block]]:
-    """Decode a compressed stream: with libav as it arrives; without PyAV, with libsndfile after its end."""
-    if libav.available():
-        for form, block in libav.decode(Pushed(head, rest)):
-            yield AudioFormat(sample_rate=form.sample_rate, channels=form.channels), block
-        return
-    stream = io.BytesIO(head + b"".join(rest))
-    file = open_audio(stream)
-    audio = AudioFormat(sample_rate=file.sample_rate, channels=file.channels)
-    for block in file.blocks(BLOCK_SECONDS):
-        yield audio, block
+    """A coded stream as it arrives, by libav or by libsndfile; CAF when it has ended, and RF64 without PyAV."""
+    if (patch := find_patch(head, len(head))) and head.startswith(b".snd"):
+        head = head[: patch.at] + patch.content + head[patch.at + len(patch.content) :]
+    if libav.available() and not head.startswith(b"caff"):  # libav finds no samples in a CAF stream
+        decoded = libav.decode(Pushed(head, rest))
+    elif head.startswith((*coded.PUSHED, *coded.PIPED)):
+        decoded = coded.decode(Pushed(head, rest), head, BLOCK_SECONDS)
+    else:
+        file = open_audio(io.BytesIO(head + b"".join(rest)))
+        form = AudioFormat(sample_rate=file.sample_rate, channels=file.channels)
+        decoded = ((form, block) for block in file.blocks(BLOCK_SECONDS))
+    for form, block in decoded:
+        yield AudioFormat(sample_rate=form.sample_rate, channels=form.channels), block
 
 
 class Pushed:

@@ -52,6 +52,8 @@ def with_language(
 def hotwords(phrases: Iterable[str], recognizer: Recognizer, config: SessionConfig) -> tuple[str, ...]:
     """The phrases that the model can write in a language of the session. Raises `ConfigError` for a language that it
     lacks."""
+    if not (phrases := list(phrases)):
+        return ()
     codes = recognizer.languages.codes(config.language, config.allowed_languages)
     return writable(phrases, *map(recognizer.languages.vocabulary, codes))
 

@@ -50,8 +50,7 @@ def check(recognizer: Recognizer) -> None:
     """
     noise = np.random.default_rng(0).normal(0, 0.1, SAMPLE_RATE).astype(np.float32)
     language, *_ = recognizer.languages.load(recognizer.languages.trial)
-    named: dict[str, Any] = {} if language is None else {"language": language}
-    rows = recognizer.engine.submit(noise, deadline=0.0, **named).result()
+    rows = recognizer.engine.submit(noise, deadline=0.0, language=language).result()
     expected = frames(len(noise)), len(recognizer.languages.vocabulary(language))
     if rows.shape != expected:
         raise EngineError(f"the model gives shape {rows.shape} for one second of noise; expected {expected}")

@@ -18,9 +18,10 @@ from ..config import MAX_CHANNELS, MAX_RATE, MIN_RATE, AudioFormat
 from ..errors import AudioError
 from ..frames import FIELD, SAMPLE_RATE, too_short
 from ..quiet import quiet
+from .header_repair import repaired
 from .libav import LibavFile, open_media
+from .libsndfile import SequentialFile, open_file
 from .samples import as_packet, checked, shaped
-from .wav_repair import repaired
 
 AudioSource = Path | str | bytes | BinaryIO
 AudioInput = AudioSource | NDArray[np.floating]  # arrays: 16 kHz samples in [-1, 1], (n,) or (n, channels)
@@ -29,7 +30,7 @@ AudioInput = AudioSource | NDArray[np.floating]  # arrays: 16 kHz samples in [-1
 class AudioFile:
     """An open file; `blocks` reads it once, from its start."""
 
-    def __init__(self, name: str, file: soundfile.SoundFile | LibavFile, resources: ExitStack) -> None:
+    def __init__(self, name: str, file: SequentialFile | LibavFile, resources: ExitStack) -> None:
         self.name = name  # for messages
         self.sample_rate: int = file.samplerate
         self.channels: int = file.channels
@@ -114,11 +115,10 @@ def _readable(name: str, source: AudioSource, resources: ExitStack) -> bytes | P
 
 def _open(
     name: str, readable: bytes | Path | BinaryIO, resources: ExitStack, media: bool
-) -> soundfile.SoundFile | LibavFile:
-    """Open a file with libsndfile; if that fails and `media` is set, with libav."""
+) -> SequentialFile | LibavFile:
+    """The file through libsndfile; else, with `media`, through libav."""
     try:
-        with quiet(any_thread=False):
-            return resources.enter_context(soundfile.SoundFile(cast(Path, readable)))
+        return resources.enter_context(open_file(readable))
     except soundfile.LibsndfileError as error:
         problem = error.error_string
     if media:
@@ -133,12 +133,12 @@ def _open(
     raise AudioError(f"{name}: not an audio file, or damaged: {problem}")
 
 
-def _read(file: soundfile.SoundFile | LibavFile, size: int) -> NDArray[np.float32]:
+def _read(file: SequentialFile | LibavFile, size: int) -> NDArray[np.float32]:
     with quiet(any_thread=False):
         return cast(NDArray[np.float32], file.read(size, dtype="float32", always_2d=True))
 
 
-def _problem(file: soundfile.SoundFile | LibavFile) -> str | None:
+def _problem(file: SequentialFile | LibavFile) -> str | None:
     if not MIN_RATE <= file.samplerate <= MAX_RATE:
         return f"the sample rate is {file.samplerate} Hz; it must be {MIN_RATE} to {MAX_RATE} Hz"
     if file.channels > MAX_CHANNELS:

@@ -2,8 +2,8 @@
 
 A span opens after `min_speech` of uninterrupted speech and closes after `hangover` without speech. It starts `pre_roll`
 before its first speech frame, but not inside the previous span, and ends `post_roll` after its last speech frame. A
-burst too short to open the gate belongs to an onset that follows within `hangover`, which keeps short first words. Only
-the gate applies pre-roll and hangover, so no delay counts twice.
+burst too short to open the gate belongs to a burst or an onset that follows within `hangover`. This keeps up to two
+short first words. Only the gate applies pre-roll and hangover, so no delay counts twice.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
+_WORDS: Final = 2  # short words before an onset that belong to it
 HYSTERESIS: Final = 0.15  # Silero's own: an open gate closes this far below the threshold
 
 
@@ -118,7 +119,7 @@ class Gate:
     @property
     def _burst_reach(self) -> int:
         """How far before an onset a burst may start and still belong to it."""
-        return self._min_speech + self._hangover
+        return _WORDS * (self._min_speech + self._hangover)
 
     def _close(self, position: int) -> Closed:
         end = self.limit(position)

@@ -54,6 +54,10 @@ class Silero:
         self._context = chunks[-1, -_CONTEXT:].copy()
         return probabilities.ravel().tolist()
 
-    def reset(self) -> None:
+    def skip(self) -> None:
+        """The next chunk does not follow the last one but belongs to the same stream."""
         self._context = np.zeros(_CONTEXT, np.float32)
+
+    def reset(self) -> None:
+        self.skip()
         self._hidden = self._cell = np.zeros((1, 1, 128), np.float32)

@@ -8,7 +8,6 @@ Silero only around frames at which webrtcvad fires.
 
 from __future__ import annotations
 
-from itertools import groupby
 from math import log10
 from typing import Final, Protocol
 
@@ -22,8 +21,10 @@ from .silero import CHUNK, Silero
 Frames = NDArray[np.float32]  # (n, FRAME)
 
 FRAME: Final = ms(30)  # webrtcvad takes 10, 20 or 30 ms
-_WARM_UP: Final = 33  # earlier frames that Silero takes as context when webrtcvad fires
-_FOLLOW: Final = 34  # frames that Silero takes from one at which webrtcvad fires: webrtcvad misses soft speech
+_WARM_UP: Final = 4  # frames before webrtcvad fires that Silero takes first
+_FOLLOW_WEBRTC: Final = 10  # frames that Silero follows after one at which webrtcvad fires: most of them are noise
+_FOLLOW: Final = 34  # frames that it follows after a sign of its own: webrtcvad misses whole words of soft speech
+_SIGN: Final = 0.1  # probability: far less than speech, more than most noise
 
 
 class Vad(Protocol):
@@ -73,6 +74,12 @@ class SileroVad:
         self._held, self._probability = samples[count * CHUNK :].copy(), known[-1]
         return [known[end // CHUNK] for end in frame_ends]
 
+    def skip(self, frames: int) -> None:
+        """The stream goes on after these frames: the network keeps its state, and the chunks their places."""
+        self._silero.skip()
+        self._held = np.zeros((len(self._held) + frames * FRAME) % CHUNK, np.float32)
+        self._probability = 0.0
+
     def reset(self) -> None:
         self._silero.reset()
         self._held = self._held[:0]
@@ -80,40 +87,65 @@ class SileroVad:
 
 
 class CascadeVad:
-    """webrtcvad on every frame, Silero on frames at and shortly after those at which webrtcvad fires."""
+    """webrtcvad on every frame; Silero from one at which it fires, as long as either of the two gives a sign of speech.
+
+    Silero keeps the state of its network over the frames that it skips, so that it needs little context to go on.
+    """
 
     def __init__(self, mode: int = 1) -> None:
         self._webrtc = WebrtcVad(mode)
         self._silero = SileroVad()
-        self._context = np.empty((0, FRAME), np.float32)  # the last frames, while Silero does not run
-        self._remaining = 0  # frames until Silero stops, unless webrtcvad fires
+        self._context = np.empty((0, FRAME), np.float32)  # the last of the frames that Silero has not taken
+        self._skipped = 0  # frames before them
+        self._remaining = 0  # frames that Silero still follows without another sign
 
     def __call__(self, frames: Frames) -> list[float]:
-        running = self._remaining > 0
-        follow: list[bool] = []
-        for fires in self._webrtc(frames):
-            self._remaining = _FOLLOW if fires else max(0, self._remaining - 1)
-            follow.append(self._remaining > 0)
+        fires = self._webrtc(frames)
         probabilities: list[float] = []
-        for follows, run in groupby(follow):
-            start = len(probabilities)
-            part = frames[start : start + sum(1 for _ in run)]
-            if not follows:
-                self._context = np.concatenate((self._context, part))[-_WARM_UP:]
-                probabilities += [0.0] * len(part)
-            elif running:
-                probabilities += self._silero(part)
-            else:
-                self._silero.reset()
-                probabilities += self._silero(np.concatenate((self._context, part)))[len(self._context) :]
-                self._context = self._context[:0]
-            running = follows
+        while (start := len(probabilities)) < len(frames):
+            if not self._remaining and not fires[start]:
+                end = next((at for at in range(start, len(fires)) if fires[at]), len(fires))
+                self._skip(frames[start:end])
+                probabilities += [0.0] * (end - start)
+                continue
+            end = self._certain(fires, start)
+            probabilities += self._follow(frames[start:end])
+            for fired, probability in zip(fires[start:end], probabilities[start:end], strict=True):
+                self._remaining = _remaining(self._remaining, fired, probability)
         return probabilities
 
     def reset(self) -> None:
         self._webrtc.reset()
+        self._silero.reset()
         self._context = self._context[:0]
-        self._remaining = 0
+        self._skipped = self._remaining = 0
+
+    def _skip(self, frames: Frames) -> None:
+        missed = np.concatenate((self._context, frames))
+        self._context = missed[-_WARM_UP:]
+        self._skipped += len(missed) - len(self._context)
+
+    def _certain(self, fires: list[float], start: int) -> int:
+        """End of the frames from `start` that Silero follows whatever it finds in them."""
+        remaining, end = self._remaining, start
+        while end < len(fires) and (remaining or fires[end]):
+            remaining, end = _remaining(remaining, fires[end], 0.0), end + 1
+        return end
+
+    def _follow(self, frames: Frames) -> list[float]:
+        if self._remaining:
+            return self._silero(frames)
+        if self._skipped:
+            self._silero.skip(self._skipped)
+        context, self._context, self._skipped = self._context, self._context[:0], 0
+        return self._silero(np.concatenate((context, frames)))[len(context) :]
+
+
+def _remaining(before: int, fired: float, probability: float) -> int:
+    """Frames that Silero follows after one of these."""
+    if probability >= _SIGN:
+        return _FOLLOW
+    return max(before - 1, _FOLLOW_WEBRTC if fired else 0)
 
 
 class EnergyVad:

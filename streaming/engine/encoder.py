@@ -25,10 +25,15 @@ class Encoder(Protocol):
         """Whether audio of `samples` samples may share a batch with audio of the lengths `others`."""
         ...
 
-    def encode(self, batch: Sequence[Float32], cached: Sequence[CachedFeatures | None]) -> list[Float32]:
+    def encode(
+        self,
+        batch: Sequence[Float32],
+        cached: Sequence[CachedFeatures | None],
+        languages: Sequence[str | None] | None = None,
+    ) -> list[Float32]:
         """Log-probabilities, (frames, vocabulary), for each array of samples, (n,).
 
-        It may use the cached features if they still exist.
+        It may use the cached features if they still exist. The vocabulary is that of the language; None is the default.
         """
         ...
 

@@ -106,16 +106,18 @@ class Engine:
         deadline: float,
         wanted: Callable[[], bool] = lambda: True,
         reuse: CachedStep | CachedFeatures | None = None,
+        language: str | None = None,
     ) -> Future[Float32]:
         """Queue audio, (n,), for encoding; `deadline`, on the engine's clock, orders the queue.
 
         With a `CachedStep` it is the next step of an utterance, with `CachedFeatures` a full pass that may use the
-        features of these steps. Both run after earlier requests with the same cache.
+        features of these steps. Both run after earlier requests with the same cache. `language` is that of a full pass,
+        None the default; a step has that of its cache handle.
 
         The future always completes: with the log-probabilities, with an `EngineError`, or cancelled because `wanted()`
         was false before the request ran.
         """
-        job = EncodeJob(deadline, self._clock(), samples, wanted, reuse, Future())
+        job = EncodeJob(deadline, self._clock(), samples, wanted, reuse, Future(), language)
         with self._changed:
             if not self.alive:
                 job.future.set_exception(EngineError("the encoder is not running"))
@@ -238,7 +240,10 @@ class Engine:
         if steps:
             return self._encoder.encode_steps(steps)
         cached = [job.reuse if isinstance(job.reuse, CachedFeatures) else None for job in batch]
-        return self._encoder.encode([job.samples for job in batch], cached)
+        samples, languages = [job.samples for job in batch], [job.language for job in batch]
+        if any(languages):
+            return self._encoder.encode(samples, cached, languages)
+        return self._encoder.encode(samples, cached)
 
     def _encode(self, batch: list[EncodeJob], generation: int) -> None:
         started = self._clock()

@@ -31,6 +31,7 @@ class EncodeJob:
     wanted: Callable[[], bool]
     reuse: CachedStep | CachedFeatures | None
     future: Future[Float32]
+    language: str | None = None  # of a full pass; a step's is that of its cache handle
     order: int = 0  # of arrival; set by the queue
 
     @property

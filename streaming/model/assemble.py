@@ -15,12 +15,13 @@ from .cache import CacheManager
 from .encoder import ModelInfo, XlsrEncoder
 from .full_pass import PassEncoder
 from .int8 import quantize
+from .languages import Languages
 from .layers import XlsrLayers, flop_per_frame
 from .readback import BEST
 from .runners import EagerRunner, GraphRunner, Runner
 from .step import StepEncoder
 
-_GPU_BATCH = 64
+GPU_BATCH = 64
 _GPU_PASS_FLOP = 1e13  # of a batch of full passes: some tens of milliseconds, while live steps wait
 _GPU_MEMORY_SHARE = 0.6  # of the memory that is free after loading, for caches
 _CPU_MEMORY = 2 << 30  # bytes, for caches
@@ -34,6 +35,7 @@ def assemble(
     normalized: bool,
     epsilon: float = EPSILON,
     language: str | None = None,
+    languages: Languages | None = None,
     max_batch: int | None = None,
     int8: bool = False,
     runner: Runner | None = None,
@@ -47,7 +49,7 @@ def assemble(
     cached = passes = None
     # Frames of a CNN with group norm depend on the whole input, so no cache can hold them.
     if config.feat_extract_norm == "layer" and config.do_stable_layer_norm:
-        network = XlsrLayers(model)
+        network = XlsrLayers(model, languages)
         if int8:
             network.quantize()
         runner = runner or (GraphRunner(device) if on_gpu else EagerRunner(device))
@@ -73,10 +75,11 @@ def assemble(
         info,
         normalized=normalized,
         epsilon=epsilon,
-        max_batch=max_batch or (_GPU_BATCH if on_gpu else 1),
+        max_batch=max_batch or (GPU_BATCH if on_gpu else 1),
         most_samples=_GPU_PASS_FLOP / flop_per_frame(config) * STRIDE if on_gpu else math.inf,
         cached=cached,
         passes=passes,
+        languages=languages,
     )
 
 

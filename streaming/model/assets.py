@@ -20,14 +20,14 @@ log = logging.getLogger("xlsr_live.model")
 
 
 def load_assets(
-    source: Source, vocabulary: Vocabulary, lm: Path | str | None = None, calibration: Path | str | None = None
+    source: Source | None, vocabulary: Vocabulary, lm: Path | str | None = None, calibration: Path | str | None = None
 ) -> Assets:
     """`lm` is the file or folder of a language model; "bundled", the one in the package; "none"; or None: the
     checkpoint's own, if it has one. `calibration` is a file or the folder of one; or
     None: the checkpoint's own, if it has one. Raises `ModelError` and `LanguageModelError`.
     """
     own = lm is None
-    folder = _folder(source, [FILE, "language_model/*"] if own else [FILE])
+    folder = source and _folder(source, [FILE, "language_model/*"] if own else [FILE])
     files: Files | None = None
     if own:
         files = find_in_checkpoint(folder) if folder else None
@@ -43,8 +43,39 @@ def load_assets(
     return Assets(
         calibration=curves,
         language_model=LanguageModel(files, vocabulary, log.info) if files else None,
-        lm_in_partials=files is not None and source.name == "bundled",
+        lm_in_partials=files is not None and source is not None and source.name == "bundled",
     )
+
+
+def load_language_assets(
+    source: Source,
+    language: str,
+    vocabulary: Vocabulary,
+    lm: Path | str | None = None,
+    calibration: Path | str | None = None,
+    *,
+    default: bool,
+) -> Assets:
+    """Those of one language of a multilingual checkpoint: of the folder `languages/LANGUAGE` in it, or of a subfolder
+    LANGUAGE of `lm` and of `calibration`. Everything else belongs to the default language. Raises `ModelError` and
+    `LanguageModelError`.
+    """
+    folder = _folder(source, [f"languages/{language}/{name}" for name in (FILE, "language_model/*")])
+    own = folder and folder / "languages" / language
+    place = Source(source.name, str(own), {}) if own and own.is_dir() else source if default else None
+    return load_assets(
+        place,
+        vocabulary,
+        _of_language(lm, language, default) if lm is not None else None,
+        _of_language(calibration, language, default) if calibration is not None else None,
+    )
+
+
+def _of_language(given: Path | str, language: str, default: bool) -> Path | str | None:
+    inside = Path(given).expanduser() / language
+    if str(given) == "none" or inside.is_dir():
+        return given if str(given) == "none" else inside
+    return given if default else None
 
 
 def _folder(source: Source, names: list[str]) -> Path | None:

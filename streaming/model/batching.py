@@ -7,7 +7,7 @@ and between calls. What an utterance lacks is zero, masked, or written to `NOWHE
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ..frames import span
 from ..requests import Window
 from .cache import NOWHERE, ZERO, Slot
+from .languages import Place
 
 Float32 = NDArray[np.float32]
 Int32 = NDArray[np.int32]
@@ -74,6 +75,16 @@ def plan_steps(
 
     indices = index, written, around, kept, valid_keys, own & (index > 0)
     return [*_audio(shape, audio, new), *(x.astype(np.int32, copy=False).ravel() for x in indices)]
+
+
+def language_words(batch: int, places: Sequence[Place]) -> list[Int32]:
+    """Two more columns of any plan: each row's slots of adapters and of heads."""
+    slots = np.zeros((2, batch), np.int32)
+    slots[:, : len(places)] = [[place.adapter for place in places], [place.head for place in places]]
+    return [*slots]
+
+
+LANGUAGE_COLUMNS: Final = (1, 1)
 
 
 def pass_columns(shape: Shape) -> tuple[int, ...]:

@@ -19,6 +19,7 @@ from ..frames import STRIDE, frames, ms
 from ..requests import CachedFeatures, CachedStep, CacheHandle
 from .batching import evenly_long
 from .full_pass import PassEncoder
+from .languages import Languages
 from .step import StepEncoder
 
 Float32 = NDArray[np.float32]
@@ -56,6 +57,7 @@ class XlsrEncoder:
         most_samples: float = math.inf,
         cached: StepEncoder | None = None,
         passes: PassEncoder | None = None,
+        languages: Languages | None = None,
     ) -> None:
         self.vocabulary = vocabulary
         self.info = info
@@ -63,6 +65,7 @@ class XlsrEncoder:
         self.epsilon = epsilon  # of the normalization
         self.max_batch = max_batch
         self.most_samples = most_samples
+        self.languages = languages  # None: the checkpoint has no adapters, or one language was merged
         self.cached = cached  # None: the checkpoint does not allow it
         self._passes = passes  # None: transformers' own forward runs instead
         self._model = model
@@ -81,15 +84,20 @@ class XlsrEncoder:
         lengths = [samples, *others]
         return evenly_long(lengths) and max(lengths) * len(lengths) <= self.most_samples
 
-    def encode(self, batch: Sequence[Float32], cached: Sequence[CachedFeatures | None] | None = None) -> list[Float32]:
+    def encode(
+        self,
+        batch: Sequence[Float32],
+        cached: Sequence[CachedFeatures | None] | None = None,
+        languages: Sequence[str | None] | None = None,
+    ) -> list[Float32]:
         """Log-probabilities, (frames, vocabulary) float32, of normalized 16 kHz audio, (n,) with n of at least 400.
 
         With `CachedFeatures` the pass may reuse features of the live steps. The output is then the same
-        within rounding.
+        within rounding. Rows of a language have the width of its vocabulary; None is the default language.
         """
         if self._passes is None:
             return self._forward(batch)
-        return self._passes.encode(batch, cached or [None] * len(batch))
+        return self._passes.encode(batch, cached or [None] * len(batch), languages)
 
     @torch.inference_mode()
     def _forward(self, batch: Sequence[Float32]) -> list[Float32]:

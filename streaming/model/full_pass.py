@@ -18,11 +18,14 @@ from torch.nn.functional import pad
 from ..errors import EngineError
 from ..frames import STRIDE, frames, span
 from ..requests import CachedFeatures
-from .batching import Shape, pass_columns, plan_passes
+from .banks import HeadBank, LanguageRows
+from .batching import LANGUAGE_COLUMNS, Shape, language_words, pass_columns, plan_passes
 from .cache import CacheManager, Pool, Slot
+from .languages import Place
 from .layers import XlsrLayers
 from .readback import pack, unpack
 from .runners import Runner, split_words
+from .step import cut, heads_of
 
 Float32 = NDArray[np.float32]
 
@@ -32,6 +35,13 @@ class _Utterance(NamedTuple):
     length: int  # frames
     cached: int  # of these, in the slot
     slot: Slot | None
+    place: Place | None  # of its language
+
+    @property
+    def group(self) -> tuple[object, ...]:
+        """Equal for utterances that may share a batch: they have one pool, and heads that go together."""
+        pool, place = self.slot and self.slot.pool, self.place
+        return pool, place and place.bank, place and (None if place.bank.mixes else place.head)
 
 
 class PassEncoder:
@@ -44,27 +54,44 @@ class PassEncoder:
         self._best = best
 
     @torch.inference_mode()
-    def encode(self, batch: Sequence[Float32], cached: Sequence[CachedFeatures | None]) -> list[Float32]:
+    def encode(
+        self,
+        batch: Sequence[Float32],
+        cached: Sequence[CachedFeatures | None],
+        languages: Sequence[str | None] | None = None,
+    ) -> list[Float32]:
         """Log-probabilities, (frames, vocabulary) float32, of normalized audio, (n,) with n of at least 400, from
         cached features where they exist. Raises `EngineError` if the output is not finite."""
-        utterances = [self._utterance(samples, features) for samples, features in zip(batch, cached, strict=True)]
-        groups: dict[Pool | None, list[int]] = {}
+        if self._network.languages is None:
+            return self._encode(batch, cached, [None] * len(batch))
+        with self._network.languages.lease(languages or [None] * len(batch)) as places:
+            return self._encode(batch, cached, places)
+
+    def _encode(
+        self, batch: Sequence[Float32], cached: Sequence[CachedFeatures | None], places: Sequence[Place | None]
+    ) -> list[Float32]:
+        utterances = [self._utterance(*each) for each in zip(batch, cached, places, strict=True)]
+        groups: dict[object, list[int]] = {}
         for index, utterance in enumerate(utterances):
-            groups.setdefault(utterance.slot.pool if utterance.slot else None, []).append(index)
+            groups.setdefault(utterance.group, []).append(index)
         answers: dict[int, Float32] = {}
-        for pool, members in groups.items():
-            answers.update(zip(members, self._pass(pool, [utterances[index] for index in members]), strict=True))
+        for members in groups.values():
+            answers.update(zip(members, self._pass([utterances[index] for index in members]), strict=True))
         return [answers[index] for index in range(len(batch))]
 
-    def _utterance(self, samples: Float32, features: CachedFeatures | None) -> _Utterance:
+    def _utterance(self, samples: Float32, features: CachedFeatures | None, place: Place | None) -> _Utterance:
         count = frames(len(samples))
         slot = self._caches.get(features.cache.number) if features else None
         if features is None or slot is None or not slot.holds(features.frames):
-            return _Utterance(samples[: span(count)], count, 0, None)
+            return _Utterance(samples[: span(count)], count, 0, None, place)
         known = min(features.frames, count)
-        return _Utterance(samples[known * STRIDE : span(count)] if known < count else samples[:0], count, known, slot)
+        rest = samples[known * STRIDE : span(count)] if known < count else samples[:0]
+        return _Utterance(rest, count, known, slot, place)
 
-    def _pass(self, pool: Pool | None, utterances: Sequence[_Utterance]) -> list[Float32]:
+    def _pass(self, utterances: Sequence[_Utterance]) -> list[Float32]:
+        pool = utterances[0].slot and utterances[0].slot.pool
+        places = [utterance.place for utterance in utterances if utterance.place]
+        bank = heads_of(places)
         rounded = self._runner.frames
         lengths = [utterance.length for utterance in utterances]
         new = max(utterance.length - utterance.cached for utterance in utterances)
@@ -77,16 +104,21 @@ class PassEncoder:
             [utterance.cached for utterance in utterances],
             [utterance.slot.index * utterance.slot.pool.cells if utterance.slot else 0 for utterance in utterances],
         )
-        key = ("pass", pool and pool.version, shape, full)
-        answer = self._runner.run(key, partial(self._program, pool, shape, full), words)
-        rows = unpack(answer, shape.batch, self._network.vocabulary, best=self._best)
+        if bank:
+            words += language_words(shape.batch, places)
+        key = ("pass", pool and pool.version, shape, full, bank and bank.width)
+        answer = self._runner.run(key, partial(self._program, pool, shape, full, bank), words)
+        width, tokens = bank.width if bank else self._network.vocabulary, [place.tokens for place in places]
+        rows = unpack(answer, shape.batch, width, best=self._best, tokens=tokens)
         if rows is None:
             raise EngineError("the model's output is not finite")
-        return [row[:length] for row, length in zip(rows, lengths, strict=False)]
+        return cut(rows, lengths, places)
 
-    def _program(self, pool: Pool | None, shape: Shape, full: bool, words: Tensor) -> Tensor:
+    def _program(self, pool: Pool | None, shape: Shape, full: bool, bank: HeadBank | None, words: Tensor) -> Tensor:
         network, (size, length, new, _) = self._network, shape
-        audio, (cached, fresh, valid_keys, valid) = split_words(words, size, span(new), pass_columns(shape))
+        columns = pass_columns(shape) + (LANGUAGE_COLUMNS if bank else ())
+        audio, (cached, fresh, valid_keys, valid, *languages) = split_words(words, size, span(new), columns)
+        rows = LanguageRows(languages[0], languages[1], bank) if bank else None
         sources: list[Tensor] = []
         if new:
             features = network.features(audio).flatten(0, 1)
@@ -97,8 +129,8 @@ class PassEncoder:
         x = network.positioned(pad(x.view(size, length, -1), (0, 0, network.reach, 0)))
         mask = None if full else network.bias(valid_keys.view(size, 1, 1, -1) > 0).expand(-1, -1, length, -1)
         for layer in range(len(network.layers)):
-            x = network.layer(layer, x, _own, mask)
-        return pack(network.log_probs(x), valid.view(size, -1) > 0, best=self._best)[0]
+            x = network.layer(layer, x, _own, mask, rows)
+        return pack(network.log_probs(x, rows), valid.view(size, -1) > 0, best=self._best)[0]
 
 
 def _own(layer: int, own: Tensor) -> Tensor:

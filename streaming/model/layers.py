@@ -16,8 +16,10 @@ from torch import Tensor, nn
 from torch.nn.functional import conv1d, layer_norm, linear, pad, scaled_dot_product_attention
 
 from ..frames import STRIDE
+from .banks import LanguageRows
 from .cache import Pool, SlotShape
 from .int8 import Int8Linear, quantize
+from .languages import Languages
 
 # From a layer and its input's keys and values, (B, T, 2 * hidden), to those that it attends to, (B, K, 2 * hidden).
 Context = Callable[[int, Tensor], Tensor]
@@ -37,8 +39,9 @@ class _Convolution(NamedTuple):
 class XlsrLayers:
     """Shares the model's weights. Only the thread that runs the model uses it."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, languages: Languages | None = None) -> None:
         base = model.wav2vec2
+        self.languages = languages  # whose adapters and heads replace the model's
         self.vocabulary: int = model.config.vocab_size
         self.dtype: torch.dtype = model.dtype
         self.hidden: int = model.config.hidden_size
@@ -62,7 +65,9 @@ class XlsrLayers:
         for layer in self.layers:
             for name in ("q_proj", "k_proj", "v_proj"):
                 delattr(layer.attention, name)
+            adapter, layer.adapter_layer = layer.adapter_layer, None  # too small to gain anything
             quantize(layer)
+            layer.adapter_layer = adapter
 
     def pool(self, shape: SlotShape) -> Pool:
         """An empty pool for caches of this model's utterances."""
@@ -99,9 +104,11 @@ class XlsrLayers:
         moved = conv1d(padded, weight, bias, groups=self._position.conv.groups).to(near.dtype)
         return near[:, self.reach :] + self._position.activation(moved).transpose(1, 2)
 
-    def layer(self, index: int, x: Tensor, context: Context, mask: Tensor | None) -> Tensor:
+    def layer(
+        self, index: int, x: Tensor, context: Context, mask: Tensor | None, rows: LanguageRows | None = None
+    ) -> Tensor:
         """One layer over (B, T, hidden); `mask`, (B, 1, 1 or T, K), is added to the scores."""
-        return self.feed(index, self.attend(index, x, context, mask))
+        return self.feed(index, self.attend(index, x, context, mask), rows)
 
     def attend(self, index: int, x: Tensor, context: Context, mask: Tensor | None) -> Tensor:
         layer = self.layers[index]
@@ -112,14 +119,17 @@ class XlsrLayers:
         )
         return x + layer.attention.out_proj(attended.transpose(1, 2).flatten(2))
 
-    def feed(self, index: int, x: Tensor) -> Tensor:
+    def feed(self, index: int, x: Tensor, rows: LanguageRows | None = None) -> Tensor:
         layer = self.layers[index]
         x = x + layer.feed_forward(layer.final_layer_norm(x))
+        if rows is not None and self.languages is not None:
+            return x + self.languages.adapters.adapt(index, x, rows.adapters)
         return x if layer.adapter_layer is None else x + layer.adapter_layer(x)
 
-    def log_probs(self, x: Tensor) -> Tensor:
+    def log_probs(self, x: Tensor, rows: LanguageRows | None = None) -> Tensor:
         """(B, T, hidden) to (B, T, vocabulary) in float32."""
-        return linear(self._norm(x).float(), *self._head).log_softmax(-1)
+        x = self._norm(x).float()
+        return linear(x, *self._head).log_softmax(-1) if rows is None else rows.bank.log_probs(x, rows.heads)
 
     def bias(self, valid: Tensor) -> Tensor:
         """The addend for scores that masks keys out; `valid`, of any shape, bool."""

@@ -22,10 +22,11 @@ from safetensors import torch as safetensors_torch
 from ..config import Dtype, ModelOptions, SessionConfig
 from ..errors import ModelError
 from ..frames import SAMPLE_RATE
-from .assemble import assemble
+from .assemble import GPU_BATCH, assemble
 from .encoder import XlsrEncoder
 from .int8 import supported
 from .layouts import Layout, find_layout
+from .multilingual import find_languages, make_languages
 from .pickled import pickled_adapter, safe_weights
 from .source import Source, find_source
 from .tokens import load_tokenizer, make_vocabulary
@@ -48,12 +49,11 @@ def load(options: ModelOptions, source: Source | None = None) -> XlsrEncoder:
     transformers.utils.logging.disable_progress_bar()
     try:
         layout = find_layout(source)
-        if language is not None and layout.config.adapter_attn_dim is None:
-            raise ModelError(f"{source.name} has no language adapters; leave the language out")
+        many = find_languages(source, layout, language)
         extractor = _Extractor.from_pretrained(source.path, **source.options)
-        tokenizer = load_tokenizer(source, language)
-        model = _load_model(source, layout, language)
-        vocabulary = make_vocabulary(source, tokenizer, model.config, layout.blank)
+        tokenizer = None if many else load_tokenizer(source, language)
+        model = _load_model(source, layout, language, many=many is not None)
+        vocabulary = None if many else make_vocabulary(source, tokenizer, layout, model.config.vocab_size)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise _explained(source, language, error) from error
     if extractor.sampling_rate != SAMPLE_RATE:
@@ -69,6 +69,12 @@ def load(options: ModelOptions, source: Source | None = None) -> XlsrEncoder:
     if threads is not None:
         torch.set_num_threads(threads)
     model = model.to(device=where, dtype=kind)
+    max_batch = options.max_batch or (GPU_BATCH if where.type == "cuda" else 1)
+    languages = None
+    if many:
+        languages = make_languages(many, model, max_batch, options)
+        vocabulary = languages.vocabulary(languages.default or languages.known[0])
+    assert vocabulary is not None
     encoder = assemble(
         model,
         vocabulary,
@@ -76,8 +82,9 @@ def load(options: ModelOptions, source: Source | None = None) -> XlsrEncoder:
         normalized=bool(extractor.do_normalize),
         epsilon=layout.epsilon,
         int8=options.dtype == "int8",
-        language=language,
-        max_batch=options.max_batch,
+        language=languages.default if languages else language,
+        languages=languages,
+        max_batch=max_batch,
     )
     if where.type == "cuda" and encoder.cached:
         begun = time.monotonic()
@@ -87,7 +94,8 @@ def load(options: ModelOptions, source: Source | None = None) -> XlsrEncoder:
     return encoder
 
 
-def _load_model(source: Source, layout: Layout, language: str | None) -> Any:
+def _load_model(source: Source, layout: Layout, language: str | None, *, many: bool) -> Any:
+    """With `many` languages their adapters and heads come later, beside the model."""
     weights = safe_weights(source)
     config = layout.config
     where: dict[str, Any] = {"pretrained_model_name_or_path": source.path, **source.options, "config": config}
@@ -104,10 +112,11 @@ def _load_model(source: Source, layout: Layout, language: str | None) -> Any:
         dtype=torch.float32,
         output_loading_info=True,
     )
-    missing = sorted(key for key in report["missing_keys"] if "masked_spec_embed" not in key)
+    optional = ("masked_spec_embed", "adapter_layer", "lm_head") if many else ("masked_spec_embed",)
+    missing = sorted(key for key in report["missing_keys"] if not any(part in key for part in optional))
     if missing:
         raise ModelError(f"{source.name} lacks weights ({', '.join(missing[:3])}, ...): it cannot recognize anything")
-    if language is not None:
+    if language is not None and not many:
         load_adapter(model, source, language)
     return model.eval()
 

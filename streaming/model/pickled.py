@@ -33,7 +33,7 @@ log = logging.getLogger("xlsr_live.model")
 def safe_weights(source: Source) -> str | dict[str, Tensor] | None:
     """The folder of a safetensors copy, or the tensors where it cannot be written. None if the checkpoint itself has
     safetensors. Raises `ModelError`."""
-    if any(_find(source, name) for name in SAFE):
+    if any(find_file(source, name) for name in SAFE):
         return None
     files = _pickled_files(source)
     if not files:
@@ -54,9 +54,9 @@ def safe_weights(source: Source) -> str | dict[str, Tensor] | None:
 def pickled_adapter(source: Source, language: str) -> dict[str, Tensor] | None:
     """The adapter of a language that the checkpoint has in pickled form only, else None. It is small, so it gets no
     copy. Raises `ModelError`."""
-    if _find(source, f"adapter.{language}.safetensors") is not None:
+    if find_file(source, f"adapter.{language}.safetensors") is not None:
         return None
-    file = _find(source, f"adapter.{language}.bin")
+    file = find_file(source, f"adapter.{language}.bin")
     return None if file is None else read_pickled(source.name, [file])
 
 
@@ -99,9 +99,9 @@ def read_pickled(name: str, files: Sequence[Path]) -> dict[str, Tensor]:
 
 def _pickled_files(source: Source) -> list[Path]:
     single, index = PICKLED
-    if (path := _find(source, single)) is not None:
+    if (path := find_file(source, single)) is not None:
         return [path]
-    if (path := _find(source, index)) is None:
+    if (path := find_file(source, index)) is None:
         return []
     try:
         names = set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values())
@@ -109,14 +109,14 @@ def _pickled_files(source: Source) -> list[Path]:
         raise ModelError(f"{source.name}: {index} is damaged") from error
     files: list[Path] = []
     for name in sorted(map(str, names)):
-        shard = None if Path(name).name != name else _find(source, name)  # only beside the index
+        shard = None if Path(name).name != name else find_file(source, name)  # only beside the index
         if shard is None:
             raise ModelError(f"{source.name}: {index} names {name}, which is missing")
         files.append(shard)
     return files
 
 
-def _find(source: Source, name: str) -> Path | None:
+def find_file(source: Source, name: str) -> Path | None:
     """A file of the checkpoint, downloaded if need be; None if it has no such file."""
     if not source.options:
         path = Path(source.path) / name

@@ -6,6 +6,7 @@ only the `BEST` tokens of each frame come back, and the other tokens share the r
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
@@ -30,8 +31,11 @@ def pack(rows: Tensor, valid: Tensor, *, best: int | None) -> tuple[Tensor, Tens
     return torch.cat((flag, top.values.flatten().view(torch.int32), top.indices.flatten().int())), finite
 
 
-def unpack(words: Int32, size: int, vocabulary: int, *, best: int | None) -> Float32 | None:
-    """Rows, (size, T, vocabulary), from the words of `pack`; None if they are not finite."""
+def unpack(
+    words: Int32, size: int, vocabulary: int, *, best: int | None, tokens: Sequence[int] | None = None
+) -> Float32 | None:
+    """Rows, (size, T, vocabulary), from the words of `pack`; None if they are not finite. `tokens`, for each of the
+    first rows, counts those that are not padding."""
     if not words[0]:
         return None
     if best is None or best >= vocabulary:
@@ -39,7 +43,10 @@ def unpack(words: Int32, size: int, vocabulary: int, *, best: int | None) -> Flo
     half = len(words) // 2 + 1
     values = words[1:half].view(np.float32).reshape(-1, best)
     rest = np.maximum(1 - np.exp(values.astype(np.float64)).sum(1), np.finfo(np.float32).tiny)
-    floor = np.minimum(np.log(rest / (vocabulary - best)), values.min(1)).astype(np.float32)
+    others = np.full(size, vocabulary, np.float64)
+    others[: len(tokens or ())] = tokens or ()
+    others = np.repeat(np.maximum(others - best, 1), len(rest) // size)
+    floor = np.minimum(np.log(rest / others), values.min(1)).astype(np.float32)
     rows = np.repeat(floor[:, None], vocabulary, 1)
     np.put_along_axis(rows, words[half:].reshape(-1, best), values, 1)
     return cast(Float32, rows.reshape(size, -1, vocabulary))

@@ -27,8 +27,10 @@ from torch import Tensor
 from ..errors import EngineError
 from ..frames import span
 from ..requests import CachedStep, CacheHandle, Window
-from .batching import Shape, evenly_long, plan_steps, step_columns
+from .banks import HeadBank, LanguageRows
+from .batching import LANGUAGE_COLUMNS, Shape, evenly_long, language_words, plan_steps, step_columns
 from .cache import NOWHERE, CacheManager, Pool, Slot, SlotShape
+from .languages import Place
 from .layers import XlsrLayers
 from .readback import pack, unpack
 from .runners import Runner, split_words
@@ -52,6 +54,9 @@ class StepEncoder:
         """Whether a step may share a batch with others that do: equal slot shapes and little padding."""
         if others and SlotShape.of(step.cache) != SlotShape.of(others[0].cache):
             return False
+        languages = self._network.languages
+        if languages and not all(languages.together(step.cache.language, each.cache.language) for each in others):
+            return False
         windows = [step.window, *(other.window for other in others)]
         lengths = [w.newest - w.committed for w in windows], [w.newest - w.encoded for w in windows]
         return all(map(evenly_long, lengths))
@@ -64,7 +69,15 @@ class StepEncoder:
         frames `[committed, newest)`, (frames, vocabulary) float32, for each. Raises `EngineError` if a cache is not in
         the state after its previous step, or if there is no room for a new one. Then all caches are unchanged or gone.
         """
+        languages = self._network.languages
+        if languages is None:
+            return self._encode(batch, ())
+        with languages.lease([reuse.cache.language for _, reuse in batch]) as places:
+            return self._encode(batch, places)
+
+    def _encode(self, batch: Sequence[tuple[Float32, CachedStep]], places: Sequence[Place]) -> list[Float32]:
         windows = [reuse.window for _, reuse in batch]
+        bank = heads_of(places)
         slots = [self._slot(reuse) for _, reuse in batch]
         pool = slots[0].pool
         if any(slot.pool is not pool for slot in slots):
@@ -75,15 +88,19 @@ class StepEncoder:
         new, kept = max(w.newest - w.encoded for w in windows), max(w.commit - w.committed for w in windows)
         shape = self._shape(len(batch), max(lengths), new, kept)
         words = plan_steps(shape, [samples for samples, _ in batch], windows, slots, self._network.reach)
+        if bank:
+            words += language_words(shape.batch, places)
         for slot, window in zip(slots, windows, strict=True):
             slot.touched = max(slot.touched, window.newest)
-        answer = self._runner.run(("step", pool.version, shape), partial(self._step, pool, shape), words)
-        rows = unpack(answer, shape.batch, self._network.vocabulary, best=self._best)
+        key = ("step", pool.version, shape, bank and bank.width)
+        answer = self._runner.run(key, partial(self._step, pool, shape, bank), words)
+        width, tokens = bank.width if bank else self._network.vocabulary, [place.tokens for place in places]
+        rows = unpack(answer, shape.batch, width, best=self._best, tokens=tokens)
         if rows is None:  # the cache has not changed then
             raise EngineError("the model's output is not finite")
         for slot, window in zip(slots, windows, strict=True):
             slot.committed, slot.encoded = window.commit, window.newest
-        return [row[:length] for row, length in zip(rows, lengths, strict=False)]
+        return cut(rows, lengths, places)
 
     @torch.inference_mode()
     def prepare(self, handle: CacheHandle, *, hop: int, utterances: int, most_batch: int) -> None:
@@ -91,13 +108,17 @@ class StepEncoder:
         utterance, in batches of any size: the first steps then cost no more than later ones."""
         pool = self.caches.reserve(SlotShape.of(handle), utterances)
         dummy = Slot(pool, NOWHERE)
+        bank = self._network.languages.usual_heads() if self._network.languages else None
         size = self._runner.batch(most_batch)
         while size:  # the largest first: the others reuse its memory
             shape = self._shape(size, handle.lookahead + hop, hop, hop)
             silence = np.zeros(span(shape.new), np.float32)
             window = Window(0, 0, 0, 0, shape.queries, shape.queries - shape.new)
             words = plan_steps(shape, [silence], [window], [dummy], self._network.reach)
-            self._runner.prepare(("step", pool.version, shape), partial(self._step, pool, shape), words)
+            if bank:
+                words += language_words(size, ())
+            key = ("step", pool.version, shape, bank and bank.width)
+            self._runner.prepare(key, partial(self._step, pool, shape, bank), words)
             size //= 2
 
     def utterance_bytes(self, handle: CacheHandle) -> int:
@@ -125,12 +146,13 @@ class StepEncoder:
 
     # ── the step, on the device ──
 
-    def _step(self, pool: Pool, shape: Shape, words: Tensor) -> Tensor:
+    def _step(self, pool: Pool, shape: Shape, bank: HeadBank | None, words: Tensor) -> Tensor:
         network, (left, _) = self._network, pool.shape
-        columns = step_columns(shape, left, network.reach)
-        audio, (slots, written, around, kept, valid_keys, valid) = split_words(
+        columns = step_columns(shape, left, network.reach) + (LANGUAGE_COLUMNS if bank else ())
+        audio, (slots, written, around, kept, valid_keys, valid, *languages) = split_words(
             words, shape.batch, span(shape.new), columns
         )
+        rows = LanguageRows(languages[0], languages[1], bank) if bank else None
         if shape.new:
             pool.features.index_copy_(0, written, network.features(audio).flatten(0, 1))
         near = pool.features.index_select(0, around).view(shape.batch, -1, network.hidden)
@@ -143,13 +165,27 @@ class StepEncoder:
 
         x = network.positioned(near)
         for layer in range(len(network.layers)):
-            x = network.layer(layer, x, context, mask)
-        answer, finite = pack(network.log_probs(x), valid.view(shape.batch, -1) > 0, best=self._best)
+            x = network.layer(layer, x, context, mask, rows)
+        answer, finite = pack(network.log_probs(x, rows), valid.view(shape.batch, -1) > 0, best=self._best)
         if left:
             cells = kept * finite  # a step that fails changes nothing, so it can run again
             for ring, own in zip(pool.keys_values, fresh, strict=True):  # nothing here can fail half-way
                 ring.flatten(0, 1).index_copy_(0, cells, own)
         return answer
+
+
+def heads_of(places: Sequence[Place]) -> HeadBank | None:
+    """The bank of a batch's heads; None without languages."""
+    banks = {id(place.bank): place.bank for place in places}
+    if len(banks) > 1 or any(not bank.mixes and len({place.head for place in places}) > 1 for bank in banks.values()):
+        raise ValueError("heads of different widths in one batch")
+    return next(iter(banks.values()), None)
+
+
+def cut(rows: Float32, lengths: Sequence[int], places: Sequence[Place]) -> list[Float32]:
+    """Rows of each utterance of a batch, (B, T, width), without padding."""
+    cut = [row[:length] for row, length in zip(rows, lengths, strict=False)]
+    return [row[:, : place.tokens] for row, place in zip(cut, places, strict=True)] if places else cut
 
 
 def with_cached(ring: Tensor, slots: Tensor, own: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ import transformers
 
 from ..ctc.vocabulary import Vocabulary
 from ..errors import ModelError
+from .layouts import Layout
 from .source import Source
 
 _Tokenizer: Any = transformers.Wav2Vec2CTCTokenizer
@@ -30,11 +31,11 @@ def load_tokenizer(source: Source, language: str | None = None) -> Any:
     return _Pieces.from_pretrained(source.path, **source.options)
 
 
-def make_vocabulary(source: Source, tokenizer: Any, config: Any, blank: int | None) -> Vocabulary:
-    """The vocabulary of a head with `config.vocab_size` outputs; `blank` is CTC's if the config names it. Raises
-    `ModelError`."""
-    size: int = config.vocab_size
-    found = _blank(source, tokenizer, config, _tokens(tokenizer, size)) if blank is None else blank
+def make_vocabulary(source: Source, tokenizer: Any, layout: Layout, size: int) -> Vocabulary:
+    """The vocabulary of a head with `size` outputs, with the checkpoint's own blank. Raises `ModelError`."""
+    found = layout.blank
+    if found is None:
+        found = _blank(source, tokenizer, layout.config, _tokens(tokenizer, size))
     if not 0 <= found < size:
         raise ModelError(f"{source.name}: CTC's blank, token {found}, is none of the head's {size} outputs")
     return read_vocabulary(tokenizer, size, found)

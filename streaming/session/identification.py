@@ -31,7 +31,9 @@ class IdentificationState(Enum):
 
 
 class Identification:
-    """Of one utterance, which begins at sample `start`, with speech `lead` samples later at most. Its jobs carry ids of `next_id`."""
+    """Of one utterance, which begins at sample `start`; its speech begins `lead` samples later at most. `next_id`
+    numbers the requests.
+    """
 
     def __init__(
         self,

@@ -40,7 +40,7 @@ EVENTS: list[Event] = [
 
 
 class Shared:
-    """The model of the whole test run, which no command closes."""
+    """The shared model of the test run, which no command closes."""
 
     def __init__(self, recognizer: Recognizer) -> None:
         self.recognizer = recognizer
@@ -91,7 +91,7 @@ def full_disk() -> Generator[None]:
 
 
 def printed(form: str, encoding: str, monkeypatch: pytest.MonkeyPatch) -> bytes:
-    """What a format writes to a standard output of this encoding."""
+    """The bytes that a format writes to a standard output of this encoding."""
     stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="replace")
     monkeypatch.setattr(sys, "stdout", stream)
     with written(form, None) as output:
@@ -104,7 +104,7 @@ def printed(form: str, encoding: str, monkeypatch: pytest.MonkeyPatch) -> bytes:
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1", "utf-8"])
 @pytest.mark.parametrize("form", FORMATS)
-def test_machine_formats_are_utf8_and_text_replaces_what_is_missing(
+def test_machine_formats_are_utf8_and_text_replaces_missing_characters(
     form: str, encoding: str, monkeypatch: pytest.MonkeyPatch
 ):
     data = printed(form, encoding, monkeypatch)
@@ -117,7 +117,7 @@ def test_machine_formats_are_utf8_and_text_replaces_what_is_missing(
 
 
 @pytest.fixture
-def strange(tmp_path: Path) -> Path:
+def latin1_name(tmp_path: Path) -> Path:
     """A recording whose name is not UTF-8."""
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.flac"))
     try:
@@ -129,9 +129,9 @@ def strange(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
 @pytest.mark.parametrize("form", ["text", "jsonl", "json"])
-def test_a_folder_with_a_name_that_is_not_utf8(form: str, strange: Path, encoding: str, command: Command):
-    shutil.copy(CLIPS / "jackson.flac", strange.with_name("größe.flac"))
-    status, out, err = command("transcribe", str(strange.parent), "-f", form, encoding=encoding)
+def test_a_folder_with_a_name_that_is_not_utf8(form: str, latin1_name: Path, encoding: str, command: Command):
+    shutil.copy(CLIPS / "jackson.flac", latin1_name.with_name("größe.flac"))
+    status, out, err = command("transcribe", str(latin1_name.parent), "-f", form, encoding=encoding)
     assert (status, err) == (0, "")
     text = out.decode()
     assert SPOKEN in text
@@ -142,18 +142,18 @@ def test_a_folder_with_a_name_that_is_not_utf8(form: str, strange: Path, encodin
         assert all(from_json(line) for line in text.splitlines())
 
 
-def test_results_of_a_name_that_is_not_utf8_and_offline(strange: Path, command: Command):
-    folder = strange.parent
+def test_results_of_a_name_that_is_not_utf8_and_offline(latin1_name: Path, command: Command):
+    folder = latin1_name.parent
     assert command("transcribe", str(folder), "-f", "srt", "-o", str(folder / "out")) == (0, b"", "")
     assert SPOKEN in (folder / "out").read_text()
-    status, out, err = command("transcribe", str(strange), "-f", "jsonl", "--mode", "offline")
+    status, out, err = command("transcribe", str(latin1_name), "-f", "jsonl", "--mode", "offline")
     assert (status, err) == (0, "")
     assert json.loads(out.splitlines()[0])["session"] == "caf�.flac"
 
 
-def test_a_bad_file_with_such_a_name_fails_alone(strange: Path, command: Command):
-    strange.write_bytes(b"no audio")
-    status, out, err = command("transcribe", str(strange), str(CLIPS / "george.flac"), "-f", "plain")
+def test_a_bad_file_whose_name_is_not_utf8_does_not_stop_the_others(latin1_name: Path, command: Command):
+    latin1_name.write_bytes(b"no audio")
+    status, out, err = command("transcribe", str(latin1_name), str(CLIPS / "george.flac"), "-f", "plain")
     assert status == 2
     assert SPOKEN in out.decode()
     assert err.count("\n") == 1
@@ -219,7 +219,7 @@ def test_a_module_with_a_byte_order_mark_is_called(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_a_full_disk_names_the_file_and_leaves_none(form: str, tmp_path: Path, command: Command):
+def test_a_full_disk_names_the_file_and_leaves_no_partial_file(form: str, tmp_path: Path, command: Command):
     target = tmp_path / "out"
     with full_disk():
         status, _, err = command("transcribe", str(CLIPS / "george.flac"), "-f", form, "-o", str(target))

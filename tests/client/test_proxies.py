@@ -1,4 +1,4 @@
-"""Proxies of the environment: never for this machine, named in errors elsewhere, and used where they work."""
+"""Proxies of the environment: unused for this machine, named in errors, and used for other addresses."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def closed_port() -> Iterator[int]:
 
 
 class TunnelProxy:
-    """An HTTP proxy whose CONNECT leads to one port of this machine, whatever address it is asked for."""
+    """An HTTP proxy whose CONNECT leads to one port of this machine, for any address."""
 
     def __init__(self, port: int, answer: bytes = b"HTTP/1.1 200 OK\r\n\r\n") -> None:
         self.port, self.answer = port, answer
@@ -230,5 +230,5 @@ def test_captions_for_this_machine_ignore_proxies(closed_port: int, monkeypatch:
         YouTubeClient(f"http://127.0.0.1:{closed_port}/cc?cid=key", lambda: 0.0).send(CUE)
 
 
-def test_a_file_is_not_an_address_of_a_proxy(tmp_path: Path):
+def test_the_address_of_a_file_is_no_proxy(tmp_path: Path):
     assert proxy_for(str(tmp_path)) is None

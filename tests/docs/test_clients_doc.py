@@ -12,8 +12,8 @@ from xlsr_live.server.run import RunningServer, running_server
 from xlsr_live.server.settings import ServerSettings
 from xlsr_live.streaming.recognizer import Recognizer
 
+from tests.support.native_reference import Samples, as_file, native_finals
 from tests.support.paths import ROOT
-from tests.support.spoken import Samples, as_file, natively
 
 DOC = (ROOT / "docs" / "clients.md").read_text(encoding="utf-8")
 EXAMPLES = [
@@ -30,7 +30,7 @@ def server(recognizer: Recognizer) -> Iterator[RunningServer]:
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
-def test_the_example_prints_what_is_said(
+def test_the_example_prints_the_transcript(
     example: str,
     server: RunningServer,
     brief: Callable[[str], Samples],
@@ -50,4 +50,4 @@ def test_the_example_prints_what_is_said(
     if "DeepgramClient" in names:  # which has no method to close its connections
         names["client"]._client_wrapper.httpx_client.httpx_client.close()
     printed = " ".join(capsys.readouterr().out.split())
-    assert " ".join(final.text for final in natively(server, brief("george").tobytes())) in printed
+    assert " ".join(final.text for final in native_finals(server, brief("george").tobytes())) in printed

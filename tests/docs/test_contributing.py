@@ -36,6 +36,6 @@ def test_every_step_of_the_walk_names_a_function_that_exists():
             assert name in defined(path), f"{path}: {name}"
 
 
-def test_every_file_that_is_named_exists():
+def test_every_named_file_exists():
     for path in re.findall(r"`((?:streaming|server|client|tests|training|docs|\.ci)/[\w/.]*)`", PAGE):
         assert (ROOT / path).exists(), path

@@ -1,4 +1,4 @@
-"""Everything that docs/deploy names exists: commands, options, settings, files, build arguments, extras."""
+"""Every name in docs/deploy exists: commands, options, settings, files, build arguments, extras."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_the_unit():
     assert entries["Type"] == "notify"  # `tests/server/models/test_reload.py` receives it
 
 
-def test_the_image_copies_what_exists():
+def test_the_image_copies_existing_files():
     included = {line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines() if line[0] == "!"}
     copied = {source for line in dockerfile("COPY") for source in line.split()[:-1]}
     assert copied == included

@@ -54,12 +54,12 @@ def strictly(event: str) -> None:
 
 
 @pytest.mark.parametrize("example", examples(UPWARD) + examples(BACK))
-def test_what_a_client_may_say(example: str):
+def test_every_client_message_is_documented(example: str):
     parse(example)
 
 
 @pytest.mark.parametrize("example", examples(DOWNWARD))
-def test_what_the_server_says(example: str):
+def test_every_server_message_is_documented(example: str):
     strictly(example)
 
 
@@ -88,7 +88,7 @@ def test_every_code_has_its_answer():
 
 def test_the_conversation_happens_as_written(recognizer: Recognizer, clip: Callable[[str], NDArray[np.int16]]):
     lines = conversation()
-    said = [
+    messages = [
         clip(text.split()[1].removesuffix(".flac")).tobytes() if text.startswith("audio") else text
         for side, text in lines
         if side == ">"
@@ -97,7 +97,7 @@ def test_the_conversation_happens_as_written(recognizer: Recognizer, clip: Calla
     for event in written:
         strictly(event)
     with running_server(recognizer) as server:
-        received = asyncio.run(talk(server.url, said))
+        received = asyncio.run(talk(server.url, messages))
     assert received.code == 1000
 
     def order(events: list[Event]) -> list[type[Event]]:

@@ -1,7 +1,7 @@
-"""How many live streams a device carries: simulated with its measured times, and really run through the engine.
+"""The number of live streams that a device carries: simulated with its measured times, and run through the engine.
 
-Streams speak 60 % of the time: utterances and the silences between them have exponential lengths. Every hop of speech
-is a step, and every utterance ends with a whole pass over it. Neither has a gate, a decoder or a network.
+Streams contain 60 % speech: utterances and the silences between them have exponential lengths. Every hop of speech is a
+step, and every utterance ends with a full pass. Both runs omit the gate, the decoder and the network.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ _HOP = HOP * 0.02  # seconds
 
 class Load(NamedTuple):
     streams: int
-    p50: float  # seconds from the moment a step is due to its answer
+    p50: float  # seconds from the due time of a step to its answer
     p95: float
     p95_final: float
-    busy: float | None  # share of the time in which the device worked, where that is simulated
+    busy: float | None  # share of the time in which the device works; None unless simulated
 
 
 class _Due(NamedTuple):
     at: float
     order: int
     stream: int
-    step: int  # of the utterance; -1: its whole pass
-    seconds: float  # of the utterance so far, or of all of it
+    step: int  # of the utterance; -1: its full pass
+    seconds: float  # of the utterance so far; for a full pass its whole length
 
 
 def arrivals(streams: int, seconds: float, seed: int = 0) -> Iterator[_Due]:
-    """All work that falls due within so many seconds, in order."""
+    """All work due within `seconds`, in order."""
     random = np.random.default_rng(seed)
     due: list[_Due] = []
     for stream in range(streams):
@@ -60,25 +60,27 @@ def arrivals(streams: int, seconds: float, seed: int = 0) -> Iterator[_Due]:
 
 
 def simulated(streams: int, seconds: float, steps: Sequence[StepTime], passes: Sequence[PassTime]) -> Load:
-    """One device that is always given the whole passes first, and then the oldest steps, as many as fit. Takes the
-    measured medians for its times; the host is free."""
+    """One device that runs full passes first, then batches of the oldest steps.
+
+    Uses the measured medians as times and assumes that the host costs nothing.
+    """
     step_cost = {step.batch: step.median for step in steps}
     most = max(step_cost)
-    alone = [(each.length, each.median) for each in passes if each.batch == 1]
-    lengths, costs = (np.array(x) for x in zip(*alone, strict=True))
+    single = [(each.length, each.median) for each in passes if each.batch == 1]
+    lengths, costs = (np.array(x) for x in zip(*single, strict=True))
     finals: list[_Due] = []
     waiting: list[_Due] = []
-    late: list[float] = []
-    late_finals: list[float] = []
+    delays: list[float] = []
+    final_delays: list[float] = []
     now = busy = 0.0
-    coming = arrivals(streams, seconds)
-    following = next(coming, None)
-    while following or finals or waiting:
-        if not finals and not waiting and following:
-            now = max(now, following.at)
-        while following and following.at <= now:
-            heapq.heappush(finals if following.step < 0 else waiting, following)
-            following = next(coming, None)
+    due_work = arrivals(streams, seconds)
+    upcoming = next(due_work, None)
+    while upcoming or finals or waiting:
+        if not finals and not waiting and upcoming:
+            now = max(now, upcoming.at)
+        while upcoming and upcoming.at <= now:
+            heapq.heappush(finals if upcoming.step < 0 else waiting, upcoming)
+            upcoming = next(due_work, None)
         if finals:
             taken = [heapq.heappop(finals)]
             cost = float(np.interp(taken[0].seconds, lengths, costs))
@@ -87,12 +89,12 @@ def simulated(streams: int, seconds: float, steps: Sequence[StepTime], passes: S
             cost = step_cost[min(size for size in step_cost if size >= len(taken))]
         now += cost
         busy += cost
-        (late_finals if taken[0].step < 0 else late).extend(now - each.at for each in taken)
-    return _load(streams, late, late_finals, busy / max(now, seconds))
+        (final_delays if taken[0].step < 0 else delays).extend(now - each.at for each in taken)
+    return _load(streams, delays, final_delays, busy / max(now, seconds))
 
 
 def most_streams(good: Callable[[int], bool], most: int = 1 << 16) -> int:
-    """The largest number that is good, if all below it are, to within a thirty-second; 0 if none is."""
+    """The largest number for which `good` is true, to within 1/32; 0 if there is none. `good` must be monotonic."""
     low, high = 0, 1
     while high <= most and good(high):
         low, high = high, 2 * high
@@ -103,49 +105,52 @@ def most_streams(good: Callable[[int], bool], most: int = 1 << 16) -> int:
 
 
 def paced(engine: Engine, streams: int, seconds: float) -> Load:
-    """The same work given to an engine when it falls due."""
+    """Submit the same work to an engine in real time."""
     audio = noise(_LONGEST + 1, 0)
-    late: list[float] = []
+    delays: list[float] = []
     finals: list[float] = []
-    speaking: dict[int, tuple[CacheHandle, list[Window]]] = {}
+    utterances: dict[int, tuple[CacheHandle, list[Window]]] = {}
     lock, answers = threading.Lock(), list[Future[NDArray[np.float32]]]()
-    begun = time.monotonic()
+    started = time.monotonic()
 
-    def told(into: list[float], due: float) -> Callable[[Future[NDArray[np.float32]]], None]:
+    def record_delay(into: list[float], due: float) -> Callable[[Future[NDArray[np.float32]]], None]:
         def answered(answer: Future[NDArray[np.float32]]) -> None:
-            if not answer.cancelled():  # nobody wanted it any more
+            if not answer.cancelled():  # no longer wanted
                 with lock:
                     into.append(time.monotonic() - due)
 
         return answered
 
     for each in arrivals(streams, seconds):
-        due = begun + each.at
+        due = started + each.at
         time.sleep(max(0.0, due - time.monotonic()))
         if each.step < 0:
-            known = speaking.pop(each.stream, None)
+            utterance = utterances.pop(each.stream, None)
             answer = engine.submit(audio[: int(each.seconds * 16_000)], deadline=due)
-            answer.add_done_callback(told(finals, due))
-            if known:
-                engine.release(known[0])
+            answer.add_done_callback(record_delay(finals, due))
+            if utterance:
+                engine.release(utterance[0])
         else:
-            if each.stream not in speaking:
+            if each.stream not in utterances:
                 planner = WindowPlanner(hop=HOP, lookahead=LOOKAHEAD, left_context=LEFT)
-                speaking[each.stream] = CacheHandle(LEFT, LOOKAHEAD), planner.plan(span(HOP * int(_LONGEST / _HOP + 1)))
-            memory, windows = speaking[each.stream]
+                utterances[each.stream] = (
+                    CacheHandle(LEFT, LOOKAHEAD),
+                    planner.plan(span(HOP * int(_LONGEST / _HOP + 1))),
+                )
+            memory, windows = utterances[each.stream]
             window = windows.pop(0)
             reuse = CachedStep(memory, window)
             answer = engine.submit(audio[slice(*window.new_samples)], deadline=due + _HOP, reuse=reuse)
-            answer.add_done_callback(told(late, due))
+            answer.add_done_callback(record_delay(delays, due))
         answers.append(answer)
     wait(answers)
-    for memory, _ in speaking.values():
+    for memory, _ in utterances.values():
         engine.release(memory)
-    return _load(streams, late, finals, None)
+    return _load(streams, delays, finals, None)
 
 
-def _load(streams: int, late: Sequence[float], finals: Sequence[float], busy: float | None) -> Load:
-    if not late:
+def _load(streams: int, delays: Sequence[float], finals: Sequence[float], busy: float | None) -> Load:
+    if not delays:
         return Load(streams, 0.0, 0.0, 0.0, busy)
-    p50, p95 = (float(x) for x in np.quantile(late, (0.5, 0.95)))
+    p50, p95 = (float(x) for x in np.quantile(delays, (0.5, 0.95)))
     return Load(streams, p50, p95, float(np.quantile(finals, 0.95)) if finals else 0.0, busy)

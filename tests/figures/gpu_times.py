@@ -1,4 +1,4 @@
-"""How long a device takes: steps by batch size, whole passes by length, and the stages of a step by themselves."""
+"""Times of a device: steps by batch size, full passes by length, and the stages of a step separately."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from tests.support.random_xlsr import HOP, LEFT, LOOKAHEAD, noise
 Float32 = NDArray[np.float32]
 
 LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16, 20)  # seconds of an utterance
-_WARM = 12  # steps until the left context is full, and every shape has come often enough
+_WARM = 12  # steps until the left context is full and every shape is captured
 
 
 class StepTime(NamedTuple):
     batch: int
     median: float  # seconds, from samples to rows on the host
     p95: float
-    utilisation: float | None  # share of the device's peak, where that is known
+    utilisation: float | None  # share of the device's peak, if known
 
 
 class PassTime(NamedTuple):
@@ -44,7 +44,7 @@ class PassTime(NamedTuple):
 
     @property
     def rate(self) -> float:
-        """Seconds of audio in a second."""
+        """Seconds of audio per second."""
         return self.batch * self.length / self.median
 
 
@@ -59,10 +59,10 @@ def step_times(encoder: XlsrEncoder, config: Any, peak: float | None, *, repeats
         taken: list[float] = []
         for w in windows:
             samples = audio[slice(*w.new_samples)]
-            asked = [(samples, CachedStep(memory, w)) for memory in memories]
-            begun = time.perf_counter()
-            encoder.encode_steps(asked)
-            taken.append(time.perf_counter() - begun)
+            steps = [(samples, CachedStep(memory, w)) for memory in memories]
+            started = time.perf_counter()
+            encoder.encode_steps(steps)
+            taken.append(time.perf_counter() - started)
         for memory in memories:
             encoder.release(memory.number)
         times = np.array(taken[_WARM:])
@@ -73,7 +73,7 @@ def step_times(encoder: XlsrEncoder, config: Any, peak: float | None, *, repeats
 
 
 def pass_times(encoder: XlsrEncoder, config: Any, peak: float | None, *, repeats: int) -> list[PassTime]:
-    """Whole passes of one utterance, and of as many as may share a batch."""
+    """Full passes of one utterance, and of the largest batch."""
     found: list[PassTime] = []
     for seconds in LENGTHS:
         samples = noise(seconds, seconds)
@@ -83,9 +83,9 @@ def pass_times(encoder: XlsrEncoder, config: Any, peak: float | None, *, repeats
         for batch in sorted({1, most}):
             taken: list[float] = []
             for _ in range(3 + repeats):
-                begun = time.perf_counter()
+                started = time.perf_counter()
                 encoder.encode([samples] * batch)
-                taken.append(time.perf_counter() - begun)
+                taken.append(time.perf_counter() - started)
             median = float(np.median(taken[3:]))
             count = frames(len(samples))
             flop = batch * count * flop_per_frame(config, count)
@@ -95,7 +95,7 @@ def pass_times(encoder: XlsrEncoder, config: Any, peak: float | None, *, repeats
 
 @torch.inference_mode()
 def stage_times(model: Any, batch: int, *, repeats: int) -> dict[str, float]:
-    """Seconds that the parts of a step of so many utterances take, each measured by itself as a graph of its own."""
+    """Seconds of each part of a step of `batch` utterances, measured separately with one graph for each part."""
     network = XlsrLayers(model)
     device, queries = model.device, HOP + LOOKAHEAD
     pool = network.pool(SlotShape.of(CacheHandle(LEFT, LOOKAHEAD)))
@@ -167,24 +167,24 @@ def _wall(run: Callable[[], object], repeats: int) -> float:
     run()
     taken: list[float] = []
     for _ in range(repeats):
-        begun = time.perf_counter()
+        started = time.perf_counter()
         run()
-        taken.append(time.perf_counter() - begun)
+        taken.append(time.perf_counter() - started)
     return float(np.median(taken))
 
 
 def _device(run: Callable[[], object], device: torch.device, repeats: int) -> float:
-    """Seconds on the device, by its own clock where it has one."""
+    """Seconds on the device, by CUDA events if possible."""
     if device.type != "cuda":
         return _wall(run, repeats)
-    begun, done = (cast(Any, torch.cuda.Event)(enable_timing=True) for _ in range(2))
+    started, done = (cast(Any, torch.cuda.Event)(enable_timing=True) for _ in range(2))
     taken: list[float] = []
     for _ in range(repeats + 1):
-        begun.record()
+        started.record()
         run()
         done.record()
         done.synchronize()
-        taken.append(begun.elapsed_time(done) / 1000)
+        taken.append(started.elapsed_time(done) / 1000)
     return float(np.median(taken[1:]))
 
 

@@ -1,9 +1,9 @@
 """The figures of a model card: `python -m tests.figures.measure_bundled [MODEL] [--lm PATH]`.
 
-Markdown tables of word error rates on the English test sets of the speech collection: finals of sessions with the
-default settings, which stand behind the gate, and one offline pass over each recording (of the long one, over each
-utterance of its table). By test set, by speaker, and the real-time factor of an offline pass. The same normalizer and
-intervals as `xlsr-live bench accuracy`.
+Prints Markdown tables of word error rates on the English test sets of the speech collection, by test set and speaker:
+finals of sessions with the default settings (behind the gate), and one offline pass over each recording (over each
+utterance of the table for the long one). Then the real-time factor of an offline pass. Normalizer and intervals are
+those of `xlsr-live bench accuracy`.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from tests.support.paths import SHARED
 SPEECH = SHARED / "speech"
 SETS = ("digits", "an4", "librispeech", "longform", "kathleen", "nonnative", "noise")
 RATE = 16_000
-REPEATS = 3  # of a pass whose time is taken
+REPEATS = 3  # of a timed pass
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class Transcribed:
     recording: CorpusRecording
     texts: dict[str, str]  # by kind
 
@@ -43,14 +43,14 @@ class Heard:
 
 
 def parts(recording: CorpusRecording, samples: np.ndarray) -> list[np.ndarray]:
-    """What one offline pass is run over: the recording, or the utterances of its table, where it has one."""
+    """The inputs of the offline passes: the utterances of the table of a recording, or else the whole recording."""
     table = recording.path.with_suffix(".segments.tsv")
     if not table.exists():
         return [samples]
     return [samples[round(float(r["start"]) * RATE) : round(float(r["end"]) * RATE)] for r in read_rows(table)[1]]
 
 
-def listen(recognizer: Recognizer, recording: CorpusRecording) -> Heard:
+def transcribe(recognizer: Recognizer, recording: CorpusRecording) -> Transcribed:
     samples = read_samples(recording)
     texts: dict[str, str] = {}
     for suffix, lm_for in (("", "none"), (", LM", "finals")) if recognizer.assets.language_model else (("", "none"),):
@@ -58,17 +58,17 @@ def listen(recognizer: Recognizer, recording: CorpusRecording) -> Heard:
         whole = [recognizer.offline(part, config) for part in parts(recording, samples)]
         texts["finals" + suffix] = " ".join(final.text for final in recognizer.transcribe(samples, config))
         texts["offline" + suffix] = " ".join(final.text for final in whole if final)
-    return Heard(recording, texts)
+    return Transcribed(recording, texts)
 
 
-def scores(heard: Iterable[Heard], kind: str, normalizer: TextNormalizer) -> list[ErrorCount]:
-    return [normalizer.score(one.recording.text, one.texts[kind])[0] for one in heard]
+def scores(transcribed: Iterable[Transcribed], kind: str, normalizer: TextNormalizer) -> list[ErrorCount]:
+    return [normalizer.score(one.recording.text, one.texts[kind])[0] for one in transcribed]
 
 
-def by_set(heard: list[Heard], kinds: list[str], normalizer: TextNormalizer) -> Table:
+def by_set(transcribed: list[Transcribed], kinds: list[str], normalizer: TextNormalizer) -> Table:
     rows: list[list[str]] = []
     for name in SETS:
-        members = [one for one in heard if one.set == name]
+        members = [one for one in transcribed if one.set == name]
         if not members:
             continue
         found = {kind: scores(members, kind, normalizer) for kind in kinds}
@@ -85,10 +85,10 @@ def by_set(heard: list[Heard], kinds: list[str], normalizer: TextNormalizer) -> 
     return Table("Word error rates", columns, rows)
 
 
-def groups(heard: list[Heard]) -> dict[tuple[str, str], list[Heard]]:
-    """By test set and speaker, where a set has several; AN4's names of speakers begin with f or m, for their sex."""
-    found: dict[tuple[str, str], list[Heard]] = {}
-    for one in heard:
+def groups(transcribed: list[Transcribed]) -> dict[tuple[str, str], list[Transcribed]]:
+    """By test set and speaker for sets with several speakers. Names of AN4 speakers start with f or m (women, men)."""
+    found: dict[tuple[str, str], list[Transcribed]] = {}
+    for one in transcribed:
         if one.recording.text:
             found.setdefault((one.set, one.recording.speaker), []).append(one)
             if one.set == "an4":
@@ -98,10 +98,10 @@ def groups(heard: list[Heard]) -> dict[tuple[str, str], list[Heard]]:
     return {key: members for key, members in sorted(found.items()) if key[0] in several}
 
 
-def by_speaker(heard: list[Heard], kinds: list[str], normalizer: TextNormalizer) -> list[Table]:
+def by_speaker(transcribed: list[Transcribed], kinds: list[str], normalizer: TextNormalizer) -> list[Table]:
     rows: list[list[str]] = []
     rates: dict[str, dict[str, list[float]]] = {}
-    for (name, group), members in groups(heard).items():
+    for (name, group), members in groups(transcribed).items():
         found = {kind: scores(members, kind, normalizer) for kind in kinds}
         words = sum(score.length for score in found["finals"])
         rows.append([f"{name}, {group}", str(words), *(percent(rate(found[kind])) for kind in kinds)])
@@ -127,7 +127,7 @@ def one_pass(recognizer: Recognizer, samples: np.ndarray) -> None:
 
 
 def speed(recognizer: Recognizer, recordings: list[CorpusRecording]) -> Table:
-    """Least wall and CPU seconds of an offline pass for each second of audio. Whatever else runs makes it slower."""
+    """Wall and CPU seconds of an offline pass per second of audio: the minimum, because other load only adds time."""
     long = next(recording for recording in recordings if recording.path.parent.name == "longform")
     samples = read_samples(long)
     works: dict[str, list[np.ndarray]] = {
@@ -139,7 +139,7 @@ def speed(recognizer: Recognizer, recordings: list[CorpusRecording]) -> Table:
         torch.set_num_threads(threads)
         for name, audio in works.items():
             seconds = sum(map(len, audio)) / RATE
-            least = np.zeros(2)  # CPU and wall seconds, each part's own least
+            least = np.zeros(2)  # CPU and wall seconds: sums of the minima of all parts
             for part in audio:
                 least += np.min([timed(partial(one_pass, recognizer, part))[1:] for _ in range(REPEATS)], axis=0)
             rows.append([name, str(threads), *(f"{value / seconds:.4f}" for value in least)])
@@ -154,19 +154,21 @@ def main() -> None:
     parser.add_argument("--set", dest="sets", nargs="+", choices=SETS, default=SETS)
     parser.add_argument("--limit", type=int, metavar="N", help="only N recordings of each set")
     parser.add_argument("--speed", action="store_true", help="only the real-time factor")
-    given = parser.parse_args()
-    table: Path = given.speech / "test" / "test.tsv"
-    with Recognizer.load(given.model, device="cpu", threads=1, lm=given.lm or "none", adaptive=False) as recognizer:
-        print(f"Model {given.model}, {recognizer.info.parameters / 1e6:.1f} M parameters, {describe(machine())}.\n")
+    options = parser.parse_args()
+    table: Path = options.speech / "test" / "test.tsv"
+    with Recognizer.load(options.model, device="cpu", threads=1, lm=options.lm or "none", adaptive=False) as recognizer:
+        print(f"Model {options.model}, {recognizer.info.parameters / 1e6:.1f} M parameters, {describe(machine())}.\n")
         recordings = read_corpus(table)
-        if not given.speed:
+        if not options.speed:
             chosen = [
-                r for name in given.sets for r in [x for x in recordings if x.path.parent.name == name][: given.limit]
+                r
+                for name in options.sets
+                for r in [x for x in recordings if x.path.parent.name == name][: options.limit]
             ]
-            heard = [listen(recognizer, recording) for recording in tqdm(chosen, unit="recording")]
-            kinds = list(heard[0].texts)
+            transcribed = [transcribe(recognizer, recording) for recording in tqdm(chosen, unit="recording")]
+            kinds = list(transcribed[0].texts)
             normalizer = TextNormalizer(recognizer.encoder.vocabulary)
-            for shown in (by_set(heard, kinds, normalizer), *by_speaker(heard, kinds, normalizer)):
+            for shown in (by_set(transcribed, kinds, normalizer), *by_speaker(transcribed, kinds, normalizer)):
                 print(shown.markdown())
         print(speed(recognizer, recordings).markdown())
 

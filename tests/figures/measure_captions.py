@@ -1,6 +1,6 @@
-"""Cues of continuous speech, held against the guidelines: `python -m tests.figures.measure_captions [FILE ...]`.
+"""Cues of continuous speech, compared with the guidelines: `python -m tests.figures.measure_captions [FILE ...]`.
 
-Each file goes through the packaged model, and its WebVTT through a parser of others after every final.
+The packaged model transcribes each file, and a third-party parser reads its WebVTT after every final.
 """
 
 from __future__ import annotations
@@ -36,23 +36,23 @@ def measure(recognizer: Recognizer, file: Path, path: Path) -> None:
             cues += maker.receive(final)
             subtitles.show(final)
             assert len(webvtt.read(path).captions) == len(cues)
-    begins = iter(word.start for final in finals for word in final.words)
-    late: list[float] = []
+    starts = iter(word.start for final in finals for word in final.words)
+    delays: list[float] = []
     for cue in cues:
-        first, *_ = [next(begins) for line in cue.lines for _ in line.split()]
-        late.append(cue.start - first)
-    lasted = [cue.end - cue.start for cue in cues]
+        first, *_ = [next(starts) for line in cue.lines for _ in line.split()]
+        delays.append(cue.start - first)
+    durations = [cue.end - cue.start for cue in cues]
     speeds = sorted(cue.speed for cue in cues)
-    apart = [after.start - before.end for before, after in pairwise(cues)]
-    broken = sum(len(cue.lines) > LINES or max(map(len, cue.lines)) > LINE_CHARS for cue in cues)
+    gaps = [after.start - before.end for before, after in pairwise(cues)]
+    invalid = sum(len(cue.lines) > LINES or max(map(len, cue.lines)) > LINE_CHARS for cue in cues)
     print(f"{file.name}: {sum(len(final.words) for final in finals)} words, {len(finals)} finals, {len(cues)} cues")
-    print(f"  lines too long or too many: {broken}; parsed after every final: yes")
-    print(f"  {min(lasted):.2f} to {max(lasted):.2f} s on screen (allowed {SHORTEST:.2f} to {LONGEST})")
-    print(f"  {min(apart):.3f} s or more between them (allowed {GAP:.3f})")
+    print(f"  lines too long or too many: {invalid}; parsed after every final: yes")
+    print(f"  {min(durations):.2f} to {max(durations):.2f} s on screen (allowed {SHORTEST:.2f} to {LONGEST})")
+    print(f"  {min(gaps):.3f} s or more between them (allowed {GAP:.3f})")
     print(
         f"  {speeds[len(speeds) // 2]:.1f} characters a second (median), at most {speeds[-1]:.1f}; {SPEED} are allowed"
     )
-    print(f"  too fast: {maker.fast}; at most {max(late):.2f} s late")
+    print(f"  too fast: {maker.fast}; at most {max(delays):.2f} s delays")
 
 
 if __name__ == "__main__":

@@ -47,13 +47,13 @@ number: (number: <quantity>)
 <day> = <number 1..31> | first=1 | second=2 | third=3 | fourth=4 | fifth=5 | sixth=6 | seventh=7 | eighth=8 | ninth=9
    | tenth=10 | eleventh=11 | twelfth=12 | eighteenth=18 | twentieth=20
 """
-# For early decisions: after digits of any number more may always come.
+# For early decisions: an unbounded digit string can always continue.
 BOUNDED = (
     "yes: yes\nno: no\ngo: go\nstop: stop\nstart: start\nhelp: help\nrepeat: repeat\nenter: enter (n: <number 0..99>)"
 )
-DIGITS = "digits: (digits: <digits>)"  # for a model that knows no more
+DIGITS = "digits: (digits: <digits>)"  # for a model with only these words
 OUTSIDE = ("librispeech", "nonnative", "noise")
-HELD_OUT = {"an4": 200, "speechocean762": 150, "librispeech": 40, "noise": 100}  # at most so many utterances
+HELD_OUT = {"an4": 200, "speechocean762": 150, "librispeech": 40, "noise": 100}  # maximum number of utterances
 WAKE = ("hey computer", "ok jarvis", "alexa")
 ANYTHING = Strictness(score=1e-9, word_score=0, settle=10**6)
 
@@ -66,7 +66,7 @@ class Clip(NamedTuple):
 
 
 def dev() -> list[tuple[str, str, np.ndarray]]:
-    """What the training recipe holds out of the training side, noise of all classes too: corpus, text, samples."""
+    """The held-out part of the training side, with noise of all classes: corpus, text, samples."""
     marked = split(speech_in(SPEECH.parent / "train") + noise_in(SPEECH.parent))
     held = [each for each in marked if each.split != "train"]
     files = defaultdict(list)
@@ -98,13 +98,13 @@ def encoded(model: str) -> tuple[Vocabulary, list[Clip]]:
 
 
 def cost(run, times: int = 3) -> float:
-    """Least seconds of CPU time of this process for one call: what else the machine does only adds."""
-    taken = []
+    """CPU seconds of this process for one call: the minimum, because other load only adds time."""
+    hits = []
     for _ in range(times):
-        begun = time.process_time()
+        started = time.process_time()
         run()
-        taken.append(time.process_time() - begun)
-    return min(taken)
+        hits.append(time.process_time() - started)
+    return min(hits)
 
 
 def decide(commands: CompiledGrammar, rows: np.ndarray, strictness: Strictness) -> Decision:
@@ -120,13 +120,13 @@ def right(commands: CompiledGrammar, clip: Clip, decision: Decision) -> bool:
 
 
 def curve(commands: CompiledGrammar, clips: list[Clip], plot: Path | None) -> float:
-    """Accepted and right against accepted though not in the grammar; returns the threshold of the training side."""
+    """Correct accepts against false accepts. Returns the threshold of the training side."""
     inside: dict[str, list[tuple[float, bool]]] = defaultdict(list)
     outside: dict[str, list[tuple[float, str]]] = defaultdict(list)
     for clip in clips:
         within = bool(clip.text) and commands.interpret(clip.text.split()) is not None
         if not within and clip.corpus in ("an4", "digits", "kathleen", "longform"):
-            continue  # an4: spelled words, which are neither
+            continue  # an4: spelled words, which are neither inside nor outside
         decision = decide(commands, clip.rows, ANYTHING)
         best = decision.best
         score = decision.score if best and best.word_score >= Strictness().word_score else 0.0
@@ -137,11 +137,11 @@ def curve(commands: CompiledGrammar, clips: list[Clip], plot: Path | None) -> fl
     threshold = least([score for score, _ in outside["dev"]])
     for side in ("dev", "test"):
         for name, at in (("threshold of dev", threshold), ("its own", least([s for s, _ in outside[side]]))):
-            taken = [hit for score, hit in inside[side] if score >= at]
+            hits = [hit for score, hit in inside[side] if score >= at]
             false = [corpus for score, corpus in outside[side] if score >= at]
             print(
-                f"{side} ({name}, {at:.3f}): of {len(inside[side])} in the grammar {sum(taken)} accepted and right, "
-                f"{len(taken) - sum(taken)} accepted and wrong; of {len(outside[side])} outside "
+                f"{side} ({name}, {at:.3f}): of {len(inside[side])} in the grammar {sum(hits)} accepted and right, "
+                f"{len(hits) - sum(hits)} accepted and wrong; of {len(outside[side])} outside "
                 f"{len(false)} accepted ({100 * len(false) / len(outside[side]):.2f} %) {false}"
             )
     if plot:
@@ -150,7 +150,7 @@ def curve(commands: CompiledGrammar, clips: list[Clip], plot: Path | None) -> fl
 
 
 def least(scores: list[float]) -> float:
-    """The lowest threshold that accepts at most 1 % of these."""
+    """The lowest threshold that accepts at most 1 % of these scores."""
     scores = sorted(scores, reverse=True)
     return float(np.nextafter(scores[len(scores) // 100], 2))
 
@@ -165,10 +165,10 @@ def draw(inside, outside, threshold: float, path: Path) -> None:
     for side in inside:
         steps = np.unique([score for score, _ in (*inside[side], *outside[side])])
         false = [100 * np.mean([score >= at for score, _ in outside[side]]) for at in steps]
-        taken = [100 * np.mean([score >= at and hit for score, hit in inside[side]]) for at in steps]
-        (line,) = axes.plot(false, taken, ".-", label=f"{side}: {len(inside[side])} in, {len(outside[side])} outside")
+        hits = [100 * np.mean([score >= at and hit for score, hit in inside[side]]) for at in steps]
+        (line,) = axes.plot(false, hits, ".-", label=f"{side}: {len(inside[side])} in, {len(outside[side])} outside")
         at = int(np.searchsorted(steps, threshold))
-        axes.plot(false[at : at + 1], taken[at : at + 1], "o", color=line.get_color(), markersize=10)
+        axes.plot(false[at : at + 1], hits[at : at + 1], "o", color=line.get_color(), markersize=10)
     axes.axvline(1, color="grey", linewidth=0.8)
     axes.set_xscale("symlog", linthresh=1)
     axes.set_xlabel("outside the grammar and accepted, % of utterances")
@@ -181,7 +181,7 @@ def draw(inside, outside, threshold: float, path: Path) -> None:
 
 
 def early(commands: CompiledGrammar, clips: list[Clip], threshold: float) -> None:
-    """Decisions before the end, row by row: how early, and whether the end agrees. Speech ends with its last token."""
+    """Early decisions, row by row: their delay and their agreement with the end. Speech ends with its last token."""
     for settle, letter in ((4, 12.0), (4, 8.0), (4, 4.0), (10, 4.0)):
         soon = made = contradicted = accepted = false = 0
         for clip in clips:
@@ -190,7 +190,7 @@ def early(commands: CompiledGrammar, clips: list[Clip], threshold: float) -> Non
                 continue
             rest = np.full((60, clip.rows.shape[1]), -20.0, np.float32)
             rest[:, commands.vocabulary.blank] = 0.0
-            rows = np.concatenate((clip.rows, rest))  # 1.2 s of silence, so that it can be seen when it would be made
+            rows = np.concatenate((clip.rows, rest))  # 1.2 s of silence, in which a late decision can be made
             decision = decide(commands, rows, Strictness(score=threshold, letter_cost=letter, settle=settle))
             end = decide(commands, rows, Strictness(score=threshold, letter_cost=letter, settle=10**6))
             false += decision.accepted and not within
@@ -209,21 +209,21 @@ def early(commands: CompiledGrammar, clips: list[Clip], threshold: float) -> Non
 
 
 def sessions(recognizer: Recognizer) -> None:
-    """Commands of whole sessions: how often and how soon they come early, and whether the final pass would agree."""
-    said = [(name, *each) for name in ("an4", "digits", "kathleen") for each in listed(name)]
-    texts = sorted({text for _, _, text in said if len(text.split()) <= 6})
+    """Commands of whole sessions: number and delay of early ones, and their agreement with the second pass."""
+    spoken = [(name, *each) for name in ("an4", "digits", "kathleen") for each in listed(name)]
+    texts = sorted({text for _, _, text in spoken if len(text.split()) <= 6})
     grammar = "\n".join(f"c{at}: {text.lower()}" for at, text in enumerate(texts))
-    clips = said + [(name, *each) for name in (*OUTSIDE, "longform") for each in listed(name)]
+    clips = spoken + [(name, *each) for name in (*OUTSIDE, "longform") for each in listed(name)]
     early: list[float] = []
-    told = contradicted = wrong = false = 0
+    reported = contradicted = wrong = false = 0
     for name, path, text in clips:
         audio = np.append(soundfile.read(path, dtype="float32")[0], np.zeros(24_000, np.float32))
         settings = {"grammar": grammar, "trailing_blank_ms": 0}
-        live, patient = (decisions(recognizer, audio, SessionConfig(partials=p, **settings)) for p in (True, False))
-        if len(live) != len(patient):
-            print(f"{path.name}: {len(live)} utterances, {len(patient)} without partials")
-        for one, other in zip(live, patient, strict=False):
-            told += isinstance(one, Command)
+        live, delayed = (decisions(recognizer, audio, SessionConfig(partials=p, **settings)) for p in (True, False))
+        if len(live) != len(delayed):
+            print(f"{path.name}: {len(live)} utterances, {len(delayed)} without partials")
+        for one, other in zip(live, delayed, strict=False):
+            reported += isinstance(one, Command)
             false += isinstance(one, Command) and name not in ("an4", "digits", "kathleen")
             wrong += isinstance(one, Command) and name in ("an4", "digits", "kathleen") and one.text != text
             if isinstance(one, Command) and one.early:
@@ -232,8 +232,8 @@ def sessions(recognizer: Recognizer) -> None:
                     contradicted += 1
                     print(f"{path.name}, {text!r}: early {one.text!r} ({one.score}), at the end {other}")
     print(
-        f"sessions, {len(texts)} commands: {told} told, {wrong} not as transcribed, {false} outside the grammar; "
-        f"{len(early)} early, {contradicted} of them not what the final would say; audio heard after the last word: "
+        f"sessions, {len(texts)} commands: {reported} reported, {wrong} not as transcribed, {false} outside the "
+        f"grammar; {len(early)} early, {contradicted} of them contradicted by the final; audio after the last word: "
         f"{', '.join(f'{np.quantile(early, q):.2f} s ({q:.0%})' for q in (0.1, 0.5, 0.9))}"
     )
 
@@ -243,20 +243,20 @@ def decisions(recognizer: Recognizer, audio: np.ndarray, config: SessionConfig) 
 
 
 def wake(recognizer: Recognizer) -> None:
-    """False alarms in sessions: the wake phrase heard where nobody said it."""
+    """False alarms in sessions: wake phrases detected in audio without them."""
     clips = [path for name in ("longform", *OUTSIDE) for path, _ in listed(name)]
     audio = [soundfile.read(path, dtype="float32")[0] for path in clips]
     hours = sum(map(len, audio)) / 16_000 / 3600
     for phrase in WAKE:
         for score in (0.3, 0.5, 0.7):
             config = SessionConfig(grammar="stop: stop", wake=phrase, wake_score=score, partials=False)
-            heard = [event for each in audio for event in decisions(recognizer, each, config)]
-            alarms = sum(isinstance(event, Command) or event.reason == "woken" for event in heard)
+            part_rows = [event for each in audio for event in decisions(recognizer, each, config)]
+            alarms = sum(isinstance(event, Command) or event.reason == "woken" for event in part_rows)
             print(f"wake {phrase!r} at {score}: {alarms} false alarms in {hours:.2f} h, {alarms / hours:.1f} per hour")
 
 
 def hotwords(vocabulary: Vocabulary, clips: list[Clip]) -> None:
-    """Two long words of each utterance as hotwords, and eight of other utterances: what they gain and harm."""
+    """Two long words of each utterance and eight of other utterances as hotwords: their effect on the errors."""
     read = [clip for clip in clips if clip.side == "test" and clip.corpus == "librispeech"]
     rare = [sorted(set(clip.text.split()), key=len)[-2:] for clip in read]
     for boost in (0.0, 0.5, 1.0, 2.0, 3.0):
@@ -274,25 +274,27 @@ def hotwords(vocabulary: Vocabulary, clips: list[Clip]) -> None:
 
 
 def speed(vocabulary: Vocabulary, clips: list[Clip]) -> None:
-    """CPU time of one live stream that hears everything twice, as steps do, and a third time at its end."""
+    """CPU time of one live stream that matches all rows twice in steps and once in the second pass."""
     words = sorted({word for clip in clips for word in clip.text.split() if len(word) > 2})
     draw = random.Random(1)
     phrases = [" ".join(draw.sample(words, 3)) for _ in range(500)]
     lines = "\n".join(f"c{index}: {phrase.lower()}" for index, phrase in enumerate(phrases))
-    begun = time.process_time()
+    started = time.process_time()
     commands = CompiledGrammar(lines, vocabulary)
-    compiled = time.process_time() - begun
+    compiled = time.process_time() - started
     rows = np.concatenate([clip.rows for clip in clips if clip.corpus == "librispeech"])[:3_000]
     worst = np.tile(decode_rows(vocabulary, phrases[0]), (3, 1))
-    for name, heard in (("read speech", rows), ("a phrase of the grammar", worst)):
-        each = cost(lambda heard=heard: [decide(commands, part, ANYTHING) for part in np.array_split(heard, 10)])
-        each /= len(heard)
+    for name, part_rows in (("read speech", rows), ("a phrase of the grammar", worst)):
+        each = cost(
+            lambda part_rows=part_rows: [decide(commands, part, ANYTHING) for part in np.array_split(part_rows, 10)]
+        )
+        each /= len(part_rows)
         print(f"500 phrases, {name}: {1e6 * each:.0f} us per frame, {100 * 50 * 3 * each:.2f} % of a core at 3 passes")
     print(f"500 phrases: {commands.automaton.size} cells, compiled in {compiled:.2f} s")
 
 
 def decode_rows(vocabulary: Vocabulary, text: str) -> np.ndarray:
-    """Blurred log-probabilities that say `text`, so that much stays alive."""
+    """Noisy log-probabilities that spell `text`, which keep many hypotheses alive."""
     tokens = [t for char in text for t in (vocabulary.texts.index(char), vocabulary.blank)]
     logits = np.random.default_rng(0).normal(0, 1, (len(tokens), len(vocabulary)))
     logits[np.arange(len(tokens)), tokens] += 5

@@ -1,8 +1,8 @@
-"""Which measure of a word tells right from wrong: `python -m tests.figures.measure_confidence MODEL TABLE TEST_TABLE`.
+"""Measures of word confidence compared: `python -m tests.figures.measure_confidence MODEL TABLE TEST_TABLE`.
 
-Not part of the test suite. Each measure gets a logistic map fitted on the first table (alone, and with the utterance's
-level), and is tested on the second: area under the ROC curve, mean negative log-likelihood, expected calibration error.
-Entropies are normalised to 0 .. 1 (Laptev and Ginsburg, arXiv 2212.08703), as are those of Renyi.
+Not part of the test suite. A logistic map of each measure is fitted on the first table, alone and with the level of the
+utterance, and tested on the second: area under the ROC curve, mean negative log-likelihood, calibration error.
+Tsallis and Renyi entropies are normalised to 0 .. 1 (Laptev and Ginsburg, arXiv 2212.08703).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ JOINED = {"mean": np.mean, "min": np.min, "product": np.sum}  # of the logarithm
 
 
 def certainties(rows: np.ndarray) -> dict[str, np.ndarray]:
-    """How certain each frame is, (frames,), 0 to 1."""
+    """Confidence measures of each frame, (frames,), 0 to 1."""
     p, size = np.exp(rows.astype(float)), rows.shape[1]
     found = {"max probability": p.max(axis=1)}
     for alpha in (1 / 3, 0.5, 2.0):
@@ -36,7 +36,7 @@ def certainties(rows: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def measures(rows: np.ndarray, vocabulary: Vocabulary) -> dict[str, list[float]]:
-    """Logarithms of each measure for each greedy word; a token counts as its best frame."""
+    """Logarithms of each measure for each greedy word. The value of a token is that of its best frame."""
     best = rows.argmax(axis=1)
     starts = np.flatnonzero(np.append(True, best[1:] != best[:-1]))
     writes = np.array([bool(vocabulary.texts[token].strip()) for token in best[starts]])
@@ -45,13 +45,13 @@ def measures(rows: np.ndarray, vocabulary: Vocabulary) -> dict[str, list[float]]
         peaks = np.log(np.clip(np.maximum.reduceat(certain, starts), 1e-6, 1))
         for word in decode(rows, vocabulary):
             tokens = peaks[writes & (starts >= word.start) & (starts < word.end)]
-            for how, join in JOINED.items():
-                found[f"{name}, {how}"].append(float(join(tokens)))
+            for aggregation, join in JOINED.items():
+                found[f"{name}, {aggregation}"].append(float(join(tokens)))
     return found
 
 
 def collect(recognizer: Recognizer, table: Path, limit: int | None) -> dict[str, ScoredWords]:
-    """Greedy words of whole recordings, as `calibrate` judges them; for each measure, with it as their score."""
+    """Greedy words of whole recordings, marked right or wrong like in `calibrate`, with each measure as their score."""
     encoder, found = recognizer.encoder, defaultdict(ScoredWords)
     normalizer = TextNormalizer(encoder.vocabulary)
     for number, recording in enumerate(spoken(read_corpus(table, limit=limit))):
@@ -69,9 +69,9 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("tables", nargs=2, type=Path)
     parser.add_argument("--limit", type=int)
-    given = parser.parse_args()
-    with Recognizer.load(given.model, device="cpu", threads=1, lm="none") as recognizer:
-        train, test = (collect(recognizer, table, given.limit) for table in given.tables)
+    options = parser.parse_args()
+    with Recognizer.load(options.model, device="cpu", threads=1, lm="none") as recognizer:
+        train, test = (collect(recognizer, table, options.limit) for table in options.tables)
     for name in sorted(train):
         right = np.array(test[name].right)
         order = np.argsort(np.argsort(test[name].scores)) + 1

@@ -1,7 +1,7 @@
 """Number formats on a processor: `python -m tests.figures.measure_cpu [ROUNDS]` (not part of the test suite; minutes).
 
-One thread; formats take turns. Speed, of the full size of XLS-R 300M with random weights (writes 1.3 GB to a temporary
-folder), and words, of the digits model over the connected digits of the speech collection, against its own in float32.
+One thread; formats alternate. Measures the speed of XLS-R 300M with random weights (writes 1.3 GB to a temporary
+folder), and compares the words of the digits model on connected digits of the speech collection with float32.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ def step(encoder: XlsrEncoder, size: int) -> float:
     memories = [CacheHandle(200, 24) for _ in range(size)]
     audio = np.random.default_rng(1).standard_normal(24 * 320 + 80).astype(np.float32)
     taken: list[float] = []
-    for k in range(4):  # all but the first are alike: keys that are not there yet are masked, not left out
+    for k in range(4):  # all but the first cost the same: missing keys are masked
         newest, commit, committed = 24 * (k + 1), 24 * k, max(24 * (k - 1), 0)
-        window = Window(step=k, first=0, committed=committed, commit=commit, newest=newest, heard=24 * k)
+        window = Window(step=k, first=0, committed=committed, commit=commit, newest=newest, encoded=24 * k)
         batch = [(audio, CachedStep(memory, window)) for memory in memories]
         taken.append(timed(lambda batch=batch: encoder.encode_steps(batch))[1])
     for memory in memories:
@@ -69,10 +69,10 @@ def words() -> None:
     recognizers = {name: Recognizer.load(str(DIGITS), device="cpu", dtype=name) for name in FORMATS}
     texts: dict[tuple[str, str], list[str]] = {(form, kind): [] for form in FORMATS for kind in ("offline", "live")}
     same = dict.fromkeys(texts, 0)
-    frames, cost, said = 0, dict.fromkeys(FORMATS, 0.0), []
-    for path, spoken in listed("digits"):
+    frames, cost, references = 0, dict.fromkeys(FORMATS, 0.0), []
+    for path, text in listed("digits"):
         samples, _ = soundfile.read(path, dtype="float32")
-        said.append(spoken)
+        references.append(text)
         reference: dict[str, np.ndarray] = {}
         for form, recognizer in recognizers.items():
             runs = {
@@ -87,11 +87,12 @@ def words() -> None:
         frames += len(reference["offline"])
     for recognizer in recognizers.values():
         recognizer.close()
-    for (form, kind), heard in texts.items():
-        equal = sum(a == b for a, b in zip(heard, texts["float32", kind], strict=True))
+    for (form, kind), transcripts in texts.items():
+        equal = sum(a == b for a, b in zip(transcripts, texts["float32", kind], strict=True))
         print(
-            f"digits model, {form}, {kind}: {equal} of {len(said)} texts and {100 * same[form, kind] / frames:.2f} %"
-            f" of frames as float32, WER {100 * jiwer.wer(said, heard):.2f} %"
+            f"digits model, {form}, {kind}: {equal} of {len(references)} texts and "
+            f"{100 * same[form, kind] / frames:.2f} % of frames as float32, "
+            f"WER {100 * jiwer.wer(references, transcripts):.2f} %"
         )
     print("digits model, passes and steps: " + ", ".join(f"{form} {taken:.1f} s" for form, taken in cost.items()))
 

@@ -1,8 +1,8 @@
 """Words that each gate loses, by level: `python -m tests.figures.measure_gate [--plot PNG] [--json FILE]`.
 
-Not part of the test suite; about an hour. It needs the speech collection (XLSR_LIVE_SPEECH). Recordings are softened,
-rounded to 16 bits and cut by each gate; each span is encoded in one pass. German recordings count against what the
-model writes without a gate, because the packaged model knows English only.
+Not part of the test suite; about an hour. It needs the speech collection (XLSR_LIVE_SPEECH). Recordings are attenuated,
+rounded to 16 bits and cut by each gate; each span is encoded in one pass. The reference of German recordings is the
+text without a gate, because the packaged model knows only English.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class Condition(NamedTuple):
 @dataclass(slots=True)
 class Measured:
     scores: list[ErrorCount] = field(default_factory=list)
-    silent: int = 0  # recordings with words of which the gate lets none through
-    invented: int = 0  # recordings without words that yield some
+    silent: int = 0  # recordings with words but without text
+    invented: int = 0  # recordings without words but with text
     cpu_s: float = 0.0  # of the detector
     audio_s: float = 0.0
 
@@ -63,9 +63,9 @@ class Timed:
         self.cpu_s = 0.0
 
     def __call__(self, frames: np.ndarray) -> list[float]:
-        begun = time.thread_time()
+        started = time.thread_time()
         probabilities = self._vad(frames)
-        self.cpu_s += time.thread_time() - begun
+        self.cpu_s += time.thread_time() - started
         return probabilities
 
     def reset(self) -> None:
@@ -73,7 +73,7 @@ class Timed:
 
 
 class Transcriber:
-    """Encodes spans; spans that several gates have in common once."""
+    """Encodes spans, and each span only once for all gates."""
 
     def __init__(self, recognizer: Recognizer) -> None:
         self._encoder = recognizer.encoder
@@ -103,8 +103,8 @@ class Transcriber:
         return self._known[start, end]
 
 
-def softer(samples: np.ndarray, level: int) -> np.ndarray:
-    """Through a 16-bit converter."""
+def attenuated(samples: np.ndarray, level: int) -> np.ndarray:
+    """Attenuate by `level` dB and round to 16 bits."""
     scaled = np.round(samples * 10 ** (level / 20) * 32_768).clip(-32_768, 32_767)
     return (scaled / 32_768).astype(np.float32)
 
@@ -116,21 +116,21 @@ def measure(
     found: dict[Condition, Measured] = defaultdict(Measured)
     for recording in tqdm(read_corpus(require_speech() / "test.tsv", limit=limit), unit="recording"):
         corpus, samples = recording.path.parent.name, read_samples(recording)
-        if corpus == "longform":  # longer than a session keeps without a gate
+        if corpus == "longform":  # exceeds the audio that a session keeps without a gate
             samples = samples[: 20 * SAMPLE_RATE]
-        said = transcriber.text(samples, None) if corpus in ("german", "longform") else recording.text
+        reference = transcriber.text(samples, None) if corpus in ("german", "longform") else recording.text
         for level in levels:
             transcriber.forget()
-            soft = softer(samples, level)
+            quiet = attenuated(samples, level)
             for name, make in gates.items():
                 vad = make()
                 timed = None if vad is None else Timed(vad)
-                text = transcriber.text(soft, timed)
+                text = transcriber.text(quiet, timed)
                 one = found[Condition(corpus, name, level)]
                 one.cpu_s += timed.cpu_s if timed else 0.0
                 one.audio_s += len(samples) / SAMPLE_RATE
-                if said:
-                    one.scores.append(normalizer.score(said, text)[0])
+                if reference:
+                    one.scores.append(normalizer.score(reference, text)[0])
                     one.silent += not text
                 else:
                     one.invented += bool(text)
@@ -196,22 +196,22 @@ def main() -> None:
     parser.add_argument("--limit", type=int, metavar="N", help="only N recordings, evenly from all")
     parser.add_argument("--plot", type=Path, metavar="PNG")
     parser.add_argument("--json", type=Path, metavar="FILE")
-    given = parser.parse_args()
-    gates = {name: GATES[name] for name in given.gates}
-    gates |= {f"cascade, mode {mode}": lambda mode=mode: CascadeVad(mode) for mode in given.mode}
+    options = parser.parse_args()
+    gates = {name: GATES[name] for name in options.gates}
+    gates |= {f"cascade, mode {mode}": lambda mode=mode: CascadeVad(mode) for mode in options.mode}
     with Recognizer.load(device="cpu", threads=1, lm="none") as recognizer:
-        found = measure(recognizer, gates, given.levels, given.limit)
-    for table in tables(found, list(gates), given.levels):
+        found = measure(recognizer, gates, options.levels, options.limit)
+    for table in tables(found, list(gates), options.levels):
         print(table.markdown())
-    if given.plot:
-        plot(given.plot, found, list(gates), given.levels)
-    if given.json:
+    if options.plot:
+        plot(options.plot, found, list(gates), options.levels)
+    if options.json:
         lines = [
             {**condition._asdict(), "wer": rate(one.scores), "silent": one.silent, "invented": one.invented}
             | {"words": sum(score.length for score in one.scores), "cpu_s": one.cpu_s, "audio_s": one.audio_s}
             for condition, one in found.items()
         ]
-        given.json.write_text(json.dumps(lines, indent=1), encoding="utf-8")
+        options.json.write_text(json.dumps(lines, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""What a GPU carries: `python -m tests.figures.measure_gpu [--size 300m] [--out FOLDER]`.
+"""Speed of a GPU: `python -m tests.figures.measure_gpu [--size 300m] [--out FOLDER]`.
 
-Not part of the test suite; `pytest -m gpu` checks that the device computes what it should. Models have random weights
-at the sizes of XLS-R, because speed depends on nothing else. It measures steps by batch size, full passes by length,
-the stages of a step, the memory of an utterance, and live streams at a p95 of 500 ms: simulated from the measured
-times, then run through the engine. `--device cpu --size tiny --seconds 2` tries the program itself.
+Not part of the test suite; `pytest -m gpu` checks the results of the device. Models have random weights at the sizes of
+XLS-R, because only the size determines the speed. It measures steps by batch size, full passes by length, the stages of
+a step, the memory of an utterance, and live streams at a p95 of 500 ms: simulated from the measured times, then run
+through the engine. `--device cpu --size tiny --seconds 2` tests the program itself.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ PEAK: Final = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "
 
 @dataclass(slots=True)
 class Report:
-    """Tables for people; `data` for programs."""
+    """Printed tables, and the same figures in `data`."""
 
     data: dict[str, Any] = field(default_factory=dict)
-    tell: Callable[[str], None] = print
+    write: Callable[[str], None] = print
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        self.tell(Table(title, columns, rows).markdown())
+        self.write(Table(title, columns, rows).markdown())
 
 
 def run(
@@ -49,14 +49,14 @@ def run(
     max_batch: int,
     seconds: float,
     repeats: int = 30,
-    tell: Callable[[str], None] = print,
+    write: Callable[[str], None] = print,
 ) -> Report:
-    """All measurements; on a CPU the same code without graphs."""
+    """Run all measurements. A CPU runs the same code without graphs."""
     on_gpu = device.type == "cuda"
     name = torch.cuda.get_device_name(device) if on_gpu else "CPU"
     peak = next((value for key, value in PEAK.items() if key in name.replace("-", " ").split()), None)
-    report = Report({"device": name, "torch": torch.__version__, "dtype": str(dtype), "peak_flop_s": peak}, tell)
-    tell(f"{name}, torch {torch.__version__}, {dtype}" + ("" if on_gpu else ": no GPU is used, and no graphs") + "\n")
+    report = Report({"device": name, "torch": torch.__version__, "dtype": str(dtype), "peak_flop_s": peak}, write)
+    write(f"{name}, torch {torch.__version__}, {dtype}" + ("" if on_gpu else ": no GPU is used, and no graphs") + "\n")
     for size in sizes:
         report.data[size] = measure(report, size, device, dtype, max_batch, seconds, repeats)
         if on_gpu:
@@ -115,7 +115,7 @@ def measure_streams(
     ]
     columns = ("how", "streams", "p50 ms", "p95 ms", "p95 final ms", "device busy")
     report.table(f"{size}: live streams that speak 60 % of the time, from due to answered", columns, rows)
-    report.tell(f"{size}: each utterance holds {slot / 1e6:.1f} MB during its speech\n")
+    report.write(f"{size}: each utterance holds {slot / 1e6:.1f} MB during its speech\n")
     return {
         "utterance_bytes": slot,
         "streams_simulated": carried,
@@ -130,26 +130,26 @@ def share(value: float | None) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     sizes = ("300m", "1b", "2b", "tiny")
-    parser.add_argument("--size", dest="sizes", action="append", choices=sizes, help="may be given more than once")
+    parser.add_argument("--size", dest="sizes", action="append", choices=sizes, help="repeatable")
     parser.add_argument("--device", default="cuda", help="cuda, cuda:1, ..., or cpu")
     parser.add_argument("--dtype", choices=("bfloat16", "float16"), default="bfloat16")
     parser.add_argument("--max-batch", type=int, default=128, metavar="N", help="most utterances in a batch")
     parser.add_argument("--seconds", type=float, default=20.0, help="how long paced streams run in each trial")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="write gpu.json there")
-    given = parser.parse_args()
-    if given.device != "cpu" and not torch.cuda.is_available():
-        parser.error("no CUDA device is available here; --device cpu --size tiny tries the program itself")
+    options = parser.parse_args()
+    if options.device != "cpu" and not torch.cuda.is_available():
+        parser.error("no CUDA device is available here; --device cpu --size tiny tests the program itself")
     report = run(
-        given.sizes or sizes[:3],
-        torch.device(given.device),
-        getattr(torch, given.dtype),
-        max_batch=given.max_batch,
-        seconds=given.seconds,
+        options.sizes or sizes[:3],
+        torch.device(options.device),
+        getattr(torch, options.dtype),
+        max_batch=options.max_batch,
+        seconds=options.seconds,
     )
-    if given.out:
-        given.out.mkdir(parents=True, exist_ok=True)
-        (given.out / "gpu.json").write_text(json.dumps(report.data, indent=1), encoding="utf-8")
-        print(f"written: {given.out / 'gpu.json'}")
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
+        (options.out / "gpu.json").write_text(json.dumps(report.data, indent=1), encoding="utf-8")
+        print(f"written: {options.out / 'gpu.json'}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""How long the web page takes from the end of a spoken word to its committed text on the screen.
+"""Latency of the web page from the end of a spoken word to its committed text on the screen.
 
     python -m tests.figures.measure_page
 
-A real browser hears real speech through its microphone, as fast as it was spoken. Word ends are those that the events
-tell, on the clock of the audio: the page sends a sample at the earliest as long after the first one as it was spoken
-after it. A word is on the screen when the browser has painted the frame in which it lost its `volatile`.
+A real browser receives real speech through its microphone in real time. Word ends come from the events, in audio time.
+The page cannot send a sample before its audio time has passed since the first sample, so the smallest delay of a packet
+sets the zero of the audio clock. A word is visible when the browser has painted the frame that removes its `volatile`.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def main() -> None:
     options = parser.parse_args()
     with Recognizer.load(options.model, device="cpu", lm="none") as recognizer:
         measured = listen(recognizer, options.seconds)
-    first = min(at - spoken for at, spoken in measured["sent"])  # the page's clock at the audio's beginning, ms
+    first = min(at - spoken for at, spoken in measured["sent"])  # start of the audio on the clock of the page, ms
     rows = {"spoken to painted": [], "of it: server": [], "of it: page": []}
     for painted, event, end in measured["painted"]:
         arrived, lag = measured["events"][event]

@@ -1,7 +1,7 @@
 """Live text of the packaged model without and with its language model: `python -m tests.figures.measure_partials [N]`.
 
-At most N recordings (25) each of an4, kathleen and librispeech, through sessions with the default settings. CPU seconds
-are those of this process for each second of audio; the settings take turns in one run.
+At most N recordings (25) each of an4, kathleen and librispeech, in sessions with the default settings. CPU seconds are
+those of this process per second of audio.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CHOICES: tuple[Literal["none", "finals", "all"], ...] = ("none", "finals", "all"
 
 
 def changed(before: list[str], after: list[str]) -> int:
-    """Shown words that the next partial shows differently or not at all."""
+    """The number of displayed words that the next partial replaces or removes."""
     return sum(one != other for one, other in zip(before, after, strict=False)) + max(0, len(before) - len(after))
 
 
@@ -32,7 +32,7 @@ def error_rate(recordings: list[Recording], texts: list[str]) -> str:
 
 
 def measure(recognizer: Recognizer, recordings: list[Recording], config: SessionConfig) -> list[str]:
-    """Errors of the last partials and of the finals, churn, committed words, CPU."""
+    """Error rates of the last partials and of the finals, churn, committed words, CPU."""
     last, finals = list[str](), list[str]()
     churn = committed = 0
     cpu = seconds = 0.0
@@ -42,7 +42,7 @@ def measure(recognizer: Recognizer, recordings: list[Recording], config: Session
         shown: dict[int, list[str]] = defaultdict(list)
         counts: dict[int, int] = {}
         texts: list[str] = []
-        begun = time.process_time()
+        started = time.process_time()
         for event in recognizer.stream(samples, config):
             if isinstance(event, Partial):
                 words = f"{event.committed} {event.volatile}".split()
@@ -50,7 +50,7 @@ def measure(recognizer: Recognizer, recordings: list[Recording], config: Session
                 shown[event.utterance], counts[event.utterance] = words, len(event.committed.split())
             elif isinstance(event, Final):
                 texts.append(event.text)
-        cpu += time.process_time() - begun
+        cpu += time.process_time() - started
         committed += sum(counts.values())
         last.append(" ".join(word for words in shown.values() for word in words))
         finals.append(" ".join(texts))

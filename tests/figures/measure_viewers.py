@@ -1,9 +1,9 @@
-"""What viewers of one shared session cost the server: its processor time while somebody speaks, without and with them.
+"""The CPU time that viewers of a shared session cost the server.
 
     python -m tests.figures.measure_viewers --viewers 200
 
-The server is a process of its own; the same recording is spoken to it, as fast as it was spoken, with viewers and
-without, in turn.
+The server runs in its own process. A client streams the same recording in real time, alternately with and without
+viewers.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ async def watch(port: int, key: str, seen: dict[str, int]) -> None:
         writer.close()
 
 
-async def speak(url: str, pid: int, audio: bytes, viewers: int) -> tuple[float, dict[str, int]]:
-    """Share of a core that the server uses while it hears the recording."""
+async def stream(url: str, pid: int, audio: bytes, viewers: int) -> tuple[float, dict[str, int]]:
+    """Share of a core that the server uses during the recording."""
     port, seen = int(url.split(":")[2].split("/")[0]), dict.fromkeys(("answers", "events", "bytes"), 0)
     async with AsyncExitStack() as stack:
         websocket = await stack.enter_async_context(connect(url, compression=None, ping_timeout=None))
@@ -72,11 +72,11 @@ async def speak(url: str, pid: int, audio: bytes, viewers: int) -> tuple[float, 
 
         listening = asyncio.create_task(listen())
         loop = asyncio.get_running_loop()
-        begun, used = loop.time(), processor_s(pid)
+        started, used = loop.time(), processor_s(pid)
         for number, at in enumerate(range(0, len(audio), PACKET)):
-            await asyncio.sleep(begun + number * 0.1 - loop.time())
+            await asyncio.sleep(started + number * 0.1 - loop.time())
             await websocket.send(audio[at : at + PACKET])
-        share = (processor_s(pid) - used) / (loop.time() - begun)
+        share = (processor_s(pid) - used) / (loop.time() - started)
         await websocket.send('{"type":"end"}')
         await listening
         with suppress(TimeoutError):
@@ -88,7 +88,7 @@ async def speak(url: str, pid: int, audio: bytes, viewers: int) -> tuple[float, 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--viewers", type=int, default=200)
-    parser.add_argument("--seconds", type=int, default=60, help="of speech in each turn")
+    parser.add_argument("--seconds", type=int, default=60, help="of speech in each run")
     parser.add_argument("--turns", type=int, default=2)
     parser.add_argument("--model", default="bundled")
     options = parser.parse_args()
@@ -99,11 +99,11 @@ def main() -> None:
     try:
         url = server.stdout.readline().split(" (")[0].removeprefix("xlsr-live is ready: ")
         audio = recording(options.seconds)
-        asyncio.run(speak(url, server.pid, audio[: 16_000 * 20], 0))  # warm
+        asyncio.run(stream(url, server.pid, audio[: 16_000 * 20], 0))  # warm
         shares: dict[int, list[float]] = {0: [], options.viewers: []}
         for _ in range(options.turns):
             for viewers in shares:
-                share, seen = asyncio.run(speak(url, server.pid, audio, viewers))
+                share, seen = asyncio.run(stream(url, server.pid, audio, viewers))
                 shares[viewers].append(share)
                 rates = [count / max(1, viewers) / options.seconds for count in (seen["events"], seen["bytes"])]
                 each = f", each {rates[0]:.1f} events and {rates[1]:.0f} bytes a second" if viewers else ""

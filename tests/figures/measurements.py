@@ -23,12 +23,12 @@ from tests.support.speech import MISSING, TABLE, listed
 
 
 def cost(run: Callable[[], object], times: int) -> float:
-    """Least seconds of CPU time of this process for one call: what else the machine does only adds."""
+    """CPU seconds of this process for one call: the minimum, because other load only adds time."""
     taken: list[float] = []
     for _ in range(times):
-        begun = time.process_time()
+        started = time.process_time()
         run()
-        taken.append(time.process_time() - begun)
+        taken.append(time.process_time() - started)
     return min(taken)
 
 
@@ -50,7 +50,7 @@ def costs(recognizer: Recognizer) -> None:
 
 
 def work(recognizer: Recognizer) -> None:
-    """CPU time of everything, from samples to events, for each second of a recording of continuous speech."""
+    """CPU time from samples to events, per second of continuous speech."""
     path = SPEECH / "longform" / "26-496.flac"
     samples = soundfile.read(path, dtype="float32", stop=60 * 16_000)[0]
     for name, config in (
@@ -60,13 +60,13 @@ def work(recognizer: Recognizer) -> None:
         ("partials=False", SessionConfig(partials=False)),
         ("partials=False, vad=webrtc", SessionConfig(partials=False, vad="webrtc")),
     ):
-        begun = time.process_time()
+        started = time.process_time()
         recognizer.transcribe(samples, config)
-        print(f"{name}: {1e3 * (time.process_time() - begun) / 60:.0f} ms CPU per s of speech")
+        print(f"{name}: {1e3 * (time.process_time() - started) / 60:.0f} ms CPU per s of speech")
 
 
 def opens(samples: np.ndarray, min_speech_ms: int) -> bool:
-    """Whether the default gate, with that much speech asked for, opens anywhere in 16 kHz samples, (n,)."""
+    """Whether the default gate with this `min_speech_ms` opens in 16 kHz samples, (n,)."""
     config = SessionConfig(min_speech_ms=min_speech_ms)
     front = Segmenter(config, make_vad(config.vad))
     for at in range(0, len(samples), 16_000):
@@ -76,18 +76,18 @@ def opens(samples: np.ndarray, min_speech_ms: int) -> bool:
 
 
 def onsets() -> None:
-    """What `min_speech_ms` trades: noise that opens the gate, and short single words that do not."""
+    """The trade-off of `min_speech_ms`: noise that opens the gate against single words that do not."""
     noises = [soundfile.read(path, dtype="float32")[0] for path in sorted((SPEECH.parent / "noise").glob("*.opus"))]
     tests = [soundfile.read(path, dtype="float32")[0] for path, _ in listed("noise")]
     shard = SPEECH.parent / "train" / "fsdd-000.opus"
     with (SPEECH.parent / "train" / "train.tsv").open(encoding="utf-8", newline="") as table:
         rows = [r for r in csv.DictReader(table, delimiter="\t", quoting=csv.QUOTE_NONE) if r["shard"] == shard.name]
     audio = soundfile.read(shard, dtype="float32")[0]
-    hush = (3e-4 * np.random.default_rng(0).standard_normal(16_000)).astype(np.float32)
+    quiet = (3e-4 * np.random.default_rng(0).standard_normal(16_000)).astype(np.float32)
     words = []
     for row in random.Random(1).sample(rows, 120):
         start = int(row["start_sample"])
-        words.append(np.concatenate((hush, audio[start : start + int(row["num_samples"])], hush)))
+        words.append(np.concatenate((quiet, audio[start : start + int(row["num_samples"])], quiet)))
     for ms in (90, 150, 210):
         print(
             f"min_speech_ms={ms}: opened by {sum(opens(x, ms) for x in tests)} of {len(tests)} test and "
@@ -98,20 +98,20 @@ def onsets() -> None:
 
 
 def digits(recognizer: Recognizer, config: SessionConfig) -> None:
-    said, streamed, spans, whole = [], [], [], []
+    references, streamed, spans, whole = [], [], [], []
     for path, text in listed("digits"):
         samples, _ = soundfile.read(path, dtype="float32")
         finals = recognizer.transcribe(path, config)
         parts = [recognizer.offline(samples[round(f.start * 16_000) : round(f.end * 16_000)]) for f in finals]
         full = recognizer.offline(path)
-        said.append(text)
+        references.append(text)
         streamed.append(" ".join(final.text for final in finals))
         spans.append(" ".join(part.text for part in parts if part))
         whole.append(full.text if full else "")
     print(
-        f"digits, vad={config.vad}: WER of streamed finals {100 * jiwer.wer(said, streamed):.2f} %, "
-        f"offline on the same spans {100 * jiwer.wer(said, spans):.2f} %, "
-        f"offline on whole files {100 * jiwer.wer(said, whole):.2f} %"
+        f"digits, vad={config.vad}: WER of streamed finals {100 * jiwer.wer(references, streamed):.2f} %, "
+        f"offline on the same spans {100 * jiwer.wer(references, spans):.2f} %, "
+        f"offline on whole files {100 * jiwer.wer(references, whole):.2f} %"
     )
 
 

@@ -26,21 +26,21 @@ from tests.load.fault_scene import (
     frame,
     handshake,
     patiently,
-    told,
+    timeless,
 )
-from tests.support.bad_link import HERE, Quality
+from tests.support.bad_link import NEAR_ADDRESS, LinkQuality
 from tests.support.wire import END, Conversation, packets, talk
 
 # ── clients that die ──
 
 
-async def reset_in_mid_frame(scene: Scene, chance: Random) -> None:
+async def reset_in_mid_frame(scene: Scene, rng: Random) -> None:
     raw = await Raw.upgraded(scene)
-    raw.say(chance.choice(scene.programs), chance.random())
-    raw.writer.write(frame(BINARY, bytes(3_200))[: chance.randrange(1, 3_200)])
+    raw.send_program(rng.choice(scene.programs), rng.random())
+    raw.writer.write(frame(BINARY, bytes(3_200))[: rng.randrange(1, 3_200)])
     with suppress(ConnectionError):
         await raw.writer.drain()
-    await asyncio.sleep(chance.random() / 2)
+    await asyncio.sleep(rng.random() / 2)
     raw.reset()
 
 
@@ -55,18 +55,18 @@ time.sleep(60)
 """
 
 
-async def killed_in_mid_frame(scene: Scene, chance: Random) -> None:
-    program = chance.choice(scene.programs)
-    said = frame(TEXT, program.start.encode())
-    said += b"".join(frame(BINARY, packet) for packet in packets(program.data, program.packet))
-    said = said[: chance.randrange(len(said) // 4)]
+async def kill_in_mid_frame(scene: Scene, rng: Random) -> None:
+    program = rng.choice(scene.programs)
+    data = frame(TEXT, program.start.encode())
+    data += b"".join(frame(BINARY, packet) for packet in packets(program.data, program.packet))
+    data = data[: rng.randrange(len(data) // 4)]
 
     def live_and_die() -> None:
         command = [sys.executable, "-I", "-S", "-c", VICTIM, str(scene.port), handshake(LOOPBACK, scene.port).hex()]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as victim:
             assert victim.stdin is not None
             assert victim.stdout is not None
-            print(said.hex(), file=victim.stdin, flush=True)
+            print(data.hex(), file=victim.stdin, flush=True)
             assert victim.stdout.readline() == "\n"
             victim.kill()
             assert victim.wait() == -signal.SIGKILL
@@ -74,31 +74,31 @@ async def killed_in_mid_frame(scene: Scene, chance: Random) -> None:
     await asyncio.to_thread(live_and_die)
 
 
-async def half_closed_in_mid_frame(scene: Scene, chance: Random) -> None:
+async def half_close_in_mid_frame(scene: Scene, rng: Random) -> None:
     raw = await Raw.upgraded(scene)
-    raw.say(chance.choice(scene.programs), 0.3 * chance.random())
+    raw.send_program(rng.choice(scene.programs), 0.3 * rng.random())
     raw.writer.write(frame(BINARY, bytes(3_200))[:1_000])
     raw.writer.write_eof()
     await raw.ended()
     raw.writer.close()
 
 
-async def silence_on_an_open_connection(scene: Scene, chance: Random) -> None:
+async def silence_on_an_open_connection(scene: Scene, rng: Random) -> None:
     raw = await Raw.upgraded(scene)
-    raw.say(chance.choice(scene.programs), 0.2)
-    heard = await closed_with(raw, 1008)
-    assert heard.errors[:1] == ["idle_timeout"]
+    raw.send_program(rng.choice(scene.programs), 0.2)
+    received = await closed_with(raw, 1008)
+    assert received.errors[:1] == ["idle_timeout"]
 
 
-async def gone_without_a_word(scene: Scene, chance: Random) -> None:
+async def vanished_client(scene: Scene, rng: Random) -> None:
     """A half-open connection: at some moment the link drops everything in both directions, even the close."""
     assert scene.link is not None
-    link, quality = scene.link, Quality()
-    raw = await Raw.upgraded(scene, lambda: link.socket(quality), HERE)
-    raw.say(chance.choice(scene.programs), 0.3 * chance.random())
+    link, quality = scene.link, LinkQuality()
+    raw = await Raw.upgraded(scene, lambda: link.socket(quality), NEAR_ADDRESS)
+    raw.send_program(rng.choice(scene.programs), 0.3 * rng.random())
     with suppress(ConnectionError):
         await raw.writer.drain()
-    await asyncio.sleep(chance.random() / 2)
+    await asyncio.sleep(rng.random() / 2)
     quality.loss = 1.0
     raw.reset()
 
@@ -111,39 +111,39 @@ async def through(scene: Scene, program: Program, **options: Any) -> Conversatio
 
     async def attempt() -> Conversation:
         made = {name: make() for name, make in options.items()}
-        return await talk(scene.url.replace(LOOPBACK, HERE) if made else scene.url, program.messages, **made)
+        return await talk(scene.url.replace(LOOPBACK, NEAR_ADDRESS) if made else scene.url, program.messages, **made)
 
     while True:
-        match heard := await patiently(attempt):
+        match received := await patiently(attempt):
             case Conversation(events=[Error(code="encoder_failed")]):  # refused after the upgrade
                 await asyncio.sleep(AGAIN_S)
             case _:
-                return heard
+                return received
 
 
-async def loss_and_delay(scene: Scene, chance: Random) -> None:
+async def loss_and_delay(scene: Scene, rng: Random) -> None:
     """The session takes longer; its events are the same."""
     assert scene.link is not None
     link = scene.link
-    quality = Quality(chance.uniform(0.01, 0.08), chance.uniform(0, 0.05), chance.uniform(0, 0.02), 0.02)
-    program = chance.choice(scene.programs)
+    quality = LinkQuality(rng.uniform(0.01, 0.08), rng.uniform(0, 0.05), rng.uniform(0, 0.02), 0.02)
+    program = rng.choice(scene.programs)
 
     def far() -> socket.socket:
         made = link.socket(quality)
         made.setblocking(True)
         made.settimeout(20)
-        made.connect((HERE, scene.port))
+        made.connect((NEAR_ADDRESS, scene.port))
         return made
 
-    heard = await through(scene, program, sock=far)
-    assert told(heard.events) == program.expected, heard
+    received = await through(scene, program, sock=far)
+    assert timeless(received.events) == program.expected, received
 
 
-async def a_reader_that_never_reads(scene: Scene, chance: Random) -> None:
+async def reader_that_never_reads(scene: Scene, rng: Random) -> None:
     raw = await Raw.upgraded(scene, _small)
     raw.writer.transport.pause_reading()  # type: ignore[attr-defined]
-    raw.say(chance.choice(scene.programs), 0.1)
-    await _flooded(raw, chance)
+    raw.send_program(rng.choice(scene.programs), 0.1)
+    await _flooded(raw, rng)
 
 
 def _small() -> socket.socket:
@@ -152,8 +152,8 @@ def _small() -> socket.socket:
     return made
 
 
-async def _flooded(raw: Raw, chance: Random) -> None:
-    complaint = json.dumps({"type": "hotwords", "phrases": ["".join(chance.sample("0123456789", 10))]})
+async def _flooded(raw: Raw, rng: Random) -> None:
+    complaint = json.dumps({"type": "hotwords", "phrases": ["".join(rng.sample("0123456789", 10))]})
     with suppress(ConnectionError):
         while not raw.writer.is_closing():  # each message gets a warning, until the server closes the connection
             raw.writer.write(500 * frame(TEXT, complaint.encode()))
@@ -162,31 +162,31 @@ async def _flooded(raw: Raw, chance: Random) -> None:
     raw.reset()
 
 
-async def a_return_that_is_never_read(scene: Scene, chance: Random) -> None:
+async def resumption_that_is_never_read(scene: Scene, rng: Random) -> None:
     """The session drops the connection, and nothing may wait for it."""
     first = await Raw.upgraded(scene)
-    first.say(chance.choice(scene.programs), 0.1)
+    first.send_program(rng.choice(scene.programs), 0.1)
     _, started = await first.frame()
     first.reset()
     token = json.loads(started).get("resume", "")  # empty after a refusal
     raw = await Raw.upgraded(scene, _small)
     raw.writer.transport.pause_reading()  # type: ignore[attr-defined]
     raw.send(TEXT, json.dumps({"type": "start", "resume": token, "events": 1}))
-    await _flooded(raw, chance)
+    await _flooded(raw, rng)
 
 
-async def a_reader_that_dawdles(scene: Scene, chance: Random) -> None:
-    program = chance.choice(scene.programs)
+async def slow_reader(scene: Scene, rng: Random) -> None:
+    program = rng.choice(scene.programs)
     raw = await Raw.upgraded(scene)
-    raw.say(program)
+    raw.send_program(program)
     raw.send(TEXT, END)
-    text, wait = b"", 0.002 * chance.random()
+    text, wait = b"", 0.002 * rng.random()
     while part := await raw.reader.read(500):
         text += part
         await asyncio.sleep(wait)
     raw.writer.close()
     events = [from_json(part) for part in _texts(text)]
-    finals = [line for line in told(events) if '"final"' in line]
+    finals = [line for line in timeless(events) if '"final"' in line]
     assert finals == [line for line in program.expected if '"final"' in line]
 
 

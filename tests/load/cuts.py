@@ -100,31 +100,31 @@ def timeless(events: Sequence[Event]) -> list[str]:
 def difference(broken: Sequence[Event], unbroken: Sequence[Event]) -> str | None:
     """The first difference that the broken connection caused. Only partials may be missing."""
     kept = [[event for event in events if not isinstance(event, Partial)] for events in (broken, unbroken)]
-    heard, expected = map(timeless, kept)
-    if heard != expected:
-        return f"{heard} instead of {expected}"
+    received, expected = map(timeless, kept)
+    if received != expected:
+        return f"{received} instead of {expected}"
     rest = iter(timeless(unbroken))
-    strange = [line for line in timeless(broken) if line not in rest]  # takes from `rest` up to the line
-    return f"{strange[0]} is new, or in another place" if strange else None
+    unexpected = [line for line in timeless(broken) if line not in rest]  # takes from `rest` up to the line
+    return f"{unexpected[0]} is new, or in another place" if unexpected else None
 
 
-def speech(chance: Random) -> list[bytes]:
+def speech(rng: Random) -> list[bytes]:
     """Clips in random order, with pauses, in packets of a random size."""
     clips = [soundfile.read(CLIPS / f"{name}.flac", dtype="int16")[0] for name in ("george", "jackson", "nicolas")]
-    chance.shuffle(clips)
-    parts = [part for clip in clips[:2] for part in (clip, np.zeros(chance.randrange(16_000), np.int16))]
+    rng.shuffle(clips)
+    parts = [part for clip in clips[:2] for part in (clip, np.zeros(rng.randrange(16_000), np.int16))]
     data = np.concatenate(parts).tobytes()
-    size = chance.choice([640, 3_200, 3_201, 9_999])
+    size = rng.choice([640, 3_200, 3_201, 9_999])
     return [data[at : at + size] for at in range(0, len(data), size)]
 
 
-def breaks(chance: Random, count: int) -> tuple[list[int], list[int]]:
+def breaks(rng: Random, count: int) -> tuple[list[int], list[int]]:
     """The bytes up and down after which each connection breaks; the first holds until the session starts."""
     up, down = [NEVER] * count, [NEVER] * count
     for number in range(count):
-        up[number] = chance.randrange(2_000 if number == 0 else 50, 40_000)
-        if chance.random() < 0.5:
-            down[number] = chance.randrange(1_000 if number == 0 else 50, 2_000)
+        up[number] = rng.randrange(2_000 if number == 0 else 50, 40_000)
+        if rng.random() < 0.5:
+            down[number] = rng.randrange(1_000 if number == 0 else 50, 2_000)
     return up, down
 
 
@@ -146,9 +146,9 @@ async def campaign(server: RunningServer, sessions: int, cuts: int, seed: int) -
 
     async def client_after_client() -> None:
         for number in numbers:
-            chance = Random(f"{seed} {number}")
-            packets = speech(chance)
-            up, down = breaks(chance, cuts // sessions + SPARE)
+            rng = Random(f"{seed} {number}")
+            packets = speech(rng)
+            up, down = breaks(rng, cuts // sessions + SPARE)
             found.sessions += 1
             try:
                 unbroken, _ = await converse(server.url, packets, AudioFormat())

@@ -1,6 +1,6 @@
 """All kinds of faults, one function each, by topic in `protocol_faults`, `client_faults` and `recovery_faults`.
 
-A fault receives the scene and its own `Random`, does its harm, and checks the response of the server.
+A fault receives the scene and its own `Random`, injects the failure, and checks the response of the server.
 """
 
 from __future__ import annotations
@@ -9,71 +9,71 @@ from collections.abc import Awaitable, Callable
 from random import Random
 
 from tests.load.client_faults import (
-    a_reader_that_dawdles,
-    a_reader_that_never_reads,
-    a_return_that_is_never_read,
-    gone_without_a_word,
-    half_closed_in_mid_frame,
-    killed_in_mid_frame,
+    half_close_in_mid_frame,
+    kill_in_mid_frame,
     loss_and_delay,
+    reader_that_never_reads,
     reset_in_mid_frame,
+    resumption_that_is_never_read,
     silence_on_an_open_connection,
+    slow_reader,
+    vanished_client,
 )
 from tests.load.fault_scene import Scene
 from tests.load.protocol_faults import (
-    a_bad_control_frame,
-    a_continuation_of_nothing,
-    a_frame_that_says_it_is_huge,
-    a_frame_without_a_mask_or_with_reserved_bits,
-    a_huge_head,
-    a_message_that_is_too_large,
-    a_message_without_end,
+    bad_control_frame,
     bad_opcode,
     bad_utf8,
+    continuation_without_a_message,
+    endless_message,
+    frame_with_a_huge_declared_size,
+    frame_without_a_mask_or_with_reserved_bits,
     half_a_request,
+    huge_request_head,
+    message_above_the_limit,
     noise_instead_of_a_request,
     noise_instead_of_frames,
-    nonsense,
+    random_messages,
 )
 from tests.load.recovery_faults import (
-    a_cut_and_a_return,
-    a_guess_at_anothers_session,
+    cut_and_resumption,
     every_other_step_fails,
+    every_request_fails,
+    guessed_resume_token,
     no_memory_for_a_final,
     no_memory_for_a_step,
-    nothing_works,
     two_connections_for_one_session,
 )
 
-NEEDS_A_LINK = (gone_without_a_word, loss_and_delay)
+NEEDS_A_LINK = (vanished_client, loss_and_delay)
 KINDS: tuple[Callable[[Scene, Random], Awaitable[None]], ...] = (
     noise_instead_of_a_request,
     half_a_request,
-    a_huge_head,
+    huge_request_head,
     noise_instead_of_frames,
     bad_utf8,
     bad_opcode,
-    a_frame_without_a_mask_or_with_reserved_bits,
-    a_bad_control_frame,
-    a_continuation_of_nothing,
-    nonsense,
-    a_frame_that_says_it_is_huge,
-    a_message_that_is_too_large,
-    a_message_without_end,
+    frame_without_a_mask_or_with_reserved_bits,
+    bad_control_frame,
+    continuation_without_a_message,
+    random_messages,
+    frame_with_a_huge_declared_size,
+    message_above_the_limit,
+    endless_message,
     reset_in_mid_frame,
-    killed_in_mid_frame,
-    half_closed_in_mid_frame,
+    kill_in_mid_frame,
+    half_close_in_mid_frame,
     silence_on_an_open_connection,
-    gone_without_a_word,
+    vanished_client,
     loss_and_delay,
-    a_reader_that_never_reads,
-    a_return_that_is_never_read,
-    a_reader_that_dawdles,
+    reader_that_never_reads,
+    resumption_that_is_never_read,
+    slow_reader,
     no_memory_for_a_step,
     no_memory_for_a_final,
     every_other_step_fails,
-    nothing_works,
-    a_cut_and_a_return,
-    a_guess_at_anothers_session,
+    every_request_fails,
+    cut_and_resumption,
+    guessed_resume_token,
     two_connections_for_one_session,
 )

@@ -40,7 +40,7 @@ class Program:
         return [self.start, *packets(self.data, self.packet), END]
 
 
-def told(events: Sequence[Event]) -> list[str]:
+def timeless(events: Sequence[Event]) -> list[str]:
     """Events without their session names, lags and levels, which depend on the clock."""
     return [
         to_json(replace(event, lag_ms=0.0, level=0))
@@ -108,13 +108,13 @@ class Raw:
     def send(self, opcode: int, payload: bytes | str, **how: Any) -> None:
         self.writer.write(frame(opcode, payload.encode() if isinstance(payload, str) else payload, **how))
 
-    def say(self, program: Program, share: float = 1.0) -> None:
+    def send_program(self, program: Program, share: float = 1.0) -> None:
         """Send the first `share` of a program."""
         self.send(TEXT, program.start)
         for packet in packets(program.data[: int(len(program.data) * share)], program.packet):
             self.send(BINARY, packet)
 
-    async def heard(self) -> Conversation:
+    async def receive(self) -> Conversation:
         """All events until the server closes; the code is None if the connection is cut without a close frame."""
         events: list[Event] = []
         with suppress(asyncio.IncompleteReadError, ConnectionError):
@@ -169,7 +169,7 @@ def frame(
 
 
 async def closed_with(raw: Raw, *codes: int | None) -> Conversation:
-    heard = await raw.heard()
+    received = await raw.receive()
     raw.writer.close()
-    assert heard.code in codes, heard
-    return heard
+    assert received.code in codes, received
+    return received

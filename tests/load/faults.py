@@ -26,8 +26,8 @@ from xlsr_live.client.output.progress import progress
 from xlsr_live.client.proxies import open_url
 
 from tests.load.fault_kinds import KINDS, NEEDS_A_LINK
-from tests.load.fault_scene import LOOPBACK, Program, Scene, patiently, told
-from tests.support.bad_link import BadLink, apart, possible
+from tests.load.fault_scene import LOOPBACK, Program, Scene, patiently, timeless
+from tests.support.bad_link import BadLink, available, in_own_namespace
 from tests.support.faulty_server import FaultyServerProcess
 from tests.support.paths import CLIPS
 from tests.support.wire import END, Conversation, dial, listen
@@ -82,10 +82,10 @@ async def witnessed(scene: Scene, program: Program) -> Conversation:
         loop = asyncio.get_running_loop()
         async with dial(scene.url) as websocket:
             listening = asyncio.create_task(listen(websocket))
-            begun, messages = loop.time(), program.messages
+            started, messages = loop.time(), program.messages
             seconds = len(program.data) / program.packet / _rate(program)
             for number, message in enumerate(messages):
-                await asyncio.sleep(begun + seconds * number / len(messages) - loop.time())
+                await asyncio.sleep(started + seconds * number / len(messages) - loop.time())
                 await websocket.send(message)
             assert messages[-1] == END
             return Conversation(await listening, websocket.close_code, websocket.close_reason)
@@ -101,14 +101,14 @@ def _rate(program: Program) -> float:
 
 
 async def campaign(
-    faults: int, seed: int, server: FaultyServerProcess, link: BadLink | None, said: list[Program]
+    faults: int, seed: int, server: FaultyServerProcess, link: BadLink | None, scripts: list[Program]
 ) -> FaultCampaign:
     """Run the faults, all kinds about equally often. Failures go to `problems`."""
     found = FaultCampaign()
-    scene = Scene(server.port, said, link)
-    heard = await asyncio.gather(*(witnessed(scene, program) for program in said))
-    for program, one in zip(said, heard, strict=True):
-        program.expected.extend(told(one.events))
+    scene = Scene(server.port, scripts, link)
+    received = await asyncio.gather(*(witnessed(scene, program) for program in scripts))
+    for program, one in zip(scripts, received, strict=True):
+        program.expected.extend(timeless(one.events))
         assert len(one.finals) >= 1
         assert not one.errors, one.errors
     found.before = await settled(server, {})
@@ -120,21 +120,20 @@ async def campaign(
 
     async def witness(number: int) -> None:
         while not over.is_set():
-            program = said[(number + found.sessions) % len(said)]
+            program = scripts[(number + found.sessions) % len(scripts)]
             found.sessions += 1
             try:
-                heard = await witnessed(scene, program)
+                received = await witnessed(scene, program)
             except Exception as error:
                 found.problems.append(f"a witness: {error!r}")
                 return
-            found.events += len(heard.events)
-            if (got := told(heard.events)) != program.expected or heard.code != 1000:
+            found.events += len(received.events)
+            if (got := timeless(received.events)) != program.expected or received.code != 1000:
                 differing = [(a, b) for a, b in zip(got, program.expected, strict=False) if a != b]
-                found.problems.append(
-                    f"a witness received {len(got)} events, not {len(program.expected)}; {heard.code}; {differing[:1]}"
-                )
+                counts = f"{len(got)} events, not {len(program.expected)}"
+                found.problems.append(f"a witness received {counts}; {received.code}; {differing[:1]}")
 
-    async def harm() -> None:
+    async def inject_faults() -> None:
         for number, kind in waiting:
             try:
                 async with asyncio.timeout(FAULT_S):
@@ -147,7 +146,7 @@ async def campaign(
 
     with progress(faults) as (advance, _):
         witnesses = [asyncio.create_task(witness(number)) for number in range(WITNESSES)]
-        await asyncio.gather(*(harm() for _ in range(AT_ONCE)))
+        await asyncio.gather(*(inject_faults() for _ in range(AT_ONCE)))
         over.set()
         await asyncio.gather(*witnesses)
     found.after = await settled(server, found.before)
@@ -212,10 +211,10 @@ def run(faults: int, seed: int, model: str, log: IO[Any]) -> FaultCampaign:
     """Run the campaign in a network namespace; without permission for that, run it without the faults that need one."""
 
     def here(link: BadLink | None) -> FaultCampaign:
-        said = programs()
+        scripts = programs()
         server = FaultyServerProcess(model, LOOPBACK if link is None else "0.0.0.0", log)
         try:
-            found = asyncio.run(campaign(faults, seed, server, link, said))
+            found = asyncio.run(campaign(faults, seed, server, link, scripts))
         finally:
             status = server.close()
         if status:
@@ -229,7 +228,7 @@ def run(faults: int, seed: int, model: str, log: IO[Any]) -> FaultCampaign:
             found.problems.append("the bad link lost nothing")
         return found
 
-    return apart(isolated) if possible() else here(None)
+    return in_own_namespace(isolated) if available() else here(None)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -238,11 +237,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--model", default="bundled")
     options = parser.parse_args(arguments)
-    begun = time.monotonic()
+    started = time.monotonic()
     with tempfile.TemporaryFile("w+") as log:
         found = run(options.faults, options.seed, options.model, log)
         print("\n".join(found.table()))
-        print(f"{time.monotonic() - begun:.0f} s; network faults: {'yes' if possible() else 'no, they need root'}")
+        print(f"{time.monotonic() - started:.0f} s; network faults: {'yes' if available() else 'no, they need root'}")
     return 1 if found.problems else 0
 
 

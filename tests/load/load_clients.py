@@ -37,7 +37,7 @@ class MinuteStats:
     final_lags: list[float] = field(default_factory=list[float])  # seconds from the arrival of the last audio
     partial_lags: list[float] = field(default_factory=list[float])
     level: int = 0  # the highest
-    begun: int = 0  # sessions that started in this minute and completed
+    started: int = 0  # sessions that started in this minute and completed
     refused: int = 0
     open_s: float = 0.0  # of all completed sessions
 
@@ -69,7 +69,7 @@ class OverloadResult:
                     "final_lag": percentiles(minute.final_lags),
                     "partial_lag": percentiles(minute.partial_lags),
                     "level": minute.level,
-                    "begun": minute.begun,
+                    "started": minute.started,
                     "refused": minute.refused,
                     "open": minute.open_s / 60,
                 }
@@ -115,7 +115,7 @@ class LoadClients:
 
     async def _client(self, number: int, seconds: float) -> None:
         await asyncio.sleep(random.uniform(0, 1))
-        while (begun := self._now) < seconds:
+        while (start := self._now) < seconds:
             try:
                 await self._session(number % len(self._scripts))
             except XlsrLiveError as problem:
@@ -123,12 +123,12 @@ class LoadClients:
                     self._result.broken.append(str(problem))
                 else:
                     self._result.refusals[refusal] += 1
-                    self._result.minute(begun).refused += 1
+                    self._result.minute(start).refused += 1
                 wait = (refusal and refusal.retry_after) or DEFAULT_RETRY_S
                 await asyncio.sleep(wait * random.uniform(1, 1.5))
 
     async def _session(self, script: int) -> None:
-        begun = self._now
+        start = self._now
         received: list[events.Event] = []
 
         def on_event(event: events.Event) -> None:
@@ -137,9 +137,9 @@ class LoadClients:
 
         await self._stream(self._scripts[script], 1.0, on_event)
         ended = self._now
-        self._result.minute(begun).begun += 1
-        for at in range(int(begun // 60), int(ended // 60) + 1):
-            self._result.minute(60 * at).open_s += min(ended, 60 * (at + 1)) - max(begun, 60 * at)
+        self._result.minute(start).started += 1
+        for at in range(int(start // 60), int(ended // 60) + 1):
+            self._result.minute(60 * at).open_s += min(ended, 60 * (at + 1)) - max(start, 60 * at)
         finals, baseline = _finals(received), self._baselines[script]
         self._result.equal += sum(one == other for one, other in zip(finals, baseline, strict=False))
         self._result.total += max(len(finals), len(baseline))

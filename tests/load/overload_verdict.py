@@ -36,7 +36,7 @@ def by_minute(result: OverloadResult) -> Table:
         [
             str(at + 1),
             f"{minute.open_s / 60:.1f}",
-            str(minute.begun),
+            str(minute.started),
             str(minute.refused),
             str(minute.level),
             *_cells(minute.final_lags),
@@ -44,7 +44,7 @@ def by_minute(result: OverloadResult) -> Table:
         ]
         for at, minute in sorted(result.minutes.items())
     ]
-    columns = ["minute", "sessions open", "begun", "refused", "level", "final lag p50", "p95", "most"]
+    columns = ["minute", "sessions open", "started", "refused", "level", "final lag p50", "p95", "most"]
     title = f"{result.clients} clients, {result.limit} sessions allowed (lags in seconds)"
     return Table(title, [*columns, "partial lag p50", "p95", "most"], rows)
 

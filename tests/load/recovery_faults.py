@@ -16,7 +16,7 @@ from tests.load.fault_scene import (
     Raw,
     Scene,
     patiently,
-    told,
+    timeless,
 )
 from tests.support.faulty_server import INJECTIONS
 from tests.support.wire import END, Conversation, dial, packets
@@ -24,48 +24,46 @@ from tests.support.wire import END, Conversation, dial, packets
 # ── an encoder that fails ──
 
 
-async def with_injection(scene: Scene, chance: Random, injection: str) -> Conversation:
+async def with_injection(scene: Scene, rng: Random, injection: str) -> Conversation:
     # Window mode takes no cached steps, and finals="append" needs no second pass.
-    program = chance.choice(
-        [each for each in scene.programs if "window" not in each.start and "append" not in each.start]
-    )
+    program = rng.choice([each for each in scene.programs if "window" not in each.start and "append" not in each.start])
     start = json.loads(program.start)
     start["config"] = start.get("config", {}) | {"wake_ms": INJECTIONS[injection]}
-    heard = await through(scene, Program(json.dumps(start), program.data, program.packet))
-    assert set(heard.errors) == {"encoder_failed"}, heard
-    return heard
+    received = await through(scene, Program(json.dumps(start), program.data, program.packet))
+    assert set(received.errors) == {"encoder_failed"}, received
+    return received
 
 
-async def no_memory_for_a_step(scene: Scene, chance: Random) -> None:
-    heard = await with_injection(scene, chance, "no_memory_step")
-    assert heard.finals, "the final needs no step"
+async def no_memory_for_a_step(scene: Scene, rng: Random) -> None:
+    received = await with_injection(scene, rng, "no_memory_step")
+    assert received.finals, "the final needs no step"
 
 
-async def no_memory_for_a_final(scene: Scene, chance: Random) -> None:
-    heard = await with_injection(scene, chance, "no_memory_pass")
-    assert heard.finals, "the final consists of the committed words"
+async def no_memory_for_a_final(scene: Scene, rng: Random) -> None:
+    received = await with_injection(scene, rng, "no_memory_pass")
+    assert received.finals, "the final consists of the committed words"
 
 
-async def every_other_step_fails(scene: Scene, chance: Random) -> None:
-    await with_injection(scene, chance, "error")
+async def every_other_step_fails(scene: Scene, rng: Random) -> None:
+    await with_injection(scene, rng, "error")
 
 
-async def nothing_works(scene: Scene, chance: Random) -> None:
-    heard = await with_injection(scene, chance, "nothing_works")
-    assert not heard.finals
+async def every_request_fails(scene: Scene, rng: Random) -> None:
+    received = await with_injection(scene, rng, "every_request_fails")
+    assert not received.finals
 
 
 # ── clients that come back ──
 
 
-async def a_cut_and_a_return(scene: Scene, chance: Random) -> None:
-    """With the client library nothing is lost or doubled."""
-    program = chance.choice(scene.programs)
+async def cut_and_resumption(scene: Scene, rng: Random) -> None:
+    """The client library loses and duplicates nothing."""
+    program = rng.choice(scene.programs)
     start = json.loads(program.start)
     config = SessionConfig(**start.pop("config", {}))
     audio = AudioFormat(**{name: value for name, value in start.items() if name != "type"})
     data = packets(program.data, program.packet)
-    cuts = {chance.randrange(1, len(data)) for _ in range(2)}
+    cuts = {rng.randrange(1, len(data)) for _ in range(2)}
 
     async def attempt() -> list[Event]:
         async with connect(scene.url, config=config, audio=audio) as stream:
@@ -77,19 +75,19 @@ async def a_cut_and_a_return(scene: Scene, chance: Random) -> None:
             await stream.end()
             return events + [event async for event in stream]
 
-    assert told(await patiently(attempt)) == program.expected
+    assert timeless(await patiently(attempt)) == program.expected
 
 
-async def a_guess_at_anothers_session(scene: Scene, chance: Random) -> None:
+async def guessed_resume_token(scene: Scene, rng: Random) -> None:
     raw = await Raw.upgraded(scene)
-    raw.send(TEXT, json.dumps({"type": "start", "resume": chance.randbytes(24).hex(), "events": 3}))
-    heard = await raw.heard()
+    raw.send(TEXT, json.dumps({"type": "start", "resume": rng.randbytes(24).hex(), "events": 3}))
+    received = await raw.receive()
     raw.writer.close()
-    assert heard.errors == ["resume_lost"]
+    assert received.errors == ["resume_lost"]
 
 
-async def two_connections_for_one_session(scene: Scene, chance: Random) -> None:
-    program = chance.choice(scene.programs)
+async def two_connections_for_one_session(scene: Scene, rng: Random) -> None:
+    program = rng.choice(scene.programs)
 
     async def attempt() -> None:
         data = packets(program.data, program.packet)
@@ -107,7 +105,7 @@ async def two_connections_for_one_session(scene: Scene, chance: Random) -> None:
                     await other.send(message)
                 events = [from_json(message) async for message in other]
                 finals = [event for event in events if isinstance(event, Final)]
-                assert told(finals) == [line for line in program.expected if '"final"' in line]
+                assert timeless(finals) == [line for line in program.expected if '"final"' in line]
 
     await patiently(attempt)
 

@@ -1,4 +1,4 @@
-"""A server broken in every way, a few times each: `faults.py` does it a thousand times."""
+"""A short fault campaign with every kind of fault; `faults.py` runs a thousand faults."""
 
 from __future__ import annotations
 
@@ -11,42 +11,45 @@ import pytest
 
 from tests.load.fault_kinds import KINDS, NEEDS_A_LINK
 from tests.load.faults import run
-from tests.support.bad_link import HERE, BadLink, Quality, apart, possible
+from tests.support.bad_link import NEAR_ADDRESS, BadLink, LinkQuality, available, in_own_namespace
 from tests.support.paths import DIGITS
 
 
-def test_whatever_happens_to_others_a_session_hears_the_same_and_nothing_is_left(
+@pytest.mark.slow
+@pytest.mark.network
+def test_faults_of_other_clients_change_no_session_and_leave_nothing_behind(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
     caplog.set_level(logging.ERROR, "asyncio")
-    kinds = len(KINDS) - (0 if possible() else len(NEEDS_A_LINK))
+    kinds = len(KINDS) - (0 if available() else len(NEEDS_A_LINK))
     with (tmp_path / "log").open("w+") as log:
         found = run(42, seed=1, model=str(DIGITS), log=log)
     assert not found.problems
     assert found.done.total() == 42
     assert len(found.done) == kinds  # each at least once
-    assert found.events > 50  # heard beside them
+    assert found.events > 50  # received by the witnesses meanwhile
 
 
-@pytest.mark.skipif(not possible(), reason="network namespaces need root, and the program ip")
-def test_the_bad_link_loses_delays_and_doubles_packets_and_tcp_bears_it():
+@pytest.mark.network
+@pytest.mark.skipif(not available(), reason="network namespaces need root, and the program ip")
+def test_tcp_survives_a_link_that_drops_delays_and_duplicates_packets():
     data = bytes(range(256)) * 500
 
     def talk() -> tuple[bytes, int]:
-        with BadLink(1) as link, socket.create_server((HERE, 0)) as server, ThreadPoolExecutor(1) as beside:
-            with link.socket(Quality(loss=0.05, delay_s=0.001, jitter_s=0.003, doubled=0.05)) as client:
+        with BadLink(1) as link, socket.create_server((NEAR_ADDRESS, 0)) as server, ThreadPoolExecutor(1) as executor:
+            with link.socket(LinkQuality(loss=0.05, delay_s=0.001, jitter_s=0.003, duplication=0.05)) as client:
                 client.settimeout(20)
                 client.connect(server.getsockname())
                 near, _ = server.accept()
                 with near:
                     near.settimeout(20)
-                    sending = beside.submit(near.sendall, data)
-                    heard = b""
-                    while len(heard) < len(data) and (part := client.recv(65_536)):
-                        heard += part
+                    sending = executor.submit(near.sendall, data)
+                    received = b""
+                    while len(received) < len(data) and (part := client.recv(65_536)):
+                        received += part
                     sending.result()
-            return heard, link.lost
+            return received, link.lost
 
-    heard, lost = apart(talk)
-    assert heard == data
+    received, lost = in_own_namespace(talk)
+    assert received == data
     assert lost > 5

@@ -1,4 +1,4 @@
-"""Whatever is sent to the server or written for it: declared errors, and nothing else. `fuzz.py` does more of it."""
+"""Any input to the server gives a valid answer or a declared error. `fuzz.py` runs the same for longer."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from tests.support.hostile import Server
-from tests.support.targets import TARGETS
+from tests.support.fuzz_server import Server
+from tests.support.fuzz_targets import TARGETS
 
 
 @pytest.fixture(scope="module")
@@ -19,12 +19,12 @@ def server() -> Iterator[Server]:
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_whatever_is_offered(name: str, server: Server):
+def test_any_input_gives_a_declared_answer(name: str, server: Server):
     target = TARGETS[name]
 
     @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
-    @given(target.offered)
-    def all_of_it(each: Any) -> None:
-        target.ask(server, each)
+    @given(target.inputs)
+    def feed(value: Any) -> None:
+        target.feed(server, value)
 
-    all_of_it()
+    feed()

@@ -31,7 +31,7 @@ def folder(tmp_path: Path, clip: Callable[[str], NDArray[np.int16]]) -> Path:
 
 
 def test_three_times_the_sessions_of_a_running_server(folder: Path, capsys: Out, recognizer: Recognizer):
-    """A refused client learns when to return; every session gets the finals of its audio alone."""
+    """A refused client gets Retry-After; every session gets the finals of its audio on an idle server."""
     arguments = ["--times", "3", "--minutes", "0.12", "--session-s", "2.9", "--silence", "0.3", "--out", str(folder)]
     with running_server(recognizer, ServerSettings(max_sessions=2)) as server:
         assert run_program(overload, [str(folder), *arguments, "--url", server.url]) == 0
@@ -39,7 +39,7 @@ def test_three_times_the_sessions_of_a_running_server(folder: Path, capsys: Out,
     assert read["command"].startswith("python -m tests.load.overload")
     equal, total = read["finals_as_alone"]
     assert f"{equal} of {total} finals are those" in capsys.readouterr().out
-    assert equal == total == sum(minute["begun"] for minute in read["minutes"]) >= 2
+    assert equal == total == sum(minute["started"] for minute in read["minutes"]) >= 2
     assert (read["clients"], read["limit"], read["broken"]) == (6, 2, [])
     (refused,) = read["refusals"]
     assert (refused["code"], refused["status"], refused["retry_after"]) == ("server_full", 503, 5)

@@ -35,6 +35,7 @@ from tests.load.soak_result import ServerSample, SoakResult
 from tests.support.paths import CLIPS, DIGITS
 
 
+@pytest.mark.slow
 def test_a_short_soak(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     samples = soundfile.read(CLIPS / "george.flac", dtype="int16")[0]
     soundfile.write(tmp_path / "two.wav", samples[:32_000], 16_000)

@@ -1,4 +1,4 @@
-"""Errors before a session: every path answers in the shape that its clients expect."""
+"""Errors before a session: every path answers in the format that its clients expect."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def code_in(shape: str, body: Any) -> str:
 
 
 @pytest.mark.parametrize(("shape", "path"), CASES)
-def test_http_errors_have_the_shape_of_the_path(server: RunningServer, shape: str, path: str):
+def test_http_errors_have_the_format_of_the_path(server: RunningServer, shape: str, path: str):
     url = f"http://127.0.0.1:{server.port}{path}"
     expected = {401: UNAUTHORIZED[shape], 403: "not_admin", 404: "not_found", 405: "method_not_allowed"}
     errors: set[int] = set()
@@ -86,7 +86,7 @@ def test_http_errors_have_the_shape_of_the_path(server: RunningServer, shape: st
         ("openai", "/v1/other", 404),
     ],
 )
-def test_refused_websockets_have_the_shape_of_the_path(server: RunningServer, shape: str, path: str, status: int):
+def test_refused_websockets_have_the_format_of_the_path(server: RunningServer, shape: str, path: str, status: int):
     async def attempt() -> InvalidStatus:
         with pytest.raises(InvalidStatus) as refusal:
             await dial(f"ws://127.0.0.1:{server.port}{path}")
@@ -97,7 +97,7 @@ def test_refused_websockets_have_the_shape_of_the_path(server: RunningServer, sh
     assert code_in(shape, json.loads(response.body or b"")) == {401: UNAUTHORIZED[shape], 404: "not_found"}[status]
 
 
-def test_a_401_says_how_clients_without_headers_connect(server: RunningServer):
+def test_a_401_explains_how_clients_without_headers_connect(server: RunningServer):
     """Vosk clients send no token."""
 
     async def attempt() -> InvalidStatus:
@@ -127,7 +127,7 @@ def test_translations_are_refused_with_the_reason(server: RunningServer):
 
 
 @pytest.mark.parametrize(("shape", "path"), [("openai", "/v1/audio/transcriptions"), ("deepgram", "/v1/listen")])
-def test_a_failure_of_the_server_has_the_shape_of_the_path(
+def test_a_failure_of_the_server_has_the_format_of_the_path(
     server: RunningServer, shape: str, path: str, monkeypatch: pytest.MonkeyPatch
 ):
     def fail(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""The log: its two formats, and what it never contains."""
+"""The log: its two formats, and no secrets or transcripts in it."""
 
 from __future__ import annotations
 
@@ -77,11 +77,11 @@ def test_the_log_of_a_session_has_its_id_and_no_transcript(
         root.setLevel(level)
     assert result.finals == ["ONE TWO NINE FOUR EIGHT ONE"]
     lines = [json.loads(line) for line in written.getvalue().splitlines()]
-    mine = [line for line in lines if line["logger"] == "xlsr_live.server"]
-    assert [line["message"] for line in mine] == ["connected", "closing", "ended"]
-    assert {line["session"] for line in mine} == {result.events[0].session}
-    assert mine[0]["client"] == "token"
-    assert mine[1]["code"] == "unknown_type"
-    assert mine[2]["audio_s"] == pytest.approx(len(data) / 32_000, abs=0.01)
+    records = [line for line in lines if line["logger"] == "xlsr_live.server"]
+    assert [line["message"] for line in records] == ["connected", "closing", "ended"]
+    assert {line["session"] for line in records} == {result.events[0].session}
+    assert records[0]["client"] == "token"
+    assert records[1]["code"] == "unknown_type"
+    assert records[2]["audio_s"] == pytest.approx(len(data) / 32_000, abs=0.01)
     for text in ("NINE", "s3cret", "AAAA"):
         assert text not in written.getvalue()

@@ -1,4 +1,4 @@
-"""The same finals at any pace, with one client or several, as in process: over a real server and real websockets."""
+"""Real websockets to a real server give the finals of `transcribe`, at any pace, with one client or several."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Start and end of `serve`, in a process of its own."""
+"""Start and end of `serve`, in its own process."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_nothing_listens_before_the_model_is_loaded():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere two processes cannot bind one port")
-def test_a_port_taken_while_the_model_is_loading():
+def test_a_port_occupied_while_the_model_is_loading():
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 

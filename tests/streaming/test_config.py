@@ -16,7 +16,7 @@ from xlsr_live.streaming.errors import ConfigError
         ("mode", "cachd"),
         ("finals", "none"),
         ("vad_threshold", 0.1),
-        ("vad_threshold", 0.15),  # would never close again
+        ("vad_threshold", 0.15),  # would never close
         ("vad_threshold", 1.0),
         ("vad_threshold", math.nan),
         ("pre_roll_ms", -1),
@@ -73,7 +73,7 @@ def test_a_wrong_audio_format_is_refused_by_name(name: str, value: Any):
         {"mode": "cached", "left_context_ms": 0},
     ],
 )
-def test_settings_at_their_limits_are_taken(settings: dict[str, Any]):
+def test_settings_at_their_limits_are_accepted(settings: dict[str, Any]):
     config = SessionConfig(**settings)
     assert msgspec.json.decode(msgspec.json.encode(config), type=SessionConfig) == config
 

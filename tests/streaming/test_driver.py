@@ -1,4 +1,4 @@
-"""The driver of a session between its jobs and an engine."""
+"""The driver between a session and an engine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SPEECH = sound("..AB CD " + "." * 10 + "EF GH " + "." * 10)
 
 
 class Inline:
-    """An engine that does each job at once, in the caller's thread."""
+    """An engine that runs each job immediately, in the thread of the caller."""
 
     level = Level.WIDE
 
@@ -66,7 +66,7 @@ def drive(engine: Any, *, adaptive: bool = False) -> tuple[list[Event], SessionD
     return events, driver
 
 
-def test_encode_jobs_and_decode_jobs_are_answered_and_the_events_are_those_of_the_core():
+def test_encode_jobs_and_decode_jobs_are_answered_and_the_events_equal_those_of_the_core():
     engine = Inline()
     events, driver = drive(engine)
     assert lines(events) == lines(run([SPEECH], SessionConfig(hotwords=("HGFEDCBA:1",))))

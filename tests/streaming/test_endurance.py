@@ -6,6 +6,7 @@ import tracemalloc
 from itertools import pairwise
 
 import numpy as np
+import pytest
 from xlsr_live.streaming.config import SessionConfig
 from xlsr_live.streaming.protocol.events import Final, SessionEnded, SpeechEnded, SpeechStarted
 from xlsr_live.streaming.session.session import Session
@@ -15,7 +16,8 @@ from tests.support.fakes import VOCABULARY, FakeEncoder, LoudVad, sound
 MINUTES = 30
 
 
-def test_half_an_hour_holds_no_more_memory_than_five_minutes_and_times_stay_exact():
+@pytest.mark.slow
+def test_half_an_hour_needs_no_more_memory_than_five_minutes_and_times_stay_exact():
     # 12 s: onset at 0.3 s, so the utterance starts at 0; its last letter ends at 2.5 s; then silence.
     turn = np.concatenate((sound("..."), np.tile(sound("ABC DEF "), 3), sound("." * 200)))[:192_000]
     loud = np.flatnonzero(turn)
@@ -61,11 +63,11 @@ def test_half_an_hour_holds_no_more_memory_than_five_minutes_and_times_stay_exac
     assert ring.dropped == 0
     assert ring.capacity == 50 * 16_000
     assert ring._data.nbytes < 4 * 16_000 * 10
-    assert max(flat) - flat[0] < 50_000 + 200 * turns  # what the test itself keeps
+    assert max(flat) - flat[0] < 50_000 + 200 * turns  # memory of the test itself
 
 
 def test_an_endless_utterance_is_cut_and_its_memory_freed():
-    """Ten minutes of noise that never lets the gate close."""
+    """Ten minutes of noise during which the gate never closes."""
     session = Session(VOCABULARY, SessionConfig(max_utterance_ms=5_000), vad=LoudVad(), normalized=False)
     encoder = FakeEncoder(context=False)
     hum = sound("~" * 10)

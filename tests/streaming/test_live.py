@@ -1,4 +1,4 @@
-"""One stream in an event loop: back-pressure, slow readers, leaving in mid-word, and parallel streams."""
+"""One stream in an event loop: back-pressure, slow readers, aborts in mid-word, and parallel streams."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def encoder() -> Held:
 
 @pytest.fixture
 def engine(encoder: Held) -> Iterator[Engine]:
-    engine = Engine(encoder, adaptive=False)  # whatever else the machine does
+    engine = Engine(encoder, adaptive=False)  # independent of machine load
     yield engine
     encoder.go.set()
     engine.close()
 
 
 @pytest.mark.parametrize("size", [100, 1_600, 1_000_000])
-def test_events_are_those_of_the_core(engine: Engine, size: int):
+def test_events_equal_those_of_the_core(engine: Engine, size: int):
     async def scene() -> list[Event]:
         async with session(engine) as stream:
             return await say(stream, SPEECH, size)
@@ -61,13 +61,15 @@ def test_bytes_and_a_flush(engine: Engine):
 
 
 def test_parallel_sessions_have_the_events_of_single_ones(engine: Engine):
-    said = [sound("." * (i + 1) + f"{word} {word[::-1]} " + "." * 9) for i, word in enumerate(["AB", "CDE", "F", "GH"])]
+    sounds = [
+        sound("." * (i + 1) + f"{word} {word[::-1]} " + "." * 9) for i, word in enumerate(["AB", "CDE", "F", "GH"])
+    ]
 
     async def scene() -> list[list[Event]]:
-        return await asyncio.gather(*(say(session(engine), audio, 700 + 300 * i) for i, audio in enumerate(said)))
+        return await asyncio.gather(*(say(session(engine), audio, 700 + 300 * i) for i, audio in enumerate(sounds)))
 
     together = running(scene)
-    assert [lines(events) for events in together] == [lines(run([audio])) for audio in said]
+    assert [lines(events) for events in together] == [lines(run([audio])) for audio in sounds]
 
 
 def test_a_fast_sender_waits_and_nothing_is_lost(engine: Engine, encoder: Held):
@@ -120,7 +122,7 @@ def test_a_slow_reader_misses_partials_but_never_a_final(engine: Engine):
 
 def test_leaving_in_mid_word_releases_everything(engine: Engine, encoder: Held):
     encoder.go.clear()
-    held = engine.submit(np.zeros(400, np.float32), deadline=0.0)  # keeps the worker busy: all that follows has to wait
+    held = engine.submit(np.zeros(400, np.float32), deadline=0.0)  # keeps the worker busy, so later requests wait
 
     async def scene() -> weakref.ref[StreamSession]:
         await until(held.running)
@@ -140,7 +142,7 @@ def test_leaving_in_mid_word_releases_everything(engine: Engine, encoder: Held):
         return weakref.ref(stream)
 
     gone = running(scene)
-    engine.submit(np.zeros(400, np.float32), deadline=1e9).result(LIMIT)  # the worker has been past all before
+    engine.submit(np.zeros(400, np.float32), deadline=1e9).result(LIMIT)  # the worker has finished everything before
     gc.collect()
     assert gone() is None
     assert engine.queued == 0
@@ -252,7 +254,7 @@ def cached(engine: Engine) -> StreamSession:
     return StreamSession(core, engine, clock=lambda: 0.0)
 
 
-def test_in_cached_mode_events_are_those_of_the_core_and_the_cache_is_freed(engine: Engine, encoder: Held):
+def test_in_cached_mode_events_equal_those_of_the_core_and_the_cache_is_freed(engine: Engine, encoder: Held):
     async def scene() -> list[Event]:
         async with cached(engine) as stream:
             return await say(stream, SPEECH, 1_600)

@@ -1,4 +1,4 @@
-"""Streams whose decoding takes long: hotwords, language models and commands."""
+"""Streams with slow decoding: hotwords, language models and commands."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def engine() -> Iterator[Engine]:
 
 
 def test_hotwords_and_the_language_model_work_as_in_the_core(engine: Engine, tmp_path: Path):
-    """Finals are then decoded in another thread."""
+    """These finals are decoded in another thread."""
     lm = language_model(tmp_path, Weights(lm=1.5, word=0.5, beam=20, tokens=5), VOCABULARY)
     audio = sound("..ABCD AB " + "." * 10 + "ABCD GH " + "." * 10, letter=1, gap=3)
     here = 320 * 60
@@ -85,7 +85,7 @@ def test_slow_live_steps_are_decoded_in_another_thread_with_the_events_of_the_co
     assert engine.counters.searches > len(utterances(events))
 
 
-def test_commands_are_those_of_the_core_and_grammars_compile_in_a_thread(engine: Engine):
+def test_commands_equal_those_of_the_core_and_grammars_compile_in_a_thread(engine: Engine):
     audio = sound("..DAD ~~ " + "." * 10 + "CAB ~~ " + "." * 10)
     here = 320 * 60
     prepared: list[str] = []
@@ -117,7 +117,7 @@ def test_a_final_whose_decoding_fails_has_the_words_of_the_live_steps(engine: En
     monkeypatch.setattr(FinalDecoder, "__call__", fail)
 
     async def scene() -> list[Event]:
-        config = SessionConfig(hotwords=("HGFEDCBA:1",))  # finals are then decoded in another thread
+        config = SessionConfig(hotwords=("HGFEDCBA:1",))  # another thread decodes these finals
         core = Session(VOCABULARY, config, vad=LoudVad(), normalized=False, name="s")
         return await say(StreamSession(core, engine, clock=lambda: 0.0), SPEECH)
 

@@ -1,4 +1,4 @@
-"""What an overloaded service gives up, and what it keeps: finals and committed text."""
+"""An overloaded service degrades live text and keeps finals and committed text."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ levels = st.lists(st.sampled_from(list(Level)), min_size=1, max_size=12)
 
 
 class Strained(Driver):
-    """Sets another level with every packet."""
+    """Changes the level with every packet."""
 
     def run_at(self, packets, levels: list[Level]) -> list[Event]:
         def packets_at_levels():
@@ -33,7 +33,7 @@ class Strained(Driver):
 
 
 def strained(audio, config: SessionConfig, levels: list[Level], sizes, seed: int | None) -> list[Event]:
-    encoder = FakeEncoder(context=False)  # the words of a frame do not depend on what else a step hears
+    encoder = FakeEncoder(context=False)  # the words of a frame do not depend on the other audio of a step
     session = Session(
         VOCABULARY, config, vad=LoudVad(), normalized=False, modes=("cached", "window", "offline"), name="s"
     )
@@ -47,8 +47,8 @@ def unmarked(events: list[Event], *kinds: type) -> str:
 
 @given(sounds, configs(), levels, packet_sizes, seeds)
 @settings(max_examples=120, deadline=None)
-def test_utterances_and_finals_are_those_of_a_service_at_rest(audio, config, levels, sizes, seed):
-    """But for the last level: without live steps only the gate and the longest length end an utterance."""
+def test_utterances_and_finals_equal_those_of_an_idle_service(audio, config, levels, sizes, seed):
+    """Except at the last level: without live steps only the gate and the length limit end an utterance."""
     levels = [min(level, Level.SHORT) for level in levels]
     rest = strained(audio, config, [Level.NORMAL], sizes, None)
     loaded = strained(audio, config, levels, sizes, seed)
@@ -58,7 +58,7 @@ def test_utterances_and_finals_are_those_of_a_service_at_rest(audio, config, lev
 
 @given(sounds, configs(trailing_blank_ms=0), levels, packet_sizes, seeds)
 @settings(max_examples=60, deadline=None)
-def test_without_live_steps_the_finals_are_still_the_same(audio, config, levels, sizes, seed):
+def test_without_live_steps_the_finals_are_equal(audio, config, levels, sizes, seed):
     rest = strained(audio, config, [Level.NORMAL], sizes, None)
     loaded = strained(audio, config, levels, sizes, seed)
     utterances(loaded)
@@ -69,7 +69,7 @@ def test_without_live_steps_the_finals_are_still_the_same(audio, config, levels,
 
 def test_each_level_requests_less():
     audio = sound("AB CD EF GH " * 12)
-    asked = {}
+    counts = {}
     for level in Level:
         session = Session(VOCABULARY, SessionConfig(), vad=None, normalized=False, modes=("cached",))
         encoder, steps = FakeEncoder(), []
@@ -86,12 +86,18 @@ def test_each_level_requests_less():
         partials = [event for event in session.events() if isinstance(event, Partial)]
         assert all(partial.level == level for partial in partials)
         assert any(partial.volatile for partial in partials) == (level < Level.COMMITTED)
-        asked[level] = sum(step.newest - step.committed for step in steps), len(steps)
-    assert asked[Level.NORMAL] > asked[Level.WIDE] > asked[Level.COMMITTED] == asked[Level.SHORT] > asked[Level.FINALS]
-    assert asked[Level.FINALS] == (0, 0)
+        counts[level] = sum(step.newest - step.committed for step in steps), len(steps)
+    assert (
+        counts[Level.NORMAL]
+        > counts[Level.WIDE]
+        > counts[Level.COMMITTED]
+        == counts[Level.SHORT]
+        > counts[Level.FINALS]
+    )
+    assert counts[Level.FINALS] == (0, 0)
 
 
-def test_utterances_that_begin_on_a_high_level_have_a_shorter_left_context():
+def test_utterances_that_start_on_a_high_level_have_a_shorter_left_context():
     session = Session(VOCABULARY, SessionConfig(), vad=None, normalized=False, modes=("cached",))
     session.receive_level(Level.SHORT)
     session.receive_audio(sound("AB CD EF GH " * 8), 0.0)
@@ -113,8 +119,8 @@ def test_every_event_has_its_lag_and_level():
     session.receive_level(Level.WIDE)
     session.receive_audio(sound("AB CD EF GH AB CD EF GH " + "." * 9), 1.0)
     session.receive_eof(1.0)
-    while asked := session.requests():
-        for request in asked:
+    while requests := session.requests():
+        for request in requests:
             session.receive_answer(request.id, encoder.rows(request.samples), 3.5)
     events = session.events()
     assert isinstance(events[0], SessionStarted)
@@ -186,12 +192,12 @@ def test_answers_to_requests_of_the_level_below_do_not_count():
     assert ladder.level(4.1) == Level.WIDE
 
 
-def test_a_backlog_of_the_level_below_is_no_calm():
-    """However long it takes: to go down would make it longer."""
+def test_a_backlog_of_the_level_below_does_not_lower_the_level():
+    """Lowering the level would lengthen the backlog, so the level stays."""
     ladder = Ladder()
     levels_after(ladder, 0, 16, waited=0.9)
     assert ladder.level(16.0) == Level.FINALS
-    for tick in range(600):  # all of them asked for at the beginning
+    for tick in range(600):  # all requested at the beginning
         now = 16.1 + tick / 10
         ladder.answered(now, waited=now, allowed=0.5)
         assert ladder.level(now) == Level.FINALS

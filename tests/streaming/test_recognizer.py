@@ -44,7 +44,7 @@ SPOKEN = {
 
 
 class Rows:
-    """The real encoder for a `Driver`, which caches answers because the same samples come often."""
+    """The real encoder for a `Driver`; it caches answers because the same samples recur."""
 
     def __init__(self, recognizer: Recognizer) -> None:
         self._encoder = recognizer.encoder
@@ -72,7 +72,7 @@ def speech(clip: Clip) -> np.ndarray:
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """So small a model gains nothing from more, and loses much where other tests run beside this one."""
+    """A small model gains nothing from more threads, and loses time if other tests run in parallel."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -85,7 +85,7 @@ def either(request: pytest.FixtureRequest) -> Recognizer:
 
 
 @pytest.fixture(scope="module")
-def transformers_says(either: Recognizer) -> Callable[[np.ndarray], str]:
+def transformers_text(either: Recognizer) -> Callable[[np.ndarray], str]:
     path = find_source(either.info.name).path
     model = Wav2Vec2ForCTC.from_pretrained(path).eval()
     extractor = Wav2Vec2FeatureExtractor.from_pretrained(path)
@@ -144,20 +144,20 @@ def test_packets_and_the_order_of_answers_change_no_event(either: Recognizer, sp
 
 
 @pytest.mark.parametrize("name", [name for name in SETTINGS if SETTINGS[name].get("finals") != "append"])
-def test_every_final_is_the_text_of_transformers_for_the_same_samples(
-    either: Recognizer, speech: np.ndarray, name: str, transformers_says: Callable[[np.ndarray], str]
+def test_every_final_equals_the_text_of_transformers_for_the_same_samples(
+    either: Recognizer, speech: np.ndarray, name: str, transformers_text: Callable[[np.ndarray], str]
 ):
     events = list(either.stream(speech, SessionConfig(**SETTINGS[name])))
     found = utterances(events)
     assert len(found) >= 2
     for utterance in found:
-        assert (utterance.final.text if utterance.final else "") == transformers_says(
+        assert (utterance.final.text if utterance.final else "") == transformers_text(
             speech[utterance.start : utterance.end]
         )
 
 
 @pytest.mark.parametrize("settings", [{}, {"vad": "none", "max_utterance_ms": 60_000}])
-def test_cached_and_window_mode_have_the_same_finals(either: Recognizer, speech: np.ndarray, settings: dict[str, Any]):
+def test_cached_and_window_mode_have_equal_finals(either: Recognizer, speech: np.ndarray, settings: dict[str, Any]):
     def finals(mode: Any) -> list[Event]:
         events = list(either.stream(speech, SessionConfig(mode=mode, **settings)))
         assert isinstance(events[0], SessionStarted)
@@ -198,7 +198,7 @@ def test_a_ticking_clock_gives_no_words(recognizer: Recognizer, clip: Clip):
 
 
 def test_parallel_sessions_have_the_events_of_single_ones(recognizer: Recognizer, clip: Clip):
-    said = [clip(name) / np.float32(32_768) for name in SPOKEN]
+    clips = [clip(name) / np.float32(32_768) for name in SPOKEN]
 
     async def listen(audio: np.ndarray, size: int) -> list[Event]:
         stream = StreamSession(core(recognizer, SessionConfig()), recognizer.engine, clock=lambda: 0.0)
@@ -209,13 +209,13 @@ def test_parallel_sessions_have_the_events_of_single_ones(recognizer: Recognizer
             return [event async for event in stream]
 
     async def together() -> list[list[Event]]:
-        return await asyncio.gather(*(listen(audio, 1_000 + 999 * i) for i, audio in enumerate(said * 2)))
+        return await asyncio.gather(*(listen(audio, 1_000 + 999 * i) for i, audio in enumerate(clips * 2)))
 
-    alone = [lines(timeless(asyncio.run(listen(audio, 10**6)))) for audio in said]
+    alone = [lines(timeless(asyncio.run(listen(audio, 10**6)))) for audio in clips]
     assert [lines(timeless(events)) for events in asyncio.run(together())] == alone * 2
 
 
-def test_a_file_an_array_and_live_audio_give_the_same_finals(recognizer: Recognizer, clip: Clip, tmp_path: Path):
+def test_files_arrays_and_live_audio_give_the_same_finals(recognizer: Recognizer, clip: Clip, tmp_path: Path):
     samples = clip("jackson")
     soundfile.write(tmp_path / "a.wav", samples, 16_000)
 
@@ -242,12 +242,12 @@ def test_other_rates_and_channels_give_the_same_words(
     assert text == SPOKEN["george"] if rate > 16_000 else text.count(" ") >= 4  # 8 kHz lacks half of the spectrum
 
 
-def test_offline_is_one_pass_over_all(
-    either: Recognizer, speech: np.ndarray, transformers_says: Callable[[np.ndarray], str]
+def test_offline_is_one_pass_over_the_whole_audio(
+    either: Recognizer, speech: np.ndarray, transformers_text: Callable[[np.ndarray], str]
 ):
     final = either.offline(speech)
     assert final is not None
-    assert final.text == transformers_says(speech)
+    assert final.text == transformers_text(speech)
     assert (final.start, final.end) == (0.0, round(len(speech) / 16_000, 3))
     assert final.words[-1].end <= final.end
     assert either.offline(np.zeros(16_000, np.float32)) is None
@@ -259,7 +259,7 @@ def test_a_file_with_hotwords_and_commands_has_the_events_of_the_core(recognizer
     assert lines(timeless(recognizer.stream(speech, config))[1:]) == lines(timeless(driver.run([speech]))[1:])
 
 
-def test_a_stream_starts_and_ends_and_shows_partials_on_the_way(recognizer: Recognizer, clip: Clip):
+def test_a_stream_starts_shows_partials_and_ends(recognizer: Recognizer, clip: Clip):
     events = list(recognizer.stream(clip("george") / np.float32(32_768)))
     assert isinstance(events[0], SessionStarted)
     assert events[0].model == recognizer.info.name
@@ -279,7 +279,7 @@ def test_unusable_audio_is_refused(recognizer: Recognizer, tmp_path: Path):
         assert error.value.code == "audio_too_short"
 
 
-def test_a_failing_model_is_an_error_and_not_silence(clip: Clip, monkeypatch: pytest.MonkeyPatch):
+def test_a_failing_model_is_an_error_and_not_an_empty_transcript(clip: Clip, monkeypatch: pytest.MonkeyPatch):
     samples = clip("george") / np.float32(32_768)
     with Recognizer.load(device="cpu", lm="none") as recognizer:
         monkeypatch.setattr(recognizer.engine, "_run_batch", lambda batch: 1 / 0)
@@ -300,7 +300,7 @@ def test_the_example_driver_in_the_docstring_works(
     assert printed.splitlines()[-1].startswith("SessionEnded(")
 
 
-def test_a_stream_that_is_left_early_leaves_nothing_behind(recognizer: Recognizer, speech: np.ndarray):
+def test_an_aborted_stream_leaves_nothing_behind(recognizer: Recognizer, speech: np.ndarray):
     stream = recognizer.stream(speech)
     while not isinstance(next(stream), Partial):
         pass
@@ -309,7 +309,7 @@ def test_a_stream_that_is_left_early_leaves_nothing_behind(recognizer: Recognize
     assert recognizer.engine.queued == 0
 
 
-def test_a_closed_recognizer_is_done(clip: Clip):
+def test_a_closed_recognizer_refuses_new_work(clip: Clip):
     with Recognizer.load(device="cpu") as recognizer:
         assert recognizer.engine.alive
     assert not recognizer.engine.alive

@@ -19,7 +19,6 @@ def test_finals_of_every_digits_recording_are_the_offline_text_of_their_spans(re
     said: list[str] = []
     streamed: list[str] = []
     offline: list[str] = []
-    late: list[str] = []  # recordings whose first word Silero does not call speech
     for path, text in listed("digits"):
         samples, _ = soundfile.read(path, dtype="float32")
         finals = recognizer.transcribe(path)
@@ -30,11 +29,9 @@ def test_finals_of_every_digits_recording_are_the_offline_text_of_their_spans(re
         offline.append(" ".join(span.text for span in spans if span))
         # A word at either end of the recording that one full pass hears is within what the gate lets through.
         assert whole is not None
-        if finals[0].start > whole.words[0].start:
-            late.append(path.name)
+        assert finals[0].start <= whole.words[0].start, path.name
         assert finals[-1].end >= whole.words[-1].end, path.name
     assert len(said) == 60
-    assert late in ([], ["digits-047-yweweler.flac"])
     assert streamed == offline
     assert jiwer.wer(said, streamed) - jiwer.wer(said, offline) == 0.0
     assert jiwer.wer(said, streamed) < 0.10  # the model's own, see docs/measurements.md

@@ -1,4 +1,4 @@
-"""Debian's Chromium with a recording as its microphone, and what the tests of the web page ask of a page."""
+"""Debian's Chromium with a recording as its microphone, and queries on the web page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
-INSECURE = "captions.local"  # resolves to this machine, but is not a secure context as localhost is
+INSECURE = "captions.local"  # resolves to this machine but, unlike localhost, is no secure context
 TIMEOUT_MS = 60_000  # for busy machines
 
 
@@ -54,7 +54,7 @@ def finals(page: Any) -> list[str]:
 
 
 def words(texts: list[str]) -> str:
-    """The words of texts, without the times beside them."""
+    """The words of texts, without the times."""
     return " ".join(word for text in texts for word in text.split() if ":" not in word)
 
 

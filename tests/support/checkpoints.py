@@ -1,4 +1,4 @@
-"""The digits model, and checkpoints with random weights in the layout in which they are published on the hub.
+"""The digits model, and checkpoints with random weights in the published layout of the hub.
 
 The sizes are those of XLS-R (arXiv 2111.09296, table 1) as published in the checkpoints' `config.json`; the small ones
 have the same parts and far fewer of each.
@@ -86,7 +86,7 @@ def publish(
 
 
 def publish_multilingual(directory: Path, languages: Mapping[str, tuple[str, ...]], *, target: str | None) -> Path:
-    """Like MMS: an adapter and a head for each language in a file of its own, and a vocabulary for each."""
+    """Like MMS: one file with an adapter and a head for each language, and a vocabulary for each."""
     publish(directory, SMALL_MMS, next(iter(languages.values())))
     vocabularies = {name: {token: index for index, token in enumerate(tokens)} for name, tokens in languages.items()}
     _save_tokenizer(directory, vocabularies, target_lang=target)
@@ -101,8 +101,8 @@ def _model(size: Mapping[str, Any], vocabulary: int, seed: int) -> Wav2Vec2ForCT
     torch.manual_seed(seed)
     model = Wav2Vec2ForCTC(config(size, vocabulary))
     with torch.no_grad():
-        model.lm_head.weight.normal_(std=0.2)  # so that more than one token is ever likely
-        model.lm_head.bias[1 : len(SPECIAL)] = -50  # and none that a trained head never emits
+        model.lm_head.weight.normal_(std=0.2)  # so that several tokens are likely
+        model.lm_head.bias[1 : len(SPECIAL)] = -50  # and no token that a trained head never emits
     return model
 
 

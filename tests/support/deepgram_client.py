@@ -25,7 +25,7 @@ def address(server: RunningServer, **parameters: Any) -> str:
 async def talk(
     url: str, messages: list[str | bytes], pace_s: float = 0, **options: Any
 ) -> tuple[list[Message], int | None, str | None]:
-    """Send all messages, `pace_s` apart. Returns the answers, and code and reason of the close frame."""
+    """Send all messages at intervals of `pace_s`. Returns the answers, and code and reason of the close frame."""
     async with dial(url, **options) as websocket:
         for message in messages:
             await websocket.send(message)
@@ -40,7 +40,7 @@ async def talk(
 
 
 def answers(server: RunningServer, messages: list[str | bytes], pace_s: float = 0, **parameters: Any) -> list[Message]:
-    """All messages of the server, of a conversation that ends well."""
+    """All messages of the server, in a conversation that ends normally."""
     received, code, _ = asyncio.run(talk(address(server, **parameters), messages, pace_s))
     assert code == 1000
     assert received[-1]["type"] == "Metadata"

@@ -1,4 +1,4 @@
-"""Drives a session without clock or threads, and checks what must hold of every session's events."""
+"""Drives a session without clock or threads, and checks the invariants of its events."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ Packet = bytes | NDArray[np.floating] | str | tuple[str, ...] | LanguageSet  # a
 
 @dataclass
 class Driver:
-    """Feeds packets and answers jobs: at once and in order or, with `random`, at any time and in any order."""
+    """Feeds packets and answers jobs: immediately and in order or, with `random`, at any time and in any order."""
 
     session: Session
     encoder: FakeEncoder
@@ -56,7 +56,9 @@ class Driver:
     events: list[Event] = field(default_factory=list)
     waiting: list[Job] = field(default_factory=list)
     ring_peak: int = 0
-    steps: dict[int, Float32] = field(default_factory=dict)  # answers to cached steps: made in order, given in any
+    steps: dict[int, Float32] = field(
+        default_factory=dict
+    )  # answers to cached steps: computed in order, delivered in any order
     memories: set[CacheHandle] = field(default_factory=set)
 
     def run(self, packets: Iterable[Packet]) -> list[Event]:
@@ -72,7 +74,7 @@ class Driver:
                 self.session.receive_hotwords(packet)
             else:
                 while not self.session.can_take(packet):
-                    assert self.waiting, "a full session waits for nothing"
+                    assert self.waiting, "a full session has no open job"
                     self.answer()
                 self.session.receive_audio(packet, 0.0)
             self.collect()
@@ -93,7 +95,7 @@ class Driver:
         job = self.waiting.pop(at)
         step = self.steps.pop(job.id, None)
         if self.random is None and not self.session.wants(job.id):
-            return  # else the answer comes too late, and must not matter
+            return  # otherwise the late answer must have no effect
         if isinstance(job, DecodeJob):
             self.session.receive_answer(job.id, job.run(), 0.0)
         elif self.fails(job):
@@ -163,7 +165,7 @@ def lines(events: list[Event]) -> str:
 
 
 def pieces(data: T, sizes: Iterable[int]) -> list[T]:
-    """`data` in packets of these sizes; the rest comes last."""
+    """`data` in packets of these sizes, then the rest."""
     packets, at = [], 0
     for size in sizes:
         packets.append(data[at : at + size])
@@ -304,7 +306,7 @@ def expected_final(utterance: UtteranceEvents, samples: Float32, encoder: FakeEn
 
 
 def gate_spans(samples: Float32, config: SessionConfig, vad: Vad | None, flushes: Iterable[int] = ()) -> list[range]:
-    """Spans `[start, end)` in which the gate is open, by the front end alone."""
+    """Spans `[start, end)` in which the gate is open, by the segmenter alone."""
     front = Segmenter(config, vad)
     spans: list[range] = []
 
@@ -330,7 +332,7 @@ def gate_spans(samples: Float32, config: SessionConfig, vad: Vad | None, flushes
 
 
 def check_coverage(utterances: list[UtteranceEvents], spans: list[range]) -> None:
-    """Every sample of a span belongs to exactly one utterance, apart from a rest too short for a frame."""
+    """Every sample of a span belongs to exactly one utterance, except a rest shorter than a frame."""
     left = list(utterances)
     for span in spans:
         at = span.start

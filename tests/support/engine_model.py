@@ -12,7 +12,7 @@ from xlsr_live.streaming.requests import CachedFeatures, CachedStep, CacheHandle
 Float32 = np.ndarray
 
 
-LIMIT = 20  # seconds after which a test has failed; nothing here takes so long
+LIMIT = 20  # seconds; a test that waits longer has failed
 
 
 def audio(name: int, length: int = 400) -> Float32:
@@ -20,7 +20,7 @@ def audio(name: int, length: int = 400) -> Float32:
 
 
 class Model:
-    """Answers with the name of the request. Works on nothing until it is let go; `act` may do worse."""
+    """Answers with the name of the request. Blocks until released; `act` may raise or block."""
 
     def __init__(self, max_batch: int = 1, act: Callable[[list[int]], None] = lambda names: None) -> None:
         self.max_batch = max_batch
@@ -60,7 +60,7 @@ def names(futures: Sequence[Future]) -> list[int]:
 
 
 def step(memory: CacheHandle) -> CachedStep:
-    return CachedStep(memory, Window(0, 0, 0, 1, 1, 0))  # the engine does not look into it
+    return CachedStep(memory, Window(0, 0, 0, 1, 1, 0))  # the engine does not read it
 
 
 class Clock:
@@ -71,7 +71,7 @@ class Clock:
 
 
 class Hanging(Model):
-    """Hangs in every batch that holds a request of these, until it is freed."""
+    """Hangs in every batch that holds one of these requests, until the test frees it."""
 
     def __init__(self, *hangs: int, **options: object) -> None:
         super().__init__(act=self._hang, **options)

@@ -1,7 +1,7 @@
 """Small fakes at the core's boundary: an encoder and a detector whose answers are functions of the samples alone.
 
-The sound they understand is a sequence of constant levels in sixteenths of full scale: 0 is silence, 1 is noise (it
-opens the gate and says nothing), 2 ends a word and 3 to 10 are the letters A to H.
+The audio is a sequence of constant levels in sixteenths of full scale: 0 is silence, 1 is noise (it
+opens the gate and has no words), 2 ends a word and 3 to 10 are the letters A to H.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from xlsr_live.streaming.audio.normalize import EPSILON, normalize
 from xlsr_live.streaming.ctc.assets import Assets
 from xlsr_live.streaming.ctc.languages import LanguageSet
 from xlsr_live.streaming.ctc.vocabulary import Vocabulary
@@ -25,7 +26,7 @@ VOCABULARY = Vocabulary.from_tokens(["<pad>", "|", *LETTERS], blank=0)
 
 
 def sound(text: str, *, letter: int = 4, gap: int = 2) -> Float32:
-    """Samples that say `text`: a letter, a space that ends a word, `~` for 100 ms of noise, `.` for 100 ms of silence.
+    """Samples of `text`: a letter, a space that ends a word, `~` for 100 ms of noise, `.` for 100 ms of silence.
 
     Every letter lasts `letter` frames and is followed by `gap` frames of noise, which are blanks.
     """
@@ -50,6 +51,7 @@ class FakeEncoder:
     """
 
     vocabulary = VOCABULARY
+    epsilon = EPSILON
     info = ModelInfo(name="fake", parameters=0, device="cpu", dtype="float32", vocabulary=10, language=None)
 
     def __init__(self, *, context: bool = True, normalized: bool = False, max_batch: int = 4) -> None:
@@ -58,6 +60,9 @@ class FakeEncoder:
         self.batches: list[list[int]] = []  # lengths in samples
         self.caches: dict[int, Float32] = {}  # audio of utterances, by number
         self._context = context
+
+    def normalize(self, samples: Float32) -> Float32:
+        return normalize(samples, self.epsilon) if self.normalized else samples
 
     def fits(self, samples: int, others: Sequence[int]) -> bool:
         return True
@@ -70,7 +75,7 @@ class FakeEncoder:
         return True
 
     def encode_steps(self, batch: Sequence[tuple[Float32, CachedStep]]) -> list[Float32]:
-        """The answer to a request for all of the window's samples, which has the same words as in window mode."""
+        """The answer to a request for all samples of the window, with the same words as in window mode."""
         return [self._step(samples, *reuse) for samples, reuse in batch]
 
     def _step(self, samples: Float32, memory: CacheHandle, window: Window) -> Float32:
@@ -149,7 +154,7 @@ class PolyglotEncoder(FakeEncoder):
 
 
 class LoudVad:
-    """Speech is whatever is not silent."""
+    """Every frame that is not silent is speech."""
 
     def __call__(self, frames: Float32) -> list[float]:
         return [float(np.abs(frame).mean() > 0.03) for frame in frames]

@@ -1,4 +1,4 @@
-"""The real server in its own process, with an encoder that fails on request, and a census of what it holds.
+"""The real server in its own process, with an encoder that fails on request, and a census of its resources.
 
 A client requests failures by a setting that has no effect without a wake phrase: `wake_ms` as in `INJECTIONS`. Every
 fifth batch of several requests fails too, as on a device without memory for so many; no client loses anything then.
@@ -29,7 +29,7 @@ from xlsr_live.streaming.requests import CachedStep
 
 from tests.support.paths import ROOT
 
-INJECTIONS = {"no_memory_step": 1_001, "no_memory_pass": 1_002, "error": 1_003, "nothing_works": 1_004}  # wake_ms
+INJECTIONS = {"no_memory_step": 1_001, "no_memory_pass": 1_002, "error": 1_003, "every_request_fails": 1_004}  # wake_ms
 BATCH_FAILURE_EVERY = 5  # batches of several requests
 
 
@@ -103,7 +103,7 @@ class InjectingEngine:
             INJECTIONS["no_memory_step"]: step and self._steps == 2,
             INJECTIONS["no_memory_pass"]: not step,
             INJECTIONS["error"]: step and self._steps % 2 == 1,
-            INJECTIONS["nothing_works"]: True,
+            INJECTIONS["every_request_fails"]: True,
         }
         if failing.get(self._injection):
             samples = samples.view(FailingSamples)
@@ -120,7 +120,7 @@ class FaultyRecognizer(Recognizer):
 
 
 class CensusServer(run.Server):
-    """Counts what it holds: call `census` from any thread."""
+    """Counts its resources: call `census` from any thread."""
 
     last: CensusServer
 

@@ -1,4 +1,4 @@
-"""XLS-R at its published sizes with random weights: speed depends on nothing else, and nothing is downloaded."""
+"""XLS-R at its published sizes with random weights: the speed of trained weights without a download."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _Model: Any = transformers.Wav2Vec2ForCTC
 
 
 def weights(size: str, device: torch.device, *, vocabulary: int = 32) -> Any:
-    """The same weights for the same size and device, in float32."""
+    """Float32 weights, equal for equal size and device."""
     torch.manual_seed(0)
     with device:
         model = _Model(_Config(**_SHARED | SIZES[size], vocab_size=vocabulary)).eval()

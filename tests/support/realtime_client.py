@@ -10,7 +10,7 @@ from typing import Any
 
 from xlsr_live.server.run import RunningServer
 
-from tests.support.spoken import natively
+from tests.support.native_reference import native_finals
 from tests.support.wire import dial, packets
 
 Message = dict[str, Any]
@@ -32,7 +32,7 @@ UTTERANCE = [
 
 def at_24k(server: RunningServer, data: bytes, **config: Any) -> list[Any]:
     """The native protocol's finals of the same audio."""
-    return natively(server, data, json.dumps({"type": "start", "sample_rate": 24_000, "config": config}))
+    return native_finals(server, data, json.dumps({"type": "start", "sample_rate": 24_000, "config": config}))
 
 
 def append(data: bytes) -> str:

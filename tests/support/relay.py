@@ -1,4 +1,4 @@
-"""A TCP relay to a server, which breaks connections when a test says so."""
+"""A TCP relay to a server that breaks connections on request."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Relay:
 
 @contextmanager
 def relay(to: int) -> Iterator[Relay]:
-    """A relay to the port `to` of this machine, in a thread of its own."""
+    """A relay to the port `to` of this machine, in its own thread."""
     loop = asyncio.new_event_loop()
     instance = Relay(loop, to)
 

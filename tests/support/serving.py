@@ -14,8 +14,8 @@ from xlsr_live.server.run import RunningServer, running_server
 from xlsr_live.server.settings import ServerSettings
 
 from tests.support.fake_recognizer import FakeRecognizer
-from tests.support.offered import contained
-from tests.support.spoken import Samples, at_rate
+from tests.support.fuzz_inputs import contained
+from tests.support.native_reference import Samples, at_rate
 from tests.support.wire import dial
 
 AUDIO = bytes(3_200)

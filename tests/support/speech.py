@@ -1,4 +1,4 @@
-"""The speech collection beside the project, or in the folder that XLSR_LIVE_SPEECH names."""
+"""The speech collection, in the folder of the environment variable XLSR_LIVE_SPEECH or the shared folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ needs_speech = pytest.mark.skipif(not TABLE.is_file(), reason=MISSING)
 
 
 def require_speech() -> Path:
-    """The folder of recordings; without it the program ends with a sentence that says how to name one."""
+    """The folder of recordings. Without it the program exits with a sentence that explains how to set it."""
     if not TABLE.is_file():
         raise SystemExit(MISSING)
     return SPEECH

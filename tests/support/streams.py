@@ -17,7 +17,7 @@ from xlsr_live.streaming.session.session import Session
 from tests.support.driving import Float32
 from tests.support.fakes import VOCABULARY, FakeEncoder, LoudVad, sound
 
-LIMIT = 60  # seconds after which a test has failed
+LIMIT = 60  # seconds; a test that takes longer has failed
 
 
 class Held(FakeEncoder):
@@ -34,7 +34,7 @@ class Held(FakeEncoder):
 
 
 def session(engine: Engine, config: SessionConfig | None = None) -> StreamSession:
-    """With a clock that stands still, so that equal audio gives equal events."""
+    """A session with a constant clock, so that equal audio gives equal events."""
     core = Session(VOCABULARY, config, vad=LoudVad(), normalized=False, name="s")
     return StreamSession(core, engine, clock=lambda: 0.0)
 

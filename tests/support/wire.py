@@ -56,7 +56,7 @@ async def _send(websocket: ClientConnection, messages: Iterable[Message]) -> Non
         for message in messages:
             await websocket.send(message)
     except ConnectionClosed:
-        pass  # the events and the close code say why
+        pass  # the events and the close code give the reason
 
 
 async def listen(websocket: ClientConnection) -> list[Event]:
@@ -76,7 +76,7 @@ def packets(data: bytes, size: int = 3_200) -> list[bytes]:
 
 
 def census(server: RunningServer) -> dict[str, int]:
-    """Everything in the server's process that a client could leave behind."""
+    """Counts of everything that a client could leave behind in the process of the server."""
 
     async def tasks() -> int:
         return len(asyncio.all_tasks())
@@ -91,7 +91,7 @@ def census(server: RunningServer) -> dict[str, int]:
 
 
 def settles(look: Callable[[], object], at: object, within_s: float = 20) -> bool:
-    """Whether `look()` comes to equal `at`: sockets are closed a few turns of the event loop after their streams."""
+    """Whether `look()` becomes equal to `at`: sockets close a few iterations of the event loop after their streams."""
     deadline = time.monotonic() + within_s
     while look() != at:
         if time.monotonic() > deadline:

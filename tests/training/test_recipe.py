@@ -1,4 +1,4 @@
-"""The training recipe, on made-up speech with a tiny model, and what the packaged model hears."""
+"""The training recipe on synthetic speech with a tiny model, and the word error rate of the packaged model."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def one_thread():
 
 @pytest.fixture
 def work(tmp_path: Path) -> Work:
-    """A folder as `prepare` leaves it, with a minute of noise for speech."""
+    """A folder in the layout of `prepare`, with a minute of noise as speech."""
     work, draw = Work(Path("no speech"), tmp_path), np.random.default_rng(0)
     work.audio.mkdir()
     for source, corpora in (("real", ("an4", "fsdd")), ("noise", ("noise",))):
@@ -88,7 +88,7 @@ def weights(work: Work, name: str = "stable") -> dict[str, torch.Tensor]:
 
 
 @needs_speech
-def test_nobody_and_nothing_that_is_held_out_is_trained_on():
+def test_held_out_speakers_and_sentences_are_not_trained_on():
     speech = SPEECH.parent
     parts: dict[str, dict[str, list[Utterance]]] = defaultdict(lambda: defaultdict(list))
     for u in split(speech_in(speech / "train") + noise_in(speech)):
@@ -102,14 +102,14 @@ def test_nobody_and_nothing_that_is_held_out_is_trained_on():
 
 
 def test_the_text_for_the_language_model_has_no_sentence_that_is_held_out(tmp_path: Path):
-    said = [f"{name} WENT DOWN TO THE RIVER WITH THE BOYS" for name in ("ANN", "BEN", "CAT", "DAN", "EVE", "FAY")]
-    rows = [f"s.opus\t0\t16000\tkathleen\tk\t{text}" for text in (*said[:5], *map(str, range(80)))]
+    texts = [f"{name} WENT DOWN TO THE RIVER WITH THE BOYS" for name in ("ANN", "BEN", "CAT", "DAN", "EVE", "FAY")]
+    rows = [f"s.opus\t0\t16000\tkathleen\tk\t{text}" for text in (*texts[:5], *map(str, range(80)))]
     (tmp_path / "train").mkdir()
     header = "shard\tstart_sample\tnum_samples\tcorpus\tspeaker\ttext"
     (tmp_path / "train" / "train.tsv").write_text("\n".join((header, *rows)) + "\n")
     held = {u.text for u in split(speech_in(tmp_path / "train")) if u.split != "train"}
-    assert held & set(said)
-    lines = [*said, "AND THEN HE WENT DOWN TO THE RIVER WITH JOY", "THEY WENT DOWN TO THE CELLAR", *sorted(held)]
+    assert held & set(texts)
+    lines = [*texts, "AND THEN HE WENT DOWN TO THE RIVER WITH JOY", "THEY WENT DOWN TO THE CELLAR", *sorted(held)]
     (tmp_path / "lm").mkdir()
     with lzma.open(tmp_path / "lm" / "english.txt.xz", "wt") as file:
         file.write("\n".join(lines) + "\n")
@@ -150,7 +150,7 @@ def planned(number: int, utterances: list[Utterance]) -> list[Step]:
     return plan_round(number, utterances, 32.0, 2, Schedule(round_hours=0.2), Augmentation())
 
 
-def test_a_round_is_the_same_each_time_another_than_the_next_and_within_its_limits():
+def test_a_round_is_reproducible_different_from_the_next_and_within_its_limits():
     draw = np.random.default_rng(0)
     corpora = ("librispeech", "an4", "kathleen", "fsdd", "noise")
     utterances = [
@@ -173,7 +173,7 @@ def test_a_round_is_the_same_each_time_another_than_the_next_and_within_its_limi
 
 
 def log_probabilities(text: str, at: list[int], count: int) -> NDArray[np.float32]:
-    """Rows that say each character of `text` in one frame, and nothing in the others."""
+    """Rows with each character of `text` in one frame and blanks in the others."""
     rows = np.full((count, 32), 0.001)
     rows[:, BLANK] = 1
     for label, frame in zip(encode(text), at, strict=True):
@@ -181,7 +181,7 @@ def log_probabilities(text: str, at: list[int], count: int) -> NDArray[np.float3
     return np.log(rows / rows.sum(1, keepdims=True)).astype(np.float32)
 
 
-def test_words_are_cut_apart_where_it_is_quiet_between_their_letters():
+def test_words_are_cut_at_the_quiet_point_between_their_letters():
     at = [3, 5, 7, 14, 22, 23, 25]
     logp = log_probabilities("ALL TOO", at, 30)
     assert align(logp, encode("ALL TOO")).tolist() == at
@@ -197,7 +197,7 @@ def test_words_are_cut_apart_where_it_is_quiet_between_their_letters():
 # ── the run ──
 
 
-def test_a_run_killed_after_every_step_makes_the_weights_of_one_that_was_not(work: Work, tmp_path: Path):
+def test_a_run_killed_after_every_step_gives_the_weights_of_an_uninterrupted_one(work: Work, tmp_path: Path):
     assert Trainer(work, options(rounds=2)).run()
     want, history = weights(work), read_history(work.run / "stable.jsonl")
     assert [entry["round"] for entry in history] == [1, 2]
@@ -212,7 +212,7 @@ def test_a_run_killed_after_every_step_makes_the_weights_of_one_that_was_not(wor
     assert all(torch.equal(got[name], want[name]) for name in want)
 
 
-def test_other_parts_of_a_step_begin_at_the_next_round_and_another_optimiser_is_refused(work: Work):
+def test_changed_step_options_start_with_the_next_round_and_another_optimiser_is_refused(work: Work):
     assert not Trainer(work, options(minutes=0)).run()
     other = Options(batch_seconds=6.0, shards=1, schedule=BRIEF, model=TINY)
     trainer = Trainer(work, other)
@@ -221,7 +221,7 @@ def test_other_parts_of_a_step_begin_at_the_next_round_and_another_optimiser_is_
         Trainer(work, Options(matrices="adamw", schedule=BRIEF, model=TINY))
 
 
-def test_a_signal_ends_the_run_with_what_it_has_and_later_ones_are_not_caught(
+def test_a_signal_ends_the_run_with_a_checkpoint_and_later_signals_are_not_caught(
     work: Work, monkeypatch: pytest.MonkeyPatch
 ):
     before = signal.getsignal(signal.SIGINT)
@@ -240,7 +240,7 @@ def test_a_signal_ends_the_run_with_what_it_has_and_later_ones_are_not_caught(
     assert (state["round"], state["step"]) == (1, trainer.step)
 
 
-def test_each_decay_begins_where_the_stable_phase_stands_and_the_latest_finished_one_is_exported(work: Work):
+def test_each_decay_starts_at_the_stable_phase_and_the_latest_finished_one_is_exported(work: Work):
     with pytest.raises(SystemExit, match="nothing to decay"):
         Trainer(work, options(decay=1))
     assert Trainer(work, options(rounds=1)).run()
@@ -249,7 +249,7 @@ def test_each_decay_begins_where_the_stable_phase_stands_and_the_latest_finished
     assert chosen(work)[0].name == "stable.pt"  # an unfinished one does not count
     assert Trainer(work, options(decay=2)).run()
     first = weights(work, "decay")
-    assert Trainer(work, options(decay=2)).run()  # finished: nothing is left to do
+    assert Trainer(work, options(decay=2)).run()  # finished: no work remains
     assert all(torch.equal(first[name], tensor) for name, tensor in weights(work, "decay").items())
     assert chosen(work)[1]["round"] == 3
     assert Trainer(work, options(rounds=3)).run()
@@ -273,7 +273,7 @@ def test_a_decay_ends_with_its_minutes_if_its_rounds_take_longer(work: Work):
     assert read_history(work.run / "decay.jsonl")[-1]["rate"] == 0
 
 
-def test_a_run_can_begin_with_the_weights_of_an_export(work: Work, tmp_path: Path):
+def test_a_run_can_start_from_the_weights_of_an_export(work: Work, tmp_path: Path):
     assert Trainer(work, options()).run()
     export(work, tmp_path / "bundled", TINY)
     fresh_work = Work(work.speech, tmp_path / "next")
@@ -288,7 +288,7 @@ def test_a_run_can_begin_with_the_weights_of_an_export(work: Work, tmp_path: Pat
 # ── the network ──
 
 
-def test_an_export_hears_samples_as_recorded_as_the_run_heard_them_scaled(work: Work, tmp_path: Path):
+def test_an_export_gives_for_recorded_samples_the_rows_of_the_run_for_scaled_ones(work: Work, tmp_path: Path):
     assert Trainer(work, options()).run()
     folder = tmp_path / "bundled"
     export(work, folder, TINY)
@@ -309,7 +309,7 @@ def test_an_export_hears_samples_as_recorded_as_the_run_heard_them_scaled(work: 
     }
 
 
-def test_the_fast_forward_is_that_of_transformers():
+def test_the_fast_forward_equals_that_of_transformers():
     torch.manual_seed(0)
     model = build(TINY).eval()
     lengths = torch.tensor([16_000, 9_999])
@@ -323,8 +323,10 @@ def test_the_fast_forward_is_that_of_transformers():
 
 
 @pytest.mark.parametrize(("hop", "lookahead", "left"), [(24, 24, 200), (20, 7, 30), (16, 0, 50)])
-def test_streamed_training_hears_what_cached_live_steps_hear(packaged: Recognizer, hop: int, lookahead: int, left: int):
-    """Where the grids agree: frames before the beginning stand for what the first live step does not commit."""
+def test_streamed_training_sees_the_features_of_cached_live_steps(
+    packaged: Recognizer, hop: int, lookahead: int, left: int
+):
+    """Where the grids agree: frames before the start replace those that the first live step does not commit."""
     count = 5 * hop + (hop - lookahead) // 2
     samples = np.random.default_rng(0).normal(0, 0.05, span(count)).astype(np.float32)
     live = Steps(samples, hop, lookahead, left)
@@ -339,8 +341,8 @@ def test_streamed_training_hears_what_cached_live_steps_hear(packaged: Recognize
     assert np.abs(rows - streamed.numpy()).max() < 1e-3
 
 
-def test_the_packaged_model_is_not_deaf(packaged: Recognizer):
-    """Which words it mishears is its own business, not that it mishears nearly all."""
+def test_the_packaged_model_recognizes_most_words(packaged: Recognizer):
+    """A bound on the word error rate that holds for any retrained model."""
     clips = [clip for clip in load_clips() if clip.text]
-    heard = [" ".join(final.text for final in packaged.transcribe(clip.path)) for clip in clips]
-    assert jiwer.wer([clip.text for clip in clips], heard) < 0.6
+    transcripts = [" ".join(final.text for final in packaged.transcribe(clip.path)) for clip in clips]
+    assert jiwer.wer([clip.text for clip in clips], transcripts) < 0.6

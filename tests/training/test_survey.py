@@ -38,24 +38,24 @@ def one(text: str, **decoded: object) -> Rows:
 @pytest.mark.parametrize(
     ("bad", "sentence"),
     [
-        (one("HELLO", problem="the file is damaged"), "1 recording that cannot be read: bad.wav: the file is damaged."),
-        (one(""), "1 recording that has no text (for recordings without speech use --noise): bad.wav."),
-        (one("...!"), "1 recording that has a text without any letter: bad.wav."),
-        (one("AT 10 OCLOCK"), "1 recording that has digits in their text (write numbers as they are said): bad.wav"),
-        (one("ÐONE"), "1 recording that has a text with characters that the vocabulary lacks: bad.wav: Ð."),
-        (one("HELLO", samples=400), "1 recording that is too short for their text: bad.wav."),
+        (one("HELLO", problem="the file is damaged"), "unreadable: 1 recording (bad.wav: the file is damaged)."),
+        (one(""), "without text (those without speech are for --noise): 1 recording (bad.wav)."),
+        (one("...!"), "no letter in the text: 1 recording (bad.wav)."),
+        (one("AT 10 OCLOCK"), "digits in the text (write numbers as they are said): 1 recording (bad.wav: 01)."),
+        (one("ÐONE"), "characters that the vocabulary lacks: 1 recording (bad.wav: Ð)."),
+        (one("HELLO", samples=400), "too short for the text: 1 recording (bad.wav)."),
         (
             one("HELLO", samples=16_000 * 21),
-            "1 recording that is longer than 20 s (cut them at pauses): bad.wav: 21.0 s.",
+            "longer than 20 s (cut them at pauses): 1 recording (bad.wav: 21.0 s).",
         ),
-        (one("HELLO", level=0.0), "1 recording that is silent: bad.wav."),
+        (one("HELLO", level=0.0), "silent: 1 recording (bad.wav)."),
     ],
     ids=lambda value: value.split(":")[0][:40] if isinstance(value, str) else "",
 )
 def test_what_cannot_be_used_is_left_out_with_one_sentence(bad: Rows, sentence: str):
     found = look(bad)
     assert [each for each in found.sentences if each.startswith("Left out")] == [
-        each for each in found.sentences if each.startswith(f"Left out: {sentence}")
+        each for each in found.sentences if each.startswith(f"Left out, {sentence}")
     ]
     assert len(found.training) + len(found.validation) == len(GOOD)
     assert not any(each.path.name == "bad.wav" for each in (*found.training, *found.validation))
@@ -64,13 +64,13 @@ def test_what_cannot_be_used_is_left_out_with_one_sentence(bad: Rows, sentence: 
 @pytest.mark.parametrize(
     ("bad", "sentence"),
     [
-        (one("HELLO", channels=2), "1 recordings have several channels; they are mixed to one."),
+        (one("HELLO", channels=2), "Mixed to one channel: 1 recording."),
         (
             one("HELLO", rate=8000),
-            "1 recordings at 8000 Hz are resampled to 16,000 Hz; nothing above 4 kHz is in them.",
+            "Resampled to 16,000 Hz: 1 recording of 8000 Hz; nothing above 4 kHz is in them.",
         ),
-        (one("hello there"), "1 of 13 texts are written otherwise, such as 'hello there' as 'HELLO THERE'."),
-        (one("HELLO \N{GRINNING FACE}"), "Characters that nobody says are left out of texts: \N{GRINNING FACE}"),
+        (one("hello there"), "Rewritten: 1 of 13 texts, such as 'hello there' as 'HELLO THERE'."),
+        (one("HELLO \N{GRINNING FACE}"), "Removed from texts, as nobody says them: \N{GRINNING FACE}"),
     ],
 )
 def test_what_is_changed_is_said(bad: Rows, sentence: str):
@@ -83,10 +83,10 @@ def test_what_is_changed_is_said(bad: Rows, sentence: str):
 def test_shared_speakers_texts_and_recordings_of_two_tables_are_named():
     held = rows("ONE TEN", "SIX", name="held")
     found = look([], held)
-    assert any("1 speakers are in both tables (anna)" in each for each in found.sentences)
-    assert "1 of 2 validation texts occur in training too." in found.sentences
+    assert any("both tables have 1 speaker (anna)" in each for each in found.sentences)
+    assert "Known texts: training has 1 of 2 texts of validation too." in found.sentences
     again = look([], [*held, *rows(*GOOD)[:1]])
-    assert any("1 recordings are in both tables" in each for each in again.sentences)
+    assert any("both tables have 1 recording," in each for each in again.sentences)
 
 
 def test_speakers_are_held_out_where_there_are_enough_and_texts_elsewhere():
@@ -101,7 +101,7 @@ def test_speakers_are_held_out_where_there_are_enough_and_texts_elsewhere():
 
 
 def test_too_little_is_an_error_that_says_why():
-    with pytest.raises(TrainingError, match=r"only 0 of 1 recordings can be used.*1 are too short"):
+    with pytest.raises(TrainingError, match=r"only 0 of 1 recordings can be used.*too short for the text: 1"):
         survey(one("HELLO", samples=400), None, ENGLISH)
     with pytest.raises(TrainingError, match="none of 1 recordings can be read"):
         survey(one(""), None, ENGLISH)
@@ -133,6 +133,10 @@ def test_another_language_gets_a_new_vocabulary_and_a_stray_letter_does_not():
     assert look(one("BERÜHMT")).alphabet is None
     assert survey(rows("ÜBER", "ÖL", "ÄRGER", "FÜR", "SCHÖN", "NÄHE"), None, ENGLISH).alphabet is not None
     assert survey(rows(*GOOD), None, ENGLISH, "new").alphabet is not None
+    pieces = Vocabulary(("", " ", "ONE", "T", "EN"), 0)
+    assert survey(rows(*GOOD), None, pieces).alphabet is not None
+    with pytest.raises(TrainingError, match="sub-words"):
+        survey(rows(*GOOD), None, pieces, "keep")
     with pytest.raises(TrainingError, match="no vocabulary to keep"):
         survey(rows(*GOOD), None, None, "keep")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import uuid
 from collections.abc import AsyncIterator, Sequence
@@ -91,7 +92,7 @@ class DeepgramDialect(WebSocketDialect):
         async for piece in pieces:
             if self._stream is None and intake.format is not None:
                 self._channels = intake.format.channels
-                config = self._settings()
+                config = await asyncio.to_thread(self._settings)  # a language may have to be loaded
                 self._pre_roll_s = config.pre_roll_ms / 1_000
                 self._stream = await self.begin_session(config, intake.format)
             if self._stream is not None:
@@ -121,7 +122,7 @@ class DeepgramDialect(WebSocketDialect):
             return
         self._phrases = command.keyterms
         if self._stream is not None:
-            await self._stream.set_hotwords(hotwords(self._phrases, self.recognizer, self._settings()))
+            await self._stream.set_hotwords((await asyncio.to_thread(self._settings)).hotwords)
         self._send(type="ConfigureSuccess", request_id=self._id, keyterms=self._phrases)
 
     # ── events of the session ──

@@ -5,6 +5,7 @@ Committed text goes out as deltas while it is spoken; `completed` has the final 
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import time
@@ -124,7 +125,7 @@ class RealtimeDialect(WebSocketDialect):
             self._send_error("session is missing", code="missing_required_parameter", param="session")
             return
         try:
-            setup = self._setup.changed(cast(dict[str, Any], session), self.recognizer)
+            setup = await asyncio.to_thread(self._setup.changed, cast(dict[str, Any], session), self.recognizer)
         except ConfigError as problem:
             self._send_error(str(problem), code="invalid_value", param="session")
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Final, cast
 
 import msgspec
@@ -85,7 +86,7 @@ class WyomingDialect(Dialect[Packet]):
             self.lease.start(self.dialect)
             self._begin_transcript()
             audio = AudioFormat(sample_rate=self._format.rate, channels=self._format.channels)
-            self._stream = await self.begin_session(self._settings(), audio)
+            self._stream = await self.begin_session(await asyncio.to_thread(self._settings), audio)
         width = self._format.width
         await self.send_audio(packet.payload if width == 2 else _floats(packet.payload, width, self._format.channels))
 

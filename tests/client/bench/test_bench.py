@@ -1,4 +1,4 @@
-"""`xlsr-live bench`: every command, small; what it prints, writes and refuses."""
+"""`xlsr-live bench`: every command on small data; its output, files and errors."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Clip = Callable[[str], NDArray[np.int16]]
 
 @pytest.fixture
 def loaded(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The model of the whole test run instead of one for each command."""
+    """Commands use the shared model of the test run."""
 
     class Shared:
         def __enter__(self) -> Recognizer:
@@ -63,7 +63,7 @@ def folder(tmp_path: Path, clip: Clip) -> Path:
 
 
 def written(out: str) -> dict[str, Path]:
-    """The files that a command says it wrote, by name."""
+    """The files that the output of a command lists, by name."""
     paths = [Path(line.removeprefix("written: ")) for line in out.splitlines() if line.startswith("written: ")]
     assert all(path.stat().st_size > 0 for path in paths)
     return {path.name: path for path in paths}
@@ -88,7 +88,7 @@ def png(path: Path) -> bool:
 
 
 @pytest.mark.usefixtures("loaded")
-def test_accuracy_tells_errors_stability_and_cost(folder: Path, capsys: Out):
+def test_accuracy_reports_errors_stability_and_cost(folder: Path, capsys: Out):
     arguments = ["accuracy", str(folder), "--set", "480,480,4000", "--set", "200,0,1000", "--out", str(folder / "new")]
     assert run(["bench", *arguments]) == 0
     out = capsys.readouterr().out
@@ -124,7 +124,7 @@ FOUR_WORDS = {"ONE": -0.6, "TWO": -0.8, "SIX": -0.7, "NINE": -2.0}  # log10 prob
 
 @pytest.fixture
 def searching(recognizer: Recognizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The model of the whole test run with a language model of four words."""
+    """The shared model with a language model of four words."""
     lines = ["\\data\\", f"ngram 1={len(FOUR_WORDS) + 3}", "ngram 2=1", "", "\\1-grams:", "-3\t<unk>", "-99\t<s>\t0"]
     lines += ["-1\t</s>", *(f"{score}\t{word}\t0" for word, score in FOUR_WORDS.items())]
     path = tmp_path / "digits.arpa"
@@ -135,7 +135,7 @@ def searching(recognizer: Recognizer, tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.usefixtures("searching")
-def test_decoding_tells_what_a_language_model_and_hotwords_change(folder: Path, clip: Clip, capsys: Out):
+def test_decoding_reports_the_effect_of_a_language_model_and_hotwords(folder: Path, clip: Clip, capsys: Out):
     soundfile.write(folder / "noise.wav", np.zeros(32_000, np.int16), 16_000)
     (folder / "test.tsv").write_text("file\ttext\tset\ntwo.wav\tone two\ta\ntwo.wav\tsix nine\ta\nnoise.wav\t\tb\n")
     assert run(["bench", "decoding", str(folder / "test.tsv"), "--hotwords", "1", "--out", str(folder)]) == 0
@@ -146,16 +146,21 @@ def test_decoding_tells_what_a_language_model_and_hotwords_change(folder: Path, 
         ([], ["TWO"]),
     ]
     assert len(read["sets"]["a"]) == len(read["sets"]["b"]) == 6
-    for way in read["sets"]["a"]:
-        assert way["texts"] == ["ONE TWO", "ONE TWO"]
-        assert (way["wer"], way["rare_words_missed"], way["rare_words"], way["wer_elsewhere"]) == (0.5, 1, 2, 0.5)
-        # what is not said of the second recording is heard there: its text is wrong
-        assert way["hotwords_not_said"] == way["way"].endswith("not said")
+    for variant in read["sets"]["a"]:
+        assert variant["texts"] == ["ONE TWO", "ONE TWO"]
+        assert (variant["wer"], variant["rare_words_missed"], variant["rare_words"], variant["wer_elsewhere"]) == (
+            0.5,
+            1,
+            2,
+            0.5,
+        )
+        # the wrong reference of the second recording makes its distractor an insertion
+        assert variant["hotwords_not_said"] == variant["way"].endswith("not said")
     assert "| b | greedy | words in 0 of 1 |  |" in (folder / "decoding.md").read_text()
 
 
 @pytest.mark.usefixtures("loaded")
-def test_compare_puts_all_ways_side_by_side(folder: Path, capsys: Out):
+def test_compare_measures_all_modes(folder: Path, capsys: Out):
     arguments = ["--model", str(DIGITS), "--long", "10", "--chunk", "5,1,1", "--out", str(folder)]
     assert run(["bench", "compare", str(folder), *arguments]) == 0
     out = capsys.readouterr().out
@@ -182,7 +187,7 @@ def test_latency_of_streams_in_this_process(folder: Path, capsys: Out, recognize
     read = report(written(out), "latency")
     assert read["config"]["hop_ms"] == 240
     assert read["model"]["name"] == recognizer.info.name
-    assert read["lm"] == "none"  # this one has none of its own
+    assert read["lm"] == "none"  # this model has no language model
     (trial,) = read["trials"]
     assert trial["plan"]["streams"] == 2
     seconds, load = trial["seconds"], trial["load"]
@@ -196,20 +201,18 @@ def test_latency_of_streams_in_this_process(folder: Path, capsys: Out, recognize
 
 
 @pytest.mark.parametrize("command", ["latency", "capacity"])
-def test_streams_have_the_language_model_that_a_server_would_have(
-    command: str, folder: Path, monkeypatch: pytest.MonkeyPatch
-):
-    asked: list[ModelOptions] = []
+def test_streams_have_the_language_model_of_a_server(command: str, folder: Path, monkeypatch: pytest.MonkeyPatch):
+    loaded_options: list[ModelOptions] = []
 
     def load(options: ModelOptions) -> None:
-        asked.append(options)
+        loaded_options.append(options)
         raise ModelError("enough")
 
     monkeypatch.setattr("xlsr_live.client.bench.load_test.load_recognizer", load)
     for given in ([], ["--lm", "none"]):
         assert run(["bench", command, str(folder), *given]) == 2
-    assert [options.lm for options in asked] == [None, "none"]
-    assert asked[0].model == "bundled"
+    assert [options.lm for options in loaded_options] == [None, "none"]
+    assert loaded_options[0].model == "bundled"
 
 
 def test_capacity_of_a_running_server(folder: Path, capsys: Out, recognizer: Recognizer):
@@ -230,10 +233,10 @@ def test_capacity_of_a_running_server(folder: Path, capsys: Out, recognizer: Rec
     assert one["problem"] is None
     assert one["load"]["cpu_s"] > 0
     assert "HTTP 503" in two["problem"]
-    assert "model" not in read  # only the server knows
+    assert "model" not in read  # known only to the server
 
 
-def test_help_teaches_and_bench_alone_shows_it(capsys: Out):
+def test_bench_without_a_command_prints_its_help(capsys: Out):
     assert run(["bench"]) == 0
     overview = capsys.readouterr().out
     for name in bench.commands:
@@ -277,7 +280,7 @@ def test_a_mistake_is_one_clear_line(arguments: list[str], words: str, capsys: O
 
 
 @pytest.mark.usefixtures("loaded")
-def test_recordings_in_which_nothing_is_heard_have_no_latency(tmp_path: Path, capsys: Out):
+def test_recordings_without_recognized_words_have_no_latency(tmp_path: Path, capsys: Out):
     soundfile.write(tmp_path / "hush.wav", np.zeros(16_000, np.int16), 16_000)
     (tmp_path / "hush.txt").write_text("what")
     assert run(["bench", "latency", str(tmp_path), "--streams", "1", "--seconds", "1", "--warm-up", "0"]) == 2
@@ -292,7 +295,7 @@ async def opened(trouble: Trouble) -> AsyncGenerator[FakeSession]:
     yield FakeSession("fake", trouble)
 
 
-def test_streams_that_do_not_come_to_their_end_are_a_problem_and_not_a_hang(monkeypatch: pytest.MonkeyPatch):
+def test_streams_that_never_end_are_reported_and_do_not_hang(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(streams, "GRACE", 0.1)
     plan, playlist = streams.TrialPlan(3, seconds=0.2, warm_up=0.2), streams.Playlist([np.ones(800, np.int16)], 0.5)
 
@@ -303,14 +306,14 @@ def test_streams_that_do_not_come_to_their_end_are_a_problem_and_not_a_hang(monk
     assert healthy.problem is None
     for log in healthy.streams:
         texts = [event.text for _, event in log.events if isinstance(event, Final)]
-        assert int(texts[0]) >= 2 * 16_000 * 0.2  # bytes: the later it starts the less, but all stop together
+        assert int(texts[0]) >= 2 * 16_000 * 0.2  # bytes: a later start gives fewer, and all stop at the same time
         assert log.begun > 0
     assert "overloaded" in str(trial("stuck").problem)
-    with pytest.raises(ExceptionGroup):  # a bug is not a finding
+    with pytest.raises(ExceptionGroup):  # a bug is not a result
         trial("broken")
 
 
-def test_one_step_over_everything_is_the_offline_pass(recognizer: Recognizer, clip: Clip):
+def test_one_step_over_the_whole_recording_is_the_offline_pass(recognizer: Recognizer, clip: Clip):
     samples = clip("jackson").astype(np.float32) / 32_768
     best = offline_pass(recognizer, samples)
     for mode in ("cached", "window"):
@@ -319,7 +322,7 @@ def test_one_step_over_everything_is_the_offline_pass(recognizer: Recognizer, cl
         np.testing.assert_allclose(run.rows, best.rows, atol=2e-4)
 
 
-def test_the_loop_of_demos_makes_one_text_of_its_windows(recognizer: Recognizer, clip: Clip):
+def test_the_loop_of_demos_joins_its_windows_to_one_text(recognizer: Recognizer, clip: Clip):
     samples = np.tile(clip("george").astype(np.float32) / 32_768, 2)
     rows = demo_loop(recognizer, samples)
     # Windows begin at multiples of 250 ms, half a frame off every other time: a frame more or less now and then.
@@ -327,7 +330,7 @@ def test_the_loop_of_demos_makes_one_text_of_its_windows(recognizer: Recognizer,
     assert greedy_text(recognizer, rows).split() == 2 * ["ONE", "TWO", "NINE", "FOUR", "EIGHT", "ONE"]
 
 
-def test_the_meter_reads_this_process_another_and_none():
+def test_the_meter_reads_this_process_another_one_and_none():
     with pytest.raises(ConfigError, match="cannot read the CPU time"):
         ResourceMeter(2**30)
     own, same, none = ResourceMeter(), ResourceMeter(os.getpid()), ResourceMeter(0)

@@ -1,4 +1,4 @@
-"""Recordings and texts of others: every layout that is read, and every way in which one can be wrong."""
+"""Corpora: every supported layout, and every error in one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def table(folder: Path, text: str, name: str = "all.tsv") -> Path:
     return path
 
 
-def test_a_table_is_read_by_the_names_of_its_columns(folder: Path):
+def test_a_table_is_read_by_its_column_names(folder: Path):
     path = table(folder, 'text\tset\tfile\tspeaker\nSAY "A"\tx\ta.wav\tjo\n\ty\tb.wav\tal\n')
     first, second = read_corpus(path)
     assert first == CorpusRecording(folder / "a.wav", 'SAY "A"', "jo", "x")
@@ -42,15 +42,15 @@ def test_a_table_is_read_by_the_names_of_its_columns(folder: Path):
 
 def test_common_voice_keeps_its_recordings_in_clips(folder: Path):
     path = table(folder, "client_id\tpath\tsentence\tage\n1\td.wav\tGuten Tag.\t\n")
-    assert read_corpus(path) == [CorpusRecording(folder / "clips" / "d.wav", "Guten Tag.")]
+    assert read_corpus(path) == [CorpusRecording(folder / "clips" / "d.wav", "Guten Tag.", speaker="1")]
 
 
-def test_csv_has_its_quotes(folder: Path):
+def test_quotes_in_csv_are_removed(folder: Path):
     path = table(folder, 'audio,transcript\na.wav,"one, two"\n', "all.csv")
     assert [recording.text for recording in read_corpus(path)] == ["one, two"]
 
 
-def test_librispeech_lists_its_texts_in_each_folder(folder: Path):
+def test_librispeech_has_one_list_of_texts_in_each_folder(folder: Path):
     chapter = folder / "61" / "70968"
     chapter.mkdir(parents=True)
     for number in range(2):
@@ -61,29 +61,29 @@ def test_librispeech_lists_its_texts_in_each_folder(folder: Path):
     assert second.text == "A CONFUSED"
 
 
-def test_a_text_beside_each_recording_will_do(folder: Path):
+def test_a_text_file_for_each_recording_is_read(folder: Path):
     (folder / "a.txt").write_text("one\ntwo\n")
     (folder / "clips" / "e.txt").write_text("three")
     assert [(r.path.name, r.text) for r in read_corpus(folder)] == [("a.wav", "one two"), ("e.wav", "three")]
 
 
-def test_the_packaged_clips_are_there_without_any_data():
+def test_without_data_the_packaged_clips_are_used():
     recordings = read_corpus(None)
     assert [recording.path for recording in recordings] == [clip.path for clip in load_clips()]
     assert 0 < len(spoken(recordings)) < len(recordings)
 
 
-def test_rows_can_be_picked(folder: Path):
+def test_rows_can_be_filtered(folder: Path):
     rows = "".join(f"{name}.wav\t{name}\t{'x' if name < 'c' else 'y'}\n" for name in "abcdef")
     path = table(folder, "file\ttext\tset\n" + rows)
     assert [r.text for r in read_corpus(path, where=["set=x"])] == ["a", "b"]
     assert [r.text for r in read_corpus(path, where=["set=y", "text=e"])] == ["e"]
     assert [r.text for r in read_corpus(path, where=["text=b", "text=e"])] == ["b", "e"]
-    assert [r.text for r in read_corpus(path, limit=3)] == ["a", "c", "e"]  # from all over
+    assert [r.text for r in read_corpus(path, limit=3)] == ["a", "c", "e"]  # spread over the table
     assert len(read_corpus(path, limit=9)) == 6
 
 
-def test_without_a_column_set_it_is_the_folder(folder: Path):
+def test_without_a_set_column_the_folder_is_the_set(folder: Path):
     path = table(folder, "file\ttext\na.wav\tA\nclips/e.wav\tE\n")
     assert [r.set for r in read_corpus(path)] == ["", "clips"]
     assert [r.text for r in read_corpus(path, where=["set=clips"])] == ["E"]
@@ -107,7 +107,7 @@ def test_a_bad_table_is_one_clear_line(folder: Path, name: str, text: str, words
     assert "\n" not in str(error.value)
 
 
-def test_other_mistakes_are_told_too(folder: Path):
+def test_other_mistakes_are_one_clear_line(folder: Path):
     with pytest.raises(CorpusError, match="no such file"):
         read_corpus(folder / "nowhere")
     with pytest.raises(CorpusError, match="no table"):
@@ -133,10 +133,10 @@ def test_samples_are_16_khz_mono(folder: Path):
     soundfile.write(folder / "a.wav", np.stack((tone, -tone), 1), 22_050)
     samples = read_samples(CorpusRecording(folder / "a.wav", ""))
     assert abs(len(samples) - 16_000) <= 1
-    assert 0.9 < np.abs(samples).max() < 1.1  # the channels cancel each other, so one of them is taken
+    assert 0.9 < np.abs(samples).max() < 1.1  # the channels cancel each other, so one of them is used
 
 
-# --- what paced streams are made of
+# --- the audio of paced streams
 
 
 def material(silence: float = 1 / 3) -> Playlist:
@@ -144,7 +144,7 @@ def material(silence: float = 1 / 3) -> Playlist:
 
 
 @pytest.mark.parametrize("silence", [0.0, 1 / 3, 0.5])
-def test_pauses_have_their_share_of_a_stream(silence: float):
+def test_pauses_have_the_configured_share_of_a_stream(silence: float):
     samples = np.frombuffer(b"".join(material(silence).packets(1, 700, 300_000)), "<i2")
     assert 300_000 <= len(samples) < 300_700
     quiet = np.abs(samples) < 500
@@ -156,7 +156,7 @@ def test_a_pause_is_faint_noise():
     assert np.sqrt(np.mean(pause.astype(float) ** 2)) == pytest.approx(32_768 / 1_000, rel=0.05)  # -60 dBFS
 
 
-def test_every_stream_begins_with_another_recording_and_packets_change_nothing():
+def test_every_stream_starts_with_another_recording_for_any_packet_size():
     def whole(first: int, size: int) -> bytes:
         return b"".join(material().packets(first, size, 20_000))[:40_000]
 
@@ -166,7 +166,7 @@ def test_every_stream_begins_with_another_recording_and_packets_change_nothing()
     assert places == [(0, 1_000), (1_500, 4_000), (7_500, 2_000), (10_500, 1_000)]
 
 
-def test_a_given_alignment_says_where_words_end(folder: Path):
+def test_word_ends_come_from_a_given_alignment(folder: Path):
     path = table(folder, "file\tword\tend\na.wav\tone\t0.05\nc.wav\tone\t0.1\nc.wav\tTwo\t0.2\n", "ends.tsv")
     aligned = read_alignment(path, [CorpusRecording(Path(f"{name}.wav"), "") for name in "abc"])
     end: Callable[[Word], float] = end_of(aligned, material(), 1)  # b at 0 s, c at 0.09375 s, a at 0.46875 s

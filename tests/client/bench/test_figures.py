@@ -1,4 +1,4 @@
-"""The figures of the benchmarks on examples that can be counted by hand."""
+"""The figures of the benchmarks on examples small enough to count by hand."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from xlsr_live.client.bench import ways
 from xlsr_live.client.bench.capacity import search
-from xlsr_live.client.bench.rare import rarest, unsaid
+from xlsr_live.client.bench.decoding_variants import count_errors
+from xlsr_live.client.bench.rare_words import distractors, rarest_words
 from xlsr_live.client.bench.scoring import ErrorCount, TextNormalizer, interval, rate
 from xlsr_live.client.bench.stability import changes, stability
 from xlsr_live.client.output.latency import Latencies, TimedEvents, latencies, percentiles
@@ -28,7 +28,7 @@ def vocabulary(tokens: str, delimiter: str = "|") -> Vocabulary:
 # --- error rates
 
 
-def test_texts_are_written_as_the_vocabulary_can_write_them():
+def test_normalization_writes_a_text_in_the_letters_of_the_vocabulary():
     upper, lower, both = vocabulary("ABC'|"), vocabulary("abc|"), vocabulary("aBc-|")
     assert TextNormalizer(upper)("  a’b —\tc-A. ") == "A'B C A"
     assert TextNormalizer(lower)("A'B C-a") == "ab c a"
@@ -49,7 +49,7 @@ def test_without_word_boundaries_a_character_is_a_word():
     assert normalizer.score("你 好，吗", "你吗")[0] == ErrorCount(1, 3)
 
 
-def test_what_a_reader_must_know_is_said():
+def test_notes_name_the_case_and_the_letters_outside_the_vocabulary():
     notes = TextNormalizer(vocabulary("ABC|")).notes(["abc", "über"])
     assert "2 recordings; all text is upper case" in notes[0]
     assert notes[1] == "1 references have characters that this vocabulary cannot write: E R Ü"
@@ -100,7 +100,7 @@ def ended() -> SpeechEnded:
     ("old", "new", "expected"),
     [
         ("", "a b", 0),
-        ("a b", "a b c d", 0),  # words that are added are no change
+        ("a b", "a b c d", 0),  # added words are no change
         ("a b", "a c", 1),
         ("a b", "a", 1),
         ("a b", "x a b", 1),
@@ -108,17 +108,17 @@ def ended() -> SpeechEnded:
         ("sev", "seven", 1),
     ],
 )
-def test_changes_are_the_words_that_do_not_stay(old: str, new: str, expected: int):
+def test_changes_count_the_words_that_are_replaced(old: str, new: str, expected: int):
     assert changes(old.split(), new.split()) == expected
 
 
 @given(st.lists(st.sampled_from("ab"), max_size=6), st.lists(st.sampled_from("ab"), max_size=6))
-def test_changes_are_bounded_and_nothing_where_the_old_text_goes_on(old: Sequence[str], more: Sequence[str]):
+def test_changes_are_bounded_and_zero_where_the_old_text_continues(old: Sequence[str], more: Sequence[str]):
     assert changes(old, [*old, *more]) == 0
     assert changes(old, more) <= len(old)
 
 
-def test_churn_is_of_volatile_words_and_revision_of_committed_ones():
+def test_churn_counts_volatile_words_and_revision_committed_ones():
     events: list[Event] = [
         SpeechStarted(utterance=0, start=0.0),
         partial("", "one to"),
@@ -127,8 +127,8 @@ def test_churn_is_of_volatile_words_and_revision_of_committed_ones():
         final("one too three four"),  # committed "two" changed: 1 revised; volatile "tree": 1
         ended(),
         partial("", "noise"),
-        partial("noise", ""),  # it stayed, and is committed now
-        ended(),  # without a final: 1 revised
+        partial("noise", ""),  # unchanged, now committed
+        ended(),  # no final: 1 revised
     ]
     counts = stability(events)
     assert (counts.replaced, counts.revised, counts.committed, counts.final) == (3, 2, 3, 4)
@@ -160,7 +160,7 @@ def spoken(*known: Word) -> Final:
 
 
 def example(reason: str = "silence") -> TimedEvents:
-    """A stream that began at 100 s on the clock."""
+    """A stream that starts at 100 s on the clock."""
     one, two = word("ONE", 0.4, 0.8), word("TWO", 1.0, 1.4)
     events: list[tuple[float, Event]] = [
         (101.0, shown(word("ONE", 0.42, 0.76, False))),
@@ -172,7 +172,7 @@ def example(reason: str = "silence") -> TimedEvents:
     return TimedEvents(100.0, events)
 
 
-def test_three_moments_of_each_word_and_two_of_the_utterance():
+def test_latencies_of_each_word_and_of_the_utterance():
     found = latencies(example(), since=0, until=1_000)
     assert found.shown == pytest.approx([0.2, 0.1])  # 101.0 - 100.8, 101.5 - 101.4
     assert found.right == pytest.approx([0.2, 0.6])  # TWO was TOO until 102.0
@@ -183,35 +183,35 @@ def test_three_moments_of_each_word_and_two_of_the_utterance():
     assert found.lag == pytest.approx([0.05, 0.07, 0.05])
 
 
-def test_an_equal_word_elsewhere_is_another_word():
-    heard = TimedEvents(
+def test_an_equal_word_at_another_time_is_another_word():
+    timed = TimedEvents(
         0.0, [(1.0, shown(word("ONE", 0.1, 0.3))), (9.0, spoken(word("ONE", 5.0, 5.4))), (9.1, ended())]
     )
-    assert latencies(heard, since=0, until=100).shown == pytest.approx([3.6])
+    assert latencies(timed, since=0, until=100).shown == pytest.approx([3.6])
 
 
-def test_only_what_falls_into_the_measured_time_counts():
+def test_latencies_outside_the_measured_time_are_excluded():
     found = latencies(example(), since=101.0, until=102.0)  # ONE ended at 100.8
     assert found.final == pytest.approx([1.0])
     assert found.lag == pytest.approx([0.05, 0.07])
     assert latencies(example(), since=0, until=101.0).final_after_word == []
 
 
-def test_an_utterance_that_the_end_of_the_stream_cut_off_is_left_out():
+def test_an_utterance_cut_by_the_end_of_the_stream_is_excluded():
     assert latencies(example("end"), since=0, until=1_000).final == []
 
 
-def test_a_true_end_of_words_can_be_given():
+def test_reference_word_ends_replace_the_recognized_ones():
     found = latencies(example(), since=0, until=1_000, end_of=lambda word: word.end + 0.1)
     assert found.final == pytest.approx([1.5, 0.9])
     assert found.final_after_end == pytest.approx([0.5])
 
 
-def test_latencies_of_streams_are_put_together():
-    one, all_of_them = latencies(example(), since=0, until=1_000), Latencies()
-    all_of_them.extend(one)
-    all_of_them.extend(one)
-    assert all_of_them.report()["final"]["count"] == 4
+def test_latencies_of_several_streams_are_pooled():
+    one, pooled = latencies(example(), since=0, until=1_000), Latencies()
+    pooled.extend(one)
+    pooled.extend(one)
+    assert pooled.report()["final"]["count"] == 4
     assert percentiles([]) == {"count": 0}
     assert percentiles([1.0, 3.0]) == pytest.approx({"count": 2, "p50": 2, "p95": 2.9, "p99": 2.98, "max": 3})
 
@@ -220,32 +220,32 @@ def test_latencies_of_streams_are_put_together():
 
 
 @given(limit=st.integers(0, 5_000), start=st.integers(1, 64), most=st.integers(1, 4_096))
-def test_the_search_comes_within_a_sixteenth_of_the_limit(limit: int, start: int, most: int):
-    tried: list[int] = []
+def test_the_search_finds_the_limit_within_a_sixteenth(limit: int, start: int, most: int):
+    probed: list[int] = []
 
     def good(streams: int) -> bool:
-        tried.append(streams)
+        probed.append(streams)
         return streams <= limit
 
     best = search(good, start=start, most=most)
     limit = min(limit, most)
     assert best <= limit
     assert limit - best <= max(0, best // 16)
-    assert len(tried) == len(set(tried)) <= 24
-    assert all(1 <= streams <= most for streams in tried)
+    assert len(probed) == len(set(probed)) <= 24
+    assert all(1 <= streams <= most for streams in probed)
 
 
-def test_errors_are_counted_apart_for_rare_words_and_others():
-    said, heard = ["A", "RARE", "BIRD", "SANG", "AT", "DAWN"], ["A", "BEAR", "BIRD", "OWL", "SANG", "DAWN"]
-    found = ways.judge(said, heard, ["RARE", "DAWN"], ["OWL", "DAWN"])
+def test_errors_of_rare_words_are_counted_separately():
+    reference, transcript = ["A", "RARE", "BIRD", "SANG", "AT", "DAWN"], ["A", "BEAR", "BIRD", "OWL", "SANG", "DAWN"]
+    found = count_errors(reference, transcript, ["RARE", "DAWN"], ["OWL", "DAWN"])
     assert (found.rare, found.elsewhere, found.intruders) == (ErrorCount(1, 2), ErrorCount(2, 4), 1)
-    assert ways.judge([], ["OWL"], [], ["OWL"]) == (ErrorCount(0, 0), ErrorCount(1, 0), 1)
-    assert ways.judge([], [], [], []) == (ErrorCount(0, 0), ErrorCount(0, 0), 0)
+    assert count_errors([], ["OWL"], [], ["OWL"]) == (ErrorCount(0, 0), ErrorCount(1, 0), 1)
+    assert count_errors([], [], [], []) == (ErrorCount(0, 0), ErrorCount(0, 0), 0)
 
 
-def test_rare_words_are_those_that_the_language_model_lacks_or_finds_least_likely(tmp_path: Path):
+def test_rare_words_are_unknown_or_least_likely_to_the_language_model(tmp_path: Path):
     model = language_model(tmp_path, Weights())
-    assert rarest(["AB", "BAA", "BAA", "CAB", "ABBA", "A"], model, 3) == ["ABBA", "CAB", "BAA"]
-    assert rarest(["AB", "AXE"], model, 2) == []  # too short; and what the vocabulary cannot write
-    assert unsaid([["X", "Y"], ["Y"], [], ["Y"]], [["X"], ["Y"], [], ["Y"]]) == [[], ["X"], ["Y"], ["X"]]
-    assert unsaid([["X"]], [["X"]]) == [[]]
+    assert rarest_words(["AB", "BAA", "BAA", "CAB", "ABBA", "A"], model, 3) == ["ABBA", "CAB", "BAA"]
+    assert rarest_words(["AB", "AXE"], model, 2) == []  # too short, and outside the vocabulary
+    assert distractors([["X", "Y"], ["Y"], [], ["Y"]], [["X"], ["Y"], [], ["Y"]]) == [[], ["X"], ["Y"], ["X"]]
+    assert distractors([["X"]], [["X"]]) == [[]]

@@ -1,4 +1,4 @@
-"""Captions to OBS and YouTube: a real websocket that speaks obs-websocket 5, a real HTTP server, and both broken."""
+"""Captions to OBS and YouTube: a real obs-websocket 5 server, a real HTTP server, and both with failures."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ ONE, TWO = Cue(1.5, 3.0, ("ONE TWO", "THREE")), Cue(4.0, 5.0, ("FOUR",))
 
 
 class FakeObs:
-    """As OBS 30 does it: hello, identify with the answer to a challenge, requests."""
+    """The protocol of OBS 30: hello, identify with the answer to a challenge, requests."""
 
     def __init__(self) -> None:
         self.captions: list[str] = []
-        self.refusals = 0  # requests to refuse: the stream has not begun
+        self.refusals = 0  # requests to refuse because the stream has not started
         self.drops = 0  # connections to break instead of an answer
         self.connections = 0
         self.come = threading.Event()
@@ -41,11 +41,11 @@ class FakeObs:
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def handle(self, connection: ServerConnection) -> None:
-        def say(op: int, data: object) -> None:
+        def send(op: int, data: object) -> None:
             connection.send(json.dumps({"op": op, "d": data}))
 
         self.connections += 1
-        say(
+        send(
             0,
             {"obsWebSocketVersion": "5.5.2", "rpcVersion": 1, "authentication": {"salt": SALT, "challenge": CHALLENGE}},
         )
@@ -56,7 +56,7 @@ class FakeObs:
             connection.close(4009, "Authentication failed.")
             return
         assert identify["d"]["rpcVersion"] == 1
-        say(2, {"negotiatedRpcVersion": 1})
+        send(2, {"negotiatedRpcVersion": 1})
         for message in connection:
             request = json.loads(message)
             assert request["op"] == 6
@@ -67,8 +67,8 @@ class FakeObs:
                 return
             refused, self.refusals = self.refusals > 0, max(0, self.refusals - 1)
             status = {"result": False, "code": 501} if refused else {"result": True, "code": 100}
-            say(5, {"eventType": "Anything", "eventIntent": 1})  # events may stand between
-            say(
+            send(5, {"eventType": "Anything", "eventIntent": 1})  # events may come in between
+            send(
                 7, {"requestType": "SendStreamCaption", "requestId": request["d"]["requestId"], "requestStatus": status}
             )
             if not refused:
@@ -98,7 +98,7 @@ def test_a_password_that_is_wrong_or_missing(obs: FakeObs, password: str, why: s
         ObsClient("127.0.0.1", obs.port, password).send(ONE)
 
 
-def test_the_connection_is_made_again_and_a_stream_that_has_not_begun_is_named(obs: FakeObs):
+def test_the_client_reconnects_and_reports_a_stream_that_has_not_started(obs: FakeObs):
     there = ObsClient("127.0.0.1", obs.port, PASSWORD)
     obs.drops, obs.refusals = 1, 1
     with pytest.raises(Undelivered, match="closed"):
@@ -110,19 +110,19 @@ def test_the_connection_is_made_again_and_a_stream_that_has_not_begun_is_named(o
     assert (obs.captions, obs.connections) == (["ONE TWO\nTHREE"], 2)
 
 
-def said(text: str) -> Final:
+def final(text: str) -> Final:
     words = tuple(Word(word, n * 0.5, n * 0.5 + 0.4, 0.9) for n, word in enumerate(text.split()))
     return Final(utterance=0, text=text, words=words, start=0.0, end=words[-1].end, confidence=0.9)
 
 
-def test_captions_to_obs_as_a_captioner_types_it(
+def test_obs_gets_each_line_as_it_grows(
     obs: FakeObs, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ):
     monkeypatch.setenv(PASSWORD_VARIABLE, PASSWORD)
     with caplog.at_level(logging.INFO), caption_output(f"obs://127.0.0.1:{obs.port}", early=False) as output:
         output.begin("microphone")
         output.show(SessionStarted(session="s", model="digits", mode="cached"))
-        output.show(said("SEVENTEEN " * 5))
+        output.show(final("SEVENTEEN " * 5))
     (caption,) = obs.captions
     assert caption.split() == ["SEVENTEEN"] * 5
     assert max(map(len, caption.split("\n"))) <= LINE_CHARS
@@ -161,7 +161,7 @@ def youtube() -> Iterator[FakeYouTube]:
     server.server_close()
 
 
-def test_posts_are_numbered_and_timed_and_the_same_again_has_the_same_number(youtube: FakeYouTube):
+def test_posts_are_numbered_and_timed_and_a_retry_keeps_its_number(youtube: FakeYouTube):
     there = YouTubeClient(youtube.url, lambda: 1_379_032_811.0)
     youtube.answers = [500]
     with pytest.raises(Undelivered, match="HTTP 500: it cannot take captions now") as refused:
@@ -174,7 +174,7 @@ def test_posts_are_numbered_and_timed_and_the_same_again_has_the_same_number(you
     assert "secret-key" not in str(refused.value)
 
 
-def test_what_youtube_says_no_to_is_told_without_the_key(youtube: FakeYouTube):
+def test_a_refusal_by_youtube_is_reported_without_the_key(youtube: FakeYouTube):
     youtube.answers = [403]
     with pytest.raises(Undelivered, match=f"HTTP 403: .*{URL_VARIABLE}"):
         YouTubeClient(youtube.url, lambda: 0.0).send(ONE)
@@ -183,17 +183,17 @@ def test_what_youtube_says_no_to_is_told_without_the_key(youtube: FakeYouTube):
     assert "secret" not in str(refused.value)
 
 
-def test_captions_to_youtube_as_a_captioner_types_it(youtube: FakeYouTube, monkeypatch: pytest.MonkeyPatch):
+def test_youtube_gets_each_line_as_it_grows(youtube: FakeYouTube, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv(URL_VARIABLE, youtube.url)
     with caption_output("youtube", early=False) as output:
         output.show(SessionStarted(session="s", model="digits", mode="cached"))
-        output.show(said("ONE TWO"))
+        output.show(final("ONE TWO"))
     ((path, body),) = youtube.posts
     assert path.endswith("&seq=1")
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\nONE TWO\n", body)
 
 
-def test_what_fails_is_told_once_tried_again_and_told_when_it_is_over(capsys: pytest.CaptureFixture[str]):
+def test_a_failure_is_reported_once_retried_and_reported_again_when_it_ends(capsys: pytest.CaptureFixture[str]):
     sent: list[Cue] = []
     failures = iter([True, True, False, False])
 
@@ -212,7 +212,7 @@ def test_what_fails_is_told_once_tried_again_and_told_when_it_is_over(capsys: py
     ]
 
 
-def test_what_never_arrives_holds_nothing_up_and_is_counted(capsys: pytest.CaptureFixture[str]):
+def test_lost_captions_delay_nothing_and_are_counted(capsys: pytest.CaptureFixture[str]):
     def send(cue: Cue) -> None:
         raise ConnectionRefusedError("connection refused")
 
@@ -236,7 +236,7 @@ def test_what_never_arrives_holds_nothing_up_and_is_counted(capsys: pytest.Captu
         ("obs://studio", False, "--pace 1"),
     ],
 )
-def test_targets_that_are_refused_and_secrets_are_not_repeated(
+def test_refused_targets_do_not_reveal_their_secrets(
     target: str, paced: bool, why: str, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.delenv(URL_VARIABLE, raising=False)

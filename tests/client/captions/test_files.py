@@ -1,4 +1,4 @@
-"""`--captions` FILE: parsers that were not written here read the files at every moment, and nothing is lost."""
+"""`--captions FILE`: third-party parsers can read the file at any moment, and no caption is lost."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def captions(tmp_path: Path) -> Iterator[Callable[[str], tuple[Path, Output]]]:
 
 
 def read(path: Path) -> list[webvtt.Caption]:
-    """By webvtt-py, which reads both, but takes an empty file, as SubRip without cues is, for none."""
+    """Cues by webvtt-py, which reads both formats but rejects an empty file, the SubRip file without cues."""
     if path.suffix == ".srt" and not path.stat().st_size:
         return []
     return (webvtt.read if path.suffix == ".vtt" else webvtt.from_srt)(path).captions
@@ -100,7 +100,7 @@ def _seconds(clock: str) -> float:
 
 
 def check_all_along(path: Path, output: Output, events: list[Event]) -> list[webvtt.Caption]:
-    """Parse after every event: what was there stays, and the words of all finals so far are there."""
+    """Parse after every event: earlier cues stay, and the words of all finals so far are present."""
     words: list[str] = []
     before: list[str] = []
     found: list[webvtt.Caption] = []
@@ -120,7 +120,7 @@ def check_all_along(path: Path, output: Output, events: list[Event]) -> list[web
 def test_subtitles_are_whole_after_every_event(name: str, captions: Callable[[str], tuple[Path, Output]]):
     path, output = captions(name)
     assert read(path) == []
-    events = [e for e in SESSION if not (isinstance(e, Final) and "&" in e.text)]  # escapes are test_formats' business
+    events = [e for e in SESSION if not (isinstance(e, Final) and "&" in e.text)]  # test_formats covers escapes
     assert len(check_all_along(path, output, events)) >= 2
     assert os.listdir(path.parent) == [name]
 
@@ -175,7 +175,7 @@ def test_an_utterance_of_noise_leaves_the_text_file_as_it_was(captions: Callable
 
 def test_the_text_file_is_empty_some_seconds_after_the_last_text_and_at_the_end(tmp_path: Path):
     class Alarm(threading.Timer):
-        """Goes off when the test says so."""
+        """A timer that the test fires."""
 
         def start(self) -> None:
             assert self.daemon
@@ -189,7 +189,7 @@ def test_the_text_file_is_empty_some_seconds_after_the_last_text_and_at_the_end(
         late, now = set_  # one for each text
         assert now.interval == 8.0
         assert late.finished.is_set()  # cancelled
-        late.function()  # it was on its way when it was cancelled
+        late.function()  # it had already fired when it was cancelled
         assert path.read_text() == "ONE TWO & THREE --> FOUR"
         now.function()
         assert path.read_text() == ""
@@ -208,11 +208,11 @@ def test_json_lines_are_the_events(captions: Callable[[str], tuple[Path, Output]
         output.show(event)
         assert [from_json(line) for line in path.read_text().splitlines()] == SESSION[:number]
     assert json.loads(path.read_text().splitlines()[0])["type"] == "session_started"
-    assert capsys.readouterr().err == ""  # the warning is for the output that they stand beside
+    assert capsys.readouterr().err == ""  # the warning appears once per output
 
 
 @pytest.mark.parametrize("kind", [ReplacedFile, AppendedFile])
-def test_a_disk_that_fails_is_told_once_and_nothing_is_missing_in_the_end(
+def test_a_failing_disk_is_reported_once_and_the_file_is_complete_in_the_end(
     kind: type[ReplacedFile] | type[AppendedFile],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -222,7 +222,7 @@ def test_a_disk_that_fails_is_told_once_and_nothing_is_missing_in_the_end(
         file.write("one\n")
         file.flush()
         try:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (6, hard))  # half of the next line finds room
+            resource.setrlimit(resource.RLIMIT_FSIZE, (6, hard))  # there is room for half of the next line
             for text in ("two\n", "three\n"):
                 file.write(text)
                 file.flush()
@@ -237,7 +237,7 @@ def test_a_disk_that_fails_is_told_once_and_nothing_is_missing_in_the_end(
     assert "File too large" in line
 
 
-def test_what_cannot_be_written_is_said_at_the_start(tmp_path: Path):
+def test_an_unwritable_file_is_reported_at_the_start(tmp_path: Path):
     with (
         pytest.raises(XlsrLiveError, match=r"cannot write .*out\.vtt: there is no folder .*nowhere$"),
         caption_output(str(tmp_path / "nowhere" / "out.vtt"), early=False),
@@ -248,3 +248,34 @@ def test_what_cannot_be_written_is_said_at_the_start(tmp_path: Path):
         caption_output("out.doc", early=False),
     ):
         pass
+
+
+@pytest.mark.parametrize("name", ["out.vtt", "out.srt", "out.jsonl", "out.txt"])
+def test_a_file_with_content_is_replaced_only_on_demand(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    old = "one\ntwo\nthree\n"
+    (tmp_path / name).write_text(old)
+    first = tmp_path / name.replace(".", "-1.")
+    first.write_text("x\n" * 3)
+    for overwrite in (False, True):
+        with caption_output(str(tmp_path / name), early=False, overwrite=overwrite) as output:
+            output.begin("talk.wav")
+            for event in SESSION:
+                output.show(event)
+        err = capsys.readouterr().err
+        if overwrite:
+            assert err == ""
+            assert (tmp_path / name).read_text() != old
+        else:
+            second = tmp_path / name.replace(".", "-2.")
+            assert err == f"xlsr-live: {tmp_path / name} exists: writing {second} (--overwrite replaces it)\n"
+            assert second.is_file()
+            assert (tmp_path / name).read_text() == old
+            assert first.read_text() == "x\n" * 3
+
+
+def test_the_two_lines_of_a_killed_run_are_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = tmp_path / "obs.txt"
+    path.write_text("two lines\nof captions")
+    with caption_output(str(path), early=False):
+        assert path.read_text() == ""
+    assert (os.listdir(tmp_path), capsys.readouterr().err) == (["obs.txt"], "")

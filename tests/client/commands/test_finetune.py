@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 from click.testing import CliRunner
 from xlsr_live.client.cli import run
 from xlsr_live.client.commands.finetune import finetune
@@ -20,7 +23,7 @@ from xlsr_live.streaming.recognizer import Recognizer
 from tests.support.checkpoints import SMALL, SPECIAL, publish
 from tests.support.paths import SPEECH
 from tests.support.speech import needs_speech
-from tests.support.spoken_tables import write_table
+from tests.support.spoken_tables import WORDS, write_table
 
 TINY = SMALL | {"num_conv_pos_embedding_groups": 2, "hidden_dropout": 0.0, "activation_dropout": 0.0}
 
@@ -53,17 +56,25 @@ def test_one_command_makes_a_model_with_everything_that_serving_needs(
     base: Path, table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     out = tmp_path / "mine"
-    assert run(command(base, table, out, "--steps", "4", "--data-licence", "CC0-1.0")) == 0
+    assert run(command(base, table, out, "--steps", "4", "--ngram", "--data-licence", "CC0-1.0")) == 0
     printed = capsys.readouterr()
     assert printed.out.splitlines()[-1] == f"Serve it:  xlsr-live serve --model {out}"
     assert "Held out for validation: " in printed.err
     card = (out / "README.md").read_text(encoding="utf-8")
-    for part in ("Data: CC0-1.0", "| base (", "| fine-tuned |", "![Loss", "| method | full |", "xlsr-live serve"):
+    for part in (
+        "Data: CC0-1.0",
+        "| base (",
+        "| fine-tuned, finals with its n-gram |",
+        "![Loss",
+        "| method | full |",
+        "xlsr-live serve",
+    ):
         assert part in card
     assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert "Not calibrated: " in printed.err  # four words say nothing
     assert len((out / ".training" / "history.jsonl").read_text().splitlines()) > 2
-    with Recognizer.load(str(out), device="cpu", lm="none") as recognizer:
+    with Recognizer.load(str(out), device="cpu") as recognizer:
+        assert recognizer.assets.language_model.words == len(WORDS)
         assert recognizer.info.modes[0] == "cached"
     assert run(command(base, table, out, "--steps", "4")) == 0  # finished: nothing is trained again
     assert run(["transcribe", str(table.parent / "table-000.wav"), "--model", str(out)]) == 0
@@ -93,9 +104,46 @@ def test_check_only_looks(base: Path, table: Path, tmp_path: Path, capsys: pytes
         lines.write("table-001.wav\t\tnobody\n")
     assert run(command(base, table, tmp_path / "out", "--check")) == 0
     told = capsys.readouterr().err
-    assert "Left out: 1 recording that has no text" in told
+    assert "Left out, without text" in told
     assert "The vocabulary of the base is kept" in told
     assert not (tmp_path / "out" / "config.json").exists()
+
+
+def test_every_kind_of_bad_data_has_its_sentence_before_any_step(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    table = write_table(tmp_path / "speech")
+    folder, draw = table.parent, np.random.default_rng(0)
+    (folder / "broken.wav").write_bytes(b"RIFF of nothing")
+    soundfile.write(folder / "stereo.wav", draw.normal(0, 0.1, (16_000, 2)), 16_000)
+    soundfile.write(folder / "phone.wav", draw.normal(0, 0.1, 8_000), 8_000)
+    soundfile.write(folder / "frame.wav", draw.normal(0, 0.1, 400), 16_000)
+    soundfile.write(folder / "fine.wav", draw.normal(0, 0.1, 16_000), 16_000)
+    for name in ("lower", "empty", "digits", "emoji", "hebrew"):
+        shutil.copyfile(folder / "fine.wav", folder / f"{name}.wav")
+    bad = {
+        "broken.wav": ("ABE", "Left out, unreadable: 1 recording (broken.wav: "),
+        "stereo.wav": ("ABE", "Mixed to one channel: 1 recording."),
+        "phone.wav": ("ABE", "Resampled to 16,000 Hz: 1 recording of 8000 Hz; nothing above 4 kHz is in them."),
+        "frame.wav": ("ABE", "Left out, too short for the text: 1 recording (frame.wav)."),
+        "lower.wav": ("abe", "such as 'abe' as 'ABE'."),
+        "empty.wav": ("", "Left out, without text (those without speech are for --noise): 1 recording (empty.wav)."),
+        "digits.wav": ("ABE 12", "Left out, digits in the text (write numbers as they are said): 1 recording (digits"),
+        "emoji.wav": ("ABE \N{GRINNING FACE}", "Removed from texts, as nobody says them: \N{GRINNING FACE}"),
+        "hebrew.wav": ("\u05e9\u05dc", "Left out, characters that the vocabulary lacks: 1 recording (hebrew.wav: "),
+    }
+    with table.open("a", encoding="utf-8") as lines:
+        lines.writelines(f"{name}\t{text}\ttable1\n" for name, (text, _) in bad.items())
+    held = write_table(folder, 6, 3, name="held")
+    held.write_text(held.read_text(encoding="utf-8").replace("held1", "table1"), encoding="utf-8")
+    arguments = command(base, table, tmp_path / "out", "--validation", str(held), "--check")
+    assert run(arguments) == 0
+    told = capsys.readouterr().err
+    for _, sentence in bad.values():
+        assert sentence in told
+    assert "Leaking: both tables have 1 speaker (table1), so validation has fewer errors" in told
+    assert "right to left" in told
+    assert "step" not in told
 
 
 @pytest.mark.parametrize(
@@ -133,7 +181,7 @@ def test_the_packaged_model_is_adapted_measured_and_calibrated(tmp_path: Path, c
     held = ["--validation", str(table), "--steps", "1", "--batch-seconds", "8"]
     assert run(["finetune", "bundled", "--data", str(table), "--out", str(out), "--device", "cpu", *held]) == 0
     told = capsys.readouterr().err
-    assert "speakers are in both tables" in told
+    assert "Leaking: both tables have " in told
     assert load_calibration(out) is not None
     card = (out / "README.md").read_text(encoding="utf-8")
     rates = [float(rate) for rate in re.findall(r"\| (\d+\.\d) \(", card)]

@@ -1,4 +1,4 @@
-"""`xlsr-live commands`: what is printed, what programs and functions are given, and mistakes."""
+"""`xlsr-live commands`: its output, the calls of programs and functions, and errors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CLIP = str(ROOT / "tests" / "clips" / "george.flac")
 
 @pytest.fixture(autouse=True)
 def loaded(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The model of the whole test run."""
+    """The shared model of the test run."""
 
     class Shared:
         def __enter__(self) -> Recognizer:
@@ -36,30 +36,32 @@ def loaded(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("xlsr_live.client.commands.voice_commands.load_recognizer", lambda *_, **__: Shared())
 
 
-def test_there_is_no_language_model_unless_one_is_named(monkeypatch: pytest.MonkeyPatch):
-    asked: list[object] = []
+def test_no_language_model_is_loaded_unless_named(monkeypatch: pytest.MonkeyPatch):
+    loaded: list[object] = []
 
     def load(options: ModelOptions) -> None:
-        asked.append(options.lm)
+        loaded.append(options.lm)
         raise ModelError("enough")
 
     monkeypatch.setattr("xlsr_live.client.commands.voice_commands.load_recognizer", load)
     for given in ([], ["--lm", "bundled"]):
         assert run(["commands", NUMBERS, "--say", "one", *given]) == 2
-    assert asked == ["none", "bundled"]
+    assert loaded == ["none", "bundled"]
 
 
 def test_a_command_is_a_line_of_json(capsys: pytest.CaptureFixture[str]):
     assert run(["commands", NUMBERS, CLIP, "--alternatives", "2"]) == 0
     (line,) = capsys.readouterr().out.splitlines()
-    heard = json.loads(line)
-    assert (heard["type"], heard["command"], heard["slots"]) == ("command", "digits", {"digits": "129481"})
-    assert heard["text"] == " ".join(word["word"] for word in heard["words"])
-    assert heard["score"] > 0.9
-    assert len({str(other["slots"]) for other in heard["alternatives"]} | {str(heard["slots"])}) == 3
+    command = json.loads(line)
+    assert (command["type"], command["command"], command["slots"]) == ("command", "digits", {"digits": "129481"})
+    assert command["text"] == " ".join(word["word"] for word in command["words"])
+    assert command["score"] > 0.9
+    assert len({str(other["slots"]) for other in command["alternatives"]} | {str(command["slots"])}) == 3
 
 
-def test_what_is_not_in_the_grammar_is_silent_or_told_as_rejected(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_speech_outside_the_grammar_is_silent_or_printed_as_rejected(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     grammar = tmp_path / "seven.txt"
     grammar.write_text("seven: seven\nsix: six three\n")
     assert run(["commands", str(grammar), CLIP]) == 0
@@ -72,8 +74,8 @@ def test_a_program_gets_arguments_and_no_shell(tmp_path: Path, capfd: pytest.Cap
     code = "import os, sys, json; print(sys.argv[1:], json.loads(os.environ['XLSR_LIVE_COMMAND'])['text'])"
     program = f'{sys.executable} -c "{code}" "a b;c $HOME"'
     assert run(["commands", NUMBERS, CLIP, "--exec", program]) == 0
-    said = capfd.readouterr().out.splitlines()
-    assert said[1] == "['a b;c $HOME', 'digits', 'digits=129481'] ONE TWO NINE FOUR EIGHT ONE"
+    printed = capfd.readouterr().out.splitlines()
+    assert printed[1] == "['a b;c $HOME', 'digits', 'digits=129481'] ONE TWO NINE FOUR EIGHT ONE"
 
 
 def test_a_function_gets_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -83,32 +85,32 @@ def test_a_function_gets_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert [command["slots"] for command in sys.modules.pop("at_home").told] == [{"digits": "129481"}]
 
 
-def test_the_same_through_a_server_and_in_the_events_of_stream(
+def test_a_server_and_the_events_of_stream_give_the_same_commands(
     recognizer: Recognizer, capsys: pytest.CaptureFixture[str]
 ):
     with running_server(recognizer) as server:
         assert run(["commands", NUMBERS, CLIP, "--url", server.url]) == 0
-        (heard,) = map(json.loads, capsys.readouterr().out.splitlines())
-        assert (heard["command"], heard["slots"]) == ("digits", {"digits": "129481"})
+        (command,) = map(json.loads, capsys.readouterr().out.splitlines())
+        assert (command["command"], command["slots"]) == ("digits", {"digits": "129481"})
         streamed = ["stream", CLIP, "--url", server.url, "--pace", "0", "-f", "jsonl"]
         assert run([*streamed, "--grammar", NUMBERS]) == 0
         events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-        told = [event for event in events if event["type"] in ("final", "command", "speech_ended")]
-        assert [event["type"] for event in told] == ["final", "command", "speech_ended"]
-        assert {**told[1], "lag_ms": 0, "level": 0} == {**heard, "lag_ms": 0, "level": 0}
+        relevant = [event for event in events if event["type"] in ("final", "command", "speech_ended")]
+        assert [event["type"] for event in relevant] == ["final", "command", "speech_ended"]
+        assert {**relevant[1], "lag_ms": 0, "level": 0} == {**command, "lag_ms": 0, "level": 0}
 
 
 def test_commands_count_after_the_wake_phrase(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     grammar = tmp_path / "rest.txt"
     grammar.write_text("rest: (digits: <digits>)\n")
     assert run(["commands", str(grammar), CLIP, "--wake", "one two nine"]) == 0
-    (heard,) = map(json.loads, capsys.readouterr().out.splitlines())
-    assert heard["slots"] == {"digits": "481"}
+    (command,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert command["slots"] == {"digits": "481"}
     assert run(["commands", str(grammar), CLIP, "--wake", "six six", "--rejected"]) == 0
     assert json.loads(capsys.readouterr().out)["reason"] == "asleep"
 
 
-def test_words_can_be_tried_without_audio(capsys: pytest.CaptureFixture[str]):
+def test_text_can_be_matched_without_audio(capsys: pytest.CaptureFixture[str]):
     assert run(["commands", NUMBERS, "--say", "oh one two"]) == 0
     assert json.loads(capsys.readouterr().out) == {"command": "digits", "slots": {"digits": "012"}}
     assert run(["commands", NUMBERS, "--say", "one hundred"]) == 2

@@ -1,4 +1,4 @@
-"""The live display, on a real pseudo-terminal that pyte, a terminal emulator, looks at."""
+"""The live display on a real pseudo-terminal, rendered by pyte, a terminal emulator."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ class Terminal:
         self.seen = b""
         self.emulator = pyte.HistoryScreen(columns, lines, history=1_000)
         self.stream = pyte.ByteStream(self.emulator)
-        self.resize(columns, lines, tell=False)
+        self.resize(columns, lines, notify=False)
 
-    def resize(self, columns: int, lines: int, tell: bool = True) -> None:
+    def resize(self, columns: int, lines: int, notify: bool = True) -> None:
         fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
         self.emulator.resize(lines, columns)
-        if tell:
+        if notify:
             os.kill(os.getpid(), signal.SIGWINCH)
 
     def read(self) -> bytes:
-        """What was written since the last time. A terminal hands it on when it likes, hence the mark at its end."""
+        """The output since the last call. The terminal delivers it late, so a marker shows where it ends."""
         self.out.write(MARK.decode())
         self.out.flush()
         new = b""
@@ -73,7 +73,7 @@ def final(text: str, start: float = 1.0) -> Final:
     return Final(utterance=0, text=text, words=(Word(text, start, 2, 0.9),), start=0.9, end=2.5, confidence=0.9)
 
 
-def test_committed_is_plain_and_volatile_is_dim_and_nothing_has_a_colour(terminal: Terminal):
+def test_committed_words_are_plain_volatile_words_dim_and_nothing_has_a_colour(terminal: Terminal):
     with LiveDisplay(terminal.out, meter=True) as display:
         display.show(SpeechStarted(utterance=0, start=1.0))
         display.show(partial("ONE", "TWO"))
@@ -85,7 +85,7 @@ def test_committed_is_plain_and_volatile_is_dim_and_nothing_has_a_colour(termina
     assert all(cell.fg == cell.bg == "default" for row in terminal.emulator.buffer.values() for cell in row.values())
 
 
-def test_a_final_stands_once_and_nothing_else_is_left(terminal: Terminal):
+def test_a_final_appears_once_and_nothing_else_remains(terminal: Terminal):
     meter = " " * TIME_CELLS + "─" * 20
     with LiveDisplay(terminal.out, meter=True) as display:
         display.show(partial("ONE", "TOO"))
@@ -99,7 +99,7 @@ def test_a_final_stands_once_and_nothing_else_is_left(terminal: Terminal):
     assert not terminal.emulator.cursor.hidden
 
 
-def test_only_what_changes_is_written(terminal: Terminal):
+def test_only_changes_are_written(terminal: Terminal):
     first = " ".join(["SEVENTEEN"] * 13)  # two lines and a word
     with LiveDisplay(terminal.out) as display:
         display.show(partial(first, "ON"))
@@ -127,24 +127,24 @@ def test_no_line_moves_while_an_utterance_grows_longer_than_the_window_is_wide_n
 
 @pytest.mark.parametrize("columns", [24, 40, 79, 200])
 def test_a_new_size_in_mid_sentence_leaves_every_word_once(terminal: Terminal, columns: int):
-    said = [f"FINAL{number} OF A FEW WORDS OR MORE" for number in range(3)]
+    finals = [f"FINAL{number} OF A FEW WORDS OR MORE" for number in range(3)]
     with LiveDisplay(terminal.out, meter=True) as display:
-        for text in said:
+        for text in finals:
             display.show(final(text))
         display.show(partial("A SENTENCE THAT IS NOT OVER", "YET"))
         terminal.read()
         terminal.resize(columns, 40)
         text = " ".join(" ".join(line[TIME_CELLS:] for line in terminal.screen()).split())
-        assert text.startswith(" ".join([*said, "A SENTENCE THAT IS NOT OVER YET"]))
+        assert text.startswith(" ".join([*finals, "A SENTENCE THAT IS NOT OVER YET"]))
         assert all(len(line) < columns for line in terminal.screen())
         display.show(partial("A SENTENCE THAT IS NOT OVER YET", "BUT"))
         display.show(final("A SENTENCE THAT IS OVER NOW"))
     text = " ".join(" ".join(line[TIME_CELLS:] for line in terminal.screen()).split())
-    assert text == " ".join([*said, "A SENTENCE THAT IS OVER NOW"])
+    assert text == " ".join([*finals, "A SENTENCE THAT IS OVER NOW"])
 
 
 def test_an_utterance_that_is_longer_than_the_window_is_high_shows_its_end_and_then_all(terminal: Terminal):
-    terminal.resize(24, 6, tell=False)
+    terminal.resize(24, 6, notify=False)
     text = " ".join(f"W{number}" for number in range(100))
     with LiveDisplay(terminal.out) as display:
         display.show(partial(text, "END"))
@@ -174,7 +174,7 @@ def test_an_utterance_of_noise_disappears(terminal: Terminal):
     assert terminal.screen() == [" " * TIME_CELLS + "degraded: fewer partials"]
 
 
-def test_what_others_write_to_stderr_stands_above(terminal: Terminal, monkeypatch: pytest.MonkeyPatch):
+def test_output_to_stderr_appears_above_the_live_line(terminal: Terminal, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sys, "stderr", terminal.out)
     with LiveDisplay(terminal.out) as display:
         display.show(partial("ONE", "TWO"))
@@ -182,8 +182,19 @@ def test_what_others_write_to_stderr_stands_above(terminal: Terminal, monkeypatc
         assert terminal.screen() == [" " * TIME_CELLS + "xlsr-live: the disk is full", "0:01.2     ONE TWO"]
 
 
+def test_what_the_terminal_echoes_is_erased(terminal: Terminal):
+    with LiveDisplay(terminal.out, meter=True) as display:
+        display.show(partial("ONE", "TOO"))
+        os.write(terminal.master, b"\x03")
+        assert terminal.screen()[-1] == "^C"
+        display.show(final("ONE TWO"))
+        assert terminal.screen() == ["0:01.0     ONE TWO", " " * TIME_CELLS + "─" * 20]
+        os.write(terminal.master, b"\x03")
+    assert terminal.screen() == ["0:01.0     ONE TWO"]
+
+
 def test_wide_characters_take_two_cells(terminal: Terminal):
-    terminal.resize(32, 10, tell=False)
+    terminal.resize(32, 10, notify=False)
     with LiveDisplay(terminal.out) as display:
         display.show(final("語" * 25))
         terminal.read()
@@ -211,7 +222,7 @@ def test_a_terminal_that_cannot_move_its_cursor_and_a_log_get_plain_lines(
     assert terminal.read() == b"0:01.0  ONE TWO\r\n"
 
 
-def test_the_bar_tells_how_far_how_fast_and_how_long_without_colours(
+def test_the_progress_bar_shows_progress_speed_and_time_without_colours(
     terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(sys, "stdout", terminal.out)
@@ -223,7 +234,7 @@ def test_the_bar_tells_how_far_how_fast_and_how_long_without_colours(
             now[0] += 1.0
             advance(15.0)
         out.write("a.wav: ONE TWO\n")
-    terminal.read()  # the last that was drawn included
+    terminal.read()  # including the last one drawn
     assert re.search("━ +50% 15.0x 00:02".encode(), re.sub(rb"\x1b\[[0-9;]*m", b"", terminal.seen))
     assert set(re.findall(rb"\x1b\[([0-9;]*)m", terminal.seen)) <= {b"", b"0", b"1", b"2"}  # plain, bold, dim
     assert terminal.screen() == ["a.wav: ONE TWO"]

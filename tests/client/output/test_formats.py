@@ -1,4 +1,4 @@
-"""Text, JSON, SRT and WebVTT out of events: syntax, times and the guidelines for subtitles."""
+"""Text, JSON, SRT and WebVTT from events: syntax, times and the guidelines for subtitles."""
 
 from __future__ import annotations
 
@@ -126,11 +126,11 @@ def test_clock():
 
 @pytest.mark.parametrize("form", ["srt", "vtt"])
 def test_subtitles_read_back(form: str):
-    said = session(final(" ".join(["SEVENTEEN"] * 30)), final("OH", start=20.0, utterance=1))
+    events = session(final(" ".join(["SEVENTEEN"] * 30)), final("OH", start=20.0, utterance=1))
     pattern = re.compile(
         r"(?:(\d+)\n)?(\d\d):(\d\d):(\d\d)[,.](\d{3}) --> (\d\d):(\d\d):(\d\d)[,.](\d{3})\n((?:.+\n)+)\n"
     )
-    found = pattern.findall(render(form, said))
+    found = pattern.findall(render(form, events))
     assert " ".join(one[-1].replace("\n", " ").strip() for one in found).split() == ["SEVENTEEN"] * 30 + ["OH"]
     if form == "srt":
         assert [int(one[0]) for one in found] == list(range(1, len(found) + 1))

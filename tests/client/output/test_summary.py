@@ -1,4 +1,4 @@
-"""`--summary`: what stands at the end."""
+"""`--summary`: the lines after the transcript."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def test_words_and_their_error_rate():
     assert lines[2].startswith("real-time factor")
 
 
-def test_live_audio_has_latencies_and_work_elsewhere_no_factor():
+def test_live_audio_has_latencies_and_a_remote_server_no_real_time_factor():
     lines = summarized(paced=True, local=False)
     assert [line.split(":")[0] for line in lines[1:]] == ["word shown", "word committed", "final after its last word"]
 
 
-def test_a_reference_is_words_whatever_their_case_and_punctuation(tmp_path: Path):
+def test_case_and_punctuation_of_a_reference_do_not_count(tmp_path: Path):
     (tmp_path / "said.txt").write_text("One, two;\nthat's THREE.")
     assert read_reference(tmp_path / "said.txt") == ["one", "two", "that's", "three"]
     (tmp_path / "said.txt").write_text("...")

@@ -1,4 +1,4 @@
-"""The replay buffer: what a client sends again after its connection broke."""
+"""The replay buffer: audio that a client sends again after a broken connection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The microphone without a sound system: a stand-in for PortAudio that says what a real one says."""
+"""The microphone without a sound system: a stand-in for PortAudio with its answers."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_choosing_a_device():
         choose([], None)
 
 
-def test_16_khz_mono_where_the_device_gives_it_else_its_own(portaudio: Callable[..., None]):
+def test_the_device_opens_at_16_khz_mono_or_else_in_its_own_format(portaudio: Callable[..., None]):
     portaudio(FakePortAudio())
     with closing(Microphone()) as mic:
         assert (mic.audio.sample_rate, mic.audio.channels) == (16_000, 1)
@@ -120,7 +120,7 @@ def test_16_khz_mono_where_the_device_gives_it_else_its_own(portaudio: Callable[
         (FakePortAudio(trouble=PortAudioError("Error opening: Internal error [PaErrorCode -9986]", -9986)), "Internal"),
     ],
 )
-def test_what_is_wrong_is_one_line(
+def test_a_microphone_error_is_one_line(
     fake: FakePortAudio, words: str, portaudio: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ):
     portaudio(fake)
@@ -138,7 +138,7 @@ def test_what_is_wrong_is_one_line(
     ],
 )
 @pytest.mark.parametrize("command", ["mic", "devices"])
-def test_what_is_not_installed_is_named(
+def test_a_missing_library_is_named(
     command: str, failure: Exception, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     def fail(name: str) -> None:
@@ -156,16 +156,18 @@ def record(blocks: list[bytes], seconds: float | None, portaudio: Callable[..., 
 
     async def run() -> tuple[Microphone, bytes, int]:
         with closing(Microphone()) as mic:
-            heard = b"".join([block async for block in mic.blocks(seconds, levels.append) if isinstance(block, bytes)])
-            return mic, heard, len(levels)
+            recorded = b"".join(
+                [block async for block in mic.blocks(seconds, levels.append) if isinstance(block, bytes)]
+            )
+            return mic, recorded, len(levels)
 
     return asyncio.run(asyncio.wait_for(run(), 10))
 
 
 def test_duration_is_kept_to_the_sample(portaudio: Callable[..., None]):
     blocks = [bytes([place]) * 1_600 for place in range(40)]
-    mic, heard, levels = record(blocks, 0.123, portaudio)
-    assert heard == b"".join(blocks)[: 2 * 1_968]
+    mic, recorded, levels = record(blocks, 0.123, portaudio)
+    assert recorded == b"".join(blocks)[: 2 * 1_968]
     assert levels == 3
     assert mic.dropped == 0
 
@@ -200,7 +202,7 @@ def test_loudness():
     assert loudness(b"") < -100
 
 
-def test_quiet_hides_only_what_native_code_writes(capfd: pytest.CaptureFixture[str]):
+def test_quiet_hides_only_the_output_of_native_code(capfd: pytest.CaptureFixture[str]):
     with devices.quiet():
         os.write(2, b"ALSA lib pcm.c: Unknown PCM\n")
     print("heard", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The microphone on real audio plumbing: PortAudio on ALSA on a PulseAudio of this test's own.
+"""The microphone on a real sound system: PortAudio on ALSA on a PulseAudio server of this test.
 
 A clip is played into a null sink; `xlsr-live mic` records the sink's monitor. Needs PulseAudio, its ALSA plug-in and
 PortAudio: Debian's pulseaudio, pulseaudio-utils, libasound2-plugins, libportaudio2.
@@ -31,14 +31,14 @@ ctl.!default { type pulse }
 
 
 def missing() -> str | None:
-    """What is not installed."""
+    """The names of missing programs and libraries."""
     for program in ("pulseaudio", "paplay", "pactl"):
         if shutil.which(program) is None:
             return program
     plugins = Path("/usr/lib").glob("**/alsa-lib/libasound_module_pcm_pulse.so")
     if next(plugins, None) is None:
         return "libasound2-plugins"
-    # In a process of its own: PortAudio looks for sound systems once, when it is loaded.
+    # In its own process: PortAudio looks for sound systems only when it is loaded.
     found = subprocess.run([sys.executable, "-c", "import sounddevice"], capture_output=True, check=False)
     return None if found.returncode == 0 else "sounddevice with PortAudio"
 
@@ -48,7 +48,7 @@ pytestmark = pytest.mark.skipif(missing() is not None, reason=f"not installed: {
 
 @pytest.fixture(scope="module")
 def plumbing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """A sound server of our own; the environment in which programs use it."""
+    """A sound server for this test, and the environment in which programs use it."""
     home = tmp_path_factory.mktemp("pulse")
     home.chmod(0o700)
     (home / "asound.conf").write_text(f"</usr/share/alsa/alsa.conf>\n{ALSA}")
@@ -87,7 +87,7 @@ def recording(tmp_path_factory: pytest.TempPathFactory, clip: Callable[[str], np
 
 
 def listen(environment: dict[str, str], recording: Path, *arguments: str) -> list[Event]:
-    """Play the recording once the session has started; what `mic` printed."""
+    """Play the recording once the session has started; returns the output of `mic`."""
     mic = subprocess.Popen(
         [sys.executable, "-u", "-m", "xlsr_live.client.cli", "mic", "--format", "jsonl", "--duration", "8", *arguments],
         env=environment,
@@ -104,7 +104,7 @@ def listen(environment: dict[str, str], recording: Path, *arguments: str) -> lis
     finally:
         mic.kill()
     assert mic.returncode == 0, err
-    # Until the recording starts there is nothing but zeros, and on a busy machine that can take seconds.
+    # Until the recording starts all samples are zero; on a busy machine that can take seconds.
     assert not [line for line in err.splitlines() if "zeros" not in line]
     return [from_json(line) for line in (first + out).splitlines()]
 
@@ -113,13 +113,15 @@ def text(events: list[Event]) -> str:
     return " ".join(event.text for event in events if isinstance(event, Final))
 
 
-def test_what_is_said_into_the_microphone_appears(plumbing: dict[str, str], recording: Path):
+def test_speech_into_the_microphone_is_printed(plumbing: dict[str, str], recording: Path):
     events = listen(plumbing, recording, "--model", str(DIGITS))
     assert isinstance(events[0], SessionStarted)
     assert text(events) == "THREE EIGHT FOUR FIVE FIVE FOUR"
 
 
-def test_and_through_a_server(plumbing: dict[str, str], recording: Path, recognizer: Recognizer):
+def test_speech_into_the_microphone_is_printed_through_a_server(
+    plumbing: dict[str, str], recording: Path, recognizer: Recognizer
+):
     with running_server(recognizer) as server:
         assert text(listen(plumbing, recording, "--url", server.url)) == "THREE EIGHT FOUR FIVE FIVE FOUR"
 

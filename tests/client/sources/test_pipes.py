@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import struct
 import subprocess
 import sys
 import threading
@@ -16,7 +17,7 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 from xlsr_live.client.cli import run
-from xlsr_live.client.sources.pipes import is_mp3, open_pipe
+from xlsr_live.client.sources.pipes import is_mp3, open_pipe, read_pipe
 from xlsr_live.server.run import RunningServer, running_server
 from xlsr_live.streaming.audio import libav
 from xlsr_live.streaming.config import AudioFormat
@@ -30,14 +31,14 @@ RAW = AudioFormat(encoding="mulaw", sample_rate=8_000)
 SAMPLES = np.random.default_rng(3).integers(-9_000, 9_000, 20_000).astype(np.int16)
 
 
-def coded(form: str, subtype: str | None = None, rate: int = 16_000) -> bytes:
+def coded(form: str, subtype: str | None = None, rate: int = 16_000, samples: NDArray[np.int16] = SAMPLES) -> bytes:
     stream = io.BytesIO()
-    soundfile.write(stream, SAMPLES, rate, format=form, subtype=subtype)
+    soundfile.write(stream, samples, rate, format=form, subtype=subtype)
     return stream.getvalue()
 
 
 def received(data: bytes, size: int = 1 << 16) -> tuple[AudioFormat, NDArray[np.float32] | bytes]:
-    """What a pipe delivers when this is written into it, in pieces."""
+    """The audio that a pipe delivers for these bytes, written in pieces."""
     reader, writer = os.pipe()
 
     def write() -> None:
@@ -71,7 +72,7 @@ def pyav(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize("size", [7, 1 << 16])
 @pytest.mark.parametrize("data", [b"\1\2\3", SAMPLES.tobytes(), b"RIFF" + bytes(100), b"\xff\xfb" + bytes(3_000)])
-def test_what_has_no_header_is_raw(data: bytes, size: int):
+def test_bytes_without_a_header_are_raw_audio(data: bytes, size: int):
     assert received(data, size) == (RAW, data)
 
 
@@ -96,10 +97,57 @@ def test_a_wav_header_gives_the_format(subtype: str, encoding: str, size: int):
 def test_coded_streams_are_decoded(form: str, subtype: str | None):
     audio, samples = received(coded(form, subtype))
     assert isinstance(samples, np.ndarray)
-    # A decoder may work at a rate of its own (Opus: 48 kHz), and add or drop a frame of MP3.
+    # A decoder may use its own rate (Opus: 48 kHz), and add or drop a frame of MP3.
     assert len(samples) / audio.sample_rate == pytest.approx(len(SAMPLES) / 16_000, abs=0.15)
     if form in ("FLAC", "WAV", "AIFF"):
         assert np.array_equal(samples, SAMPLES / np.float32(32_768))
+
+
+@pytest.mark.usefixtures("pyav")
+@pytest.mark.parametrize(
+    ("form", "subtype"),
+    [("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", None), ("AIFF", "PCM_16"), ("WAV", "PCM_24")],
+)
+def test_an_endless_stream_is_decoded_as_it_arrives(form: str, subtype: str | None):
+    data = coded(form, subtype, samples=np.tile(SAMPLES, 8))
+    if form == "FLAC":  # an encoder cannot give the length of such a stream
+        data = data[:21] + bytes([data[21] & 0xF0]) + bytes(4) + data[26:]
+    part = len(data) * 7 // 10
+    reader, writer = os.pipe()
+    arrived = threading.Event()
+
+    def write() -> None:
+        with os.fdopen(writer, "wb", buffering=0) as sink:
+            sink.write(data[:part])
+            arrived.wait(20)  # for the first samples, before the rest comes
+            sink.write(data[part:])
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    total, early = 0, False
+    for audio, block in read_pipe(reader, RAW):
+        early = early or not arrived.is_set()
+        total += len(block) / audio.sample_rate
+        if total > 2:
+            arrived.set()
+    thread.join()
+    os.close(reader)
+    assert early
+    assert total == pytest.approx(10.0, abs=0.15)
+
+
+@pytest.mark.usefixtures("pyav")
+@pytest.mark.parametrize(("form", "size"), [("AU", 0), ("AU", -1), ("CAF", 0), ("CAF", -1)])
+def test_a_stream_whose_header_does_not_give_its_length(form: str, size: int):
+    data = bytearray(coded(form, "PCM_16"))
+    if form == "AU":
+        data[8:12] = struct.pack(">i", size)
+    else:
+        at = data.index(b"data")
+        data[at + 4 : at + 12] = struct.pack(">q", size)
+    audio, samples = received(bytes(data))
+    assert audio.sample_rate == 16_000
+    assert np.array_equal(samples, SAMPLES / np.float32(32_768))
 
 
 @pytest.mark.usefixtures("pyav")
@@ -122,7 +170,7 @@ def server(recognizer: Recognizer) -> Iterator[RunningServer]:
 
 
 @pytest.mark.parametrize("form", ["WAV", "FLAC"])
-def test_the_same_text_as_of_the_file(form: str, server: RunningServer, clip: Clip):
+def test_a_pipe_gives_the_text_of_the_file(form: str, server: RunningServer, clip: Clip):
     stream = io.BytesIO()
     soundfile.write(stream, clip("jackson"), 16_000, format=form)
     done = subprocess.run(

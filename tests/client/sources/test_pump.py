@@ -1,4 +1,4 @@
-"""Sending and receiving at once, the clock of recordings, and Ctrl-C."""
+"""Sending and receiving in parallel, the clock of recordings, and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from xlsr_live.streaming.protocol.events import Error, Event, Final, SessionEnde
 
 
 class Echo:
-    """A session that hears the number of bytes it was sent."""
+    """A session whose final is the number of bytes it received."""
 
     def __init__(self, *first: Event, after: int = 10**9) -> None:
         self.sent: list[Block] = []
         self.first = first
-        self.after = after  # blocks, then the session ends by itself
+        self.after = after  # blocks; then the session ends on its own
         self.ended = asyncio.Event()
 
     async def send(self, audio: Block) -> None:
@@ -83,17 +83,17 @@ def test_ctrl_c_twice_gives_up():
         loop = asyncio.get_running_loop()
         for delay in (0.05, 0.06, 0.8):  # the second is an echo of the first
             loop.call_later(delay, os.kill, os.getpid(), signal.SIGINT)
-        begun = loop.time()
+        start = loop.time()
         try:
             await pump(Stuck(), source([b"a"], forever=True), lambda _: None)
         finally:
-            assert loop.time() - begun > 0.7
+            assert loop.time() - start > 0.7
 
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(asyncio.wait_for(run(), 5))
 
 
-def test_a_source_that_fails_is_reported_and_nobody_waits():
+def test_a_failing_source_is_reported_and_leaves_no_waiter():
     async def run() -> None:
         await pump(Echo(), source([b"a"], then=AudioError("NaN")), lambda _: None)
 
@@ -122,24 +122,24 @@ def test_a_session_that_ends_before_the_audio_is_a_problem():
 
 
 def schedule(pace: float, slow: dict[int, float]) -> list[float]:
-    """When each of ten blocks of 20 ms comes; the consumer takes `slow[i]` seconds over block i."""
+    """Arrival times of ten blocks of 20 ms; the consumer needs `slow[i]` seconds for block i."""
 
     async def run() -> list[float]:
         loop, times = asyncio.get_running_loop(), []
-        begun = loop.time()
+        start = loop.time()
         async for _ in paced(source([bytes(640)] * 10), AudioFormat(), pace):
-            times.append(loop.time() - begun)
+            times.append(loop.time() - start)
             await asyncio.sleep(slow.get(len(times) - 1, 0))
         return times
 
     return asyncio.run(run())
 
 
-def test_recorded_audio_comes_at_its_own_pace_and_delays_do_not_add_up():
+def test_recorded_audio_is_paced_in_real_time_and_delays_do_not_add_up():
     times = schedule(1.0, {2: 0.06})
     assert all(time >= 0.02 * (place + 1) - 0.002 for place, time in enumerate(times))
     assert times[4] - times[3] < 0.015  # catches up
-    assert times[-1] < 0.2 + 0.06  # and is back on the clock
+    assert times[-1] < 0.2 + 0.06  # and is back on time
 
 
 def test_pace_is_a_speed_and_0_does_not_wait():

@@ -14,7 +14,7 @@ from xlsr_live.streaming.audio import libav
 from xlsr_live.streaming.audio.files import open_audio
 from xlsr_live.streaming.errors import AudioError
 
-from tests.support.offered import contained
+from tests.support.fuzz_inputs import contained
 
 # The name of each kind of file, its container in libav and the codec.
 KINDS = {

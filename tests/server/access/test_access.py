@@ -166,7 +166,7 @@ def test_unused_tickets_are_limited_per_client_and_expire():
     assert len(tickets._tickets) == 1
 
 
-def test_tickets_come_in_the_url_or_as_subprotocol_and_tokens_do_not():
+def test_tickets_are_accepted_in_the_url_or_as_subprotocol_and_tokens_are_not():
     access = Access(ServerSettings(token="s3cret"))
     ticket = access.tickets.issue(Client("token"))
     for shown in (
@@ -193,7 +193,7 @@ def test_tickets_come_in_the_url_or_as_subprotocol_and_tokens_do_not():
         ("", ""),
     ],
 )
-def test_without_tokens_a_client_is_an_address(address: str, client: str):
+def test_without_tokens_clients_are_identified_by_address(address: str, client: str):
     assert network(address) == client
 
 

@@ -33,22 +33,22 @@ def preflight(server: RunningServer, path: str, origin: str) -> httpx.Response:
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("origin", [ALLOWED, "http://localhost:3000"])
 def test_an_allowed_origin_may_use_every_path(server: RunningServer, path: str, origin: str):
-    asked = preflight(server, path, origin)
-    assert asked.status_code == 200
-    assert asked.headers["access-control-allow-origin"] == origin
-    assert "authorization" in asked.headers["access-control-allow-headers"]
-    assert asked.headers["access-control-allow-methods"] == "GET, POST"
+    response = preflight(server, path, origin)
+    assert response.status_code == 200
+    assert response.headers["access-control-allow-origin"] == origin
+    assert "authorization" in response.headers["access-control-allow-headers"]
+    assert response.headers["access-control-allow-methods"] == "GET, POST"
     answer = get(server, path, Origin=origin)  # an error too: the page must see the reason
     assert answer.headers["access-control-allow-origin"] == origin
     assert "Origin" in answer.headers["vary"]
-    assert "access-control-allow-credentials" not in {*asked.headers, *answer.headers}
+    assert "access-control-allow-credentials" not in {*response.headers, *answer.headers}
 
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("origin", FOREIGN)
 def test_no_other_origin_may(server: RunningServer, path: str, origin: str):
-    asked, answer = preflight(server, path, origin), get(server, path, Origin=origin)
-    assert asked.status_code == 400
-    assert "access-control-allow-origin" not in asked.headers
+    response, answer = preflight(server, path, origin), get(server, path, Origin=origin)
+    assert response.status_code == 400
+    assert "access-control-allow-origin" not in response.headers
     assert not [name for name in answer.headers if "access-control" in name]
     assert "Origin" in answer.headers["vary"]

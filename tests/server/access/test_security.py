@@ -38,7 +38,7 @@ def test_nothing_is_compressed():
         asyncio.run(scene(server))
 
 
-def test_answers_name_no_software_and_allow_no_foreign_origin():
+def test_answers_name_no_software_and_allow_no_other_origin():
     with serving() as server:
         for path in ("/", "/readyz", "/nowhere"):
             headers = get(server, path, Origin="https://evil.example").headers

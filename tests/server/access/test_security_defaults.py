@@ -118,9 +118,9 @@ def _shown(value: Any) -> str:
     return "" if value in (None, ()) else f"{value:g}" if isinstance(value, float) else json.dumps(value).strip('"')
 
 
-@pytest.mark.parametrize("what", FIXED)
-def test_fixed_limits(what: str):
-    wanted, found = FIXED[what]
+@pytest.mark.parametrize("name", FIXED)
+def test_fixed_limits(name: str):
+    wanted, found = FIXED[name]
     assert wanted == found
 
 
@@ -176,8 +176,8 @@ def test_the_head_of_a_request_is_limited(size: int, status: bytes):
         assert client.recv(100).split()[1] == status
 
 
-def test_code_beside_a_checkpoint_is_never_run(tmp_path: Path):
-    """`auto_map` in its files asks transformers to run it."""
+def test_code_in_the_folder_of_a_checkpoint_is_never_run(tmp_path: Path):
+    """`auto_map` in its configuration would make transformers run the code."""
     folder, ran = tmp_path / "model", tmp_path / "ran"
     shutil.copytree(DIGITS, folder)
     (folder / "theirs.py").write_text(f"open({str(ran)!r}, 'w')\nfrom transformers import *\nC = M = T = F = object\n")

@@ -15,7 +15,7 @@ from xlsr_live.server.dialects.containers import MOST_BLOCKS, ContainerDecoder, 
 from xlsr_live.streaming.config import AudioFormat
 from xlsr_live.streaming.errors import AudioError
 
-from tests.support.offered import contained
+from tests.support.fuzz_inputs import contained
 
 pytest.importorskip("av", reason="PyAV, which decodes containers, is not installed")
 
@@ -39,9 +39,7 @@ async def decoded(container: str, *packets: bytes) -> tuple[AudioFormat | None, 
         ("matroska", "pcm_s16le", "hexadecagonal", 16),
     ],
 )
-def test_every_channel_is_decoded_however_many_there_are(
-    container: str, codec: str, layout: str, channels: int, tmp_path: Path
-):
+def test_any_number_of_channels_is_decoded(container: str, codec: str, layout: str, channels: int, tmp_path: Path):
     file = tmp_path / "file"
     file.write_bytes(data := contained(container, codec, layout, NOISE))
     expected = np.repeat(NOISE[:, None], channels, axis=1) / np.float32(32_768)
@@ -64,7 +62,7 @@ def test_bytes_without_audio_are_limited():
         asyncio.run(decoded("matroska", head + b"\xec\x01\0\0\0\x7f\xff\xff\xff", *[bytes(1 << 20)] * 10))
 
 
-def test_the_decoder_waits_until_its_blocks_are_taken(monkeypatch: pytest.MonkeyPatch):
+def test_the_decoder_waits_until_its_blocks_are_consumed(monkeypatch: pytest.MonkeyPatch):
     """A kilobyte may decode to minutes of silence."""
     made = 0
 
@@ -83,7 +81,7 @@ def test_the_decoder_waits_until_its_blocks_are_taken(monkeypatch: pytest.Monkey
     monkeypatch.setattr(containers, "decode", unfolding)
     most, taken = asyncio.run(scene())
     assert taken == 2_000
-    assert most <= MOST_BLOCKS + 2  # one in our hands, one in those of the thread
+    assert most <= MOST_BLOCKS + 2  # one held by this test, one by the thread
 
 
 def test_a_client_that_leaves_ends_the_thread(monkeypatch: pytest.MonkeyPatch):

@@ -1,4 +1,4 @@
-"""Deepgram's live protocol, by the official client, and by a bare one for everything else."""
+"""Deepgram's live protocol, tested with the official client and, for the rest, a bare client."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from xlsr_live.server.settings import ServerSettings
 from xlsr_live.streaming.recognizer import Recognizer
 
 from tests.support.deepgram_client import CLOSE_STREAM, RAW, Message, address, answers, results, talk, transcripts
+from tests.support.native_reference import Samples, leaves_nothing_behind, native_finals, pause, words
 from tests.support.serving import recorded
-from tests.support.spoken import Samples, natively, pause, unharmed, words
 from tests.support.wire import dial, packets
 
 
@@ -72,7 +72,7 @@ def test_the_official_client(server: RunningServer, open_server: RunningServer, 
             await listening
 
     asyncio.run(scene("s3cret"))
-    native = natively(open_server, two.tobytes())
+    native = native_finals(open_server, two.tobytes())
     assert not trouble
     assert [type(message).__name__ for message in received if "Results" not in type(message).__name__] == [
         *("ListenV1SpeechStarted", "ListenV1UtteranceEnd") * 2,
@@ -121,12 +121,12 @@ def test_nothing_silence_and_less_than_a_frame(open_server: RunningServer):
 
 def test_phrases_may_change(open_server: RunningServer, brief: Callable[[str], Samples]):
     data = brief("george").tobytes()
-    first, second = natively(open_server, data)[0].words[1:3]
+    first, second = native_finals(open_server, data)[0].words[1:3]
     phrase = f"{first.word} {second.word}S"
-    (boosted,) = natively(open_server, data, json.dumps({"type": "start", "config": {"hotwords": [phrase]}}))
-    asked = phrase.lower().replace(" ", "%20")
-    assert transcripts(answers(open_server, [data, CLOSE_STREAM], **RAW, keyterm=asked)) == [boosted.text]
-    assert transcripts(answers(open_server, [data, CLOSE_STREAM], **RAW, keywords=f"{asked}:2")) == [boosted.text]
+    (boosted,) = native_finals(open_server, data, json.dumps({"type": "start", "config": {"hotwords": [phrase]}}))
+    keyterm = phrase.lower().replace(" ", "%20")
+    assert transcripts(answers(open_server, [data, CLOSE_STREAM], **RAW, keyterm=keyterm)) == [boosted.text]
+    assert transcripts(answers(open_server, [data, CLOSE_STREAM], **RAW, keywords=f"{keyterm}:2")) == [boosted.text]
     configure = json.dumps({"type": "Configure", "keyterms": [phrase, "1234"]})
     received = answers(
         open_server, [data[:16_000], configure, '{"type":"Configure"}', data[16_000:], CLOSE_STREAM], **RAW
@@ -141,7 +141,7 @@ def test_phrases_may_change(open_server: RunningServer, brief: Callable[[str], S
 @pytest.mark.parametrize(
     "message", ["hello", "{}", '{"type":"Sing"}', '{"type":"Configure","keyterms":7}', "x" * 99_999]
 )
-def test_unknown_messages_are_errors_and_the_stream_goes_on(open_server: RunningServer, message: str):
+def test_unknown_messages_are_errors_and_the_stream_continues(open_server: RunningServer, message: str):
     received = answers(open_server, [message, CLOSE_STREAM], **RAW)
     assert [(each["type"], each.get("variant"), each.get("message")) for each in received[:-1]] == [
         ("Error", "SchemaError", message[:1_000])
@@ -172,7 +172,7 @@ def test_bad_parameters_are_refused(open_server: RunningServer, parameters: dict
     assert response.headers["dg-error"]
 
 
-def test_keys_of_pages_and_programs(server: RunningServer):
+def test_tokens_of_pages_and_programs(server: RunningServer):
     url = address(server, **RAW, some_new_parameter="x")
 
     async def scene(**options: Any) -> str | None:
@@ -216,7 +216,7 @@ def test_a_client_that_leaves_without_closing(open_server: RunningServer, two: S
         await websocket.send(data)
         websocket.transport.abort()
 
-    with unharmed(open_server):
+    with leaves_nothing_behind(open_server):
         asyncio.run(scene(two.tobytes()[:64_000], **RAW))
         asyncio.run(scene(recorded(two, "webm")[:5_000]))
 

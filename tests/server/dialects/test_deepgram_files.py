@@ -15,7 +15,7 @@ from xlsr_live.server.settings import ServerSettings
 from xlsr_live.streaming.protocol.events import Final
 from xlsr_live.streaming.recognizer import Recognizer
 
-from tests.support.spoken import Samples, as_file, at_rate, natively, pause, words
+from tests.support.native_reference import Samples, as_file, at_rate, native_finals, pause, words
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def test_a_file_by_the_official_client(server: RunningServer, open_server: Runni
     environment = deepgram.DeepgramClientEnvironment(base=place, production=place, agent=place, agent_rest=place)
     with httpx.Client() as connections:
         client = deepgram.DeepgramClient(api_key="s3cret", environment=environment, httpx_client=connections)
-        check_media(deepgram, client.listen.v1.media, two, natively(open_server, two.tobytes()))
+        check_media(deepgram, client.listen.v1.media, two, native_finals(open_server, two.tobytes()))
         stranger = deepgram.DeepgramClient(api_key="wrong", environment=environment, httpx_client=connections)
         with pytest.raises(deepgram.core.api_error.ApiError) as refusal:
             stranger.listen.v1.media.transcribe_file(request=as_file(two, "FLAC"))
@@ -79,7 +79,7 @@ def test_a_file_of_raw_samples(
 ):
     samples = at_rate(brief("george"), 8_000)
     raw = as_file(samples, "RAW", 8_000, subtype=subtype)
-    (final,) = natively(open_server, raw, json.dumps({"type": "start", "encoding": native, "sample_rate": 8_000}))
+    (final,) = native_finals(open_server, raw, json.dumps({"type": "start", "encoding": native, "sample_rate": 8_000}))
 
     def transcript(body: bytes, **query: Any) -> str:
         url = f"http://127.0.0.1:{open_server.port}/v1/listen"
@@ -88,7 +88,7 @@ def test_a_file_of_raw_samples(
 
     assert transcript(raw, encoding=encoding, sample_rate=8_000) == final.text
     file = as_file(samples, "WAV", 8_000, subtype=subtype)
-    assert transcript(file, encoding=encoding, sample_rate=16_000) == final.text  # the header decides
+    assert transcript(file, encoding=encoding, sample_rate=16_000) == final.text  # the header takes precedence
     if encoding == "linear16":
         assert transcript(raw + b"x", encoding=encoding, sample_rate=8_000) == final.text
 

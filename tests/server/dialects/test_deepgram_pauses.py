@@ -11,7 +11,7 @@ from xlsr_live.server.run import RunningServer, running_server
 from xlsr_live.streaming.recognizer import Recognizer
 
 from tests.support.deepgram_client import CLOSE_STREAM, RAW, answers, results, transcripts
-from tests.support.spoken import Samples, natively, pause
+from tests.support.native_reference import Samples, native_finals, pause
 from tests.support.wire import packets
 
 
@@ -37,7 +37,7 @@ def test_endpointing_is_the_silence_that_ends_an_utterance(open_server: RunningS
 def test_finalize_is_answered_even_if_nothing_is_open(open_server: RunningServer, brief: Callable[[str], Samples]):
     data, finalize = brief("george").tobytes(), '{"type":"Finalize","channel":0}'
     received = answers(open_server, [finalize, data, finalize, finalize, data, CLOSE_STREAM], **RAW)
-    (native,) = natively(open_server, data)
+    (native,) = native_finals(open_server, data)
     assert [each["from_finalize"] for each in results(received)] == [True, True, True, False]
     texts = [each["channel"]["alternatives"][0]["transcript"] for each in results(received)]
     assert texts[:3] == ["", native.text, ""]
@@ -47,7 +47,7 @@ def test_finalize_is_answered_even_if_nothing_is_open(open_server: RunningServer
 def test_an_empty_binary_message_closes_the_stream(open_server: RunningServer, brief: Callable[[str], Samples]):
     data = brief("george").tobytes()
     received = answers(open_server, [data, b""], **RAW)
-    assert transcripts(received) == [final.text for final in natively(open_server, data)]
+    assert transcripts(received) == [final.text for final in native_finals(open_server, data)]
     assert [each["type"] for each in answers(open_server, [b""], **RAW)] == ["Metadata"]
     assert len(answers(open_server, [data, b"", data, CLOSE_STREAM], **RAW)) == len(received)  # the rest is ignored
 
@@ -58,8 +58,8 @@ UTTERANCE_END = {"interim_results": "true", "utterance_end_ms": "1000", "endpoin
 def with_gap(server: RunningServer, brief: Callable[[str], Samples], gap_s: float) -> tuple[Samples, float]:
     """Two utterances, and the time from the last word of the first to the start of the second's speech."""
     first, second = brief("george"), brief("jackson")
-    word_end = natively(server, first.tobytes())[0].words[-1].end
-    onset = natively(server, second.tobytes())[0].words[0].start
+    word_end = native_finals(server, first.tobytes())[0].words[-1].end
+    onset = native_finals(server, second.tobytes())[0].words[0].start
     silence = gap_s - (len(first) / 16_000 - word_end) - onset
     return np.concatenate([first, pause(silence), second, pause(1.5)]), word_end
 

@@ -15,8 +15,8 @@ from xlsr_live.server.run import RunningServer, running_server
 from xlsr_live.server.settings import ServerSettings
 from xlsr_live.streaming.recognizer import Recognizer
 
+from tests.support.native_reference import Samples, as_file, fetch_native_finals, leaves_nothing_behind
 from tests.support.serving import metrics
-from tests.support.spoken import Samples, as_file, native_finals, unharmed
 from tests.support.wire import dial, packets, settles
 
 COMPLETED = "conversation.item.input_audio_transcription.completed"
@@ -108,10 +108,10 @@ def test_ten_clients_of_five_dialects_at_once(server: RunningServer, clip: Calla
         return await asyncio.gather(*(DIALECTS[at % 5](server, data) for at, data in enumerate(every)))
 
     async def native() -> list[str]:
-        return [" ".join(final.text for final in await native_finals(server, data)) for data in every]
+        return [" ".join(final.text for final in await fetch_native_finals(server, data)) for data in every]
 
     wanted = asyncio.run(native())
-    with unharmed(server):
+    with leaves_nothing_behind(server):
         received = asyncio.run(together())
     assert received == wanted
     assert len(set(received)) == 10
@@ -163,7 +163,7 @@ def test_the_server_stops_with_clients_of_every_dialect(recognizer: Recognizer, 
     data = brief("george").tobytes()
 
     async def leave_open(path: str, messages: list[str | bytes], ready: str) -> tuple[list[str], int | None]:
-        """Say `messages`, and nothing more."""
+        """Send `messages` and stay connected."""
         async with dial(address(server, path)) as websocket:
             for message in messages:
                 await websocket.send(message)
@@ -189,7 +189,7 @@ def test_the_server_stops_with_clients_of_every_dialect(recognizer: Recognizer, 
         uploading = asyncio.create_task(http(server, data * 2))
         assert await asyncio.to_thread(settles, lambda: (len(waiting), server.sessions.count >= 4), (0, True))
         await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(server.sessions.drain(30), server.loop))
-        assert await uploading  # what was taken is finished
+        assert await uploading  # accepted audio is finished
         return await asyncio.gather(*open_clients)
 
     waiting = {"", "v1/listen?encoding=linear16&sample_rate=16000&vad_events=true", "v1/realtime", "v1/stream"}

@@ -11,7 +11,7 @@ import pytest
 from xlsr_live.server.run import RunningServer, running_server
 from xlsr_live.streaming.recognizer import Recognizer
 
-from tests.support.spoken import Samples, at_rate, natively, pause
+from tests.support.native_reference import Samples, at_rate, native_finals, pause
 from tests.support.wire import packets
 
 
@@ -54,7 +54,7 @@ def test_livekit_and_deepgram(server: RunningServer, samples: Samples):
             stt = deepgram.STT(base_url=place, api_key="any", http_session=session, endpointing_ms=600)
             return await livekit(stt, samples, 16_000, 2)
 
-    assert asyncio.run(scene()) == [final.text for final in natively(server, samples.tobytes())]
+    assert asyncio.run(scene()) == [final.text for final in native_finals(server, samples.tobytes())]
 
 
 def test_livekit_and_openai(server: RunningServer, samples: Samples):
@@ -70,7 +70,7 @@ def test_livekit_and_openai(server: RunningServer, samples: Samples):
             return await livekit(stt, samples, 24_000, 2)
 
     wide = at_rate(samples, 24_000).tobytes()
-    native = natively(server, wide, '{"type":"start","sample_rate":24000}')
+    native = native_finals(server, wide, '{"type":"start","sample_rate":24000}')
     assert asyncio.run(scene()) == [final.text for final in native]
 
 
@@ -108,7 +108,7 @@ def test_pipecat_and_deepgram(server: RunningServer, samples: Samples):
         service = DeepgramSTTService(api_key="any", base_url=f"ws://127.0.0.1:{server.port}")
         return await pipecat(service, samples, 16_000, 2)
 
-    assert asyncio.run(scene()) == [final.text for final in natively(server, samples.tobytes())]
+    assert asyncio.run(scene()) == [final.text for final in native_finals(server, samples.tobytes())]
 
 
 def test_pipecat_and_openai(server: RunningServer, samples: Samples):
@@ -122,5 +122,5 @@ def test_pipecat_and_openai(server: RunningServer, samples: Samples):
         return await pipecat(service, samples, 24_000, 2)
 
     wide = at_rate(samples, 24_000).tobytes()
-    native = natively(server, wide, '{"type":"start","sample_rate":24000}')
+    native = native_finals(server, wide, '{"type":"start","sample_rate":24000}')
     assert asyncio.run(scene()) == [final.text for final in native]

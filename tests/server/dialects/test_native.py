@@ -35,14 +35,14 @@ Clip = Callable[[str], NDArray[np.int16]]
 @pytest.fixture(scope="module")
 def server(recognizer: Recognizer, clip: Clip) -> Iterator[RunningServer]:
     with running_server(recognizer, ServerSettings(resume_grace_s=0)) as server:
-        asyncio.run(talk(server.url, [clip("george").tobytes(), END]))  # what is made on first use is made now
+        asyncio.run(talk(server.url, [clip("george").tobytes(), END]))  # create what the server creates on first use
         settles(lambda: server.sessions.count, 0)
         yield server
 
 
 @pytest.fixture
-def unharmed(server: RunningServer) -> Iterator[None]:
-    """Afterwards the server holds nothing of its clients."""
+def leaves_nothing_behind(server: RunningServer) -> Iterator[None]:
+    """Asserts that the clients of this block leave nothing behind in the server."""
     before = census(server)
     yield
     assert settles(lambda: census(server), before), f"{before} became {census(server)}"
@@ -72,10 +72,10 @@ def finals(events: list[Event]) -> list[Final]:
     return [event for event in events if isinstance(event, Final)]
 
 
-def test_a_session_goes_on_after_a_step_that_failed_and_ends_with_1011(
+def test_a_session_continues_after_a_failed_step_and_ends_with_1011(
     server: RunningServer, recognizer: Recognizer, clip: Clip, monkeypatch: pytest.MonkeyPatch
 ):
-    said = clip("george").tobytes()
+    audio = clip("george").tobytes()
     run, failures = recognizer.engine._run_batch, iter([RuntimeError("lost")])
 
     def failing(batch: list[Any]) -> list[Any]:
@@ -87,11 +87,11 @@ def test_a_session_goes_on_after_a_step_that_failed_and_ends_with_1011(
 
     async def scene() -> tuple[list[Event], int | None, str | None]:
         async with dial(server.url) as websocket:
-            await websocket.send(said)
+            await websocket.send(audio)
             while not isinstance(from_json(await websocket.recv()), Error):
                 pass
             await websocket.send('{"type":"flush"}')
-            await websocket.send(said)
+            await websocket.send(audio)
             await websocket.send(END)
             return await listen(websocket), websocket.close_code, websocket.close_reason
 
@@ -100,7 +100,7 @@ def test_a_session_goes_on_after_a_step_that_failed_and_ends_with_1011(
     assert (code, reason) == (1011, "encoder_failed")
 
 
-@pytest.mark.usefixtures("unharmed")
+@pytest.mark.usefixtures("leaves_nothing_behind")
 def test_a_whole_session(server: RunningServer, recognizer: Recognizer, clip: Clip):
     received = asyncio.run(talk(server.url, [start(), *packets(clip("george").tobytes()), END]))
     assert isinstance(received.events[0], SessionStarted)
@@ -111,7 +111,7 @@ def test_a_whole_session(server: RunningServer, recognizer: Recognizer, clip: Cl
     assert (received.code, received.errors) == (1000, [])
 
 
-@pytest.mark.usefixtures("unharmed")
+@pytest.mark.usefixtures("leaves_nothing_behind")
 def test_eight_clients_at_once_each_get_their_own(server: RunningServer, recognizer: Recognizer, clip: Clip):
     voices = [clip("george"), clip("jackson"), clip("nicolas")]
     pieces = [*voices, *(voice[:48_000] for voice in voices), *(voice[32_000:] for voice in voices)]
@@ -127,7 +127,7 @@ def test_eight_clients_at_once_each_get_their_own(server: RunningServer, recogni
         assert (one.code, one.errors) == (1000, [])
 
 
-@pytest.mark.usefixtures("unharmed")
+@pytest.mark.usefixtures("leaves_nothing_behind")
 def test_settings_apply_to_their_session_only(server: RunningServer, clip: Clip):
     data = packets(clip("jackson").tobytes())
 
@@ -140,19 +140,19 @@ def test_settings_apply_to_their_session_only(server: RunningServer, clip: Clip)
     assert [event for event in usual.events if isinstance(event, Partial)]
 
 
-@pytest.mark.usefixtures("unharmed")
+@pytest.mark.usefixtures("leaves_nothing_behind")
 @pytest.mark.parametrize(
     ("encoding", "rate", "channels"), [("pcm_f32le", 16_000, 1), ("pcm_s16le", 16_000, 2), ("pcm_s16le", 48_000, 1)]
 )
 def test_other_kinds_of_audio(server: RunningServer, clip: Clip, encoding: str, rate: int, channels: int):
     samples = np.repeat(clip("george"), channels * rate // 16_000)
     data = samples.tobytes() if encoding == "pcm_s16le" else (samples / np.float32(32_768)).astype("<f4").tobytes()
-    said = start(encoding=encoding, sample_rate=rate, channels=channels)
-    received = asyncio.run(talk(server.url, [said, *packets(data, 4_001), END]))  # a size that splits samples
+    first = start(encoding=encoding, sample_rate=rate, channels=channels)
+    received = asyncio.run(talk(server.url, [first, *packets(data, 4_001), END]))  # a size that splits samples
     assert " ".join(received.finals) == "ONE TWO NINE FOUR EIGHT ONE"
 
 
-@pytest.mark.usefixtures("unharmed")
+@pytest.mark.usefixtures("leaves_nothing_behind")
 def test_flush_ends_an_utterance_and_not_the_session(server: RunningServer, clip: Clip):
     one, two = clip("george").tobytes(), clip("jackson").tobytes()
     flush = '{"type":"flush"}'
@@ -164,7 +164,7 @@ NAN = np.full(800, np.nan, "<f4").tobytes()
 FLOATS = start(encoding="pcm_f32le")
 
 
-@pytest.mark.usefixtures("unharmed")
+@pytest.mark.usefixtures("leaves_nothing_behind")
 @pytest.mark.parametrize(
     ("messages", "code", "close"),
     [
@@ -188,7 +188,7 @@ def test_bad_input_is_one_clear_error(server: RunningServer, messages: list[Mess
     assert (received.code, received.reason) == (close, code)
 
 
-@pytest.mark.usefixtures("unharmed")
+@pytest.mark.usefixtures("leaves_nothing_behind")
 @pytest.mark.parametrize(
     ("last", "code"),
     [
@@ -198,16 +198,14 @@ def test_bad_input_is_one_clear_error(server: RunningServer, messages: list[Mess
         ([bytes((1 << 20) + 2)], "message_too_large"),
     ],
 )
-def test_what_was_accepted_before_an_error_is_finished(
-    server: RunningServer, clip: Clip, last: list[Message], code: str
-):
+def test_audio_accepted_before_an_error_is_finished(server: RunningServer, clip: Clip, last: list[Message], code: str):
     received = asyncio.run(talk(server.url, [*packets(clip("george").tobytes()), *last]))
     assert received.errors == [code]
     assert " ".join(received.finals) == "ONE TWO NINE FOUR EIGHT ONE"
     assert isinstance(received.events[-1], SessionEnded)
 
 
-@pytest.mark.usefixtures("unharmed")
+@pytest.mark.usefixtures("leaves_nothing_behind")
 def test_a_packet_with_nan_is_refused_completely(server: RunningServer, clip: Clip):
     floats = (clip("george") / np.float32(32_768)).astype("<f4").tobytes()
     received = asyncio.run(talk(server.url, [FLOATS, *packets(floats), NAN, *packets(floats)]))
@@ -215,7 +213,7 @@ def test_a_packet_with_nan_is_refused_completely(server: RunningServer, clip: Cl
     assert " ".join(received.finals) == "ONE TWO NINE FOUR EIGHT ONE"
 
 
-@pytest.mark.usefixtures("unharmed")
+@pytest.mark.usefixtures("leaves_nothing_behind")
 def test_a_huge_frame_is_never_read(server: RunningServer):
     received = asyncio.run(talk(server.url, [bytes(3_200), bytes(100 << 20)]))
     assert received.code == 1009
@@ -223,7 +221,7 @@ def test_a_huge_frame_is_never_read(server: RunningServer):
     assert "104857600" in received.reason
 
 
-@pytest.mark.usefixtures("unharmed")
+@pytest.mark.usefixtures("leaves_nothing_behind")
 @pytest.mark.parametrize("how", ["abort", "close"])
 def test_a_client_that_vanishes_leaves_nothing(server: RunningServer, clip: Clip, how: str):
     async def scene() -> None:
@@ -241,7 +239,7 @@ def test_a_client_that_vanishes_leaves_nothing(server: RunningServer, clip: Clip
     asyncio.run(scene())
 
 
-@pytest.mark.usefixtures("unharmed")
+@pytest.mark.usefixtures("leaves_nothing_behind")
 def test_a_client_that_sends_all_before_it_reads_gets_all(server: RunningServer, clip: Clip):
     data = np.concatenate([clip("george"), np.zeros(16_000, np.int16)] * 4).tobytes()
 
@@ -256,8 +254,8 @@ def test_a_client_that_sends_all_before_it_reads_gets_all(server: RunningServer,
     assert [event.text for event in finals(events)] == ["ONE TWO NINE FOUR EIGHT ONE"] * 4
 
 
-@pytest.mark.usefixtures("unharmed")
-def test_hotwords_change_in_mid_stream_and_bad_ones_harm_nothing(server: RunningServer, clip: Clip):
+@pytest.mark.usefixtures("leaves_nothing_behind")
+def test_hotwords_change_in_mid_stream_and_bad_ones_change_nothing(server: RunningServer, clip: Clip):
     data = clip("george").tobytes()
     sent = [
         json.dumps({"type": "hotwords", "phrases": phrases})
@@ -273,7 +271,7 @@ def test_hotwords_change_in_mid_stream_and_bad_ones_harm_nothing(server: Running
     assert (refused.code, refused.errors) == (1008, ["bad_config"])
 
 
-@pytest.mark.usefixtures("unharmed")
+@pytest.mark.usefixtures("leaves_nothing_behind")
 def test_a_grammar_of_the_start_and_others_in_mid_stream(server: RunningServer, clip: Clip):
     data, flush = clip("george").tobytes(), '{"type":"flush"}'
     grammars = ["digits: (digits: <digits>)", "other: three two one", "bad: (one\n", "bad: one\nworse: two <no>", ""]
@@ -282,8 +280,8 @@ def test_a_grammar_of_the_start_and_others_in_mid_stream(server: RunningServer, 
     sent += [one, data, flush, bad, worse, data, flush, other, data, flush, none, data, flush, END]
     received = asyncio.run(talk(server.url, sent))
     assert (received.code, received.errors, len(received.finals)) == (1000, [], 5)
-    said = [event for event in received.events if isinstance(event, Command | Rejected)]
-    assert [(e.command, e.slots) if isinstance(e, Command) else e.reason for e in said] == [
+    commands = [event for event in received.events if isinstance(event, Command | Rejected)]
+    assert [(e.command, e.slots) if isinstance(e, Command) else e.reason for e in commands] == [
         ("line", {"rest": "four eight one"}),
         ("digits", {"digits": "129481"}),
         ("digits", {"digits": "129481"}),
@@ -295,7 +293,7 @@ def test_a_grammar_of_the_start_and_others_in_mid_stream(server: RunningServer, 
     assert warnings[1].message == "line 2, column 12: there is no rule <no>"
 
 
-@pytest.mark.usefixtures("unharmed")
+@pytest.mark.usefixtures("leaves_nothing_behind")
 def test_a_bad_grammar_starts_no_session(server: RunningServer, clip: Clip):
     for grammar, why in (
         ("a: two zap", "line 1, column 8"),
@@ -309,15 +307,15 @@ def test_a_bad_grammar_starts_no_session(server: RunningServer, clip: Clip):
         assert why in error.message
 
 
-@pytest.mark.usefixtures("unharmed")
+@pytest.mark.usefixtures("leaves_nothing_behind")
 def test_the_server_decides_about_a_language_model_in_partials(
     server: RunningServer, recognizer: Recognizer, clip: Clip
 ):
-    said = [start(config={"lm_for": "all"}), clip("george").tobytes(), END]
-    refused = asyncio.run(talk(server.url, said))
+    messages = [start(config={"lm_for": "all"}), clip("george").tobytes(), END]
+    refused = asyncio.run(talk(server.url, messages))
     assert (refused.code, refused.errors, refused.finals) == (1008, ["bad_config"], [])
     with running_server(recognizer, ServerSettings(lm_partials=True)) as other:  # which has no language model
-        received = asyncio.run(talk(other.url, said))
+        received = asyncio.run(talk(other.url, messages))
     assert ["needs a language model" in event.message for event in received.events if isinstance(event, Error)] == [
         True
     ]

@@ -18,8 +18,8 @@ from xlsr_live.server.settings import ServerSettings
 from xlsr_live.streaming.protocol.events import Final
 from xlsr_live.streaming.recognizer import Recognizer
 
+from tests.support.native_reference import Samples, as_file, leaves_nothing_behind, native_finals, pause, words
 from tests.support.serving import recorded
-from tests.support.spoken import Samples, as_file, natively, pause, unharmed, words
 from tests.support.wire import settles
 
 PATH = "/v1/audio/transcriptions"
@@ -38,7 +38,7 @@ def two(brief: Callable[[str], Samples]) -> Samples:
 
 @pytest.fixture(scope="module")
 def native(server: RunningServer, two: Samples) -> list[Final]:
-    return natively(server, two.tobytes())
+    return native_finals(server, two.tobytes())
 
 
 _clients: list[Any] = []
@@ -68,20 +68,20 @@ def test_every_format_by_the_official_client(server: RunningServer, two: Samples
     assert len(native) == 2
     client = official(server)
 
-    def ask(form: str, **options: Any) -> Any:
+    def post_file(form: str, **options: Any) -> Any:
         file = ("talk.flac", as_file(two, "FLAC"))
         return client.audio.transcriptions.create(file=file, model="any", response_format=form, **options)
 
-    assert ask("json").text == text
-    assert ask("text") == text + "\n"
+    assert post_file("json").text == text
+    assert post_file("text") == text + "\n"
     for form, kind in (("srt", Srt), ("vtt", Vtt)):
         out = io.StringIO()
         with kind(out) as subtitles:
             subtitles.begin("talk.flac")
             for final in native:
                 subtitles.show(final)
-        assert ask(form) == out.getvalue()
-    verbose = ask("verbose_json", timestamp_granularities=["word", "segment"], language="en")
+        assert post_file(form) == out.getvalue()
+    verbose = post_file("verbose_json", timestamp_granularities=["word", "segment"], language="en")
     assert (verbose.text, verbose.language) == (text, "en")
     assert verbose.duration == pytest.approx(len(two) / 16_000, abs=0.001)
     assert [(one.text, one.start, one.end) for one in verbose.segments] == [
@@ -92,9 +92,11 @@ def test_every_format_by_the_official_client(server: RunningServer, two: Samples
     )
     timed_words = [(one.word, one.start, one.end, one.confidence) for one in verbose.words]
     assert timed_words == words(native)
-    assert ask("verbose_json").words is None
-    assert ask("verbose_json", timestamp_granularities=["word"]).segments is None
-    assert [(one.speaker, one.text) for one in ask("diarized_json").segments] == [("A", one.text) for one in native]
+    assert post_file("verbose_json").words is None
+    assert post_file("verbose_json", timestamp_granularities=["word"]).segments is None
+    assert [(one.speaker, one.text) for one in post_file("diarized_json").segments] == [
+        ("A", one.text) for one in native
+    ]
 
 
 def test_streaming_by_the_official_client(server: RunningServer, two: Samples, native: list[Final]):
@@ -141,7 +143,7 @@ def test_settings_of_a_session_apply_to_files(server: RunningServer, two: Sample
     assert len(one.segments) == 1
     first, second = native[0].words[1:3]
     phrase = f"{first.word} {second.word}S"
-    (boosted, _) = natively(server, two.tobytes(), json.dumps({"type": "start", "config": {"hotwords": [phrase]}}))
+    (boosted, _) = native_finals(server, two.tobytes(), json.dumps({"type": "start", "config": {"hotwords": [phrase]}}))
     received = create(file=("a", as_file(two)), model="any", extra_body={"keywords": [phrase]})
     assert received.text.startswith(boosted.text)
 
@@ -201,7 +203,7 @@ def test_refused_clients(recognizer: Recognizer, two: Samples):
 
 def test_a_client_that_leaves_frees_its_slot(server: RunningServer, two: Samples):
     request = httpx.Request("POST", f"http://x{PATH}", files={"file": ("a", as_file(np.tile(two, 8)))})
-    with unharmed(server):
+    with leaves_nothing_behind(server):
         with socket.create_connection(("127.0.0.1", server.port)) as connection:
             lines = [f"POST {PATH} HTTP/1.1", *(f"{name}: {value}" for name, value in request.headers.items())]
             connection.sendall("\r\n".join([*lines, "", ""]).encode() + request.read())

@@ -15,6 +15,7 @@ from xlsr_live.server.run import RunningServer, running_server
 from xlsr_live.server.settings import ServerSettings
 from xlsr_live.streaming.recognizer import Recognizer
 
+from tests.support.native_reference import Samples, at_rate, leaves_nothing_behind, pause
 from tests.support.realtime_client import (
     CLEAR,
     COMMIT,
@@ -30,7 +31,6 @@ from tests.support.realtime_client import (
     kinds,
     transcripts,
 )
-from tests.support.spoken import Samples, at_rate, pause, unharmed
 from tests.support.wire import dial, packets
 
 
@@ -173,7 +173,7 @@ def test_a_push_to_talk_client_may_be_silent(recognizer: Recognizer):
         ),
     ],
 )
-def test_mistakes_are_errors_and_the_session_goes_on(
+def test_mistakes_are_errors_and_the_session_continues(
     server: RunningServer, one: bytes, message: str, code: str, param: str | None
 ):
     received = answers(server, [message, MANUAL, append(one[:48_000]), COMMIT], COMPLETED)
@@ -226,6 +226,6 @@ def test_clients_that_leave_and_a_server_that_stops(recognizer: Recognizer, one:
             await asyncio.wrap_future(draining)
             return received
 
-    with running_server(recognizer) as server, unharmed(server):
+    with running_server(recognizer) as server, leaves_nothing_behind(server):
         received = asyncio.run(scene(server))
     assert kinds(received) == ["session.created", *UTTERANCE]

@@ -16,6 +16,7 @@ from xlsr_live.server.settings import ServerSettings
 from xlsr_live.streaming.config import SessionConfig
 from xlsr_live.streaming.recognizer import Recognizer
 
+from tests.support.native_reference import Samples, as_file, at_rate, native_finals
 from tests.support.realtime_client import (
     COMMIT,
     COMPLETED,
@@ -28,7 +29,6 @@ from tests.support.realtime_client import (
     talk,
     transcripts,
 )
-from tests.support.spoken import Samples, as_file, at_rate, natively
 from tests.support.wire import dial
 
 
@@ -55,7 +55,7 @@ def test_other_settings_in_mid_stream(server: RunningServer, brief: Callable[[st
     update = json.dumps({"type": "session.update", "session": {"audio": {"input": form}}})
     received = answers(server, [*appended(one), update, append(phones), append(b"\xff" * 8_000)], COMPLETED, 2)
     (before,) = at_24k(server, one)
-    (after,) = natively(server, phones, '{"type":"start","encoding":"mulaw","sample_rate":8000}')
+    (after,) = native_finals(server, phones, '{"type":"start","encoding":"mulaw","sample_rate":8000}')
     assert transcripts(received) == [before.text, after.text]
     started = [message["audio_start_ms"] for message in received if message["type"] == UTTERANCE[0]]
     assert started[1] == pytest.approx(1_000 * (len(one) / 48_000 + after.start), abs=60)
@@ -116,7 +116,7 @@ def test_ephemeral_keys_by_the_official_client(guarded: RunningServer):
                 return (await connection.recv()).to_dict()["session"]["audio"]["input"]
 
         assert asyncio.run(page(secret.value)) == {**wanted, "transcription": None, "noise_reduction": None}
-        with pytest.raises(InvalidStatus, match="401"):  # it was good for one session
+        with pytest.raises(InvalidStatus, match="401"):  # valid for one session
             asyncio.run(page(secret.value))
         of_beta = owner.beta.realtime.transcription_sessions.create(input_audio_format="g711_alaw")
         assert of_beta.input_audio_format == "g711_alaw"

@@ -9,6 +9,7 @@ import pytest
 from xlsr_live.server.run import RunningServer, running_server
 from xlsr_live.streaming.recognizer import Recognizer
 
+from tests.support.native_reference import Samples, at_rate, native_finals, pause
 from tests.support.realtime_client import (
     CLEAR,
     COMMIT,
@@ -23,7 +24,6 @@ from tests.support.realtime_client import (
     kinds,
     transcripts,
 )
-from tests.support.spoken import Samples, at_rate, natively, pause
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def one(brief: Callable[[str], Samples]) -> bytes:
 
 def test_manual_commits(server: RunningServer, one: bytes):
     received = answers(server, [MANUAL, *appended(one), COMMIT, *appended(one), COMMIT, COMMIT], "error")
-    native = natively(
+    native = native_finals(
         server,
         one,
         '{"type":"start","sample_rate":24000,"config":{"vad":"none"}}',
@@ -60,13 +60,13 @@ def test_a_long_item_is_one_item(server: RunningServer, one: bytes):
     assert transcripts(received) == [" ".join(final.text for final in native)]
 
 
-def test_a_commit_may_come_before_the_pause(server: RunningServer, one: bytes):
+def test_a_commit_before_the_pause(server: RunningServer, one: bytes):
     received = answers(server, [*appended(one), COMMIT, COMMIT], "error")
     assert kinds(received) == ["session.created", *UTTERANCE, "error"]
     assert transcripts(received) == [final.text for final in at_24k(server, one)]
 
 
-def test_silence_and_nothing(server: RunningServer):
+def test_silence_and_empty_audio(server: RunningServer):
     received = answers(server, [COMMIT], "error")
     assert received[-1]["error"]["code"] == "input_audio_buffer_commit_empty"
     received = answers(server, [append(bytes(96_000)), COMMIT], COMPLETED)

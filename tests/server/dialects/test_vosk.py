@@ -1,4 +1,4 @@
-"""Vosk's protocol, by a client that does as the published test.py: it sends a message and waits for its reply."""
+"""Vosk's protocol, by a client like the published test.py: it sends a message and waits for the reply."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from xlsr_live.server.settings import ServerSettings
 from xlsr_live.streaming.protocol.events import Command
 from xlsr_live.streaming.recognizer import Recognizer
 
-from tests.support.spoken import Samples, as_file, at_rate, natively, pause, unharmed, words
+from tests.support.native_reference import Samples, as_file, at_rate, leaves_nothing_behind, native_finals, pause, words
 from tests.support.wire import END, dial, packets, settles, talk
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -74,8 +74,8 @@ def results(replies: list[Reply]) -> list[Reply]:
     return [reply for reply in replies if reply.get("text")]
 
 
-def test_each_final_comes_in_the_reply_to_the_audio_that_ends_it(server: RunningServer, two: Samples):
-    native = natively(server, two.tobytes())
+def test_each_final_is_the_reply_to_the_audio_that_ends_it(server: RunningServer, two: Samples):
+    native = native_finals(server, two.tobytes())
     assert len(native) == 2
     replies = run(server, [config(sample_rate=16_000), *packets(two.tobytes(), 6_400)])
     assert len(replies) == len(packets(two.tobytes(), 6_400)) + 1
@@ -96,11 +96,11 @@ def test_each_final_comes_in_the_reply_to_the_audio_that_ends_it(server: Running
 def test_every_spelling_of_eof(server: RunningServer, last: str, brief: Callable[[str], Samples]):
     data = brief("george").tobytes()[:32_000]
     replies = run(server, [config(sample_rate=16_000.0), data], last)
-    assert [reply["text"] for reply in results(replies)] == [final.text for final in natively(server, data)]
+    assert [reply["text"] for reply in results(replies)] == [final.text for final in native_finals(server, data)]
     assert "result" in replies[-1]
 
 
-def test_nothing_and_silence_have_empty_results(server: RunningServer):
+def test_empty_audio_and_silence_have_empty_results(server: RunningServer):
     assert run(server, []) == [{"text": ""}]
     assert run(server, [b"", bytes(20)]) == [{"partial": ""}, {"partial": ""}, {"text": ""}]
     silence = run(server, packets(bytes(64_000), 3_200))
@@ -113,7 +113,7 @@ def test_reset_ends_an_utterance_and_not_the_connection(server: RunningServer, b
     assert [reply.get("text") is None for reply in replies] == [True, False, False, True, False]
     assert replies[1]["text"] == replies[4]["text"] != ""
     assert replies[2] == {"text": ""}
-    assert replies[4]["result"][0]["start"] > len(data) / 32_000  # times go on
+    assert replies[4]["result"][0]["start"] > len(data) / 32_000  # times continue
 
 
 def test_settings_count_until_the_first_audio(server: RunningServer, brief: Callable[[str], Samples]):
@@ -121,11 +121,11 @@ def test_settings_count_until_the_first_audio(server: RunningServer, brief: Call
     plain = config(sample_rate=16_000), config(words=0, model="/some/where", novelty=1)
     replies = run(server, [*plain, data, config(sample_rate=8_000, words=1), data])
     assert list(replies[-1]) == ["text"]
-    (native,) = natively(server, data + data)[-1:]
+    (native,) = native_finals(server, data + data)[-1:]
     assert replies[-1]["text"].endswith(native.text)
     (alternatives,) = run(server, [config(sample_rate=16_000, max_alternatives=3), data])[-1:]
     (best,) = alternatives["alternatives"]
-    assert best["text"] == natively(server, data)[0].text
+    assert best["text"] == native_finals(server, data)[0].text
     assert set(best["result"][0]) == {"word", "start", "end"}
     empty = run(server, [config(max_alternatives=1)])
     assert empty == [{"alternatives": [{"text": "", "confidence": 1.0}]}]
@@ -133,7 +133,7 @@ def test_settings_count_until_the_first_audio(server: RunningServer, brief: Call
 
 def test_the_servers_rate_is_the_default(server: RunningServer, brief: Callable[[str], Samples]):
     data = at_rate(brief("george"), 8_000).tobytes()
-    native = natively(server, data, '{"type":"start","sample_rate":8000}')
+    native = native_finals(server, data, '{"type":"start","sample_rate":8000}')
     assert results(run(server, packets(data, 3_200)))[-1]["text"] == native[-1].text
 
 
@@ -143,7 +143,7 @@ def test_a_wav_header_is_no_audio(server: RunningServer, brief: Callable[[str], 
     file = as_file(samples)
     messages: list[str | bytes] = [*packets(file[:50], size), *packets(file[50:], 64_000)]
     replies = run(server, messages)  # the header's rate, not the server's
-    (native,) = natively(server, samples.tobytes())
+    (native,) = native_finals(server, samples.tobytes())
     assert replies[-1]["text"] == native.text
     assert replies[-1]["result"][0]["start"] == native.words[0].start
 
@@ -172,11 +172,11 @@ def test_a_phrase_list_is_the_grammar_of_its_words(server: RunningServer, brief:
     assert set(" ".join(partials).split()) <= set(DIGITS)  # in the spelling of the list
 
 
-def test_what_is_not_in_the_phrase_list_is_unknown_or_left_out(server: RunningServer, brief: Callable[[str], Samples]):
+def test_words_outside_the_phrase_list_are_unknown_or_omitted(server: RunningServer, brief: Callable[[str], Samples]):
     data = brief("george").tobytes()
-    said = [word.word.lower() for word in natively(server, data)[0].words]
-    listed = said[1]
-    assert said[:3] == ["one", "two", "nine"]
+    spoken_words = [word.word.lower() for word in native_finals(server, data)[0].words]
+    listed = spoken_words[1]
+    assert spoken_words[:3] == ["one", "two", "nine"]
     (reply,) = run(server, [config(sample_rate=16_000, phrase_list=[listed, "[unk]"]), data])[-1:]
     assert reply["text"] == "[unk] two [unk]"
     first, second, third = reply["result"]
@@ -198,11 +198,11 @@ def test_alternatives_of_a_phrase_list(server: RunningServer, brief: Callable[[s
     assert 0 < other["confidence"] <= best["confidence"]
 
 
-def test_a_phrase_list_too_long_for_a_grammar_is_a_sieve(server: RunningServer, brief: Callable[[str], Samples]):
-    data, letters = brief("george").tobytes(), "efghinorstuvwxz"  # all that the model can write
+def test_a_phrase_list_too_long_for_a_grammar_filters_words(server: RunningServer, brief: Callable[[str], Samples]):
+    data, letters = brief("george").tobytes(), "efghinorstuvwxz"  # every word that the vocabulary can spell
     more = ["".join(word) for word in itertools.islice(itertools.product(letters, repeat=4), 5_000)]
     (reply,) = run(server, [config(sample_rate=16_000, phrase_list=[*DIGITS, *more]), data])[-1:]
-    assert reply["text"] == natively(server, data)[0].text.lower()
+    assert reply["text"] == native_finals(server, data)[0].text.lower()
 
 
 def test_a_client_that_sends_all_before_it_reads_gets_a_reply_to_each(server: RunningServer, two: Samples):
@@ -216,7 +216,7 @@ def test_a_client_that_sends_all_before_it_reads_gets_a_reply_to_each(server: Ru
 
     replies = asyncio.run(scene())
     assert len(replies) == len(packets(two.tobytes(), 640)) + 1
-    native = natively(server, two.tobytes())
+    native = native_finals(server, two.tobytes())
     assert [reply["text"] for reply in results(replies)] == [final.text for final in native]
 
 
@@ -260,7 +260,7 @@ def test_clients_that_leave_without_closing_or_before_their_reply(server: Runnin
             await websocket.send(message)
         websocket.transport.abort()
 
-    with unharmed(server):
+    with leaves_nothing_behind(server):
         asyncio.run(leave([]))
         asyncio.run(leave([EOF]))
 
@@ -271,7 +271,7 @@ def test_any_path_on_the_port_for_vosk_and_one_on_the_other(server: RunningServe
         assert asyncio.run(lock_step(url, [bytes(3_200)])) == ([{"partial": ""}, {"text": ""}], 1000)
     assert (
         asyncio.run(lock_step(main, [b""], subprotocols=["ws"]))[1] == 1000
-    )  # as Asterisk offers it; none is accepted
+    )  # Asterisk offers these; none is accepted
     with pytest.raises(InvalidStatus):
         asyncio.run(lock_step(main + "/some/path", []))
 
@@ -300,7 +300,7 @@ def test_a_wav_with_a_long_list_chunk(server: RunningServer, two: Samples):
     at = file.index(b"data")
     replies, _ = asyncio.run(lock_step(address(server), [*packets(file[:at] + tags + file[at:], 8_000)]))
     text = " ".join(reply["text"] for reply in replies if reply.get("text"))
-    assert text == " ".join(final.text for final in natively(server, two.tobytes()))
+    assert text == " ".join(final.text for final in native_finals(server, two.tobytes()))
 
 
 def test_a_ticket_in_the_address_where_the_server_has_a_token(recognizer: Recognizer):

@@ -17,7 +17,7 @@ from xlsr_live.server.settings import ServerSettings
 from xlsr_live.streaming.errors import ConfigError
 from xlsr_live.streaming.recognizer import Recognizer
 
-from tests.support.spoken import Samples, at_rate, natively, pause, unharmed
+from tests.support.native_reference import Samples, at_rate, leaves_nothing_behind, native_finals, pause
 from tests.support.wire import packets
 
 wyoming = pytest.importorskip("wyoming", reason="wyoming, the official package, is not installed")
@@ -60,7 +60,7 @@ async def talk(server: RunningServer, events: list[Event], until: Callable[[Even
         return received
 
 
-def said(server: RunningServer, events: list[Event]) -> list[Event]:
+def replies(server: RunningServer, events: list[Event]) -> list[Event]:
     return asyncio.run(talk(server, events, lambda event: TranscriptStop.is_type(event.type)))
 
 
@@ -69,7 +69,7 @@ def transcript(received: list[Event]) -> str:
     return text
 
 
-def test_home_assistant_is_answered_within_its_second(server: RunningServer, recognizer: Recognizer):
+def test_home_assistant_gets_a_description_before_its_timeout(server: RunningServer, recognizer: Recognizer):
     async def describe() -> Info:
         async with AsyncTcpClient("127.0.0.1", server.wyoming_port or 0, read_timeout=1) as client:
             await client.write_event(Describe().event())
@@ -88,10 +88,10 @@ def test_home_assistant_is_answered_within_its_second(server: RunningServer, rec
 
 
 def test_an_utterance(server: RunningServer, two: Samples):
-    native = natively(server, two.tobytes())
+    native = native_finals(server, two.tobytes())
     text = " ".join(final.text for final in native)
-    with unharmed(server):
-        received = said(server, [Transcribe(language="en").event(), *spoken(two.tobytes())])
+    with leaves_nothing_behind(server):
+        received = replies(server, [Transcribe(language="en").event(), *spoken(two.tobytes())])
     kinds = [event.type for event in received]
     assert kinds == [
         *("transcript-start", *["transcript-chunk"] * kinds.count("transcript-chunk")),
@@ -118,17 +118,17 @@ def test_one_transcript_for_each_utterance_of_a_connection(server: RunningServer
                         texts.append(Transcript.from_event(event).text)
         return texts
 
-    wanted = [natively(server, brief(name).tobytes())[0].text for name in ("george", "jackson")]
+    wanted = [native_finals(server, brief(name).tobytes())[0].text for name in ("george", "jackson")]
     assert asyncio.run(scene()) == wanted
 
 
 @pytest.mark.parametrize("data", [b"", bytes(10), bytes(64_000)])
 def test_audio_without_speech_gets_a_transcript(server: RunningServer, data: bytes):
-    assert transcript(said(server, spoken(data))) == ""
+    assert transcript(replies(server, spoken(data))) == ""
 
 
-def test_audio_stop_alone_is_answered(server: RunningServer):
-    assert transcript(said(server, [AudioStop().event()])) == ""
+def test_audio_stop_without_audio_is_answered(server: RunningServer):
+    assert transcript(replies(server, [AudioStop().event()])) == ""
 
 
 @pytest.mark.parametrize(("rate", "width", "channels"), [(48_000, 4, 1), (16_000, 3, 2), (22_050, 2, 1)])
@@ -139,23 +139,23 @@ def test_other_kinds_of_audio(
     wide = np.zeros((len(samples), 4), np.uint8)
     wide[:, 2:] = samples.view(np.uint8).reshape(-1, 2)
     data = np.repeat(wide[:, 4 - width :], channels, axis=0).tobytes()
-    native = natively(server, samples.tobytes(), f'{{"type":"start","sample_rate":{rate}}}')
-    events = spoken(data, rate, width, channels)[1:]  # the rate comes with the first chunk only
-    assert transcript(said(server, events)) == native[0].text
+    native = native_finals(server, samples.tobytes(), f'{{"type":"start","sample_rate":{rate}}}')
+    events = spoken(data, rate, width, channels)[1:]  # only the first chunk has the rate
+    assert transcript(replies(server, events)) == native[0].text
 
 
 def test_phrases_become_hotwords(server: RunningServer, brief: Callable[[str], Samples]):
     data = brief("george").tobytes()
-    first, second = natively(server, data)[0].words[1:3]
+    first, second = native_finals(server, data)[0].words[1:3]
     phrase = f"{first.word} {second.word}S"
-    (boosted,) = natively(server, data, json.dumps({"type": "start", "config": {"hotwords": [phrase]}}))
+    (boosted,) = native_finals(server, data, json.dumps({"type": "start", "config": {"hotwords": [phrase]}}))
     wishes = Transcribe(transcript_names=[phrase], transcript_terms=["1234"], vad_sensitivity="relaxed")
-    assert transcript(said(server, [wishes.event(), *spoken(data)])) == boosted.text
+    assert transcript(replies(server, [wishes.event(), *spoken(data)])) == boosted.text
 
 
 def test_unknown_packets_are_skipped_with_their_payload(server: RunningServer):
     novelty = Event("novelty", {"a": 1}, b"payload\n{}")
-    assert transcript(said(server, [novelty, Event("detect"), AudioStop().event()])) == ""
+    assert transcript(replies(server, [novelty, Event("detect"), AudioStop().event()])) == ""
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_unknown_packets_are_skipped_with_their_payload(server: RunningServer):
 )
 def test_mistakes_are_errors(server: RunningServer, event: Event, code: str):
     chunk = AudioChunk(audio=bytes(700), **{"rate": 16_000, "width": 2, "channels": 1, **event.data}).event()
-    with unharmed(server):
+    with leaves_nothing_behind(server):
         received = asyncio.run(talk(server, [event, chunk], lambda event: Error.is_type(event.type)))
     assert Error.from_event(received[-1]).code == code
 
@@ -191,7 +191,7 @@ def test_data_in_the_header_and_after_it_are_one(server: RunningServer):
     "data",
     [b"hello\n", b"[1]\n", b'{"type":7}\n', b'{"type":"x","data_length":-5}\n', b"x" * (LONGEST_HEADER + 1), b'{"type'],
 )
-def test_bytes_that_are_no_packet_end_the_connection(server: RunningServer, data: bytes):
+def test_invalid_packets_end_the_connection(server: RunningServer, data: bytes):
     async def scene() -> bytes:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.wyoming_port)
         writer.write(data)

@@ -1,4 +1,4 @@
-"""The capacity: measured once for everything that it depends on, within the processors of a container."""
+"""The capacity: measured once for each set of conditions, within the CPU limit of a container."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_the_capacity_is_measured_again_when_its_conditions_change(
     assert capacity.capacity(with_lm, tmp_path) == 5
 
 
-def test_threads_beyond_the_processors_add_no_capacity(monkeypatch: pytest.MonkeyPatch, recognizer: Recognizer):
+def test_threads_above_the_number_of_cpus_add_no_capacity(monkeypatch: pytest.MonkeyPatch, recognizer: Recognizer):
     async def round_(*_: object) -> None:
         pass
 
@@ -74,7 +74,7 @@ def test_threads_beyond_the_processors_add_no_capacity(monkeypatch: pytest.Monke
         (None, {}, 64.0),
     ],
 )
-def test_a_container_limits_the_processors(
+def test_a_container_limits_the_cpus(
     own: str | None, quotas: dict[str, str], processors: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(capacity.os, "sched_getaffinity", lambda _: range(64), raising=False)

@@ -64,10 +64,10 @@ def serving(
 ) -> Iterator[RunningServer]:
     """A server whose settings have the values of `now` at the time of a reload."""
     settings = ServerSettings(tokens_file=str(tokens), max_sessions=4)
-    asked: list[ServerSettings] = [settings]
+    current: list[ServerSettings] = [settings]
 
     def reread() -> ServerSettings:
-        return asked.pop() if asked else msgspec.structs.replace(settings, **now)
+        return current.pop() if current else msgspec.structs.replace(settings, **now)
 
     with running_server(recognizer, settings, load=load, reread=reread) as server:
         yield server

@@ -111,7 +111,7 @@ def test_an_encoder_that_never_recovers_is_given_up():
 
 
 def test_sessions_survive_a_hanging_encoder(recognizer: Recognizer, clip: Callable[[str], NDArray[np.int16]]):
-    """One live step never returns; the final is the same as always."""
+    """One live step never returns; the final does not change."""
     freed, hung = threading.Event(), threading.Event()
     encoder = recognizer.encoder
 

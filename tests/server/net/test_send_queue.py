@@ -41,7 +41,7 @@ def test_the_limit_is_an_error_not_a_wait():
     assert error.value.code == "slow_reader"
 
 
-def test_large_messages_have_a_limit_of_their_own():
+def test_large_messages_have_their_own_limit():
     outbox, large = SendQueue(100), "x" * (MAX_BYTES // 4)
     for _ in range(2):
         for _ in range(4):

@@ -97,8 +97,8 @@ def test_every_metric_of_the_dashboard_exists():
         text = get(server, "/metrics").text
     known |= {name + "_total" for name in re.findall(r"# TYPE (\S+)_total counter", text)}
     known |= {"xlsr_live_gpu_memory_bytes"}  # with a GPU
-    asked = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", ())]
-    used = set(re.findall(r"xlsr_live_\w+", " ".join(asked)))
+    expressions = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", ())]
+    used = set(re.findall(r"xlsr_live_\w+", " ".join(expressions)))
     assert len(used) > 15
     assert used <= known
 

@@ -49,7 +49,7 @@ def server(recognizer: Recognizer) -> Iterator[RunningServer]:
 
 @pytest.fixture
 def opened(browser: Any) -> Iterator[Callable[..., Any]]:
-    """Opens a page in a context of its own. Script errors and policy violations fail the test."""
+    """Opens a page in a new context. Script errors and policy violations fail the test."""
     problems: list[str] = []
     with ExitStack() as stack:
 

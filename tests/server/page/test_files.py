@@ -68,7 +68,7 @@ def test_every_file_is_used_and_refers_only_to_the_others(path):
     assert " on" + "click=" not in text
 
 
-def test_a_page_can_ask_why_its_websocket_is_refused():
+def test_a_page_can_fetch_the_reason_why_its_websocket_is_refused():
     with serving(token="s3cret", max_sessions=1) as server:
         refused, granted = get(server, "/v1/stream"), get(server, "/v1/stream", authorization="Bearer s3cret")
         assert (refused.status_code, refused.json()["code"]) == (401, "unauthorized")

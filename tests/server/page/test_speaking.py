@@ -1,4 +1,4 @@
-"""The page with real speech: it shows what `transcribe` gives, whatever happens to the connection."""
+"""The page with real speech: it shows the text of `transcribe`, also over broken connections."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The link of a client that may resume: its states, and what is counted while a websocket is replaced."""
+"""The link of a client that may resume: its states, and the sample count while a websocket is replaced."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_audio_that_arrives_while_the_link_is_replaced_counts_once():
         first, second = Websocket(), Websocket()
         link = Link(first, grace_s=9.0, keeps=9)  # type: ignore[arg-type]
         reading = asyncio.create_task(link.receive())
-        await asyncio.sleep(0)  # it waits for a message
+        await asyncio.sleep(0)  # the client waits for a message
         first.messages.set_result({"type": "websocket.receive", "bytes": b"once"})
         link.attach(second, 0, "s")  # type: ignore[arg-type]
         second.messages.set_result({"type": "websocket.receive", "bytes": b"again"})
@@ -37,7 +37,7 @@ def test_audio_that_arrives_while_the_link_is_replaced_counts_once():
 
 
 def test_a_client_that_needs_the_oldest_kept_event_gets_it():
-    """Another event comes in the same moment."""
+    """Another event arrives at the same time."""
 
     class Websocket:
         def __init__(self) -> None:
@@ -76,7 +76,7 @@ class Silent:
         self.closed = code
 
 
-def test_a_broken_connection_makes_the_client_away_until_it_comes_back_or_the_grace_period_ends():
+def test_a_client_with_a_broken_connection_is_away_until_it_resumes_or_the_grace_period_ends():
     async def scene(comes_back: bool) -> tuple[LinkState, ...]:
         first, second = Silent(), Silent()
         link = Link(first, grace_s=0.05, keeps=9)  # type: ignore[arg-type]

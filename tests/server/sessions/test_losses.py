@@ -18,8 +18,8 @@ from xlsr_live.streaming.protocol.events import Warning
 from xlsr_live.streaming.recognizer import Recognizer
 
 from tests.support.fakes import FakeEncoder, sound
+from tests.support.native_reference import Samples, as_file
 from tests.support.serving import code_of, metrics, serving
-from tests.support.spoken import Samples, as_file
 from tests.support.wire import dial, listen, settles
 
 PCM = (32_768 * sound("AB CD " * 4)).astype("<i2").tobytes()
@@ -29,7 +29,7 @@ UPLOADS = {"openai": "/v1/audio/transcriptions", "deepgram": "/v1/listen"}
 
 
 class Waiting(FakeEncoder):
-    """Answers only once it is allowed to."""
+    """Answers only when the test allows it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ def test_a_server_that_cannot_wait_reports_unfinished_audio(caplog: pytest.LogCa
     assert "not finished" in [record.message for record in caplog.records if record.levelno == logging.WARNING]
 
 
-def test_audio_abandoned_by_a_client_is_counted_apart():
+def test_audio_abandoned_by_a_client_is_counted_separately():
     encoder = Waiting()
 
     async def scene(server: RunningServer) -> None:

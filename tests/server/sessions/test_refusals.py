@@ -1,4 +1,4 @@
-"""Refusals over the wire: every dialect says in its own format why, and when to try again."""
+"""Refusals over the wire: every dialect gives the reason and the time to retry in its own format."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.wire import dial
 
 PCM = (32_768 * sound("AB CD " * 4)).astype("<i2").tobytes()
 APPEND = json.dumps({"type": "input_audio_buffer.append", "audio": base64.b64encode(PCM).decode()})
-PATHS: dict[str, tuple[str, str | bytes]] = {  # and a message with which a session begins
+PATHS: dict[str, tuple[str, str | bytes]] = {  # and a message that starts a session
     "native": ("/v1/stream", PCM),
     "vosk": ("/", PCM),
     "deepgram": ("/v1/listen?encoding=linear16&sample_rate=16000", PCM),
@@ -105,15 +105,15 @@ def test_after_the_upgrade_every_dialect_closes_with_1013(engine: tuple[Recogniz
     with running_server(recognizer, ServerSettings()) as server:
         code, reason, received = asyncio.run(scene(server))
     assert (code, reason) == (1013, "overloaded")
-    said = [json.dumps(message) for message in received if "rror" in message["type"]]
-    assert ["overloaded" in message for message in said] == ([] if dialect == "vosk" else [True])
+    errors = [json.dumps(message) for message in received if "rror" in message["type"]]
+    assert ["overloaded" in message for message in errors] == ([] if dialect == "vosk" else [True])
 
 
 @pytest.mark.parametrize(
     ("settings", "answer"),
     [
         ({"idle_timeout_s": 0.3, "request_timeout_s": 60}, b"HTTP/1.1 400"),
-        ({"request_timeout_s": 0.3, "max_upload_bytes": 12_500}, b""),  # a tenth of a second more than other requests
+        ({"request_timeout_s": 0.3, "max_upload_bytes": 12_500}, b""),  # 0.1 s more than other requests
     ],
 )
 def test_a_stalled_upload_is_refused(settings: dict[str, Any], answer: bytes):

@@ -1,4 +1,4 @@
-"""Resuming: a connection may break anywhere and often, and the session is that of an unbroken one."""
+"""Resuming: after any number of broken connections the session equals an unbroken one."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _without_pauses(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_not_a_byte_is_lost_or_doubled(seed: int):
+def test_no_byte_is_lost_or_duplicated(seed: int):
     random = Random(seed)
     packets = [random.randbytes(random.randrange(1, 9_000)) for _ in range(60)]
     packets.append(bytes(-sum(map(len, packets)) % 8))
@@ -55,27 +55,29 @@ def test_not_a_byte_is_lost_or_doubled(seed: int):
     assert resumed >= 4
 
 
-def test_cut_again_and_again_the_words_are_those_of_an_unbroken_connection(recognizer: Recognizer):
+def test_repeated_cuts_change_no_words(recognizer: Recognizer):
     with running_server(recognizer, ServerSettings(resume_grace_s=8)) as server:
         found = asyncio.run(campaign(server, sessions=4, cuts=16, seed=1))
-        assert settles(lambda: server.sessions.count, 0)  # a cut over the goodbye is waited for, that long
+        assert settles(lambda: server.sessions.count, 0)  # how long the client waits after a cut during the close
     assert not found.problems
-    assert found.resumed >= 8  # others break while a client comes back
+    assert found.resumed >= 8  # other connections break while a client resumes
 
 
 # ── by hand ──
 
 
-async def begun(server: RunningServer, *said: str | bytes, **options: Any) -> tuple[ClientConnection, SessionStarted]:
+async def start_session(
+    server: RunningServer, *messages: str | bytes, **options: Any
+) -> tuple[ClientConnection, SessionStarted]:
     websocket = await dial(server.url, **options)
-    for message in said:
+    for message in messages:
         await websocket.send(message)
     started = from_json(await websocket.recv())
     assert isinstance(started, SessionStarted)
     return websocket, started
 
 
-async def come_back(server: RunningServer, token: object, events: int = 1, **options: Any) -> list[Event]:
+async def resume_and_end(server: RunningServer, token: object, events: int = 1, **options: Any) -> list[Event]:
     """All events for a client that resumes and ends."""
     async with dial(server.url, **options) as websocket:
         await websocket.send(json.dumps({"type": "start", "resume": token, "events": events}))
@@ -89,21 +91,21 @@ def codes(events: list[Event]) -> list[str]:
 
 def test_a_client_that_stays_away_too_long_cannot_resume():
     async def scene(server: RunningServer) -> list[Event]:
-        websocket, started = await begun(server, AUDIO)
+        websocket, started = await start_session(server, AUDIO)
         websocket.transport.abort()
         assert await asyncio.to_thread(settles, lambda: server.sessions.count, 0)
-        return await come_back(server, started.resume)
+        return await resume_and_end(server, started.resume)
 
     with serving(resume_grace_s=0.2) as server:
         assert codes(asyncio.run(scene(server))) == ["resume_lost"]
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"), [({"resume_grace_s": 0}, AUDIO), ({}, '{"type":"start","resumable":false}')]
+    ("settings", "messages"), [({"resume_grace_s": 0}, AUDIO), ({}, '{"type":"start","resumable":false}')]
 )
-def test_both_sides_can_turn_resuming_off(settings: dict[str, Any], said: str | bytes):
+def test_both_sides_can_turn_resuming_off(settings: dict[str, Any], messages: str | bytes):
     async def scene(server: RunningServer) -> None:
-        websocket, started = await begun(server, said)
+        websocket, started = await start_session(server, messages)
         assert not started.resume
         websocket.transport.abort()
         assert await asyncio.to_thread(settles, lambda: server.sessions.count, 0)
@@ -114,10 +116,10 @@ def test_both_sides_can_turn_resuming_off(settings: dict[str, Any], said: str | 
 
 def test_a_client_that_closes_cannot_resume():
     async def scene(server: RunningServer) -> list[Event]:
-        websocket, started = await begun(server, AUDIO)
+        websocket, started = await start_session(server, AUDIO)
         await websocket.close()
         assert await asyncio.to_thread(settles, lambda: server.sessions.count, 0)
-        return await come_back(server, started.resume)
+        return await resume_and_end(server, started.resume)
 
     with serving() as server:
         assert codes(asyncio.run(scene(server))) == ["resume_lost"]
@@ -129,12 +131,12 @@ def test_only_its_own_client_can_resume_a_session(tmp_path: Path):
     alice, bob = ({"additional_headers": {"Authorization": f"Bearer {token}"}} for token in "ab")
 
     async def scene(server: RunningServer) -> tuple[list[Event], ...]:
-        websocket, started = await begun(server, AUDIO, **alice)
+        websocket, started = await start_session(server, AUDIO, **alice)
         websocket.transport.abort()
-        stolen = await come_back(server, started.resume, **bob)
-        guessed = await come_back(server, "x" * 32, **alice)
-        too_far = await come_back(server, started.resume, events=99, **alice)
-        return stolen, guessed, too_far, await come_back(server, started.resume, **alice)
+        stolen = await resume_and_end(server, started.resume, **bob)
+        guessed = await resume_and_end(server, "x" * 32, **alice)
+        too_far = await resume_and_end(server, started.resume, events=99, **alice)
+        return stolen, guessed, too_far, await resume_and_end(server, started.resume, **alice)
 
     with serving(tokens_file=str(file)) as server:
         stolen, guessed, too_far, back = asyncio.run(scene(server))
@@ -147,7 +149,7 @@ def test_a_client_that_resumes_and_never_reads_leaves_nothing(monkeypatch: pytes
     recognizer = FakeRecognizer("endless")
 
     async def scene(server: RunningServer) -> None:
-        websocket, started = await begun(server, AUDIO)
+        websocket, started = await start_session(server, AUDIO)
         websocket.transport.abort()
         async with dial(server.url, max_queue=1) as back:
             await back.send(json.dumps({"type": "start", "resume": started.resume, "events": 1}))
@@ -163,8 +165,8 @@ def test_a_client_that_resumes_and_never_reads_leaves_nothing(monkeypatch: pytes
 
 def test_a_dead_connection_is_replaced():
     async def scene(server: RunningServer) -> tuple[list[Event], int | None]:
-        old, started = await begun(server, AUDIO)
-        back = await come_back(server, started.resume)
+        old, started = await start_session(server, AUDIO)
+        back = await resume_and_end(server, started.resume)
         with pytest.raises(ConnectionClosed):
             await old.recv()
         return back, old.close_code
@@ -177,9 +179,9 @@ def test_a_dead_connection_is_replaced():
 
 def test_the_last_events_can_be_fetched_after_the_end():
     async def scene(server: RunningServer) -> tuple[list[Event], list[Event]]:
-        websocket, started = await begun(server, AUDIO, END)
+        websocket, started = await start_session(server, AUDIO, END)
         rest = await listen(websocket)
-        return rest, await come_back(server, started.resume)
+        return rest, await resume_and_end(server, started.resume)
 
     with serving() as server:
         rest, again = asyncio.run(scene(server))
@@ -188,7 +190,7 @@ def test_the_last_events_can_be_fetched_after_the_end():
 
 def test_a_full_server_admits_only_clients_that_resume():
     async def scene(server: RunningServer) -> None:
-        websocket, started = await begun(server, AUDIO)
+        websocket, started = await start_session(server, AUDIO)
         with pytest.raises(InvalidStatus):
             await dial(server.url)
         websocket.transport.abort()
@@ -199,35 +201,39 @@ def test_a_full_server_admits_only_clients_that_resume():
                 return codes(await listen(late)), late.close_code
 
         answer: object = None
-        while answer is None:  # until the server has seen that the connection is gone
+        while answer is None:  # until the server detects the broken connection
             try:
                 answer = await other()
             except InvalidStatus:
                 await asyncio.sleep(0.01)
         assert answer == (["server_full"], 1013)
-        assert [event.text for event in await come_back(server, started.resume) if isinstance(event, Final)] == ["3200"]
+        assert [event.text for event in await resume_and_end(server, started.resume) if isinstance(event, Final)] == [
+            "3200"
+        ]
 
     with serving(max_sessions=1) as server:
         asyncio.run(scene(server))
 
 
 def test_a_client_that_might_resume_and_does_not_gets_no_slot():
-    """While a client is away, connections that may be its own are accepted: only the first message tells."""
+    """While a client is away the server accepts connections, because only the first message shows a resumption."""
 
     async def scene(server: RunningServer) -> list[list[str]]:
-        websocket, started = await begun(server, AUDIO)
+        websocket, started = await start_session(server, AUDIO)
         websocket.transport.abort()
         silent: list[ClientConnection] = []
         while len(silent) < 5:
             try:
                 silent.append(await dial(server.url))
-            except InvalidStatus:  # the server has not seen yet that the connection is gone
+            except InvalidStatus:  # the server has not detected the broken connection yet
                 await asyncio.sleep(0.01)
         answer = await asyncio.to_thread(get, server, "/readyz")
         assert (answer.status_code, answer.json()["sessions"]) == (200, 1)
         await silent[0].send(AUDIO)
         answers = [codes(await listen(one)) for one in silent]
-        assert [event.text for event in await come_back(server, started.resume) if isinstance(event, Final)] == ["3200"]
+        assert [event.text for event in await resume_and_end(server, started.resume) if isinstance(event, Final)] == [
+            "3200"
+        ]
         return answers
 
     with serving(max_sessions=3, max_client_sessions=1, request_timeout_s=0.5) as server:
@@ -236,10 +242,10 @@ def test_a_client_that_might_resume_and_does_not_gets_no_slot():
 
 def test_a_client_that_is_away_has_no_idle_timeout():
     async def scene(server: RunningServer) -> list[Event]:
-        websocket, started = await begun(server, AUDIO)
+        websocket, started = await start_session(server, AUDIO)
         websocket.transport.abort()
         await asyncio.sleep(1.5)
-        return await come_back(server, started.resume)
+        return await resume_and_end(server, started.resume)
 
     with serving(idle_timeout_s=1, resume_grace_s=20) as server:
         back = asyncio.run(scene(server))
@@ -249,7 +255,7 @@ def test_a_client_that_is_away_has_no_idle_timeout():
 
 def test_a_stopping_server_waits_for_no_client_that_is_away():
     async def scene(server: RunningServer) -> None:
-        websocket, _ = await begun(server, AUDIO)
+        websocket, _ = await start_session(server, AUDIO)
         websocket.transport.abort()
         async with asyncio.timeout(20):
             await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(server.sessions.drain(600), server.loop))
@@ -259,7 +265,7 @@ def test_a_stopping_server_waits_for_no_client_that_is_away():
         assert settles(lambda: server.sessions.count, 0)
 
 
-def test_a_client_gives_up_when_the_server_is_gone():
+def test_a_client_gives_up_when_the_server_has_stopped():
     async def scene() -> None:
         async with cutting(server, [3_000]) as url, connect(url) as stream:
             await anext(aiter(stream))

@@ -1,4 +1,4 @@
-"""Shared sessions: access, what viewers get, and that they do not affect the session."""
+"""Shared sessions: access, the events of viewers, and no effect on the session."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def publish(shared: SharedSession, *events: Event) -> None:
 
 
 def read(data: str) -> list[tuple[str, Event]]:
-    """Server-sent events as (id, event), parsed as the HTML standard says."""
+    """Server-sent events as (id, event), parsed by the rules of the HTML standard."""
     found: list[tuple[str, Event]] = []
     for block in data.split("\n\n"):
         fields = dict(line.split(": ", 1) for line in block.splitlines() if ": " in line)
@@ -249,7 +249,7 @@ def test_viewers_drop_the_partial_of_an_utterance_without_final():
 
     async def scene() -> list[tuple[str, Event]]:
         shared = SharedSession("key")
-        publish(shared, final(0), nothing)  # which says nothing that the final did not
+        publish(shared, final(0), nothing)  # the final contains the same words
         publish(shared, partial("A"), nothing)
         shared.end()
         return await watched(shared)

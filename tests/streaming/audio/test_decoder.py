@@ -68,16 +68,16 @@ def test_arrays_in_any_packets_give_the_same_samples(rate: int, channels: int | 
 
 
 @pytest.mark.parametrize("rate", [rate for rate in RATES if rate != 16_000])
-def test_resampling_in_packets_is_resampling_the_whole(rate: int):
+def test_resampling_in_packets_equals_resampling_the_whole(rate: int):
     samples = noise(rate)
     ours = split(decoder(sample_rate=rate), samples, [100, 1, 4_000, 7, 7, 333])
-    theirs = soxr.resample(samples, rate, 16_000, quality="HQ")
-    assert len(ours) == len(theirs) == 16_000
-    assert np.allclose(ours, theirs, atol=1e-6)
+    expected = soxr.resample(samples, rate, 16_000, quality="HQ")
+    assert len(ours) == len(expected) == 16_000
+    assert np.allclose(ours, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("rate", [8_000, 44_100, 48_000])
-def test_a_tone_stays_the_same_tone_at_the_same_time(rate: int):
+def test_resampling_keeps_the_frequency_and_time_of_a_tone(rate: int):
     def tone(at: int) -> np.ndarray:
         return (0.5 * np.sin(2 * np.pi * 440 * np.arange(at) / at)).astype(np.float32)
 
@@ -86,12 +86,12 @@ def test_a_tone_stays_the_same_tone_at_the_same_time(rate: int):
 
 
 @pytest.mark.parametrize(("encoding", "subtype"), [("mulaw", "ULAW"), ("alaw", "ALAW")])
-def test_g711_is_what_libsndfile_reads(encoding: str, subtype: str):
+def test_g711_decodes_like_libsndfile(encoding: str, subtype: str):
     codes = bytes(range(256))
-    theirs, _ = soundfile.read(
+    expected, _ = soundfile.read(
         io.BytesIO(codes), channels=1, samplerate=16_000, format="RAW", subtype=subtype, dtype="float32"
     )
-    assert np.array_equal(decoder(encoding=encoding).receive(codes), theirs)
+    assert np.array_equal(decoder(encoding=encoding).receive(codes), expected)
 
 
 def test_linear_samples_are_exact_and_channels_are_averaged():
@@ -103,11 +103,11 @@ def test_linear_samples_are_exact_and_channels_are_averaged():
     assert decoder().receive(np.array([[0.5], [0.25]])).tolist() == [0.5, 0.25]
 
 
-def test_what_is_beyond_full_scale_is_clipped():
+def test_samples_beyond_full_scale_are_clipped():
     assert decoder().receive(np.array([3.0, -2.0, 0.5])).tolist() == [1.0, -1.0, 0.5]
 
 
-def test_bytes_of_an_unfinished_sample_are_held_back():
+def test_bytes_of_an_incomplete_sample_are_held_back():
     audio = decoder(channels=3)
     assert len(audio.receive(b"\0" * 11)) == 1
     assert audio.held_bytes == 5
@@ -116,7 +116,7 @@ def test_bytes_of_an_unfinished_sample_are_held_back():
     assert len(audio.receive(memoryview(b"\0" * 6))) == 1
 
 
-def test_a_flush_returns_all_and_the_next_audio_starts_afresh():
+def test_a_flush_returns_all_samples_and_resets_the_resampler():
     audio = decoder(sample_rate=48_000)
     first = whole(audio, noise(4_800))
     second = whole(audio, noise(4_800))
@@ -129,7 +129,7 @@ def test_a_flush_returns_all_and_the_next_audio_starts_afresh():
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("as_bytes", [False, True])
 @pytest.mark.parametrize("rate", [16_000, 44_100])
-def test_a_packet_that_is_not_finite_is_refused_and_leaves_no_trace(bad, channels, as_bytes, rate):
+def test_a_packet_that_is_not_finite_is_refused_and_changes_nothing(bad, channels, as_bytes, rate):
     form = {"encoding": "pcm_f32le", "channels": channels, "sample_rate": rate}
     audio, other = decoder(**form), decoder(**form)
     good, spoilt = noise(999, channels), noise(50, channels)
@@ -152,7 +152,7 @@ def test_an_array_of_the_wrong_shape_is_refused(channels: int, array: np.ndarray
 
 
 @pytest.mark.parametrize("kind", [np.int16, np.int32, np.uint8])
-def test_whole_numbers_are_not_taken_for_samples(kind: type):
+def test_integer_arrays_are_refused_as_samples(kind: type):
     with pytest.raises(AudioError, match="float"):
         decoder().receive(np.array([100, 20, 3], kind))
 
@@ -164,7 +164,7 @@ def integers(samples: np.ndarray) -> bytes:
 @pytest.mark.parametrize("size", [1, 3, 320, 100_000])
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("quantized", [False, True])
-def test_floats_declared_as_integers_are_recognized_whatever_the_packets(size: int, channels: int, quantized: bool):
+def test_floats_declared_as_integers_are_detected_for_any_packets(size: int, channels: int, quantized: bool):
     samples = np.concatenate((np.zeros((50, channels), np.float32), noise(2_000, channels)))
     if quantized:
         samples = (np.round(samples * 32_768) / 32_768).astype(np.float32)
@@ -185,7 +185,7 @@ def raises(take: Callable[[bytes], object], packet: bytes) -> bool:
 
 
 @pytest.mark.parametrize("level", [1.0, 0.5, 0.1, 1e-3])
-def test_integers_are_never_taken_for_floats(level: float):
+def test_integers_are_never_mistaken_for_floats(level: float):
     rng = np.random.default_rng(3)
     seconds = np.arange(32_000) / 16_000
     signals = [

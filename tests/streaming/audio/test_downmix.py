@@ -28,7 +28,7 @@ def test_channels_of_opposite_sign_become_the_louder_one(share: float):
     assert np.array_equal(mixed, (sound if share < 0.9 else -sound)[1_600:])
 
 
-def test_noise_of_the_converters_does_not_hide_it():
+def test_converter_noise_does_not_hide_opposite_channels():
     sound = noise(0)
     mixed = decoded(sound + noise(1) / 300, noise(2) / 300 - sound)[1_600:]
     assert abs(np.corrcoef(mixed, sound[1_600:])[0, 1]) > 0.99

@@ -1,4 +1,4 @@
-"""Files as they come: whole, damaged, unfinished, through pipes and in memory."""
+"""Audio files: complete, damaged, truncated, through pipes and in memory."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_blocks_are_the_file_in_order(tmp_path: Path, suffix: str):
         (b"RIFF\x24\x00\x00\x00WAVEfmt ", "not an audio file"),
     ],
 )
-def test_what_cannot_be_read_is_said_in_one_line(tmp_path: Path, content: bytes | None, words: str):
+def test_an_unreadable_file_is_one_line(tmp_path: Path, content: bytes | None, words: str):
     path = tmp_path / "a.wav"
     if content is not None:
         path.write_bytes(content)
@@ -69,19 +69,19 @@ def test_a_directory_is_not_a_file(tmp_path: Path):
         (16_000, 16_000, 33, "33 channels"),
     ],
 )
-def test_what_cannot_be_heard_is_refused(tmp_path: Path, samples: int, rate: int, channels: int, words: str):
+def test_audio_without_a_frame_is_refused(tmp_path: Path, samples: int, rate: int, channels: int, words: str):
     path = tmp_path / "a.wav"
     soundfile.write(path, tone(samples, channels), rate)
     with pytest.raises(AudioError, match=words):
         open_audio(path)
 
 
-def test_the_shortest_audio_that_makes_a_frame_is_taken(tmp_path: Path):
+def test_the_shortest_audio_with_a_frame_is_accepted(tmp_path: Path):
     soundfile.write(tmp_path / "a.wav", tone(400), 16_000)
     assert len(np.concatenate(list(open_audio(tmp_path / "a.wav").blocks()))) == 400
 
 
-def test_samples_that_are_not_finite_are_refused_where_they_come(tmp_path: Path):
+def test_samples_that_are_not_finite_are_refused_with_their_position(tmp_path: Path):
     samples = tone(16_000).astype(np.float32)
     samples[9_000] = np.nan
     soundfile.write(tmp_path / "a.wav", samples, 16_000, subtype="FLOAT")
@@ -136,9 +136,68 @@ def test_other_wrong_sizes_do_not_hide_samples(sizes: dict[str, int]):
 
 
 @pytest.mark.parametrize("after", [b"", LIST])
-def test_a_file_that_truly_holds_no_samples_is_refused(after: bytes):
+def test_a_file_without_samples_is_refused(after: bytes):
     with pytest.raises(AudioError, match="has no audio"):
         open_audio(wav(0, data=0, after=after))
+
+
+def without_length(form: str, count: int = 16_000, size: int = 0) -> bytes:
+    """A file as it comes out of a pipe, or of a recorder that is killed: its header does not give the length."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, tone(count), 16_000, format=form, subtype="PCM_16")
+    content = bytearray(buffer.getvalue())
+    match form:
+        case "FLAC":  # 36 bits of STREAMINFO
+            content[21] &= 0xF0
+            content[22:26] = bytes(4)
+        case "AU":
+            content[8:12] = struct.pack(">i", size)
+        case "CAF":
+            at = content.index(b"data")
+            content[at + 4 : at + 12] = struct.pack(">q", size)
+    return bytes(content)
+
+
+@pytest.mark.parametrize("how", ["path", "bytes", "pipe"])
+@pytest.mark.parametrize(
+    ("form", "size"), [("FLAC", 0), ("AU", 0), ("AU", -1), ("CAF", 0), ("CAF", -1), ("CAF", 1 << 40)]
+)
+def test_a_file_of_unknown_length_is_read_to_its_end(tmp_path: Path, form: str, size: int, how: str):
+    content, path = without_length(form, size=size), tmp_path / "a"
+    good = (tone(16_000) * 32_767).round().astype(np.float32) / 32_768
+    if how == "path":
+        path.write_bytes(content)
+    if how == "pipe":
+        os.mkfifo(path)
+        threading.Thread(target=path.write_bytes, args=(content,)).start()
+    file = open_audio(content if how == "bytes" else path)
+    assert file.seconds == 1.0
+    samples = np.concatenate(list(file.blocks(0.03)))
+    assert samples == pytest.approx(good, abs=1e-4)
+    assert len(samples) == 16_000
+
+
+@pytest.mark.parametrize(("form", "size"), [("AU", 0), ("AU", -1), ("CAF", 0), ("CAF", -1)])
+def test_a_file_of_unknown_length_without_samples_holds_none(form: str, size: int):
+    with pytest.raises(AudioError, match="holds no audio"):
+        open_audio(without_length(form, 0, size))
+
+
+@pytest.mark.parametrize("share", [0.3, 0.9])
+def test_a_flac_file_of_unknown_length_that_is_cut_is_damaged_where_it_is(share: float):
+    content = without_length("FLAC", 160_000)
+    file = open_audio(content[: round(share * len(content))])
+    read: list[int] = []
+    with pytest.raises(AudioError, match="the file is damaged"):
+        read.extend(len(block) for block in file.blocks())
+    assert 0.4 * share < sum(read) / 160_000 < share + 0.1
+
+
+def test_an_mp3_file_is_the_same_in_any_blocks():
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.random.default_rng(3).uniform(-0.3, 0.3, 48_000), 16_000, format="MP3")
+    whole = np.concatenate(list(open_audio(buffer.getvalue()).blocks(10)))
+    assert np.array_equal(np.concatenate(list(open_audio(buffer.getvalue()).blocks(0.05))), whole)
 
 
 def test_bytes_and_file_objects_are_read_as_files(tmp_path: Path):

@@ -11,7 +11,7 @@ FRAME = 480
 
 
 def spans(gate: Gate, frames: list[float]) -> tuple[list[tuple[int, int]], list[int]]:
-    """Spans in samples, closed by the end of input if need be, and the frames after which the gate spoke."""
+    """Spans in samples, the last closed by the end of input, and the frames after which the gate reported."""
     found: list[tuple[int, int]] = []
     when: list[int] = []
     opened: int | None = None
@@ -54,11 +54,12 @@ SETTINGS = {"pre_roll": 2 * FRAME, "post_roll": FRAME, "min_speech": 2 * FRAME, 
         ("----##-", [(2, 7)]),  # in the hangover, after the post-roll
         ("----##--", [(2, 7)]),
         ("----#", []),  # the input ends before the gate opens
-        ("-----#-##----", [(3, 10)]),  # a short first word belongs to what follows within the hangover
+        ("-----#-##----", [(3, 10)]),  # a short first word joins speech that follows within the hangover
         ("-----#--##----", [(3, 11)]),
         ("-----#---##----", [(7, 12)]),  # and not to what comes later
-        ("----------#-#-#-##----", [(16 - 5 - 2, 19)]),  # a chain of them reaches
-        ("--#-#-#-#-#-#-#-##----", [(16 - 5 - 2, 19)]),  # back by min_speech and hangover
+        ("-----#--#--##----", [(3, 14)]),  # nor do two short words get lost
+        ("------#-#-#-#-#-##----", [(16 - 10 - 2, 19)]),  # a chain of them reaches
+        ("--#-#-#-#-#-#-#-##----", [(16 - 10 - 2, 19)]),  # back by twice min_speech and hangover
     ],
 )
 def test_spans_in_frames(frames: str, expected: list[tuple[int, int]]):
@@ -66,18 +67,18 @@ def test_spans_in_frames(frames: str, expected: list[tuple[int, int]]):
     assert found == [(start * FRAME, end * FRAME) for start, end in expected]
 
 
-def test_the_gate_opens_and_closes_with_the_very_frame_that_decides():
+def test_the_gate_opens_and_closes_with_the_deciding_frame():
     _, when = spans(Gate(**SETTINGS), marks("----##-------"))
     assert when == [5, 8]
 
 
-def test_an_open_gate_stays_open_for_less_sure_speech():
+def test_an_open_gate_stays_open_at_lower_probabilities():
     gate = Gate(**{**SETTINGS, "hangover": FRAME, "min_speech": 0}, threshold=0.5)
     found, _ = spans(gate, [0.0, 0.49, 0.0, 0.5, 0.36, 0.35, 0.34, 0.49, 0.0])
     assert found == [(1 * FRAME, 7 * FRAME)]
 
 
-def test_no_minimum_opens_at_once_and_no_roll_keeps_the_frames_alone():
+def test_a_zero_minimum_opens_at_once_and_zero_rolls_keep_only_the_frames():
     gate = Gate(pre_roll=0, post_roll=0, min_speech=0, hangover=2 * FRAME)
     assert spans(gate, marks("--#---")) == ([(2 * FRAME, 3 * FRAME)], [2, 4])
 
@@ -92,7 +93,7 @@ def test_four_states():
     assert seen == [q, a, s, z, s, z, z, q]
 
 
-def test_late_in_the_hangover_it_tells_where_the_span_would_end():
+def test_late_in_the_hangover_the_gate_reports_where_the_span_would_end():
     gate = Gate(**SETTINGS)
     likely = []
     for index, probability in enumerate(marks("##-#---")):
@@ -117,10 +118,10 @@ def by_the_rules(
     speech: list[bool], *, pre_roll: int, post_roll: int, min_speech: int, hangover: int
 ) -> list[tuple[int, int]]:
     runs: list[tuple[int, int]] = []  # of speech frames, in samples
-    for index, said in enumerate(speech):
-        if said and runs and runs[-1][1] == index * FRAME:
+    for index, is_speech in enumerate(speech):
+        if is_speech and runs and runs[-1][1] == index * FRAME:
             runs[-1] = (runs[-1][0], (index + 1) * FRAME)
-        elif said:
+        elif is_speech:
             runs.append((index * FRAME, (index + 1) * FRAME))
     total, found, index, floor, begin = len(speech) * FRAME, [], 0, 0, 0
     while index < len(runs):
@@ -130,7 +131,7 @@ def by_the_rules(
         first = index
         while first > begin and runs[first][0] - runs[first - 1][1] < hangover:
             first -= 1
-        onset = max(runs[first][0], runs[index][0] - min_speech - hangover)
+        onset = max(runs[first][0], runs[index][0] - 2 * (min_speech + hangover))
         while index + 1 < len(runs) and runs[index + 1][0] - runs[index][1] < hangover:
             index += 1
         end = min(runs[index][1] + post_roll, total)
@@ -150,8 +151,8 @@ def by_the_rules(
 @settings(max_examples=300, deadline=None)
 def test_any_sequence_follows_the_rules(runs, pre_roll, post_roll, min_speech, hangover):
     lengths = {"pre_roll": pre_roll, "post_roll": post_roll, "min_speech": min_speech, "hangover": hangover}
-    speech = [said for said, count in runs for _ in range(count)]
-    found, _ = spans(Gate(**lengths), [float(said) for said in speech])
+    speech = [is_speech for is_speech, count in runs for _ in range(count)]
+    found, _ = spans(Gate(**lengths), [float(is_speech) for is_speech in speech])
     assert found == by_the_rules(speech, **lengths)
 
 
@@ -161,13 +162,13 @@ def test_any_sequence_follows_the_rules(runs, pre_roll, post_roll, min_speech, h
     st.sampled_from([0, 480, 1_440, 3_000]),
 )
 @settings(max_examples=300, deadline=None)
-def test_an_onset_reaches_no_further_back_than_is_kept_and_a_limit_is_never_taken_back(runs, pre_roll, min_speech):
+def test_an_onset_stays_within_the_kept_samples_and_the_limit_never_decreases(runs, pre_roll, min_speech):
     gate = Gate(pre_roll=pre_roll, post_roll=900, min_speech=min_speech, hangover=2_000)
-    frames = [False] * 40 + [said for speech, pause in runs for said in [True] * speech + [False] * pause]
+    frames = [False] * 40 + [is_speech for speech, pause in runs for is_speech in [True] * speech + [False] * pause]
     limit: int | None = None
-    for index, said in enumerate(frames):
+    for index, is_speech in enumerate(frames):
         kept = index * FRAME - gate.keep
-        match gate.receive(float(said), index * FRAME, (index + 1) * FRAME):
+        match gate.receive(float(is_speech), index * FRAME, (index + 1) * FRAME):
             case Opened(start=start):
                 assert start >= kept
                 limit = gate.limit((index + 1) * FRAME)
@@ -183,7 +184,9 @@ def test_an_onset_reaches_no_further_back_than_is_kept_and_a_limit_is_never_take
 
 @settings(deadline=None)
 @given(st.lists(st.booleans(), max_size=80), st.integers(0, 4), st.integers(1, 4), st.integers(1, 6))
-def test_quiet_holds_no_speech_of_a_later_span(frames: list[bool], pre_roll: int, min_speech: int, hangover: int):
+def test_quiet_samples_hold_no_speech_of_a_later_span(
+    frames: list[bool], pre_roll: int, min_speech: int, hangover: int
+):
     gate = Gate(pre_roll=pre_roll * FRAME, post_roll=0, min_speech=min_speech * FRAME, hangover=hangover * FRAME)
     quiet, open_ = 0, False
     for index, speech in enumerate(frames):

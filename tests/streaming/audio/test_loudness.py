@@ -11,7 +11,7 @@ from xlsr_live.streaming.recognizer import Recognizer
 
 
 def tone(level: float, seconds: float = 1.0) -> np.ndarray:
-    """A sine of that root mean square in dBFS."""
+    """A sine with this root mean square in dBFS."""
     wave = np.sin(2 * np.pi * 440 * np.arange(round(16_000 * seconds)) / 16_000)
     return (np.sqrt(2) * 10 ** (level / 20) * wave).astype(np.float32)
 
@@ -26,7 +26,7 @@ def test_the_level_of_nothing_is_very_low():
     assert speech_level(np.zeros(0, np.float32)) == speech_level(np.zeros(16_000, np.float32)) == -120
 
 
-def test_the_hint_comes_once_after_three_seconds_of_quiet_speech():
+def test_the_hint_appears_once_after_three_seconds_of_quiet_speech():
     check = QuietCheck()
     hints = [check.receive(tone(-50)) for _ in range(6)]
     assert [hint is not None for hint in hints] == [False, False, True, False, False, False]
@@ -34,7 +34,7 @@ def test_the_hint_comes_once_after_three_seconds_of_quiet_speech():
 
 
 @pytest.mark.parametrize("loud_at", [0, 1, 2])
-def test_one_loud_utterance_forbids_it(loud_at: int):
+def test_one_loud_utterance_suppresses_the_hint(loud_at: int):
     check = QuietCheck()
     assert not any(check.receive(tone(-30 if at == loud_at else -50)) for at in range(6))
 

@@ -16,12 +16,12 @@ def noise(seed: int, length: int, level: float = 0.1, offset: float = 0.0) -> np
 
 @given(st.integers(0, 99), st.integers(1, 50_000), st.sampled_from([0.0, 1e-6, 0.01, 1.0]), st.sampled_from([0, 0.3]))
 @settings(max_examples=50, deadline=None)
-def test_normalize_is_the_feature_extractor_to_the_last_bit(seed: int, length: int, level: float, offset: float):
+def test_normalize_equals_the_feature_extractor_bit_for_bit(seed: int, length: int, level: float, offset: float):
     samples = noise(seed, length, level, offset)
-    theirs = EXTRACTOR(samples, sampling_rate=16_000, return_tensors="np").input_values[0]
+    expected = EXTRACTOR(samples, sampling_rate=16_000, return_tensors="np").input_values[0]
     ours = normalize(samples)
     assert ours.dtype == np.float32
-    assert np.array_equal(ours, theirs)
+    assert np.array_equal(ours, expected)
 
 
 @pytest.mark.parametrize("level", [0.0, 1e-6, 0.001, 0.01, 1.0])
@@ -36,7 +36,7 @@ def test_omnilingual_extractors_are_followed_too(level: float):
 
 @given(st.lists(st.integers(1, 9_000), min_size=1, max_size=10), st.booleans())
 @settings(max_examples=50, deadline=None)
-def test_samples_are_scaled_once_by_all_that_was_heard_up_to_their_step(steps: list[int], seeded: bool):
+def test_samples_are_scaled_once_by_all_audio_up_to_their_step(steps: list[int], seeded: bool):
     samples = noise(1, sum(steps), offset=0.2)
     seed = Moments().plus(noise(2, 800, 0.5)) if seeded else None
     running = RunningNormalizer(seed)
@@ -46,8 +46,8 @@ def test_samples_are_scaled_once_by_all_that_was_heard_up_to_their_step(steps: l
     for step in steps:
         running.extend(samples[at : at + step])
         at += step
-        heard = np.concatenate((before, samples[:at])).astype(np.float64)
-        expected.append((samples[at - step : at] - heard.mean()) / np.sqrt(heard.var() + 1e-7))
+        past = np.concatenate((before, samples[:at])).astype(np.float64)
+        expected.append((samples[at - step : at] - past.mean()) / np.sqrt(past.var() + 1e-7))
         assert running.length == at
         assert np.allclose(running.read(0, at), np.concatenate(expected), atol=1e-4)
     frozen = running.read(0, at)
@@ -71,7 +71,7 @@ def test_scaling_down_keeps_mean_and_variance_and_never_scales_up():
     assert Moments().scaled_to(5) == Moments()
 
 
-def test_switched_off_it_passes_samples_on_as_they_are():
+def test_without_normalization_samples_pass_unchanged():
     samples = noise(1, 999)
     running = RunningNormalizer(enabled=False)
     running.extend(samples)
@@ -85,14 +85,14 @@ def test_silence_stays_finite():
 
 
 @pytest.mark.parametrize(("start", "end"), [(-1, 3), (0, 11), (6, 5)])
-def test_only_what_was_normalised_can_be_read(start: int, end: int):
+def test_only_normalised_samples_can_be_read(start: int, end: int):
     running = RunningNormalizer()
     running.extend(np.zeros(10, np.float32))
     with pytest.raises(IndexError):
         running.read(start, end)
 
 
-def test_what_was_read_is_a_copy():
+def test_reading_returns_a_copy():
     running = RunningNormalizer(enabled=False)
     running.extend(np.ones(10, np.float32))
     running.read(0, 10)[:] = 5

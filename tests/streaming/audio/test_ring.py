@@ -1,4 +1,4 @@
-"""The ring against a plain list that forgets nothing."""
+"""The ring buffer, compared with a list that keeps everything."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ steps = st.lists(
 @given(st.integers(1, 200), st.booleans(), steps)
 @settings(max_examples=200, deadline=None)
 def test_the_ring_holds_the_newest_samples_and_counts_the_dropped(capacity: int, grown: bool, steps: list):
-    scale = 1 if grown else 300  # beyond the size at which a ring begins
+    scale = 1 if grown else 300  # beyond the initial size of a ring
     capacity *= scale
     ring = AudioRing(capacity)
-    said = np.arange(400 * 60 * scale, dtype=np.float32) if steps else np.zeros(0, np.float32)
+    samples = np.arange(400 * 60 * scale, dtype=np.float32) if steps else np.zeros(0, np.float32)
     start = end = dropped = 0
-    for what, a, b in steps:
+    for call, a, b in steps:
         a, b = a * scale, b * scale
-        match what:
+        match call:
             case "append":
-                ring.append(said[end : end + a])
+                ring.append(samples[end : end + a])
                 end += a
                 dropped += max(0, end - start - capacity)
                 start = max(start, end - capacity)
@@ -36,15 +36,15 @@ def test_the_ring_holds_the_newest_samples_and_counts_the_dropped(capacity: int,
             case _:
                 low, high = max(0, start - 10) + a, max(0, start - 10) + a + b
                 if start <= low <= high <= end:
-                    assert np.array_equal(ring.read(low, high), said[low:high])
+                    assert np.array_equal(ring.read(low, high), samples[low:high])
                 else:
                     with pytest.raises(IndexError):
                         ring.read(low, high)
         assert (ring.start, ring.end, ring.dropped) == (start, end, dropped)
-    assert np.array_equal(ring.read(start, end), said[start:end])
+    assert np.array_equal(ring.read(start, end), samples[start:end])
 
 
-def test_what_was_read_does_not_change_with_what_comes_later():
+def test_later_audio_does_not_change_what_was_read():
     ring = AudioRing(4)
     ring.append(np.float32([1, 2, 3, 4]))
     held = ring.read(0, 4)
@@ -52,7 +52,7 @@ def test_what_was_read_does_not_change_with_what_comes_later():
     assert held.tolist() == [1, 2, 3, 4]
 
 
-def test_discarding_goes_neither_back_nor_beyond_the_end():
+def test_discarding_stays_between_the_start_and_the_end():
     ring = AudioRing(10)
     ring.append(np.zeros(6, np.float32))
     ring.discard(4)
@@ -72,6 +72,6 @@ def test_a_silent_session_holds_little_memory():
     assert 160_000 < ring._data.nbytes <= 400_000
 
 
-def test_a_capacity_of_nothing_is_refused():
+def test_a_capacity_of_zero_is_refused():
     with pytest.raises(ValueError, match="capacity"):
         AudioRing(0)

@@ -1,4 +1,4 @@
-"""What Python programs hand over as audio."""
+"""The objects that Python programs pass as audio."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SAMPLES = [0.5, -0.25, 0.125]
     [np.array(SAMPLES), SAMPLES, tuple(SAMPLES), torch.tensor(SAMPLES), torch.tensor(SAMPLES, dtype=torch.float16)],
     ids=["array", "list", "tuple", "tensor", "half tensor"],
 )
-def test_whatever_converts_to_an_array_is_audio(audio: object):
+def test_every_object_that_converts_to_an_array_is_audio(audio: object):
     packet = as_packet(audio)
     assert isinstance(packet, np.ndarray)
     assert packet.tolist() == SAMPLES
@@ -44,7 +44,7 @@ def test_whatever_converts_to_an_array_is_audio(audio: object):
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
-def test_a_packet_of_anything_else_is_refused_in_a_sentence(audio: object, words: str):
+def test_other_objects_are_refused_in_one_sentence(audio: object, words: str):
     with pytest.raises(AudioError, match=words):
         as_packet(audio)
 
@@ -67,12 +67,12 @@ def test_a_packet_of_anything_else_is_refused_in_a_sentence(audio: object, words
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
-def test_the_recognizer_refuses_in_a_sentence(recognizer: Recognizer, audio: object, words: str):
+def test_the_recognizer_refuses_other_objects_in_one_sentence(recognizer: Recognizer, audio: object, words: str):
     with pytest.raises(AudioError, match=words):
         recognizer.offline(audio)  # type: ignore[arg-type]
 
 
-def test_a_session_takes_lists_and_tensors(recognizer: Recognizer):
+def test_a_session_accepts_lists_and_tensors(recognizer: Recognizer):
     async def scene() -> list[Event]:
         async with recognizer.session() as session:
             await session.send(torch.zeros(160))

@@ -47,13 +47,14 @@ def test_every_stream_has_a_state_of_its_own_and_a_reset_forgets_it(name, speech
     assert probabilities(used, speech) == fresh
 
 
-def test_the_cascade_asks_silero_only_where_webrtc_fires_and_for_a_while_after(speech: np.ndarray):
+def test_the_cascade_asks_silero_only_for_a_while_after_a_sign(speech: np.ndarray):
     silence = np.zeros(32_000, np.float32)
     samples = np.concatenate((silence, speech, silence))
     sure = probabilities(CascadeVad(mode=1), samples)
     coarse = probabilities(WebrtcVad(mode=1), samples)
-    recent = [any(coarse[max(0, at - vad._FOLLOW + 1) : at + 1]) for at in range(len(coarse))]
-    assert all(fine == 0.0 for fine, fired in zip(sure, recent, strict=True) if not fired)
+    signs = [fired or fine >= vad._SIGN for fired, fine in zip(coarse, sure, strict=True)]
+    recent = [any(signs[max(0, at - vad._FOLLOW + 1) : at + 1]) for at in range(len(signs))]
+    assert all(fine == 0.0 for fine, sign in zip(sure, recent, strict=True) if not sign)
     assert recent.count(False) > 60
     assert max(sure) > 0.9
 
@@ -66,34 +67,65 @@ def test_the_cascade_finds_soft_speech_like_silero_alone(level: int, speech: np.
     assert (alone & ~cascade).sum() <= 0.02 * alone.sum()
 
 
-def test_silero_hears_a_little_before_each_onset_and_nothing_twice(monkeypatch: pytest.MonkeyPatch):
-    heard: list[list[int]] = []
+def test_silero_follows_signs_of_both_detectors_and_takes_no_frame_twice(monkeypatch: pytest.MonkeyPatch):
+    taken: list[int] = []
+    skipped: list[int] = []
 
     class Silero:
         def __call__(self, frames: np.ndarray) -> list[float]:
-            heard[-1] += [int(frame[0]) for frame in frames]
-            return [0.75] * len(frames)
+            taken.extend(int(frame[0]) for frame in frames)
+            return [float(frame[2]) for frame in frames]
 
-        def reset(self) -> None:
-            heard.append([])
+        def skip(self, frames: int) -> None:
+            skipped.append(frames)
 
-    class Webrtc(Silero):
+    class Webrtc:
         def __call__(self, frames: np.ndarray) -> list[float]:
             return [float(frame[1]) for frame in frames]
 
     monkeypatch.setattr("xlsr_live.streaming.audio.vad.SileroVad", Silero)
     monkeypatch.setattr("xlsr_live.streaming.audio.vad.WebrtcVad", lambda mode: Webrtc())
     monkeypatch.setattr(vad, "_WARM_UP", 4)
-    monkeypatch.setattr(vad, "_FOLLOW", 3)
-    said = "------##--#------#"
-    frames = np.zeros((len(said), FRAME), np.float32)
-    frames[:, 0], frames[:, 1] = np.arange(len(said)), [char == "#" for char in said]
-    for sizes in ([1] * 18, [18], [5, 2, 8, 3], [7, 1, 10]):
-        heard.clear()
+    monkeypatch.setattr(vad, "_FOLLOW_WEBRTC", 2)
+    monkeypatch.setattr(vad, "_FOLLOW", 5)
+    # Webrtc fires at `#` and `s`. Silero finds speech at `s` and `o`, a sign of it at `?`.
+    signs = "------##--#---------s-?-----o----"
+    frames = np.zeros((len(signs), FRAME), np.float32)
+    frames[:, 0], frames[:, 1] = np.arange(len(signs)), [char in "#s" for char in signs]
+    frames[:, 2] = [{"s": 0.75, "o": 0.75, "?": 0.2}.get(char, 0.05) for char in signs]
+    followed = [*range(6, 13), *range(20, 28)]  # not 28: the last sign was six frames before
+    for sizes in ([1] * len(signs), [len(signs)], [5, 2, 8, 3, 4, 9], [7, 1, 10, 5, 1, 1]):
+        taken.clear()
+        skipped.clear()
         cascade = CascadeVad()
-        told = [p for block in np.split(frames, np.cumsum(sizes)[:-1]) for p in cascade(block)]
-        assert told == [0.75 if char == "#" else 0.0 for char in "------#######----#"]
-        assert heard == [[2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12], [13, 14, 15, 16, 17]]
+        found = [p for block in np.split(frames, np.cumsum(sizes)[:-1]) for p in cascade(block)]
+        assert found == [float(frames[at, 2]) if at in followed else 0.0 for at in range(len(signs))]
+        assert taken == [*range(2, 13), *range(16, 28)]
+        assert skipped == [2, 3]
+
+
+def test_after_skipped_frames_silero_has_its_chunks_where_it_would_without(speech: np.ndarray):
+    frames, taken = in_frames(speech), []
+
+    class Listening:
+        def __call__(self, chunks: np.ndarray) -> list[float]:
+            taken.extend(chunks.copy())
+            return [0.0] * len(chunks)
+
+        def skip(self) -> None:
+            taken.clear()
+
+    for first, resumed in [(1, 2), (7, 20), (16, 17), (5, 69)]:
+        detector = SileroVad()
+        detector._silero = Listening()
+        detector(frames[:first])
+        detector.skip(resumed - first)
+        detector(frames[resumed:])
+        after = np.concatenate(taken)
+        begun = resumed * FRAME // CHUNK * CHUNK
+        missed = resumed * FRAME - begun
+        assert not after[:missed].any()
+        assert np.array_equal(after[missed:], speech[resumed * FRAME : begun + len(after)])
 
 
 @pytest.mark.parametrize("name", DETECTORS)

@@ -10,7 +10,7 @@ from xlsr_live.streaming.audio.wav_stream import LONGEST_HEADER, WavStream
 from xlsr_live.streaming.config import AudioFormat
 from xlsr_live.streaming.errors import AudioError
 
-from tests.support.spoken import Samples, as_file
+from tests.support.native_reference import Samples, as_file
 from tests.support.wire import packets
 
 
@@ -33,7 +33,7 @@ PCM = b"\1\0\1\0\x40\x1f\0\0\x80\x3e\0\0\2\0\x10\0"
         (header((b"fmt ", PCM)) + b"LIST\3\0\0\0odd" + b"data\4\0\0\0abcd", 8_000, b"abcd"),  # without padding
         (b"RF64" + header((b"ds64", bytes(28)), (b"fmt ", PCM))[4:] + b"data\xff\xff\xff\xffabcd", 8_000, b"abcd"),
         (b"RIFF is no header", None, b"RIFF is no header"),
-        (b"RI", None, b""),  # which it might have become
+        (b"RI", None, b""),  # which these bytes could have started
         (bytes(100), None, bytes(100)),
     ],
 )

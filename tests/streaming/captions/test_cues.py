@@ -1,4 +1,4 @@
-"""Cues out of finals: the numbers of the guidelines, every word once, and the same cues however the words come."""
+"""Cues from finals: the limits of the guidelines, every word once, and the same cues for any split of the words."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from xlsr_live.streaming.captions.cues import (
 from xlsr_live.streaming.captions.line_breaks import two_lines
 from xlsr_live.streaming.protocol.events import Final, Partial, SpeechEnded, Word
 
-MS = 0.001  # what rounding to milliseconds may take
+MS = 0.001  # tolerance for rounding to milliseconds
 
 
 def final(
@@ -38,13 +38,13 @@ def final(
     return Final(utterance=utterance, text=text, words=tuple(words), start=start, end=at, confidence=0.9)
 
 
-def said(text: str, word_s: float = 0.4, start: float = 0.0) -> Final:
+def evenly_timed(text: str, word_s: float = 0.4, start: float = 0.0) -> Final:
     return final(text.split(), [word_s] * len(text.split()), start=start)
 
 
 @st.composite
 def sessions(draw: st.DrawFn) -> list[Final]:
-    """Utterances one after the other, of any words at any pace."""
+    """Consecutive utterances of any words at any pace."""
     finals: list[Final] = []
     at = 0.0
     for utterance in range(draw(st.integers(1, 4))):
@@ -80,8 +80,8 @@ def test_every_character_once_and_the_guidelines_hold(finals: list[Final]):
 
 @settings(max_examples=50)
 @given(sessions(), st.integers(0, 1000))
-def test_the_same_cues_however_the_words_come(finals: list[Final], seed: int):
-    """Committed words of a session that appends come in pieces, and their final holds nothing new."""
+def test_any_split_of_the_words_gives_the_same_cues(finals: list[Final], seed: int):
+    """With finals="append" committed words arrive in pieces, and the final adds nothing."""
     whole, random = list(cues(finals)), Random(seed)
     maker = CueMaker(early=True)
     found: list[Cue] = []
@@ -99,33 +99,33 @@ def test_the_same_cues_however_the_words_come(finals: list[Final], seed: int):
     assert found == whole
 
 
-def test_volatile_words_and_partials_that_a_final_may_revise_make_no_cue():
+def test_volatile_words_and_revisable_partials_make_no_cue():
     words = tuple(Word(f"W{n}", n * 1.0, n + 0.5, 0.9, committed=n < 3) for n in range(40))
     shown = Partial(utterance=0, committed="W0 W1 W2", volatile="...", words=words, audio_s=40.0, lag_ms=0.0)
     assert CueMaker(early=True).receive(shown) == []
     everything = Partial(
-        utterance=0, committed="...", volatile="", words=said("W " * 40).words, audio_s=40.0, lag_ms=0.0
+        utterance=0, committed="...", volatile="", words=evenly_timed("W " * 40).words, audio_s=40.0, lag_ms=0.0
     )
     assert CueMaker().receive(everything) == []
 
 
-def test_a_cue_is_as_long_as_its_words_where_they_are_slow_enough():
-    (cue,) = cues([said("ONE TWO THREE")])
+def test_a_cue_is_as_long_as_its_words_if_they_are_slow_enough():
+    (cue,) = cues([evenly_timed("ONE TWO THREE")])
     assert cue == Cue(0.0, 1.1, ("ONE TWO THREE",))
 
 
 def test_fast_speech_gets_time_from_the_pause_that_follows():
     maker = CueMaker()
-    (cue,) = maker.receive(said("TWENTY CHARACTERS HERE", word_s=0.3))
+    (cue,) = maker.receive(evenly_timed("TWENTY CHARACTERS HERE", word_s=0.3))
     assert cue.end == pytest.approx(22 / SPEED, abs=MS)
-    (late,) = maker.receive(said("AND WHAT IS SAID RIGHT AFTER IT IS A LITTLE LATE", word_s=0.3, start=0.9))
+    (late,) = maker.receive(evenly_timed("AND WHAT IS SAID RIGHT AFTER IT IS A LITTLE LATE", word_s=0.3, start=0.9))
     assert late.start == pytest.approx(cue.end + GAP, abs=MS)
     assert maker.fast == 0
 
 
-def test_speech_too_fast_for_any_reader_loses_no_word_is_counted_and_never_later_than_the_bound():
+def test_speech_too_fast_to_read_loses_no_word_is_counted_and_stays_within_the_delay_bound():
     text = "EXTRAORDINARILY " * 60
-    finals = [said(text, word_s=0.3, start=start) for start in (0.0, 18.0)]
+    finals = [evenly_timed(text, word_s=0.3, start=start) for start in (0.0, 18.0)]
     maker = CueMaker()
     found = [cue for one in finals for cue in maker.receive(one)]
     assert " ".join(line for cue in found for line in cue.lines).split() == text.split() * 2
@@ -137,7 +137,7 @@ def test_speech_too_fast_for_any_reader_loses_no_word_is_counted_and_never_later
 
 
 def test_lines_break_before_a_clause_and_not_after_an_article():
-    words = said("HE WENT DOWN TO THE RIVER WHICH WAS HIGHER THAN THE DAY BEFORE").words
+    words = evenly_timed("HE WENT DOWN TO THE RIVER WHICH WAS HIGHER THAN THE DAY BEFORE").words
     assert two_lines(words, " ", LINE_CHARS) == ("HE WENT DOWN TO THE RIVER", "WHICH WAS HIGHER THAN THE DAY BEFORE")
     assert two_lines(words, " ", 10) == ()
 
@@ -146,17 +146,17 @@ def test_a_cue_ends_at_a_pause():
     text = "THE FIRST PART OF WHAT HE HAD TO SAY TOOK AN HOUR THEN AFTER SOME TIME CAME QUITE ANOTHER THING"
     texts = text.split()
     times = [0.3] * len(texts)
-    times[texts.index("HOUR")] = 2.0  # a quarter of it is silence
+    times[texts.index("HOUR")] = 2.0  # a quarter of the time is silence
     first, second = cues([final(texts, times)])
     assert first.lines[-1].endswith("HOUR")
     assert second.lines[0].startswith("THEN")
 
 
-def test_a_long_silence_parts_even_two_words():
+def test_a_long_silence_separates_even_two_words():
     times = [0.4, 6.0, 0.4]
     assert [cue.lines for cue in cues([final(["ONE", "TWO", "THREE"], times)])] == [("ONE TWO",), ("THREE",)]
 
 
 def test_a_narrower_line_for_teletext():
-    found = CueMaker(line_chars=32).receive(said("SEVENTEEN " * 12))
+    found = CueMaker(line_chars=32).receive(evenly_timed("SEVENTEEN " * 12))
     assert max(len(line) for cue in found for line in cue.lines) == 29

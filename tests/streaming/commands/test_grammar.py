@@ -1,4 +1,4 @@
-"""The language of commands: what is printed is read again, mistakes have a place, words mean what the grammar says."""
+"""The grammar language: printing and parsing are inverse, errors have a position, and words map to their values."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ tables = st.dictionaries(names, expressions, max_size=3)
 
 @given(tables.filter(bool), tables)
 @settings(max_examples=100, deadline=None)
-def test_what_is_printed_is_read_again(commands, rules):
+def test_printing_and_parsing_a_grammar_are_inverse(commands, rules):
     grammar = CommandGrammar(commands, rules)
     assert parse_grammar(str(grammar)) == grammar
 
 
 @given(st.text(st.sampled_from('ab <>()[]{}|:=+*"#1,.\n'), max_size=40))
 @settings(max_examples=300, deadline=None)
-def test_any_text_is_a_grammar_or_an_error_with_a_place_in_it(text):
+def test_any_text_is_a_grammar_or_an_error_with_a_position(text):
     try:
         CompiledGrammar(text, LATIN)
         place = (1, 1)
@@ -98,7 +98,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("text", list(MISTAKES), ids=lambda text: repr(text[:30]))
-def test_mistakes_are_told_with_their_place(text: str):
+def test_errors_have_a_position(text: str):
     line, column, why = MISTAKES[text]
     with pytest.raises(GrammarError, match=rf"^line {line}, column {column}: ") as caught:
         CompiledGrammar(text, LATIN)
@@ -129,7 +129,7 @@ def slots(words: str, grammar: str = HOUSE) -> tuple[str, list[tuple[str, object
     return meaning.command, [tuple(slot) for slot in meaning.slots]
 
 
-def test_slots_hold_what_was_said_or_what_it_is_worth():
+def test_slots_hold_the_spoken_words_or_their_declared_value():
     assert slots("SWITCH OFF THE LIVING ROOM LIGHT") == (
         "light",
         [("state", "off", 1, 2), ("room", "living room", 3, 5)],
@@ -137,7 +137,7 @@ def test_slots_hold_what_was_said_or_what_it_is_worth():
     assert slots("ON THE BATHROOM LIGHT") == ("light", [("state", "on", 0, 1), ("room", "bath", 2, 3)])
     assert slots("OH ONE ZERO") == ("code", [("code", "010", 0, 3)])
     assert slots("PEAR APPLE") == ("pick", [("thing", "pear", 0, 1), ("thing", "apple", 1, 2)])
-    assert slots("FOUR TWO")[1] == [("code", "42", 0, 2)]  # the first of two commands that fit
+    assert slots("FOUR TWO")[1] == [("code", "42", 0, 2)]  # the first of two matching commands
     assert slots("FOUR TWO", "sizes: (size: <number 0..9> <number 0..9>)")[1] == [("size", [4, 2], 0, 2)]
     assert slots("NOTE ANY OLD SIX WORDS")[1] == [("text", "any old 6 words", 1, 5)]
     assert slots("ON THE KITCHEN LIGHT")[0] == "light"
@@ -147,7 +147,7 @@ def test_slots_hold_what_was_said_or_what_it_is_worth():
     assert slots("SET A TIMER AN HOUR AND A HALF")[1] == [("length", "1:30", 3, 8)]
 
 
-def test_other_words_mean_nothing():
+def test_words_outside_the_grammar_match_no_command():
     commands = CompiledGrammar(HOUSE, LATIN)
     for words in ("", "LIGHT", "ON THE KITCHEN", "ON THE KITCHEN LIGHT NOW", "TIMER NINETY ONE MINUTES"):
         assert commands.interpret(words.split()) is None
@@ -155,25 +155,25 @@ def test_other_words_mean_nothing():
 
 def test_repetitions_are_counted():
     commands = CompiledGrammar("a: x{2,3}\nb: y{2}\nc: [z]{3} w\nd: v{2,} u*", LATIN)
-    said = {"X" * n for n in (2, 3)} | {"YY"} | {"Z" * n + "W" for n in range(4)}
-    said |= {"V" * n + "U" * m for n in (2, 3, 4) for m in range(3)}
-    tried = ["X" * n for n in range(5)] + ["Y" * n for n in range(4)] + ["Z" * n + "W" for n in range(5)]
-    tried += ["V" * n + "U" * m for n in range(5) for m in range(3)]
-    assert {text for text in tried if commands.interpret(list(text))} == said
+    accepted = {"X" * n for n in (2, 3)} | {"YY"} | {"Z" * n + "W" for n in range(4)}
+    accepted |= {"V" * n + "U" * m for n in (2, 3, 4) for m in range(3)}
+    candidates = ["X" * n for n in range(5)] + ["Y" * n for n in range(4)] + ["Z" * n + "W" for n in range(5)]
+    candidates += ["V" * n + "U" * m for n in range(5) for m in range(3)]
+    assert {text for text in candidates if commands.interpret(list(text))} == accepted
 
 
 @given(st.integers(0, LARGEST))
-def test_numbers_are_worth_themselves(value: int):
+def test_numbers_have_their_own_value(value: int):
     def words(parts: list[Expression]) -> list[str]:
         return [word for p in parts for word in ([p.text] if isinstance(p, Terminal) else words([p.body]))]
 
-    said = " ".join(words(spoken(value))).upper()
+    text = " ".join(words(spoken(value))).upper()
     low, high = max(0, value - 1), min(LARGEST, value + 1)
-    assert slots(said, f"n: (n: <number {low}..{high}>)")[1][0][1] == value
-    assert slots(said.replace(" AND ", " "), f"n: (n: <number {low}..{high}>)")[1][0][1] == value
+    assert slots(text, f"n: (n: <number {low}..{high}>)")[1][0][1] == value
+    assert slots(text.replace(" AND ", " "), f"n: (n: <number {low}..{high}>)")[1][0][1] == value
 
 
-def test_words_are_written_in_the_case_of_the_vocabulary():
+def test_words_take_the_case_of_the_vocabulary():
     lower = Vocabulary.from_tokens(["<pad>", "|", *"abcst", "ß"], blank=0)
     assert (
         CompiledGrammar("x: (s: Straß CAB)".replace("r", ""), lower).interpret(["staß", "cab"]).slots[0].value
@@ -192,14 +192,14 @@ def test_a_hyphen_that_the_vocabulary_lacks_separates_words():
     assert commands.understand("e‑mail to l'abbe\u0301 strasse") == meaning
 
 
-def test_without_boundaries_characters_are_the_units():
+def test_without_word_boundaries_characters_are_the_units():
     units = Vocabulary.from_tokens(["<pad>", *"开关灯大厅"], blank=0, delimiter=None)
     commands = CompiledGrammar("灯: (做: 开 | 关) (哪: 大厅) 灯", units)
     meaning = commands.interpret(["开", "大", "厅", "灯"])
     assert [(slot.name, slot.value) for slot in meaning.slots] == [("做", "开"), ("哪", "大厅")]
 
 
-def test_sub_words_must_be_able_to_make_a_word():
+def test_subword_vocabularies_must_be_able_to_spell_a_word():
     pieces = Vocabulary.from_tokens(["<pad>", "|", "TH", "E", "ING", "S"], blank=0)
     assert CompiledGrammar("x: thing these", pieces).interpret(["THING", "THESE"])
     with pytest.raises(GrammarError, match=r"column 7: the model cannot write hint"):

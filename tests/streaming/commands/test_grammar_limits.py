@@ -1,4 +1,4 @@
-"""What a hostile grammar may cost: counted in steps and cells, which no busy machine changes."""
+"""Bounds on the cost of a hostile grammar, counted in steps and cells so that machine load does not matter."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ TOO_LARGE = {
 
 
 @pytest.mark.parametrize("text", TOO_LARGE.values(), ids=TOO_LARGE)
-def test_what_is_too_large_is_an_error_with_a_place(text: str):
+def test_a_grammar_above_a_limit_is_an_error_with_a_position(text: str):
     with pytest.raises(GrammarError, match=r"^line \d+, column \d+: "):
         CompiledGrammar(text, LATIN)
 
@@ -65,7 +65,7 @@ LARGE = {
 
 
 @pytest.mark.parametrize("text", LARGE.values(), ids=LARGE)
-def test_what_is_just_small_enough_stays_within_its_limits(text: str, monkeypatch: pytest.MonkeyPatch):
+def test_a_grammar_at_a_limit_stays_within_all_limits(text: str, monkeypatch: pytest.MonkeyPatch):
     commands = CompiledGrammar(text, LATIN)
     automaton = commands.automaton
     assert automaton.size <= 2 * MAX_SIZE + 1
@@ -77,8 +77,8 @@ def test_what_is_just_small_enough_stays_within_its_limits(text: str, monkeypatc
         assert np.isfinite(viterbi.scores).sum() <= MAX_ALIVE
 
 
-def test_any_sign_after_any_sign_is_too_much():
-    """Each of n tokens into a state is held against each of n out of it."""
+def test_a_complete_graph_of_tokens_is_refused():
+    """A state with n tokens in and n tokens out costs n * n comparisons."""
     signs = [text for text in SIGNS.texts if text]
     assert CompiledGrammar(f"a: ({' | '.join(signs[:200])})+", SIGNS).automaton.size < 1_000
     with pytest.raises(GrammarError, match="too large"):
@@ -86,13 +86,13 @@ def test_any_sign_after_any_sign_is_too_much():
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_the_smallest_machine_says_the_same(seed: int):
-    """Against all words of up to six letters, and against the number of different futures."""
-    chance = random.Random(seed)
-    size = chance.randint(1, 9)
+def test_minimization_keeps_the_language(seed: int):
+    """Compares all words of up to six letters, and the number of distinct futures with the number of states."""
+    rng = random.Random(seed)
+    size = rng.randint(1, 9)
     machine = Machine(
-        [{letter: chance.randrange(size) for letter in "ab" if chance.random() < 0.7} for _ in range(size)],
-        [chance.choice([-1, -1, 0, 1]) for _ in range(size)],
+        [{letter: rng.randrange(size) for letter in "ab" if rng.random() < 0.7} for _ in range(size)],
+        [rng.choice([-1, -1, 0, 1]) for _ in range(size)],
     )
 
     def ending(machine: Machine[str], word: tuple[str, ...], at: int = 0) -> int | None:
@@ -110,27 +110,27 @@ def test_the_smallest_machine_says_the_same(seed: int):
     assert len(small.arcs) == len(futures)
 
 
-def test_a_long_chain_is_no_trouble():
+def test_a_long_chain_compiles():
     chain = Machine([{"a": at + 1} for at in range(20_000)] + [{}], [-1] * 20_000 + [0])
     assert len(minimal(chain).arcs) == 20_001
 
 
-def test_compiled_once_for_all_who_ask():
+def test_equal_grammars_are_compiled_once():
     assert compiled("a: one", LATIN) is compiled("a: one", Vocabulary(LATIN.texts, LATIN.blank))
     assert compiled("a: one", LATIN) is not compiled("a: two", LATIN)
 
 
-def test_a_reading_that_takes_too_long_is_none(monkeypatch: pytest.MonkeyPatch):
+def test_a_parse_above_the_step_limit_gives_no_reading(monkeypatch: pytest.MonkeyPatch):
     commands = CompiledGrammar("a: (<number 0..99>)+", LATIN)
-    said = ["FORTY", "TWO"] * 10
-    assert commands.interpret(said) is not None
-    assert commands.interpret([*said] * 1_000) is None
+    words = ["FORTY", "TWO"] * 10
+    assert commands.interpret(words) is not None
+    assert commands.interpret([*words] * 1_000) is None
     with pytest.raises(TooLarge):
-        commands.interpret(said, Budget(1_000))
+        commands.interpret(words, Budget(1_000))
 
 
-def test_many_rivals_are_not_looked_at():
-    """An early decision waits for the end where too much could still be said."""
+def test_an_early_decision_is_not_made_among_too_many_rivals():
+    """With too many possible continuations the decision waits for the end."""
     many = CompiledGrammar("\n".join(f"{word}: {word}" for word in dict.fromkeys(words(300, 3))), LATIN)
     flat = np.full((30, len(LATIN)), -np.log(len(LATIN)), np.float32)
     flat[:, LATIN.blank] += 0.1

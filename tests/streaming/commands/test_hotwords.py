@@ -1,4 +1,4 @@
-"""Phrases spotted in speech: whole words only, the best of those that overlap, any split, no harm to other words."""
+"""Phrase spotting: whole words only, the best of overlapping phrases, any split, other words unchanged."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ UNITS = Vocabulary.from_tokens(["<pad>", *"大厅灯开关"], blank=0, delimiter
 
 
 def rows_of(text: str, seed: int = 0, *, sure: float = 6.0, vocabulary: Vocabulary = VOCABULARY) -> np.ndarray:
-    """Log-probabilities that say `text`; `.` is 300 ms without a token."""
+    """Log-probabilities that spell `text`; `.` is 300 ms of blanks."""
     tokens: list[int] = []
     for char in text:
         tokens += [0] * 15 if char == "." else [vocabulary.texts.index(char), 0]
@@ -34,19 +34,23 @@ def read(rows: np.ndarray, boosts: dict[str, float], vocabulary: Vocabulary = VO
 
 
 @pytest.mark.parametrize(
-    ("said", "boosts", "text"),
+    ("spoken", "boosts", "text"),
     [
         ("THE ALEXEI IS HERE", {"alexis": 3}, "THE ALEXIS IS HERE"),
-        ("I SEE NEU YORG CITI", {"new york": 4, "new york city": 4}, "I SEE NEW YORK CITY"),  # together they gain more
+        (
+            "I SEE NEU YORG CITI",
+            {"new york": 4, "new york city": 4},
+            "I SEE NEW YORK CITY",
+        ),  # the two gain more together
         ("I SEE NEU YORG DAWN", {"new york": 4, "new york city": 4}, "I SEE NEW YORK DAWN"),
         ("SAY ALEX AGAIN ALEX", {"alec": 4}, "SAY ALEC AGAIN ALEC"),
-        ("ALEXANDER", {"alex": 2}, "ALEXANDER"),  # within a longer word it is not the word
-        ("ALEX.ANDER", {"alec": 2}, "ALECANDER"),  # the pause ends the phrase, not the model's word
+        ("ALEXANDER", {"alex": 2}, "ALEXANDER"),  # part of a longer word is no match
+        ("ALEX.ANDER", {"alec": 2}, "ALECANDER"),  # the pause ends the phrase but not the word of the model
         ("THE CAT SAT", {"york": 4}, "THE CAT SAT"),
     ],
 )
-def test_phrases_replace_what_is_near_them(said: str, boosts: dict[str, float], text: str):
-    assert read(rows_of(said), boosts) == text
+def test_phrases_replace_similar_words(spoken: str, boosts: dict[str, float], text: str):
+    assert read(rows_of(spoken), boosts) == text
 
 
 def test_without_boundaries_a_phrase_may_begin_and_end_anywhere():
@@ -54,7 +58,7 @@ def test_without_boundaries_a_phrase_may_begin_and_end_anywhere():
     assert read(rows, {"大厅": 5}, UNITS) == "开大厅"
 
 
-def test_a_larger_boost_forgives_more():
+def test_a_larger_boost_accepts_less_similar_words():
     rows = rows_of("THE ALEX IS HERE")
     assert read(rows, {"alec": 0.5}) == "THE ALEX IS HERE"
     assert read(rows, {"alec": 2.5}) == "THE ALEC IS HERE"
@@ -87,7 +91,7 @@ def test_any_split_gives_the_words_of_the_whole_and_words_only_grow(problem, cut
 
 @given(problems)
 @settings(max_examples=60, deadline=None)
-def test_what_is_far_from_every_phrase_is_read_as_without_them(problem):
+def test_words_far_from_every_phrase_are_unchanged(problem):
     text, seed, sure = problem
     rows = rows_of(text, seed, sure=sure)
     decoder = HotwordDecoder(VOCABULARY, Phrases({"vvvvvv": 0.5, "xxx ggggg": 0.5}, VOCABULARY))
@@ -98,7 +102,7 @@ def test_what_is_far_from_every_phrase_is_read_as_without_them(problem):
 
 @given(problems, st.integers(0, 40))
 @settings(max_examples=60, deadline=None)
-def test_phrases_that_change_in_mid_stream_leave_what_is_committed(problem, cut):
+def test_phrases_that_change_in_mid_stream_leave_committed_words(problem, cut):
     text, seed, sure = problem
     rows = rows_of(text, seed, sure=sure)
     decoder = HotwordDecoder(VOCABULARY, Phrases(PHRASES, VOCABULARY))
@@ -110,7 +114,7 @@ def test_phrases_that_change_in_mid_stream_leave_what_is_committed(problem, cut)
     decoder.finish()
     assert decoder.words[: len(before)] == before
     late = HotwordDecoder(VOCABULARY, None)
-    late.change(Phrases(PHRASES, VOCABULARY))  # before the first frame: as if they had been there
+    late.change(Phrases(PHRASES, VOCABULARY))  # before the first frame: as if set from the start
     late.push(rows)
     late.finish()
     assert [w.text for w in late.words] == read(rows, PHRASES).split()
@@ -143,7 +147,7 @@ def test_bad_phrases_are_refused(boosts: dict[str, float], why: str):
         Phrases(boosts, VOCABULARY)
 
 
-def test_phrases_in_another_form_are_found_and_other_letters_are_noted():
+def test_phrases_in_another_spelling_are_found_and_unknown_letters_reported():
     phrases = Phrases({"Groß‑Gerau": 3, "ale\u200bxis": 3}, VOCABULARY)
     assert phrases.notes == ["the model writes 'Groß‑Gerau' as 'GROSS GERAU'"]
     assert read(rows_of("I SEE GROS GERAU"), {"Groß‑Gerau": 3}) == "I SEE GROSS GERAU"

@@ -1,4 +1,4 @@
-"""CompiledGrammar taken and rejected: speech outside the grammar, any split, early decisions that nothing overturns."""
+"""CompiledGrammar accepts and rejects: speech outside the grammar, any split, early decisions that stay valid."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ OTHERS = [
 
 
 def rows_of(text: str, seed: int = 0, *, sure: float = 7.0, rest: int = 15) -> np.ndarray:
-    """Log-probabilities that say `text` with a margin of about `sure` nats, then `rest` blanks."""
+    """Log-probabilities that spell `text` with a margin of about `sure` nats, then `rest` blanks."""
     tokens = [t for c in text for t in (VOCABULARY.texts.index(c), 0)] + [0] * rest
     logits = np.random.default_rng(seed).normal(0, 1, (len(tokens), len(VOCABULARY)))
     logits[np.arange(len(tokens)), tokens] += sure
@@ -57,7 +57,7 @@ NEVER_EARLY = Strictness(settle=1_000)
 
 
 @pytest.mark.parametrize("text", SAID)
-def test_what_is_in_the_grammar_is_accepted_with_its_words_and_times(house: CompiledGrammar, text: str):
+def test_a_sentence_of_the_grammar_is_accepted_with_its_words_and_times(house: CompiledGrammar, text: str):
     decision = decide(house, rows_of(text), NEVER_EARLY)
     assert decision.accepted
     assert decision.best.text == text
@@ -70,14 +70,14 @@ def test_what_is_in_the_grammar_is_accepted_with_its_words_and_times(house: Comp
 
 @pytest.mark.parametrize("text", OTHERS)
 @pytest.mark.parametrize("strictness", [None, NEVER_EARLY])
-def test_what_is_not_is_rejected_with_a_low_score(house: CompiledGrammar, text: str, strictness: Strictness | None):
+def test_other_speech_is_rejected_with_a_low_score(house: CompiledGrammar, text: str, strictness: Strictness | None):
     decision = decide(house, rows_of(text), strictness)
     assert not decision.accepted
     assert decision.score < 0.5 or decision.best.word_score < 0.05
 
 
-def test_rows_that_say_nothing_are_no_command(house: CompiledGrammar):
-    """Where all tokens are as likely, any path is as good as the free one: a relative score alone would accept it."""
+def test_uniform_rows_are_no_command(house: CompiledGrammar):
+    """With equally likely tokens every path scores like the free path, so a relative score alone would accept it."""
     flat = np.full((60, len(VOCABULARY)), -np.log(len(VOCABULARY)), np.float32)
     assert not decide(house, flat).accepted
     assert decide(house, np.empty((0, len(VOCABULARY)), np.float32)) == Decision(False, None, 0)
@@ -90,7 +90,7 @@ def test_a_misheard_letter_costs_score_and_not_the_command(house: CompiledGramma
     assert blurred.score < clean.score
 
 
-def test_other_meanings_follow_the_best_one(house: CompiledGrammar):
+def test_alternatives_follow_the_best_command(house: CompiledGrammar):
     decision = decide(house, rows_of("CODE ONE TWO ONE", sure=4.0), NEVER_EARLY, others=3)
     assert decision.best.meaning.slots[0].value == "121"
     assert len({other.meaning.slots for other in decision.others} | {decision.best.meaning.slots}) == 4
@@ -118,7 +118,7 @@ endings = st.one_of(st.just(""), speech, st.text(st.sampled_from("ABENOPSTY "), 
 @given(problems, st.integers(0, 20), endings, st.integers(0, 10**6), st.floats(0.2, 0.9), st.floats(0, 0.5))
 @settings(max_examples=150, deadline=None)
 def test_an_early_decision_is_never_contradicted(house, problem, rest, more, other, score, word_score):
-    """Whatever follows, who waits for the end finds the same command or none."""
+    """Whatever follows, the decision at the end is the same command or none."""
     text, seed, sure = problem
     rows = rows_of(text, seed, sure=sure, rest=rest)
     follows = rows_of(more, other, sure=sure, rest=3)
@@ -137,7 +137,7 @@ def test_an_early_decision_is_never_contradicted(house, problem, rest, more, oth
             assert [s[:2] for s in final.best.meaning.slots] == [s[:2] for s in early.decision.best.meaning.slots]
 
 
-def test_early_is_as_soon_as_nothing_else_can_come_and_not_before(house: CompiledGrammar):
+def test_the_early_decision_comes_as_soon_as_no_other_command_is_possible(house: CompiledGrammar):
     def when(text: str, commands: CompiledGrammar = house) -> int | None:
         decision = decide(commands, rows_of(text, rest=40), Strictness(settle=3))
         return decision.frame if decision.early else None

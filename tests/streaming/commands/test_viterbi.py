@@ -1,4 +1,4 @@
-"""Viterbi over automata: against the enumeration of all paths, any split against the whole, further paths in order."""
+"""Viterbi over automata: equal to the enumeration of all paths, for any split, with further paths in order."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from xlsr_live.streaming.ctc.vocabulary import Vocabulary
 
 LETTERS = Vocabulary.from_tokens(["<pad>", "|", "A", "B"], blank=0)
 UNITS = Vocabulary.from_tokens(["a", "<pad>", "b", "c"], blank=1, delimiter=None)
-PIECES = Vocabulary((" a", "b", "ab", "b ", ""), blank=4)  # boundaries within tokens, and more than one way to write
+PIECES = Vocabulary((" a", "b", "ab", "b ", ""), blank=4)  # boundaries within tokens, and several spellings of a text
 VOCABULARIES = st.sampled_from([LETTERS, UNITS, PIECES])
 GRAMMARS = ["x: a", "x: aa [b] | ba", "x: a b\ny: b+", "x: (a | ab)+", "x: a{2} b*", "x: aab | aba | [b] aa b"]
 
@@ -33,7 +33,7 @@ class Compiled:
         self.automaton = Automaton.build(from_network(self.network), vocabulary)
 
     def text(self, tokens: np.ndarray | tuple[int, ...]) -> str:
-        """What a path says, by the rules of CTC alone."""
+        """The text of a path by the CTC rules alone."""
         collapsed = [token for token, _ in groupby(tokens) if token != self.vocabulary.blank]
         return " ".join("".join(self.vocabulary.texts[token] for token in collapsed).split())
 
@@ -69,7 +69,7 @@ problems = st.tuples(VOCABULARIES, st.sampled_from(GRAMMARS), st.integers(0, 10*
 
 @given(problems)
 @settings(max_examples=80, deadline=None)
-def test_the_best_paths_are_those_that_enumeration_finds(problem):
+def test_the_best_paths_equal_those_of_enumeration(problem):
     vocabulary, grammar, seed, frames = problem
     compiled = Compiled(grammar, vocabulary)
     rows = posteriors(seed, frames, len(vocabulary))
@@ -88,7 +88,7 @@ def test_the_best_paths_are_those_that_enumeration_finds(problem):
     assert path.costs == pytest.approx(-costs[np.arange(frames), path.tokens], abs=1e-5)
     assert -path.costs.sum() == pytest.approx(max(found.values()), abs=1e-4)
     assert found[compiled.text(path.tokens)] == pytest.approx(max(found.values()), abs=1e-4)
-    # All further texts, each at its best, the best first.
+    # All further texts by their best score, in descending order.
     ranked: dict[str, float] = {}
     for other in alternatives(viterbi, costs, vocabulary):
         assert other.costs == pytest.approx(-costs[np.arange(frames), other.tokens], abs=1e-5)
@@ -109,7 +109,7 @@ def test_a_floor_changes_nothing_above_it(problem, floor):
 
 @given(problems, st.integers(0, 12))
 @settings(max_examples=60, deadline=None)
-def test_a_fork_goes_its_own_way(problem, cut):
+def test_a_fork_is_independent(problem, cut):
     vocabulary, grammar, seed, frames = problem
     rows = posteriors(seed, frames * 3, len(vocabulary))
     automaton = Compiled(grammar, vocabulary).automaton
@@ -125,28 +125,28 @@ def test_a_fork_goes_its_own_way(problem, cut):
 
 @given(problems, st.lists(st.booleans(), min_size=15, max_size=15))
 @settings(max_examples=60, deadline=None)
-def test_a_path_may_begin_where_it_is_let_in(problem, doors):
+def test_a_path_starts_only_at_an_entry_frame(problem, entries):
     vocabulary, grammar, seed, frames = problem
     rows = posteriors(seed, frames * 3, len(vocabulary))
     compiled = Compiled(grammar, vocabulary)
 
-    def heard(start: int, doors: list[bool]) -> Path | None:
+    def search(start: int, entries: list[bool]) -> Path | None:
         viterbi = Viterbi(compiled.automaton, start)
-        for row, enter in zip(relative(rows[start:]), doors, strict=False):
+        for row, enter in zip(relative(rows[start:]), entries, strict=False):
             viterbi.step(row, enter=0.0 if enter else -inf, floor=NEVER)
         return best(viterbi)
 
-    path = heard(0, doors)
-    alone = [heard(start, [True] + [False] * 15) for start in range(len(rows)) if doors[start]]
+    path = search(0, entries)
+    alone = [search(start, [True] + [False] * 15) for start in range(len(rows)) if entries[start]]
     found = [float(other.costs.sum()) for other in alone if other is not None]
     assert (path is None) == (not found)
     if path is not None:
-        assert doors[path.start]
+        assert entries[path.start]
         assert compiled.fits(compiled.text(path.tokens))
         assert path.costs.sum() == pytest.approx(min(found), abs=1e-4)
 
 
-def test_states_with_the_same_future_are_one():
+def test_states_with_equal_futures_are_merged():
     compiled = Compiled("x: (aab | bab) [a] | abab", LETTERS)
     texts = {" ".join(text.split()) for text in compiled.automaton.completions(0, LETTERS) if text is not None}
     assert texts == {"AAB", "BAB", "AAB A", "BAB A", "ABAB"}

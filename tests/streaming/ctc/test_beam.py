@@ -1,4 +1,4 @@
-"""Beam search: against the search of all paths, and any split of the rows against the whole."""
+"""Beam search: equal to the search of all paths, for any split of the rows."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_the_best_hypothesis_is_the_best_of_all_paths(everything: LanguageModel,
 
 @given(st.integers(1, 120), st.integers(0, 10_000))
 @settings(max_examples=30, deadline=None)
-def test_hypotheses_are_different_sorted_and_add_up(usual: LanguageModel, frames: int, seed: int):
+def test_hypotheses_are_distinct_sorted_and_their_scores_add_up(usual: LanguageModel, frames: int, seed: int):
     hypotheses = decode_beam(random_rows(frames, seed), usual, 100)
     texts = [tuple(word.text for word in hypothesis.words) for hypothesis in hypotheses]
     assert len(set(texts)) == len(texts)
@@ -118,7 +118,7 @@ def test_any_split_gives_the_hypotheses_of_the_whole(
         assert decoder.alternatives(5) == whole.alternatives(5)
 
 
-def test_with_a_look_back_words_become_complete_while_the_utterance_goes_on(wide: LanguageModel):
+def test_with_a_look_back_words_become_complete_during_the_utterance(wide: LanguageModel):
     rows = spoken("A.B.||B|.A||.B.A.A|" * 40)
     decoder = BeamDecoder(wide, look_back=30)
     longest = 0
@@ -133,7 +133,7 @@ def test_with_a_look_back_words_become_complete_while_the_utterance_goes_on(wide
 
 
 @pytest.mark.parametrize("cut", range(0, 190, 19))
-def test_a_tail_is_what_would_follow(wide: LanguageModel, cut: int):
+def test_a_tail_equals_the_words_that_would_follow(wide: LanguageModel, cut: int):
     rows = spoken("A.B.||B|.A||.B.A.A|" * 10)
     decoder = BeamDecoder(wide, look_back=20)
     decoder.push(rows[:cut])
@@ -142,27 +142,27 @@ def test_a_tail_is_what_would_follow(wide: LanguageModel, cut: int):
     assert (*decoder.words, *decoder.tail(rows[cut : cut + 30])) == whole
     assert decoder.words == before
     assert (*decoder.words, *decoder.pending()) == decode_beam(rows[:cut], wide)[0].words
-    assert len(before) >= len(decode(rows[:cut], VOCABULARY)) - 3  # complete once no likely hypothesis is without them
+    assert len(before) >= len(decode(rows[:cut], VOCABULARY)) - 3  # complete once every likely hypothesis has them
 
 
-def test_the_language_model_decides_between_what_sounds_alike(usual: LanguageModel):
+def test_the_language_model_decides_between_similar_words(usual: LanguageModel):
     rows = spoken("A|")
     rows[0, [2, 3]] = np.log([0.5, 0.4])
     assert [word.text for word in decode(rows, VOCABULARY)] == ["A"]
     assert [word.text for word in decode_beam(rows, usual)[0].words] == ["B"]  # more often at the start of a sentence
 
 
-def test_a_word_that_the_lexicon_lacks_is_told_as_it_was_heard_if_it_was_heard_well(usual: LanguageModel):
-    heard = decode_beam(spoken("A|.C.B.A|B|", heat=8), usual)[0].words
-    assert [(word.text, word.start, word.end) for word in heard] == [("A", 0, 1), ("CBA", 3, 8), ("B", 9, 10)]
+def test_a_word_outside_the_lexicon_keeps_its_greedy_spelling_if_confident(usual: LanguageModel):
+    words = decode_beam(spoken("A|.C.B.A|B|", heat=8), usual)[0].words
+    assert [(word.text, word.start, word.end) for word in words] == [("A", 0, 1), ("CBA", 3, 8), ("B", 9, 10)]
     doubtful = decode_beam(spoken("A|.C.B.A|B|", heat=1), usual)[0].words
     assert {word.text for word in doubtful} <= WORDS
     assert usual.lacks(usual.spell("CBA") or ())
     again = decode_beam(spoken("A|.C.B.A|B|", heat=1), usual)[0].words
-    assert again == doubtful  # one utterance's words do not leak into the next
+    assert again == doubtful  # words of one utterance do not leak into the next
 
 
-def test_nothing_at_all_is_no_word(usual: LanguageModel):
+def test_blanks_are_no_word(usual: LanguageModel):
     for rows in (np.zeros((0, len(VOCABULARY)), np.float32), spoken("." * 30), spoken("|.|.||")):
         (best, *_) = decode_beam(rows, usual)
         assert best.words == ()

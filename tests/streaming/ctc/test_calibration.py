@@ -1,4 +1,4 @@
-"""Calibrated confidences: a known distortion is found again, and what is written is what is read."""
+"""Calibrated confidences: fitting recovers a known distortion, and writing and reading are inverse."""
 
 from __future__ import annotations
 
@@ -36,32 +36,32 @@ TRUE = Curve(temperature=1.8, level=0.8, offset=-0.6)
 
 
 def sample(words: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Scores and levels, and words that are right as often as `TRUE` says."""
+    """Scores, levels, and words that are right with the probability of `TRUE`."""
     rng = np.random.default_rng(seed)
     scores, levels = -rng.exponential(1.0, words), -rng.exponential(0.3, words)
     return scores, levels, rng.random(words) < TRUE(scores, levels)
 
 
-def test_a_known_temperature_is_found_again():
+def test_fitting_recovers_a_known_temperature():
     found = fit(*sample(40_000))
     assert found.temperature == pytest.approx(TRUE.temperature, rel=0.05)
     assert found.level == pytest.approx(TRUE.level, rel=0.1)
     assert found.offset == pytest.approx(TRUE.offset, abs=0.05)
 
 
-def test_words_that_were_not_seen_are_calibrated_and_were_not_before():
+def test_unseen_words_become_calibrated():
     scores, levels, right = sample(20_000, seed=1)
     found = fit(*sample(2_000))
     assert reliability(found(scores, levels), right).error < 0.03
     assert reliability(np.exp(scores), right).error > 0.1
 
 
-def test_what_is_calibrated_already_stays_as_it_is():
+def test_calibrated_scores_stay_as_they_are():
     scores = -np.random.default_rng(0).exponential(1.0, 40_000)
     right = np.random.default_rng(1).random(40_000) < np.exp(scores)
     found = fit(scores, np.full(40_000, np.log(0.5)), right)
     assert (found.temperature, found.offset) == (pytest.approx(1.0, abs=0.05), pytest.approx(0.0, abs=0.05))
-    assert found.level == pytest.approx(0.0, abs=1e-6)  # nothing speaks for another
+    assert found.level == pytest.approx(0.0, abs=1e-6)  # no evidence for another one
 
 
 @given(st.floats(-20, 0), st.floats(-20, 0), st.floats(-3, 0))
@@ -100,7 +100,7 @@ def test_confidences_that_mislead_are_refused():
 WORDS = [DecodedWord("A", 0, 3, -0.2, 2), DecodedWord("B", 5, 9, -1.0, 1), DecodedWord("C", 9, 10, -0.1, 1)]
 
 
-def test_a_partials_confidences_do_not_depend_on_what_comes_later():
+def test_confidences_of_a_partial_do_not_depend_on_later_rows():
     calibration = Calibration(final=TRUE, partial=TRUE)
     assert calibration.of_partial(WORDS)[:2] == calibration.of_partial(WORDS[:2])
     assert levels(WORDS) == pytest.approx([-0.1, -0.4, -1.3 / 4])
@@ -109,7 +109,7 @@ def test_a_partials_confidences_do_not_depend_on_what_comes_later():
     assert level([]) == 0.0
 
 
-def test_words_of_a_beam_are_judged_by_the_level_of_the_greedy_path():
+def test_words_of_a_beam_use_the_level_of_the_greedy_path():
     beam = Curve(temperature=3.0, level=1.0, offset=-1.0)
     calibration = Calibration(final=TRUE, partial=TRUE, beam=beam)
     (found,) = calibration.of_beam(WORDS[:1], WORDS)
@@ -117,7 +117,7 @@ def test_words_of_a_beam_are_judged_by_the_level_of_the_greedy_path():
     assert Calibration(final=TRUE, partial=TRUE).of_beam(WORDS, WORDS) == calibration.of_final(WORDS)
 
 
-def test_what_is_written_is_what_is_read(tmp_path: Path):
+def test_writing_and_reading_a_calibration_are_inverse(tmp_path: Path):
     assert load_calibration(tmp_path) is None
     calibration = Calibration(final=TRUE, partial=Curve(), beam=Curve(level=-1.0))
     assert save_calibration(tmp_path, calibration) == tmp_path / FILE
@@ -140,15 +140,15 @@ def test_a_broken_file_is_refused(tmp_path: Path, content: str, why: str):
         load_calibration(tmp_path)
 
 
-def test_words_are_right_where_the_best_alignment_has_them():
+def test_words_are_right_if_the_best_alignment_pairs_them():
     assert correct_words(["A", "B", "C", "D"], ["A", "C", "C", "D", "E"]) == [True, False, True, True, False]
     assert correct_words([], ["A"]) == [False]
     assert correct_words(["A"], []) == []
 
 
-def test_a_recording_is_judged_by_a_curve_that_has_not_seen_it():
+def test_a_recording_is_scored_by_a_curve_fitted_without_it():
     judged = ScoredWords()
-    for recording in range(40):  # all words of a recording are right, or all are wrong, and its level says which
+    for recording in range(40):  # all words of a recording are right or all are wrong, as its level predicts
         right = recording % 2 == 0
         words = [DecodedWord("A", 0, 1, -0.5, 1)] * 10
         judged.add(recording, ["A" if right else "B"] * 10, words, [-0.1 if right else -2.0] * 10)
@@ -156,7 +156,7 @@ def test_a_recording_is_judged_by_a_curve_that_has_not_seen_it():
 
 
 class Doubtful(FakeEncoder):
-    """Hears the letter H with less certainty than others."""
+    """Gives the letter H a lower probability than other letters."""
 
     def rows(self, samples: np.ndarray, language: str | None = None) -> np.ndarray:
         rows = super().rows(samples, language)
@@ -164,11 +164,11 @@ class Doubtful(FakeEncoder):
         return rows - np.log(np.exp(rows).sum(axis=1, keepdims=True))
 
 
-def test_calibrate_says_where_it_wrote_and_test_how_good_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    asked: list[ModelOptions] = []
+def test_calibrate_prints_its_file_and_test_its_quality(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    loaded_options: list[ModelOptions] = []
 
     def load(options: ModelOptions) -> nullcontext[SimpleNamespace]:
-        asked.append(options)
+        loaded_options.append(options)
         own = load_calibration(Path(options.calibration)) if options.calibration else None
         return nullcontext(SimpleNamespace(encoder=Doubtful(), assets=Assets(calibration=own)))
 
@@ -190,13 +190,13 @@ def test_calibrate_says_where_it_wrote_and_test_how_good_it_is(tmp_path: Path, m
     tested = CliRunner().invoke(calibrate, [*given, "--test", *loaded], catch_exceptions=False)
     assert "written: " + str(out / FILE) not in tested.output
     assert "partials: " in tested.output
-    assert [(each.model, each.dtype) for each in asked] == 2 * [("some/model", "int8")]
+    assert [(each.model, each.dtype) for each in loaded_options] == 2 * [("some/model", "int8")]
     assert "no calibration to test" in str(CliRunner().invoke(calibrate, [*given, "--test"]).exception)
     for wrong in (loaded, ["--test", "--out", str(out)]):
         assert CliRunner().invoke(calibrate, [*given, *wrong]).exit_code == 2
 
 
 @pytest.mark.parametrize("model", ["some/model", "bundled"])
-def test_calibrate_asks_where_to_write_for_a_model_in_no_folder_of_the_users(model: str):
+def test_calibrate_requires_an_output_file_for_a_model_outside_the_users_folders(model: str):
     result = CliRunner().invoke(calibrate, [model, "nowhere.tsv"])
     assert "--out" in str(result.exception)

@@ -1,4 +1,4 @@
-"""Greedy CTC: against transformers' tokenizer, and any split of the rows against the whole."""
+"""Greedy CTC: equal to the tokenizer of transformers, for any split of the rows."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ def spelled(runs: list[tuple[int, int]], size: int) -> list[int]:
 
 @given(runs)
 @settings(max_examples=60, deadline=None)
-def test_the_text_is_what_the_tokenizer_decodes(tokenizer: Wav2Vec2CTCTokenizer, runs: list[tuple[int, int]]):
+def test_the_text_equals_that_of_the_tokenizer(tokenizer: Wav2Vec2CTCTokenizer, runs: list[tuple[int, int]]):
     size = len(tokenizer)
-    # What special tokens other than the blank mean within speech, transformers and this project settle differently.
+    # Transformers and this project treat special tokens other than the blank differently within speech.
     never = set(tokenizer.convert_tokens_to_ids(["<s>", "</s>", "<unk>"]))
     tokens = [token for token in spelled(runs, size) if token not in never]
     vocabulary = read_vocabulary(tokenizer, size)
@@ -97,7 +97,7 @@ def test_any_split_of_the_rows_gives_the_words_of_the_whole(vocabulary, runs, cu
 
 @given(vocabularies, runs, st.integers(0, 60), st.integers(0, 60))
 @settings(max_examples=200, deadline=None)
-def test_a_tail_is_what_would_follow_and_changes_nothing(vocabulary, runs, cut, end):
+def test_a_tail_equals_the_words_that_would_follow_and_changes_nothing(vocabulary, runs, cut, end):
     rows = rows_of(spelled(runs, len(vocabulary)), len(vocabulary))
     decoder = GreedyDecoder(vocabulary)
     decoder.push(rows[:cut])
@@ -110,7 +110,7 @@ def test_a_tail_is_what_would_follow_and_changes_nothing(vocabulary, runs, cut, 
 
 @given(vocabularies, runs)
 @settings(max_examples=200, deadline=None)
-def test_words_lie_one_after_the_other_within_the_frames(vocabulary, runs):
+def test_words_are_in_order_within_the_frames(vocabulary, runs):
     rows = rows_of(spelled(runs, len(vocabulary)), len(vocabulary))
     at = 0
     for word in decode(rows, vocabulary):
@@ -135,7 +135,7 @@ def test_a_word_without_its_boundary_is_not_complete():
     assert [word.text for word in decoder.tail(rows_of([3], 9))] == ["BB"]
 
 
-def test_without_boundaries_every_token_is_a_word_once_the_next_has_come():
+def test_without_boundaries_a_token_is_a_word_once_the_next_one_arrives():
     decoder = GreedyDecoder(UNITS)
     decoder.push(rows_of([1, 1, 2, 2], 9))
     assert [word.text for word in decoder.words] == ["a"]
@@ -154,7 +154,7 @@ def test_confidence_is_the_geometric_mean_of_the_best_frames_of_the_tokens():
     assert exp(word.score) == pytest.approx(0.36)
 
 
-def test_nothing_but_blanks_and_boundaries_is_no_word():
+def test_blanks_and_boundaries_are_no_word():
     assert decode(rows_of([0, 1, 0, 1, 1], 9), CHARACTERS) == []
     assert decode(np.zeros((0, 9), np.float32), CHARACTERS) == []
 
@@ -164,7 +164,7 @@ def test_a_blank_outside_the_vocabulary_is_refused():
         Vocabulary(("a", "b"), blank=9)
 
 
-def test_special_tokens_and_the_blank_write_nothing_and_the_delimiter_ends_words():
+def test_special_tokens_and_the_blank_have_no_text_and_the_delimiter_ends_words():
     vocabulary = Vocabulary.from_tokens(["<pad>", "<s>", "|", "É"], blank=0, silent=["<s>"], lower=True)
     assert vocabulary.texts == ("", "", " ", "é")
     assert (vocabulary.separator, len(vocabulary)) == (" ", 4)

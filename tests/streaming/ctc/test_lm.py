@@ -1,4 +1,4 @@
-"""Language models: what lies where, and one clear sentence for whatever is wrong with it."""
+"""Language models: where their files are found, and one clear sentence for every error in them."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_words_of_an_arpa_file_plain_and_packed(path: Path):
         ("\n\\end\\\n", "\n", "line 19: the file is cut off: it ends here, without '\\\\end\\\\'"),
     ],
 )
-def test_a_broken_arpa_file_is_told_with_line_and_column(path: Path, old: str, new: str, fault: str):
+def test_errors_of_an_arpa_file_have_line_and_column(path: Path, old: str, new: str, fault: str):
     assert old in arpa()
     path.write_text(arpa().replace(old, new))
     assert (find_fault(path) or "").startswith(fault)
@@ -79,17 +79,17 @@ def test_every_file_that_is_cut_off_is_refused_in_one_sentence(path: Path, capfd
         (b"PK\3\4 something else\n" * 9, "is not an ARPA file: line 1, column 1"),
     ],
 )
-def test_what_is_no_language_model_is_refused(tmp_path: Path, content: bytes, why: str):
+def test_files_of_another_kind_are_refused(tmp_path: Path, content: bytes, why: str):
     file = tmp_path / "lm.bin"
     file.write_bytes(content)
     with pytest.raises(LanguageModelError, match=why):
         LanguageModel(find(file), VOCABULARY)
 
 
-def test_what_lies_in_a_folder_is_found(path: Path):
+def test_a_language_model_is_found_in_a_folder(path: Path):
     folder = path.parent
     assert find(folder) == Files(path, None, None, Weights())
-    (folder / "tiny.binary").write_bytes(b"")  # the binary of the same model loads faster
+    (folder / "tiny.binary").write_bytes(b"")  # prefer the binary of the same model, which loads faster
     (folder / "unigrams.txt").write_text("A\nB\n")
     (folder / "attrs.json").write_text(json.dumps({"alpha": 0.5, "beta": 1.25, "unk_score_offset": -10.0}))
     found = find(folder)
@@ -142,13 +142,13 @@ def test_a_lexicon_that_does_not_fit_is_refused(path: Path, prepare: Callable[[P
     assert why in str(raised.value)
 
 
-def test_a_lexicon_may_spell_a_word_in_several_ways(path: Path):
+def test_a_lexicon_may_have_several_spellings_of_a_word(path: Path):
     (path.parent / "lexicon.txt").write_text("A A |\nA B A |\nAB A B\n")
     model = LanguageModel(find(path), VOCABULARY)
     assert (model.words, model.lacks((3, 2)), model.lacks((2, 3)), model.lacks((3,))) == (2, False, False, True)
 
 
-def test_a_vocabulary_without_word_boundaries_has_no_use_for_words():
+def test_a_vocabulary_without_word_boundaries_is_refused():
     with pytest.raises(LanguageModelError, match="no word boundary"):
         TokenSpeller(Vocabulary.from_tokens(["<pad>", "你", "好"], blank=0, delimiter=None))
 
@@ -159,7 +159,7 @@ def test_weights_out_of_range_are_refused(wrong: dict[str, float]):
         Weights(**wrong)
 
 
-def test_the_words_of_a_search_stay_its_own(tmp_path: Path):
+def test_searches_share_no_new_words(tmp_path: Path):
     model = language_model(tmp_path, Weights())
     word = model.spell("ABC")
     assert word

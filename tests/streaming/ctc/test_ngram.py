@@ -1,4 +1,4 @@
-"""Scores of n-grams: an ARPA file against the definition of backing off, and KenLM's binaries against the ARPA file."""
+"""Scores of n-grams: an ARPA file equals the definition of back-off, and KenLM binaries equal the ARPA file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from xlsr_live.streaming.ctc.kenlm import read_kenlm
 from xlsr_live.streaming.ctc.ngram import Ngram
 from xlsr_live.streaming.errors import LanguageModelError
 
-FOLDER = Path(__file__).parent / "kenlm"  # made of words.arpa by KenLM's build_binary
+FOLDER = Path(__file__).parent / "kenlm"  # made from words.arpa by KenLM's build_binary
 ARPA = FOLDER / "words.arpa"
 EXACT = ["probing", "trie", "compressed"]
 
@@ -48,7 +48,7 @@ def read(name: str) -> Ngram:
 
 WORDS = sorted({word for words in ngrams() for word in words} - {"<s>", "</s>", "<unk>"})
 sentences = st.lists(st.sampled_from([*WORDS, "NEVER"]), max_size=12)
-# Words that follow each other in the model, so that long n-grams are found.
+# Word sequences of the model, so that long n-grams match.
 known = st.lists(st.sampled_from(sorted(each for each in ngrams() if len(each) == 4)), max_size=4).map(
     lambda chosen: [word for each in chosen for word in each if word in WORDS]
 )
@@ -57,19 +57,19 @@ known = st.lists(st.sampled_from(sorted(each for each in ngrams() if len(each) =
 @pytest.mark.parametrize("name", ["arpa", *EXACT])
 @given(sentence=st.one_of(sentences, known))
 @settings(max_examples=200, deadline=None)
-def test_scores_are_those_of_the_definition(name: str, sentence: list[str]):
+def test_scores_equal_the_definition(name: str, sentence: list[str]):
     ngram, context = read(name), read(name).start
-    said = ["<s>"]
+    history = ["<s>"]
     for word in [*sentence, "</s>"]:
         found, context = ngram.score(context, ngram.numbers.get(word, 0))
-        said.append(word if (word,) in ngrams() else "<unk>")
-        assert found == pytest.approx(score(tuple(said[-4:])), abs=1e-4)
+        history.append(word if (word,) in ngrams() else "<unk>")
+        assert found == pytest.approx(score(tuple(history[-4:])), abs=1e-4)
 
 
 @pytest.mark.parametrize("name", ["quantised", "both"])
 @given(sentence=st.one_of(sentences, known))
 @settings(max_examples=100, deadline=None)
-def test_quantised_scores_are_near(name: str, sentence: list[str]):
+def test_quantised_scores_are_close(name: str, sentence: list[str]):
     ngram, context = read(name), read(name).start
     exact = read("arpa").start
     for word in sentence:
@@ -84,7 +84,7 @@ def test_both_kinds_of_quantised_tries_share_their_words():
 
 
 def test_equal_contexts_have_equal_scores():
-    """What a context leaves out makes no difference: that lets a search merge hypotheses."""
+    """Words beyond a context do not change scores, so a search may merge hypotheses."""
     ngram = read("arpa")
     contexts: dict[object, tuple[str, ...]] = {}
     for words in ngrams():
@@ -107,7 +107,7 @@ def test_a_binary_that_is_cut_off_is_refused_in_one_sentence(name: str, tmp_path
         assert "\n" not in str(raised.value)
 
 
-def test_binaries_that_cannot_be_read_say_how_to_make_one_that_can(tmp_path: Path):
+def test_unsupported_binaries_are_refused_with_a_remedy(tmp_path: Path):
     whole = bytearray((FOLDER / "trie.binary").read_bytes())
     for at, value, why in (
         (49, ord("4"), "another version"),

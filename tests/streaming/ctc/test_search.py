@@ -1,4 +1,4 @@
-"""The search itself: boosts, forks, splits, what is settled; and the tree of spellings."""
+"""The beam search: boosts, forks, splits, settled words; and the trie of spellings."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def written(words: list[str]) -> list[int]:
 
 
 def worth(words: list[str]) -> float:
-    """By definition: what the phrases that are said earn; a longer one earns only what is new in it."""
+    """The boost of the phrases in a text by definition; a longer phrase adds only its new part."""
     total = 0.0
     for at, word in enumerate(words):
         pair = " ".join(words[at : at + 2])
@@ -66,7 +66,7 @@ def worth(words: list[str]) -> float:
 
 @given(st.lists(st.sampled_from(WORDS), max_size=12))
 @settings(max_examples=300, deadline=None)
-def test_boosts_earn_what_complete_phrases_are_worth(everything: LanguageModel, words: list[str]):
+def test_boosts_equal_the_weights_of_complete_phrases(everything: LanguageModel, words: list[str]):
     boosts = everything.boosted(PHRASES).boosts
     assert boosts.worth(written(words)) == pytest.approx(worth(words))
 
@@ -100,7 +100,7 @@ def test_a_boosted_word_that_the_lexicon_lacks_is_found(usual: LanguageModel):
     assert usual.lacks((2, 4, 3))
 
 
-def test_other_phrases_take_what_unfinished_ones_were_given(usual: LanguageModel):
+def test_new_phrases_take_back_the_boost_of_incomplete_ones(usual: LanguageModel):
     rows = random_rows(40, 5)
     search, plain = usual.search(usual.boosted({"AB BAA": 9.0})), usual.search()
     search.step(rows[:1])
@@ -118,7 +118,7 @@ cuts = st.lists(st.integers(0, 9), max_size=12)
 
 @given(st.integers(0, 60), st.integers(0, 10_000), st.floats(0.5, 5), cuts, st.booleans())
 @settings(max_examples=60, deadline=None)
-def test_any_split_and_any_forks_give_the_same_bit_for_bit(
+def test_splits_and_forks_change_nothing_bit_for_bit(
     usual: LanguageModel, frames: int, seed: int, heat: float, cuts: list[int], merged: bool
 ):
     rows = random_rows(frames, seed, heat)
@@ -130,15 +130,15 @@ def test_any_split_and_any_forks_give_the_same_bit_for_bit(
         parts.step(rows[at : at + cut])
         at += cut
         fork = parts.fork()
-        fork.step(random_rows(5, seed + 1))  # contexts that the search itself does not meet
+        fork.step(random_rows(5, seed + 1))  # contexts that the search does not reach
         fork.extend(usual.unknown_words([(4, 4)]))
         fork.settle(1.0, 3)
         next(fork.traces())
     assert traces(parts) == traces(whole)
 
 
-def test_equal_rows_are_searched_alike(usual: LanguageModel):
-    """Ties, everywhere."""
+def test_equal_rows_give_equal_results(usual: LanguageModel):
+    """Every score is tied."""
     rows = np.full((30, len(VOCABULARY)), -np.log(5), np.float32)
     whole, parts = usual.search(), usual.search()
     whole.step(rows)
@@ -148,12 +148,12 @@ def test_equal_rows_are_searched_alike(usual: LanguageModel):
     assert traces(parts) == traces(whole)
 
 
-# ── what is settled ──
+# ── settled words ──
 
 
 @given(st.integers(1, 120), st.integers(0, 10_000), st.floats(2, 8))
 @settings(max_examples=60, deadline=None)
-def test_what_all_hypotheses_share_is_part_of_every_later_one(
+def test_words_shared_by_all_hypotheses_are_in_every_later_one(
     usual: LanguageModel, frames: int, seed: int, heat: float
 ):
     rows = random_rows(frames, seed, heat)
@@ -169,7 +169,7 @@ def test_what_all_hypotheses_share_is_part_of_every_later_one(
 
 @given(st.integers(1, 200), st.integers(0, 10_000))
 @settings(max_examples=30, deadline=None)
-def test_nothing_stays_open_longer_than_the_look_back(usual: LanguageModel, frames: int, seed: int):
+def test_no_word_stays_open_longer_than_the_look_back(usual: LanguageModel, frames: int, seed: int):
     search = usual.search()
     rows = random_rows(frames, seed, 6.0)
     rows[7::8, 1] = rows.max() + 5  # a boundary now and then
@@ -188,7 +188,7 @@ spellings = st.lists(st.lists(st.integers(2, 5), min_size=1, max_size=5).map(tup
 
 @given(spellings, spellings)
 @settings(max_examples=100, deadline=None)
-def test_a_trie_finds_all_words_and_nothing_else(some: list[tuple[int, ...]], others: list[tuple[int, ...]]):
+def test_a_trie_finds_exactly_its_words(some: list[tuple[int, ...]], others: list[tuple[int, ...]]):
     def build(words: list[tuple[int, ...]], first: int) -> Trie:
         labels = np.arange(first, first + len(words), dtype=np.int32)
         return Trie.build(words, labels, -np.sqrt(labels + 1).astype(np.float32), 1)
@@ -199,7 +199,7 @@ def test_a_trie_finds_all_words_and_nothing_else(some: list[tuple[int, ...]], ot
             assert sorted(trie.find(spelling)) == [at for at, word in enumerate(words) if word == spelling]
     kept = [*both.token[: both.size]]
     both.with_words(build([(3, 3, 3)], 100))
-    again = both.with_words(build([(5, 5)], 101))  # must not change what the other trie has
+    again = both.with_words(build([(5, 5)], 101))  # must not change the other trie
     assert again.find((5, 5))[-1] == 101
     assert 100 not in again.find((3, 3, 3))
     assert [*both.token[: both.size]] == kept

@@ -1,4 +1,4 @@
-"""Words typed in another form than the vocabulary's: case, Unicode form, apostrophes, hyphens, invisible characters."""
+"""Words typed in another form than in the vocabulary: case, Unicode, apostrophes, hyphens, invisible characters."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_only_other_letters_are_reported(letters: str, typed: str, written: str 
     assert speller(letters).respelled(typed) == written
 
 
-def test_what_the_vocabulary_cannot_write_is_named():
+def test_characters_outside_the_vocabulary_are_named():
     assert spelled(UPPER, "café") == [None]
     assert speller(UPPER).unknown(unicodedata.normalize("NFD", "café")) == ["é"]
     assert speller(UPPER).unknown("l’eau 7") == ["’", " ", "7"]

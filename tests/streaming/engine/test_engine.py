@@ -1,41 +1,23 @@
-"""One thread owns the model: the order of work, who shares a batch, and that every waiter is told."""
+"""One thread owns the model: the order of work, the members of a batch, and an answer for every waiter."""
 
 from __future__ import annotations
 
 import gc
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future, wait
 
 import pytest
 from xlsr_live.streaming.engine.engine import Engine
 from xlsr_live.streaming.errors import EngineError
 from xlsr_live.streaming.overload import Level
-from xlsr_live.streaming.requests import CachedFeatures, CachedStep, CacheHandle, Window
+from xlsr_live.streaming.requests import CachedFeatures
 
-from tests.support.engine_model import LIMIT, Float32, Model, audio, names, step
-
-
-@pytest.fixture
-def start() -> Iterator[Callable[[Model], Engine]]:
-    """Starts an engine whose worker is busy with request 0."""
-    started: list[tuple[Engine, Model]] = []
-
-    def begin(model: Model) -> Engine:
-        engine = Engine(model)
-        started.append((engine, model))
-        engine.submit(audio(0), deadline=0.0)
-        assert model.busy.wait(LIMIT)
-        return engine
-
-    yield begin
-    for engine, model in started:
-        model.go.set()
-        engine.close()
+from tests.support.engine_model import LIMIT, Float32, Model, audio, names
 
 
-def test_the_earliest_deadline_goes_first_and_equals_in_their_order(start):
+def test_the_earliest_deadline_runs_first_and_equal_ones_in_order(start):
     model = Model()
     engine = start(model)
     futures = [engine.submit(audio(i), deadline=d) for i, d in [(1, 3.0), (2, 1.0), (3, 2.0), (4, 1.0)]]
@@ -45,7 +27,7 @@ def test_the_earliest_deadline_goes_first_and_equals_in_their_order(start):
     assert model.batches == [[0], [2], [4], [3], [1]]
 
 
-def test_a_batch_holds_the_most_urgent_and_those_that_fit_beside_it(start):
+def test_a_batch_holds_the_most_urgent_request_and_those_that_fit(start):
     model = Model(max_batch=3)
     engine = start(model)
     lengths = {1: 400, 2: 800, 3: 400, 4: 400, 5: 800, 6: 400}
@@ -57,7 +39,7 @@ def test_a_batch_holds_the_most_urgent_and_those_that_fit_beside_it(start):
     assert engine.counters.samples == 400 + sum(lengths.values())
 
 
-def test_a_bad_request_takes_nobody_with_it(start):
+def test_a_bad_request_fails_no_other_request(start):
     def fail(batch: list[int]) -> None:
         if 2 in batch:
             raise ValueError("inner secret")
@@ -75,7 +57,7 @@ def test_a_bad_request_takes_nobody_with_it(start):
     assert engine.counters.batch_sizes.total == 3  # answered
 
 
-def test_what_nobody_wants_any_more_is_not_encoded(start):
+def test_unwanted_requests_are_not_encoded(start):
     model = Model(max_batch=4)
     engine = start(model)
     wanted = {1: True, 2: False, 3: True}
@@ -90,7 +72,7 @@ def test_what_nobody_wants_any_more_is_not_encoded(start):
     assert engine.counters.withdrawn == 2
 
 
-def test_a_withdrawn_request_that_fits_no_batch_is_cancelled_all_the_same(start):
+def test_a_withdrawn_request_that_fits_no_batch_is_cancelled(start):
     model = Model(max_batch=4)
     engine = start(model)
     first = engine.submit(audio(1), deadline=1)
@@ -102,7 +84,7 @@ def test_a_withdrawn_request_that_fits_no_batch_is_cancelled_all_the_same(start)
 
 
 @pytest.mark.parametrize("cancelled", [False, True])
-def test_closing_finishes_the_batch_under_way_and_tells_all_who_wait(start, cancelled: bool):
+def test_closing_finishes_the_running_batch_and_cancels_waiting_requests(start, cancelled: bool):
     model = Model()
     engine = start(model)
     futures = [engine.submit(audio(i), deadline=i) for i in (1, 2, 3)]
@@ -141,7 +123,7 @@ def misfit(samples: int, others: Sequence[int]) -> bool:
     raise RuntimeError("fits is broken")
 
 
-def everybody_is_told(engine: Engine, futures: Sequence[Future]) -> None:
+def every_waiter_gets_an_answer(engine: Engine, futures: Sequence[Future]) -> None:
     done, left = wait(futures, LIMIT / 4)
     assert not left, "a waiter waits for ever"
     assert all(isinstance(future.exception(), EngineError) for future in done)
@@ -150,34 +132,34 @@ def everybody_is_told(engine: Engine, futures: Sequence[Future]) -> None:
             engine.submit(audio(9), deadline=0).result(LIMIT)
 
 
-def test_when_the_worker_dies_everybody_is_told_and_later_requests_are_refused():
+def test_a_dying_worker_answers_every_waiter_and_later_requests_are_refused():
     model = Model(max_batch=2, act=die)
     engine = Engine(model)
     futures = [engine.submit(audio(i), deadline=i) for i in range(5)]
     model.go.set()
-    everybody_is_told(engine, futures)
+    every_waiter_gets_an_answer(engine, futures)
     assert not engine.alive
 
 
-def test_a_model_that_loses_an_answer_leaves_nobody_waiting():
+def test_a_model_that_loses_an_answer_leaves_no_waiter():
     model = Miscounting(max_batch=2)
     engine = Engine(model)
     futures = [engine.submit(audio(i), deadline=i) for i in range(5)]
     model.go.set()
-    everybody_is_told(engine, futures)
+    every_waiter_gets_an_answer(engine, futures)
     engine.close()
 
 
-def test_a_fault_in_choosing_the_batch_leaves_nobody_waiting(start):
+def test_a_failure_in_choosing_the_batch_leaves_no_waiter(start):
     model = Model(max_batch=4)
     engine = start(model)
     model.fits = misfit  # type: ignore[method-assign]
     futures = [engine.submit(audio(i), deadline=i) for i in (1, 2, 3)]
     model.go.set()
-    everybody_is_told(engine, futures)
+    every_waiter_gets_an_answer(engine, futures)
 
 
-def test_a_broken_question_whether_it_is_wanted_leaves_nobody_waiting(start):
+def test_a_failing_wanted_callback_leaves_no_waiter(start):
     model = Model(max_batch=4)
     engine = start(model)
 
@@ -191,54 +173,7 @@ def test_a_broken_question_whether_it_is_wanted_leaves_nobody_waiting(start):
     assert not left
 
 
-# ── cached steps ──
-
-
-def done_with(engine: Engine) -> None:
-    """Wait until the worker has done all that it was told."""
-    engine.submit(audio(99), deadline=1e9).result(LIMIT)
-
-
-def test_a_batch_holds_steps_or_whole_passes_and_one_step_of_an_utterance(start):
-    model = Model(max_batch=8)
-    engine = start(model)
-    a, b, c = CacheHandle(50, 24), CacheHandle(50, 24), CacheHandle(50, 24)
-    asked = [(1, a), (2, None), (3, b), (4, a), (5, None), (6, c), (7, b), (8, a)]
-    futures = [engine.submit(audio(i), deadline=i, reuse=m and step(m)) for i, m in asked]
-    model.go.set()
-    assert names(futures) == [i for i, _ in asked]
-    assert model.batches[1:] == [[1, 3, 6], [2, 5], [4, 7], [8]]
-    assert (engine.counters.pass_waits.count, engine.counters.step_waits.count) == (3, 6)
-
-
-def test_a_step_never_overtakes_an_earlier_one_of_its_utterance(start):
-    """The earlier one does not fit the batch; the later one would."""
-    model = Model(max_batch=8)
-    model.fits_step = lambda step, others: step.window.newest == others[0].window.newest  # type: ignore[method-assign]
-    engine = start(model)
-    a, b = CacheHandle(50, 24), CacheHandle(50, 24)
-
-    def ask(name: int, memory: CacheHandle, newest: int) -> Future:
-        return engine.submit(audio(name), deadline=0, reuse=CachedStep(memory, Window(0, 0, 0, 1, newest, 0)))
-
-    futures = [ask(1, a, 10), ask(2, b, 20), ask(3, b, 10), ask(4, a, 10)]
-    model.go.set()
-    assert names(futures) == [1, 2, 3, 4]
-    assert model.batches[1:] == [[1], [2], [3, 4]]
-
-
-def test_an_urgent_pass_hurries_the_steps_whose_features_it_may_use_and_never_overtakes_them(start):
-    model = Model(max_batch=8)
-    engine = start(model)
-    a, b = CacheHandle(50, 24), CacheHandle(51, 24)
-    asked = [(1, 9.0, step(a)), (2, 5.0, step(b)), (3, 9.0, step(a)), (4, 1.0, CachedFeatures(a, 2)), (5, 2.0, None)]
-    futures = [engine.submit(audio(name), deadline=due, reuse=reuse) for name, due, reuse in asked]
-    model.go.set()
-    assert names(futures) == [1, 2, 3, 4, 5]
-    assert model.batches[1:] == [[1], [3], [4, 5], [2]]
-
-
-def test_late_answers_raise_the_level_and_an_engine_that_does_not_adapt_stays(start):
+def test_late_answers_raise_the_level_of_an_adaptive_engine_only(start):
     for adaptive, seen in ((True, Level.FINALS), (False, Level.NORMAL)):
         now = iter(range(0, 10_000))
         model = Model()
@@ -251,7 +186,7 @@ def test_late_answers_raise_the_level_and_an_engine_that_does_not_adapt_stays(st
         engine.close()
 
 
-def test_late_searches_raise_the_level_too_and_unwanted_ones_are_not_made(start):
+def test_late_searches_raise_the_level_and_unwanted_ones_are_skipped(start):
     now = iter(range(0, 10_000))
     engine = Engine(Model(), clock=lambda: float(next(now)))
     for _ in range(30):
@@ -264,72 +199,17 @@ def test_late_searches_raise_the_level_too_and_unwanted_ones_are_not_made(start)
         engine.search(lambda: "found", deadline=0.0)
 
 
-def test_a_step_that_fails_in_a_batch_is_applied_once_by_the_others(start):
-    def fail(batch: list[int]) -> None:
-        if 2 in batch:
-            raise EngineError("what the encoder remembered is gone")
-
-    model = Model(max_batch=4, act=fail)
-    engine = start(model)
-    memories = [CacheHandle(50, 24) for _ in range(3)]
-    futures = [engine.submit(audio(i), deadline=i, reuse=step(m)) for i, m in enumerate(memories, start=1)]
-    model.go.set()
-    assert names([futures[0], futures[2]]) == [1, 3]
-    with pytest.raises(EngineError, match="gone"):
-        futures[1].result(LIMIT)
-    assert model.applied == [(memories[0].number, 1), (memories[2].number, 3)]
-
-
-def test_a_release_comes_after_the_step_under_way_and_withdraws_those_that_wait(start):
-    model = Model()
-    engine = start(model)
-    a, b = CacheHandle(50, 24), CacheHandle(50, 24)
-    first = engine.submit(audio(1), deadline=1, reuse=step(a))
-    model.busy.clear()
-    model.go.set()
-    assert names([first]) == [1]
-    model.go.clear()
-    model.busy.clear()
-    under_way = engine.submit(audio(2), deadline=2, reuse=step(a))
-    assert model.busy.wait(LIMIT)
-    waiting = engine.submit(audio(3), deadline=3, reuse=step(a))
-    other = engine.submit(audio(4), deadline=4, reuse=step(b))
-    engine.release(a)
-    engine.release(a)
-    engine.release(CacheHandle(50, 24))  # nobody knows it
-    assert waiting.cancelled()
-    model.go.set()
-    assert names([under_way, other]) == [2, 4]
-    assert model.applied == [(a.number, 1), (a.number, 2), (a.number, "released"), (b.number, 4)]
-
-
-def test_what_is_remembered_of_an_utterance_that_vanished_is_forgotten_after_its_steps(start):
-    model = Model()
-    engine = start(model)
-    memory = CacheHandle(50, 24)
-    number = memory.number
-    futures = [engine.submit(audio(i), deadline=i, reuse=step(memory)) for i in (1, 2)]
-    del memory
-    gc.collect()
-    model.go.set()
-    assert names(futures) == [1, 2]
-    done_with(engine)
-    done_with(engine)
-    assert model.applied == [(number, 1), (number, 2), (number, "released")]
-    assert not len(engine._caches)
-
-
 def test_many_threads_get_their_own_answers():
     model = Model(max_batch=8)
     model.go.set()
     engine = Engine(model)
     answers: dict[int, list[int]] = {}
 
-    def ask(thread: int) -> None:
-        asked = range(thread * 50, thread * 50 + 50)
-        answers[thread] = names([engine.submit(audio(i, 400 + i % 3), deadline=-i) for i in asked])
+    def submit(thread: int) -> None:
+        numbers = range(thread * 50, thread * 50 + 50)
+        answers[thread] = names([engine.submit(audio(i, 400 + i % 3), deadline=-i) for i in numbers])
 
-    threads = [threading.Thread(target=ask, args=(thread,)) for thread in range(8)]
+    threads = [threading.Thread(target=submit, args=(thread,)) for thread in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -346,7 +226,7 @@ def test_an_idle_worker_keeps_no_audio_alive():
     samples = audio(1)
     gone = weakref.ref(samples)
     names([engine.submit(samples, deadline=0)])
-    names([engine.submit(audio(2), deadline=0)])  # the worker has been past the first one
+    names([engine.submit(audio(2), deadline=0)])  # the worker has finished the first one
     del samples
     gc.collect()
     assert gone() is None

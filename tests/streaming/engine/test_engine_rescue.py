@@ -1,4 +1,4 @@
-"""A worker that hangs in the encoder: its waiters are told, another goes on, and what it does late does no harm."""
+"""A worker that hangs in the encoder: its waiters get an error, a new worker continues, late answers have no effect."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def model() -> Iterator[Hanging]:
     model = Hanging(1, max_batch=8)
     yield model
     model.freed.set()
-    for thread in set(threading.enumerate()) - before:  # they log that they have come back
+    for thread in set(threading.enumerate()) - before:  # returning workers write a log record
         thread.join(LIMIT)
 
 
-def test_those_who_wait_for_a_worker_that_hangs_are_told_and_the_others_are_served(model: Hanging, clock: Clock):
+def test_waiters_of_a_hanging_worker_get_an_error_and_others_are_served(model: Hanging, clock: Clock):
     engine = Engine(model, clock=clock)
     stuck = engine.submit(audio(1), deadline=0)
     assert model.hung.acquire(timeout=LIMIT)
@@ -46,7 +46,7 @@ def test_those_who_wait_for_a_worker_that_hangs_are_told_and_the_others_are_serv
     assert (engine.counters.restarts, engine.counters.failures) == (1, 1)
     assert not engine.replace_stuck_worker(10.0)
     late = names([engine.submit(audio(4), deadline=0)])
-    model.freed.set()  # the first worker comes back, with an answer that nobody waits for
+    model.freed.set()  # the first worker returns with an answer that has no waiter
     while engine._caches.hung:
         pass
     assert late + names([engine.submit(audio(5), deadline=0)]) == [4, 5]
@@ -54,10 +54,10 @@ def test_those_who_wait_for_a_worker_that_hangs_are_told_and_the_others_are_serv
     engine.close()
 
 
-def test_how_long_a_search_has_taken(model: Hanging, clock: Clock):
-    engine, begun, go = Engine(model, clock=clock), threading.Event(), threading.Event()
-    found = engine.search(lambda: (begun.set(), go.wait(LIMIT)), deadline=0)
-    assert begun.wait(LIMIT)
+def test_the_duration_of_a_running_search(model: Hanging, clock: Clock):
+    engine, started, go = Engine(model, clock=clock), threading.Event(), threading.Event()
+    found = engine.search(lambda: (started.set(), go.wait(LIMIT)), deadline=0)
+    assert started.wait(LIMIT)
     clock.now = 10.0
     assert engine.searching_s == 10.0
     go.set()
@@ -66,7 +66,7 @@ def test_how_long_a_search_has_taken(model: Hanging, clock: Clock):
     engine.close()
 
 
-def test_it_is_unsound_until_something_is_answered(model: Hanging, clock: Clock):
+def test_a_new_worker_is_unhealthy_until_its_first_answer(model: Hanging, clock: Clock):
     engine = Engine(model, clock=clock)
     assert engine.healthy
     engine.submit(audio(1), deadline=0)
@@ -80,7 +80,7 @@ def test_it_is_unsound_until_something_is_answered(model: Hanging, clock: Clock)
     engine.close()
 
 
-def test_failures_in_a_row_make_it_unsound_and_an_answer_sound_again():
+def test_consecutive_failures_make_it_unhealthy_and_an_answer_healthy():
     def fail(batch: list[int]) -> None:
         if batch[0] < 4:
             raise RuntimeError("out of memory")
@@ -98,32 +98,32 @@ def test_failures_in_a_row_make_it_unsound_and_an_answer_sound_again():
     engine.close()
 
 
-def test_what_a_worker_that_hangs_may_still_write_to_is_left_alone(model: Hanging, clock: Clock):
+def test_caches_that_a_hanging_worker_may_still_write_are_not_reused(model: Hanging, clock: Clock):
     engine = Engine(model, clock=clock)
-    mine, other = CacheHandle(50, 24), CacheHandle(50, 24)
-    stuck = engine.submit(audio(1), deadline=0, reuse=step(mine))
+    hung, other = CacheHandle(50, 24), CacheHandle(50, 24)
+    stuck = engine.submit(audio(1), deadline=0, reuse=step(hung))
     assert model.hung.acquire(timeout=LIMIT)
-    next_step = engine.submit(audio(2), deadline=1, reuse=step(mine))
-    final = engine.submit(audio(3), deadline=2, reuse=CachedFeatures(mine, 1))
-    beside = engine.submit(audio(4), deadline=3, reuse=step(other))
+    next_step = engine.submit(audio(2), deadline=1, reuse=step(hung))
+    final = engine.submit(audio(3), deadline=2, reuse=CachedFeatures(hung, 1))
+    neighbour = engine.submit(audio(4), deadline=3, reuse=step(other))
     clock.now = 99.0
     assert engine.replace_stuck_worker(1.0)
-    for future in (stuck, next_step, engine.submit(audio(5), deadline=0, reuse=step(mine))):
+    for future in (stuck, next_step, engine.submit(audio(5), deadline=0, reuse=step(hung))):
         with pytest.raises(EngineError):
             future.result(LIMIT)
-    # Passes need nothing that is remembered.
-    assert names([final, beside, engine.submit(audio(6), deadline=0, reuse=CachedFeatures(mine, 1))]) == [3, 4, 6]
-    engine.release(mine)
+    # Passes need no cache.
+    assert names([final, neighbour, engine.submit(audio(6), deadline=0, reuse=CachedFeatures(hung, 1))]) == [3, 4, 6]
+    engine.release(hung)
     assert names([engine.submit(audio(7), deadline=0)]) == [7]
     assert model.applied == [(other.number, 4)]
     model.freed.set()
-    while (mine.number, "released") not in model.applied:
+    while (hung.number, "released") not in model.applied:
         pass
-    assert model.applied[1:] == [(mine.number, 1), (mine.number, "released")]
+    assert model.applied[1:] == [(hung.number, 1), (hung.number, "released")]
     engine.close()
 
 
-def test_in_a_batch_that_fails_those_already_answered_keep_their_answers(clock: Clock):
+def test_answered_requests_of_a_failing_batch_keep_their_answers(clock: Clock):
     model = Hanging(2, max_batch=4)
 
     def fail_together(batch: list[int]) -> None:
@@ -149,7 +149,7 @@ def test_in_a_batch_that_fails_those_already_answered_keep_their_answers(clock: 
     engine.close()
 
 
-def test_an_encoder_that_hangs_again_and_again_is_given_up(model: Hanging, clock: Clock):
+def test_an_encoder_that_hangs_repeatedly_is_given_up(model: Hanging, clock: Clock):
     engine = Engine(model, clock=clock)
     for _ in range(4):
         assert engine.alive
@@ -166,10 +166,10 @@ def test_an_encoder_that_hangs_again_and_again_is_given_up(model: Hanging, clock
         waiting.result(LIMIT)
     with pytest.raises(EngineError, match="not running"):
         engine.submit(audio(2), deadline=0).result(LIMIT)
-    engine.close(timeout=0.0)  # does not wait for those that hang
+    engine.close(timeout=0.0)  # does not wait for hanging workers
 
 
-def test_a_worker_that_dies_after_it_was_replaced_takes_nothing_with_it(clock: Clock):
+def test_a_replaced_worker_that_dies_fails_no_request(clock: Clock):
     class Late(BaseException):
         pass
 

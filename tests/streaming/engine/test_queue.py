@@ -1,4 +1,4 @@
-"""What waits for the encoder: every request leaves once, in the order of its memory, the most urgent first."""
+"""The request queue: every request leaves once, in the order of its lane, the most urgent first."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def job(deadline: float, reuse: CachedStep | CachedFeatures | None = None, wante
 
 
 def number(one: EncodeJob) -> int:
-    """Of the lane; a request without a memory has one of its own."""
+    """The lane of a request; a request without a cache has its own lane."""
     return -one.order if one.cache is None else one.cache
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_each_leaves_once_in_order_and_the_most_urgent_first(seed: int) -> None:
+def test_each_request_leaves_once_in_order_and_the_most_urgent_first(seed: int) -> None:
     random, queue, memories = Random(seed), RequestQueue(), [CacheHandle(10, 5) for _ in range(4)]
     most, waiting, gone, withdrawn = random.randint(1, 6), dict[int, EncodeJob](), list[EncodeJob](), 0
     for _ in range(300):
@@ -44,11 +44,11 @@ def test_each_leaves_once_in_order_and_the_most_urgent_first(seed: int) -> None:
             assert len(batch) <= most
             assert len({number(one) for one in batch}) == len(batch), "one of each memory"
             assert len({isinstance(one.reuse, CachedStep) for one in batch}) <= 1, "steps or passes"
-            due: dict[int, float] = defaultdict(lambda: 1.0)  # an urgent request hurries those before it
+            due: dict[int, float] = defaultdict(lambda: 1.0)  # an urgent request raises the priority of those before it
             for one in before.values():
                 if not one.future.cancelled():
                     due[number(one)] = min(due[number(one)], one.deadline)
-            # A lane is as urgent as its most urgent request, those that nobody waits for among them.
+            # A lane is as urgent as its most urgent request, including unwanted ones.
             if batch and all(one.wanted() for one in before.values()):
                 assert due[number(batch[0])] == min(due.values())
         assert queue.waiting == len(waiting)
@@ -66,7 +66,7 @@ def test_each_leaves_once_in_order_and_the_most_urgent_first(seed: int) -> None:
     assert all(order == sorted(order) for order in orders.values())
 
 
-def test_a_question_that_fails_loses_nothing() -> None:
+def test_a_failing_fits_callback_loses_no_request() -> None:
     queue = RequestQueue()
     for deadline in range(4):
         queue.put(job(deadline))
@@ -84,7 +84,7 @@ def test_a_question_that_fails_loses_nothing() -> None:
     assert sorted(one.deadline for one in queue.clear()) == [1, 2, 3]
 
 
-def test_a_lane_taken_apart_gives_back_its_steps_and_keeps_its_passes() -> None:
+def test_removing_the_steps_of_a_lane_keeps_its_passes() -> None:
     queue, memory = RequestQueue(), CacheHandle(10, 5)
     step, whole = job(1.0, CachedStep(memory, Window(0, 0, 0, 0, 0, 0))), job(2.0, CachedFeatures(memory, 3))
     queue.put(step)

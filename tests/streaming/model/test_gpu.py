@@ -1,4 +1,4 @@
-"""A device computes what it should: batches, graphs and number formats do not change the answers.
+"""Batches, graphs and number formats do not change the results of a device.
 
 On a CPU these run with a tiny model and a stand-in for graphs; `pytest -m gpu` runs them on a CUDA device, with a tiny
 model and with XLS-R at its published sizes.
@@ -59,7 +59,7 @@ class Device:
 
     @cached_property
     def replayed(self) -> tuple[XlsrEncoder, list[Float32], list[CachedFeatures]]:
-        """The encoder with graphs, after each shape has come often enough to be one."""
+        """The encoder with graphs, after each shape has run often enough to be captured."""
         encoder = self.encoder(HALF, self.graphs)
         for _ in range(2):
             stepped(encoder, self.batch)
@@ -67,7 +67,7 @@ class Device:
 
 
 def repeat(program: Callable[[], torch.Tensor]) -> tuple[Callable[[], None], torch.Tensor]:
-    """A graph for devices that have none: it runs the program again, into the same buffer."""
+    """A stand-in on devices without graphs: it runs the program again into the same buffer."""
     answer = program()
 
     def replay() -> None:
@@ -91,12 +91,12 @@ def largest_difference(rows: Sequence[Float32], others: Sequence[Float32]) -> fl
     return max(float(np.abs(a - b).max()) for a, b in zip(rows, others, strict=True))
 
 
-def test_steps_in_a_batch_are_those_alone(device: Device):
+def test_steps_do_not_depend_on_their_batch(device: Device):
     alone = [stepped(device.exact, [samples])[0][0] for samples in device.batch]
     assert largest_difference(device.exact_steps, alone) < 1e-3
 
 
-def test_full_passes_in_a_padded_batch_are_those_alone(device: Device):
+def test_full_passes_do_not_depend_on_padding(device: Device):
     uneven = [samples[: len(samples) - 1_600 * index] for index, samples in enumerate(device.batch)]
     alone = [device.exact.encode([samples])[0] for samples in uneven]
     assert largest_difference(device.exact.encode(uneven), alone) < 1e-3
@@ -106,12 +106,12 @@ def test_a_full_pass_is_the_forward_of_transformers(device: Device):
     model = weights(device.size, device.device)
     with torch.inference_mode():
         audio = [torch.from_numpy(samples)[None].to(device.device) for samples in device.batch]
-        theirs = [model(x).logits[0].log_softmax(-1).cpu().numpy() for x in audio]
+        expected = [model(x).logits[0].log_softmax(-1).cpu().numpy() for x in audio]
     ours = [device.exact.encode([samples])[0] for samples in device.batch]
-    assert largest_difference(ours, theirs) < 1e-3
+    assert largest_difference(ours, expected) < 1e-3
 
 
-def test_one_step_over_everything_is_a_full_pass(device: Device):
+def test_one_step_over_the_whole_utterance_is_a_full_pass(device: Device):
     samples = device.batch[0]
     window = WindowPlanner(hop=1_000, lookahead=0, left_context=0).finish(len(samples))
     assert window is not None

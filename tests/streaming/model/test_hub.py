@@ -39,7 +39,7 @@ def cache(tmp_path: Path) -> Path:
 
 
 def load(cache: Path, name: str, revision: str = "", **environment: str) -> tuple[str, str]:
-    """What is printed and what is on stderr; in a process of its own, as the hub's library reads its settings once."""
+    """Standard output and error of a new process, because the hub library reads its settings once."""
     settings = {**os.environ, "HF_HUB_CACHE": str(cache), "HF_ENDPOINT": "http://127.0.0.1:9", **environment}
     settings.pop("HF_HUB_OFFLINE", None) if "HF_HUB_OFFLINE" not in environment else None
     run = subprocess.run(
@@ -48,28 +48,31 @@ def load(cache: Path, name: str, revision: str = "", **environment: str) -> tupl
     return run.stdout.strip(), run.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("environment", [{}, {"HF_HUB_OFFLINE": "1"}], ids=["unreachable", "offline"])
 def test_a_downloaded_model_needs_no_hub(cache: Path, environment: dict[str, str]):
     assert load(cache, "owner/digits", **environment) == ("owner/digits 20", "")
 
 
-def test_a_pinned_revision_is_that_revision_or_nothing(cache: Path):
+@pytest.mark.slow
+def test_a_pinned_revision_loads_only_that_revision(cache: Path):
     assert load(cache, "owner/digits", REVISIONS[0])[0] == "owner/digits 20"
-    told, _ = load(cache, "owner/digits", REVISIONS[1])
-    assert told.startswith("refused: owner/digits is not in the local cache")
+    output, _ = load(cache, "owner/digits", REVISIONS[1])
+    assert output.startswith("refused: owner/digits is not in the local cache")
 
 
+@pytest.mark.slow
 def test_an_unreachable_hub_is_one_clear_sentence_at_once(cache: Path):
-    told, noise = load(cache, "owner/other")
-    assert told == (
+    output, noise = load(cache, "owner/other")
+    assert output == (
         "refused: owner/other is not in the local cache and the Hugging Face hub cannot be reached. "
         "Connect once to download it, or give a local directory"
     )
     assert not noise
 
 
-@pytest.mark.parametrize(("status", "said"), [(200, None), (404, None), (503, "HTTP 503")])
-def test_what_answers_is_reachable(monkeypatch: pytest.MonkeyPatch, status: int, said: str | None):
+@pytest.mark.parametrize(("status", "reason"), [(200, None), (404, None), (503, "HTTP 503")])
+def test_a_hub_that_answers_is_reachable(monkeypatch: pytest.MonkeyPatch, status: int, reason: str | None):
     class Hub(http.server.BaseHTTPRequestHandler):
         def do_HEAD(self):
             self.send_response(status)
@@ -81,9 +84,9 @@ def test_what_answers_is_reachable(monkeypatch: pytest.MonkeyPatch, status: int,
     with http.server.HTTPServer(("127.0.0.1", 0), Hub) as server:
         threading.Thread(target=server.handle_request).start()
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-        assert hub.problem() == said
+        assert hub.problem() == reason
 
 
-def test_nobody_there_is_a_reason(monkeypatch: pytest.MonkeyPatch):
+def test_a_closed_port_gives_a_reason(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     assert "refused" in (hub.problem() or "")

@@ -1,4 +1,4 @@
-"""Products in 8-bit integers: exact where they can be, near elsewhere, and the same words."""
+"""Products in 8-bit integers: exact for small whole numbers, close for others, and the same words."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ needs_int8 = pytest.mark.skipif(not quantized.supported(), reason="this processo
 
 
 def whole_numbers(*shape: int) -> torch.Tensor:
-    """Up to 127, and 127 somewhere in each row: these lose nothing."""
+    """Whole numbers up to 127, with 127 in each row: quantization is exact for these."""
     numbers = torch.randint(-127, 128, shape).float()
     numbers[..., 3] = 127
     return numbers
@@ -29,21 +29,21 @@ def whole_numbers(*shape: int) -> torch.Tensor:
 
 @needs_int8
 @pytest.mark.parametrize("shape", [(1, 64), (5, 64), (2, 48, 64), (3, 1, 7, 64)])
-def test_whole_numbers_come_out_exactly(shape: tuple[int, ...]):
+def test_products_of_small_whole_numbers_are_exact(shape: tuple[int, ...]):
     torch.manual_seed(1)
     x, weight, bias = whole_numbers(*shape), whole_numbers(32, 64), torch.randint(-9, 9, (32,)).float()
-    for factor, plus in ((1.0, bias), (0.25, bias), (1.0, None)):  # every row may have a scale of its own
+    for factor, plus in ((1.0, bias), (0.25, bias), (1.0, None)):  # each row has its own scale
         exact = torch.nn.functional.linear(x * factor, weight, plus)
         assert torch.equal(Int8Linear(weight, plus)(x * factor), exact)
 
 
 @needs_int8
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_other_numbers_come_out_nearly(dtype: torch.dtype):
+def test_other_products_are_close(dtype: torch.dtype):
     torch.manual_seed(2)
     linear, x = torch.nn.Linear(256, 100), torch.randn(2, 30, 256)
-    x[0, 4] = 0  # a row of nothing
-    x[1, 5, 7] = 1_000  # and one with an outlier, which is the other rows' business nowhere
+    x[0, 4] = 0  # a row of zeros
+    x[1, 5, 7] = 1_000  # and one with an outlier, which does not affect the other rows
     with torch.inference_mode():
         want, got = linear(x), Int8Linear(linear.weight, linear.bias)(x.to(dtype))
     assert got.dtype == dtype
@@ -52,7 +52,7 @@ def test_other_numbers_come_out_nearly(dtype: torch.dtype):
 
 
 @needs_int8
-def test_a_row_does_not_depend_on_its_company():
+def test_a_row_does_not_depend_on_its_batch():
     torch.manual_seed(3)
     linear, x = Int8Linear(torch.randn(96, 160), torch.randn(96)), torch.randn(200, 160)
     together = linear(x)
@@ -61,7 +61,7 @@ def test_a_row_does_not_depend_on_its_company():
 
 
 @needs_int8
-def test_a_model_says_the_same_in_8_bits(
+def test_a_model_gives_the_same_words_in_8_bits(
     recognizer: Recognizer, clip: Callable[[str], np.ndarray], monkeypatch: pytest.MonkeyPatch
 ):
     calls: list[int] = []
@@ -81,7 +81,7 @@ def test_a_model_says_the_same_in_8_bits(
             assert rest == 0
 
 
-def test_other_processors_are_told_what_else_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_unsupported_processors_get_the_alternatives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("xlsr_live.streaming.model.load.supported", lambda: False)
     with pytest.raises(ModelError, match="bfloat16 or float32"):
         load(ModelOptions(str(publish(tmp_path)), device="cpu", dtype="int8"))

@@ -42,7 +42,7 @@ def noise(length: int, seed: int = 0) -> np.ndarray:
 
 
 def reference(directory: Path, samples: np.ndarray, **options: Any) -> tuple[np.ndarray, str]:
-    """Log-probabilities and text by transformers alone."""
+    """Log-probabilities and text of transformers."""
     model = Wav2Vec2ForCTC.from_pretrained(directory).eval()
     if "target_lang" in options:
         model.load_adapter(options["target_lang"])
@@ -62,7 +62,7 @@ def copy(small: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(small, tmp_path / "copy"))
 
 
-# ── what loads ──
+# ── checkpoints that load ──
 
 KINDS: dict[str, dict[str, Any]] = {
     "letters": {},
@@ -75,19 +75,19 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
-def test_every_kind_of_checkpoint_loads_and_streams_what_transformers_says(tmp_path: Path, kind: str):
+def test_every_kind_of_checkpoint_loads_and_streams_the_text_of_transformers(tmp_path: Path, kind: str):
     directory = publish(tmp_path, **KINDS[kind])
     samples = noise(24_000)
     rows, text = reference(directory, samples)
     with Recognizer.load(str(directory), device="cpu") as recognizer:
-        heard = normalize(samples) if recognizer.encoder.normalized else samples
-        assert np.allclose(recognizer.encoder.encode([heard])[0], rows, atol=1e-4)
+        scaled = normalize(samples) if recognizer.encoder.normalized else samples
+        assert np.allclose(recognizer.encoder.encode([scaled])[0], rows, atol=1e-4)
         (final,) = recognizer.transcribe(samples, SessionConfig(vad="none"))
     assert final.text == " ".join(text.split())
     assert len(final.text) > 5
 
 
-def test_a_multilingual_checkpoint_speaks_the_language_asked_for(tmp_path: Path):
+def test_a_multilingual_checkpoint_uses_the_requested_language(tmp_path: Path):
     directory = publish_multilingual(tmp_path, {"eng": LETTERS, "cmn": NO_DELIMITER}, target="eng")
     samples = noise(16_000)
     texts = {}
@@ -104,23 +104,32 @@ def test_a_multilingual_checkpoint_speaks_the_language_asked_for(tmp_path: Path)
     assert set(texts["cmn"]) <= set("你好吗我们")
 
 
-def test_a_language_that_the_checkpoint_does_not_have_is_said(tmp_path: Path):
+def test_an_unavailable_language_is_named(tmp_path: Path):
     directory = publish_multilingual(tmp_path, {"eng": LETTERS, "cmn": NO_DELIMITER}, target="eng")
     refused(str(directory), "language 'xyz'", language="xyz")
 
 
-def test_a_multilingual_checkpoint_without_a_default_asks_for_a_language(tmp_path: Path):
+def test_a_multilingual_checkpoint_without_a_default_loads_and_knows_its_languages(tmp_path: Path):
     directory = publish_multilingual(tmp_path, {"eng": LETTERS, "cmn": NO_DELIMITER}, target=None)
+    encoder = load(ModelOptions(str(directory), device="cpu"))
+    assert encoder.languages
+    assert (encoder.languages.known, encoder.languages.default) == (("cmn", "eng"), None)
+
+
+def test_a_vocabulary_for_each_language_without_adapters_asks_for_a_language(tmp_path: Path):
+    directory = publish_multilingual(tmp_path, {"eng": LETTERS, "cmn": NO_DELIMITER}, target=None)
+    for adapter in directory.glob("adapter.*"):
+        adapter.unlink()
     refused(str(directory), "language")
 
 
-def test_the_packaged_model_tells_what_it_is(packaged: Recognizer):
+def test_the_packaged_model_has_a_description(packaged: Recognizer):
     info = packaged.info
     assert (info.name, info.device, info.dtype, info.language) == ("bundled", "cpu", "float32", None)
     assert info.vocabulary == len(packaged.encoder.vocabulary) == 32
     assert info.parameters > 1_000_000
     assert packaged.encoder.max_batch == 1
-    assert not packaged.encoder.normalized  # live steps make the features of the second pass
+    assert not packaged.encoder.normalized  # live steps compute the features of the second pass
 
 
 def test_published_sizes_have_the_published_numbers_of_parameters():
@@ -130,7 +139,7 @@ def test_published_sizes_have_the_published_numbers_of_parameters():
             assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, rel=0.01)
 
 
-# ── what does not ──
+# ── checkpoints that are refused ──
 
 
 def refused(name: str, words: str, **options: Any) -> None:
@@ -179,7 +188,7 @@ def test_a_directory_without_weights(copy: Path):
         ({"conv_stride": [5, 2, 2, 2, 2, 2, 1]}, "320 samples"),
         ({"conv_kernel": [10, 3, 3, 3, 3, 2, 3]}, "320 samples"),
         ({"add_adapter": True}, "320 samples"),
-        ({"hidden_size": 64}, "cannot be loaded"),  # the weights are of another shape
+        ({"hidden_size": 64}, "cannot be loaded"),  # the weights have another shape
     ],
 )
 def test_a_checkpoint_that_does_not_fit(copy: Path, changes: dict[str, Any], words: str):
@@ -188,7 +197,7 @@ def test_a_checkpoint_that_does_not_fit(copy: Path, changes: dict[str, Any], wor
 
 
 @pytest.mark.parametrize("lost", ["lm_head.weight", "wav2vec2.encoder.layers.1.attention.k_proj.weight"])
-def test_weights_that_are_missing_are_not_made_up(copy: Path, lost: str):
+def test_missing_weights_are_an_error(copy: Path, lost: str):
     weights = load_file(copy / "model.safetensors")
     del weights[lost]
     save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
@@ -225,16 +234,16 @@ def test_a_language_for_a_checkpoint_without_adapters(copy: Path):
 
 
 @pytest.mark.parametrize("device", ["gpu", "cpu:x", "meta", "mps"])
-def test_a_device_that_there_is_not(small: Path, device: str):
+def test_an_unknown_device(small: Path, device: str):
     refused(str(small), "auto, cpu or cuda", device=device)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has a CUDA device")
-def test_cuda_where_there_is_none(small: Path):
+def test_cuda_on_a_machine_without_a_device(small: Path):
     refused(str(small), "no CUDA device", device="cuda")
 
 
-def test_a_number_format_that_there_is_not(small: Path):
+def test_an_unknown_number_format(small: Path):
     refused(str(small), "bfloat16", dtype="int4")
 
 
@@ -249,8 +258,9 @@ for name, revision in [("me/tiny", None), ("me/tiny", "b" * 40), ("me/pickled", 
 """
 
 
+@pytest.mark.slow
 def test_hub_names_pinned_revisions_and_a_hub_that_cannot_be_reached(tmp_path: Path):
-    """In a process of its own, as the hub's settings are read once; its cache is filled by hand."""
+    """Runs in its own process, because the hub library reads its settings once; the test fills its cache."""
 
     def cached(name: str, revision: str, main: bool = True) -> Path:
         at = tmp_path / "hub" / f"models--me--{name}"
@@ -289,7 +299,7 @@ def test_batched_with_padding_equals_single(tmp_path: Path, normalize_: bool):
         assert np.allclose(np.exp(rows).sum(1), 1, atol=1e-5)
 
 
-def test_layer_norm_batches_pad_little_and_group_norm_batches_not_at_all(tmp_path: Path, small: Path):
+def test_batches_pad_little_with_layer_norm_and_never_with_group_norm(tmp_path: Path, small: Path):
     layer = load(ModelOptions(str(small), device="cpu"))
     assert layer.fits(16_000, [16_000, 15_000])
     assert layer.fits(12_000, [16_000])
@@ -304,7 +314,7 @@ def test_layer_norm_batches_pad_little_and_group_norm_batches_not_at_all(tmp_pat
 
 
 @pytest.mark.parametrize("seconds", [0.025, 0.5, 2.0])
-def test_half_precision_stays_near_and_makes_the_same_rows(small: Path, seconds: float):
+def test_half_precision_stays_close_and_has_the_same_number_of_rows(small: Path, seconds: float):
     samples = normalize(noise(int(16_000 * seconds)))
     full = load(ModelOptions(str(small), device="cpu")).encode([samples])[0]
     half = load(ModelOptions(str(small), device="cpu", dtype="bfloat16")).encode([samples])[0]
@@ -327,6 +337,7 @@ def test_weights_that_overflow_are_an_error_not_a_transcript(copy: Path):
 # ── full size ──
 
 
+@pytest.mark.slow
 def test_a_full_size_xlsr_300m_loads_streams_and_batches(tmp_path: Path):
     directory = publish(tmp_path, XLSR_300M)
     try:

@@ -12,7 +12,7 @@ from tests.figures.gpu_times import PassTime, StepTime
 from tests.figures.measure_gpu import run
 
 
-def test_everything_is_measured():
+def test_the_program_measures_every_figure():
     before, lines = torch.get_num_threads(), []
     torch.set_num_threads(1)
     try:
@@ -29,18 +29,18 @@ def test_everything_is_measured():
     assert any("no GPU is used" in line for line in lines)
 
 
-def test_simulated_streams_speak_as_said_and_queue_as_they_must():
+def test_simulated_streams_have_the_declared_speech_and_queueing():
     due = list(arrivals(200, 60))
     assert due == sorted(due)
     spoken = sum(each.seconds for each in due if each.step < 0)
     assert spoken / (200 * 60) == pytest.approx(0.6, abs=0.06)
     free = [PassTime(seconds, 1, 0.0, None) for seconds in (1, 20)]
-    # One at a time and 10 ms each: 48 such steps a hop are as many as can be, of streams that speak 60 % of the time.
+    # Steps of 10 ms, one at a time: a hop has room for 48, of streams that speak 60 % of the time.
     slow = [StepTime(1, 0.01, 0.01, None)]
     assert simulated(1, 30, slow, free).p50 == pytest.approx(0.01)
     found = most_streams(lambda streams: simulated(streams, 30, slow, free).p95 < 0.5)
     assert 55 <= found <= 85
-    # Batches of four that take no longer carry four times as many.
+    # Batches of four in the same time carry four times as many.
     batched = [StepTime(1, 0.01, 0.01, None), StepTime(2, 0.01, 0.01, None), StepTime(4, 0.01, 0.01, None)]
     four = most_streams(lambda streams: simulated(streams, 30, batched, free).p95 < 0.5)
     assert four == pytest.approx(4 * found, rel=0.2)

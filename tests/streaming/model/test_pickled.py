@@ -76,14 +76,16 @@ def refused(folder: Path, words: str) -> None:
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
 @pytest.mark.parametrize("shards", [False, True], ids=["one file", "shards"])
-def test_it_computes_what_its_safetensors_do(small: Path, tmp_path: Path, zipped: bool, shards: bool):
+def test_a_pickled_checkpoint_gives_the_rows_of_its_safetensors(
+    small: Path, tmp_path: Path, zipped: bool, shards: bool
+):
     folder = old(small, tmp_path / "old", _use_new_zipfile_serialization=zipped)
     if shards:
         sharded(folder)
     assert np.array_equal(rows(folder), rows(small))
 
 
-def test_a_copy_is_made_once_and_read_from_then_on(
+def test_a_copy_is_made_once_and_then_read(
     small: Path, tmp_path: Path, cache: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
     folder = old(small, tmp_path / "old")
@@ -94,12 +96,12 @@ def test_a_copy_is_made_once_and_read_from_then_on(
     (copy,) = [path for path in cache.rglob("*") if path.is_file()]
     assert copy.name == "model.safetensors"
     caplog.clear()
-    monkeypatch.setattr(pickled.torch, "load", None)  # it is not called again
+    monkeypatch.setattr(pickled.torch, "load", None)  # no second call
     assert np.array_equal(rows(folder), first)
     assert not caplog.records
 
 
-def test_a_changed_file_gets_a_copy_of_its_own(small: Path, tmp_path: Path, cache: Path):
+def test_a_changed_file_gets_a_new_copy(small: Path, tmp_path: Path, cache: Path):
     folder = old(small, tmp_path / "old")
     before = rows(folder)
     tensors = torch.load(folder / "pytorch_model.bin", weights_only=True)
@@ -108,9 +110,7 @@ def test_a_changed_file_gets_a_copy_of_its_own(small: Path, tmp_path: Path, cach
     assert len(list(cache.iterdir())) == 2
 
 
-def test_where_no_copy_can_be_written_it_works_without(
-    small: Path, tmp_path: Path, cache: Path, caplog: pytest.LogCaptureFixture
-):
+def test_a_read_only_cache_needs_no_copy(small: Path, tmp_path: Path, cache: Path, caplog: pytest.LogCaptureFixture):
     cache.parent.parent.mkdir(parents=True)
     cache.parent.write_text("not a folder")
     folder = old(small, tmp_path / "old")
@@ -119,7 +119,7 @@ def test_where_no_copy_can_be_written_it_works_without(
     assert "each start reads its pickled weights" in caplog.text
 
 
-def test_safetensors_beside_it_are_read_instead(small: Path, tmp_path: Path, cache: Path):
+def test_safetensors_in_the_same_folder_take_precedence(small: Path, tmp_path: Path, cache: Path):
     folder = old(small, tmp_path / "old")
     (folder / "pytorch_model.bin").write_bytes(b"never read")
     shutil.copy(small / "model.safetensors", folder)
@@ -128,7 +128,7 @@ def test_safetensors_beside_it_are_read_instead(small: Path, tmp_path: Path, cac
 
 
 class Evil:
-    """Makes a folder when it is unpickled by the ordinary loader."""
+    """The unrestricted loader makes a folder when it unpickles this."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -151,7 +151,7 @@ def test_code_in_a_pickle_never_runs(small: Path, tmp_path: Path, cache: Path, f
     refused(folder, "nothing in it was run")
     assert not touched.exists()
     assert not cache.exists()
-    if form == "zip":  # the file does run code where nothing restricts the loader
+    if form == "zip":  # the unrestricted loader does run the code
         torch.load(file, weights_only=False)
         assert touched.exists()
 
@@ -166,7 +166,7 @@ def test_a_truncated_file_is_damaged(small: Path, tmp_path: Path, zipped: bool, 
 
 
 @pytest.mark.parametrize("content", [[1, 2], {"a": 3}, {"state_dict": {}}, {1: torch.zeros(1)}], ids=str)
-def test_something_else_than_named_tensors(small: Path, tmp_path: Path, content: object):
+def test_a_pickle_without_named_tensors(small: Path, tmp_path: Path, content: object):
     folder = old(small, tmp_path / "old")
     torch.save(content, folder / "pytorch_model.bin")
     refused(folder, "tensors")
@@ -193,7 +193,7 @@ def test_a_damaged_index(small: Path, tmp_path: Path, index: str, words: str):
     refused(folder, words)
 
 
-def test_an_index_names_only_files_beside_it(small: Path, tmp_path: Path):
+def test_an_index_names_only_files_of_its_folder(small: Path, tmp_path: Path):
     folder = sharded(old(small, tmp_path / "old"))
     path = folder / "pytorch_model.bin.index.json"
     index = json.loads(path.read_text())
@@ -230,22 +230,22 @@ def pickled_adapters(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("adapters", ["safetensors", "pickled"])
-def test_adapters_lie_beside_the_checkpoint(multilingual: Path, tmp_path: Path, adapters: str):
+def test_adapters_are_read_from_the_folder_of_the_checkpoint(multilingual: Path, tmp_path: Path, adapters: str):
     folder = old(multilingual, tmp_path / "old")
     if adapters == "pickled":
         pickled_adapters(folder)
     answers: list[np.ndarray] = []
     for language in LANGUAGES:
-        ours, theirs = (
+        ours, reference = (
             load(ModelOptions(str(path), language=language, device="cpu")).encode([NOISE])[0]
             for path in (folder, multilingual)
         )
-        assert np.array_equal(ours, theirs)
+        assert np.array_equal(ours, reference)
         answers.append(ours)
     assert answers[0].shape != answers[1].shape
 
 
-def test_a_pickled_adapter_beside_safetensors_is_never_read(multilingual: Path, tmp_path: Path):
+def test_a_pickled_adapter_next_to_safetensors_is_never_read(multilingual: Path, tmp_path: Path):
     folder = Path(shutil.copytree(multilingual, tmp_path / "new"))
     (folder / "adapter.eng.bin").write_bytes(b"never read")
     load(ModelOptions(str(folder), language="eng", device="cpu"))

@@ -1,4 +1,4 @@
-"""Fixed shapes and replayed graphs on a CPU: a stand-in for the graph runs the program again on the same buffers."""
+"""Fixed shapes and replayed graphs on a CPU: a stand-in for graphs runs the program again on the same buffers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA d
 
 
 def again(program: Callable[[], torch.Tensor]) -> tuple[Callable[[], None], torch.Tensor]:
-    """What `CudaCapture` gives: something that does the work once more, from and to the same buffers."""
+    """The interface of `CudaCapture`: a replay that runs again on the same buffers."""
     answer = program()
 
     def replay() -> None:
@@ -43,7 +43,7 @@ def again(program: Callable[[], torch.Tensor]) -> tuple[Callable[[], None], torc
 
 
 class Model:
-    """One checkpoint's steps and passes over the same slots."""
+    """Steps and passes of one checkpoint over the same slots."""
 
     def __init__(self, encoder: XlsrEncoder, runner: Runner, best: int | None = None) -> None:
         self.network = XlsrLayers(encoder._model)
@@ -69,10 +69,10 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def together(model: Model, said: list[Utterance]) -> None:
-    """Take all steps, in batches of whoever is ready and fits."""
+def together(model: Model, utterances: list[Utterance]) -> None:
+    """Run all steps, in batches of the utterances that are ready and fit."""
     random = Random(0)
-    while speaking := [utterance for utterance in said if utterance.left]:
+    while speaking := [utterance for utterance in utterances if utterance.left]:
         random.shuffle(speaking)
         batch: list[Utterance] = []
         for each in speaking[: random.randrange(1, 6)]:
@@ -85,37 +85,38 @@ def together(model: Model, said: list[Utterance]) -> None:
 # ── graphs ──
 
 
-def test_replayed_steps_and_passes_are_those_that_run_as_they_are(encoder: XlsrEncoder):
+def test_replayed_steps_and_passes_equal_direct_ones(encoder: XlsrEncoder):
     graphs = GraphRunner(CPU, capture=again)
     model, plain = Model(encoder, graphs), Model(encoder, EagerRunner(CPU))
-    said = [Utterance(noise(400 + 1_700 * seed, seed), *SETTING) for seed in range(30)]
-    together(model, said)
+    utterances = [Utterance(noise(400 + 1_700 * seed, seed), *SETTING) for seed in range(30)]
+    together(model, utterances)
     assert graphs.replays > 20
-    for utterance in said:
+    for utterance in utterances:
         alone = Utterance(utterance.samples, *SETTING).run(plain.steps)
         assert difference(utterance.rows, alone.rows) < 1e-4
     for _ in range(4):
-        batch = [utterance.samples for utterance in said[10:13]]
+        batch = [utterance.samples for utterance in utterances[10:13]]
         replays = graphs.replays
-        recalls = [CachedFeatures(utterance.memory, 20) for utterance in said[10:13]]
+        recalls = [CachedFeatures(utterance.memory, 20) for utterance in utterances[10:13]]
         assert difference(model.encode(batch, recalls), plain.encode(batch)) < 1e-4
         assert difference(model.encode(batch), plain.encode(batch)) < 1e-4
     assert graphs.replays == replays + 2
 
 
+@pytest.mark.gpu
 @needs_cuda
-def test_replayed_steps_on_a_gpu_are_those_that_run_as_they_are(tmp_path: Path):
+def test_replayed_steps_on_a_gpu_equal_direct_ones(tmp_path: Path):
     encoder = load(ModelOptions(str(publish(tmp_path)), device="cuda", dtype="float32"))
     graphs = GraphRunner(encoder._model.device)
     model, plain = Model(encoder, graphs), Model(encoder, EagerRunner(encoder._model.device))
-    said = [Utterance(noise(400 + 1_700 * seed, seed), *SETTING) for seed in range(30)]
-    together(model, said)
+    utterances = [Utterance(noise(400 + 1_700 * seed, seed), *SETTING) for seed in range(30)]
+    together(model, utterances)
     assert graphs.replays > 20
-    for utterance in said:
+    for utterance in utterances:
         assert difference(utterance.rows, Utterance(utterance.samples, *SETTING).run(plain.steps).rows) < 1e-3
 
 
-def test_a_step_that_fails_in_a_graph_leaves_everything_as_it_was(encoder: XlsrEncoder):
+def test_a_step_that_fails_in_a_graph_changes_no_state(encoder: XlsrEncoder):
     graphs = GraphRunner(CPU, capture=again)
     model = Model(encoder, graphs)
     good, bad = (Utterance(noise(40_000, seed), *SETTING) for seed in range(2))
@@ -132,25 +133,25 @@ def test_a_step_that_fails_in_a_graph_leaves_everything_as_it_was(encoder: XlsrE
     assert difference(good.rows, want) < 1e-4
 
 
-def test_pools_may_grow_under_graphs_and_shapes_may_come_prepared(encoder: XlsrEncoder):
+def test_pools_grow_under_graphs_and_shapes_can_be_prepared(encoder: XlsrEncoder):
     graphs = GraphRunner(CPU, capture=again)
     model = Model(encoder, graphs)
     model.steps.prepare(CacheHandle(50, 12), hop=12, utterances=10, most_batch=8)
     assert graphs.replays == 4  # batches of 8, 4, 2, 1
     room = model.caches.bytes
-    said = [Utterance(noise(20_000, seed), *SETTING) for seed in range(20)]  # more than there is room for at first
-    for utterance in said[:10]:
+    utterances = [Utterance(noise(20_000, seed), *SETTING) for seed in range(20)]  # more than the initial slots
+    for utterance in utterances[:10]:
         utterance.take(model.steps.encode_steps([utterance.next])[0])
     assert model.caches.bytes == room
-    together(model, said[:10])
-    together(model, said[10:])
+    together(model, utterances[:10])
+    together(model, utterances[10:])
     assert model.caches.bytes > room
     plain = Model(encoder, EagerRunner(CPU))
-    for utterance in said:
+    for utterance in utterances:
         assert difference(utterance.rows, Utterance(utterance.samples, *SETTING).run(plain.steps).rows) < 1e-4
 
 
-def test_where_capture_fails_everything_runs_as_it_is(encoder: XlsrEncoder, caplog: pytest.LogCaptureFixture):
+def test_without_capture_steps_run_directly(encoder: XlsrEncoder, caplog: pytest.LogCaptureFixture):
     def refuse(program: Callable[[], torch.Tensor]) -> tuple[Callable[[], None], torch.Tensor]:
         raise RuntimeError("no graphs here")
 
@@ -182,9 +183,9 @@ def test_a_pass_that_recalls_features_is_the_plain_pass(tmp_path: Path, kind: st
     size = {"random": SMALL, "adapters": SMALL_MMS, "odd kernel": SMALL | {"num_conv_pos_embeddings": 15}}[kind]
     encoder = load(ModelOptions(str(publish(tmp_path, size, normalize=False)), device="cpu"))
     model = Model(encoder, EagerRunner(CPU))
-    said = [Utterance(noise(length, length), *SETTING) for length in (400, 9_000, 20_001, 30_000)]
+    utterances = [Utterance(noise(length, length), *SETTING) for length in (400, 9_000, 20_001, 30_000)]
     batch, recalls = [], []
-    for utterance in said:
+    for utterance in utterances:
         while utterance.left:
             recalls_now = utterance.left[0].newest
             utterance.take(model.steps.encode_steps([utterance.next])[0])
@@ -201,7 +202,7 @@ def test_a_pass_that_recalls_features_is_the_plain_pass(tmp_path: Path, kind: st
             assert np.array_equal(once, twice)
 
 
-def test_what_is_not_remembered_is_made_again(encoder: XlsrEncoder):
+def test_uncached_features_are_computed_again(encoder: XlsrEncoder):
     model = Model(encoder, EagerRunner(CPU))
     samples = noise(30_000)
     (want,) = model.encode([samples])
@@ -215,17 +216,17 @@ def test_what_is_not_remembered_is_made_again(encoder: XlsrEncoder):
     assert np.array_equal(rows, want)
 
 
-def test_an_utterance_longer_than_was_said_takes_its_steps_and_is_not_recalled(encoder: XlsrEncoder):
+def test_an_utterance_longer_than_declared_gets_its_steps_and_no_cached_features(encoder: XlsrEncoder):
     model = Model(encoder, EagerRunner(CPU))
     utterance = Utterance(noise(span(620), 3), 20, 12, 50)
     want = Utterance(utterance.samples, 20, 12, 50).run(model.steps).rows
-    utterance.memory = CacheHandle(50, 12, longest=100)  # room for 500 and what positions need
-    heard = 0
+    utterance.memory = CacheHandle(50, 12, longest=100)  # room for 500 and the reach of the position convolution
+    end = 0
     while utterance.left:
-        heard = utterance.left[0].newest
+        end = utterance.left[0].newest
         utterance.take(model.steps.encode_steps([utterance.next])[0])
     assert difference(utterance.rows, want) < 1e-5
-    (rows,) = model.encode([utterance.samples], [CachedFeatures(utterance.memory, heard)])
+    (rows,) = model.encode([utterance.samples], [CachedFeatures(utterance.memory, end)])
     assert np.array_equal(rows, model.encode([utterance.samples])[0])
     long = Utterance(noise(span(501)), 600, 0, 0)
     long.memory = CacheHandle(0, 0, longest=500)
@@ -234,7 +235,7 @@ def test_an_utterance_longer_than_was_said_takes_its_steps_and_is_not_recalled(e
 
 
 @pytest.mark.parametrize("length", [4_000, 16_000])
-def test_passes_are_the_models_forward_in_any_company(encoder: XlsrEncoder, length: int):
+def test_passes_equal_the_forward_of_the_model_in_any_batch(encoder: XlsrEncoder, length: int):
     batch = [noise(length - 300 * index, index) for index in range(5)] + [noise(length, 9)]
     model = Model(encoder, EagerRunner(CPU))
     for samples, rows in zip(batch, model.encode(batch), strict=True):
@@ -245,7 +246,7 @@ def test_passes_are_the_models_forward_in_any_company(encoder: XlsrEncoder, leng
 # ── answers ──
 
 
-def test_of_large_vocabularies_the_best_tokens_come_untouched(tmp_path: Path):
+def test_the_best_tokens_of_large_vocabularies_are_exact(tmp_path: Path):
     tokens = ("<pad>", "<s>", "</s>", "<unk>", "|", *(chr(0x4E00 + index) for index in range(300)))
     encoder = load(ModelOptions(str(publish(tmp_path, SMALL, tokens, normalize=False)), device="cpu"))
     few, all_ = Model(encoder, EagerRunner(CPU), best=BEST), Model(encoder, EagerRunner(CPU))
@@ -262,7 +263,7 @@ def test_of_large_vocabularies_the_best_tokens_come_untouched(tmp_path: Path):
 
 
 @pytest.mark.parametrize("best", [None, 4])
-def test_rows_that_are_nobodys_need_not_be_finite(best: int | None):
+def test_padding_rows_need_not_be_finite(best: int | None):
     rows = torch.randn(2, 3, 9).log_softmax(-1)
     rows[1, 2] = torch.nan
     valid = torch.ones(2, 3, dtype=torch.bool)

@@ -1,4 +1,4 @@
-"""Cached steps against the model itself, run by one stream that keeps everything it has ever computed."""
+"""Cached steps equal the model run by one stream that keeps all its keys and values."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def encoders(tmp_path_factory: pytest.TempPathFactory, packaged: Recognizer) -> 
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """So small models gain nothing from more, and lose much where other tests run beside this one."""
+    """Small models gain nothing from more threads, and lose time if other tests run in parallel."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -56,14 +56,14 @@ def speech(clip: Callable[[str], np.ndarray]) -> Float32:
 
 @torch.inference_mode()
 def features(encoder: XlsrEncoder, samples: Float32) -> torch.Tensor:
-    """Projected features of all frames at once, (1, frames, hidden)."""
+    """Projected features of all frames in one pass, (1, frames, hidden)."""
     base = encoder._model.wav2vec2
     return base.feature_projection(base.feature_extractor(torch.from_numpy(samples)[None]).transpose(1, 2))[0]
 
 
 @torch.inference_mode()
 def reference(encoder: XlsrEncoder, samples: Float32, steps: list[Window], reach: int = 64) -> list[Float32]:
-    """Rows of every step by one stream: whole-utterance features, and keys and values that only grow."""
+    """Rows of every step of one stream, with whole-utterance features and growing keys and values."""
     model = encoder._model
     base, heads = model.wav2vec2.encoder, model.config.num_attention_heads
     everything = features(encoder, samples)
@@ -82,15 +82,15 @@ def reference(encoder: XlsrEncoder, samples: Float32, steps: list[Window], reach
             own = torch.stack((k, v))
             keys, values = torch.cat((past[index][:, :, w.first : w.committed], own), 2)
             past[index] = torch.cat((past[index], own[:, :, : w.commit - w.committed]), 2)
-            heard = scaled_dot_product_attention(q[None], keys[None], values[None])[0]
-            x = x + layer.attention.out_proj(heard.transpose(0, 1).flatten(1))
+            attended = scaled_dot_product_attention(q[None], keys[None], values[None])[0]
+            x = x + layer.attention.out_proj(attended.transpose(0, 1).flatten(1))
             x = x + layer.feed_forward(layer.final_layer_norm(x))
             x = x if layer.adapter_layer is None else x + layer.adapter_layer(x)
         rows.append(model.lm_head(base.layer_norm(x)).log_softmax(-1).numpy())
     return rows
 
 
-# ── the same numbers ──
+# ── equal rows ──
 
 
 @pytest.mark.parametrize("name", [*SIZES, "packaged"])
@@ -112,7 +112,7 @@ def test_one_step_over_a_whole_utterance_is_the_models_forward(
         ("packaged", 40, 10, 0),
     ],
 )
-def test_steps_are_those_of_a_stream_that_keeps_everything(
+def test_steps_equal_those_of_a_stream_with_all_keys_and_values(
     encoders: dict[str, XlsrEncoder], speech: Float32, name: str, hop: int, lookahead: int, left: int
 ):
     samples = speech[:100_000] if left == 200 else speech[:40_000]
@@ -126,7 +126,7 @@ def test_steps_are_those_of_a_stream_that_keeps_everything(
 def test_utterances_of_any_length_have_a_row_for_every_frame(
     encoders: dict[str, XlsrEncoder], speech: Float32, length: int
 ):
-    """With a rest of many frames, of few, and of none but those that a lookahead left."""
+    """The last step has many frames, few, or only those of the lookahead."""
     utterance = Utterance(speech[:length], 24, 12, 50)
     planned = list(utterance.left)
     rows = utterance.run(fresh(encoders["packaged"])).rows
@@ -134,9 +134,7 @@ def test_utterances_of_any_length_have_a_row_for_every_frame(
     assert difference(rows, reference(encoders["packaged"], speech[:length], planned)) < 1e-4
 
 
-def test_features_made_once_from_new_samples_are_those_of_the_whole_utterance(
-    encoders: dict[str, XlsrEncoder], speech: Float32
-):
+def test_features_of_new_samples_equal_those_of_the_whole_utterance(encoders: dict[str, XlsrEncoder], speech: Float32):
     steps = fresh(encoders["packaged"])
     with torch.inference_mode():
         parts = [
@@ -161,7 +159,7 @@ def test_a_ring_larger_than_the_left_context_changes_nothing(encoders: dict[str,
 
 
 @pytest.mark.parametrize(("name", "seed"), [("random", 0), ("random", 1), ("random", 2), ("packaged", 3)])
-def test_utterances_that_come_and_go_hear_in_any_company_what_each_hears_alone(
+def test_the_rows_of_an_utterance_do_not_depend_on_concurrent_utterances(
     encoders: dict[str, XlsrEncoder], name: str, seed: int
 ):
     random = Random(seed)
@@ -170,12 +168,12 @@ def test_utterances_that_come_and_go_hear_in_any_company_what_each_hears_alone(
     def utterance(index: int) -> Utterance:
         return Utterance(noise(random.randrange(400, 30_000), 100 * seed + index), *random.choice(settings))
 
-    said = [utterance(index) for index in range(14)]
-    alone = [Utterance(u.samples, u.left[0].newest, 0, 0) for u in said]
-    for own, whole in zip(said, alone, strict=True):
+    utterances = [utterance(index) for index in range(14)]
+    alone = [Utterance(u.samples, u.left[0].newest, 0, 0) for u in utterances]
+    for own, whole in zip(utterances, alone, strict=True):
         whole.memory, whole.left = CacheHandle(own.memory.left_context, own.memory.lookahead), list(own.left)
         whole.run(fresh(encoders[name]))
-    steps, waiting, speaking, sizes = fresh(encoders[name]), list(said), [], set()
+    steps, waiting, speaking, sizes = fresh(encoders[name]), list(utterances), [], set()
     while waiting or speaking:
         if waiting and (not speaking or random.random() < 0.4):
             speaking.append(waiting.pop())
@@ -192,16 +190,16 @@ def test_utterances_that_come_and_go_hear_in_any_company_what_each_hears_alone(
             steps.release(each.memory.number)
     assert len(sizes) > 2
     assert len(steps.caches) == 0
-    for own, whole in zip(said, alone, strict=True):
+    for own, whole in zip(utterances, alone, strict=True):
         assert difference(own.rows, whole.rows) < 1e-4
 
 
-def test_a_slot_that_was_used_before_leaks_nothing(encoders: dict[str, XlsrEncoder], speech: Float32):
-    """To the last bit, on a CPU: whatever lies in a slot."""
+def test_a_reused_slot_leaks_nothing(encoders: dict[str, XlsrEncoder], speech: Float32):
+    """Bit-exact on a CPU, whatever the slot held before."""
     encoder = encoders["packaged"]
     want = Utterance(speech, 20, 25, 50).run(fresh(encoder)).rows
     steps = fresh(encoder)
-    for seed in range(10):  # more than there are slots at first
+    for seed in range(10):  # more than the initial slots
         Utterance(100 * noise(30_000, seed), 20, 25, 50).run(steps)
     held = Utterance(100 * noise(30_000), 20, 25, 50)
     held.take(steps.encode_steps([held.next])[0])
@@ -210,14 +208,14 @@ def test_a_slot_that_was_used_before_leaks_nothing(encoders: dict[str, XlsrEncod
     assert all(np.array_equal(a, b) for a, b in zip(again, want, strict=True))
 
 
-def test_pools_grow_while_utterances_speak(encoders: dict[str, XlsrEncoder]):
+def test_pools_grow_during_utterances(encoders: dict[str, XlsrEncoder]):
     steps = fresh(encoders["random"])
-    said = [Utterance(noise(9_000, seed), 6, 5, 50) for seed in range(20)]
-    planned = [list(utterance.left) for utterance in said]
+    utterances = [Utterance(noise(9_000, seed), 6, 5, 50) for seed in range(20)]
+    planned = [list(utterance.left) for utterance in utterances]
     for _ in planned[0]:
-        for utterance in said:
+        for utterance in utterances:
             utterance.take(steps.encode_steps([utterance.next])[0])
-    for utterance, own in zip(said, planned, strict=True):
+    for utterance, own in zip(utterances, planned, strict=True):
         assert difference(utterance.rows, reference(encoders["random"], utterance.samples, own)) < 1e-4
 
 
@@ -231,11 +229,11 @@ def test_steps_of_different_geometry_or_much_padding_share_no_batch(encoders: di
     assert fits((24, 24, 200), (24, 24, 200))
     assert fits((24, 24, 200), (20, 24, 190))
     assert not fits((24, 24, 200), (24, 24, 100))
-    assert fits((24, 24, 200), (24, 74, 200))  # the first steps, which commit nothing
+    assert fits((24, 24, 200), (24, 74, 200))  # the first steps commit nothing
     assert not fits((24, 24, 200), (6, 24, 200))
 
 
-# ── what can go wrong ──
+# ── failures ──
 
 
 def test_a_step_that_is_not_the_next_one_is_refused(encoders: dict[str, XlsrEncoder], speech: Float32):
@@ -258,7 +256,7 @@ def test_a_step_that_is_not_the_next_one_is_refused(encoders: dict[str, XlsrEnco
         steps.encode_steps([(speech[:400], CachedStep(CacheHandle(50, 24), first[1].window))])
 
 
-def test_a_batch_that_fails_may_be_tried_one_by_one(encoders: dict[str, XlsrEncoder], speech: Float32):
+def test_a_failed_batch_can_run_one_by_one(encoders: dict[str, XlsrEncoder], speech: Float32):
     steps = fresh(encoders["packaged"])
     good = Utterance(speech[:50_000], 24, 24, 50)
     want = reference(encoders["packaged"], good.samples, list(good.left))
@@ -276,25 +274,25 @@ def test_a_batch_that_fails_may_be_tried_one_by_one(encoders: dict[str, XlsrEnco
     assert difference(good.rows, want) < 1e-4
 
 
-def test_there_is_room_for_so_many_and_then_again(encoders: dict[str, XlsrEncoder]):
+def test_slots_are_limited_and_reusable(encoders: dict[str, XlsrEncoder]):
     encoder = encoders["random"]
     steps = fresh(encoder)
     Utterance(noise(8_000), 24, 24, 50).run(steps)
     slot = steps.caches.bytes // 8
-    steps = fresh(encoder, 4 * slot + 1)  # one of the four belongs to nobody
-    said = [Utterance(noise(20_000, seed), 24, 24, 50) for seed in range(4)]
-    for utterance in said[:3]:
+    steps = fresh(encoder, 4 * slot + 1)  # one of the four is the padding slot
+    utterances = [Utterance(noise(20_000, seed), 24, 24, 50) for seed in range(4)]
+    for utterance in utterances[:3]:
         utterance.take(steps.encode_steps([utterance.next])[0])
     with pytest.raises(EngineError, match="no room"):
-        steps.encode_steps([said[3].next])
+        steps.encode_steps([utterances[3].next])
     assert len(steps.caches) == 3
     assert steps.caches.bytes <= 4 * slot + 1
-    steps.release(said[0].memory.number)
-    said[3].run(steps)
-    for utterance in said[1:3]:
+    steps.release(utterances[0].memory.number)
+    utterances[3].run(steps)
+    for utterance in utterances[1:3]:
         utterance.run(steps)
     Utterance(noise(20_000), 24, 24, 20).run(steps)  # the same pool
-    Utterance(noise(20_000), 24, 24, 90).run(steps)  # another: the empty one gives way
+    Utterance(noise(20_000), 24, 24, 90).run(steps)  # another: the empty pool makes room
     assert len(steps.caches) == 0
     assert steps.caches.bytes <= 4 * slot + 1
 
@@ -316,7 +314,8 @@ def test_half_precision_keeps_its_state_in_half_precision(speech: Float32):
     assert np.concatenate(same).mean() > 0.97
 
 
-def test_at_the_full_size_of_xlsr_300m_steps_are_exact_too(tmp_path: Path):
+@pytest.mark.slow
+def test_steps_are_exact_at_the_full_size_of_xlsr_300m(tmp_path: Path):
     encoder = load(ModelOptions(str(publish(tmp_path, XLSR_300M)), device="cpu"))
     (tmp_path / "model.safetensors").unlink()
     samples = noise(28_000)

@@ -40,7 +40,7 @@ def test_an_event_survives_its_json(event: Event):
     assert from_json(line.encode()) == event
 
 
-def test_the_json_is_the_published_one():
+def test_the_json_equals_the_published_example():
     assert json.loads(to_json(EVENTS[2])) == {
         "type": "partial",
         "utterance": 0,
@@ -65,7 +65,7 @@ def test_the_json_is_the_published_one():
     ]
 
 
-def test_fields_of_a_later_version_are_ignored_and_nonsense_is_not():
+def test_fields_of_a_later_version_are_ignored_and_invalid_json_is_refused():
     assert from_json('{"type":"error","code":"a","message":"b","later":1}') == Error(code="a", message="b")
     for line in [
         "",
@@ -87,7 +87,7 @@ def test_equality_of_events_ignores_lag_and_level():
     one = SpeechEnded(utterance=1, end=2.0, reason="silence", lag_ms=3.0, level=1)
     same = SpeechEnded(utterance=1, end=2.0, reason="silence", lag_ms=700.0, level=4)
     assert one == same
-    assert not one != same  # noqa: SIM202  Python asks another method
+    assert not one != same  # noqa: SIM202  tests __eq__, not __ne__
     assert hash(one) == hash(same)
     assert one != SpeechEnded(utterance=2, end=2.0, reason="silence", lag_ms=3.0, level=1)
     assert Warning(code="a", message="b") != Error(code="a", message="b")

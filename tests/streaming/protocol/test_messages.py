@@ -8,7 +8,7 @@ from xlsr_live.streaming.protocol.codes import Code, ProtocolError
 from xlsr_live.streaming.protocol.messages import ClientMessage, End, Flush, Grammar, Hotwords, Start, parse, to_json
 
 
-def test_start_without_fields_means_the_defaults():
+def test_start_without_fields_has_the_defaults():
     start = parse('{"type":"start"}')
     assert isinstance(start, Start)
     assert start.audio == AudioFormat()
@@ -82,7 +82,7 @@ def test_a_setting_out_of_range_is_named(text: str, names: str):
         End(),
     ],
 )
-def test_what_is_encoded_is_parsed(message: ClientMessage):
+def test_encoding_and_parsing_are_inverse(message: ClientMessage):
     assert parse(to_json(message)) == message
 
 
@@ -92,7 +92,7 @@ def test_only_settings_that_were_changed_are_sent():
     )
 
 
-def test_every_code_has_its_answer():
+def test_every_error_code_has_a_close_code():
     assert set(CLOSE_CODES) | set(HTTP_STATUSES) == set(Code)
     assert set(CLOSE_CODES) & set(HTTP_STATUSES) == {
         Code.SHUTTING_DOWN,

@@ -17,26 +17,18 @@ from xlsr_live.streaming.commands.spotting import Phrases
 from xlsr_live.streaming.config import SessionConfig
 from xlsr_live.streaming.ctc.assets import Assets
 from xlsr_live.streaming.ctc.beam import decode_beam
-from xlsr_live.streaming.ctc.calibration import FILE, Calibration, Curve, save_calibration
 from xlsr_live.streaming.ctc.greedy import decode
 from xlsr_live.streaming.ctc.lm import LanguageModel, Weights
-from xlsr_live.streaming.errors import ConfigError, LanguageModelError, ModelError
-from xlsr_live.streaming.model.assets import load_assets
-from xlsr_live.streaming.model.source import Source, find_source
+from xlsr_live.streaming.errors import ConfigError
 from xlsr_live.streaming.protocol.events import Event, Final, Partial, from_json, to_json
 from xlsr_live.streaming.session.decoding import Decoding
 
+from tests.support.calibrated import CALIBRATION
 from tests.support.driving import FLUSH, Packet, lines, pieces, run, utterances
 from tests.support.fakes import VOCABULARY, FakeEncoder, sound
-from tests.support.ngrams import arpa, language_model
+from tests.support.ngrams import language_model
 
-CALIBRATION = Calibration(
-    final=Curve(temperature=2.0, level=0.5, offset=-1.0),
-    partial=Curve(temperature=3.0, level=0.2),
-    beam=Curve(temperature=4.0, offset=-0.5),
-    beam_partial=Curve(temperature=5.0, offset=-0.3),
-)
-# A letter is one frame, as CTC has it: a wrong one costs 2 to 4 nats, and so does each letter in silence.
+# A letter is one frame, as in CTC: a wrong one costs 2 to 4 nats, and so does each letter in silence.
 SPEECH = sound("..ABCD EFGH ABCD GGGG " + "." * 8 + "ABCD GHAB CDEF " + "." * 8, letter=1, gap=3)
 HOP = {"hop_ms": 200, "lookahead_ms": 200}
 
@@ -82,7 +74,7 @@ def test_unspoken_hotwords_change_nothing():
     assert lines(run([SPEECH], SessionConfig(hotwords=("HGFEDCBA:1",)))) == lines(run([SPEECH]))
 
 
-def test_other_hotwords_hold_from_there_on():
+def test_new_hotwords_take_effect_at_their_position():
     here = 320 * 22  # within the first utterance
     kept = run([SPEECH[:here], ("abce:1.5",), SPEECH[here:]], SessionConfig(**HOP))
     assert texts(kept) == ["ABCE EFGH ABCE GGGG", "ABCE GHAB CDEF"]
@@ -108,7 +100,7 @@ changes = st.lists(
 
 @given(changes, st.integers(0, 1_000), st.sampled_from(["full", "append"]), st.booleans())
 @settings(max_examples=40, deadline=None)
-def test_hotwords_in_any_packets_and_any_order_of_answers_give_the_same_events(
+def test_packets_and_the_order_of_answers_change_no_event_with_hotwords(
     changes: list[tuple[int, tuple[str, ...]]], seed: int, how: Any, flushed: bool
 ):
     packets: list[Packet] = []
@@ -149,7 +141,7 @@ def test_bad_hotwords_are_refused_and_the_earlier_ones_stay(hotwords: list[str],
 # ── language models ──
 
 
-def test_finals_are_those_of_the_search_over_the_whole_utterance(lm: LanguageModel):
+def test_finals_equal_the_search_over_the_whole_utterance(lm: LanguageModel):
     encoder = FakeEncoder()
     config = SessionConfig(nbest=3, **HOP)
     events = run([SPEECH], config, assets=Assets(language_model=lm), encoder=encoder)
@@ -177,7 +169,7 @@ def test_an_unused_language_model_changes_nothing(lm: LanguageModel):
 
 @pytest.mark.parametrize("how", ["full", "append"])
 @pytest.mark.parametrize("seed", range(6))
-def test_a_language_model_in_partials_gives_the_same_events_for_any_packets(lm: LanguageModel, how: Any, seed: int):
+def test_packets_change_no_event_with_a_language_model_in_partials(lm: LanguageModel, how: Any, seed: int):
     config = SessionConfig(lm_for="all", finals=how, max_utterance_ms=2_000, **HOP)
     random, assets = Random(seed), Assets(language_model=lm)
     long = sound("AB BAA AB A B AB BAA A AB BAA B " * 3)
@@ -190,7 +182,7 @@ def test_a_language_model_in_partials_gives_the_same_events_for_any_packets(lm: 
             assert all(one.end <= other.start for one, other in pairwise(utterance.final.words))
 
 
-def test_hotwords_take_part_in_the_search_though_the_lexicon_lacks_them(lm: LanguageModel):
+def test_the_search_finds_hotwords_outside_the_lexicon(lm: LanguageModel):
     config = SessionConfig(hotwords=("fefd:1.5",))
     assert texts(
         run([sound("..AB FEFE AB " + "." * 8, letter=1, gap=3)], config, assets=Assets(language_model=lm))
@@ -199,7 +191,7 @@ def test_hotwords_take_part_in_the_search_though_the_lexicon_lacks_them(lm: Lang
 
 @given(changes, st.integers(0, 1_000), st.sampled_from(["full", "append"]))
 @settings(max_examples=15, deadline=None)
-def test_hotwords_and_a_language_model_in_partials_give_the_same_events_for_any_packets(
+def test_packets_change_no_event_with_hotwords_and_a_language_model_in_partials(
     lm: LanguageModel, changes: list[tuple[int, tuple[str, ...]]], seed: int, how: Any
 ):
     packets: list[Packet] = []
@@ -224,7 +216,7 @@ def test_partials_with_a_language_model_have_the_hotwords(lm: LanguageModel):
         assert wanted in utterance.final.text
 
 
-def test_a_model_may_want_its_language_model_in_partials(lm: LanguageModel):
+def test_a_checkpoint_may_enable_its_language_model_in_partials(lm: LanguageModel):
     assets = Assets(language_model=lm, lm_in_partials=True)
     chosen = {
         how: lines(run([SPEECH], SessionConfig(lm_for=how, **HOP), assets=assets)) for how in ("auto", "all", "finals")
@@ -270,7 +262,7 @@ def test_partials_and_finals_have_calibrated_confidences():
             assert list(other.words[: len(kept)]) == kept
 
 
-def test_confidences_of_beam_and_hotwords_come_from_the_greedy_path(lm: LanguageModel):
+def test_confidences_of_beam_and_hotwords_use_the_greedy_path(lm: LanguageModel):
     rows = FakeEncoder().rows(sound("AB EF "))
     greedy = decode(rows, VOCABULARY)
     found = Decoding(VOCABULARY, SessionConfig(), Assets(CALIBRATION, lm)).final(1)(rows)
@@ -284,88 +276,6 @@ def test_confidences_of_beam_and_hotwords_come_from_the_greedy_path(lm: Language
     assert found.confidences[0] < 0.1 < found.confidences[1]
 
 
-# ── what lies beside a checkpoint ──
-
-
-def checkpoint(folder: Path) -> Path:
-    for name in ("config.json", "vocab.json", "preprocessor_config.json", "model.safetensors"):
-        (folder / name).write_text("{}")
-    return folder
-
-
-def test_the_calibration_of_a_checkpoint_is_loaded(tmp_path: Path):
-    source = find_source(str(checkpoint(tmp_path)))
-    assert load_assets(source, VOCABULARY) == Assets()
-    save_calibration(tmp_path, CALIBRATION)
-    assert load_assets(source, VOCABULARY) == Assets(calibration=CALIBRATION)
-    (tmp_path / FILE).write_text("{")
-    with pytest.raises(ModelError, match="calibration"):
-        load_assets(source, VOCABULARY)
-
-
-def test_a_calibration_is_loaded_by_its_path(tmp_path: Path):
-    (fitted := tmp_path / "fitted").mkdir()
-    (own := tmp_path / "own").mkdir()
-    source = find_source(str(checkpoint(own)))
-    other = Calibration(final=Curve(temperature=3.0), partial=Curve())
-    save_calibration(own, CALIBRATION)
-    save_calibration(fitted, other)
-    for name in (fitted, str(fitted / FILE)):
-        assert load_assets(source, VOCABULARY, calibration=name) == Assets(calibration=other)
-    for nothing in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(ModelError, match="is no calibration and no folder that holds"):
-            load_assets(source, VOCABULARY, calibration=nothing)
-
-
-def test_a_language_model_is_that_of_the_checkpoint_or_another_or_none(tmp_path: Path):
-    source = find_source(str(checkpoint(tmp_path)))
-    inside = tmp_path / "language_model"
-    inside.mkdir()
-    (inside / "tiny.arpa").write_text(arpa())
-    assert load_assets(source, VOCABULARY).language_model is not None
-    assert load_assets(source, VOCABULARY, "none").language_model is None
-    assert load_assets(source, VOCABULARY, inside / "tiny.arpa").language_model is not None
-    (inside / "tiny.arpa").write_text(arpa()[:-60])
-    with pytest.raises(LanguageModelError, match=r"tiny\.arpa"):
-        load_assets(source, VOCABULARY)
-    with pytest.raises(LanguageModelError, match="no such file"):
-        load_assets(source, VOCABULARY, tmp_path / "nothing.arpa")
-
-
-def test_the_packaged_language_model_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("xlsr_live.streaming.model.assets.BUNDLED", tmp_path / "bundled")
-    (another := tmp_path / "another").mkdir()
-    source = find_source(str(checkpoint(another)))
-    with pytest.raises(LanguageModelError, match="without a language model"):
-        load_assets(source, VOCABULARY, "bundled")
-    (inside := tmp_path / "bundled" / "language_model").mkdir(parents=True)
-    (inside / "tiny.arpa").write_text(arpa())
-    assert load_assets(source, VOCABULARY, "bundled").language_model is not None
-    assert load_assets(source, VOCABULARY).language_model is None
-
-
-def test_the_assets_of_a_hub_checkpoint_are_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    asked: list[dict[str, Any]] = []
-
-    def fetch(name: str, **options: Any) -> str:
-        asked.append({"name": name, **options})
-        return str(tmp_path)
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
-    save_calibration(tmp_path, CALIBRATION)
-    source = Source("owner/model", "owner/model", {"local_files_only": True, "revision": "abc"})
-    assert load_assets(source, VOCABULARY, "none") == Assets(calibration=CALIBRATION)
-    assert asked == [
-        {"name": "owner/model", **source.options, "allow_patterns": [FILE]}
-    ]  # no language model for nothing
-
-    def fail(name: str, **options: Any) -> str:
-        raise OSError("no route")
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
-    assert load_assets(source, VOCABULARY) == Assets()
-
-
 # ── the command line ──
 
 
@@ -374,7 +284,7 @@ def test_a_bad_hotword_is_one_line_on_stderr(tmp_path: Path, capsys: pytest.Capt
     assert "'one:two': the boost after the colon must be a number" in capsys.readouterr().err
 
 
-def test_settings_on_the_wire_are_those_in_python():
+def test_settings_on_the_wire_equal_those_in_python():
     config = SessionConfig(hotwords=("AB", "CD:3"), lm_for="all", nbest=2)
     assert msgspec.json.decode(msgspec.json.encode(config), type=SessionConfig) == config
     assert Phrases({"AB": 2.0}, VOCABULARY).words == {"AB"}

@@ -19,7 +19,7 @@ def words(*spans: tuple[int, int]) -> list[DecodedWord]:
         ([(5, 10), (12, 20)], 30, 40, Cut(24, "blanks")),
         ([(5, 10)], 13, 40, None),  # the place of the cut is not yet committed
         ([(5, 10)], 14, 40, Cut(14, "blanks")),
-        ([], 90, 99, None),  # nothing was said yet
+        ([], 90, 99, None),  # no words yet
     ],
 )
 def test_blanks_after_words_end_the_utterance_a_margin_after_the_last_word(spoken, committed, newest, cut):
@@ -27,7 +27,7 @@ def test_blanks_after_words_end_the_utterance_a_margin_after_the_last_word(spoke
     assert endpointer.cut(words(*spoken), floor=0, committed=committed, newest=newest) == cut
 
 
-def test_the_rule_of_blanks_can_be_switched_off():
+def test_endpointing_by_blanks_can_be_disabled():
     endpointer = Endpointer(longest=100, trailing=0, margin=4)
     assert endpointer.cut(words((5, 10)), floor=0, committed=99, newest=99) is None
 
@@ -36,14 +36,14 @@ def test_the_rule_of_blanks_can_be_switched_off():
     ("spoken", "floor", "frame"),
     [
         ([(0, 20), (40, 60), (70, 95)], 0, 30),  # the middle of the longest gap
-        ([(0, 20), (40, 60), (70, 95)], 31, 65),  # from the floor on
-        ([(0, 20), (30, 50), (60, 95)], 0, 55),  # the latest of equals
+        ([(0, 20), (40, 60), (70, 95)], 31, 65),  # starting at the floor
+        ([(0, 20), (30, 50), (60, 95)], 0, 55),  # the last of equal gaps
         ([(0, 20), (25, 60)], 0, 80),  # the gap after the last word counts
-        ([(0, 100)], 0, 90),  # no gap: what is committed
+        ([(0, 100)], 0, 90),  # no gap: cut at the committed frames
         ([], 0, 90),
     ],
 )
-def test_speech_that_is_too_long_is_cut_in_its_longest_pause(spoken, floor, frame):
+def test_speech_above_the_length_limit_is_cut_in_its_longest_pause(spoken, floor, frame):
     endpointer = Endpointer(longest=100, trailing=0, margin=4)
     assert endpointer.cut(words(*spoken), floor=floor, committed=90, newest=99) is None
     assert endpointer.cut(words(*spoken), floor=floor, committed=90, newest=100) == Cut(frame, "length")

@@ -24,7 +24,7 @@ def planned(plan: dict[str, int], growth: list[int]) -> tuple[list[Window], Wind
 
 
 @given(plans, growth)
-def test_any_growth_gives_the_same_steps(plan: dict[str, int], growth: list[int]):
+def test_the_steps_do_not_depend_on_how_audio_arrives(plan: dict[str, int], growth: list[int]):
     assert planned(plan, growth) == planned(plan, [sum(growth)])
 
 
@@ -50,7 +50,7 @@ def test_the_steps_commit_every_frame_exactly_once(plan: dict[str, int], growth:
 
 
 @given(plans, growth)
-def test_the_samples_of_a_window_make_exactly_its_frames_and_are_there(plan: dict[str, int], growth: list[int]):
+def test_the_samples_of_a_window_give_exactly_its_frames_and_have_arrived(plan: dict[str, int], growth: list[int]):
     windows, last, length = planned(plan, growth)
     for window in [*windows, *([last] if last else [])]:
         start, end = window.samples

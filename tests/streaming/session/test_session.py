@@ -33,7 +33,7 @@ from tests.support.driving import (
 from tests.support.fakes import VOCABULARY, FakeEncoder, LoudVad, sound
 from tests.support.strategies import configs, large, packet_sizes, seeds, sounds
 
-# ── what is said, and how it is set ──
+# ── strategies for audio and settings ──
 
 
 vads = st.sampled_from(["loud", "loud", None])
@@ -57,7 +57,7 @@ def test_packets_and_the_order_of_answers_change_no_event(audio, config, vad, si
 
 @given(st.lists(sounds, min_size=2, max_size=4), configs(), vads, packet_sizes, seeds)
 @settings(max_examples=60, deadline=None)
-def test_flushes_in_mid_stream_give_the_same_events_for_any_packets(parts, config, vad, sizes, seed):
+def test_packets_change_no_event_with_flushes_in_mid_stream(parts, config, vad, sizes, seed):
     def script(cut):
         return [packet for part in parts for packet in [*cut(part), FLUSH]]
 
@@ -91,7 +91,7 @@ def test_bytes_split_anywhere_change_no_event(audio, encoding, rate, channels, s
 
 
 def encoded(samples: Float32, encoding: str) -> bytes:
-    """By libsndfile, which knows nothing of this project."""
+    """Encodes with libsndfile, which is independent of this project."""
     subtype = {"pcm_s16le": "PCM_16", "pcm_f32le": "FLOAT", "mulaw": "ULAW", "alaw": "ALAW"}[encoding]
     file = io.BytesIO()
     soundfile.write(file, samples, 16_000, format="RAW", subtype=subtype, endian="LITTLE")
@@ -136,7 +136,7 @@ def test_an_appending_final_equals_one_pass_if_context_does_not_matter(audio, co
 
 @given(sounds, configs(), vads, packet_sizes, seeds, st.sampled_from([0.1, 0.5, 1.0]))
 @settings(max_examples=100, deadline=None)
-def test_an_encoder_that_fails_loses_no_utterance_and_breaks_no_rule(audio, config, vad, sizes, seed, often):
+def test_encoder_failures_lose_no_utterance_and_break_no_rule(audio, config, vad, sizes, seed, often):
     random = Random(seed)
     events = run(
         pieces(audio, sizes * 8),
@@ -200,7 +200,7 @@ def test_with_equal_rows_cached_mode_has_the_events_of_window_mode(audio, config
 
 
 @pytest.mark.parametrize("normalized", [False, True])
-def test_a_cached_step_brings_only_new_samples_and_a_final_the_whole_utterance(normalized: bool):
+def test_a_cached_step_has_only_new_samples_and_a_second_pass_the_whole_utterance(normalized: bool):
     """The final may reuse the features of the steps, unless the whole utterance is scaled differently."""
     session = Session(VOCABULARY, vad=None, normalized=normalized, modes=("cached", "window"))
     audio = sound("ABC DEF " * 4)
@@ -217,14 +217,14 @@ def test_a_cached_step_brings_only_new_samples_and_a_final_the_whole_utterance(n
     assert (final.reuse, len(final.samples)) == (recall, len(audio))
 
 
-def test_a_session_has_the_best_mode_that_the_checkpoint_allows_and_no_other():
-    def mode(asked, modes):
-        (started,) = Session(VOCABULARY, SessionConfig(mode=asked), vad=None, modes=modes).events()
+def test_a_session_uses_the_best_mode_of_the_checkpoint():
+    def mode(requested, modes):
+        (started,) = Session(VOCABULARY, SessionConfig(mode=requested), vad=None, modes=modes).events()
         return started.mode
 
     every, few = ("cached", "window", "offline"), ("window", "offline")
     assert [mode(None, every), mode(None, few)] == ["cached", "window"]
-    assert [mode(asked, every) for asked in every] == list(every)
+    assert [mode(requested, every) for requested in every] == list(every)
     with pytest.raises(ConfigError, match="'cached' does not work with this checkpoint; it allows window, offline"):
         mode("cached", few)
 
@@ -254,12 +254,12 @@ def test_a_failed_second_pass_still_gives_every_word():
 
 
 def test_a_second_pass_that_failed_in_a_pause_runs_again_for_the_whole_utterance():
-    said = [sound("..AB CD ....."), sound("EF ")]
+    parts = [sound("..AB CD ....."), sound("EF ")]
     session = Session(VOCABULARY, vad=LoudVad(), normalized=False)
     encoder = FakeEncoder()
     driver = Driver(session, encoder, fails=lambda request: request.kind == "final" and len(request.samples) < 20_000)
-    events = driver.run(said)
+    events = driver.run(parts)
     assert [event.code for event in events if isinstance(event, Error)] == ["encoder_failed"]
     (utterance,) = utterances(events)
     assert utterance.final is not None
-    assert utterance.final == expected_final(utterance, np.concatenate(said), encoder)
+    assert utterance.final == expected_final(utterance, np.concatenate(parts), encoder)

@@ -1,4 +1,4 @@
-"""Commands of a session: one decision for each utterance, in any packets and any order of answers; early ones stand."""
+"""Commands of a session: one decision per utterance for any packets and any order of answers; early ones are final."""
 
 from __future__ import annotations
 
@@ -61,10 +61,10 @@ MODES = [
 
 @pytest.mark.parametrize("how", MODES, ids=str)
 def test_every_utterance_is_a_command_or_rejected(how: dict[str, Any]):
-    said = sound(
+    audio = sound(
         "..." + "......... ".join(["DAD ~", "HEAD ~", "FACE AB A B ~~", "~~~~~~~", "CAB BA ~", "CAB CAB ~"]) + "."
     )
-    events = run([said], config(**how))
+    events = run([audio], config(**how))
     found = utterances(events)
     assert outcomes(events) == ["DAD", "unmatched", "FACE AB A B", "unmatched", "CAB BA", "unmatched"]
     assert [each.decision.utterance for each in found if each.decision] == [0, 1, 2, 3, 4, 5]
@@ -76,27 +76,27 @@ def test_every_utterance_is_a_command_or_rejected(how: dict[str, Any]):
             early = [d for d in decisions(events[:at]) if isinstance(d, Command) and d.early][-1:]
             assert isinstance(before, Command | Rejected) or early
     free = [event for event in events if not isinstance(event, Command | Rejected)]
-    assert lines(free) == lines(run([said], config("", **how))), "a grammar changes other events"
+    assert lines(free) == lines(run([audio], config("", **how))), "a grammar changes other events"
 
 
-def test_a_command_comes_early_if_nothing_else_can_follow():
+def test_a_command_is_early_if_no_other_command_can_follow():
     grammar = "dad: dad\ncab: cab (word: ed | ha)\nface: face be [bad]\nmore: face be bad hag"
-    said = sound("...DAD ~~~~~~~~~~~~~.........CAB ED ~~~~~~~~~~~~~.........FACE BE ~~~~~~~~~~~~....", letter=8)
-    events = run([said], config(grammar, trailing_blank_ms=0, hop_ms=100, lookahead_ms=100))
+    audio = sound("...DAD ~~~~~~~~~~~~~.........CAB ED ~~~~~~~~~~~~~.........FACE BE ~~~~~~~~~~~~....", letter=8)
+    events = run([audio], config(grammar, trailing_blank_ms=0, hop_ms=100, lookahead_ms=100))
     dad, cab, face = decisions(events)
     assert isinstance(dad, Command)
     assert isinstance(cab, Command)
-    assert (dad.early, cab.early, getattr(face, "early", None)) == (True, True, False)  # more of a face might come
+    assert (dad.early, cab.early, getattr(face, "early", None)) == (True, True, False)  # the word could still grow
     for each in (dad, cab):
-        assert 0.2 <= each.audio_s - each.end <= 0.5  # settled, and the rest of a hop
+        assert 0.2 <= each.audio_s - each.end <= 0.5  # settle time, and the rest of a hop
         final = next(e for e in events if isinstance(e, Final) and e.utterance == each.utterance)
         assert events.index(each) < events.index(final)
     assert not [
-        e for e in decisions(run([said], config(grammar, partials=False))) if isinstance(e, Command) and e.early
+        e for e in decisions(run([audio], config(grammar, partials=False))) if isinstance(e, Command) and e.early
     ]
 
 
-def test_an_early_command_stands_whatever_follows():
+def test_an_early_command_stays_whatever_follows():
     events = run([sound("...DAD ~~~~~~~~FACE HEAD ~.........")], config())
     (only,) = decisions(events)
     assert isinstance(only, Command)
@@ -143,7 +143,7 @@ def test_a_failing_encoder_loses_no_decision(audio, seed, finals):
 # ── in mid-stream ──
 
 
-def test_another_grammar_holds_from_there_on():
+def test_a_new_grammar_takes_effect_at_its_position():
     one, two = sound("...DAD ~......."), sound("..DAD ~.......")
     assert outcomes(run([one, two], config())) == ["DAD", "DAD"]
     assert outcomes(run([one, "", two], config())) == ["DAD"]
@@ -162,7 +162,7 @@ def test_another_grammar_holds_from_there_on():
     st.sampled_from(["full", "append"]),
 )
 @settings(max_examples=50, deadline=None)
-def test_changes_in_mid_stream_depend_on_their_place_alone(audio, changes, sizes, seed, finals):
+def test_changes_in_mid_stream_depend_only_on_their_position(audio, changes, sizes, seed, finals):
     def script(cut):
         packets: list[Float32 | str] = []
         at = 0
@@ -187,13 +187,13 @@ def test_an_error_in_a_grammar_has_a_place_and_keeps_the_earlier_grammar(
     with pytest.raises(GrammarError, match=why) as caught:
         run([], config(grammar))
     assert (caught.value.line, caught.value.column, caught.value.code) == (line, column, "bad_grammar")
-    said = sound("...DAD ~.......")
+    audio = sound("...DAD ~.......")
 
     def script():
-        yield said[:8_000]
+        yield audio[:8_000]
         with pytest.raises(GrammarError):
             session.receive_grammar(grammar)
-        yield said[8_000:]
+        yield audio[8_000:]
 
     session = Session(VOCABULARY, config(), vad=LoudVad(), normalized=False, modes=ENCODERS, name="s")
     assert outcomes(Driver(session, FakeEncoder()).run(script())) == ["DAD"]
@@ -218,11 +218,11 @@ def test_commands_count_only_after_the_wake_phrase(how: dict[str, Any]):
     assert outcome("...HE HAG ~.........BEEF ~.........DAD ~........") == ["woken", "unmatched", "asleep"]
 
 
-def test_the_wake_phrase_holds_for_a_while():
+def test_the_wake_phrase_is_valid_for_a_limited_time():
     pause = "." * 30
-    said = sound(f"...HE HAG ~{pause}DAD ~.........")
-    assert outcomes(run([said], config(**WAKE, wake_ms=6_000))) == ["woken", "DAD"]
-    assert outcomes(run([said], config(**WAKE, wake_ms=2_000))) == ["woken", "asleep"]
+    audio = sound(f"...HE HAG ~{pause}DAD ~.........")
+    assert outcomes(run([audio], config(**WAKE, wake_ms=6_000))) == ["woken", "DAD"]
+    assert outcomes(run([audio], config(**WAKE, wake_ms=2_000))) == ["woken", "asleep"]
 
 
 def test_words_of_a_command_after_the_wake_phrase_have_their_own_times():
@@ -262,7 +262,7 @@ def test_settings_are_checked(settings: dict[str, Any], why: str):
         run([], config(**settings))
 
 
-def test_speech_of_half_a_minute_is_no_command():
+def test_half_a_minute_of_speech_is_no_command():
     grammar = "long: dad+"
     short, long = (np.tile(sound("DAD ~"), count) for count in (8, 70))
     settings: dict[str, Any] = {"vad": "none", "max_utterance_ms": 60_000, "trailing_blank_ms": 0, "partials": False}
@@ -271,7 +271,7 @@ def test_speech_of_half_a_minute_is_no_command():
     assert outcomes(run([long], config(grammar, **settings), vad=None)) == ["unmatched"]
 
 
-def test_words_that_are_written_with_other_letters_are_warned_about():
+def test_words_with_letters_outside_the_vocabulary_cause_a_warning():
     def warnings(session: Session) -> list[str]:
         return [event.message for event in session.events() if isinstance(event, Warning)]
 

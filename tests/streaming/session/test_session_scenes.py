@@ -30,7 +30,7 @@ from tests.support.strategies import large
 # ── scenes ──
 
 
-def test_an_utterance_is_scaled_like_the_one_before_it():
+def test_an_utterance_is_scaled_by_the_statistics_of_the_one_before():
     audio = np.concatenate([sound("..HG HG " + "." * 10), sound("AB ", letter=20) / 4, sound("." * 10)])
     session = Session(VOCABULARY, SessionConfig(hop_ms=200), vad=LoudVad(), normalized=True)
     encoder = FakeEncoder(normalized=True)
@@ -152,7 +152,7 @@ def test_without_a_gate_silence_before_the_flush_or_the_end_adds_no_utterance(pa
         assert (utterance.final and utterance.final.text, utterance.reason) == ("AB", reason)
 
 
-def test_without_a_gate_only_the_greatest_length_cuts():
+def test_without_a_gate_only_the_length_limit_cuts():
     audio = sound("AB CD " + "." * 12 + "EF " + "." * 80)
     config = SessionConfig(vad="none", max_utterance_ms=3_000)
     found = utterances(run([audio, FLUSH], config, vad="real"))
@@ -190,13 +190,13 @@ def test_offline_mode_shows_no_partials():
         assert any(isinstance(event, Final) for event in events)
 
 
-def test_a_partial_has_its_lag_and_the_end_of_its_audio():
+def test_a_partial_has_a_lag_and_the_end_of_its_audio():
     session = Session(VOCABULARY, SessionConfig(hop_ms=200, hold_back_ms=0), vad=None, normalized=False)
     encoder = FakeEncoder()
     audio = sound("AB CD EF ")
     for index, packet in enumerate(pieces(audio, [1_600] * 4)):
         session.receive_audio(packet, 10.0 + index)
-    first, second, *_ = session.requests()  # 3,280 and 6,480 samples: there with packets 2 and 4
+    first, second, *_ = session.requests()  # 3,280 and 6,480 samples: complete with packets 2 and 4
     assert [first.deadline, second.deadline] == [12.2, 14.2]
     session.receive_answer(first.id, encoder.rows(first.samples), 15.5)
     session.receive_answer(second.id, encoder.rows(second.samples), 15.5)
@@ -210,7 +210,7 @@ def test_the_second_pass_is_requested_late_in_the_hangover():
     assert not [request for request in session.requests() if request.kind == "final"]
     session.receive_audio(sound("...."), 1.0)  # 500 of 600 ms
     (final,) = [request for request in session.requests() if request.kind == "final"]
-    assert final.deadline == 1.2  # when the hangover is over at the latest
+    assert final.deadline == 1.2  # at the latest at the end of the hangover
     session.receive_audio(sound("A" + "." * 5), 2.0)
     (newer,) = [request for request in session.requests() if request.kind == "final"]
     assert not session.wants(final.id)
@@ -236,7 +236,7 @@ def test_audio_too_short_for_one_frame_is_an_error_and_no_utterance(count):
     assert events[1].code == "audio_too_short"
 
 
-def test_no_audio_at_all_is_no_error():
+def test_a_session_without_audio_is_no_error():
     events = run([])
     assert [type(event).__name__ for event in events] == ["SessionStarted", "SessionEnded"]
 

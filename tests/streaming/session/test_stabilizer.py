@@ -1,4 +1,4 @@
-"""Which words of partials wait, and which never do."""
+"""Which words of partials the stabilizer delays."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def stabilizer(hold_back_ms: int = 200, update_ms: int = 0) -> PartialStabilizer
     return PartialStabilizer(SessionConfig(hold_back_ms=hold_back_ms, update_ms=update_ms))
 
 
-def test_the_newest_word_waits_for_audio_or_for_another_word():
+def test_the_newest_word_waits_for_more_audio_or_another_word():
     policy = stabilizer()
     assert policy.show(words("ONE SEV"), at(0.9)) == words("ONE")
     assert policy.show(words("ONE SEVEN TW"), at(1.4)) == words("ONE SEVEN")
@@ -42,7 +42,7 @@ def test_a_committed_word_never_waits():
     assert stabilizer().show(words("ONE", committed=1), at(0.31)) == words("ONE", committed=1)
 
 
-def test_a_word_on_display_is_replaced_and_not_removed():
+def test_a_displayed_word_is_replaced_and_not_removed():
     policy = stabilizer()
     assert policy.show(words("SEVEN"), at(0.6)) == words("SEVEN")
     grown = (Word("SEVENTEEN", 0.0, 0.9, 0.9, False),)
@@ -62,7 +62,7 @@ def partials(config: SessionConfig, seed: int | None = None) -> list[Partial]:
 
 
 @pytest.mark.parametrize("hop", [60, 240, 480])
-def test_holding_back_delays_no_committed_word_and_only_the_last_volatile_one(hop: int):
+def test_the_stabilizer_delays_no_committed_word_and_only_the_last_volatile_one(hop: int):
     raw = partials(SessionConfig(hop_ms=hop, hold_back_ms=0, update_ms=0))
     held = {one.audio_s: one for one in partials(SessionConfig(hop_ms=hop, hold_back_ms=300, update_ms=0))}
     assert len(held) < len(raw) or hop == 480
@@ -75,7 +75,7 @@ def test_holding_back_delays_no_committed_word_and_only_the_last_volatile_one(ho
         assert one.volatile.startswith(other.volatile if other else "")
 
 
-def test_at_most_five_partials_a_second_whatever_the_hop_and_the_packets():
+def test_at_most_five_partials_a_second_for_any_hop_and_packets():
     config = SessionConfig(hop_ms=60)
     shown = partials(config)
     for one, other in pairwise(shown):
@@ -84,7 +84,7 @@ def test_at_most_five_partials_a_second_whatever_the_hop_and_the_packets():
     assert partials(config, seed=3) == shown
 
 
-def test_finals_are_those_without_the_policy():
+def test_the_stabilizer_changes_no_final():
     raw, held = (
         [e for e in run([AUDIO], SessionConfig(hop_ms=60, **given)) if isinstance(e, Final)]
         for given in ({"hold_back_ms": 0, "update_ms": 0}, {"hold_back_ms": 2_000, "update_ms": 2_000})
@@ -94,6 +94,6 @@ def test_finals_are_those_without_the_policy():
 
 
 @pytest.mark.parametrize("given", [{"hold_back_ms": -1}, {"hold_back_ms": 2_001}, {"update_ms": 5_001}])
-def test_bounds(given: dict[str, int]):
+def test_bounds_of_the_settings(given: dict[str, int]):
     with pytest.raises(ConfigError):
         SessionConfig(**given)

@@ -13,7 +13,7 @@ from xlsr_live.streaming.session.stitch import Stitcher
 
 
 def answer(window: Window) -> np.ndarray:
-    """Rows that tell their frame and the step that made them."""
+    """Rows that hold their frame and their step."""
     return np.stack([np.array([frame, window.step], np.float32) for frame in range(window.committed, window.newest)])
 
 
@@ -56,7 +56,7 @@ def test_a_step_is_answered_once(others: list[int]):
             stitcher.add(windows[index], answer(windows[index]))
 
 
-def test_an_answer_of_the_wrong_length_is_refused_and_may_come_again():
+def test_an_answer_of_the_wrong_length_is_refused_and_can_be_repeated():
     (window,) = WindowPlanner(hop=4, lookahead=1, left_context=0).plan(400 + 3 * 320)
     stitcher = Stitcher()
     with pytest.raises(ValueError, match="5 rows for frames"):

@@ -1,4 +1,4 @@
-"""What hostile clients and operators offer: valid beginnings, and everything that can be made of them."""
+"""Hostile inputs for the fuzz targets: valid messages and files, and Hypothesis strategies that mutate them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WEBM = (
 
 
 def contained(container: str, codec: str, layout: str, samples: NDArray[np.int16], rate: int = 16_000) -> bytes:
-    """A whole file, with the samples in every channel; libopus takes 48 kHz."""
+    """A container file with the samples in every channel. libopus needs a rate of 48 kHz."""
     import av
 
     file = io.BytesIO()
@@ -41,7 +41,7 @@ def contained(container: str, codec: str, layout: str, samples: NDArray[np.int16
 
 
 def _containers() -> list[bytes]:
-    """Whole small ones, and one that changes in its midst; none where they cannot be made."""
+    """Small complete files, and one whose format changes in the middle; none without PyAV."""
     if not available():
         return []
     brief = np.frombuffer(PCM, "<i2")[:1_920]
@@ -162,9 +162,9 @@ values: SearchStrategy[Any] = st.recursive(
 )
 
 
-def _places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+def _paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [path, *(place for key, each in inside for place in _places(each, (*path, key)))]
+    return [path, *(deeper for key, each in inside for deeper in _paths(each, (*path, key)))]
 
 
 def _replaced(value: Any, path: tuple[Any, ...], by: Any) -> Any:
@@ -177,17 +177,17 @@ def _replaced(value: Any, path: tuple[Any, ...], by: Any) -> Any:
 
 
 @st.composite
-def spoiled(draw: Callable[..., Any], seeds: list[dict[str, Any]]) -> Any:
-    """One of the messages with something else in some of its places."""
+def with_replaced_values(draw: Callable[..., Any], seeds: list[dict[str, Any]]) -> Any:
+    """One of the messages with up to two of its values replaced."""
     message: Any = draw(st.sampled_from(seeds))
     for _ in range(draw(st.integers(0, 2))):
-        message = _replaced(message, draw(st.sampled_from(_places(message))), draw(values))
+        message = _replaced(message, draw(st.sampled_from(_paths(message))), draw(values))
     return message
 
 
 @st.composite
-def torn(draw: Callable[..., Any], whole: bytes) -> bytes:
-    """The bytes with something cut out of them, or put in."""
+def with_mutated_bytes(draw: Callable[..., Any], whole: bytes) -> bytes:
+    """The bytes with up to four random cuts and insertions."""
     for _ in range(draw(st.integers(0, 4))):
         at, cut = draw(st.integers(0, len(whole))), draw(st.integers(0, 8))
         whole = whole[:at] + draw(st.binary(max_size=8)) + whole[at + cut :]
@@ -195,31 +195,34 @@ def torn(draw: Callable[..., Any], whole: bytes) -> bytes:
 
 
 def texts_of(seeds: list[dict[str, Any]]) -> SearchStrategy[str]:
-    """Text messages: as they should be, spoiled, torn, anything, and nested without end."""
-    whole = spoiled(seeds).map(json.dumps)
-    half = whole.flatmap(lambda text: torn(text.encode())).map(lambda data: data.decode(errors="replace"))
-    return st.one_of(whole, whole, half, texts, values.map(json.dumps), st.sampled_from(DEEP))
+    """Text messages: valid, with replaced values, with mutated bytes, arbitrary, and deeply nested."""
+    whole = with_replaced_values(seeds).map(json.dumps)
+    mutated = whole.flatmap(lambda text: with_mutated_bytes(text.encode())).map(
+        lambda data: data.decode(errors="replace")
+    )
+    return st.one_of(whole, whole, mutated, texts, values.map(json.dumps), st.sampled_from(DEEP))
 
 
 audio = st.one_of(
     st.integers(0, len(PCM)).map(lambda size: PCM[:size]),
     st.binary(max_size=64),
     st.sampled_from([b"", WAV + PCM, bytes(1 << 16), bytes((1 << 16) + 1), np.full(64, np.nan, "<f4").tobytes()]),
-    torn(WAV).map(lambda head: head + PCM[:3_200]),
-    torn(OGG),
-    torn(WEBM),
+    with_mutated_bytes(WAV).map(lambda head: head + PCM[:3_200]),
+    with_mutated_bytes(OGG),
+    with_mutated_bytes(WEBM),
     st.sampled_from([WEBM, *CONTAINERS]),
-    st.sampled_from([OGG, *CONTAINERS]).flatmap(torn),
+    st.sampled_from([OGG, *CONTAINERS]).flatmap(with_mutated_bytes),
 )
 
 
-def said(seeds: list[dict[str, Any]]) -> SearchStrategy[list[str | bytes]]:
+def conversations(seeds: list[dict[str, Any]]) -> SearchStrategy[list[str | bytes]]:
+    """Up to eight messages, text and audio mixed."""
     return st.lists(texts_of(seeds) | audio, min_size=1, max_size=8)
 
 
 @st.composite
 def headers(draw: Callable[..., Any]) -> dict[bytes, bytes]:
-    """Of a handshake; most of the time none that matter."""
+    """Headers of a handshake; usually none that the server reads."""
     known = {
         b"authorization": [b"Bearer x", b"Token", b"bearer \xff"],
         b"origin": [b"http://localhost", b"http://[", b"null", b"\xff", b"https://evil.example"],
@@ -241,38 +244,44 @@ def headers(draw: Callable[..., Any]) -> dict[bytes, bytes]:
 
 @st.composite
 def queries(draw: Callable[..., Any]) -> bytes:
-    """Query strings, with parameters replaced."""
+    """Query strings with one value replaced, or arbitrary bytes."""
     parts = [part.partition("=") for part in draw(st.sampled_from(QUERY)).split("&")]
     at = draw(st.integers(-1, len(parts) - 1))
-    shown = [name + "=" + (draw(texts) if place == at else value) for place, (name, _, value) in enumerate(parts)]
-    return draw(st.just("&".join(shown).encode(errors="replace")) | st.binary(max_size=30))
+    pairs = [name + "=" + (draw(texts) if place == at else value) for place, (name, _, value) in enumerate(parts)]
+    return draw(st.just("&".join(pairs).encode(errors="replace")) | st.binary(max_size=30))
 
 
 @st.composite
 def packets(draw: Callable[..., Any]) -> bytes:
-    """A stream of Wyoming's."""
+    """A byte stream of the Wyoming protocol."""
     stream = b""
-    for message in draw(st.lists(spoiled(WYOMING), min_size=1, max_size=6)):
+    for message in draw(st.lists(with_replaced_values(WYOMING), min_size=1, max_size=6)):
         if isinstance(message, dict) and draw(st.booleans()):
             message = {**message, draw(st.sampled_from(["data_length", "payload_length"])): draw(st.integers(-2, 99))}
         size = message.get("payload_length") if isinstance(message, dict) else 0
         stream += json.dumps(message).encode() + b"\n" + PCM[: size if isinstance(size, int) and size > 0 else 0]
-    return draw(st.just(stream) | torn(stream) | st.sampled_from([text.encode() + b"\n" for text in DEEP]))
+    return draw(
+        st.just(stream) | with_mutated_bytes(stream) | st.sampled_from([text.encode() + b"\n" for text in DEEP])
+    )
 
 
 @st.composite
 def forms(draw: Callable[..., Any]) -> tuple[dict[bytes, bytes], list[bytes]]:
-    """Headers and body, in pieces, of an upload."""
+    """Headers of an upload, and its body in two pieces."""
     fields = dict(FORM)
     for name in draw(st.lists(st.sampled_from(list(FORM)), max_size=3)):
         fields[name] = draw(texts | values.map(json.dumps) | st.sampled_from(DEEP))
     for name in draw(st.lists(st.sampled_from(list(FORM)), max_size=6)):
         fields.pop(name, None)
-    file = draw(st.sampled_from([WAV + PCM, b"", PCM, WEBM, *CONTAINERS]) | torn(WAV + PCM[:640]) | torn(OGG))
+    file = draw(
+        st.sampled_from([WAV + PCM, b"", PCM, WEBM, *CONTAINERS])
+        | with_mutated_bytes(WAV + PCM[:640])
+        | with_mutated_bytes(OGG)
+    )
     parts = [f'Content-Disposition: form-data; name="{name}"\r\n\r\n{text}' for name, text in fields.items()]
     body = b"".join(b"--B\r\n" + part.encode(errors="replace") + b"\r\n" for part in parts)
     body += b'--B\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n' + file + b"\r\n--B--\r\n"
-    body = draw(st.just(body) | torn(body))
+    body = draw(st.just(body) | with_mutated_bytes(body))
     kind = draw(
         st.sampled_from([b"multipart/form-data; boundary=B", b"application/x-www-form-urlencoded", b"text/plain"])
     )
@@ -281,4 +290,5 @@ def forms(draw: Callable[..., Any]) -> tuple[dict[bytes, bytes], list[bytes]]:
 
 
 def documents(whole: str) -> SearchStrategy[str]:
-    return torn(whole.encode()).map(lambda data: data.decode(errors="replace")) | st.text(max_size=40)
+    """The document with mutated bytes, or arbitrary text."""
+    return with_mutated_bytes(whole.encode()).map(lambda data: data.decode(errors="replace")) | st.text(max_size=40)

@@ -1,4 +1,4 @@
-"""Speech for the dialects' tests, and its transcripts by the native protocol."""
+"""Audio for the tests of dialects, and the finals that the native protocol gives for it."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ def as_file(samples: Samples, form: str = "WAV", rate: int = 16_000, **options: 
     return file.getvalue()
 
 
-async def native_finals(server: RunningServer, data: bytes, *before: str) -> list[Final]:
-    """The native protocol's finals of 16 kHz samples, or of what `before` declares."""
+async def fetch_native_finals(server: RunningServer, data: bytes, *before: str) -> list[Final]:
+    """The finals of the native protocol for 16 kHz samples, or for the format that the messages `before` declare."""
     received: Conversation = await talk(server.url, [*before, *packets(data), END])
     assert not received.errors
     return [event for event in received.events if isinstance(event, Final)]
 
 
-_heard: dict[tuple[bytes, ...], list[Final]] = {}
+_finals: dict[tuple[bytes, ...], list[Final]] = {}
 
 
-def natively(server: RunningServer, data: bytes, *before: str) -> list[Final]:
-    """The same, cached for the whole run: other tests show that the result never changes."""
-    asked = (data, *(each.encode() for each in before))
-    if asked not in _heard:
-        _heard[asked] = asyncio.run(native_finals(server, data, *before))
-    return _heard[asked]
+def native_finals(server: RunningServer, data: bytes, *before: str) -> list[Final]:
+    """The same, cached for the whole run; other tests prove that the result is deterministic."""
+    key = (data, *(each.encode() for each in before))
+    if key not in _finals:
+        _finals[key] = asyncio.run(fetch_native_finals(server, data, *before))
+    return _finals[key]
 
 
 def words(finals: list[Final]) -> list[tuple[str, float, float, float]]:
@@ -58,13 +58,13 @@ def words(finals: list[Final]) -> list[tuple[str, float, float, float]]:
 
 
 @contextmanager
-def unharmed(server: RunningServer) -> Iterator[None]:
-    """Afterwards the server holds nothing of its clients."""
+def leaves_nothing_behind(server: RunningServer) -> Iterator[None]:
+    """Asserts that the clients of this block leave nothing behind in the server."""
     assert settles(lambda: server.sessions.count, 0)
     before = census(server)
     yield
 
-    def more() -> dict[str, int]:
+    def excess() -> dict[str, int]:
         return {name: count for name, count in census(server).items() if count > before[name]}
 
-    assert settles(more, {}), f"{before} became {census(server)}"
+    assert settles(excess, {}), f"{before} became {census(server)}"

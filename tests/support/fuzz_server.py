@@ -1,8 +1,8 @@
-"""The server without sockets, as strangers meet it: for `test_fuzz` and `fuzz`.
+"""The server without sockets, for `test_fuzz` and `fuzz`.
 
-A conversation goes through the whole ASGI app (routes, access, admission, dialect, session) or, for Wyoming, through
-its stream; the encoder is a fake. What is declared is an answer. All else is a bug: an exception that nobody expects, a
-line of the log at ERROR, an undeclared status or close code, an answer that is no JSON, more CPU time than `CPU_S`.
+A conversation passes through the whole ASGI app (routes, access, admission, dialect, session) or, for Wyoming, through
+its stream; the encoder is a fake. A declared error is a correct answer. These are bugs: an unexpected exception, a log
+record at ERROR, an undeclared status or close code, an answer that is not JSON, and more CPU time than `CPU_S`.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ CPU_S: Final = 5.0  # for one conversation
 CLOSES: Final = {*CLOSE_CODES.values(), 1000}
 STATUSES: Final = {*HTTP_STATUSES.values(), 200, 204, 400, 405} - {500}
 
-Said = str | bytes
+Message = str | bytes
 
 
 class Server:
-    """One server for many conversations, each in an event loop of its own. Use it as a context manager."""
+    """A context manager: one server for many conversations, each in its own event loop."""
 
     def __enter__(self) -> Server:
         self._patches = pytest.MonkeyPatch()
@@ -47,9 +47,9 @@ class Server:
         self._patches.setattr(base, "LAST_ERROR_S", 0.2)
         self._patches.setattr(packets, "PARTING_S", 0.2)
         self._recognizer = Recognizer(FakeEncoder(context=False), adaptive=False)  # type: ignore[arg-type]
-        self._faults: list[str] = []
+        self._log_errors: list[str] = []
         self._log = logging.Handler(logging.ERROR)
-        self._log.emit = lambda record: self._faults.append(logging.Formatter().format(record))  # type: ignore
+        self._log.emit = lambda record: self._log_errors.append(logging.Formatter().format(record))  # type: ignore
         logging.getLogger().addHandler(self._log)
         return self
 
@@ -58,15 +58,15 @@ class Server:
         self._recognizer.close()
         self._patches.undo()
 
-    def websocket(self, path: str, query: bytes, headers: dict[bytes, bytes], said: Sequence[Said]) -> list[str]:
-        """What the server answers to these messages, after which the client leaves."""
+    def websocket(self, path: str, query: bytes, headers: dict[bytes, bytes], messages: Sequence[Message]) -> list[str]:
+        """Send the messages, disconnect, and return the text messages that the server sent."""
         extensions = {"websocket.http.response": {}}
         offered = headers.get(b"sec-websocket-protocol", b"").decode("latin-1").split(",")
         scope = {"type": "websocket", "subprotocols": [each.strip() for each in offered if each.strip()]}
         client = deque[dict[str, Any]]([{"type": "websocket.connect"}])
         client += [
-            {"type": "websocket.receive", "text" if isinstance(one, str) else "bytes": one, **_other(one)}
-            for one in said
+            {"type": "websocket.receive", "text" if isinstance(one, str) else "bytes": one, **_other_field(one)}
+            for one in messages
         ]
         client.append({"type": "websocket.disconnect", "code": 1000, "reason": ""})
         sent = self._run({**scope, "path": path, "extensions": extensions}, query, headers, client)
@@ -78,14 +78,14 @@ class Server:
     def request(
         self, method: str, path: str, headers: dict[bytes, bytes], body: Sequence[bytes], query: bytes = b""
     ) -> None:
-        """One HTTP request, its body in pieces."""
+        """One HTTP request; `body` holds the pieces in which it arrives."""
         client = deque[dict[str, Any]](
             {"type": "http.request", "body": piece, "more_body": at < len(body)} for at, piece in enumerate(body, 1)
         )
         self._run({"type": "http", "method": method, "path": path, "http_version": "1.1"}, query, headers, client)
 
     def wyoming(self, data: bytes) -> None:
-        """A client of Wyoming's that sends these bytes and leaves."""
+        """A Wyoming client that sends these bytes and disconnects."""
 
         async def scene() -> None:
             admission = self._admission()
@@ -118,8 +118,8 @@ class Server:
                 sent.append(message)
 
             address = {"client": ("127.0.0.1", 1), "server": ("127.0.0.1", 8_765), "scheme": "http", "root_path": ""}
-            told = {"headers": [*headers.items()], "query_string": query, "raw_path": scope["path"].encode()}
-            await app({"asgi": {"version": "3.0"}, **address, **told, **scope}, receive, send)
+            request = {"headers": [*headers.items()], "query_string": query, "raw_path": scope["path"].encode()}
+            await app({"asgi": {"version": "3.0"}, **address, **request, **scope}, receive, send)
             assert not admission.sessions.count
 
         self._within(scene())
@@ -128,16 +128,16 @@ class Server:
         return sent
 
     def _within(self, scene: Any) -> None:
-        begun = time.process_time()
+        started = time.process_time()
         asyncio.run(asyncio.wait_for(scene, 600))
-        took = time.process_time() - begun
+        took = time.process_time() - started
         assert took < CPU_S, f"{took:.1f} s of CPU time"
-        faults, self._faults[:] = [*self._faults], []
-        assert not faults, faults[0]
+        errors, self._log_errors[:] = [*self._log_errors], []
+        assert not errors, errors[0]
 
 
-def _other(said: Said) -> dict[str, None]:
-    return {"bytes" if isinstance(said, str) else "text": None}
+def _other_field(message: Message) -> dict[str, None]:
+    return {"bytes" if isinstance(message, str) else "text": None}
 
 
 class _Writer:

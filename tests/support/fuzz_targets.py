@@ -1,4 +1,4 @@
-"""Every parser that strangers or operators write for, by name: what is offered to it, and how it is asked."""
+"""The fuzz targets: every parser of client or operator input, with its inputs and the call that feeds it."""
 
 from __future__ import annotations
 
@@ -19,48 +19,54 @@ from xlsr_live.streaming.errors import XlsrLiveError
 from xlsr_live.streaming.protocol.messages import Start, parse
 from xlsr_live.streaming.session.session import Session
 
-from tests.support import offered
+from tests.support import fuzz_inputs
 from tests.support.fakes import VOCABULARY
-from tests.support.hostile import Server
+from tests.support.fuzz_server import Server
 
 
 class Target(NamedTuple):
-    offered: SearchStrategy[Any]
-    ask: Callable[[Server, Any], int]  # how many messages that was
+    """One parser: the inputs that Hypothesis makes, and a call that feeds one and returns the number of messages."""
+
+    inputs: SearchStrategy[Any]
+    feed: Callable[[Server, Any], int]
 
 
 def dialect(path: str, seeds: list[dict[str, Any]], queries: SearchStrategy[bytes] | None = None) -> Target:
-    """A websocket's whole conversations. Errors that are declared are said to the client."""
+    """Whole websocket conversations. The client receives declared errors as messages."""
 
-    def ask(server: Server, each: Any) -> int:
-        said, query, headers = each
-        server.websocket(path, query, headers, said)
-        return len(said)
+    def feed(server: Server, conversation: Any) -> int:
+        messages, query, headers = conversation
+        server.websocket(path, query, headers, messages)
+        return len(messages)
 
     return Target(
-        st.tuples(offered.said(seeds), st.just(b"") if queries is None else queries, st.just({}) | offered.headers()),
-        ask,
+        st.tuples(
+            fuzz_inputs.conversations(seeds),
+            st.just(b"") if queries is None else queries,
+            st.just({}) | fuzz_inputs.headers(),
+        ),
+        feed,
     )
 
 
-def alone(offers: SearchStrategy[Any], take: Callable[[Any], object]) -> Target:
+def function(inputs: SearchStrategy[Any], call: Callable[[Any], object]) -> Target:
     """One function, which may raise `XlsrLiveError`."""
 
-    def ask(_: Server, each: Any) -> int:
+    def feed(_: Server, value: Any) -> int:
         with suppress(XlsrLiveError):
-            take(each)
+            call(value)
         return 1
 
-    return Target(offers, ask)
+    return Target(inputs, feed)
 
 
-def upload(server: Server, each: Any) -> int:
-    server.request("POST", "/v1/audio/transcriptions", *each)
+def upload(server: Server, form: Any) -> int:
+    server.request("POST", "/v1/audio/transcriptions", *form)
     return 1
 
 
-def request(server: Server, each: Any) -> int:
-    method, path, text, query, headers = each
+def request(server: Server, parts: Any) -> int:
+    method, path, text, query, headers = parts
     server.request(method, path, headers, [text.encode(errors="replace")], query)
     return 1
 
@@ -100,29 +106,29 @@ def tokens_file(text: str) -> None:
 
 
 _NAMES = st.sampled_from([PREFIX + name.upper() for name in ServerSettings.__struct_fields__] + [PREFIX + "X"])
-_PHRASES = st.lists(offered.texts | offered.documents("AB CD:2.5"), max_size=4) | st.just(["A"] * 101)
+_PHRASES = st.lists(fuzz_inputs.texts | fuzz_inputs.documents("AB CD:2.5"), max_size=4) | st.just(["A"] * 101)
 
 TARGETS: Final = {
-    "native messages": alone(offered.texts_of(offered.NATIVE), native),
-    "native": dialect("/v1/stream", offered.NATIVE),
-    "vosk": dialect("/", offered.VOSK),
-    "deepgram": dialect("/v1/listen", offered.DEEPGRAM, offered.queries()),
-    "openai realtime": dialect("/v1/realtime", offered.REALTIME),
-    "openai uploads": Target(offered.forms(), upload),
+    "native messages": function(fuzz_inputs.texts_of(fuzz_inputs.NATIVE), native),
+    "native": dialect("/v1/stream", fuzz_inputs.NATIVE),
+    "vosk": dialect("/", fuzz_inputs.VOSK),
+    "deepgram": dialect("/v1/listen", fuzz_inputs.DEEPGRAM, fuzz_inputs.queries()),
+    "openai realtime": dialect("/v1/realtime", fuzz_inputs.REALTIME),
+    "openai uploads": Target(fuzz_inputs.forms(), upload),
     "other requests": Target(
         st.tuples(
             st.sampled_from(["GET", "POST"]),
-            st.sampled_from(offered.PATHS),
-            offered.texts_of(offered.REALTIME),
-            offered.queries(),
-            offered.headers(),
+            st.sampled_from(fuzz_inputs.PATHS),
+            fuzz_inputs.texts_of(fuzz_inputs.REALTIME),
+            fuzz_inputs.queries(),
+            fuzz_inputs.headers(),
         ),
         request,
     ),
-    "wyoming": Target(offered.packets(), packets),
-    "hotwords": alone(_PHRASES, hotwords),
-    "grammar": alone(offered.documents(offered.GRAMMAR), lambda text: CompiledGrammar(text, VOCABULARY)),
-    "settings file": alone(offered.documents(offered.SETTINGS), settings_file),
-    "environment": alone(st.dictionaries(_NAMES, offered.texts, max_size=3), environment),
-    "tokens file": alone(offered.documents(offered.TOKENS), tokens_file),
+    "wyoming": Target(fuzz_inputs.packets(), packets),
+    "hotwords": function(_PHRASES, hotwords),
+    "grammar": function(fuzz_inputs.documents(fuzz_inputs.GRAMMAR), lambda text: CompiledGrammar(text, VOCABULARY)),
+    "settings file": function(fuzz_inputs.documents(fuzz_inputs.SETTINGS), settings_file),
+    "environment": function(st.dictionaries(_NAMES, fuzz_inputs.texts, max_size=3), environment),
+    "tokens file": function(fuzz_inputs.documents(fuzz_inputs.TOKENS), tokens_file),
 }

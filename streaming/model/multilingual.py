@@ -1,0 +1,86 @@
+"""Checkpoints with an adapter for each language, as MMS: which languages there are, and what each one needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, cast
+
+import transformers
+
+from ..config import ModelOptions
+from ..ctc.vocabulary import Vocabulary
+from ..errors import ModelError
+from .adapters import AdapterShape, languages_of, read_adapter
+from .assets import load_language_assets
+from .languages import Languages
+from .layouts import Layout
+from .source import Source
+from .tokens import load_tokenizer, make_vocabulary
+
+_FEWEST_SLOTS: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Multilingual:
+    """The languages of a checkpoint that is not loaded yet."""
+
+    source: Source
+    layout: Layout
+    known: tuple[str, ...]
+    default: str | None  # as asked for, or as the checkpoint says
+
+
+def find_languages(source: Source, layout: Layout, language: str | None) -> Multilingual | None:
+    """None for a checkpoint with one language, or whose adapters must be merged into the model.
+
+    Raises `ModelError` if `language` is not one of the checkpoint's.
+    """
+    config = layout.config
+    if config.adapter_attn_dim is None:
+        if language is not None:
+            raise ModelError(f"{source.name} has no language adapters; leave the language out")
+        return None
+    known = languages_of(source)
+    if known is None or not (config.feat_extract_norm == "layer" and config.do_stable_layer_norm):
+        return None
+    if language is not None and language not in known:
+        raise ModelError(f"{source.name} has no adapter for language {language!r}; it has {_some(known)}")
+    get_config = cast(Any, transformers.models.auto.tokenization_auto).get_tokenizer_config
+    own: str | None = get_config(source.path, **source.options).get("target_lang")
+    return Multilingual(source, layout, known, language or (own if own in known else None))
+
+
+def make_languages(found: Multilingual, model: Any, max_batch: int, options: ModelOptions) -> Languages:
+    """For a model on its device. Reads the adapter of the default language. Raises `ModelError`."""
+    config, source = found.layout.config, found.source
+    shape = AdapterShape(config.num_hidden_layers, config.hidden_size, config.adapter_attn_dim)
+    languages = Languages(
+        source.name,
+        found.known,
+        default=found.default,
+        shape=shape,
+        slots=max(_FEWEST_SLOTS, max_batch),
+        device=model.device,
+        dtype=model.dtype,
+        read=partial(read_adapter, source, shape=shape),
+        vocabulary_of=partial(_vocabulary, source, found.layout),
+        assets_of=lambda language, vocabulary: load_language_assets(
+            source, language, vocabulary, options.lm, options.calibration, default=language == found.default
+        ),
+    )
+    if found.default is not None:
+        languages.ensure(found.default)
+    return languages
+
+
+def _vocabulary(source: Source, layout: Layout, language: str, tokens: int) -> Vocabulary:
+    try:
+        return make_vocabulary(source, load_tokenizer(source, language), layout, tokens)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{source.name}: the vocabulary of {language} cannot be read") from error
+
+
+def _some(languages: tuple[str, ...]) -> str:
+    shown = ", ".join(languages[:8])
+    return shown if len(languages) <= 8 else f"{shown} and {len(languages) - 8} more"

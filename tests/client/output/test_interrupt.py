@@ -1,0 +1,61 @@
+"""Ctrl-C on a real terminal: the display stays whole, and the last lines say what was made."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pyte
+from xlsr_live.server.run import running_server
+from xlsr_live.streaming.recognizer import Recognizer
+
+from tests.support.paths import ROOT
+
+CLIP = ROOT / "tests" / "clips" / "george.flac"
+# Takes its standard input as its controlling terminal, so that Ctrl-C there becomes a signal.
+CLIENT = """
+import fcntl, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+from xlsr_live.client.cli import main
+main(sys.argv[1:])
+"""
+
+
+def test_ctrl_c_leaves_whole_lines_and_says_what_was_made(recognizer: Recognizer, tmp_path: Path):
+    master, slave = os.openpty()
+    screen = pyte.Screen(80, 24)
+    stream = pyte.ByteStream(screen)
+    seen = b""
+    with running_server(recognizer) as server:
+        arguments = ["stream", str(CLIP), "--url", server.url, "--captions", "talk.vtt"]
+        client = subprocess.Popen(
+            [sys.executable, "-c", CLIENT, *arguments],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            cwd=tmp_path,
+            env=os.environ | {"TERM": "xterm-256color"},
+            start_new_session=True,
+        )
+        os.close(slave)
+        while True:
+            try:
+                new = os.read(master, 1 << 16)
+            except OSError:  # the client has ended
+                break
+            if b"TWO" in new and b"TWO" not in seen:
+                os.write(master, b"\x03")
+            seen += new
+            stream.feed(new)
+        assert client.wait(timeout=20) == 130
+    os.close(master)
+    assert b"^C" in seen
+    text, saved, totals, *rest = [line.rstrip() for line in screen.display]
+    words = text.split()[1:]
+    assert re.fullmatch(r"0:0\d\.\d +(ONE TWO|One two).*", text)
+    assert (saved, rest) == ("saved talk.vtt (1 cue)", [""] * 21)
+    assert re.fullmatch(rf"0:0\d of audio, {len(words)} words", totals)
+    assert " ".join(words) in (tmp_path / "talk.vtt").read_text()
