@@ -24,6 +24,7 @@ from .dialects.openai import keys as openai_keys
 from .dialects.openai import shapes as openai
 from .dialects.openai.realtime import RealtimeDialect
 from .dialects.openai.transcriptions import Transcription
+from .dialects.openai.translations import EnglishTranslation
 from .dialects.uploads import Upload
 from .dialects.vosk.live import VoskDialect
 from .operations.endpoints import Endpoints
@@ -32,7 +33,11 @@ from .operations.reload import Reloader
 from .refusals import Refused
 from .sessions.admission import Admission
 
-UPLOADS: Final[dict[str, type[Upload]]] = {"/v1/audio/transcriptions": Transcription, "/v1/listen": Prerecorded}
+UPLOADS: Final[dict[str, type[Upload]]] = {
+    "/v1/audio/transcriptions": Transcription,
+    "/v1/audio/translations": EnglishTranslation,
+    "/v1/listen": Prerecorded,
+}
 Refusal = Callable[[Code, str | None], Response]  # from a code and a message
 NATIVE_PATHS: Final = ("/v1/stream", "/v1/shared", "/v1/ticket", "/v1/reload")
 DEEPGRAM_PATHS: Final = ("/v1/listen", "/v2/listen", "/v1/speak", "/v1/read", "/v1/projects", "/v1/auth")
@@ -62,7 +67,6 @@ def create_app(admission: Admission, reloader: Reloader) -> Starlette:
             Route("/v1/reload", http.reload, methods=["POST"]),
             Route("/v1/models", http.models),
             Route("/v1/models/{name:path}", http.model),
-            Route("/v1/audio/translations", http.no_translation, methods=["POST"]),
             Route("/v1/realtime/client_secrets", client_secrets, methods=["POST"]),
             Route("/v1/realtime/transcription_sessions", transcription_sessions, methods=["POST"]),
             *(Route(path, dialects.upload(admission, dialect), methods=["POST"]) for path, dialect in UPLOADS.items()),

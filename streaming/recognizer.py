@@ -37,6 +37,7 @@ from .offline import recognize_offline
 from .overload import Level
 from .protocol.events import Error, Event, Final
 from .session.session import Session
+from .translation.routes import target_languages
 from .translation.service import TranslationService
 from .translation.session import SessionTranslator
 
@@ -169,6 +170,13 @@ class Recognizer:
     def spoken_language(self) -> str | None:
         """The language that translators translate from; None if it is unknown."""
         return self._translate_from or self.info.language or ("en" if self.info.name == "bundled" else None)
+
+    @property
+    def translates_to(self) -> tuple[str, ...]:
+        """BCP 47 tags of the languages that finals can be translated into."""
+        if self.translation is None:
+            return ()
+        return target_languages(self.translation.translators, self.spoken_language)
 
     def session(
         self,

@@ -10,7 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,8 +25,9 @@ from torch import Tensor
 from ..streaming.ctc.greedy import decode
 from ..streaming.ctc.vocabulary import Vocabulary
 from . import checkpoint
+from .batch import Batch
 from .errors import TrainingError
-from .learner import Learner, draw_lengths
+from .learner import Learner, Part, draw_lengths
 from .network import LIVE, StepLengths
 from .plan import Examples, StepParts, plan_epoch
 from .processes import Processes
@@ -34,6 +37,7 @@ from .survey import Spoken
 
 STATE: Final = "state.pt"
 HISTORY: Final = "history.jsonl"
+AHEAD: Final = 3  # steps whose batches are made ahead
 NOT_FINITE: Final = 20  # updates in a row without a finite gradient end a run
 BLANK_UNTIL: Final = 0.4  # share of the run after which some text must have appeared
 
@@ -72,7 +76,8 @@ class RunPosition:
 class FineTuner:
     """Trains `learner` on `spoken` and evaluates on `validation`; `folder` holds the state of the run.
 
-    `watch` gets the position after each update; `report` gets each evaluation.
+    `makers` threads make batches ahead, for a GPU; with 0, the threads of the learner make their own. `watch` gets the
+    position after each update; `report` gets each evaluation.
     """
 
     def __init__(
@@ -87,6 +92,7 @@ class FineTuner:
         part_seconds: float,
         folder: Path,
         processes: Processes,
+        makers: int = 0,
         watch: Callable[[RunPosition, float], None] = lambda position, progress: None,
         report: Callable[[Evaluation], None] = lambda evaluation: None,
     ) -> None:
@@ -95,6 +101,7 @@ class FineTuner:
         self._examples, self._spoken, self._vocabulary = examples, spoken, vocabulary
         self._validation, self._part_seconds, self._processes = validation, part_seconds, processes
         self._watch, self._report = watch, report
+        self._makers = ThreadPoolExecutor(makers) if makers else None
         self._not_finite = 0
         self._saved = self._begun = time.monotonic()
         self._best: dict[str, Tensor] = {}
@@ -123,10 +130,12 @@ class FineTuner:
             self._evaluate()
         while not self.position.ended:
             plan = self._plan()
-            while self.position.at < len(plan) and not self.position.ended:
-                self._step(plan[self.position.at])
+            for step, parts in self._made(plan[self.position.at :]):
+                self._step(step, parts)
                 self._after_step()
-                if self._processes.any(asked_to_stop()) and not self.position.ended:
+                if self.position.ended:
+                    break
+                if self._processes.any(asked_to_stop()):
                     self.save()
                     return False
             if self.position.at >= len(plan):
@@ -148,13 +157,25 @@ class FineTuner:
             self.position.epoch, self._spoken, how.batch_seconds, self._part_seconds, how.seed, how.augmentation
         )
 
-    def _step(self, parts: StepParts) -> None:
+    def _made(self, steps: Sequence[StepParts]) -> Iterator[tuple[StepParts, list[Part]]]:
+        """Each step with functions that give the batches of this process."""
+        shares = [self._processes.share(step) for step in steps]
+        if self._makers is None:
+            for step, share in zip(steps, shares, strict=True):
+                yield step, [partial(self._examples.batch, part) for part in share]
+            return
+        waiting: deque[list[Future[Batch]]] = deque()
+        for at, step in enumerate(steps):
+            for share in shares[at + len(waiting) : at + AHEAD]:
+                waiting.append([self._makers.submit(self._examples.batch, part) for part in share])
+            yield step, [batch.result for batch in waiting.popleft()]
+
+    def _step(self, step: StepParts, parts: Sequence[Part]) -> None:
         how, position = self.how, self.position
-        characters = sum(len(example.spoken.labels) for part in parts for example in part)
-        own = [partial(self._examples.batch, part) for part in self._processes.share(parts)]
+        characters = sum(len(example.spoken.labels) for part in step for example in part)
         stream = draw_lengths((how.seed, position.step, 7), how.streamed_share)
         seed = how.seed * 1_000_003 + position.step
-        done = self.learner.update(own, characters, how.rate(self.progress), stream, seed)
+        done = self.learner.update(parts, characters, how.rate(self.progress), stream, seed)
         position.step, position.at = position.step + 1, position.at + 1
         position.seconds += done.seconds
         position.losses.append(float(done.loss))

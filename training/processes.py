@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -31,7 +32,8 @@ class Processes:
             return cls()
         import accelerate
 
-        return cls(accelerate.Accelerator(cpu=cpu))
+        patience = accelerate.InitProcessGroupKwargs(timeout=timedelta(days=1))  # the first one decodes and measures
+        return cls(accelerate.Accelerator(cpu=cpu, kwargs_handlers=[patience]))
 
     @property
     def device(self) -> torch.device | None:

@@ -140,6 +140,7 @@ class FineTuneRun:
             part_seconds=self.fit.part_seconds,
             folder=self.folder,
             processes=self.processes,
+            makers=min(8, self._threads) if self.device.type == "cuda" else 0,
             watch=watch,
             report=report,
         )
@@ -187,22 +188,23 @@ class FineTuneRun:
         )
 
     def _fit(self, model: Any) -> Fit:
-        """How steps are cut: as in the run that continues, or as memory allows now."""
+        """How steps are cut: as in the run that continues, or as memory allows now; in all processes alike."""
         path = self.folder / "fit.json"
-        if (self.folder / STATE).exists() and path.exists():
-            return Fit(**json.loads(path.read_text(encoding="utf-8")))
+        continues = (self.folder / STATE).exists() and path.exists()
+        if self.processes.first and not continues:
+            path.write_text(json.dumps(asdict(self._cut(model))), encoding="utf-8")
+        self.processes.wait()
+        return Fit(**json.loads(path.read_text(encoding="utf-8")))
+
+    def _cut(self, model: Any) -> Fit:
         longest = max(each.decoded.seconds for each in (*self.survey.training, *self.survey.validation))
-        found = fit(
+        return fit(
             model,
             free=free_memory(self.device),
             longest=(longest + 2 * EDGE) / self.how.augmentation.speed[0],
             batch_seconds=self.how.batch_seconds / self.processes.count,
             threads=self._threads if self.device.type == "cpu" else 1,
         )
-        if self.processes.first:
-            path.write_text(json.dumps(asdict(found)), encoding="utf-8")
-        self.processes.wait()
-        return found
 
     def _default_steps(self) -> int:
         """A fixed number of epochs, if the user gives neither steps nor minutes; otherwise 0."""

@@ -18,6 +18,7 @@ from ...streaming.captions.cues import LINE_CHARS, LINES, Cue, CueMaker
 from ...streaming.captions.translated import TranslatedCues
 from ...streaming.protocol.events import Event, SessionStarted
 from ..console import report_saved
+from ..output.case import Case, in_case
 from ..output.formats import Cued, JsonLines, Output, Srt, Vtt
 from ..output.names import dated, unused
 from . import obs, youtube
@@ -52,7 +53,9 @@ class DeliveredCues(Cued):
 
 
 @contextmanager
-def caption_output(target: str, *, early: bool, paced: bool = True, overwrite: bool = False) -> Generator[Output]:
+def caption_output(
+    target: str, *, early: bool, paced: bool = True, overwrite: bool = False, case: Case = "model"
+) -> Generator[Output]:
     """The output for `target`; `LANGUAGE=TARGET` has the translations into that language. `early`: finals append, so
     committed text can be captioned before the final. Without `overwrite` a file that exists keeps its content.
 
@@ -76,7 +79,7 @@ def caption_output(target: str, *, early: bool, paced: bool = True, overwrite: b
         else:
             output = stack.enter_context(_file_output(Path(target), maker(), language, paced, overwrite))
         output.quiet = True
-        yield output
+        yield output if isinstance(output, JsonLines) else in_case(output, case)
 
 
 def _to_obs(target: str, maker: Maker, stack: ExitStack) -> Output:

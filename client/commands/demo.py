@@ -9,6 +9,7 @@ from typing import Final as Constant
 
 import click
 
+from ...streaming.captions.case import SentenceCase, in_sentence
 from ...streaming.config import AudioFormat, ModelOptions, SessionConfig
 from ...streaming.frames import SAMPLE_RATE
 from ...streaming.protocol.events import Event, Final, Partial
@@ -85,7 +86,10 @@ async def _play(
 ) -> bool:
     from ..remote.websocket import connect
 
+    case = SentenceCase()
+
     def show(event: Event) -> None:
+        event = case.receive(event)
         if isinstance(event, Partial) and not sys.stdout.isatty():  # show partials in a log too
             click.echo(f"  ... {event.committed} ({event.volatile})")
         shown.show(event)
@@ -120,8 +124,8 @@ def _compare(clips: list[Clip], finals: list[Final]) -> None:
         text = " ".join(final.text for final in finals if begin <= (final.start + final.end) / 2 < end)
         wrong, length = edits(clip.text.split(), text.upper().split())[-1], len(clip.text.split())
         errors, words = errors + wrong, words + length
-        click.echo(f"{clip.path.stem:8} spoken      {clip.text or NOTHING}")
-        click.echo(f"{'':8} recognized  {text or NOTHING}   ({_rate(wrong, length)})")
+        click.echo(f"{clip.path.stem:8} spoken      {in_sentence(clip.text) or NOTHING}")
+        click.echo(f"{'':8} recognized  {in_sentence(text.upper()) or NOTHING}   ({_rate(wrong, length)})")
     click.echo(
         f"\nTotal: {_rate(errors, words)}. Expect far more errors with voices that are not in its training data."
     )

@@ -6,7 +6,7 @@ import platform
 import re
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, requires, version
 from typing import Final, NamedTuple
 
@@ -39,11 +39,38 @@ def doctor() -> int:
     """Check this installation: packages, GPU, model, microphone, network. Exit status 1 if a check fails."""
     colours = {"ok": "green", "note": "yellow", "bad": "red"}
     broken = 0
+    found: dict[str, Finding] = {}
     for check in checks():
+        found[check.name] = check
         click.echo(f"{click.style(check.state.ljust(4), fg=colours[check.state])}  {check.name:12} {check.detail}")
         broken += check.state == "bad"
     click.echo(f"\n{broken} checks failed." if broken else "\nEverything works.")
+    can, not_yet = abilities(found)
+    click.echo(f"You can: {', '.join(can) or 'nothing yet'}." + f" Not yet: {'; '.join(not_yet)}." * bool(not_yet))
     return 1 if broken else 0
+
+
+def abilities(found: Mapping[str, Finding]) -> tuple[list[str], list[str]]:
+    """The commands that work, and the others, each with the first reason against it."""
+    extras = {extra: _packages(extra, extra, "note", f"pip install 'xlsr-live[{extra}]'") for extra in ("bench", "mic")}
+    local = (found["recognition"], found.get("model"))
+    needed = {
+        "transcribe": local,
+        "serve": local,
+        "stream": (found["packages"],),
+        "mic": (extras["mic"], found["microphone"], *local),
+        "commands": local,
+        "bench": (extras["bench"], *local),
+    }
+    can: list[str] = []
+    not_yet: list[str] = []
+    for command, findings in needed.items():
+        problem = next((each for each in findings if each and each.state != "ok"), None)
+        if problem:
+            not_yet.append(f"{command} ({problem.detail})")
+        else:
+            can.append(command)
+    return can, not_yet
 
 
 def checks() -> Iterator[Finding]:

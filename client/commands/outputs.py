@@ -29,6 +29,8 @@ def side_outputs(options: OutputOptions, *, config: SessionConfig, paced: bool, 
         elif sys.stderr.isatty() and (paced or options.path or options.captions):
             outputs.append(stack.enter_context(Totals(sys.stderr)))
         for target in options.captions:
-            captions = caption_output(target, early=config.appends, paced=paced, overwrite=options.overwrite)
+            captions = caption_output(
+                target, early=config.appends, paced=paced, overwrite=options.overwrite, case=options.case
+            )
             outputs.append(stack.enter_context(captions))
         yield outputs

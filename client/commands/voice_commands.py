@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Callable, Generator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, ExitStack, closing, contextmanager
@@ -20,7 +21,7 @@ from ..console import complain
 from ..options.model import device_option, lm_option, load_recognizer, model_options, take_model_options
 from ..options.server import check_place, read_token, refuse, token_option
 from ..options.session import session_config, session_options
-from ..output.actions import Action, RecognizedCommand, function, program, show
+from ..output.actions import Action, RecognizedCommand, describe, function, program, show
 from ..pump import Block, LiveSession, pump
 from ..sources.recordings import read_recording
 from ..sources.sources import file_blocks
@@ -67,7 +68,7 @@ Examples:
     help="Least score of each word of a command. [default: 0.05]",
 )
 @click.option("--alternatives", "command_alternatives", type=int, metavar="N", help="Print N alternatives.")
-@click.option("--rejected", is_flag=True, help="Print rejected speech, too.")
+@click.option("--rejected", is_flag=True, help="Print rejected speech, too. [default: on a terminal]")
 @click.option("--device", metavar="NAME|NUMBER", help="Which microphone. [default: the system's]")
 @click.option("--url", metavar="URL", help="Recognize on this server instead of here.")
 @model_options
@@ -87,7 +88,7 @@ def commands(
     token_file: Path | None,
     **settings: Any,
 ) -> int:
-    """Recognize the commands of GRAMMAR and print each as a line of JSON, or pass it to a program.
+    """Recognize the commands of GRAMMAR. Print each (a line of JSON, except on a terminal) or pass it to a program.
 
     Other speech is rejected. The score of a command is near 1 if the model recognized exactly its words, and near 0 if
     it recognized others.
@@ -153,14 +154,15 @@ async def _run(open_session: OpenSession, blocks: AsyncIterator[Block], act: Cal
 
 def _act(executor: Executor, actions: list[Action], rejected: bool, event: Event) -> None:
     """Print a command and queue its actions, which run in order in another thread."""
+    on_terminal = sys.stdout.isatty()
     match event:
         case Command():
             command: RecognizedCommand = msgspec.to_builtins(event)
-            show(command)
+            print(describe(event), flush=True) if on_terminal else show(command)
             for action in actions:
                 executor.submit(action, command)
-        case Rejected() if rejected:
-            show(msgspec.to_builtins(event))
+        case Rejected() if rejected or (on_terminal and event.reason != "asleep"):
+            print(describe(event), flush=True) if on_terminal else show(msgspec.to_builtins(event))
         case Warning():
             complain(f"{event.code}: {event.message}")
         case _:

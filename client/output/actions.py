@@ -9,11 +9,13 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
+from ...streaming.captions.subtitles import short_clock
 from ...streaming.errors import ConfigError
+from ...streaming.protocol.events import Command, Rejected
 from ..console import complain, use_utf8
 
 RecognizedCommand = dict[str, Any]  # the fields of a `command` event
@@ -24,6 +26,22 @@ def show(command: RecognizedCommand) -> None:
     """Print one line of JSON on standard output, in UTF-8."""
     use_utf8()
     print(json.dumps(command, ensure_ascii=False), flush=True)
+
+
+def describe(event: Command | Rejected) -> str:
+    """A line for people: `0:16.2  light  room=kitchen  score 0.97`."""
+    score = f"score {event.score:.2f}"
+    if isinstance(event, Command):
+        return "  ".join([short_clock(event.start), *_named(event.command, event.slots), score])
+    if event.reason == "woken":
+        return f"{short_clock(event.audio_s)}  wake phrase  {score}"
+    best = ["nearest:", *_named(event.best.command, event.best.slots), score] if event.best else []
+    why = " (no wake phrase)" if event.reason == "asleep" else ""
+    return "  ".join([short_clock(event.audio_s), f"rejected{why}", *best])
+
+
+def _named(command: str, slots: Mapping[str, Any]) -> list[str]:
+    return [command, *(f"{name}={_plain(value)}" for name, value in slots.items())]
 
 
 def program(line: str) -> Action:
@@ -41,10 +59,10 @@ def program(line: str) -> Action:
         raise ConfigError(f"--exec {line}: {problem}")
 
     def run(command: RecognizedCommand) -> None:
-        slots = [f"{name}={_plain(value)}" for name, value in command["slots"].items()]
+        arguments = _named(command["command"], command["slots"])
         environment = os.environ | {"XLSR_LIVE_COMMAND": json.dumps(command, ensure_ascii=False)}
         try:
-            status = subprocess.run([*words, command["command"], *slots], env=environment, check=False).returncode
+            status = subprocess.run([*words, *arguments], env=environment, check=False).returncode
         except OSError as error:
             complain(f"cannot run {words[0]}: {error.strerror}")
         else:

@@ -12,6 +12,7 @@ import click
 
 from ...streaming.captions.translated import TranslatedCues
 from ..console import remove_empty, report_saved, steerable, use_utf8, writing
+from .case import Case, in_case
 from .formats import FORMATS, Output, Together
 from .names import unused
 from .options import OutputOptions
@@ -37,7 +38,7 @@ def live_output(
 
         if steerable():
             with LiveDisplay(sys.stdout, several=several, meter=meter) as display:
-                yield display
+                yield in_case(display, options.case)
             return
         default = "plain"
     with written(options.form or default, options.path, options, several=several, out=out) as output:
@@ -59,6 +60,7 @@ def written(
     those of the translation.
     """
     subtitles = form in ("srt", "vtt") and bool(options.languages)
+    case: Case = "model" if form in ("json", "jsonl") else options.case
     if path is None:
         if form in MACHINE_FORMATS:
             use_utf8()
@@ -66,7 +68,7 @@ def written(
             raise click.UsageError(f"{form} in several languages needs files: --output FILE.{form}")
         maker = {"maker": TranslatedCues()} if subtitles else {}
         with FORMATS[form](out or sys.stdout, several=several, **maker) as output:
-            yield output
+            yield in_case(output, case)
         return
     path = unused(path, overwrite=options.overwrite)
     with writing(path):
@@ -76,7 +78,7 @@ def written(
         with ExitStack() as stack:
             stack.enter_context(output)
             others = [stack.enter_context(TranslatedFiles(path, form, options.overwrite))] if subtitles else []
-            yield Together([output, *others]) if others else output
+            yield in_case(Together([output, *others]) if others else output, case)
         if not output.broken:
             with writing(path):
                 file.close()

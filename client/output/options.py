@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_args
 
 import click
 
+from .case import Case
 from .formats import FORMATS
 from .names import dated
 
@@ -27,6 +28,7 @@ class OutputOptions:
     reference: Path | None = None
     languages: tuple[str, ...] = ()  # of translations
     overwrite: bool = False  # existing files
+    case: Case = "model"
 
 
 def output_options(default: str, folder: bool = False) -> Callable[[F], F]:
@@ -52,6 +54,14 @@ def output_options(default: str, folder: bool = False) -> Callable[[F], F]:
         click.option(
             "--overwrite", is_flag=True, help="Replace existing files. [default: talk-1.vtt if there is a talk.vtt]"
         ),
+        click.option(
+            "--case",
+            type=click.Choice(get_args(Case)),
+            default="sentence",
+            show_default=True,
+            help="Capitals of text for people: of a sentence, if the model writes only capitals; or the model's. jsonl "
+            "and json have the model's.",
+        ),
         click.option("--summary", is_flag=True, help="At the end: words, latency, speed."),
         click.option("--reference", type=path, metavar="FILE", help="The true text; the summary then has the WER."),
     )
@@ -64,6 +74,7 @@ def output_options(default: str, folder: bool = False) -> Callable[[F], F]:
             path: Path | None,
             captions: tuple[str, ...],
             overwrite: bool,
+            case: Case,
             summary: bool,
             reference: Path | None,
             **others: Any,
@@ -74,7 +85,7 @@ def output_options(default: str, folder: bool = False) -> Callable[[F], F]:
             languages = others.get("translate_to") or ()
             path = dated(path) if path else None
             summary = summary or reference is not None
-            chosen = OutputOptions(form, path, captions, summary, reference, languages, overwrite)
+            chosen = OutputOptions(form, path, captions, summary, reference, languages, overwrite, case)
             return command(output=chosen, **others)
 
         for option in reversed(options):

@@ -10,7 +10,7 @@ import tempfile
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import aclosing, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import ClassVar, Final
@@ -199,6 +199,13 @@ class Upload(ABC):
         return self.result(finals)
 
     async def finals(self, lease: Lease) -> AsyncGenerator[events.Final]:
+        """As `events`."""
+        async with aclosing(self.events(lease)) as all_events:
+            async for event in all_events:
+                if isinstance(event, events.Final):
+                    yield event
+
+    async def events(self, lease: Lease) -> AsyncGenerator[events.Event]:
         """Raises `XlsrLiveError`: bad audio, a model that fails, too much audio."""
         with tempfile.NamedTemporaryFile() as file:
             while data := await self.file.read(_COPY_BYTES):
@@ -218,14 +225,10 @@ class Upload(ABC):
                     if isinstance(event, events.Error) and event.code not in _HARMLESS:
                         raise XlsrLiveError(event.message, code=event.code)
                     tally.event(event)
-                    match event:
-                        case events.Final():
-                            yield event
-                        case events.SessionEnded():
-                            self.audio_s = event.audio_s
-                            logger.info("ended", extra=fields(audio_s=event.audio_s, utterances=event.utterances))
-                        case _:
-                            pass
+                    if isinstance(event, events.SessionEnded):
+                        self.audio_s = event.audio_s
+                        logger.info("ended", extra=fields(audio_s=event.audio_s, utterances=event.utterances))
+                    yield event
                 await feeding
             finally:
                 feeding.cancel()

@@ -27,6 +27,7 @@ websocket  /            the same in Vosk's protocol (this and those below: docs/
 websocket  /v1/listen   in Deepgram's
 websocket  /v1/realtime in OpenAI's
 POST       /v1/audio/transcriptions   a file, as OpenAI's
+POST       /v1/audio/translations   a file in English, as OpenAI's
 POST       /v1/listen   a file, as Deepgram's
 GET        /v1/models   the model in use
 POST       /v1/realtime/client_secrets   a key for a page, as OpenAI's
@@ -110,14 +111,20 @@ class Endpoints:
             raise Refused(Code.NOT_FOUND, f"this server has no such model; it runs {model['id']}")
         return JSONResponse(model)
 
-    async def no_translation(self, request: Request) -> Response:
-        """OpenAI's path for translations."""
-        self._admission.authenticate(request)
-        raise Refused(Code.NOT_FOUND, "this server does not translate; /v1/audio/transcriptions transcribes")
-
     def _model(self) -> dict[str, Any]:
         info = msgspec.to_builtins(self._models.current.info)
-        return {"id": info.pop("name"), "object": "model", "created": self._started, "owned_by": "xlsr-live", **info}
+        return {
+            "id": info.pop("name"),
+            "object": "model",
+            "created": self._started,
+            "owned_by": "xlsr-live",
+            **info,
+            **self._languages(),
+        }
+
+    def _languages(self) -> dict[str, Any]:
+        """BCP 47 tags of the languages that sessions can be translated into."""
+        return {"translates_to": list(self._models.current.translates_to)}
 
     async def ticket(self, request: Request) -> Response:
         """A ticket for a page of the token's owner."""

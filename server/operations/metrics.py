@@ -45,6 +45,7 @@ class Exporter(Collector):
     def collect(self) -> Iterator[Metric]:
         yield from self._server()
         yield from self._engine()
+        yield from self._translation()
         yield from self._device()
 
     def _server(self) -> Iterator[Metric]:
@@ -98,6 +99,17 @@ class Exporter(Collector):
         yield _histogram("batch_size", "Requests in one call of the encoder.", counters.batch_sizes)
         yield _histogram("step_seconds", "Live steps, from request to answer.", counters.step_waits)
         yield _histogram("pass_seconds", "Full passes (finals), from request to answer.", counters.pass_waits)
+
+    def _translation(self) -> Iterator[Metric]:
+        if (service := self._models.current.translation) is None:
+            return
+        counters = service.counters
+        yield _gauge("translations_waiting", "Finals waiting for a translator.", service.waiting)
+        yield _counters("translations", "Translations of finals.", counters.done, "language")
+        yield _counters("translations_missing", "Finals without a translation.", counters.missing, "reason")
+        yield _counter("translators_hung", "Calls of a translator that were abandoned.", counters.hung)
+        yield _counter("translation_busy_seconds", "Time in translators.", counters.busy_s)
+        yield _histogram("translation_lag_seconds", "From a final to its translation.", counters.waits)
 
     def _device(self) -> Iterator[Metric]:
         if self._models.current.info.device.startswith("cuda"):

@@ -1,6 +1,7 @@
 // The page for speakers: its buttons, its state, and its messages.
 
 import { canListen, canShareTab, CaptureError, microphones, openFile, openMicrophone, openTab } from "./capture.js";
+import { choices } from "./languages.js";
 import { describe, RETRIED } from "./messages.js";
 import { reader } from "./reader.js";
 import { dial, Stream, StreamError } from "./stream.js";
@@ -122,6 +123,8 @@ async function start() {
 async function connect() {
   setState("connecting");
   const first = { sample_rate: capture.rate, share: $("share-on").checked };
+  const languages = await choices.wanted(token);
+  if (languages.length) first.config = { translate_to: languages };
   try {
     const opened = await Stream.open(() => dial(token), first, { onEvent, onState, onEnd });
     if (state !== "connecting") return opened.close();
@@ -307,4 +310,5 @@ if (!canListen()) {
 }
 showSource();
 listMicrophones();
+choices.list(token);
 setState("idle");

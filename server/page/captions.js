@@ -6,12 +6,14 @@ import { clock } from "./clock.js";
 
 const MAX_WIDTH_EM = { transcript: 34, captions: 24 }; // 24 em hold about the 42 characters of a subtitle line
 const ANNOUNCED = 5; // finals in the live region
+const TRANSLATION_SIZE = 0.85; // em, as in the style sheet
 const CONFIDENCE = { doubtful: 0.5, unsure: 0.8 }; // a word below these is marked so
 
 /** One utterance: a `<div>` with one `<div>` per line. */
 class Utterance {
   element = document.createElement("div");
   #stamp = document.createElement("time");
+  #translation = null; // the element of the second line
   #starts = [];
   #texts = [];
   words = [];
@@ -38,6 +40,20 @@ class Utterance {
     this.#draw(separator);
   }
 
+  /** Show a translation below the lines; null: none. */
+  translate(text, language) {
+    if (text === null) {
+      this.#translation?.remove();
+      this.#translation = null;
+      return;
+    }
+    this.#translation ??= this.element.appendChild(create("div", "translation"));
+    this.#translation.lang = language;
+    this.#translation.dir = "auto";
+    this.#translation.style.maxWidth = `${this.width / TRANSLATION_SIZE}em`;
+    this.#translation.textContent = text;
+  }
+
   /** Lay the words out again for another width. */
   refit(width, separator, display, fits) {
     this.width = width;
@@ -48,7 +64,7 @@ class Utterance {
     const lines = this.element.getElementsByClassName("line");
     while (lines.length > this.#starts.length) lines[lines.length - 1].remove();
     this.#starts.forEach((first, row) => {
-      const line = lines[row] ?? this.element.appendChild(create("div", "line"));
+      const line = lines[row] ?? this.element.insertBefore(create("div", "line"), this.#translation);
       const count = (this.#starts[row + 1] ?? this.words.length) - first;
       while (line.children.length > count) {
         line.lastElementChild.remove();
@@ -81,7 +97,8 @@ function create(tag, kind) {
  * `following` or `misfit` may have changed.
  */
 export class Captions {
-  finals = []; // events of the protocol
+  finals = []; // events of the protocol; `translations` has the texts by language
+  languages = new Set(); // of translations
   following = true; // the view scrolls with the newest line
   #box;
   #announcer;
@@ -89,10 +106,11 @@ export class Captions {
   #measure = document.createElement("canvas").getContext("2d");
   #utterances = [];
   #open = null; // {utterance, event} of the utterance that is not final
+  #byNumber = new Map(); // {utterance, final} of the session, by the protocol's number
   #frame = 0; // requested animation frame
   #separator = " ";
   #cased = false; // whether the model writes lower case
-  #style = { mode: "transcript", sentence: true };
+  #style = { mode: "transcript", sentence: true, translation: "" };
 
   constructor(box, { announcer = null, onChange = () => {} } = {}) {
     this.#box = box;
@@ -121,6 +139,9 @@ export class Captions {
       case "final":
         this.#showFinal(shifted(event, offset));
         break;
+      case "translation":
+        this.#addTranslation(event);
+        break;
       case "speech_ended":
         this.#removeOpen();
         break;
@@ -136,10 +157,12 @@ export class Captions {
     this.#showFinal({ type: "final", text, words, start: words[0].start, end: words.at(-1).end, confidence });
   }
 
-  /** Set the style; another mode or case lays all lines out again. */
-  setStyle({ mode, sentence }) {
+  /** Set the style; another mode or case lays all lines out again. `translation` is a language, or empty. */
+  setStyle({ mode, sentence, translation = "" }) {
     const relayout = mode !== this.#style.mode || sentence !== this.#style.sentence;
-    this.#style = { mode, sentence };
+    const other = translation !== this.#style.translation;
+    this.#style = { mode, sentence, translation };
+    if (other) this.#byNumber.forEach((one) => this.#drawTranslation(one));
     if (relayout) this.refit();
     else this.#resized();
   }
@@ -165,6 +188,7 @@ export class Captions {
     this.finals = [];
     this.#utterances.forEach((one) => one.element.remove());
     this.#utterances = [];
+    this.#byNumber.clear();
     this.toLive();
   }
 
@@ -187,9 +211,26 @@ export class Captions {
     utterance.show(event.words, this.#separator, this.#display, this.#fits);
     utterance.element.classList.add("final");
     utterance.element.removeAttribute("aria-hidden");
+    if (event.utterance !== undefined) this.#byNumber.set(event.utterance, { utterance, final: event });
     this.#announce(event.text);
     this.#follow();
     this.#onChange();
+  }
+
+  #addTranslation({ utterance, language, text }) {
+    const one = this.#byNumber.get(utterance);
+    if (!one) return;
+    one.final.translations = { ...one.final.translations, [language]: text };
+    this.languages.add(language);
+    this.#onChange(); // which may choose this language
+    this.#drawTranslation(one);
+    if (language === this.#style.translation) this.#announce(text, language);
+    this.#follow();
+  }
+
+  #drawTranslation({ utterance, final }) {
+    const language = this.#style.translation;
+    utterance.translate(final.translations?.[language] ?? null, language);
   }
 
   #removeOpen() {
@@ -216,9 +257,10 @@ export class Captions {
     return utterance;
   }
 
-  #announce(text) {
+  #announce(text, language = "") {
     if (!this.#announcer) return;
     const line = document.createElement("p");
+    if (language) line.lang = language;
     line.textContent = text;
     this.#announcer.append(line);
     while (this.#announcer.children.length > ANNOUNCED) this.#announcer.firstElementChild.remove();

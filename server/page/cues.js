@@ -28,8 +28,50 @@ const BOUND = new Set([
 
 /** The cues of finals, in order and without overlap: [{start, end, lines}]. */
 export function cues(finals) {
+  return cuesOfEach(finals).flat();
+}
+
+/** The cues of the translations of finals, at the times of the finals' own; as streaming/captions/translated.py. */
+export function translatedCues(finals, language) {
+  const originals = cuesOfEach(finals);
+  return finals.flatMap(({ translations }, at) => {
+    const text = translations?.[language];
+    return text ? spread(text, originals[at]) : [];
+  });
+}
+
+/** A text over the times of cues, in proportion to their lengths. */
+function spread(text, originals) {
+  const separator = text.trim().includes(" ") || length(text) <= LINE_CHARS ? " " : "";
+  const words = separator ? text.split(/\s+/).filter(Boolean) : [...text];
+  const parts = words.flatMap((word) => pieces({ word, start: 0, end: 0 }));
+  const size = ({ lines }) => Math.max(1, lines.reduce((sum, line) => sum + length(line), 0));
+  const total = originals.reduce((sum, cue) => sum + size(cue), 0);
+  const letters = parts.reduce((sum, { word }) => sum + length(word), 0);
+  let [at, said, due] = [0, 0, 0];
+  return originals.flatMap((cue, number) => {
+    due += (size(cue) / total) * letters;
+    const first = at;
+    while (at < parts.length && (number === originals.length - 1 || said + length(parts[at].word) / 2 <= due)) {
+      said += length(parts[at].word);
+      at += 1;
+    }
+    return first < at ? fitted(parts.slice(first, at), separator, cue.start, cue.end) : [];
+  });
+}
+
+/** One cue, or as many as two lines each need. */
+function fitted(words, separator, start, end) {
+  const lines = twoLines(words, separator);
+  if (lines) return [{ start, end, lines }];
+  const half = Math.floor(words.length / 2);
+  const middle = Math.floor((start + end) * 500) / 1000;
+  return [...fitted(words.slice(0, half), separator, start, middle), ...fitted(words.slice(half), separator, middle, end)];
+}
+
+function cuesOfEach(finals) {
   let free = 0; // the next cue starts at this time or later
-  return finals.flatMap((final) => {
+  return finals.map((final) => {
     const { separator, groups } = grouped(final);
     return groups.map((words, at) => {
       const lines = twoLines(words, separator);

@@ -8,7 +8,7 @@ const RETRY_MS = 5_000; // after a response on which the browser gives up
  */
 export function follow(key, { onEvent, onState, onEnd }) {
   const address = new URL(`v1/shared/${encodeURIComponent(key)}`, document.baseURI);
-  let seen = 0; // id of the last final
+  let seen = 0; // id of the last final or translation
   let valid = false;
 
   function open() {
@@ -19,7 +19,7 @@ export function follow(key, { onEvent, onState, onEnd }) {
     };
     source.onmessage = ({ data, lastEventId }) => {
       const event = JSON.parse(data);
-      if (event.type === "final") {
+      if (event.type === "final" || event.type === "translation") {
         if (Number(lastEventId) <= seen) return;
         seen = Number(lastEventId);
       }

@@ -21,23 +21,28 @@ const number = (name, low, high, fallback) => {
 const valid = (property, value) => value && CSS.supports(property, value);
 
 root.style.setProperty("--size", `${number("size", 8, 400, 48)}px`);
-root.style.setProperty("--lines", number("lines", 1, 10, 2));
+root.style.setProperty("--lines", number("lines", 1, 10, options.get("translation") ? 4 : 2));
 root.style.setProperty("--widest", number("width", 5, 100, 24));
 for (const [name, property] of [["color", "color"], ["background", "background-color"], ["font", "font-family"]]) {
   if (valid(property, options.get(name))) root.style.setProperty(`--${name}`, options.get(name));
 }
-if (options.get("align") === "left") root.style.setProperty("--align", "0 auto 0 0");
+if (options.get("align") === "left") {
+  root.style.setProperty("--align", "0 auto 0 0");
+  root.style.setProperty("--text-align", "left");
+}
 if (options.get("position") === "top") root.dataset.position = "top";
+if (options.get("original") === "0") root.dataset.original = "0";
 if (options.get("volatile") === "0") root.dataset.volatile = "0";
 
 const captions = new Captions(box);
-captions.setStyle({ mode: "captions", sentence: options.get("sentence") !== "0" });
+const translation = options.get("translation") ?? "";
+captions.setStyle({ mode: "captions", sentence: options.get("sentence") !== "0", translation });
 const hold = number("hold", 0, 3600, 8); // seconds after which the last text fades
 let fadeTimer;
 
 function onEvent(event) {
   captions.handle(event);
-  if (!["partial", "final"].includes(event.type)) return;
+  if (!["partial", "final", "translation"].includes(event.type)) return;
   help.hidden = true;
   box.classList.remove("old");
   clearTimeout(fadeTimer);
@@ -70,7 +75,7 @@ async function listen() {
   };
   try {
     capture = await openMicrophone("");
-    const started = { sample_rate: capture.rate };
+    const started = { sample_rate: capture.rate, config: { translate_to: translation ? [translation] : [] } };
     const stream = await Stream.open(() => dial(""), started, { onEvent, onState: () => {}, onEnd });
     help.hidden = true;
     capture.start(

@@ -10,7 +10,12 @@ export function preferences(form, onChange) {
     if (value === undefined) continue;
     if (field.type === "checkbox") field.checked = value;
     else if (field.type === "radio") field.checked = field.value === value;
-    else field.value = value;
+    else {
+      if (field.tagName === "SELECT" && ![...field.options].some((option) => option.value === value)) {
+        field.add(new Option(value, value)); // one that the page adds later
+      }
+      field.value = value;
+    }
   }
   const apply = () => {
     const values = {};

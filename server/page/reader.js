@@ -2,6 +2,7 @@
 
 import { Captions } from "./captions.js";
 import { download, FORMATS } from "./download.js";
+import { offer, chosen } from "./languages.js";
 import { preferences } from "./preferences.js";
 import { showWordInfo } from "./wordinfo.js";
 
@@ -9,16 +10,29 @@ const $ = (id) => document.getElementById(id);
 
 /** Connect the page's elements; returns its `Captions`. */
 export function reader() {
+  let style = null; // the preferences, and the language that is shown
   const captions = new Captions($("captions"), { announcer: $("finals"), onChange: () => update() });
   function update() {
     $("hint").hidden = !captions.empty;
     $("to-live").hidden = captions.following;
     $("refit").hidden = captions.empty || !captions.misfit;
     for (const name of Object.keys(FORMATS)) $(`save-${name}`).disabled = !captions.finals.length;
+    offer($("translation"), captions.languages);
+    offer($("save-language"), captions.languages);
+    $("translation-row").hidden = $("save-language-row").hidden = !captions.languages.size;
+    applyStyle();
+  }
+  function applyStyle() {
+    if (!style) return;
+    const translation = chosen(style.translation, captions.languages);
+    document.documentElement.classList.toggle("translated", !!translation);
+    if (translation === style.shown) return;
+    style.shown = translation;
+    captions.setStyle({ ...style, translation });
   }
   for (const name of Object.keys(FORMATS)) {
     $(`save-${name}`).onclick = () => {
-      download(name, captions.finals);
+      download(name, captions.finals, $("save-language").value);
       $("save").hidePopover();
     };
   }
@@ -30,7 +44,10 @@ export function reader() {
     captions.refit();
     $("captions").focus({ preventScroll: true });
   };
-  preferences($("look"), ({ mode, sentence }) => captions.setStyle({ mode, sentence }));
+  preferences($("look"), ({ mode, sentence, translation }) => {
+    style = { mode, sentence, translation, shown: null };
+    applyStyle();
+  });
   showWordInfo($("captions"), $("word-info"));
   update();
   return captions;

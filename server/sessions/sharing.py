@@ -17,7 +17,7 @@ from typing import Final
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from ...streaming.protocol.events import Event, Partial, SessionEnded, SpeechEnded
+from ...streaming.protocol.events import Event, Partial, SessionEnded, SpeechEnded, Translation
 from ...streaming.protocol.events import Final as FinalEvent
 from ..access.tokens import digest
 
@@ -32,7 +32,8 @@ class SharedSession:
 
     def __init__(self, key: str) -> None:
         self.key = key
-        self._log: deque[bytes] = deque(maxlen=MOST_KEPT)
+        self._log: deque[tuple[bool, bytes]] = deque()  # whether it is a final
+        self._finals = 0  # of these
         self._count = 0  # number of all logged events, kept or not
         self._newest = b""  # the newest partial of the open utterance
         self._ended = False
@@ -42,10 +43,11 @@ class SharedSession:
         """Log an event if viewers receive its type; `text` is its JSON."""
         match event:
             case FinalEvent() | SessionEnded():
-                self._count += 1
-                self._log.append(f"id: {self._count}\ndata: {text}\n\n".encode())
+                self._keep(text, is_final=isinstance(event, FinalEvent))
                 self._newest = b""
                 self._ended = isinstance(event, SessionEnded)
+            case Translation():
+                self._keep(text, is_final=False)
             case Partial():
                 self._newest = f"data: {text}\n\n".encode()
             case SpeechEnded() if self._newest:  # without a final: viewers drop the partial
@@ -67,7 +69,7 @@ class SharedSession:
         while True:
             changed = self._changed
             missing = min(self._count - position, len(self._log))
-            news = [self._log[at] for at in range(len(self._log) - missing, len(self._log))]
+            news = [self._log[at][1] for at in range(len(self._log) - missing, len(self._log))]
             position = self._count
             if self._newest and self._newest is not sent:
                 news.append(self._newest)
@@ -82,6 +84,13 @@ class SharedSession:
                         await changed.wait()
                 except TimeoutError:
                     yield b":\n\n"
+
+    def _keep(self, text: str, *, is_final: bool) -> None:
+        self._count += 1
+        self._log.append((is_final, f"id: {self._count}\ndata: {text}\n\n".encode()))
+        self._finals += is_final
+        while self._finals > MOST_KEPT:
+            self._finals -= self._log.popleft()[0]
 
     def _wake(self) -> None:
         self._changed.set()

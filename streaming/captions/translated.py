@@ -7,6 +7,7 @@ part that does not fit into two lines shares the time of its cue between two.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from math import floor
 from typing import Final as Constant
 
 from ..protocol.events import Event, Final, SpeechEnded, Translation, Word
@@ -68,7 +69,7 @@ def _fitted(pieces: list[str], separator: str, start: float, end: float, line_ch
         yield Cue(start, end, lines)
         return
     half = len(pieces) // 2
-    middle = round((start + end) / 2, 3)
+    middle = floor((start + end) * 500) / 1000
     yield from _fitted(pieces[:half], separator, start, middle, line_chars)
     yield from _fitted(pieces[half:], separator, middle, end, line_chars)
 

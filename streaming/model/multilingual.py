@@ -10,7 +10,8 @@ import transformers
 
 from ..config import ModelOptions
 from ..ctc.vocabulary import Vocabulary
-from ..errors import ModelError
+from ..errors import ConfigError, ModelError
+from ..languages import resolve
 from .adapters import AdapterShape, languages_of, read_adapter
 from .assets import load_language_assets
 from .languages import Languages
@@ -44,8 +45,11 @@ def find_languages(source: Source, layout: Layout, language: str | None) -> Mult
     known = languages_of(source)
     if known is None or not (config.feat_extract_norm == "layer" and config.do_stable_layer_norm):
         return None
-    if language is not None and language not in known:
-        raise ModelError(f"{source.name} has no adapter for language {language!r}; it has {_some(known)}")
+    if language is not None:
+        try:
+            language = resolve(language, known, source.name)
+        except ConfigError as error:
+            raise ModelError(str(error)) from error
     get_config = cast(Any, transformers.models.auto.tokenization_auto).get_tokenizer_config
     own: str | None = get_config(source.path, **source.options).get("target_lang")
     return Multilingual(source, layout, known, language or (own if own in known else None))
@@ -79,8 +83,3 @@ def _vocabulary(source: Source, layout: Layout, language: str, tokens: int) -> V
         return make_vocabulary(source, load_tokenizer(source, language), layout, tokens)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{source.name}: the vocabulary of {language} cannot be read") from error
-
-
-def _some(languages: tuple[str, ...]) -> str:
-    shown = ", ".join(languages[:8])
-    return shown if len(languages) <= 8 else f"{shown} and {len(languages) - 8} more"

@@ -2,22 +2,61 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
-from ..errors import ConfigError
+from ..languages import resolve
 from .apertium import Apertium
-from .translator import Translator
-
-log = logging.getLogger("xlsr_live.translation")
+from .translator import Segment, Translator
 
 
-def load_translators(names: Sequence[str], *, device: str = "cpu") -> list[Translator]:
-    """Load "apertium", or checkpoints by folder or Hugging Face name. Raises `ConfigError` and `ModelError`."""
-    return [_load(name, device) for name in names]
+def load_translators(names: Sequence[str], *, device: str = "cpu", beams: int = 1) -> list[Translator]:
+    """Load "apertium", or checkpoints by folder or Hugging Face name; `NAME=es,fr` uses only these targets.
+
+    Raises `ConfigError` and `ModelError`.
+    """
+    loaded: list[Translator] = []
+    for name in names:
+        name, equals, targets = name.partition("=")
+        translator = _load(name, device, beams)
+        loaded.append(Restricted(translator, targets.split(",")) if equals else translator)
+    return loaded
 
 
-def _load(name: str, device: str) -> Translator:
+def _load(name: str, device: str, beams: int) -> Translator:
     if name == "apertium":
         return Apertium()
-    raise ConfigError(f"{name}: not a translator")
+    from .checkpoints import SPEECH, find_checkpoint  # these need torch
+
+    source, config = find_checkpoint(name)
+    if config.model_type == SPEECH:
+        from .speech import SpeechTranslator
+
+        return SpeechTranslator(source, config, device=device, beams=beams)
+    from .seq2seq import TextTranslator
+
+    return TextTranslator(source, config, device=device, beams=beams)
+
+
+class Restricted:
+    """A translator for some of its targets. A checkpoint may have tokens of languages that it was not trained for."""
+
+    def __init__(self, translator: Translator, targets: Sequence[str]) -> None:
+        self.name = translator.name
+        self.speech = translator.speech
+        self.costly = translator.costly
+        self.max_batch = translator.max_batch
+        self._translator = translator
+        known = tuple(dict.fromkeys(translator.targets(None)))
+        self._targets = tuple(resolve(target, known, translator.name) for target in targets)
+
+    def sources(self) -> tuple[str, ...]:
+        return self._translator.sources()
+
+    def targets(self, source: str | None) -> tuple[str, ...]:
+        return tuple(each for each in self._translator.targets(source) if each in self._targets)
+
+    def translate(self, segments: Sequence[Segment]) -> list[str]:
+        return self._translator.translate(segments)
+
+    def close(self) -> None:
+        self._translator.close()

@@ -52,8 +52,9 @@ def target_languages(translators: Sequence[Translator], source: str | None) -> t
 
 
 def same_language(one: str, other: str) -> bool:
+    """Whether two codes or names, as people write them, mean the same language; `other` is a code."""
     try:
-        return bool(resolve(one, (bcp47(other), other), "it"))
+        return bool(resolve(one, tuple({bcp47(other), other}), "it"))
     except ConfigError:
         return False
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from ..captions.case import in_sentence
+
 _STOP: Final = (".", "?", "!", "…", "。", "？", "！", "।", "؟")
 _LOOP: Final = re.compile(r"(?<!\S)(\S+(?: \S+){0,11}?)(?: \1(?!\S)){3,}")  # a phrase four times in a row, or more
 
@@ -19,7 +21,7 @@ def sentence(text: str) -> str:
     """
     text = " ".join(text.split())
     if text and not any(char.islower() for char in text):
-        text = " ".join(map(_small, text.split(" ")))
+        text = in_sentence(text, inside=True)
     text = text[:1].upper() + text[1:]
     return text if text.endswith(_STOP) or not text else text + "."
 
@@ -33,10 +35,3 @@ def finished(text: str) -> str:
 def without_loops(text: str) -> str:
     """The text with each phrase that occurs at least four times in a row once: decoders get stuck in loops."""
     return _LOOP.sub(r"\1", text)
-
-
-def _small(word: str) -> str:
-    if len(word) == 1 and word != "A":
-        return word
-    lower = word.lower()
-    return lower[0].upper() + lower[1:] if lower.startswith("i'") else lower

@@ -146,13 +146,14 @@ def test_demo_without_pacing(capsys: Out):
     assert re.search(r"\n  \.\.\. \w.* \(", out)  # committed words, and others that may still change
     live, comparison = out.split("\n\n")[1:3]
     rows = re.findall(r"(\w+) +spoken      (.+)\n +recognized  (.+)   \((\d+)", comparison)
-    assert [(name, reference) for name, reference, *_ in rows] == [
-        (clip.path.stem, clip.text or "(nothing)") for clip in load_clips()
+    assert [(name, reference.upper()) for name, reference, *_ in rows] == [
+        (clip.path.stem, clip.text or "(NOTHING)") for clip in load_clips()
     ]
     finals = [line for line in live.splitlines() if not line.startswith(" ")]
-    assert " ".join(hypothesis for *_, hypothesis, _ in rows if hypothesis != "(nothing)") == " ".join(finals) != ""
+    texts = [hypothesis.upper() for *_, hypothesis, _ in rows if hypothesis != "(nothing)"]
+    assert " ".join(texts) == " ".join(finals).upper() != ""
     errors = [
-        edits(*(text.replace("(nothing)", "").split() for text in (reference, hypothesis)))[-1]
+        edits(*(text.replace("(nothing)", "").upper().split() for text in (reference, hypothesis)))[-1]
         for _, reference, hypothesis, _ in rows
     ]
     assert errors == [int(wrong) for *_, wrong in rows]
@@ -176,6 +177,20 @@ def test_doctor(monkeypatch: pytest.MonkeyPatch, capsys: Out):
     out = capsys.readouterr().out
     assert load_clips()[0].text in out
     assert "http://127.0.0.1:9 cannot be reached" in out
+
+
+def test_doctor_ends_with_the_commands_that_work(monkeypatch: pytest.MonkeyPatch):
+    good = {name: doctor.Finding("ok", name, "") for name in ("packages", "recognition", "model", "microphone")}
+    monkeypatch.setattr(doctor, "version", lambda _: "1.0")
+    assert doctor.abilities(good) == (["transcribe", "serve", "stream", "mic", "commands", "bench"], [])
+    deaf = good | {"microphone": doctor.Finding("note", "microphone", "no input device")}
+    assert doctor.abilities(deaf)[1] == ["mic (no input device)"]
+    client_only = good | {"recognition": doctor.Finding("note", "recognition", "missing torch: pip install it")}
+    can, not_yet = doctor.abilities(client_only)
+    assert can == ["stream"]
+    assert set(not_yet) == {
+        f"{name} (missing torch: pip install it)" for name in set(doctor.abilities(good)[0]) - {"stream"}
+    }
 
 
 def test_doctor_checks_every_dependency_of_the_server(monkeypatch: pytest.MonkeyPatch):

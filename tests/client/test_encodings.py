@@ -29,7 +29,7 @@ from tests.support.paths import CLIPS
 
 FORMATS = ["text", "plain", "jsonl", "json", "srt", "vtt"]
 TEXT = "STRAẞE ÉTÉ 語"
-SPOKEN = "ONE TWO NINE FOUR EIGHT ONE"
+SPOKEN = "One two nine four eight one"
 EVENTS: list[Event] = [
     SessionStarted(session="s", model="m", mode="cached"),
     Final(utterance=0, text=TEXT, words=tuple(Word(w, n, n + 0.9, 0.9) for n, w in enumerate(TEXT.split())), start=0.0,
@@ -134,8 +134,8 @@ def test_a_folder_with_a_name_that_is_not_utf8(form: str, latin1_name: Path, enc
     status, out, err = command("transcribe", str(latin1_name.parent), "-f", form, encoding=encoding)
     assert (status, err) == (0, "")
     text = out.decode()
-    assert SPOKEN in text
-    assert "THREE EIGHT FOUR FIVE FIVE FOUR" in text
+    for spoken in (SPOKEN, "Three eight four five five four"):
+        assert (spoken if form == "text" else spoken.upper()) in text
     if form == "jsonl":
         names = {json.loads(line)["file"] for line in text.splitlines()}
         assert {Path(name).name for name in names} == {"caf�.flac", "größe.flac"}

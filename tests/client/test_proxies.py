@@ -144,7 +144,7 @@ def test_a_stream_to_this_machine_ignores_proxies(
         address = server.url.replace("ws://", "http://").replace("/v1/stream", "/metrics")
         with open_url(address, timeout=10) as answer:
             assert answer.status == 200
-    assert capsys.readouterr().out == "ONE TWO NINE FOUR EIGHT ONE\n"
+    assert capsys.readouterr().out == "One two nine four eight one\n"
 
 
 def test_a_stream_through_a_proxy(

@@ -33,7 +33,9 @@ def finals(lines: str) -> list[Final]:
 def test_transcribe(extra: list[str], capsys: Out):
     for name in SPEECH:
         assert run(["transcribe", flac(name), *extra]) == 0
-    assert capsys.readouterr().out.splitlines() == [TEXTS[name] for name in SPEECH]
+    assert capsys.readouterr().out.splitlines() == [TEXTS[name].capitalize() for name in SPEECH]
+    assert run(["transcribe", flac("george"), *extra, "--case", "model"]) == 0
+    assert capsys.readouterr().out == TEXTS["george"] + "\n"
 
 
 @pytest.mark.usefixtures("loaded")
@@ -70,14 +72,14 @@ def test_subtitles_for_several_files_go_to_a_folder(tmp_path: Path, capsys: Out)
     folder = tmp_path / "new"
     assert run(["transcribe", flac("george"), flac("clock"), "-f", "vtt", "-o", str(folder)]) == 0
     assert capsys.readouterr().out == ""
-    assert TEXTS["george"] in (folder / "george.vtt").read_text()
+    assert TEXTS["george"].capitalize() in (folder / "george.vtt").read_text()
     assert (folder / "clock.vtt").read_text() == "WEBVTT\n\n"
 
 
 @pytest.mark.usefixtures("loaded")
 def test_output_to_a_file(tmp_path: Path):
     assert run(["transcribe", flac("george"), "-o", str(tmp_path / "george.txt")]) == 0
-    assert (tmp_path / "george.txt").read_text() == TEXTS["george"] + "\n"
+    assert (tmp_path / "george.txt").read_text() == TEXTS["george"].capitalize() + "\n"
 
 
 @pytest.mark.usefixtures("loaded")
@@ -127,7 +129,7 @@ def test_stream_from_a_pipe(server: RunningServer, clip: Callable[[str], np.ndar
         timeout=60,
         check=False,
     )
-    assert (done.returncode, done.stdout.decode(), done.stderr) == (0, TEXTS["jackson"] + "\n", b"")
+    assert (done.returncode, done.stdout.decode(), done.stderr) == (0, TEXTS["jackson"].capitalize() + "\n", b"")
 
 
 def test_ctrl_c_finishes_the_open_utterance(server: RunningServer):
@@ -182,4 +184,4 @@ def test_a_token_comes_from_the_environment_or_a_file(
         assert run([*arguments, "--token-file", str(tmp_path / "token")]) == 0
         monkeypatch.setenv("XLSR_LIVE_TOKEN", "open sesame")
         assert run(arguments) == 0
-    assert capsys.readouterr().out == f"{TEXTS['george']}\n" * 2
+    assert capsys.readouterr().out == f"{TEXTS['george'].capitalize()}\n" * 2

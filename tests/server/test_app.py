@@ -123,7 +123,7 @@ def test_translations_are_refused_with_the_reason(server: RunningServer):
     url = f"http://127.0.0.1:{server.port}/v1/audio/translations"
     answer = httpx.post(url, headers=TOKEN, files={"file": b"x"})
     assert answer.status_code == 404
-    assert "does not translate" in answer.json()["error"]["message"]
+    assert "does not translate into English" in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize(("shape", "path"), [("openai", "/v1/audio/transcriptions"), ("deepgram", "/v1/listen")])

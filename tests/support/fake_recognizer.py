@@ -47,6 +47,8 @@ class FakeRecognizer:
     opened: list[FakeSession] = field(default_factory=list)
 
     translation = None
+    translates_to = ()
+    spoken_language = None
 
     def session(
         self, config: Any = None, audio: Any = None, *, name: str | None = None, patient: bool = False

@@ -102,6 +102,17 @@ def test_a_run_killed_after_any_step_ends_with_the_bits_of_an_unbroken_one(
     assert files[0] == files[1]
 
 
+def test_batches_made_ahead_change_nothing(
+    base: Path, table: list[Listed], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    plain = finish(start(base, tmp_path / "plain", table))
+    made = FineTuner.__init__
+    monkeypatch.setattr(FineTuner, "__init__", lambda *given, **how: made(*given, **{**how, "makers": 2}))
+    ahead = finish(start(base, tmp_path / "ahead", table))
+    for want, got in zip(weights(plain).values(), weights(ahead).values(), strict=True):
+        assert torch.equal(want, got)
+
+
 def test_a_request_to_stop_saves_and_the_same_command_continues(base: Path, table: list[Listed], tmp_path: Path):
     run = start(base, tmp_path / "out", table)
     assert not run.train(lambda position, done: None, lambda found: None, lambda: True)

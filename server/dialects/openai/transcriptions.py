@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing
 from typing import Any, Final
 
@@ -32,6 +32,7 @@ class Transcription(Upload):
     """A file in OpenAI's HTTP protocol."""
 
     dialect = "openai_http"
+    task = "transcribe"
 
     async def read(self, request: Request) -> None:
         """Unknown fields are ignored."""
@@ -105,7 +106,7 @@ class Transcription(Upload):
     def result(self, finals: list[events.Final]) -> Response:
         text = self.joined(finals)
         usage = {"type": "duration", "seconds": math.ceil(self.audio_s)}
-        shown = cues.cues(finals)
+        shown = self.cues(finals)
         match self._format:
             case "text":
                 return PlainTextResponse(text + "\n")
@@ -122,9 +123,13 @@ class Transcription(Upload):
             case _:
                 return JSONResponse({"text": text, "usage": usage, **self._logprobs_of(finals)})
 
+    def cues(self, finals: list[events.Final]) -> Iterable[cues.Cue]:
+        """Cues of the text."""
+        return cues.cues(finals)
+
     def _verbose(self, finals: list[events.Final], text: str) -> dict[str, Any]:
         body: dict[str, Any] = {
-            "task": "transcribe",
+            "task": self.task,
             "language": self.main_language(finals) or self._language or self.recognizer.info.language or "unknown",
             "duration": self.audio_s,
             "text": text,

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
 import pytest
 from xlsr_live.client.cli import run
+from xlsr_live.client.output.actions import describe
 from xlsr_live.server.run import running_server
 from xlsr_live.streaming.commands.grammar import parse_grammar
 from xlsr_live.streaming.config import ModelOptions
 from xlsr_live.streaming.errors import ModelError
+from xlsr_live.streaming.protocol.events import Guess, Rejected
 from xlsr_live.streaming.recognizer import Recognizer
 
 from tests.support.paths import ROOT
@@ -68,6 +71,30 @@ def test_speech_outside_the_grammar_is_silent_or_printed_as_rejected(
     assert capsys.readouterr().out == ""
     assert run(["commands", str(grammar), CLIP, "--rejected"]) == 0
     assert json.loads(capsys.readouterr().out)["type"] == "rejected"
+
+
+def test_a_terminal_gets_lines_for_people(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert run(["commands", NUMBERS, CLIP]) == 0
+    assert re.fullmatch(r"0:00\.\d  digits  digits=129481  score (0\.9\d|1\.00)\n", capsys.readouterr().out)
+    (tmp_path / "seven.txt").write_text("seven: seven\nsix: six three\n")
+    assert run(["commands", str(tmp_path / "seven.txt"), CLIP]) == 0
+    assert re.fullmatch(r"0:0\d\.\d  rejected(  nearest:  s\w+  score 0\.\d\d)?\n", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("reason", "line"),
+    [
+        ("unmatched", "0:02.5  rejected  nearest:  light  room=kitchen  score 0.25"),
+        ("asleep", "0:02.5  rejected (no wake phrase)  nearest:  light  room=kitchen  score 0.25"),
+        ("woken", "0:02.5  wake phrase  score 0.25"),
+    ],
+)
+def test_why_speech_is_rejected(reason: str, line: str):
+    best = Guess("light", {"room": "kitchen"}, "KITCHEN LIGHT", 0.25)
+    assert describe(Rejected(utterance=0, reason=reason, score=0.25, best=best, audio_s=2.5)) == line
 
 
 def test_a_program_gets_arguments_and_no_shell(tmp_path: Path, capfd: pytest.CaptureFixture[str]):

@@ -46,7 +46,7 @@ def test_ctrl_c_leaves_whole_lines_and_says_what_was_made(recognizer: Recognizer
                 new = os.read(master, 1 << 16)
             except OSError:  # the client has ended
                 break
-            if b"TWO" in new and b"TWO" not in seen:
+            if b"two" in new and b"two" not in seen:
                 os.write(master, b"\x03")
             seen += new
             stream.feed(new)
@@ -55,7 +55,7 @@ def test_ctrl_c_leaves_whole_lines_and_says_what_was_made(recognizer: Recognizer
     assert b"^C" in seen
     text, saved, totals, *rest = [line.rstrip() for line in screen.display]
     words = text.split()[1:]
-    assert re.fullmatch(r"0:0\d\.\d +(ONE TWO|One two).*", text)
+    assert re.fullmatch(r"0:0\d\.\d +One two.*", text)
     assert (saved, rest) == ("saved talk.vtt (1 cue)", [""] * 21)
     assert re.fullmatch(rf"0:0\d of audio, {len(words)} words", totals)
     assert " ".join(words) in (tmp_path / "talk.vtt").read_text()

@@ -180,7 +180,7 @@ def test_a_pipe_gives_the_text_of_the_file(form: str, server: RunningServer, cli
         timeout=60,
         check=False,
     )
-    assert (done.returncode, done.stdout.decode(), done.stderr) == (0, "THREE EIGHT FOUR FIVE FIVE FOUR\n", b"")
+    assert (done.returncode, done.stdout.decode(), done.stderr) == (0, "Three eight four five five four\n", b"")
 
 
 def fill(fifo: Path, content: bytes) -> threading.Thread:
@@ -201,7 +201,7 @@ def test_a_named_pipe(command: str, server: RunningServer, tmp_path: Path, capsy
     }[command]
     assert run([*arguments, str(tmp_path / "talk"), "-f", "text"]) == 0
     thread.join()
-    assert capsys.readouterr().out == "THREE EIGHT FOUR FIVE FIVE FOUR\n"
+    assert capsys.readouterr().out == "Three eight four five five four\n"
 
 
 @pytest.mark.parametrize("name", ["-", "/dev/stdin"])
@@ -215,7 +215,7 @@ def test_standard_input_is_a_recording(name: str, tmp_path: Path):
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
-    assert "THREE EIGHT FOUR" in (tmp_path / "stdin.srt").read_text()
+    assert "Three eight four" in (tmp_path / "stdin.srt").read_text()
 
 
 def test_standard_input_that_is_no_recording_is_named(

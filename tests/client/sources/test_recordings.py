@@ -78,7 +78,7 @@ def test_the_text_of_a_film(
     path = made("talk.mkv", tmp_path, clip("jackson"))
     mode = ["--mode", "offline"] if how == "offline" else []
     assert run(["transcribe", str(path), "--model", str(DIGITS), *mode]) == 0
-    assert capsys.readouterr().out == "THREE EIGHT FOUR FIVE FIVE FOUR\n"
+    assert capsys.readouterr().out == "Three eight four five five four\n"
 
 
 def test_a_folder_lists_its_audio_files(tmp_path: Path):

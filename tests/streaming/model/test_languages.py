@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,23 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from transformers import Wav2Vec2ForCTC
 from xlsr_live.streaming.config import ModelOptions
+from xlsr_live.streaming.ctc.assets import Assets
 from xlsr_live.streaming.ctc.greedy import decode
 from xlsr_live.streaming.engine.engine import Engine
 from xlsr_live.streaming.errors import EngineError, ModelError
 from xlsr_live.streaming.frames import span
 from xlsr_live.streaming.model.adapters import languages_of
+from xlsr_live.streaming.model.cache import CacheManager
 from xlsr_live.streaming.model.encoder import XlsrEncoder
+from xlsr_live.streaming.model.full_pass import PassEncoder
 from xlsr_live.streaming.model.int8 import supported
 from xlsr_live.streaming.model.languages import Languages
+from xlsr_live.streaming.model.layers import XlsrLayers
 from xlsr_live.streaming.model.load import load
 from xlsr_live.streaming.model.readback import BEST
+from xlsr_live.streaming.model.runners import GraphRunner
 from xlsr_live.streaming.model.source import find_source
+from xlsr_live.streaming.model.step import StepEncoder
 from xlsr_live.streaming.requests import CachedFeatures, CachedStep, CacheHandle, Window
 
 from tests.support.cached_reference import noise, windows
@@ -213,6 +220,47 @@ def test_int8_leaves_adapters_in_float(checkpoint: Path, single: XlsrEncoder):
         assert np.abs(np.exp(rows[0]) - np.exp(exact[0])).max() < 0.05
 
 
+# ── graphs ──
+
+
+def again(program: Callable[[], torch.Tensor]) -> tuple[Callable[[], None], torch.Tensor]:
+    """The interface of `CudaCapture`: a replay that runs again on the same buffers."""
+    answer = program()
+
+    def replay() -> None:
+        answer.copy_(program())
+
+    return replay, answer
+
+
+def test_one_graph_replays_every_mixture_and_every_slot(checkpoint: Path, single: XlsrEncoder):
+    encoder, languages = opened(checkpoint, max_batch=8)
+    graphs = GraphRunner(torch.device("cpu"), capture=again)
+    network = XlsrLayers(encoder._model, languages)
+    caches = CacheManager(network.pool, most_bytes=1 << 28)
+    steps, passes = StepEncoder(network, caches, graphs), PassEncoder(network, caches, graphs)
+    languages.adapters.slots = 4
+    captured = 0
+    for turn in range(6):
+        names = [("eng", "deu", "tha", "eng")[(row + turn) % 4] for row in range(4)]
+        if turn == 4:
+            languages.ensure("hye")  # another language moves into a slot that graphs read
+            languages.ensure("cmn-script_simplified")
+        audio = [noise(span(24), 10 * turn + row) for row in range(4)]
+        speakers = [Speaker(samples, name, (8, 8, 16)) for samples, name in zip(audio, names, strict=True)]
+        while speakers[0].left:
+            for speaker, rows in zip(speakers, steps.encode_steps([each.next for each in speakers]), strict=True):
+                speaker.take(rows)
+        for row, name, speaker in zip(passes.encode(audio, [None] * 4, names), names, speakers, strict=True):
+            assert same([row], single.encode([speaker.samples], None, [name]), 1e-4)
+            assert same(speaker.rows, Speaker(speaker.samples, name, (8, 8, 16)).run(single).rows, 1e-4)
+            caches.release(speaker.handle.number)
+        if turn == 3:
+            captured = len(graphs._graphs)
+    assert graphs.replays > 10
+    assert len(graphs._graphs) == captured > 0
+
+
 # ── what is in memory ──
 
 
@@ -262,6 +310,11 @@ def test_the_language_of_load_is_the_default(checkpoint: Path):
     assert same(encoder.encode([samples]), encoder.encode([samples], None, ["deu"]))
 
 
+def test_the_default_may_be_written_in_any_way(checkpoint: Path):
+    assert opened(checkpoint, language="de")[1].default == "deu"
+    assert opened(checkpoint, language="zh")[1].default == "cmn-script_simplified"
+
+
 def test_without_a_default_every_request_names_its_language(single: XlsrEncoder):
     assert single.info.language is None
     with pytest.raises(EngineError, match="name one"):
@@ -302,6 +355,38 @@ def test_threads_that_want_one_language_read_it_once(checkpoint: Path):
     for thread in threads:
         thread.join()
     assert languages.loads == before + 2
+
+
+# ── what decodes them ──
+
+
+def test_each_language_has_its_own_calibration_and_language_model(copy: Path, tmp_path: Path):
+    curve = {"final": {"temperature": 2.0}, "partial": {}}
+    own = copy / "languages" / "deu"
+    (own / "language_model").mkdir(parents=True)
+    (own / "calibration.json").write_text(json.dumps(curve))
+    arpa = "\\data\\\nngram 1=3\n\n\\1-grams:\n-1\t<s>\n-1\t</s>\n-1\tBAD\n\n\\end\\\n"
+    (own / "language_model" / "words.arpa").write_text(arpa)
+    (copy / "calibration.json").write_text(json.dumps({"final": {"temperature": 3.0}, "partial": {}}))
+    _, languages = opened(copy, language="eng")
+    deu, eng, tha = (languages.assets(name) for name in ("deu", "eng", "tha"))
+    assert deu.calibration
+    assert deu.calibration.final.temperature == 2.0
+    assert deu.language_model
+    assert deu.language_model.words == 1
+    assert eng.calibration
+    assert eng.calibration.final.temperature == 3.0
+    assert (eng.language_model, tha) == (None, Assets())
+    assert languages.assets("deu") is deu
+
+    folder = tmp_path / "mine"
+    (folder / "eng").mkdir(parents=True)
+    (folder / "eng" / "calibration.json").write_text(json.dumps({"final": {"temperature": 4.0}, "partial": {}}))
+    _, languages = opened(copy, language="tha", calibration=folder, lm="none")
+    assert languages.assets("deu").language_model is None
+    calibration = languages.assets("eng").calibration
+    assert calibration
+    assert calibration.final.temperature == 4.0
 
 
 # ── any order ──

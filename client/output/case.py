@@ -1,0 +1,28 @@
+"""`--case`: text for people in sentence case, or as the model writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from ...streaming.captions.case import SentenceCase
+from ...streaming.protocol.events import Event
+from .formats import Output, Together
+
+Case = Literal["sentence", "model"]
+
+
+class InSentences(Together):
+    """Passes events on in sentence case."""
+
+    def __init__(self, outputs: Sequence[Output]) -> None:
+        super().__init__(outputs)
+        self._case = SentenceCase()
+
+    def show(self, event: Event) -> None:
+        super().show(self._case.receive(event))
+
+
+def in_case(output: Output, case: Case) -> Output:
+    """The output, with its text in this case."""
+    return InSentences([output]) if case == "sentence" else output

@@ -1,0 +1,72 @@
+// Languages of translations: their names, the reader's choice, and the speaker's.
+
+const KEY = "xlsr-live.translate";
+const names = new Intl.DisplayNames([navigator.language, "en"], { type: "language" });
+
+/** Add languages (BCP 47) to a select. */
+export function offer(select, languages) {
+  for (const language of languages) {
+    const option = [...select.options].find(({ value }) => value === language);
+    if (option) option.textContent = names.of(language);
+    else select.add(new Option(names.of(language), language));
+  }
+}
+
+/** The language of the second line: "auto" is the reader's own, if there is a translation into it. */
+export function chosen(preference, languages) {
+  if (preference !== "auto") return languages.has(preference) ? preference : "";
+  const base = (tag) => tag.split("-")[0];
+  return [...languages].find((language) => navigator.languages.some((own) => base(own) === base(language))) ?? "";
+}
+
+/** What the speaker wants: checkboxes for the languages that the server translates into. */
+class Choices {
+  #listed = null;
+
+  /** Ask the server, once it answers. */
+  async list(token) {
+    if (this.#listed) return;
+    const headers = token ? { authorization: `Bearer ${token}` } : {};
+    const response = await fetch(new URL("v1/models", document.baseURI), { headers, cache: "no-store" }).catch(() => null);
+    if (!response?.ok) return;
+    const [model] = (await response.json()).data;
+    this.#listed = model.translates_to ?? [];
+    const wanted = stored();
+    document.getElementById("languages").append(
+      ...this.#listed.map((language) => {
+        const box = Object.assign(document.createElement("input"), { type: "checkbox", value: language });
+        box.checked = wanted.includes(language);
+        box.onchange = store;
+        const label = document.createElement("label");
+        label.append(box, ` ${names.of(language)}`);
+        return label;
+      }),
+    );
+    document.getElementById("translate-button").hidden = !this.#listed.length;
+  }
+
+  /** The checked languages; at most eight, as the protocol allows. */
+  async wanted(token) {
+    await this.list(token);
+    return checked().slice(0, 8);
+  }
+}
+
+export const choices = new Choices();
+
+const checked = () => [...document.querySelectorAll("#languages input:checked")].map(({ value }) => value);
+
+// A browser may forbid storage; then nothing is stored.
+function stored() {
+  try {
+    return JSON.parse(localStorage.getItem(KEY)) ?? [];
+  } catch {
+    return [];
+  }
+}
+
+function store() {
+  try {
+    localStorage.setItem(KEY, JSON.stringify(checked()));
+  } catch {}
+}

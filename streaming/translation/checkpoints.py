@@ -1,0 +1,91 @@
+"""Checkpoints of translators in Hugging Face's layout: text to text (Marian and others), and speech to text."""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Any, Final
+
+import transformers
+
+from ..errors import ModelError
+from ..model.pickled import safe_weights
+from ..model.source import Source, find_source
+from .generation import place
+
+TEXT: Final = ("marian", "m2m_100", "mbart", "nllb-moe")
+SPEECH: Final = "speech-encoder-decoder"
+_CODE: Final = re.compile(r"[a-z]{2,3}_[A-Z][A-Za-z]{1,3}")  # es_XX of mBART, spa_Latn of NLLB
+_M2M: Final = re.compile(r"__([a-z]{2,3})__")
+_MARIAN: Final = re.compile(r">>([A-Za-z_]+)<<")
+
+_Config: Any = transformers.AutoConfig
+_Tokenizer: Any = transformers.AutoTokenizer
+
+log = logging.getLogger("xlsr_live.translation")
+
+
+def find_checkpoint(name: str) -> tuple[Source, Any]:
+    """Where the checkpoint is, and its configuration. Raises `ModelError`."""
+    source = find_source(name, base=True)
+    config = _loaded(source, lambda: _Config.from_pretrained(source.path, **source.options, trust_remote_code=False))
+    if config.model_type not in (*TEXT, SPEECH):
+        known = ", ".join((*TEXT, SPEECH))
+        raise ModelError(f"{name} is of the kind {config.model_type}, which does not translate; known: {known}")
+    return source, config
+
+
+def load_tokenizer(source: Source) -> Any:
+    """Raises `ModelError`."""
+    return _loaded(source, lambda: _Tokenizer.from_pretrained(source.path, **source.options, trust_remote_code=False))
+
+
+def load_network(source: Source, kind: Any, config: Any, device: str) -> Any:
+    """The network with all of its weights, from safetensors. Raises `ModelError`."""
+    transformers.utils.logging.disable_progress_bar()
+
+    def load() -> Any:
+        weights = safe_weights(source)
+        where: dict[str, Any] = {"pretrained_model_name_or_path": source.path, **source.options}
+        if weights is not None:  # beside the checkpoint, without its other files
+            where = {"pretrained_model_name_or_path": weights if isinstance(weights, str) else None}
+        if isinstance(weights, dict):
+            where["state_dict"] = weights
+        return kind.from_pretrained(
+            **where, config=config, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+        )
+
+    network, report = _loaded(source, load)
+    if missing := sorted(key for key in report["missing_keys"] if "masked_spec_embed" not in key):
+        raise ModelError(f"{source.name} lacks weights ({', '.join(missing[:3])}, ...): it cannot translate")
+    return place(network, device)
+
+
+def language_tokens(tokenizer: Any) -> dict[str, int]:
+    """Tokens that name a target language, by its code; empty if the checkpoint has only one."""
+    found: dict[str, int] = {}
+    for token in map(str, tokenizer.all_special_tokens):
+        if match := _M2M.fullmatch(token):
+            found[match[1]] = tokenizer.convert_tokens_to_ids(token)
+        elif _CODE.fullmatch(token):
+            found[token] = tokenizer.convert_tokens_to_ids(token)
+    return found
+
+
+def marian_targets(tokenizer: Any) -> dict[str, str]:
+    """What a Marian model with several targets wants before the text, by language: ">>es<<"."""
+    tokens = [str(each) for each in getattr(tokenizer, "supported_language_codes", ())]
+    return {match[1]: token for token in tokens if (match := _MARIAN.fullmatch(token))}
+
+
+def _loaded(source: Source, load: Any) -> Any:
+    try:
+        return load()
+    except ModelError:
+        raise
+    except ImportError as error:
+        hint = "pip install 'xlsr-live[translate]'"
+        raise ModelError(f"{source.name} needs another package: {str(error).splitlines()[0]}; {hint}") from error
+    except Exception as error:
+        log.debug("loading %s", source.name, exc_info=error)
+        raise ModelError(f"{source.name} cannot be loaded: {' '.join(str(error).split())[:300]}") from error
