@@ -28,5 +28,5 @@ def test_an_address(written: str, expected: str):
 
 @pytest.mark.parametrize("written", ["", "ftp://studio", "ws://", "studio:port", "http://studio:99999"])
 def test_no_address(written: str):
-    with pytest.raises(ValueError, match="address|port|Port"):
+    with pytest.raises(ValueError, match=r"address|port|Port"):
         stream_url(written)
