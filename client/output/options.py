@@ -60,9 +60,10 @@ def output_options(default: str, folder: bool = False) -> Callable[[F], F]:
             chosen = OutputOptions(form, path, captions, summary, reference, languages, overwrite, case)
             return command(output=chosen, **others)
 
+        decorated: Callable[..., Any] = with_output
         for option in reversed(options):
-            with_output = option(with_output)
-        return cast(F, with_output)
+            decorated = option(decorated)
+        return cast(F, decorated)
 
     return decorate
 
