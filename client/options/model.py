@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
 
 import click
 
-from ...streaming.config import Dtype, ModelOptions
+from ...streaming.config import AUTO, Dtype, ModelOptions
 from ..console import needs, waiting
 
 if TYPE_CHECKING:
@@ -18,16 +18,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 DEVICES: Final = ("auto", "cpu", "cuda")
 TRANSLATION: Final = ("translators", "translate_from", "translate_max_lag")
-NAMES: Final = ("model", "revision", "language", "dtype", "threads", "calibration", "lm", "compute", *TRANSLATION)
+NAMES: Final = ("model", "revision", "dtype", "threads", "calibration", "lm", "compute", *TRANSLATION)
 
 
 def loading_options(command: F) -> F:
-    """--revision, --language, --dtype, --threads, --calibration."""
+    """--revision, --dtype, --threads, --calibration."""
     options = (
         click.option("--revision", metavar="REV", help="Commit, tag or branch of a Hugging Face model."),
-        click.option(
-            "--language", metavar="CODE", help="For models with one vocabulary per language (MMS): deu, fra, ..."
-        ),
         click.option(
             "--dtype",
             type=click.Choice(get_args(Dtype)),
@@ -57,6 +54,16 @@ def model_options(command: F) -> F:
         metavar="NAME_OR_DIR",
         help="The packaged model (English, small), a Hugging Face name or a folder with a Wav2Vec2ForCTC checkpoint.",
     )(loading_options(command))
+
+
+def language_option(command: F) -> F:
+    """--language, of commands without session options, which have it too."""
+    return click.option(
+        "--language",
+        metavar="LANGUAGE",
+        help="Of a model with many languages: de, German, ...; auto: each utterance's own (see `xlsr-live languages`). "
+        "[default: the model's, if it has one]",
+    )(command)
 
 
 def translator_options(command: F) -> F:
@@ -135,6 +142,10 @@ def take_model_options(options: dict[str, Any], *, threads: int | None = None) -
     A command without --lm uses no language model.
     """
     given: dict[str, Any] = {"lm": "none"} | {name: options.pop(name) for name in NAMES if name in options}
+    language = options.get("language")  # of the session, too, if the command has its options
+    if "allowed_languages" not in options:
+        options.pop("language", None)
+    given["language"] = None if language == AUTO else language
     given["device"] = given.pop("compute")
     given["threads"] = given["threads"] or threads
     if options.get("translate_to") and not given.get("translators"):
