@@ -56,8 +56,14 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     model: Annotated[str, Meta(description="bundled, a Hugging Face name, or a checkpoint folder.")] = "bundled"
     revision: Annotated[str | None, Meta(description="Commit, tag or branch of a Hugging Face model.")] = None
     language: Annotated[
-        str | None, Meta(description="Language, for models with one vocabulary per language (MMS).")
+        str | None,
+        Meta(
+            description="Language of sessions that name none, for models with many (MMS); auto: each utterance's own."
+        ),
     ] = None
+    allowed_languages: Annotated[
+        tuple[str, ...], Meta(description="With language auto: two to ten languages that may occur.")
+    ] = ()
     device: Annotated[Literal["auto", "cpu", "cuda"], Meta(description="Device of the model.")] = "auto"
     dtype: Annotated[
         Dtype,

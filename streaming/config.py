@@ -18,6 +18,8 @@ Mode = Literal["cached", "window", "offline"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8"]  # number format of a model
 
 SAMPLE_BYTES: Final[dict[Encoding, int]] = {"pcm_s16le": 2, "pcm_f32le": 4, "mulaw": 1, "alaw": 1}
+AUTO: Final = "auto"  # the language of each utterance is identified
+ALLOWED_LANGUAGES: Final = (2, 10)  # fewest and most
 BOOST: Final = 2.0  # default boost of hotwords, in nats for each letter
 MOST_HOTWORDS, LONGEST_HOTWORD, MOST_CHARACTERS = 100, 100, 2_000  # compiling them must not delay other sessions
 MOST_TRANSLATIONS = 8  # languages of one session
@@ -31,7 +33,8 @@ class ModelOptions:
     model: str = "bundled"  # or a local directory, or a Hugging Face name
     _: KW_ONLY
     revision: str | None = None  # commit, tag or branch of a Hugging Face model
-    language: str | None = None  # adapter of a multilingual checkpoint such as MMS
+    language: str | None = None  # of sessions that name none, with a multilingual checkpoint such as MMS; or "auto"
+    allowed_languages: tuple[str, ...] = ()  # for "auto"
     device: str = "auto"  # auto, cpu or cuda
     dtype: str = "auto"  # one of `Dtype`
     threads: int | None = None  # torch's, for the whole process; None: 1 for a small model on a CPU, else its default
@@ -60,6 +63,16 @@ class AudioFormat(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One session's settings. Durations are in milliseconds; hop, lookahead and left context in steps of 20 ms."""
 
+    language: str | None = (
+        None  # with a multilingual checkpoint: a code or a name, or "auto"; None: the model's default
+    )
+    allowed_languages: tuple[str, ...] = ()  # two to ten: for "auto", which chooses one for each utterance
+    language_enter: float = 0.8  # probability above which an utterance's language is certain
+    language_leave: float = 0.9  # the same for another language than that of the utterance before
+    language_floor: float = 0.6  # probability below which the language counts as undetermined
+    language_least_ms: int = 1_000  # speech before the language can be certain
+    language_hold_ms: int = 500  # how long the probability must stay above the threshold
+    language_wait_ms: int = 3_000  # the most speech that partials wait for; then the most probable language counts
     vad: VadName = "cascade"  # "none": only the client ends utterances, with flush
     vad_threshold: float = 0.5  # speech probability that opens the gate; 0.15 less closes it
     pre_roll_ms: int = 300  # audio before the first speech frame that belongs to the utterance
@@ -112,6 +125,7 @@ class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         _check("wake_ms", self.wake_ms, 0, 60_000, "ms")
         _check("translate_to", len(self.translate_to), 0, MOST_TRANSLATIONS, "languages")
         read_hotwords(self.hotwords)
+        _check_languages(self)
         if self.nbest and self.appends:
             raise ConfigError("nbest needs finals 'full'")
         if self.post_roll_ms > self.hangover_ms:
@@ -155,6 +169,34 @@ def read_hotwords(hotwords: Sequence[str]) -> dict[str, float]:
         except ValueError:
             raise ConfigError(f"hotwords: {each!r}: the boost after the colon must be a number") from None
     return boosts
+
+
+def check_language_choice(language: str | None, allowed: Sequence[str]) -> None:
+    """Raise `ConfigError` unless "auto" comes with two to ten allowed languages, and another choice with none."""
+    if language != AUTO:
+        if allowed:
+            raise ConfigError("allowed_languages needs the language 'auto'")
+        return
+    fewest, most = ALLOWED_LANGUAGES
+    if not fewest <= len(allowed) <= most:
+        raise ConfigError(
+            f"language 'auto' needs {fewest} to {most} allowed_languages, not {len(allowed)}; "
+            "with one, make it the language"
+        )
+
+
+def _check_languages(config: SessionConfig) -> None:
+    if config.language == AUTO or config.allowed_languages:
+        check_language_choice(config.language, config.allowed_languages)
+    _check("language_enter", config.language_enter, 0.5, 0.999, "")
+    _check("language_leave", config.language_leave, config.language_enter, 0.999, "")
+    _check("language_floor", config.language_floor, 0, config.language_enter, "")
+    _check("language_least_ms", config.language_least_ms, 0, 10_000, "ms")
+    _check("language_hold_ms", config.language_hold_ms, 0, 5_000, "ms")
+    shortest = max(200, config.language_least_ms + config.language_hold_ms)
+    _check("language_wait_ms", config.language_wait_ms, shortest, 15_000, "ms")
+    if config.language == AUTO and (config.grammar.strip() or config.wake):
+        raise ConfigError("voice commands need one language; with 'auto' leave out grammar and wake")
 
 
 def _check_types(settings: msgspec.Struct) -> None:

@@ -110,7 +110,9 @@ class SessionDriver:
         wanted = partial(self._wants, job.id)
         match job:
             case Request():
-                return self._engine.submit(job.samples, deadline=job.deadline, wanted=wanted, reuse=job.reuse)
+                return self._engine.submit(
+                    job.samples, deadline=job.deadline, wanted=wanted, reuse=job.reuse, language=job.language
+                )
             case DecodeJob():
                 try:
                     return self._engine.search(job.run, deadline=job.deadline, wanted=wanted)

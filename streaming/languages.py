@@ -13,12 +13,12 @@ from difflib import get_close_matches
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from .config import ALLOWED_LANGUAGES, AUTO, check_language_choice
 from .errors import ConfigError
 
 if TYPE_CHECKING:
     from langcodes import Language as Tag
 
-AUTO: Final = "auto"  # identify the language of each utterance
 UNDETERMINED: Final = "und"  # what ISO 639-3 calls a language that is not identified
 LONGEST: Final = 60  # characters of a code or name
 
@@ -49,6 +49,29 @@ def resolve(word: str, known: tuple[str, ...], model: str) -> str:
     hint = f"; did you mean {close!r}?" if close else ";"
     count = f"{len(known):,} language{'s' if len(known) != 1 else ''}"
     raise ConfigError(f"{model} has no {shown}{hint} it knows {count} (`xlsr-live languages --model {model}`)")
+
+
+def choose(
+    language: str | None, allowed: Sequence[str], *, known: tuple[str, ...], default: str | None, model: str
+) -> tuple[str, ...]:
+    """Codes of the languages that utterances may have: one, or for "auto" those allowed. `default` is for None.
+
+    Raises `ConfigError`.
+    """
+    check_language_choice(language, allowed)
+    if language == AUTO:
+        codes = tuple(dict.fromkeys(resolve(word, known, model) for word in allowed))
+        if len(codes) < ALLOWED_LANGUAGES[0]:
+            raise ConfigError(f"allowed_languages {_listed(allowed)} are one language of {model}: {codes[0]!r}")
+        return codes
+    if language is not None:
+        return (resolve(language, known, model),)
+    if default is None:
+        raise ConfigError(
+            f"{model} knows {len(known):,} languages: name the language, or 'auto' with 2 to 10 allowed_languages "
+            f"(`xlsr-live languages --model {model}`)"
+        )
+    return (default,)
 
 
 def search(text: str, known: Sequence[str]) -> list[str]:

@@ -24,9 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .audio.samples import as_packet
+from .ctc.languages import LanguageSet
+from .ctc.vocabulary import Vocabulary
 from .driver import Call, SessionDriver, Translate
 from .engine.engine import Engine
-from .errors import SessionClosed
+from .errors import ConfigError, SessionClosed
 from .protocol.events import Event, Partial
 from .session.session import Session
 
@@ -45,7 +47,8 @@ class StreamSession:
         session: Session,
         engine: Engine,
         *,
-        prepare: Callable[[str], Awaitable[None]] | None = None,
+        compile: Callable[[str, Vocabulary], Awaitable[None]] | None = None,
+        languages: Callable[[str | None, Sequence[str]], Awaitable[LanguageSet]] | None = None,
         translate: Translate | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
@@ -55,7 +58,8 @@ class StreamSession:
         self._driver = SessionDriver(
             session, engine, hand_over=self._hand_over, clock=clock, adaptive=True, translate=translate
         )
-        self._prepare = prepare  # compiles a grammar in another thread
+        self._compile = compile  # a grammar, in another thread
+        self._languages = languages  # finds and loads them
         self._clock = clock
         self._end_timer: asyncio.TimerHandle | None = None  # runs while the end waits for translations
         self._sending = asyncio.Lock()
@@ -126,10 +130,25 @@ class StreamSession:
         """
         async with self._sending:
             self._check_open()
-            if self._prepare is not None:
-                await self._prepare(grammar)
+            vocabulary = self._session.vocabulary
+            if self._compile is not None and vocabulary is not None:
+                await self._compile(grammar, vocabulary)
                 self._check_open()
             self._session.receive_grammar(grammar)
+
+    async def set_language(self, language: str | None, allowed_languages: Sequence[str] = ()) -> None:
+        """Choose the language of utterances whose speech begins from here on, as `SessionConfig` does; an open one
+        keeps its own.
+
+        Raises `ConfigError`, and `ModelError` if it cannot be loaded; then the earlier one stays.
+        """
+        async with self._sending:
+            self._check_open()
+            if self._languages is None:
+                raise ConfigError("this session has one language")
+            languages = await self._languages(language, allowed_languages)
+            self._check_open()
+            self._session.receive_languages(languages)
 
     async def flush(self) -> None:
         """End the open utterance here, without waiting for silence."""

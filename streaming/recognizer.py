@@ -13,31 +13,31 @@ import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-import numpy as np
-from numpy.typing import NDArray
-
-from .audio.decoder import AudioDecoder
 from .audio.files import AudioInput, open_input
 from .audio.vad import make_vad
 from .commands.compiled import compiled
-from .config import AudioFormat, ModelOptions, SessionConfig
+from .config import AUTO, AudioFormat, ModelOptions, SessionConfig, check_language_choice
 from .ctc.assets import Assets
+from .ctc.languages import LanguageSet
+from .ctc.vocabulary import Vocabulary
 from .driver import Call, SessionDriver, Translate
 from .engine.engine import Engine
 from .errors import AudioError, ConfigError, EngineError
-from .frames import FIELD, too_short
+from .feed import feed
+from .languages import resolve
 from .live import StreamSession
+from .model_languages import ManyLanguages, ModelLanguages
+from .offline import recognize_offline
 from .overload import Level
 from .protocol.events import Error, Event, Final
-from .session.decoding import Decoding
 from .session.session import Session
-from .session.to_events import report_final
 from .translation.load import load_translation
 from .translation.routes import target_languages
 from .translation.service import TranslationService
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from .model.encoder import ModelInfo, XlsrEncoder
 
 _BLOCK_SECONDS = 0.1
-_IN_FLIGHT = 8  # unanswered jobs of one file
 
 
 class Recognizer:
@@ -62,6 +61,8 @@ class Recognizer:
         assets: Assets | None = None,
         *,
         adaptive: bool = True,
+        language: str | None = None,
+        allowed_languages: Sequence[str] = (),
         translation: TranslationService | None = None,
         translate_from: str | None = None,
     ) -> None:
@@ -70,7 +71,11 @@ class Recognizer:
         self.translation = translation  # closed with the recognizer
         self._translate_from = translate_from
         self.engine = Engine(encoder, adaptive=adaptive)
+        many: ManyLanguages | None = encoder.languages
+        only = encoder.info.language, encoder.vocabulary, self.assets
+        self.languages = ModelLanguages(encoder.info.name, many, only, language, allowed_languages)
         self._compiler = ThreadPoolExecutor(1, "compile")  # for grammars
+        self._loader = ThreadPoolExecutor(1, "languages")
 
     @classmethod
     def load(
@@ -86,6 +91,7 @@ class Recognizer:
         adaptive: bool = True,
         lm: Path | str | None = None,
         calibration: Path | str | None = None,
+        allowed_languages: Sequence[str] = (),
         translators: Sequence[str] = (),
         translate_from: str | None = None,
         translate_beams: int = 1,
@@ -93,7 +99,8 @@ class Recognizer:
     ) -> Self:
         """Load "bundled", a local directory, or a Hugging Face name (pinned by `revision`).
 
-        - `language`: adapter of a multilingual checkpoint such as MMS.
+        - `language`: of sessions that name none, with a multilingual checkpoint such as MMS; or "auto", with
+          `allowed_languages`.
         - `device`: auto, cpu or cuda.
         - `dtype`: auto, float32, bfloat16, float16, or int8 on processors that support it.
         - `threads`: torch's threads for the whole process. A small model on a CPU gets one by default.
@@ -120,6 +127,7 @@ class Recognizer:
             max_batch=max_batch,
             lm=lm,
             calibration=calibration,
+            allowed_languages=tuple(allowed_languages),
             translators=tuple(translators),
             translate_from=translate_from,
             translate_beams=translate_beams,
@@ -130,15 +138,29 @@ class Recognizer:
     @classmethod
     def from_options(cls, options: ModelOptions, *, adaptive: bool = True) -> Self:
         """`load` with its options in one object. Raises `ModelError` and `LanguageModelError`."""
+        from .model.adapters import languages_of
         from .model.assets import load_assets
         from .model.load import load
         from .model.source import find_source
 
+        language, allowed = options.language, options.allowed_languages
+        check_language_choice(language, allowed)
         source = find_source(options.model, options.revision)
-        encoder = load(options, source)
+        code = None if language == AUTO else language
+        if code is not None and (known := languages_of(source)):
+            code = resolve(code, known, source.name)
+        encoder = load(replace(options, language=code), source)
         assets = load_assets(source, encoder.vocabulary, options.lm, options.calibration)
         translation = load_translation(options, encoder.info.device)
-        return cls(encoder, assets, adaptive=adaptive, translation=translation, translate_from=options.translate_from)
+        return cls(
+            encoder,
+            assets,
+            adaptive=adaptive,
+            language=language,
+            allowed_languages=allowed,
+            translation=translation,
+            translate_from=options.translate_from,
+        )
 
     @property
     def info(self) -> ModelInfo:
@@ -166,24 +188,41 @@ class Recognizer:
     ) -> StreamSession:
         """Open a stream in a running event loop.
 
-        A new grammar blocks the loop for up to a second unless `prepare` has compiled it. With `patient` (for
-        files) audio waits for translations, and none is skipped. Raises `GrammarError`, and `ConfigError` for bad
+        A new grammar or language blocks the loop for a second or longer unless `prepare` was called. With `patient`
+        (for files) audio waits for translations, and none is skipped. Raises `GrammarError`, and `ConfigError` for bad
         settings and for settings that this checkpoint does not support.
         """
         session = self._new_session(config, audio, name, self.engine.level)
         return StreamSession(
-            session, self.engine, prepare=self.prepare, translate=self._translate(config, patient=patient)
+            session,
+            self.engine,
+            compile=self._compile_aside,
+            languages=self._load_aside,
+            translate=self._translate(config, patient=patient),
         )
 
-    async def prepare(self, grammar: str) -> None:
-        """Compile a grammar of commands in a thread, before a session uses it. Raises `GrammarError`."""
-        if grammar.strip():
-            await asyncio.get_running_loop().run_in_executor(self._compiler, self._compile, grammar)
+    async def prepare(self, config: SessionConfig) -> None:
+        """Do in threads what would delay the event loop when a session with these settings opens: load its languages,
+        compile its grammar. Raises `GrammarError`, `ConfigError` and `ModelError`.
+        """
+        languages = await self._load_aside(config.language, config.allowed_languages)
+        if len(languages) == 1:  # with several there is no grammar
+            ((vocabulary, _),) = languages.entries.values()
+            await self._compile_aside(config.grammar, vocabulary)
 
-    def _compile(self, grammar: str) -> None:
+    async def _load_aside(self, language: str | None, allowed: Sequence[str]) -> LanguageSet:
+        if not self.languages.known:
+            return self.languages.load(language, allowed)
+        return await asyncio.get_running_loop().run_in_executor(self._loader, self.languages.load, language, allowed)
+
+    async def _compile_aside(self, grammar: str, vocabulary: Vocabulary) -> None:
+        if grammar.strip():
+            await asyncio.get_running_loop().run_in_executor(self._compiler, self._compile, grammar, vocabulary)
+
+    def _compile(self, grammar: str, vocabulary: Vocabulary) -> None:
         begun = time.thread_time()
         try:
-            compiled(grammar, self.encoder.vocabulary)
+            compiled(grammar, vocabulary)
         finally:  # sleep after work: clients' grammars use at most a third of a core
             with suppress(RuntimeError):  # the recognizer was closed
                 self._compiler.submit(time.sleep, 2 * (time.thread_time() - begun))
@@ -206,7 +245,7 @@ class Recognizer:
             translate=self._translate(config, patient=pace == 0),
         )
         try:
-            yield from _feed(driver, answers, form, blocks, pace)
+            yield from feed(driver, answers, form, blocks, pace)
         finally:
             driver.abandon()
 
@@ -234,16 +273,7 @@ class Recognizer:
         Memory grows with the square of the length, so use it for minutes, not hours. Raises `ConfigError`,
         `GrammarError`, `AudioError` and `EngineError`.
         """
-        vocabulary = self.encoder.vocabulary
-        decoding = Decoding(vocabulary, config or SessionConfig(), self.assets)
-        form, blocks = open_input(audio, _BLOCK_SECONDS)
-        decoder = AudioDecoder(form)
-        samples = np.concatenate([*(decoder.receive(block) for block in blocks), decoder.flush()])
-        if len(samples) < FIELD:
-            raise AudioError(too_short(len(samples)), code="audio_too_short")
-        rows = self.engine.submit(self.encoder.normalize(samples), deadline=time.monotonic()).result()
-        transcript = decoding.final(len(samples))(rows)
-        return report_final(transcript, vocabulary, utterance=0, start=0, end=len(samples))
+        return recognize_offline(self.encoder, self.engine, self.languages, audio, config or SessionConfig())
 
     def close(self, timeout: float | None = None) -> None:
         """Stop the engine; open sessions get errors. Waits at most `timeout` seconds for the current batch."""
@@ -251,6 +281,7 @@ class Recognizer:
         if self.translation is not None:
             self.translation.close()
         self._compiler.shutdown(wait=False, cancel_futures=True)
+        self._loader.shutdown(wait=False, cancel_futures=True)
 
     def __enter__(self) -> Self:
         return self
@@ -266,7 +297,8 @@ class Recognizer:
             return None
         if self.translation is None:
             raise ConfigError("translate_to: there is no translator; load the recognizer with one (--translator)")
-        return partial(SessionTranslator, self.translation, config.translate_to, self.spoken_language, patient)
+        spoken = self.languages.codes(config.language, config.allowed_languages)[0] or self.spoken_language
+        return partial(SessionTranslator, self.translation, config.translate_to, spoken, patient)
 
     def _new_session(
         self, config: SessionConfig | None, audio: AudioFormat | None, name: str | None, level: Level = Level.NORMAL
@@ -283,49 +315,6 @@ class Recognizer:
             name=name or uuid.uuid4().hex[:12],
             model=self.info.name,
             assets=self.assets,
+            languages=self.languages.load(config.language, config.allowed_languages),
             level=level,
         )
-
-
-def _feed(
-    driver: SessionDriver,
-    answers: SimpleQueue[Call],
-    form: AudioFormat,
-    blocks: Iterator[NDArray[np.floating]],
-    pace: float,
-) -> Iterator[Event]:
-    """Feed blocks of audio to a session, at a pace or as fast as the engine allows; yield its events."""
-    session = driver.session
-    started, fed = time.monotonic(), 0
-    yield from driver.pump()
-    for block in blocks:
-        fed += len(block)
-        while pace > 0 and (early := started + fed / form.sample_rate / pace - time.monotonic()) > 0:
-            _wait(driver, answers, early)
-            yield from driver.pump()
-        while driver.unanswered >= _IN_FLIGHT or driver.congested or not session.can_take(block):
-            _wait(driver, answers)
-            yield from driver.pump()
-        driver.receive_audio(block)
-        yield from driver.pump()
-    session.receive_eof(time.monotonic())
-    yield from driver.pump()
-    ended = time.monotonic()
-    while not driver.ended:
-        if (wait := driver.ends_within_s) is None or wait == float("inf"):
-            _wait(driver, answers)
-        elif (left := ended + wait - time.monotonic()) > 0:
-            _wait(driver, answers, left)
-        else:
-            driver.give_up()
-        yield from driver.pump()
-
-
-def _wait(driver: SessionDriver, answers: SimpleQueue[Call], timeout: float | None = None) -> None:
-    """Wait at most `timeout` seconds for an answer, then pass on all that have arrived."""
-    if timeout is None and not driver.pending:
-        raise RuntimeError("the session waits although all of its jobs are answered")
-    with suppress(Empty):
-        answers.get(timeout=timeout)()
-        while True:
-            answers.get_nowait()()

@@ -51,7 +51,7 @@ LAYERS: dict[str, list[str | tuple[str, ...]]] = {
     "training": [BASE, TOP],
 }
 TOPS = {
-    "streaming": {"driver", "live", "recognizer"},
+    "streaming": {"driver", "feed", "live", "model_languages", "offline", "recognizer"},
     "server": {"app", "web", "run"},
     "client": {"cli"},
     "training": {"run"},

@@ -9,7 +9,7 @@ import click
 
 from ...streaming.errors import ConfigError
 from ..console import needs, waiting
-from ..options.model import device_option, load_recognizer, model_options, take_model_options
+from ..options.model import device_option, language_option, load_recognizer, model_options, take_model_options
 from .accuracy import parse_setting
 from .options import data_options
 
@@ -49,6 +49,7 @@ docs/benchmarks.md explains every figure.
     help="Length of the utterances made of joined recordings.",
 )
 @model_options
+@language_option
 @device_option("--device")
 def compare(
     data: Path | None,

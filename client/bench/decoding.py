@@ -10,7 +10,14 @@ import click
 from ...streaming.config import BOOST
 from ...streaming.errors import ConfigError
 from ..console import needs
-from ..options.model import device_option, lm_option, load_recognizer, model_options, take_model_options
+from ..options.model import (
+    device_option,
+    language_option,
+    lm_option,
+    load_recognizer,
+    model_options,
+    take_model_options,
+)
 from ..output.progress import progress
 from .options import data_options
 
@@ -41,6 +48,7 @@ Hotwords are the rarest words of each recording. Every figure is explained in do
     help="Of hotwords.",
 )
 @model_options
+@language_option
 @lm_option()
 @device_option("--device")
 def decoding(

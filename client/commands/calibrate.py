@@ -10,7 +10,14 @@ import click
 
 from ...streaming.errors import ConfigError
 from ..console import needs, writing
-from ..options.model import device_option, lm_option, load_recognizer, loading_options, take_model_options
+from ..options.model import (
+    device_option,
+    language_option,
+    lm_option,
+    load_recognizer,
+    loading_options,
+    take_model_options,
+)
 from ..options.server import refuse
 from ..output.progress import progress
 
@@ -45,6 +52,7 @@ Examples:
     "--plot", type=click.Path(dir_okay=False, path_type=Path), metavar="PNG", help="Draw a reliability diagram."
 )
 @loading_options
+@language_option
 @device_option("--device")
 def calibrate(
     model: str,

@@ -32,10 +32,10 @@ def languages(word: str | None, model: str, revision: str | None) -> None:
     """
     with needs("server", "reading a checkpoint"):
         from ...streaming.languages import name, search
+        from ...streaming.model.adapters import languages_of
         from ...streaming.model.source import find_source
-        from ...streaming.model.vocabularies import known_languages
 
-        known = known_languages(find_source(model, revision))
+        known = languages_of(find_source(model, revision))
         if known is None:
             raise ConfigError(f"{model} has one vocabulary and no languages to choose from: leave --language out")
         found = known if word is None else search(word, known)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
 
 import click
 
-from ...streaming.config import Dtype, ModelOptions
+from ...streaming.config import AUTO, Dtype, ModelOptions
 from ..console import needs, waiting
 
 if TYPE_CHECKING:
@@ -16,17 +16,15 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+DEVICES: Final = ("auto", "cpu", "cuda")
 TRANSLATION: Final = ("translators", "translate_from", "translate_beams", "translate_max_lag")
-NAMES: Final = ("model", "revision", "language", "dtype", "threads", "calibration", "lm", "compute", *TRANSLATION)
+NAMES: Final = ("model", "revision", "dtype", "threads", "calibration", "lm", "compute", *TRANSLATION)
 
 
 def loading_options(command: F) -> F:
-    """--revision, --language, --dtype, --threads, --calibration."""
+    """--revision, --dtype, --threads, --calibration."""
     options = (
         click.option("--revision", metavar="REV", help="Commit, tag or branch of a Hugging Face model."),
-        click.option(
-            "--language", metavar="CODE", help="For models with one vocabulary per language (MMS): deu, fra, ..."
-        ),
         click.option(
             "--dtype",
             type=click.Choice(get_args(Dtype)),
@@ -56,6 +54,16 @@ def model_options(command: F) -> F:
         metavar="NAME_OR_DIR",
         help="The packaged model (English, small), a Hugging Face name or a folder with a Wav2Vec2ForCTC checkpoint.",
     )(loading_options(command))
+
+
+def language_option(command: F) -> F:
+    """--language, of commands without session options, which have it too."""
+    return click.option(
+        "--language",
+        metavar="LANGUAGE",
+        help="Of a model with many languages: de, German, ...; auto: each utterance's own (see `xlsr-live languages`). "
+        "[default: the model's, if it has one]",
+    )(command)
 
 
 def translator_options(command: F) -> F:
@@ -104,12 +112,32 @@ def lm_option(default: str | None = None) -> Callable[[F], F]:
     )
 
 
-def device_option(flag: str) -> Callable[[F], F]:
-    """The device of the model. `mic` and `commands` name the flag --compute: their --device is the microphone."""
+def _check_device(context: click.Context, option: click.Parameter, name: str) -> str:
+    """The name of a device. A microphone gets a hint: --device of `mic` named one in version 0.2."""
+    if name in DEVICES:
+        return name
+    hint = f"; a microphone is --microphone {name}" if "microphone" in {p.name for p in context.command.params} else ""
+    raise click.BadParameter(f"{name!r} is not one of {', '.join(DEVICES)}{hint}", context, option)
+
+
+def _complete_device(context: click.Context, option: click.Parameter, begun: str) -> list[str]:
+    return [name for name in DEVICES if name.startswith(begun)]
+
+
+def microphone_option(command: F) -> F:
+    """--microphone: an input device."""
+    text = "Which microphone (see `devices`). [default: the system's]"
+    return click.option("--microphone", metavar="NAME|NUMBER", help=text)(command)
+
+
+def device_option(*flags: str) -> Callable[[F], F]:
+    """The device of the model."""
     return click.option(
-        flag,
+        *flags,
         "compute",
-        type=click.Choice(["auto", "cpu", "cuda"]),
+        callback=_check_device,
+        shell_complete=_complete_device,
+        metavar="|".join(DEVICES),
         default="auto",
         show_default=True,
         help="Device of the model.",
@@ -122,6 +150,10 @@ def take_model_options(options: dict[str, Any], *, threads: int | None = None) -
     A command without --lm uses no language model.
     """
     given: dict[str, Any] = {"lm": "none"} | {name: options.pop(name) for name in NAMES if name in options}
+    language = options.get("language")  # of the session, too, if the command has its options
+    if "allowed_languages" not in options:
+        options.pop("language", None)
+    given["language"] = None if language == AUTO else language
     given["device"] = given.pop("compute")
     given["threads"] = given["threads"] or threads
     if options.get("translate_to") and not given.get("translators"):

@@ -13,10 +13,18 @@ from ...streaming.commands.grammar import parse_grammar
 from ...streaming.config import SessionConfig
 from ...streaming.errors import ConfigError, GrammarError
 from ...streaming.textfile import read_text
+from .model import language_option
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 HELP: Final = {
+    "allowed_languages": "With --language auto: two to ten of them.",
+    "language_enter": "Probability at which an utterance's language is certain.",
+    "language_leave": "The same for another language than before.",
+    "language_floor": "A less probable language is shown as und.",
+    "language_least_ms": "Speech before the language can be certain.",
+    "language_hold_ms": "How long the probability must stay high.",
+    "language_wait_ms": "The most speech that waits for a certain language.",
     "vad": "Voice activity detector. none: all input counts as speech.",
     "vad_threshold": "Speech probability that opens the gate.",
     "pre_roll_ms": "Audio kept before the first speech of an utterance.",
@@ -73,6 +81,10 @@ def _option(field: msgspec.structs.FieldInfo) -> Callable[[F], F]:
     text = HELP.get(field.name, "")
     if field.name == "grammar":
         return click.option("--grammar", type=click.Path(path_type=Path), metavar="FILE", help=text)
+    if field.name == "language":
+        return language_option
+    if field.name == "allowed_languages":
+        return click.option("--allowed-language", "allowed_languages", multiple=True, metavar="LANGUAGE", help=text)
     if field.name == "hotwords":
         return click.option("--hotword", "hotwords", multiple=True, metavar="PHRASE[:BOOST]", help=text)
     if field.name == "translate_to":

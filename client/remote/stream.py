@@ -19,7 +19,7 @@ from ...streaming.audio.samples import as_packet, checked, shaped
 from ...streaming.config import SAMPLE_BYTES
 from ...streaming.errors import EventError
 from ...streaming.protocol.events import Ack, Error, Event, SessionEnded, SessionResumed, SessionStarted, from_json
-from ...streaming.protocol.messages import ClientMessage, End, Flush, Grammar, Hotwords, Start, to_json
+from ...streaming.protocol.messages import ClientMessage, End, Flush, Grammar, Hotwords, SetLanguage, Start, to_json
 from ..errors import ConnectionProblem
 from .pcm import encode
 from .replay import ReplayBuffer
@@ -86,6 +86,10 @@ class Stream:
     async def set_hotwords(self, hotwords: Sequence[str]) -> None:
         """Replace the hotwords ("PHRASE" or "PHRASE:BOOST") from here on. Errors come as a `warning`."""
         await self._send_message(Hotwords(tuple(hotwords)))
+
+    async def set_language(self, language: str | None, allowed_languages: Sequence[str] = ()) -> None:
+        """Choose the language of utterances whose speech begins from here on, as `SessionConfig` does."""
+        await self._send_message(SetLanguage(language, tuple(allowed_languages)))
 
     async def set_grammar(self, grammar: str) -> None:
         """Replace the command grammar from here on; an empty text removes it. Errors come as a `warning`."""

@@ -21,9 +21,11 @@ from numpy.typing import NDArray
 from ...streaming.config import AudioFormat, SessionConfig
 from ...streaming.errors import XlsrLiveError
 from ...streaming.frames import SAMPLE_RATE
+from ...streaming.languages import bcp47
 from ...streaming.live import StreamSession
 from ...streaming.protocol.codes import Code, ProtocolError
-from ...streaming.protocol.events import Error, SessionEnded, Warning
+from ...streaming.protocol.events import Error, Partial, SessionEnded, Warning
+from ...streaming.protocol.events import Final as FinalEvent
 from ...streaming.protocol.messages import TOO_DEEP
 from ..logs import fields
 from ..net.send_queue import SendQueue
@@ -50,6 +52,7 @@ class Dialect(DialectHooks, Generic[Received]):
         self.settings = lease.settings
         self.idle = IdleTimer(lease.settings.idle_timeout_s)
         self.outbox = SendQueue(lease.settings.max_unread_events)
+        self.language: str | None = None  # of the newest text, if the model has several
         self.handed_over = False  # the connection continues with another stream
         self._tally = Tally(lease.stats)
         self._transport = transport
@@ -74,14 +77,25 @@ class Dialect(DialectHooks, Generic[Received]):
         self.outbox.put(data, topic)
 
     def join(self, *texts: str) -> str:
-        """Concatenate texts with the word separator of the model's vocabulary."""
-        return self.recognizer.encoder.vocabulary.join(text for text in texts if text)
+        """Concatenate texts with the word separator of the newest text's language."""
+        return self.separator.join(text for text in texts if text)
 
-    def begin_session(self, config: SessionConfig, audio: AudioFormat) -> StreamSession:
+    @property
+    def separator(self) -> str:
+        """Between words of the newest text."""
+        return self.recognizer.languages.vocabulary(self.language).separator
+
+    @property
+    def tag(self) -> str | None:
+        """The newest text's language as a BCP 47 tag; None if the model does not have several."""
+        return None if self.language is None else bcp47(self.language)
+
+    async def begin_session(self, config: SessionConfig, audio: AudioFormat) -> StreamSession:
         """Open a session; a previous one must be finished. Its events go to `on_event`. Raises `ConfigError`, and
         `ProtocolError` if the server cannot serve it.
         """
         self.lease.start(self.dialect)
+        await self.recognizer.prepare(config)
         if config.lm_for == "all" and not (self.settings.lm_partials or self.recognizer.assets.lm_in_partials):
             raise ProtocolError(
                 Code.BAD_CONFIG, "this server has no language model in partials; leave lm_for at 'auto'"
@@ -219,6 +233,8 @@ class Dialect(DialectHooks, Generic[Received]):
 
     async def _pump(self, session: StreamSession) -> None:
         async for event in session:
+            if isinstance(event, Partial | FinalEvent):
+                self.language = event.language or None
             if not isinstance(event, Error):
                 self._tally.event(event)
                 self.on_event(event)

@@ -12,11 +12,20 @@ from msgspec.structs import replace
 from starlette.websockets import WebSocket
 
 from ...streaming.config import SAMPLE_BYTES
-from ...streaming.errors import ConfigError
+from ...streaming.errors import ConfigError, ModelError
 from ...streaming.live import StreamSession
 from ...streaming.protocol.codes import Code, ProtocolError
 from ...streaming.protocol.events import Error, Event, Partial, SessionStarted, Warning, to_json
-from ...streaming.protocol.messages import ClientMessage, End, Flush, Grammar, Hotwords, Start, parse
+from ...streaming.protocol.messages import (
+    ClientMessage,
+    End,
+    Flush,
+    Grammar,
+    Hotwords,
+    SetLanguage,
+    Start,
+    parse,
+)
 from ..access.access import subprotocol
 from ..sessions.admission import Lease
 from ..sessions.link import Link
@@ -60,7 +69,7 @@ class NativeDialect(WebSocketDialect):
                     raise ProtocolError(Code.UNEXPECTED_MESSAGE, "`start` must be the first message")
                 case Flush():
                     await session.flush()
-                case Hotwords() | Grammar():
+                case Hotwords() | Grammar() | SetLanguage():
                     await self._change(session, message)
                 case _:
                     await self.send_audio(message)
@@ -68,11 +77,10 @@ class NativeDialect(WebSocketDialect):
 
     async def _start(self, start: Start) -> StreamSession:
         self.lease.start(self.dialect)
-        await self.recognizer.prepare(start.config.grammar)
         self._link.sample_bytes = SAMPLE_BYTES[start.encoding] * start.channels
         if start.share and not self.lease.sharing.limit:
             raise ProtocolError(Code.BAD_CONFIG, "this server shares no sessions (max_viewers is 0)")
-        session = self.begin_session(start.config, start.audio)
+        session = await self.begin_session(start.config, start.audio)
         if start.share:
             self._shared = self.lease.sharing.open()
         if start.resumable and self.lease.resume_store.grace_s:
@@ -81,13 +89,16 @@ class NativeDialect(WebSocketDialect):
             self._link.abandon()
         return session
 
-    async def _change(self, session: StreamSession, message: Hotwords | Grammar) -> None:
+    async def _change(self, session: StreamSession, message: Hotwords | Grammar | SetLanguage) -> None:
         try:
-            if isinstance(message, Hotwords):
-                await session.set_hotwords(message.phrases)
-            else:
-                await session.set_grammar(message.text)
-        except ConfigError as error:  # the session keeps its old hotwords or grammar
+            match message:
+                case Hotwords():
+                    await session.set_hotwords(message.phrases)
+                case Grammar():
+                    await session.set_grammar(message.text)
+                case SetLanguage():
+                    await session.set_language(message.language, message.allowed_languages)
+        except (ConfigError, ModelError) as error:  # the session keeps what it had
             self.on_event(Warning(code=error.code, message=str(error)))
 
     async def _parsed_message(self) -> bytes | ClientMessage:

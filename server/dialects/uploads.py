@@ -8,7 +8,8 @@ import asyncio
 import logging
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Sequence
 from contextlib import aclosing, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
@@ -24,6 +25,7 @@ from starlette.types import Message
 
 from ...streaming.config import AudioFormat, SessionConfig
 from ...streaming.errors import ConfigError, XlsrLiveError
+from ...streaming.languages import bcp47
 from ...streaming.live import StreamSession
 from ...streaming.protocol import events
 from ...streaming.protocol.codes import Code, ProtocolError
@@ -35,7 +37,7 @@ from ..sessions.active import size_of
 from ..sessions.admission import Admission, Lease
 from ..stats import Tally
 from .containers import open_media
-from .mapping import writable
+from .mapping import hotwords
 
 Blocks = Iterator[NDArray[np.float32]] | Iterator[bytes]
 
@@ -84,6 +86,10 @@ class Upload(ABC):
         if hasattr(self, "file"):
             await self.file.close()
 
+    def settings(self, recognizer: Recognizer) -> SessionConfig:
+        """`config` with the language that the request names. Raises `ConfigError`."""
+        return self.config
+
     def open_file(self, path: Path) -> tuple[AudioFormat, Blocks]:
         """The format and the audio of the upload, in blocks. Runs in a thread. Raises `AudioError`."""
         return open_media(path)
@@ -93,6 +99,22 @@ class Upload(ABC):
         return None
 
     # ── the same for all ──
+
+    def joined(self, finals: Sequence[events.Final]) -> str:
+        """Their text, with the word separator of each one's language before it."""
+        return "".join(self.separator(final) * bool(at) + final.text for at, final in enumerate(finals))
+
+    def separator(self, final: events.Final) -> str:
+        return self.recognizer.languages.vocabulary(final.language or None).separator
+
+    @staticmethod
+    def main_language(finals: Sequence[events.Final]) -> str | None:
+        """The one with the most speech, as a BCP 47 tag; None if the model does not have several."""
+        lengths: Counter[str] = Counter()
+        for final in finals:
+            if (language := tag(final)) is not None:
+                lengths[language] += round(1000 * (final.end - final.start))
+        return max(lengths, key=lambda language: lengths[language], default=None)
 
     def shut_down(self) -> None:  # noqa: B027
         """All of its audio has been received: it runs to its end."""
@@ -191,8 +213,10 @@ class Upload(ABC):
             file.flush()
             await self.close()
             self.audio, blocks = await asyncio.to_thread(self.open_file, Path(file.name))
-            hotwords = writable(self.phrases, self.recognizer.encoder.vocabulary)
-            config = replace(self.config, hotwords=hotwords)
+            config = self.settings(self.recognizer)
+            phrases = await asyncio.to_thread(hotwords, self.phrases, self.recognizer, config)
+            config = replace(config, hotwords=phrases)
+            await self.recognizer.prepare(config)
             session = self.recognizer.session(config, self.audio, name=self.name, patient=True)
             tally = Tally(lease.stats)
             feeding = asyncio.create_task(_feed(session, self.audio, blocks, lease))
@@ -212,6 +236,11 @@ class Upload(ABC):
                 lease.stats.dropped += session.dropped
                 with suppress(asyncio.CancelledError, XlsrLiveError):
                     await feeding
+
+
+def tag(final: events.Final) -> str | None:
+    """The language of a final as a BCP 47 tag; None if the model does not have several."""
+    return bcp47(final.language) if final.language else None
 
 
 async def _feed(session: StreamSession, audio: AudioFormat, blocks: Blocks, lease: Lease) -> None:

@@ -49,13 +49,14 @@ def check(recognizer: Recognizer) -> None:
     shape or is not finite.
     """
     noise = np.random.default_rng(0).normal(0, 0.1, SAMPLE_RATE).astype(np.float32)
-    rows = recognizer.engine.submit(noise, deadline=0.0).result()
-    expected = frames(len(noise)), len(recognizer.encoder.vocabulary)
+    language, *_ = recognizer.languages.load(recognizer.languages.trial)
+    rows = recognizer.engine.submit(noise, deadline=0.0, language=language).result()
+    expected = frames(len(noise)), len(recognizer.languages.vocabulary(language))
     if rows.shape != expected:
         raise EngineError(f"the model gives shape {rows.shape} for one second of noise; expected {expected}")
     if not np.isfinite(rows).all():
         raise EngineError("the model gives numbers that are not finite for one second of noise")
-    recognizer.transcribe(noise, SessionConfig(vad="none"))
+    recognizer.transcribe(noise, SessionConfig(vad="none", language=recognizer.languages.trial))
 
 
 async def in_thread(work: Callable[[], T]) -> T:

@@ -82,7 +82,7 @@ def measure(recognizer: Recognizer, *, audio_s: float = AUDIO_S, rounds: int = R
 
 async def _round(recognizer: Recognizer, samples: NDArray[np.float32], streams: int) -> None:
     async def one() -> None:
-        stream = recognizer.session(SessionConfig(vad="none"))
+        stream = recognizer.session(SessionConfig(vad="none", language=recognizer.languages.trial))
 
         async def feed() -> None:
             for at in range(0, len(samples), 1_600):

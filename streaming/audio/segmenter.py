@@ -45,6 +45,7 @@ class Segmenter:
             hangover=ms(config.hangover_ms),
             threshold=config.vad_threshold,
         )
+        self.lead = 0 if vad is None else ms(config.pre_roll_ms)  # samples of a span before its first speech, at most
         self._examined = 0  # samples that the detector has taken
 
     @property

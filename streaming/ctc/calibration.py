@@ -56,6 +56,24 @@ class Curve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return _sigmoid(_logit(scores) / self.temperature + self.level * _logit(levels) + self.offset)
 
 
+class LanguageScale(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How sure a language's own tokens make it, against other languages: logit = `scale` x level + `offset`.
+
+    The level is the mean log-probability of the tokens (`session.deciders`). The default treats all languages alike:
+    tokens that are a third more probable make one language ten times as probable as another.
+    """
+
+    scale: float = 8.0
+    offset: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (0 < self.scale < float("inf")):
+            raise ValueError(f"a scale of {self.scale}; it must be positive")
+
+    def __call__(self, levels: Float64) -> Float64:
+        return self.scale * levels + self.offset
+
+
 class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The curves of one checkpoint: for finals and partials of the greedy decoder and of a beam search."""
 
@@ -64,6 +82,7 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     partial: Curve
     beam: Curve | None = None
     beam_partial: Curve | None = None
+    language: LanguageScale | None = None  # for identification, where one checkpoint has several languages
 
     def of_final(self, words: Sequence[DecodedWord], greedy: Sequence[DecodedWord] | None = None) -> list[float]:
         """Confidences of a greedy final's words. With hotwords, `greedy` are the words of the path without them."""

@@ -53,6 +53,11 @@ class Speller:
             spelled = spelled[:-1] + "ς"  # the form of this letter at the end of a word
         return spelled if self._can_write(spelled) else None
 
+    def writes(self, phrase: str) -> bool:
+        """Whether the vocabulary can write a phrase."""
+        units = self.units(phrase)
+        return bool(units) and all(self.spell(unit) is not None for unit in units)
+
     def unknown(self, word: str) -> list[str]:
         """Characters of a unit that the vocabulary cannot write, each once."""
         unknown = [cluster for cluster in clusters(self.plain(word)) if self.letter(cluster) is None]

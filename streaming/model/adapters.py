@@ -7,6 +7,7 @@ are the dictionary of that language in `vocab.json`.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
@@ -22,6 +23,7 @@ from ..errors import ModelError
 from .pickled import find_file, pickled_adapter
 from .source import Source
 
+_CODE: Final = re.compile(r"[\w-]+")  # no path: it is a part of file names
 _SUFFIXES: Final = (".safetensors", ".bin")
 _PARTS: Final = ("norm.weight", "norm.bias", "linear_1.weight", "linear_1.bias", "linear_2.weight", "linear_2.bias")
 
@@ -51,7 +53,8 @@ def languages_of(source: Source) -> tuple[str, ...] | None:
         tokens: Any = json.loads(file.read_text(encoding="utf-8")) if file else {}
     except (OSError, ValueError) as error:
         raise ModelError(f"{source.name}: vocab.json is damaged") from error
-    nested = [code for code, own in cast(Mapping[str, Any], tokens).items() if isinstance(own, dict)]
+    read = cast(Mapping[str, Any], tokens).items() if isinstance(tokens, dict) else ()
+    nested = [code for code, own in read if isinstance(own, dict) and _CODE.fullmatch(code)]
     if not nested:
         return None
     names = _file_names(source)

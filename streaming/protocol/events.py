@@ -1,10 +1,11 @@
 """The events of a session: frozen, one class for each kind, the same in Python and as JSON on the wire.
 
-Their order is fixed: `session_started`, then for each utterance `speech_started`, any number of `partial`, at most one
-`final`, and `speech_ended`; then `session_ended`. An utterance without words (noise that opened the gate) has no
-`final`: at its `speech_ended` a reader drops the last partial. In a session with a grammar each utterance has one
-`command` or one `rejected`: right before `speech_ended`, or an early `command` among the partials. A session that
-translates has `translation`s at any place after their `final`. `warning` and `error` may come at any place.
+Their order is fixed: `session_started`, then for each utterance `speech_started`, one `language` if it is identified,
+any number of `partial`, at most one `final`, and `speech_ended`; then `session_ended`. An utterance without words
+(noise that opened the gate) has no `final`: at its `speech_ended` a reader drops the last partial. In a session with a
+grammar each utterance has one `command` or one `rejected`: right before `speech_ended`, or an early `command` among the
+partials. A session that translates has `translation`s at any place after their `final`. `warning` and `error` may come
+at any place.
 """
 
 from __future__ import annotations
@@ -86,6 +87,17 @@ class SpeechStarted(_Stamped, frozen=True, tag="speech_started"):
     start: float  # seconds; the pre-roll is part of the utterance
 
 
+class LanguageIdentified(_Stamped, frozen=True, tag="language"):
+    """In a session that identifies languages: that of an utterance, before its text."""
+
+    utterance: int
+    language: (
+        str  # one of the allowed; "und" if none is probable enough: the text has the language of before, or a guess
+    )
+    probability: float  # 0..1, among the allowed languages
+    start: float  # seconds, of the utterance
+
+
 class Partial(_Stamped, frozen=True, tag="partial"):
     """The text of the open utterance: `committed` only grows, `volatile` may change."""
 
@@ -94,6 +106,7 @@ class Partial(_Stamped, frozen=True, tag="partial"):
     volatile: str  # replaces the volatile text before it
     words: tuple[Word, ...]  # committed, then volatile
     audio_s: float  # seconds of the session's audio behind this text
+    language: str | msgspec.UnsetType = msgspec.UNSET  # as the checkpoint names it, if it has several
 
 
 class Final(_Stamped, frozen=True, tag="final"):
@@ -106,6 +119,7 @@ class Final(_Stamped, frozen=True, tag="final"):
     end: float  # seconds, of the utterance
     confidence: float  # 0..1, mean of the words'; without a calibration the geometric mean over all tokens
     nbest: tuple[Alternative, ...] | msgspec.UnsetType = msgspec.UNSET  # if requested; best first
+    language: str | msgspec.UnsetType = msgspec.UNSET  # as the checkpoint names it, if it has several
 
 
 class Translation(_Stamped, frozen=True, tag="translation"):
@@ -192,6 +206,7 @@ class Ack(_Stamped, frozen=True, tag="ack"):
 Event = (
     SessionStarted
     | SpeechStarted
+    | LanguageIdentified
     | Partial
     | Final
     | Translation

@@ -47,11 +47,18 @@ class Grammar(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="gram
     text: str
 
 
+class SetLanguage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="set_language"):
+    """Choose the language of utterances whose speech begins from here on, as in `config`."""
+
+    language: str | None  # None: the model's default
+    allowed_languages: tuple[str, ...] = ()
+
+
 class End(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="end"):
     """No more audio: the server sends the last final and `session_ended`, then closes."""
 
 
-ClientMessage = Start | Flush | Hotwords | Grammar | End
+ClientMessage = Start | Flush | Hotwords | Grammar | SetLanguage | End
 
 
 class _Head(msgspec.Struct):

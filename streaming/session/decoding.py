@@ -42,15 +42,26 @@ class LiveDecoder(Protocol):
 
 
 class Decoding:
-    """One session's decoding. Raises `ConfigError` for settings that these assets or this vocabulary rule out."""
+    """One session's decoding in one language, as the checkpoint names it; None where it has only one, without a name.
 
-    def __init__(self, vocabulary: Vocabulary, config: SessionConfig, assets: Assets | None = None) -> None:
+    Raises `ConfigError` for settings that these assets or this vocabulary rule out.
+    """
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        config: SessionConfig,
+        assets: Assets | None = None,
+        *,
+        language: str | None = None,
+    ) -> None:
         assets = assets or Assets()
+        self.vocabulary = vocabulary
+        self.language = language
         model = assets.language_model if config.lm_for != "none" else None
         for wanted, name in ((config.lm_for == "all", "lm_for 'all'"), (config.nbest > 0, "nbest")):
             if wanted and model is None:
                 raise ConfigError(f"{name} needs a language model, and none is in use here")
-        self._vocabulary = vocabulary
         self._assets = replace(assets, language_model=model)
         everywhere = config.lm_for == "all" or (config.lm_for == "auto" and assets.lm_in_partials)
         self._live_model = model if everywhere else None
@@ -86,14 +97,17 @@ class Decoding:
         notes, self._notes = self._notes, []
         return notes
 
+    def forget(self, sample: int) -> None:
+        """Drop settings that hold only before a sample: no later utterance begins before it."""
+        self._hotwords.forget(sample)
+        self._commands.forget(sample)
+
     def begin(self, start: int) -> LiveDecoder:
-        """Make the decoder of live steps of an utterance that begins at a sample; later ones begin after it."""
-        self._hotwords.forget(start)
-        self._commands.forget(start)
+        """Make the decoder of live steps of an utterance that begins at a sample."""
         hotwords = self._hotwords.at(start)
         if self._live_model:
             return BeamDecoder(self._live_model, look_back=LIVE_LOOK_BACK, phrases=hotwords and hotwords.boosted)
-        return HotwordDecoder(self._vocabulary, hotwords and hotwords.phrases)
+        return HotwordDecoder(self.vocabulary, hotwords and hotwords.phrases)
 
     @property
     def live_is_slow(self) -> bool:
@@ -116,13 +130,13 @@ class Decoding:
         """
         spec = None if awake is None else self.commands(end)
         return FinalDecoder(
-            self._vocabulary, self._assets, self._config.nbest, self.hotwords(end), spec, awake=bool(awake)
+            self.vocabulary, self._assets, self._config.nbest, self.hotwords(end), spec, awake=bool(awake)
         )
 
     def _make_hotwords(self, hotwords: Sequence[str]) -> HotwordSet | None:
         if not (boosts := read_hotwords(hotwords)):
             return None
-        phrases, model = Phrases(boosts, self._vocabulary), self._assets.language_model
+        phrases, model = Phrases(boosts, self.vocabulary), self._assets.language_model
         self._notes += phrases.notes
         return HotwordSet(phrases, model.boosted(boosts) if model else None)
 
@@ -131,7 +145,7 @@ class Decoding:
             return None
         config = self._config
         strictness = Strictness(score=config.command_score, word_score=config.command_word_score)
-        found = compiled(grammar, self._vocabulary)
+        found = compiled(grammar, self.vocabulary)
         self._notes += found.notes
         return CommandSpec(found, strictness, self._wake, config.command_alternatives)
 

@@ -49,7 +49,8 @@ class FinalPass:
         if context.normalized:  # by the statistics of the whole, which no live step knew
             samples, features = normalize(samples, context.epsilon), None
         self._state, self._job = FinalState.ENCODING, context.next_id()
-        context.submit(Request(self._job, "final", context.index, samples, deadline, None, features))
+        language = context.decoding.language
+        context.submit(Request(self._job, "final", context.index, samples, deadline, None, features, language))
 
     def wants(self, job: int) -> bool:
         """Whether the answer to a job still matters."""

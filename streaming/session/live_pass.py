@@ -50,7 +50,8 @@ class LivePass:
         if level >= Level.SHORT:
             left //= 4
         cached = config.live and config.mode == "cached"
-        self.cache = CacheHandle(left, lookahead, longest) if cached else None
+        language = context.decoding.language
+        self.cache = CacheHandle(left, lookahead, longest, language) if cached else None
         self.cut: Cut | None = None  # ends the utterance although the gate is open
         self._state = LiveState.STEPPING
         self._context = context
@@ -132,7 +133,8 @@ class LivePass:
         step = None if self.cache is None else CachedStep(self.cache, window)
         samples = audio.read(*(window.samples if step is None else window.new_samples))
         deadline = now + (window.newest - window.encoded) * STRIDE / SAMPLE_RATE
-        request = Request(context.next_id(), "live", context.index, samples, deadline, window, step)
+        language = context.decoding.language
+        request = Request(context.next_id(), "live", context.index, samples, deadline, window, step, language)
         self._pending[request.id] = request
         context.submit(request)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ..config import SessionConfig
-from ..ctc.vocabulary import Vocabulary
 from ..overload import Level
 from ..protocol.events import Partial
 from .decoding import Decoding
@@ -15,11 +14,8 @@ from .to_events import report_partial, report_words
 class PartialMaker:
     """For one utterance, which begins at sample `start`."""
 
-    def __init__(
-        self, config: SessionConfig, vocabulary: Vocabulary, decoding: Decoding, *, utterance: int, start: int
-    ) -> None:
+    def __init__(self, config: SessionConfig, decoding: Decoding, *, utterance: int, start: int) -> None:
         self._enabled = config.shows_partials
-        self._vocabulary = vocabulary
         self._decoding = decoding
         self._utterance = utterance
         self._start = start
@@ -39,4 +35,4 @@ class PartialMaker:
         shown = self._stabilizer.show(words, step.end_sample)
         if shown is None:
             return None
-        return report_partial(shown, self._vocabulary, utterance=self._utterance, end_sample=step.end_sample)
+        return report_partial(shown, self._decoding, utterance=self._utterance, end_sample=step.end_sample)

@@ -14,13 +14,14 @@ from ..audio.segmenter import Segmenter
 from ..audio.vad import Vad
 from ..config import AudioFormat, Mode, SessionConfig
 from ..ctc.assets import Assets
+from ..ctc.languages import LanguageSet
 from ..ctc.vocabulary import Vocabulary
 from ..errors import BacklogFull, ConfigError, SessionClosed
 from ..frames import FIELD, SAMPLE_RATE, seconds, too_short
 from ..overload import Level
 from ..protocol.events import Error, Event, SessionEnded, SessionStarted, Warning
 from ..requests import CacheHandle, Job
-from .decoding import Decoding
+from .decodings import Decodings
 from .outbox import Outbox
 from .utterance_loop import UtteranceLoop
 
@@ -68,6 +69,10 @@ class Session:
     extractor says.
     `modes` are those that the encoder can serve, best first; the first is the default. Raises `ConfigError` if the
     settings name another. `assets` is for `Decoding`, `level` for `receive_level`.
+
+    With a multilingual checkpoint `languages` holds those that utterances may have; `vocabulary` and `assets` do not
+    count then, and each request names a language. With several, the first requests of each utterance "identify" its
+    language.
     """
 
     def __init__(
@@ -83,6 +88,7 @@ class Session:
         name: str = "",
         model: str = "",
         assets: Assets | None = None,
+        languages: LanguageSet | None = None,
         level: Level = Level.NORMAL,
     ) -> None:
         config = config or SessionConfig()
@@ -93,20 +99,14 @@ class Session:
         trailing = 0 if vad is None else config.trailing_blank_ms
         self.config = msgspec.structs.replace(config, mode=mode, trailing_blank_ms=trailing)
         self.name = name
-        self._decoding = Decoding(vocabulary, self.config, assets)
+        self._decodings = Decodings(languages or LanguageSet({None: (vocabulary, assets or Assets())}), self.config)
         self._audio = AudioDecoder(audio or AudioFormat())
         self._front = Segmenter(self.config, vad)
         self._outbox = Outbox(level)
         self._outbox.emit(SessionStarted(session=name, model=model, mode=mode), 0)
         self._report_notes(0)
         self._utterances = UtteranceLoop(
-            self.config,
-            vocabulary,
-            self._decoding,
-            self._front,
-            self._outbox,
-            normalized=normalized,
-            epsilon=epsilon,
+            self.config, self._decodings, self._front, self._outbox, normalized=normalized, epsilon=epsilon
         )
         self._live_time = float("-inf")  # when the received audio would have come at live pace
         self._eof = False
@@ -174,7 +174,7 @@ class Session:
         after it. Raises `ConfigError`; then the earlier ones stay.
         """
         self._check_open()
-        self._decoding.set_hotwords(hotwords, self._front.position)
+        self._decodings.set_hotwords(hotwords, self._front.position)
         self._report_notes(self._front.position)
 
     def receive_grammar(self, grammar: str) -> None:
@@ -183,7 +183,16 @@ class Session:
         Compiles it, unless `commands.matcher.compiled` has done so. Raises `GrammarError`.
         """
         self._check_open()
-        self._decoding.set_grammar(grammar, self._front.position)
+        self._decodings.set_grammar(grammar, self._front.position)
+        self._report_notes(self._front.position)
+
+    def receive_languages(self, languages: LanguageSet) -> None:
+        """Choose the languages of utterances whose speech begins from here on; an open one keeps its own.
+
+        Raises `ConfigError` where hotwords or grammar do not fit them; then the earlier ones stay.
+        """
+        self._check_open()
+        self._decodings.set_languages(languages, self._front.position)
         self._report_notes(self._front.position)
 
     def receive_level(self, level: Level) -> None:
@@ -218,6 +227,17 @@ class Session:
     def can_take(self, packet: bytes | NDArray[np.floating]) -> bool:
         """Whether there is room for the packet, and for the audio inside the resampler."""
         return self._audio.most(packet) + RESAMPLER_DELAY <= self._front.room
+
+    @property
+    def languages(self) -> LanguageSet:
+        """Those of utterances from here on."""
+        return self._decodings.newest.languages
+
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        """That of utterances from here on; None if they may have one of several languages."""
+        only = self._decodings.newest.only
+        return None if only is None else only.vocabulary
 
     @property
     def received_s(self) -> float:
@@ -274,7 +294,7 @@ class Session:
 
     def _report_notes(self, sample: int) -> None:
         """Warn about words that the vocabulary writes with other letters."""
-        if notes := self._decoding.take_notes():
+        if notes := self._decodings.take_notes():
             self._outbox.emit(Warning(code="respelled", message="; ".join(notes)), sample)
 
     def _error(self, code: str, message: str) -> None:

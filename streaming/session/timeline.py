@@ -24,6 +24,11 @@ class Timeline(Generic[T]):
         """The value for audio that ends at a sample."""
         return self._values[self._index(sample)][1]
 
+    @property
+    def values(self) -> list[T]:
+        """All that still matter, the newest last."""
+        return [value for _, value in self._values]
+
     def forget(self, sample: int) -> None:
         """Drop values that hold only before a sample."""
         del self._values[: self._index(sample)]

@@ -8,9 +8,9 @@ import msgspec
 
 from ..commands.decision import Candidate, Decision
 from ..ctc.greedy import DecodedWord
-from ..ctc.vocabulary import Vocabulary
 from ..frames import STRIDE, seconds
 from ..protocol.events import Alternative, Command, Final, Guess, Partial, Rejected, Word
+from .decoding import Decoding
 from .transcript import Transcript
 
 
@@ -30,26 +30,26 @@ def report_words(
     )
 
 
-def report_partial(words: Sequence[Word], vocabulary: Vocabulary, *, utterance: int, end_sample: int) -> Partial:
+def report_partial(words: Sequence[Word], decoding: Decoding, *, utterance: int, end_sample: int) -> Partial:
     """The partial of the audio up to `end_sample`."""
+    join = decoding.vocabulary.join
     return Partial(
         utterance=utterance,
-        committed=vocabulary.join(word.word for word in words if word.committed),
-        volatile=vocabulary.join(word.word for word in words if not word.committed),
+        committed=join(word.word for word in words if word.committed),
+        volatile=join(word.word for word in words if not word.committed),
         words=tuple(words),
         audio_s=seconds(end_sample),
+        language=decoding.language or msgspec.UNSET,
     )
 
 
-def report_final(
-    transcript: Transcript, vocabulary: Vocabulary, *, utterance: int, start: int, end: int
-) -> Final | None:
+def report_final(transcript: Transcript, decoding: Decoding, *, utterance: int, start: int, end: int) -> Final | None:
     """The final of samples `[start, end)`; None without words."""
     if not transcript.words:
         return None
 
     def text(words: Sequence[DecodedWord]) -> str:
-        return vocabulary.join(word.text for word in words)
+        return decoding.vocabulary.join(word.text for word in words)
 
     nbest = tuple(Alternative(text(each.words), round(each.score, 3)) for each in transcript.hypotheses)
     return Final(
@@ -60,6 +60,7 @@ def report_final(
         end=seconds(end),
         confidence=round(transcript.confidence, 3),
         nbest=nbest or msgspec.UNSET,
+        language=decoding.language or msgspec.UNSET,
     )
 
 

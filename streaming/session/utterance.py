@@ -54,7 +54,7 @@ class Utterance:
         self.start = start
         self.end: int | None = None  # once it is certain
         self._config = config
-        self._decoding = decoding
+        self.decoding = decoding
         self._jobs: list[Job] = []
         self._commands = CommandTracker(decoding, awake=awake)
         context = UtteranceContext(
@@ -125,7 +125,7 @@ class Utterance:
             return None
         if self._final_is_live:
             end = frames(self.end - self.start)
-            words = self._decoding.live(self._live.words(end + 1))
+            words = self.decoding.live(self._live.words(end + 1))
             return replace(words, decision=self._commands.decide_live(self.end, end))
         return self._final.transcript if self._final.end == self.end else None
 

@@ -6,14 +6,18 @@ from itertools import count
 
 from ..audio.loudness import QuietCheck
 from ..audio.normalize import EPSILON, Moments
-from ..audio.segmenter import Reason, Segmenter
+from ..audio.segmenter import Reason, Segmenter, Span
+from ..audio.vad import FRAME
 from ..commands.decision import Decision
 from ..config import SessionConfig
-from ..ctc.vocabulary import Vocabulary
 from ..frames import FIELD, STRIDE, ms, seconds
-from ..protocol.events import SpeechEnded, SpeechStarted, Warning
+from ..languages import UNDETERMINED
+from ..protocol.events import LanguageIdentified, SpeechEnded, SpeechStarted, Warning
 from ..requests import CacheHandle, Job
 from .decoding import Decoding
+from .decodings import Choice, Decodings
+from .identification import Identification
+from .language_lock import make_lock
 from .outbox import Outbox
 from .partials import PartialMaker
 from .to_events import report_decision, report_final
@@ -30,8 +34,7 @@ class UtteranceLoop:
     def __init__(
         self,
         config: SessionConfig,
-        vocabulary: Vocabulary,
-        decoding: Decoding,
+        decodings: Decodings,
         segmenter: Segmenter,
         outbox: Outbox,
         *,
@@ -42,13 +45,17 @@ class UtteranceLoop:
         self.jobs: list[Job] = []  # for the driver
         self.released: list[CacheHandle] = []  # for the driver
         self._config = config
-        self._vocabulary = vocabulary
-        self._decoding = decoding
+        self._decodings = decodings
         self._segmenter = segmenter
         self._outbox = outbox
         self._normalized = normalized
         self._epsilon = epsilon
         self._ids = count(1)
+        self._identification: Identification | None = None  # of the open utterance, until its language is certain
+        self._choice: Choice | None = None  # its languages, meanwhile
+        # From an utterance's start to its first speech, within two frames of the detector: a choice before that counts.
+        self._lead = segmenter.lead and segmenter.lead + 2 * FRAME
+        self._lock = make_lock(config)
         self._utterance: Utterance | None = None  # the open one
         self._partials: PartialMaker | None = None  # of the open utterance
         self._loudness: Moments | None = None  # of the utterance before
@@ -57,10 +64,14 @@ class UtteranceLoop:
 
     def wants(self, job: int) -> bool:
         """Whether the answer to a job still matters."""
-        return self._utterance is not None and self._utterance.wants(job)
+        owner = self._identification or self._utterance
+        return owner is not None and owner.wants(job)
 
     def receive(self, job: int, answer: object) -> None:
         """Take the answer to a job that `wants` it, and emit the partials and decisions that follow from it."""
+        if self._identification is not None:
+            self._identification.receive(job, answer)
+            return
         assert self._utterance is not None
         assert self._partials is not None
         for step in self._utterance.receive(job, answer):
@@ -71,8 +82,9 @@ class UtteranceLoop:
 
     def fail(self, job: int) -> None:
         """Take the failure of a job that `wants` its answer."""
-        assert self._utterance is not None
-        self._utterance.fail(job)
+        owner = self._identification or self._utterance
+        assert owner is not None
+        owner.fail(job)
 
     def advance(self, now: float) -> bool:
         """Begin the next utterance, or go on with the open one; False when both wait. Deadlines count from `now`."""
@@ -80,9 +92,12 @@ class UtteranceLoop:
             return False
         first, utterance = self._segmenter.spans[0], self._utterance
         known = self._segmenter.known(first)
+        if self._identification is not None:
+            return self._identify(self._identification, first, known, now)
         if utterance is None:
-            if known - first.start >= FIELD:
-                self._begin(first.start)
+            spoken = first.start + max(FIELD, self._lead)
+            if known >= spoken or (first.end is not None and known - first.start >= FIELD):
+                self._open(first.start, self._decodings.at(min(spoken, known)))
                 return True
             if first.end is not None:  # too short to make a frame, as the rest after a cut can be
                 self._segmenter.spans.popleft()
@@ -108,14 +123,56 @@ class UtteranceLoop:
         """Drop the open utterance, if any, and release its cache."""
         if self._utterance is not None and self._utterance.cache is not None:
             self.released.append(self._utterance.cache)
-        self._utterance = None
+        self._utterance = self._identification = self._choice = None
 
-    def _begin(self, start: int) -> None:
-        self._utterance = Utterance(
-            self.begun,
+    def _open(self, start: int, choice: Choice) -> None:
+        """Begin the next utterance, in the only language or with the question which one it is."""
+        self._decodings.forget(start)
+        self._outbox.emit(SpeechStarted(utterance=self.begun, start=seconds(start)), start)
+        self.begun += 1
+        if choice.only is not None:
+            self._begin(start, choice.only)
+            return
+        self._choice = choice
+        decider = choice.decider()
+        self._lock.restrict(decider.allowed)
+        self._identification = Identification(
+            self.begun - 1,
             start,
             self._config,
-            self._decoding,
+            decider,
+            self._lock,
+            lead=self._segmenter.lead,
+            read=self._segmenter.ring.read,
+            next_id=self._ids.__next__,
+            normalized=self._normalized,
+            epsilon=self._epsilon,
+        )
+
+    def _identify(self, question: Identification, span: Span, known: int, now: float) -> bool:
+        """Go on with the question of the language; False while it waits for audio or answers."""
+        if question.decision is None:
+            self.jobs += question.plan(known=known, closed=span.end, now=now)
+            return False
+        language, probability = question.decision
+        assert self._choice is not None
+        decoding = self._choice.decodings[language]
+        shown = language if probability >= self._config.language_floor else UNDETERMINED
+        event = LanguageIdentified(
+            utterance=question.index, language=shown, probability=round(probability, 3), start=seconds(question.start)
+        )
+        self._outbox.emit(event, question.end)
+        self._identification = self._choice = None
+        self._begin(question.start, decoding)
+        return True
+
+    def _begin(self, start: int, decoding: Decoding) -> None:
+        index = self.begun - 1
+        self._utterance = Utterance(
+            index,
+            start,
+            self._config,
+            decoding,
             read=self._segmenter.ring.read,
             next_id=self._ids.__next__,
             normalized=self._normalized,
@@ -124,13 +181,11 @@ class UtteranceLoop:
             level=self._outbox.level,
             awake=self._woken is not None and start - self._woken <= ms(self._config.wake_ms),
         )
-        self._partials = PartialMaker(self._config, self._vocabulary, self._decoding, utterance=self.begun, start=start)
-        self._outbox.emit(SpeechStarted(utterance=self.begun, start=seconds(start)), start)
-        self.begun += 1
+        self._partials = PartialMaker(self._config, decoding, utterance=index, start=start)
 
     def _finish(self, utterance: Utterance, transcript: Transcript, end: int, reason: Reason) -> None:
         index, start = utterance.index, utterance.start
-        final = report_final(transcript, self._vocabulary, utterance=index, start=start, end=end)
+        final = report_final(transcript, utterance.decoding, utterance=index, start=start, end=end)
         if final is not None:
             self._outbox.emit(final, end)
         self._woken = None

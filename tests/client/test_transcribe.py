@@ -95,12 +95,20 @@ def test_an_output_file_is_replaced_only_on_demand(tmp_path: Path, capsys: Out):
 
 
 def test_options_of_the_model_and_the_session_arrive(loaded: list[ModelOptions], capsys: Out):
-    arguments = ["--model", "some/model", "--language", "deu", "--revision", "abc", "--threads", "1", "--device", "cpu"]
+    arguments = ["--model", "some/model", "--revision", "abc", "--threads", "1", "--device", "cpu"]
     arguments += ["--dtype", "int8", "--lm", "some.arpa", "--calibration", "fitted"]
     assert run(["transcribe", flac("george"), *arguments, "--no-partials", "-f", "jsonl"]) == 0
-    model = {"language": "deu", "revision": "abc", "lm": "some.arpa", "calibration": Path("fitted")}
+    model = {"revision": "abc", "lm": "some.arpa", "calibration": Path("fitted")}
     assert loaded == [ModelOptions("some/model", **model, threads=1, device="cpu", dtype="int8")]
     assert "partial" not in capsys.readouterr().out
+
+
+def test_a_language_is_that_of_the_model_and_of_the_session(loaded: list[ModelOptions], capsys: Out):
+    assert run(["transcribe", flac("george"), "--language", "deu"]) == 2  # the model that is loaded here has only one
+    assert capsys.readouterr().err.count("leave the language out") == 1
+    auto = ["--language", "auto", "--allowed-language", "de", "--allowed-language", "en"]
+    assert run(["transcribe", flac("george"), *auto]) == 2
+    assert [options.language for options in loaded] == ["deu", None]
 
 
 @pytest.mark.usefixtures("loaded")

@@ -11,6 +11,7 @@ import pytest
 from xlsr_live.streaming.config import SessionConfig
 from xlsr_live.streaming.ctc.assets import Assets
 from xlsr_live.streaming.ctc.lm import Weights
+from xlsr_live.streaming.ctc.vocabulary import Vocabulary
 from xlsr_live.streaming.engine.engine import Engine
 from xlsr_live.streaming.errors import ConfigError, GrammarError
 from xlsr_live.streaming.live import StreamSession
@@ -89,13 +90,14 @@ def test_commands_equal_those_of_the_core_and_grammars_compile_in_a_thread(engin
     here = 320 * 60
     prepared: list[str] = []
 
-    async def prepare(grammar: str) -> None:
+    async def compile(grammar: str, vocabulary: Vocabulary) -> None:
+        assert vocabulary is VOCABULARY
         prepared.append(grammar)
 
     async def scene() -> list[Event]:
         config = SessionConfig(grammar="dad: dad")
         core = Session(VOCABULARY, config, vad=LoudVad(), normalized=False, modes=("window",), name="s")
-        async with StreamSession(core, engine, prepare=prepare, clock=lambda: 0.0) as stream:
+        async with StreamSession(core, engine, compile=compile, clock=lambda: 0.0) as stream:
             await stream.send(audio[:here])
             await stream.set_grammar("cab: cab")
             with pytest.raises(GrammarError, match="line 1, column 4"):

@@ -16,12 +16,14 @@ from xlsr_live.streaming.audio.vad import Vad, make_vad
 from xlsr_live.streaming.config import AudioFormat, SessionConfig
 from xlsr_live.streaming.ctc.assets import Assets
 from xlsr_live.streaming.ctc.greedy import confidence, decode
+from xlsr_live.streaming.ctc.languages import LanguageSet
 from xlsr_live.streaming.frames import FIELD, STRIDE, seconds
 from xlsr_live.streaming.protocol.events import (
     Command,
     Error,
     Event,
     Final,
+    LanguageIdentified,
     Partial,
     Rejected,
     SessionEnded,
@@ -40,7 +42,7 @@ Float32 = NDArray[np.float32]
 FLUSH = "flush"
 MODES = ("window", "cached", "offline")
 T = TypeVar("T", bytes, Float32)
-Packet = bytes | NDArray[np.floating] | str | tuple[str, ...]  # audio, FLUSH, a grammar or hotwords
+Packet = bytes | NDArray[np.floating] | str | tuple[str, ...] | LanguageSet  # audio, FLUSH, a grammar, hotwords, ...
 
 
 @dataclass
@@ -66,6 +68,8 @@ class Driver:
                     self.session.receive_flush(0.0)
                 else:
                     self.session.receive_grammar(packet)
+            elif isinstance(packet, LanguageSet):
+                self.session.receive_languages(packet)
             elif isinstance(packet, tuple):
                 self.session.receive_hotwords(packet)
             else:
@@ -97,7 +101,8 @@ class Driver:
         elif self.fails(job):
             self.session.receive_failure(job.id, "it broke", 0.0)
         else:
-            self.session.receive_answer(job.id, self.encoder.rows(job.samples) if step is None else step, 0.0)
+            rows = self.encoder.rows(job.samples, job.language) if step is None else step
+            self.session.receive_answer(job.id, rows, 0.0)
         self.collect()
 
     def collect(self) -> None:
@@ -127,6 +132,7 @@ def run(
     random: Random | None = None,
     fails: Callable[[Request], bool] = lambda request: False,
     assets: Assets | None = None,
+    languages: LanguageSet | None = None,
 ) -> list[Event]:
     """Events of a session. `vad` "loud" is the fake one, "real" the one that the settings name."""
     config, encoder = config or SessionConfig(), encoder or FakeEncoder()
@@ -141,6 +147,7 @@ def run(
         modes=MODES,
         name="s",
         assets=assets,
+        languages=languages,
     )
     return Driver(session, encoder, random, fails).run(packets)
 
@@ -179,6 +186,7 @@ class UtteranceEvents:
     partials: list[Partial] = field(default_factory=list)
     final: Final | None = None
     decision: Command | Rejected | None = None
+    language: LanguageIdentified | None = None
 
 
 def utterances(events: list[Event]) -> list[UtteranceEvents]:
@@ -195,6 +203,13 @@ def utterances(events: list[Event]) -> list[UtteranceEvents]:
                 assert event.utterance == len(done)
                 now = UtteranceEvents(event.utterance, round(event.start * 16_000))
                 assert now.start >= (done[-1].end if done else 0)
+            case LanguageIdentified():
+                assert now is not None
+                assert (now.index, now.start) == (event.utterance, round(event.start * 16_000))
+                assert now.language is None
+                assert not now.partials
+                assert now.final is None
+                now.language = event
             case Partial():
                 assert now is not None
                 assert now.index == event.utterance

@@ -56,7 +56,7 @@ class FakeRecognizer:
         self.opened.append(FakeSession(name or "", self.trouble))
         return self.opened[-1]
 
-    async def prepare(self, grammar: str) -> None:
+    async def prepare(self, config: Any) -> None:
         pass
 
     def close(self, timeout: float | None = None) -> None:

@@ -18,8 +18,9 @@ from ....streaming.config import AudioFormat, SessionConfig
 from ....streaming.errors import ConfigError
 from ....streaming.protocol import events
 from ....streaming.protocol.codes import Code
+from ....streaming.recognizer import Recognizer
 from ..containers import MAGIC
-from ..uploads import Blocks, Upload
+from ..uploads import Blocks, Upload, tag
 from . import shapes
 from .query import Query
 
@@ -64,6 +65,9 @@ class Prerecorded(Upload):
             return super().open_file(path)
         return self._query.audio, _pieces(path)
 
+    def settings(self, recognizer: Recognizer) -> SessionConfig:
+        return self._query.with_language(self.config, recognizer)
+
     @staticmethod
     def refused(code: str, why: str | None = None) -> Response:
         damaged = "failed to process audio: corrupt or unsupported data"
@@ -73,7 +77,10 @@ class Prerecorded(Upload):
         info, model = self.recognizer.info, shapes.model_id(self.recognizer.info)
         about = shapes.metadata(str(uuid.uuid4()), self._sum, self.audio_s, self.audio.channels)
         about |= {"models": [model], "model_info": {model: shapes.model_info(info)}}
-        results: dict[str, Any] = {"channels": [{"alternatives": [self._alternative(finals)]}]}
+        channel: dict[str, Any] = {"alternatives": [self._alternative(finals)]}
+        if (language := self.main_language(finals)) is not None:
+            channel["detected_language"] = language
+        results: dict[str, Any] = {"channels": [channel]}
         if self._query.utterances:
             results["utterances"] = [
                 {"id": str(uuid.uuid4()), "channel": 0, "start": final.start, "end": final.end}
@@ -84,10 +91,11 @@ class Prerecorded(Upload):
 
     def _alternative(self, finals: list[events.Final]) -> dict[str, Any]:
         """The confidence of several utterances is the mean of their words."""
-        words = [word for final in finals for word in final.words]
-        mean = fmean(word.confidence for word in words) if words else 0.0
+        spoken = [word for final in finals for word in final.words]
+        words = [each for final in finals for each in shapes.words(final.words, tag(final))]
+        mean = fmean(word.confidence for word in spoken) if spoken else 0.0
         return {
-            "transcript": self.recognizer.encoder.vocabulary.join(final.text for final in finals),
+            "transcript": self.joined(finals),
             "confidence": finals[0].confidence if len(finals) == 1 else round(mean, 3),
-            "words": shapes.words(words),
+            "words": words,
         }

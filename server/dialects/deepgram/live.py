@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import uuid
 from collections.abc import AsyncIterator, Sequence
@@ -17,7 +18,7 @@ from ....streaming.protocol import events
 from ....streaming.protocol.codes import Code
 from ...sessions.admission import Lease
 from ..audio_formats import AudioIntake
-from ..mapping import with_pause, writable
+from ..mapping import hotwords, with_pause
 from ..websocket import WebSocketDialect
 from . import shapes
 from .query import Query
@@ -91,9 +92,9 @@ class DeepgramDialect(WebSocketDialect):
         async for piece in pieces:
             if self._stream is None and intake.format is not None:
                 self._channels = intake.format.channels
-                config = self._settings()
+                config = await asyncio.to_thread(self._settings)  # a language may have to be loaded
                 self._pre_roll_s = config.pre_roll_ms / 1_000
-                self._stream = self.begin_session(config, intake.format)
+                self._stream = await self.begin_session(config, intake.format)
             if self._stream is not None:
                 await self.send_audio(piece)
         if self._stream is not None:
@@ -101,8 +102,9 @@ class DeepgramDialect(WebSocketDialect):
             self._send_utterance_end(self._stream.quiet_s)
 
     def _settings(self) -> SessionConfig:
-        hotwords = writable(self._phrases, self.recognizer.encoder.vocabulary)
-        config, pause = SessionConfig(hotwords=hotwords), self._query.endpointing
+        config = self._query.with_language(SessionConfig(), self.recognizer)
+        config = msgspec.structs.replace(config, hotwords=hotwords(self._phrases, self.recognizer, config))
+        pause = self._query.endpointing
         return config if pause is None else with_pause(pause, config)
 
     async def _finalize(self) -> None:
@@ -120,7 +122,7 @@ class DeepgramDialect(WebSocketDialect):
             return
         self._phrases = command.keyterms
         if self._stream is not None:
-            await self._stream.set_hotwords(writable(self._phrases, self.recognizer.encoder.vocabulary))
+            await self._stream.set_hotwords((await asyncio.to_thread(self._settings)).hotwords)
         self._send(type="ConfigureSuccess", request_id=self._id, keyterms=self._phrases)
 
     # ── events of the session ──
@@ -175,7 +177,13 @@ class DeepgramDialect(WebSocketDialect):
         finalized = final and self._finalizing
         if final:
             self._results_s, self._finalizing = end, False
-        alternative = {"transcript": text, "confidence": round(confidence, 3), "words": shapes.words(words)}
+        alternative: dict[str, Any] = {
+            "transcript": text,
+            "confidence": round(confidence, 3),
+            "words": shapes.words(words, self.tag),
+        }
+        if words and self.tag is not None:
+            alternative["languages"] = [self.tag]
         info = self.recognizer.info
         self._send(
             topic,

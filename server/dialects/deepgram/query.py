@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from starlette.datastructures import QueryParams
 
 from ....streaming.config import MAX_CHANNELS, MAX_RATE, MIN_RATE, AudioFormat, Encoding, SessionConfig
 from ....streaming.errors import ConfigError
+from ..mapping import with_language
+
+if TYPE_CHECKING:
+    from ....streaming.recognizer import Recognizer
 
 _ENCODINGS: Final[dict[str, Encoding]] = {
     "linear16": "pcm_s16le",
@@ -31,10 +35,18 @@ class Query:
         self.utterance_end_ms = self._number("utterance_end_ms", 1_000, 5_000)
         if self.utterance_end_ms is not None and not self.interim:
             raise ConfigError("utterance_end_ms needs interim_results=true")
+        self._detect = [value for value in given.getlist("detect_language") if value.lower() != "false"]
         self.phrases = [
             *self._given.getlist("keyterm"),
             *(keyword.rpartition(":")[0] or keyword for keyword in self._given.getlist("keywords")),
         ]
+
+    def with_language(self, config: SessionConfig, recognizer: Recognizer) -> SessionConfig:
+        """`detect_language` names the languages that may occur, or is true: those of the server."""
+        named = [each for each in self._detect if each.lower() != "true"]
+        language = self._given.get("language")
+        auto = bool(self._detect) or language == "multi"
+        return with_language(config, recognizer, language, named, auto=auto)
 
     def _flag(self, name: str) -> bool:
         value = self._given.get(name, "false").lower()

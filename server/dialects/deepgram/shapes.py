@@ -23,7 +23,8 @@ _REFUSALS: Final[dict[str, str]] = {
 }
 
 
-def words(spoken: Iterable[Word]) -> list[dict[str, Any]]:
+def words(spoken: Iterable[Word], language: str | None = None) -> list[dict[str, Any]]:
+    named = {} if language is None else {"language": language}
     return [
         {
             "word": word.word.lower(),
@@ -31,6 +32,7 @@ def words(spoken: Iterable[Word]) -> list[dict[str, Any]]:
             "end": word.end,
             "confidence": word.confidence,
             "punctuated_word": word.word,
+            **named,
         }
         for word in spoken
     ]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
+from ....streaming.languages import bcp47
 from ....streaming.protocol.events import Final as FinalEvent
 from ..deltas import Deltas
 from .shapes import error, log_probabilities
@@ -35,7 +36,13 @@ class Items:
     """
 
     def __init__(
-        self, emit: Emit, name: Callable[[str], str], join: Callable[..., str], separator: str, *, beta: bool
+        self,
+        emit: Emit,
+        name: Callable[[str], str],
+        join: Callable[..., str],
+        separator: Callable[[FinalEvent], str],
+        *,
+        beta: bool,
     ) -> None:
         self.committed_s = 0.0  # where the last item ended
         self.last: str | None = None  # id of the last complete item
@@ -110,5 +117,11 @@ class Items:
             content_index=0,
             transcript=item.deltas.text,
             usage={"type": "duration", "seconds": round(end - item.start, 3)},
+            **({"language": bcp47(language)} if (language := _language(item.finals)) else {}),
             **({"logprobs": log_probabilities(item.finals, self._separator)} if logprobs else {}),
         )
+
+
+def _language(finals: Sequence[FinalEvent]) -> str | None:
+    """That of the last text; None if the model does not have several, or without text."""
+    return (finals[-1].language or None) if finals else None

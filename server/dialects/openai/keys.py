@@ -29,7 +29,7 @@ async def issue(request: Request, admission: Admission, *, beta: bool) -> Respon
     try:
         asked = msgspec.json.decode(await _body(request), type=dict[str, Any])
         session = asked if beta else msgspec.convert(asked.get("session") or {}, dict[str, Any])
-        setup = default_setup().changed(session, admission.models.current.encoder.vocabulary)
+        setup = default_setup().changed(session, admission.models.current)
     except (ConfigError, RecursionError, ValueError) as error:  # msgspec's are ValueErrors
         return refusal(Code.BAD_MESSAGE, str(error))
     if (ticket := admission.access.tickets.issue(client)) is None:

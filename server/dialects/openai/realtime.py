@@ -5,6 +5,7 @@ Committed text goes out as deltas while it is spoken; `completed` has the final 
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import time
@@ -15,6 +16,7 @@ import msgspec
 from msgspec.structs import replace
 from starlette.websockets import WebSocket
 
+from ....streaming.config import SessionConfig
 from ....streaming.errors import ConfigError
 from ....streaming.live import StreamSession
 from ....streaming.protocol import events
@@ -46,11 +48,15 @@ class RealtimeDialect(WebSocketDialect):
         self._setup = default_setup()
         if settings := openai_keys.settings(websocket):
             self._intent = "transcription"
-            self._setup = self._setup.changed(settings, self.recognizer.encoder.vocabulary)
+            self._setup = self._setup.changed(settings, self.recognizer)
         self._stream: StreamSession | None = None
         self._begun_s = 0.0  # where its audio begins, in seconds since the client connected
         self._items = Items(
-            self._send, self._name, self.join, self.recognizer.encoder.vocabulary.separator, beta=self._beta
+            self._send,
+            self._name,
+            self.join,
+            lambda final: self.recognizer.languages.vocabulary(final.language or None).separator,
+            beta=self._beta,
         )
         self._answered: object = None  # the client's id of the message that is being handled
 
@@ -84,7 +90,7 @@ class RealtimeDialect(WebSocketDialect):
             return
         if data:
             if self._stream is None:
-                self._stream = self.begin_session(self._setup.config, self._setup.audio)
+                self._stream = await self.begin_session(self._setup.config, self._setup.audio)
             await self.send_audio(data)
 
     async def _commit(self) -> None:
@@ -119,7 +125,7 @@ class RealtimeDialect(WebSocketDialect):
             self._send_error("session is missing", code="missing_required_parameter", param="session")
             return
         try:
-            setup = self._setup.changed(cast(dict[str, Any], session), self.recognizer.encoder.vocabulary)
+            setup = await asyncio.to_thread(self._setup.changed, cast(dict[str, Any], session), self.recognizer)
         except ConfigError as problem:
             self._send_error(str(problem), code="invalid_value", param="session")
             return
@@ -127,16 +133,27 @@ class RealtimeDialect(WebSocketDialect):
         self._send_session(kind, "updated")
 
     async def _change(self, setup: SessionSetup) -> None:
-        """Change the settings. Only hotwords can change in an open session; otherwise it is finished first."""
-        phrases, before = setup.config.hotwords, self._setup.config.hotwords
-        same = replace(self._setup.config, hotwords=phrases) == setup.config and self._setup.audio == setup.audio
+        """Change the settings. Only hotwords and languages can change in an open session; otherwise it is finished."""
+        before = self._setup.config
+        changed = {name: getattr(setup.config, name) for name in ("hotwords", "language", "allowed_languages")}
+        same = replace(before, **changed) == setup.config and self._setup.audio == setup.audio
         if self._stream is not None and not same:
             await self.finish_session()
             self._begun_s = self._items.committed_s = self._received_s
             self._stream = None
-        elif self._stream is not None and phrases != before:
-            await self._stream.set_hotwords(phrases)
+        elif self._stream is not None:
+            await self._change_open(self._stream, before, setup.config)
         self._setup = setup
+
+    @staticmethod
+    async def _change_open(stream: StreamSession, before: SessionConfig, after: SessionConfig) -> None:
+        hotwords = before.hotwords
+        if (before.language, before.allowed_languages) != (after.language, after.allowed_languages):
+            if hotwords:  # those of before may not fit the other language
+                await stream.set_hotwords(hotwords := ())
+            await stream.set_language(after.language, after.allowed_languages)
+        if hotwords != after.hotwords:
+            await stream.set_hotwords(after.hotwords)
 
     @property
     def _received_s(self) -> float:

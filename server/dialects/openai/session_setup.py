@@ -5,15 +5,17 @@ in the beta's (flat).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 
 from ....streaming.config import AudioFormat, SessionConfig
-from ....streaming.ctc.vocabulary import Vocabulary
 from ....streaming.errors import ConfigError
-from ..mapping import writable
+from ..mapping import hotwords, with_language
 from .shapes import turn_settings
+
+if TYPE_CHECKING:
+    from ....streaming.recognizer import Recognizer
 
 LOGPROBS: Final = "item.input_audio_transcription.logprobs"
 _BETA_FIELDS: Final = {  # names in a flat session, and in a nested one
@@ -38,13 +40,13 @@ class SessionSetup:
     def logprobs(self) -> bool:
         return LOGPROBS in (self.include or ())
 
-    def changed(self, session: dict[str, Any], vocabulary: Vocabulary) -> SessionSetup:
+    def changed(self, session: dict[str, Any], recognizer: Recognizer) -> SessionSetup:
         """A copy with the fields that `session`, in either shape, sets. Raises `ConfigError`."""
         try:
             shown = {**self.shown, **_changes(session)}
             include = msgspec.convert(session.get("include", self.include), list[str] | None)
             audio, config = _audio(shown), turn_settings(shown["turn_detection"])
-            config = msgspec.structs.replace(config, hotwords=_phrases(shown["transcription"], vocabulary))
+            config = _transcription(shown["transcription"], config, recognizer)
         except msgspec.ValidationError as error:
             raise ConfigError(str(error)) from None
         return SessionSetup(_with_actual_values(shown, config), include, audio, config)
@@ -120,6 +122,11 @@ def _audio(settings: dict[str, Any]) -> AudioFormat:
             )
 
 
-def _phrases(transcription: object, vocabulary: Vocabulary) -> tuple[str, ...]:
-    keywords = cast(dict[str, Any], transcription).get("keywords") if isinstance(transcription, dict) else None
-    return writable(msgspec.convert(keywords or [], list[str]), vocabulary)
+def _transcription(wanted: object, config: SessionConfig, recognizer: Recognizer) -> SessionConfig:
+    """The settings with the language (or several that may occur) and the keywords of `transcription`."""
+    given = cast(dict[str, Any], wanted) if isinstance(wanted, dict) else {}
+    language = msgspec.convert(given.get("language"), str | None)
+    several = msgspec.convert(given.get("languages") or [], list[str])
+    config = with_language(config, recognizer, language, several)
+    phrases = msgspec.convert(given.get("keywords") or [], list[str])
+    return msgspec.structs.replace(config, hotwords=hotwords(phrases, recognizer, config))

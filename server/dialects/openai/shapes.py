@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from starlette.responses import JSONResponse, Response
@@ -59,11 +59,12 @@ def _number(wanted: dict[str, Any], name: str, default: float, most: float) -> f
     return value
 
 
-def log_probabilities(finals: Iterable[Final], separator: str) -> list[dict[str, Any]]:
-    """Words take the place of tokens: joined they are the text."""
+def log_probabilities(finals: Iterable[Final], separator: Callable[[Final], str]) -> list[dict[str, Any]]:
+    """Words take the place of tokens: joined they are the text. `separator` is that between words of a final."""
     tokens: list[dict[str, Any]] = []
-    for word in (word for final in finals for word in final.words):
-        token = (separator if tokens else "") + word.word
-        confidence = math.log(max(word.confidence, 1e-9))
-        tokens.append({"token": token, "bytes": list(token.encode()), "logprob": round(confidence, 6)})
+    for final in finals:
+        for word in final.words:
+            token = (separator(final) if tokens else "") + word.word
+            confidence = math.log(max(word.confidence, 1e-9))
+            tokens.append({"token": token, "bytes": list(token.encode()), "logprob": round(confidence, 6)})
     return tokens

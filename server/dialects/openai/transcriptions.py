@@ -14,9 +14,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from ....streaming.captions import cues, subtitles
+from ....streaming.config import SessionConfig
 from ....streaming.errors import ConfigError, XlsrLiveError
 from ....streaming.protocol import events
 from ....streaming.protocol.codes import Code, ProtocolError
+from ....streaming.recognizer import Recognizer
+from ..mapping import with_language
 from ..uploads import Upload
 from .shapes import log_probabilities, refusal, turn_settings
 
@@ -50,6 +53,7 @@ class Transcription(Upload):
             raise ProtocolError(Code.BAD_MESSAGE, f"response_format must be one of {', '.join(FORMATS)}")
         self._streams = str(form.get("stream", "")).lower() == "true"
         self._language = str(form.get("language") or "")
+        self._languages = [str(each) for each in _list(form, "languages")]  # that may occur
         self._granularities = {str(value) for value in _list(form, "timestamp_granularities")}
         if unknown := self._granularities - GRANULARITIES:
             why = f"timestamp_granularities: {sorted(unknown)[0][:40]!r} is not supported; use word or segment"
@@ -66,6 +70,9 @@ class Transcription(Upload):
     def refused(code: str, why: str | None = None) -> Response:
         return refusal(code, *((DAMAGED, "file") if code == Code.BAD_AUDIO else (why, None)))
 
+    def settings(self, recognizer: Recognizer) -> SessionConfig:
+        return with_language(self.config, recognizer, self._language, self._languages)
+
     def stream(self) -> AsyncIterator[str] | None:
         return self._events() if self._streams else None
 
@@ -77,7 +84,7 @@ class Transcription(Upload):
             with self.entered() as lease:
                 async with aclosing(self.finals(lease)) as finals:
                     async for final in finals:
-                        separator = self._separator if done else ""
+                        separator = self.separator(final) if done else ""
                         done.append(final)
                         segment = _diarized_segment(len(done), final)
                         yield _event(
@@ -88,20 +95,16 @@ class Transcription(Upload):
                         )
                         if diarized:
                             yield _data(segment)
-                text = self._separator.join(final.text for final in done)
+                text = self.joined(done)
                 yield _event("transcript.text.done", text=text, **self._logprobs_of(done))
         except XlsrLiveError as problem:
             yield f"data: {bytes(self.failed(problem.code, str(problem)).body).decode()}\n\n"
 
-    @property
-    def _separator(self) -> str:
-        return self.recognizer.encoder.vocabulary.separator
-
     def _logprobs_of(self, finals: list[events.Final]) -> dict[str, Any]:
-        return {"logprobs": log_probabilities(finals, self._separator)} if self._logprobs else {}
+        return {"logprobs": log_probabilities(finals, self.separator)} if self._logprobs else {}
 
     def result(self, finals: list[events.Final]) -> Response:
-        text = self._separator.join(final.text for final in finals)
+        text = self.joined(finals)
         usage = {"type": "duration", "seconds": math.ceil(self.audio_s)}
         shown = self.cues(finals)
         match self._format:
@@ -127,7 +130,7 @@ class Transcription(Upload):
     def _verbose(self, finals: list[events.Final], text: str) -> dict[str, Any]:
         body: dict[str, Any] = {
             "task": self.task,
-            "language": self._language or self.recognizer.info.language or "unknown",
+            "language": self.main_language(finals) or self._language or self.recognizer.info.language or "unknown",
             "duration": self.audio_s,
             "text": text,
         }

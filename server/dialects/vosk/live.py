@@ -19,6 +19,7 @@ from ....streaming.live import StreamSession
 from ....streaming.protocol import events
 from ....streaming.protocol.codes import Code, ProtocolError
 from ...sessions.admission import Lease
+from ..mapping import with_language
 from ..websocket import WebSocketDialect
 from .phrases import SLOT, PhraseList
 
@@ -30,6 +31,7 @@ class VoskConfig(msgspec.Struct):
     words: bool | int = True
     max_alternatives: int = 0
     phrase_list: list[str] = []
+    language: str | None = None  # not of the original
 
 
 class _Command(msgspec.Struct):
@@ -127,10 +129,10 @@ class VoskDialect(WebSocketDialect):
         if self._stream is None:
             audio, settings = self._wav.format or self._declared(), self._settings()
             try:
-                await self.recognizer.prepare(settings.grammar)
+                await self.recognizer.prepare(settings)
             except GrammarError:  # too many words: the sieve alone removes other words
                 settings = msgspec.structs.replace(settings, grammar="")
-            self._stream = self.begin_session(settings, audio)
+            self._stream = await self.begin_session(settings, audio)
         await self.send_audio(samples)
         await self._stream.settle()
 
@@ -142,10 +144,13 @@ class VoskDialect(WebSocketDialect):
 
     def _settings(self) -> SessionConfig:
         wanted = min(max(0, self._config.max_alternatives), 50)
-        if self._config.phrase_list:
-            self._phrases = PhraseList(self._config.phrase_list, self.recognizer.encoder.vocabulary)
-            return self._phrases.settings(wanted)
-        return SessionConfig(nbest=wanted if self.recognizer.assets.language_model is not None else 0)
+        config = with_language(SessionConfig(), self.recognizer, self._config.language)
+        codes = self.recognizer.languages.codes(config.language)
+        if self._config.phrase_list and len(codes) == 1:
+            self._phrases = PhraseList(self._config.phrase_list, self.recognizer.languages.vocabulary(codes[0]))
+            return msgspec.structs.replace(self._phrases.settings(wanted), language=config.language)
+        nbest = wanted if self.recognizer.assets.language_model is not None else 0
+        return msgspec.structs.replace(config, nbest=nbest)
 
     def _result(self) -> str:
         """All utterances since the last result. Several, as after a long message, become one result."""
@@ -155,7 +160,9 @@ class VoskDialect(WebSocketDialect):
         if self._config.max_alternatives > 0:
             return _json({"alternatives": self._alternatives(finals, words, text)})
         result = [{"conf": word.confidence, **_timed(word)} for word in words]
-        return _json({"result": result, "text": text} if result and self._config.words else {"text": text})
+        timed = {"result": result} if result and self._config.words else {}
+        language = {"language": self.tag} if words and self.tag else {}
+        return _json({**timed, "text": text, **language})
 
     def _alternatives(self, finals: list[_Utterance], words: list[events.Word], text: str) -> list[dict[str, Any]]:
         if not words:

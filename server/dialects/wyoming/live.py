@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Final, cast
 
 import msgspec
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from ....streaming.config import AudioFormat, SessionConfig
 from ....streaming.errors import ConfigError
+from ....streaming.languages import bcp47
 from ....streaming.live import StreamSession
 from ....streaming.protocol import events
 from ....streaming.protocol.codes import Code
@@ -17,7 +19,7 @@ from ....streaming.recognizer import Recognizer
 from ...sessions.admission import Lease
 from ..base import Dialect
 from ..deltas import Deltas
-from ..mapping import with_pause, writable
+from ..mapping import hotwords, with_language, with_pause
 from .packets import WYOMING_VERSION, Packet, WyomingTransport, encode_packet
 
 _PAUSES: Final = {"aggressive": 300, "relaxed": 1_200}  # ms that end an utterance, by `vad_sensitivity`
@@ -84,7 +86,7 @@ class WyomingDialect(Dialect[Packet]):
             self.lease.start(self.dialect)
             self._begin_transcript()
             audio = AudioFormat(sample_rate=self._format.rate, channels=self._format.channels)
-            self._stream = self.begin_session(self._settings(), audio)
+            self._stream = await self.begin_session(await asyncio.to_thread(self._settings), audio)
         width = self._format.width
         await self.send_audio(packet.payload if width == 2 else _floats(packet.payload, width, self._format.channels))
 
@@ -96,17 +98,18 @@ class WyomingDialect(Dialect[Packet]):
         self._stream = self._deltas = None
         self._send("transcript", {"text": text, **self._language()})
         self._send("transcript-stop")
-        self._request = _Transcribe()
+        self._request, self.language = _Transcribe(), None
 
     def _settings(self) -> SessionConfig:
-        request, vocabulary = self._request, self.recognizer.encoder.vocabulary
+        request = self._request
         phrases = (*(request.transcript_names or ()), *(request.transcript_terms or ()))
-        config = SessionConfig(hotwords=writable(phrases, vocabulary))
+        config = with_language(SessionConfig(), self.recognizer, request.language)
+        config = msgspec.structs.replace(config, hotwords=hotwords(phrases, self.recognizer, config))
         pause = _PAUSES.get(request.vad_sensitivity or "")
         return config if pause is None else with_pause(pause, config)
 
     def _language(self) -> dict[str, str]:
-        language = self._request.language or self.recognizer.info.language
+        language = self.tag or self._request.language or self.recognizer.info.language
         return {} if language is None else {"language": language}
 
     def on_event(self, event: events.Event) -> None:
@@ -137,7 +140,8 @@ class WyomingDialect(Dialect[Packet]):
 def _info(recognizer: Recognizer) -> dict[str, Any]:
     origin = {"attribution": {"name": "xlsr-live", "url": "https://pypi.org/project/xlsr-live"}, "installed": True}
     model = recognizer.info
-    languages = [model.language or "en"]
+    known = recognizer.languages.known
+    languages = list(dict.fromkeys(map(bcp47, known))) if known else [model.language or "en"]
     about = {"name": model.name, "description": f"{model.name} ({model.device}, {model.dtype})", "version": None}
     service = {
         **origin,

@@ -58,6 +58,7 @@ SETTINGS: dict[str, Any] = {
     "model": "bundled",
     "revision": None,
     "language": None,
+    "allowed_languages": (),
     "device": "auto",
     "dtype": "auto",
     "threads": None,

@@ -302,6 +302,17 @@ def test_languages_are_those_with_a_vocabulary_and_an_adapter(checkpoint: Path, 
     assert "deu" not in (languages_of(find_source(str(copy))) or ())
 
 
+def test_a_vocabulary_that_is_no_table_and_codes_that_are_paths(copy: Path):
+    vocabulary = json.loads((copy / "vocab.json").read_text())
+    (copy / "vocab.json").write_text(json.dumps(vocabulary | {"../other": {"<pad>": 0}}))
+    assert languages_of(find_source(str(copy))) == tuple(sorted(TOKENS))
+    (copy / "vocab.json").write_text("[1]")
+    assert languages_of(find_source(str(copy))) is None
+    (copy / "vocab.json").write_text("{")
+    with pytest.raises(ModelError, match="damaged"):
+        languages_of(find_source(str(copy)))
+
+
 def test_the_language_of_load_is_the_default(checkpoint: Path):
     encoder, languages = opened(checkpoint, language="deu")
     assert (languages.default, encoder.info.language) == ("deu", "deu")

@@ -1,0 +1,104 @@
+"""Two ways to tell the languages of an utterance apart, as probabilities that grow surer with every frame.
+
+By confidence: the utterance is encoded once for each allowed language. In the right one the tokens of the best path are
+more probable. Raw values do not compare, since one adapter is surer than another of anything, so each language has an
+affine calibration. Tokens that are few say little: a few doubtful ones are added to them.
+
+By a head: a model for language identification (`Wav2Vec2ForSequenceClassification`) answers with logits for each frame.
+It averages hidden states over time before layers that are linear, so the mean of the logits over any frames equals its
+own output for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..ctc.calibration import LanguageScale
+from ..ctc.vocabulary import Vocabulary
+
+Rows = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+
+DOUBTFUL: Final = 3  # tokens that are added to those of the best path,
+DOUBT: Final = float(np.log(0.1))  # with this log-probability
+
+
+class Decider(Protocol):
+    """Turns answers into probabilities of the allowed languages, (frames, languages) float64."""
+
+    allowed: tuple[str, ...]
+
+    @property
+    def questions(self) -> tuple[str | None, ...]:
+        """The languages to encode in, one request for each; None: the model for identification."""
+        ...
+
+    def shares(self, answers: Sequence[Rows | None]) -> Float64:
+        """After each frame, from the answers to all `questions`; None for one that failed."""
+        ...
+
+
+class ConfidenceDecider:
+    """`languages` in order, each with its vocabulary and calibration."""
+
+    def __init__(self, languages: Sequence[tuple[str, Vocabulary, LanguageScale]]) -> None:
+        self.allowed = tuple(language for language, _, _ in languages)
+        self._languages = languages
+
+    @property
+    def questions(self) -> tuple[str | None, ...]:
+        return self.allowed
+
+    def shares(self, answers: Sequence[Rows | None]) -> Float64:
+        length = max((len(rows) for rows in answers if rows is not None), default=0)
+        scores = np.full((length, len(self.allowed)), -np.inf)
+        for column, (rows, (_, vocabulary, calibration)) in enumerate(zip(answers, self._languages, strict=True)):
+            if rows is not None:
+                scores[:, column] = calibration(token_levels(rows, vocabulary))
+        return softmax(scores)
+
+
+def token_levels(rows: Rows, vocabulary: Vocabulary) -> Float64:
+    """After each frame, the mean log-probability of the tokens of the best path so far, (frames,); doubtful at first.
+
+    A token counts from the frame at which it ends, with its highest log-probability.
+    """
+    path = rows.argmax(axis=1)
+    best = rows[np.arange(len(rows)), path].astype(float)
+    starts = np.flatnonzero(np.concatenate(([True], path[1:] != path[:-1])))
+    peaks = np.maximum.reduceat(best, starts)
+    ends = np.append(starts[1:], len(rows)) - 1
+    writes = np.array([bool(text.strip()) for text in vocabulary.texts])[path[starts]]
+    total, count = np.zeros(len(rows)), np.zeros(len(rows))
+    total[ends], count[ends] = np.where(writes, peaks, 0.0), writes
+    return (total.cumsum() + DOUBTFUL * DOUBT) / (count.cumsum() + DOUBTFUL)
+
+
+class HeadDecider:
+    """`columns` are those of the allowed languages in the rows of the model."""
+
+    def __init__(self, allowed: Sequence[str], columns: Sequence[int]) -> None:
+        self.allowed = tuple(allowed)
+        self._columns = list(columns)
+
+    @property
+    def questions(self) -> tuple[str | None, ...]:
+        return (None,)
+
+    def shares(self, answers: Sequence[Rows | None]) -> Float64:
+        (rows,) = answers
+        if rows is None:
+            return np.empty((0, len(self.allowed)))
+        logits = rows[:, self._columns].astype(float)
+        return softmax(logits.cumsum(axis=0) / np.arange(1, len(logits) + 1)[:, None])
+
+
+def softmax(scores: Float64) -> Float64:
+    """Over the last axis; even where all scores are -inf."""
+    finite = np.where(np.isfinite(scores).any(axis=-1, keepdims=True), scores, 0.0)
+    weights = np.exp(finite - finite.max(axis=-1, keepdims=True))
+    return weights / weights.sum(axis=-1, keepdims=True)
