@@ -69,21 +69,8 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (
-    demo,
-    transcribe,
-    mic,
-    commands,
-    serve,
-    stream,
-    bench,
-    finetune,
-    calibrate,
-    languages,
-    models,
-    devices,
-    doctor,
-):
+LOOKING = (languages, models, devices, doctor)
+for command in (demo, transcribe, mic, commands, serve, stream, bench, finetune, calibrate, *LOOKING):
     cli.add_command(command)
 
 

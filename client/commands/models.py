@@ -26,13 +26,10 @@ def models() -> None:
     click.echo("* bundled      English, small; the packaged model (docs/bundled-model.md)")
     for short, model in known_models().items():
         mark = "*" if downloaded(model) else " "
-        facts = (
-            f"{model.parameters} parameters" * bool(model.parameters),
-            model.licence,
-            model.wer and f"WER {model.wer}",
-        )
+        parameters = model.parameters and f"{model.parameters} parameters"
+        facts = (model.hub, parameters, model.licence, model.wer and f"WER {model.wer}")
         click.echo(f"{mark} {short:11}  {model.languages}; {model.use}")
-        click.echo(f"{'':15}{'; '.join(filter(None, (model.hub, *facts)))}")
+        click.echo(f"{'':15}{'; '.join(filter(None, facts))}")
 
 
 def downloaded(model: KnownModel) -> bool:

@@ -32,8 +32,9 @@ class Source:
 
 
 def find_source(name: str, revision: str | None = None, *, base: bool = False) -> Source:
-    """Locate the checkpoint with that name, which may be a short one (`known_models`). A `base` to train from may lack vocabulary and feature extractor. Raises
-    `ModelError`."""
+    """Locate the checkpoint with that name, which may be a short one (`known_models`). A `base` to train from may lack
+    vocabulary and feature extractor. Raises `ModelError`.
+    """
     if name == "bundled":
         return Source(name, str(BUNDLED), {})
     path = Path(name).expanduser()
