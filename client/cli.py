@@ -23,6 +23,7 @@ from .commands.doctor import doctor
 from .commands.finetune import finetune
 from .commands.languages import languages
 from .commands.mic import mic
+from .commands.models import models
 from .commands.serve import serve
 from .commands.stream import stream
 from .commands.transcribe import transcribe
@@ -68,7 +69,8 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (demo, transcribe, mic, commands, serve, stream, bench, finetune, calibrate, languages, devices, doctor):
+LOOKING = (languages, models, devices, doctor)
+for command in (demo, transcribe, mic, commands, serve, stream, bench, finetune, calibrate, *LOOKING):
     cli.add_command(command)
 
 

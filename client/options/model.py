@@ -52,7 +52,7 @@ def model_options(command: F) -> F:
         default="bundled",
         show_default=True,
         metavar="NAME_OR_DIR",
-        help="The packaged model (English, small), a Hugging Face name or a folder with a Wav2Vec2ForCTC checkpoint.",
+        help="The packaged model (English, small), a short name (see `models`), a Hugging Face name or a folder.",
     )(loading_options(command))
 
 
