@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 DEVICES: Final = ("auto", "cpu", "cuda")
-TRANSLATION: Final = ("translators", "translate_from", "translate_max_lag")
+TRANSLATION: Final = ("translators", "translate_from", "translate_beams", "translate_max_lag")
 NAMES: Final = ("model", "revision", "dtype", "threads", "calibration", "lm", "compute", *TRANSLATION)
 
 
@@ -67,7 +67,7 @@ def language_option(command: F) -> F:
 
 
 def translator_options(command: F) -> F:
-    """--translator, --translate-from, --translate-max-lag: what translates finals (--translate)."""
+    """--translator and the other --translate-...: what translates finals (--translate)."""
     options = (
         click.option(
             "--translator",
@@ -78,6 +78,14 @@ def translator_options(command: F) -> F:
         ),
         click.option(
             "--translate-from", metavar="LANGUAGE", help="Language of the speech, if the checkpoint does not say it."
+        ),
+        click.option(
+            "--translate-beams",
+            type=click.IntRange(1, 20),
+            default=ModelOptions().translate_beams,
+            show_default=True,
+            metavar="N",
+            help="Beams of a neural translator; 1: greedy.",
         ),
         click.option(
             "--translate-max-lag",
