@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 
 import click
+from click.core import ParameterSource
 
 from ..streaming.errors import XlsrLiveError
 from .bench.group import bench
@@ -22,11 +23,13 @@ from .commands.doctor import doctor
 from .commands.finetune import finetune
 from .commands.languages import languages
 from .commands.mic import mic
+from .commands.models import models
 from .commands.serve import serve
 from .commands.stream import stream
 from .commands.transcribe import transcribe
 from .commands.voice_commands import commands
 from .console import complain, prepare_streams
+from .options.defaults import PREFIX, default_map, known_names, read_file
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors of a full disk
 
@@ -54,12 +57,20 @@ class InOrder(click.Group):
 @click.version_option(package_name="xlsr-live", prog_name="xlsr-live", message="%(prog)s %(version)s")
 @click.pass_context
 def cli(context: click.Context) -> None:
-    """Live speech to text with XLS-R models."""
+    """Live speech to text with XLS-R models.
+
+    Every option also has a variable (XLSR_LIVE_MODEL for --model) and a key in the TOML file that XLSR_LIVE_CONFIG
+    names (model = "..."). Options override variables, and variables override the file.
+    """
+    if context.invoked_subcommand not in (None, "serve"):  # `serve` reads them itself
+        file = read_file(os.environ, known_names(cli) | {"token"})
+        context.default_map = default_map(cli, file, os.environ)
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 
 
-for command in (demo, transcribe, mic, commands, serve, stream, bench, finetune, calibrate, languages, devices, doctor):
+LOOKING = (languages, models, devices, doctor)
+for command in (demo, transcribe, mic, commands, serve, stream, bench, finetune, calibrate, *LOOKING):
     cli.add_command(command)
 
 
@@ -81,7 +92,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return status if isinstance(status, int) else 0
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else "xlsr-live"
-        return _failed(f"{error.format_message().rstrip('.')} (see: {path} --help)", 2)
+        return _failed(f"{error.format_message().rstrip('.')}{_source(error)} (see: {path} --help)", 2)
     except click.ClickException as error:
         return _failed(error.format_message(), 2)
     except XlsrLiveError as error:
@@ -95,6 +106,15 @@ def run(arguments: Sequence[str] | None = None) -> int:
         if os.environ.get("XLSR_LIVE_DEBUG"):
             raise
         return _failed(f"internal error: {type(error).__name__}: {error} (XLSR_LIVE_DEBUG=1 shows where)", 1)
+
+
+def _source(error: click.UsageError) -> str:
+    """Where the value came from, if not from the command line."""
+    if not isinstance(error, click.BadParameter) or not error.ctx or not error.param or not error.param.name:
+        return ""
+    if error.ctx.get_parameter_source(error.param.name) is not ParameterSource.DEFAULT_MAP:
+        return ""
+    return f", from {PREFIX}{error.param.opts[0].lstrip('-').replace('-', '_').upper()} or the configuration file"
 
 
 def _failed(message: str, status: int) -> int:

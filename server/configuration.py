@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -26,6 +26,8 @@ NOT_SETTINGS: Final = {
     "XLSR_LIVE_CONFIG",
     "XLSR_LIVE_DEBUG",
     "XLSR_LIVE_COMMAND",
+    "XLSR_LIVE_OBS_PASSWORD",
+    "XLSR_LIVE_YOUTUBE_URL",
     "XLSR_LIVE_SHARED",  # of the tests, like the next one
     "XLSR_LIVE_SPEECH",
 }
@@ -55,17 +57,24 @@ class Configuration:
 
 
 def configure(
-    file: Path | None = None, environment: Mapping[str, str] | None = None, flags: Mapping[str, Any] | None = None
+    file: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    flags: Mapping[str, Any] | None = None,
+    *,
+    others: Collection[str] = (),
 ) -> Configuration:
-    """Read all three sources. Ignores flags that are None or empty, and empty variables. Raises `ConfigError`."""
+    """Read all three sources. Ignores flags that are None or empty, empty variables, and `others`: names of options of
+    other commands. Raises `ConfigError`.
+    """
     environment = environment or {}
     if file is None and (named := environment.get("XLSR_LIVE_CONFIG")):
         file = Path(named)
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
+    foreign = set(others) - FIELDS.keys()
     for name, value, source in (
-        *(_read_file(file) if file else ()),
-        *_read_environment(environment),
+        *(_read_file(file, foreign) if file else ()),
+        *_read_environment(environment, foreign),
         *_read_flags(flags or {}),
     ):
         if name in ("token", "token_file"):  # alternatives: a later source replaces both
@@ -85,23 +94,27 @@ def repeatable(name: str) -> bool:
     return any(get_origin(each) is tuple for each in (FIELDS[name].type, *get_args(FIELDS[name].type)))
 
 
-def _read_file(file: Path) -> Iterator[tuple[str, Any, str]]:
+def _read_file(file: Path, foreign: Collection[str]) -> Iterator[tuple[str, Any, str]]:
     text = read_text(file, "the configuration")
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:  # the message ends with line and column
         raise ConfigError(f"{file} is not TOML: {error}") from None
     for name, value in table.items():
+        if name in foreign:
+            continue
         key = rf"\s*(\[+\s*)?[\"']?{re.escape(name)}\b"
         line = next((number for number, line in enumerate(text.splitlines(), 1) if re.match(key, line)), 1)
         where = f"{file}, line {line}"
         yield name, _converted(name, value, where, strict=True), where
 
 
-def _read_environment(environment: Mapping[str, str]) -> Iterator[tuple[str, Any, str]]:
+def _read_environment(environment: Mapping[str, str], foreign: Collection[str]) -> Iterator[tuple[str, Any, str]]:
     for variable, text in sorted(environment.items()):
         if variable.startswith(PREFIX) and variable not in NOT_SETTINGS and text:
             name = variable.removeprefix(PREFIX).lower()
+            if name in foreign:
+                continue
             value = [each.strip() for each in text.split(",")] if name in FIELDS and repeatable(name) else text
             yield name, _converted(name, value, variable, strict=False), variable
 

@@ -83,6 +83,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     translate_from: Annotated[
         str | None, Meta(description="Language of the speech, if the checkpoint does not say it.")
     ] = None
+    translate_beams: Annotated[int, Meta(ge=1, description="Beams of a neural translator; 1: greedy.")] = 1
     translate_max_lag: Annotated[
         float, Meta(gt=0, description="A translation that would come later than so many seconds is skipped.")
     ] = 10.0

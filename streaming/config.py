@@ -43,6 +43,7 @@ class ModelOptions:
     calibration: Path | str | None = None  # file or folder of a calibration; None: the checkpoint's own
     translators: tuple[str, ...] = ()  # "apertium", folders or Hugging Face names; the first that knows a pair is used
     translate_from: str | None = None  # language of the speech, where the checkpoint does not say it
+    translate_beams: int = 1  # of neural translators; 1: greedy
     translate_max_lag: float = 10.0  # seconds after a final; a translation that would be later is skipped
 
 

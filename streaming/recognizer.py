@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
@@ -37,6 +38,7 @@ from .offline import recognize_offline
 from .overload import Level
 from .protocol.events import Error, Event, Final
 from .session.session import Session
+from .translation.load import load_translation
 from .translation.routes import target_languages
 from .translation.service import TranslationService
 from .translation.session import SessionTranslator
@@ -92,6 +94,7 @@ class Recognizer:
         allowed_languages: Sequence[str] = (),
         translators: Sequence[str] = (),
         translate_from: str | None = None,
+        translate_beams: int = 1,
         translate_max_lag: float = 10.0,
     ) -> Self:
         """Load "bundled", a local directory, or a Hugging Face name (pinned by `revision`).
@@ -109,6 +112,7 @@ class Recognizer:
         - `translators`: what translates finals for sessions with `translate_to`: "apertium", or folders or Hugging Face
           names of sequence-to-sequence checkpoints. The first that knows a pair of languages is used.
         - `translate_from`: language of the speech, where the checkpoint does not say it.
+        - `translate_beams`: of neural translators; 1 is greedy.
         - `translate_max_lag`: seconds after a final; a translation that would be later is skipped.
 
         Raises `ModelError`, `ConfigError` and `LanguageModelError`.
@@ -126,6 +130,7 @@ class Recognizer:
             allowed_languages=tuple(allowed_languages),
             translators=tuple(translators),
             translate_from=translate_from,
+            translate_beams=translate_beams,
             translate_max_lag=translate_max_lag,
         )
         return cls.from_options(options, adaptive=adaptive)
@@ -146,12 +151,7 @@ class Recognizer:
             code = resolve(code, known, source.name)
         encoder = load(replace(options, language=code), source)
         assets = load_assets(source, encoder.vocabulary, options.lm, options.calibration)
-        translation = None
-        if options.translators:
-            from .translation.load import load_translators
-
-            translators = load_translators(options.translators, device=encoder.info.device)
-            translation = TranslationService(translators, max_lag_s=options.translate_max_lag)
+        translation = load_translation(options, encoder.info.device)
         return cls(
             encoder,
             assets,
@@ -295,15 +295,10 @@ class Recognizer:
         """Raises `ConfigError` for translations without a translator."""
         if config is None or not config.translate_to:
             return None
-        if (service := self.translation) is None:
+        if self.translation is None:
             raise ConfigError("translate_to: there is no translator; load the recognizer with one (--translator)")
-
-        def translate(hand_over: Callable[[Call], None]) -> SessionTranslator:
-            return SessionTranslator(
-                service, config.translate_to, self.spoken_language, patient=patient, hand_over=hand_over
-            )
-
-        return translate
+        spoken = self.languages.codes(config.language, config.allowed_languages)[0] or self.spoken_language
+        return partial(SessionTranslator, self.translation, config.translate_to, spoken, patient)
 
     def _new_session(
         self, config: SessionConfig | None, audio: AudioFormat | None, name: str | None, level: Level = Level.NORMAL

@@ -19,6 +19,7 @@ from ..sources.clips import load_clips
 FILE: Final = ("file", "path", "audio", "filename")
 TEXT: Final = ("text", "transcript", "sentence", "transcription")
 SPEAKER: Final = ("speaker", "speaker_id", "client_id")
+TRANSLATION: Final = ("translation", "reference", "target")
 AUDIO: Final = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 
 
@@ -36,6 +37,29 @@ class CorpusRecording:
     text: str  # the transcript; empty without speech
     speaker: str = ""
     set: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TranslatedRecording:
+    """One row of a table with reference translations."""
+
+    path: Path
+    text: str
+    translation: str
+
+
+def read_translated(table: Path, *, where: Sequence[str] = (), limit: int | None = None) -> list[TranslatedRecording]:
+    """The rows of a table with the columns file, text and translation. Raises `CorpusError`."""
+    if not table.is_file():
+        raise CorpusError(f"{table}: no table with reference translations")
+    recordings = read_corpus(table, where=where)
+    header, rows = read_rows(table)
+    file, text, translation = (column(table, header, names) for names in (FILE, TEXT, TRANSLATION))
+    references = {(_audio(table, row[file]), row[text].strip()): row[translation].strip() for row in rows}
+    found = [TranslatedRecording(each.path, each.text, references[each.path, each.text]) for each in recordings]
+    if limit is None or limit >= len(found):
+        return found
+    return [found[place * len(found) // limit] for place in range(limit)]
 
 
 def read_corpus(data: Path | None, *, where: Sequence[str] = (), limit: int | None = None) -> list[CorpusRecording]:

@@ -9,6 +9,7 @@ from .capacity import capacity
 from .compare import compare
 from .decoding import decoding
 from .latency import latency
+from .translation import translation
 
 EPILOG = """\b
 Examples:
@@ -30,5 +31,5 @@ def bench(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (accuracy, decoding, latency, capacity, compare):
+for command in (accuracy, decoding, latency, capacity, compare, translation):
     bench.add_command(command)

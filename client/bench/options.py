@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+from ..options.address import url_option
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -45,7 +47,7 @@ def load_options(command: F) -> F:
     """Content, timing and destination of paced streams."""
     for option in reversed(
         (
-            click.option("--url", metavar="URL", help="Measure this server instead of a recognizer in this process."),
+            url_option("Measure this server instead of a recognizer in this process."),
             click.option(
                 "--pid",
                 type=int,

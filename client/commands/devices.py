@@ -9,8 +9,8 @@ from ..sources.devices import MicrophoneError, input_devices, no_devices
 EPILOG = """\b
 Examples:
   xlsr-live devices
-  xlsr-live mic --device 3
-  xlsr-live mic --device "USB"
+  xlsr-live mic --microphone 3
+  xlsr-live mic --microphone USB
 """
 
 

@@ -13,10 +13,12 @@ import click
 
 from ...streaming.protocol.events import Event
 from ..console import complain
+from ..options.address import url_option
 from ..options.model import (
     device_option,
     lm_option,
     load_recognizer,
+    microphone_option,
     model_options,
     take_model_options,
     translator_options,
@@ -42,27 +44,27 @@ EPILOG = """\b
 Examples:
   xlsr-live mic --list
   xlsr-live mic                                   Ctrl-C ends it
-  xlsr-live mic --device USB --duration 60 -f srt -o minute.srt
-  xlsr-live mic --url ws://studio:8765/v1/stream
+  xlsr-live mic --microphone USB --duration 60 -f srt -o minute.srt
+  xlsr-live mic --url studio:8765
 """
 
 
 @click.command(epilog=EPILOG, short_help="Live text from the microphone.")
 @click.option("--list", "listing", is_flag=True, help="List the microphones and stop.")
-@click.option("--device", metavar="NAME|NUMBER", help="Which microphone. [default: the system's]")
+@microphone_option
 @click.option("--duration", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Stop after S seconds.")
-@click.option("--url", metavar="URL", help="Recognize on this server instead of here.")
+@url_option("Recognize on this server instead of here.")
 @output_options("live text on a terminal, else jsonl")
 @model_options
 @lm_option()
-@device_option("--compute")
+@device_option("--device", "--compute")
 @token_option
 @share_option
 @translator_options
 @session_options
 def mic(
     listing: bool,
-    device: str | None,
+    microphone: str | None,
     duration: float | None,
     url: str | None,
     output: OutputOptions,
@@ -81,8 +83,8 @@ def mic(
 
     model, config, token = take_model_options(settings), session_config(settings), read_token(token_file)
     # Open the microphone first: if it fails, the user has not waited for the model.
-    with closing(Microphone(device)) as microphone, ExitStack() as stack:
-        audio = microphone.audio
+    with closing(Microphone(microphone)) as source, ExitStack() as stack:
+        audio = source.audio
         if url:
             open_session: OpenSession = partial(connect, url, config=config, audio=audio, token=token, share=share)
         else:
@@ -90,10 +92,10 @@ def mic(
             open_session = partial(recognizer.session, config, audio)
         others = stack.enter_context(side_outputs(output, config=config, paced=True, local=not url))
         shown = Together([stack.enter_context(live_output(output, meter=True)), *others])
-        shown.begin(microphone.device.name)
-        shown.note(f"Listening to {microphone.device.name}. Ctrl-C stops.")
+        shown.begin(source.device.name)
+        shown.note(f"Listening to {source.device.name}. Ctrl-C stops.")
         show = announce_link(url or "", shown.show)
-        return 130 if asyncio.run(_listen(microphone, open_session, duration, shown, show)) else 0
+        return 130 if asyncio.run(_listen(source, open_session, duration, shown, show)) else 0
 
 
 async def _listen(

@@ -15,6 +15,7 @@ from ...server.configuration import FIELDS, configure, flag, repeatable
 from ...server.settings import SECRET, ServerSettings
 from ...streaming.config import ModelOptions
 from ..console import needs, use_utf8
+from ..options.defaults import known_names
 from ..options.model import load_recognizer
 
 if TYPE_CHECKING:
@@ -88,7 +89,8 @@ def serve(config: Path | None, print_config: bool, **flags: Any) -> None:
     Flags override variables, and variables override the file. The token is not an option: put it into a file or into
     XLSR_LIVE_TOKEN. SIGHUP reads the file and the token again and can change the model; open sessions continue.
     """
-    configured = configure(config, os.environ, flags)
+    others = known_names(click.get_current_context().find_root().command)
+    configured = configure(config, os.environ, flags, others=others)
     if print_config:
         use_utf8()  # as TOML files are
         click.echo(str(configured), nl=False)
@@ -96,7 +98,7 @@ def serve(config: Path | None, print_config: bool, **flags: Any) -> None:
     with needs("server", "the server"):
         from ...server.run import serve as run
 
-    run(configured.settings, _load, lambda: configure(config, os.environ, flags).settings)
+    run(configured.settings, _load, lambda: configure(config, os.environ, flags, others=others).settings)
 
 
 def _load(settings: ServerSettings) -> Recognizer:

@@ -12,7 +12,8 @@ import click
 
 from ...streaming.config import AudioFormat, Encoding
 from ..console import printable
-from ..options.server import SERVER_URL, audio_options, read_token, refuse, token_option
+from ..options.address import SERVER_URL, url_option
+from ..options.server import audio_options, read_token, refuse, token_option
 from ..options.session import session_config, session_options
 from ..output.formats import Together
 from ..output.open import live_output
@@ -26,7 +27,7 @@ EPILOG = """\b
 Examples:
   xlsr-live stream talk.flac
   xlsr-live stream talk.wav --pace 0 --format srt -o talk.srt
-  xlsr-live stream talk.wav --url wss://speech.example.org/v1/stream --hangover-ms 900
+  xlsr-live stream talk.wav --url https://speech.example.org --hangover-ms 900
   arecord -q -f S16_LE -r 16000 -c 1 | xlsr-live stream -
   ffmpeg -loglevel error -i http://radio.example.org/live -f s16le -ac 1 -ar 16000 - | xlsr-live stream -
 """
@@ -34,7 +35,7 @@ Examples:
 
 @click.command(epilog=EPILOG, short_help="A recording or a pipe through a server.")
 @click.argument("file", metavar="FILE|-")
-@click.option("--url", default=SERVER_URL, show_default=True, metavar="URL", help="The server.")
+@url_option("The server.", SERVER_URL)
 @click.option(
     "--pace",
     type=click.FloatRange(min=0),

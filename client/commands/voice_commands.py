@@ -18,7 +18,15 @@ from ...streaming.config import AudioFormat
 from ...streaming.errors import ConfigError, GrammarError, XlsrLiveError
 from ...streaming.protocol.events import Command, Event, Rejected, Warning
 from ..console import complain
-from ..options.model import device_option, lm_option, load_recognizer, model_options, take_model_options
+from ..options.address import url_option
+from ..options.model import (
+    device_option,
+    lm_option,
+    load_recognizer,
+    microphone_option,
+    model_options,
+    take_model_options,
+)
 from ..options.server import check_place, read_token, refuse, token_option
 from ..options.session import session_config, session_options
 from ..output.actions import Action, RecognizedCommand, describe, function, program, show
@@ -49,7 +57,7 @@ Examples:
   xlsr-live commands house.txt --exec ./lights.sh              runs  ./lights.sh light state=on room=kitchen
   xlsr-live commands house.txt --call home:act                 calls act({"command": "light", ...}) of home.py
   xlsr-live commands house.txt --wake "hey computer"
-  xlsr-live commands house.txt --url ws://127.0.0.1:8765/v1/stream
+  xlsr-live commands house.txt --url studio:8765
 """
 
 
@@ -69,11 +77,11 @@ Examples:
 )
 @click.option("--alternatives", "command_alternatives", type=int, metavar="N", help="Print N alternatives.")
 @click.option("--rejected", is_flag=True, help="Print rejected speech, too. [default: on a terminal]")
-@click.option("--device", metavar="NAME|NUMBER", help="Which microphone. [default: the system's]")
-@click.option("--url", metavar="URL", help="Recognize on this server instead of here.")
+@microphone_option
+@url_option("Recognize on this server instead of here.")
 @model_options
 @lm_option("none")
-@device_option("--compute")
+@device_option("--device", "--compute")
 @token_option
 @partial(session_options, leave=OWN)
 def commands(
@@ -83,7 +91,7 @@ def commands(
     name: str | None,
     say: str | None,
     rejected: bool,
-    device: str | None,
+    microphone: str | None,
     url: str | None,
     token_file: Path | None,
     **settings: Any,
@@ -98,7 +106,7 @@ def commands(
     else:
         check_place(url)
     if say is not None or source != "mic":
-        refuse(("device",), "is for the microphone")
+        refuse(("microphone",), "is for live audio")
     actions = [make(text) for make, text in ((program, line), (function, name)) if text]
     load = partial(load_recognizer, take_model_options(settings))
     config, token = session_config({**settings, "grammar": grammar}), read_token(token_file)
@@ -107,7 +115,7 @@ def commands(
             with load() as recognizer:
                 return _say(config.grammar, recognizer.encoder.vocabulary, say)
         with ExitStack() as stack:
-            audio, blocks = stack.enter_context(_open_source(source, device))
+            audio, blocks = stack.enter_context(_open_source(source, microphone))
             if url:
                 from ..remote.websocket import connect
 

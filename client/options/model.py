@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-TRANSLATION: Final = ("translators", "translate_from", "translate_max_lag")
+DEVICES: Final = ("auto", "cpu", "cuda")
+TRANSLATION: Final = ("translators", "translate_from", "translate_beams", "translate_max_lag")
 NAMES: Final = ("model", "revision", "dtype", "threads", "calibration", "lm", "compute", *TRANSLATION)
 
 
@@ -51,7 +52,7 @@ def model_options(command: F) -> F:
         default="bundled",
         show_default=True,
         metavar="NAME_OR_DIR",
-        help="The packaged model (English, small), a Hugging Face name or a folder with a Wav2Vec2ForCTC checkpoint.",
+        help="The packaged model (English, small), a short name (see `models`), a Hugging Face name or a folder.",
     )(loading_options(command))
 
 
@@ -66,7 +67,7 @@ def language_option(command: F) -> F:
 
 
 def translator_options(command: F) -> F:
-    """--translator, --translate-from, --translate-max-lag: what translates finals (--translate)."""
+    """--translator and the other --translate-...: what translates finals (--translate)."""
     options = (
         click.option(
             "--translator",
@@ -77,6 +78,14 @@ def translator_options(command: F) -> F:
         ),
         click.option(
             "--translate-from", metavar="LANGUAGE", help="Language of the speech, if the checkpoint does not say it."
+        ),
+        click.option(
+            "--translate-beams",
+            type=click.IntRange(1, 20),
+            default=ModelOptions().translate_beams,
+            show_default=True,
+            metavar="N",
+            help="Beams of a neural translator; 1: greedy.",
         ),
         click.option(
             "--translate-max-lag",
@@ -103,12 +112,32 @@ def lm_option(default: str | None = None) -> Callable[[F], F]:
     )
 
 
-def device_option(flag: str) -> Callable[[F], F]:
-    """The device of the model. `mic` and `commands` name the flag --compute: their --device is the microphone."""
+def _check_device(context: click.Context, option: click.Parameter, name: str) -> str:
+    """The name of a device. A microphone gets a hint: --device of `mic` named one in version 0.2."""
+    if name in DEVICES:
+        return name
+    hint = f"; a microphone is --microphone {name}" if "microphone" in {p.name for p in context.command.params} else ""
+    raise click.BadParameter(f"{name!r} is not one of {', '.join(DEVICES)}{hint}", context, option)
+
+
+def _complete_device(context: click.Context, option: click.Parameter, begun: str) -> list[str]:
+    return [name for name in DEVICES if name.startswith(begun)]
+
+
+def microphone_option(command: F) -> F:
+    """--microphone: an input device."""
+    text = "Which microphone (see `devices`). [default: the system's]"
+    return click.option("--microphone", metavar="NAME|NUMBER", help=text)(command)
+
+
+def device_option(*flags: str) -> Callable[[F], F]:
+    """The device of the model."""
     return click.option(
-        flag,
+        *flags,
         "compute",
-        type=click.Choice(["auto", "cpu", "cuda"]),
+        callback=_check_device,
+        shell_complete=_complete_device,
+        metavar="|".join(DEVICES),
         default="auto",
         show_default=True,
         help="Device of the model.",

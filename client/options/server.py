@@ -16,7 +16,6 @@ from .model import NAMES as MODEL_NAMES
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-SERVER_URL: Final = "ws://127.0.0.1:8765/v1/stream"
 TOKEN_VARIABLE: Final = "XLSR_LIVE_TOKEN"
 
 

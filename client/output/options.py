@@ -36,35 +36,7 @@ def output_options(default: str, folder: bool = False) -> Callable[[F], F]:
 
     `default` describes the default format. With `folder`, --output may be a folder.
     """
-    kinds = click.Choice(list(FORMATS))
-    where = "Write to this file; for several recordings, a folder." if folder else "Write to this file."
-    where += " %Y-%m-%d-%H%M in a name is the time of the start."
-    path = click.Path(path_type=Path)
-    options = (
-        click.option("--format", "-f", "form", type=kinds, help=f"Output format. [default: {default}]"),
-        click.option("--plain", is_flag=True, help="Same as --format plain: lines with times, for logs."),
-        click.option("--output", "-o", "path", type=path, metavar="PATH", help=where),
-        click.option(
-            "--captions",
-            multiple=True,
-            metavar="TARGET",
-            help="Live captions: FILE.vtt, .srt, .txt, .jsonl; obs://HOST; youtube. Before it es= for a translation. "
-            "May be repeated.",
-        ),
-        click.option(
-            "--overwrite", is_flag=True, help="Replace existing files. [default: talk-1.vtt if there is a talk.vtt]"
-        ),
-        click.option(
-            "--case",
-            type=click.Choice(get_args(Case)),
-            default="sentence",
-            show_default=True,
-            help="Capitals of text for people: of a sentence, if the model writes only capitals; or the model's. jsonl "
-            "and json have the model's.",
-        ),
-        click.option("--summary", is_flag=True, help="At the end: words, latency, speed."),
-        click.option("--reference", type=path, metavar="FILE", help="The true text; the summary then has the WER."),
-    )
+    options = _options(default, folder)
 
     def decorate(command: F) -> F:
         @wraps(command)
@@ -88,8 +60,41 @@ def output_options(default: str, folder: bool = False) -> Callable[[F], F]:
             chosen = OutputOptions(form, path, captions, summary, reference, languages, overwrite, case)
             return command(output=chosen, **others)
 
+        decorated: Callable[..., Any] = with_output
         for option in reversed(options):
-            with_output = option(with_output)
-        return cast(F, with_output)
+            decorated = option(decorated)
+        return cast(F, decorated)
 
     return decorate
+
+
+def _options(default: str, folder: bool) -> list[Callable[[Callable[..., Any]], Callable[..., Any]]]:
+    kinds = click.Choice(list(FORMATS))
+    where = "Write to this file; for several recordings, a folder." if folder else "Write to this file."
+    where += " %Y-%m-%d-%H%M in a name is the time of the start."
+    path = click.Path(path_type=Path)
+    return [
+        click.option("--format", "-f", "form", type=kinds, help=f"Output format. [default: {default}]"),
+        click.option("--plain", is_flag=True, help="Same as --format plain: lines with times, for logs."),
+        click.option("--output", "-o", "path", type=path, metavar="PATH", help=where),
+        click.option(
+            "--captions",
+            multiple=True,
+            metavar="TARGET",
+            help="Live captions: FILE.vtt, .srt, .txt, .jsonl; obs://HOST; youtube. Before it es= for a translation. "
+            "May be repeated.",
+        ),
+        click.option(
+            "--overwrite", is_flag=True, help="Replace existing files. [default: talk-1.vtt if there is a talk.vtt]"
+        ),
+        click.option(
+            "--case",
+            type=click.Choice(get_args(Case)),
+            default="sentence",
+            show_default=True,
+            help="Capitals of text for people: of a sentence, if the model writes only capitals; or the model's. jsonl "
+            "and json have the model's.",
+        ),
+        click.option("--summary", is_flag=True, help="At the end: words, latency, speed."),
+        click.option("--reference", type=path, metavar="FILE", help="The true text; the summary then has the WER."),
+    ]

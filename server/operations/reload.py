@@ -26,7 +26,7 @@ Reread = Callable[[], ServerSettings]  # reads the settings again
 
 RELOADABLE: Final = (
     *("model", "revision", "language", "allowed_languages", "device", "dtype", "threads", "lm", "calibration"),
-    *("max_sessions", "translators", "translate_from", "translate_max_lag"),
+    *("max_sessions", "translators", "translate_from", "translate_beams", "translate_max_lag"),
 )
 
 

@@ -48,7 +48,10 @@ def languages_of(source: Source) -> tuple[str, ...] | None:
 
     Reads no weights. Raises `ModelError`.
     """
-    file = find_file(source, "vocab.json")
+    try:
+        file = find_file(source, "vocab.json")
+    except OSError as error:
+        raise ModelError(f"{source.name}: vocab.json cannot be fetched; try again later") from error
     try:
         tokens: Any = json.loads(file.read_text(encoding="utf-8")) if file else {}
     except (OSError, ValueError) as error:
@@ -79,8 +82,11 @@ def _file_names(source: Source) -> set[str] | None:
 
 def read_adapter(source: Source, language: str, shape: AdapterShape) -> Adapter:
     """Raises `ModelError` if the file is missing, damaged, or of another model; this harms no other language."""
-    pickled = pickled_adapter(source, language)
-    file = None if pickled is not None else find_file(source, f"adapter.{language}.safetensors")
+    try:
+        pickled = pickled_adapter(source, language)
+        file = None if pickled is not None else find_file(source, f"adapter.{language}.safetensors")
+    except OSError as error:
+        raise ModelError(f"{source.name}: the adapter of {language} cannot be fetched; try again later") from error
     if pickled is None and file is None:
         raise ModelError(f"{source.name} has no adapter for {language}")
     try:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..errors import ModelError
+from ..known_models import known_models, similar_names
 from . import hub
 
 BUNDLED: Final = Path(__file__).parents[1] / "bundled"
@@ -31,8 +32,9 @@ class Source:
 
 
 def find_source(name: str, revision: str | None = None, *, base: bool = False) -> Source:
-    """Locate the checkpoint with that name. A `base` to train from may lack vocabulary and feature extractor. Raises
-    `ModelError`."""
+    """Locate the checkpoint with that name, which may be a short one (`known_models`). A `base` to train from may lack
+    vocabulary and feature extractor. Raises `ModelError`.
+    """
     if name == "bundled":
         return Source(name, str(BUNDLED), {})
     path = Path(name).expanduser()
@@ -43,8 +45,13 @@ def find_source(name: str, revision: str | None = None, *, base: bool = False) -
         raise ModelError(
             f"{name} is a file; a model is a directory (config.json, model.safetensors, ...) or a hub name"
         )
+    if known := known_models().get(name):
+        name, revision = known.hub, revision or known.revision
     if name.startswith(("/", ".", "~")) or name.count("/") != 1:
-        raise ModelError(f"{name or 'an empty name'}: no such directory, and not a Hugging Face name (owner/model)")
+        hint = similar_names(name) if name and not name.startswith(("/", ".", "~")) else ""
+        raise ModelError(
+            f"{name or 'an empty name'}: no such directory, and not a Hugging Face name (owner/model){hint}"
+        )
     # With the hub unreachable, transformers would retry every file; ask only the cache instead.
     local = hub.offline() or hub.problem() is not None
     return Source(name, name, {"local_files_only": local} | ({"revision": revision} if revision else {}))

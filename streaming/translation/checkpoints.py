@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import logging
 import re
-from typing import Any, Final
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final, cast
 
 import transformers
+from safetensors import torch as safetensors_torch
+from torch import Tensor
 
 from ..errors import ModelError
 from ..model.pickled import safe_weights
-from ..model.source import Source, find_source
+from ..model.source import SAFE, Source, find_source
 from .generation import place
 
 TEXT: Final = ("marian", "m2m_100", "mbart", "nllb-moe")
@@ -21,6 +26,7 @@ _MARIAN: Final = re.compile(r">>([A-Za-z_]+)<<")
 
 _Config: Any = transformers.AutoConfig
 _Tokenizer: Any = transformers.AutoTokenizer
+_Generation: Any = transformers.GenerationConfig
 
 log = logging.getLogger("xlsr_live.translation")
 
@@ -44,21 +50,33 @@ def load_network(source: Source, kind: Any, config: Any, device: str) -> Any:
     """The network with all of its weights, from safetensors. Raises `ModelError`."""
     transformers.utils.logging.disable_progress_bar()
 
-    def load() -> Any:
-        weights = safe_weights(source)
-        where: dict[str, Any] = {"pretrained_model_name_or_path": source.path, **source.options}
-        if weights is not None:  # beside the checkpoint, without its other files
-            where = {"pretrained_model_name_or_path": weights if isinstance(weights, str) else None}
-        if isinstance(weights, dict):
-            where["state_dict"] = weights
+    def load(path: str, options: dict[str, Any]) -> Any:
         return kind.from_pretrained(
-            **where, config=config, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+            path, **options, config=config, use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
 
-    network, report = _loaded(source, load)
+    def load_safely() -> Any:
+        if (weights := safe_weights(source)) is None:
+            return load(source.path, source.options)
+        with tempfile.TemporaryDirectory() as folder:  # the safetensors copy with the configurations that belong to it
+            _gather(source, config, weights, Path(folder))
+            return load(folder, {})
+
+    network, report = _loaded(source, load_safely)
     if missing := sorted(key for key in report["missing_keys"] if "masked_spec_embed" not in key):
         raise ModelError(f"{source.name} lacks weights ({', '.join(missing[:3])}, ...): it cannot translate")
     return place(network, device)
+
+
+def _gather(source: Source, config: Any, weights: str | dict[str, Tensor], folder: Path) -> None:
+    config.save_pretrained(folder)
+    with suppress(OSError):  # older checkpoints have none: then it comes from the configuration
+        _Generation.from_pretrained(source.path, **source.options).save_pretrained(folder)
+    copy = folder / SAFE[0]
+    if isinstance(weights, str):
+        copy.symlink_to(Path(weights) / SAFE[0])
+    else:
+        cast(Any, safetensors_torch).save_file(weights, copy, metadata={"format": "pt"})
 
 
 def language_tokens(tokenizer: Any) -> dict[str, int]:

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..config import ModelOptions
 from ..languages import resolve
 from .apertium import Apertium
+from .service import TranslationService
 from .translator import Segment, Translator
+
+
+def load_translation(options: ModelOptions, device: str) -> TranslationService | None:
+    """The service that the options name; None without translators. Raises `ConfigError` and `ModelError`."""
+    if not options.translators:
+        return None
+    translators = load_translators(options.translators, device=device, beams=options.translate_beams)
+    return TranslationService(translators, max_lag_s=options.translate_max_lag)
 
 
 def load_translators(names: Sequence[str], *, device: str = "cpu", beams: int = 1) -> list[Translator]:
@@ -17,12 +27,13 @@ def load_translators(names: Sequence[str], *, device: str = "cpu", beams: int = 
     loaded: list[Translator] = []
     for name in names:
         name, equals, targets = name.partition("=")
-        translator = _load(name, device, beams)
-        loaded.append(Restricted(translator, targets.split(",")) if equals else translator)
+        only = targets.split(",") if equals else []
+        translator = _load(name, device, beams, only)
+        loaded.append(Restricted(translator, only) if only else translator)
     return loaded
 
 
-def _load(name: str, device: str, beams: int) -> Translator:
+def _load(name: str, device: str, beams: int, only: Sequence[str]) -> Translator:
     if name == "apertium":
         return Apertium()
     from .checkpoints import SPEECH, find_checkpoint  # these need torch
@@ -31,7 +42,7 @@ def _load(name: str, device: str, beams: int) -> Translator:
     if config.model_type == SPEECH:
         from .speech import SpeechTranslator
 
-        return SpeechTranslator(source, config, device=device, beams=beams)
+        return SpeechTranslator(source, config, device=device, beams=beams, only=only)
     from .seq2seq import TextTranslator
 
     return TextTranslator(source, config, device=device, beams=beams)

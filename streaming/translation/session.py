@@ -37,7 +37,6 @@ class SessionTranslator:
         service: TranslationService,
         wanted: Sequence[str],
         source: str | None,
-        *,
         patient: bool,
         hand_over: Callable[[Callable[[], None]], None],
     ) -> None:

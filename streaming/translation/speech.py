@@ -18,6 +18,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from ..errors import ModelError
 from ..frames import SAMPLE_RATE
+from ..languages import resolve
 from ..model.source import Source
 from .checkpoints import language_tokens, load_network, load_tokenizer
 from .generation import LONGEST, generate
@@ -37,7 +38,9 @@ class SpeechTranslator:
     speech = True
     costly = True
 
-    def __init__(self, source: Source, config: Any, *, device: str = "cpu", beams: int = 1) -> None:
+    def __init__(
+        self, source: Source, config: Any, *, device: str = "cpu", beams: int = 1, only: Sequence[str] = ()
+    ) -> None:
         self.name = source.name
         self.max_batch = 16 if device.startswith("cuda") else 1
         self._beams = beams
@@ -47,6 +50,7 @@ class SpeechTranslator:
         self._tokens = language_tokens(self._tokenizer)
         if not self._tokens:
             raise ModelError(f"{self.name} has a tokenizer without languages")
+        self._targets = self._trained(only)
         if not device.startswith("cuda"):
             log.warning("%s translates speech on a CPU, which takes about as long as the speech itself", self.name)
 
@@ -54,7 +58,16 @@ class SpeechTranslator:
         return ()
 
     def targets(self, source: str | None) -> tuple[str, ...]:
-        return tuple(self._tokens)
+        return self._targets
+
+    def _trained(self, only: Sequence[str]) -> tuple[str, ...]:
+        """The tokenizer names all languages of mBART-50, and nothing says which the checkpoint was trained for: some
+        tokens stand for others that mBART lacks. So it is the checkpoint's default, or what the user names.
+        """
+        if only:
+            return tuple(resolve(each, tuple(self._tokens), self.name) for each in only)
+        default = self._network.generation_config.forced_bos_token_id
+        return tuple(code for code, token in self._tokens.items() if token == default) or tuple(self._tokens)
 
     def translate(self, segments: Sequence[Segment]) -> list[str]:
         samples = [segment.samples for segment in segments if segment.samples is not None]

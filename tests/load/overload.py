@@ -16,7 +16,8 @@ from xlsr_live.client.bench.load_test import read_int16
 from xlsr_live.client.bench.options import data_options, silence_option
 from xlsr_live.client.bench.streams import Playlist
 from xlsr_live.client.errors import ConnectionProblem
-from xlsr_live.client.options.server import SERVER_URL, read_token, token_option
+from xlsr_live.client.options.address import SERVER_URL, url_option
+from xlsr_live.client.options.server import read_token, token_option
 from xlsr_live.client.options.session import session_config, session_options
 from xlsr_live.client.proxies import open_url
 from xlsr_live.client.remote.connection import OPEN_TIMEOUT
@@ -41,7 +42,7 @@ docs/benchmarks.md explains every figure.
 
 
 @click.command(name="overload", epilog=EPILOG)
-@click.option("--url", default=SERVER_URL, show_default=True, metavar="URL", help="The server's.")
+@url_option("The server.", SERVER_URL)
 @click.option(
     "--times", type=POSITIVE, default=3.0, show_default=True, metavar="X", help="Clients for each allowed session."
 )

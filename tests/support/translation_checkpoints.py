@@ -52,15 +52,7 @@ def marian(folder: Path, pairs: Sequence[tuple[str, str]], *, size: int = 400) -
     heads = {"encoder_attention_heads": 4, "decoder_attention_heads": 4}
     tokens = {"pad_token_id": pad, "eos_token_id": 0, "decoder_start_token_id": pad, "forced_eos_token_id": 0}
     torch.manual_seed(0)
-    shape = {
-        "vocab_size": pad + 1,
-        "max_position_embeddings": 512,
-        "dropout": 0.0,
-        "init_std": 0.1,
-        **small,
-        **heads,
-        **tokens,
-    }
+    shape = {"vocab_size": pad + 1, "max_position_embeddings": 512, "dropout": 0.0, "init_std": 0.1}
     network = MarianMTModel(MarianConfig(**shape, **small, **heads, **tokens)).eval()
     network.save_pretrained(folder)
     return network

@@ -96,7 +96,7 @@ def test_the_command_line_writes_both_files_and_the_captions_of_a_language(tmp_p
     arguments += ["--captions", f"es={tmp_path / 'live.vtt'}", "--captions", f"es={tmp_path / 'live.txt'}"]
     result = CliRunner().invoke(cli, arguments, catch_exceptions=False)
     assert result.exit_code == 0, result.output
-    assert [cue.text for cue in pysrt.open(path)] == ["ONE TWO NINE FOUR EIGHT ONE"]
+    assert [cue.text for cue in pysrt.open(path)] == ["One two nine four eight one"]
     expected = ["Uno dos nueve cuatro ocho un"]
     assert [cue.text for cue in pysrt.open(tmp_path / "talk.es.srt")] == expected
     assert [cue.text for cue in webvtt.read(tmp_path / "live.vtt")] == expected

@@ -296,6 +296,19 @@ def test_an_adapter_of_another_model_is_refused(copy: Path, tmp_path: Path):
         languages.ensure("deu")
 
 
+def test_an_adapter_that_cannot_be_fetched(checkpoint: Path, monkeypatch: pytest.MonkeyPatch):
+    _, languages = opened(checkpoint, language="eng")
+
+    def unreachable(*_: object) -> None:
+        raise OSError("We couldn't connect to the hub")
+
+    monkeypatch.setattr("xlsr_live.streaming.model.adapters.pickled_adapter", unreachable)
+    with pytest.raises(ModelError, match="deu cannot be fetched"):
+        languages.ensure("deu")
+    monkeypatch.undo()
+    languages.ensure("deu")
+
+
 def test_languages_are_those_with_a_vocabulary_and_an_adapter(checkpoint: Path, copy: Path):
     assert languages_of(find_source(str(checkpoint))) == tuple(sorted(TOKENS))
     (copy / "adapter.deu.safetensors").unlink()

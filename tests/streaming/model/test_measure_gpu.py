@@ -17,7 +17,7 @@ def test_the_program_measures_every_figure():
     torch.set_num_threads(1)
     try:
         report = run(
-            ["tiny"], torch.device("cpu"), torch.bfloat16, max_batch=2, seconds=0.5, repeats=1, tell=lines.append
+            ["tiny"], torch.device("cpu"), torch.bfloat16, max_batch=2, seconds=0.5, repeats=1, write=lines.append
         )
     finally:
         torch.set_num_threads(before)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from xlsr_live.streaming.translation import generation
+from xlsr_live.streaming.translation.checkpoints import find_checkpoint, language_tokens, load_tokenizer
 from xlsr_live.streaming.translation.load import load_translators
 from xlsr_live.streaming.translation.speech import SpeechTranslator, encode
 from xlsr_live.streaming.translation.translator import Segment
@@ -32,9 +36,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def translator(checkpoint: Path) -> SpeechTranslator:
-    (found,) = load_translators([str(checkpoint)])
-    assert isinstance(found, SpeechTranslator)
-    return found
+    source, config = find_checkpoint(str(checkpoint))
+    return SpeechTranslator(source, config, only=["German", "es", "fr", "zh", "ja", "ar", "Turkish", "et"])
 
 
 def audio(seconds: float, seed: int) -> np.ndarray[Any, Any]:
@@ -49,7 +52,31 @@ def test_the_layout_loads_without_missing_or_unexpected_weights(checkpoint: Path
 
 
 def test_the_published_languages_are_offered(translator: SpeechTranslator):
-    assert {"de_DE", "es_XX", "zh_CN"} <= set(translator.targets(None))
+    named = ("de_DE", "es_XX", "fr_XX", "zh_CN", "ja_XX", "ar_AR", "tr_TR", "et_EE")
+    assert translator.targets(None) == named
+
+
+def test_without_a_choice_it_is_the_default_of_the_checkpoint(checkpoint: Path):
+    (found,) = load_translators([str(checkpoint)])
+    tokens = language_tokens(load_tokenizer(find_checkpoint(str(checkpoint))[0]))
+    default = json.loads((checkpoint / "generation_config.json").read_text())["forced_bos_token_id"]
+    assert [tokens[code] for code in found.targets(None)] == [default]
+    (chosen,) = load_translators([f"{checkpoint}=es,de"])
+    assert chosen.targets(None) == ("es_XX", "de_DE")
+
+
+def test_a_checkpoint_with_pickled_weights_gives_the_same_text(
+    checkpoint: Path, translator: SpeechTranslator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The published ones have no other."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = shutil.copytree(checkpoint, tmp_path / "pickled")
+    weights = safetensors.torch.load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save(weights, folder / "pytorch_model.bin")
+    (pickled,) = load_translators([f"{folder}=es"])
+    segments = [Segment("", audio(1.0, 0), None, "es_XX")]
+    assert pickled.translate(segments) == translator.translate(segments)
 
 
 def test_without_padding_the_encoder_is_that_of_transformers(translator: SpeechTranslator):
@@ -91,7 +118,7 @@ def test_each_row_of_a_batch_has_its_own_language_and_is_what_it_is_alone(
 
 def test_the_target_changes_the_text(translator: SpeechTranslator):
     said = audio(1.0, 0)
-    texts = {translator.translate([Segment("", said, None, target)])[0] for target in translator.targets(None)[:12]}
+    texts = {translator.translate([Segment("", said, None, target)])[0] for target in translator.targets(None)}
     assert len(texts) > 1
 
 

@@ -1,0 +1,32 @@
+"""--url in the forms that people write."""
+
+from __future__ import annotations
+
+import pytest
+from xlsr_live.client.options.address import stream_url
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("studio", "ws://studio:8765/v1/stream"),
+        ("studio:9000", "ws://studio:9000/v1/stream"),
+        ("127.0.0.1:8765", "ws://127.0.0.1:8765/v1/stream"),
+        ("[::1]:9000", "ws://[::1]:9000/v1/stream"),
+        ("http://studio:9000/", "ws://studio:9000/v1/stream"),
+        ("https://speech.example.org", "wss://speech.example.org/v1/stream"),
+        ("https://example.org/speech/", "wss://example.org/speech/v1/stream"),
+        ("https://example.org/speech/v1/stream", "wss://example.org/speech/v1/stream"),
+        ("ws://studio:9000", "ws://studio:9000/v1/stream"),
+        ("wss://example.org/other/path?key=1", "wss://example.org/other/path?key=1"),
+    ],
+)
+def test_an_address(written: str, expected: str):
+    assert stream_url(written) == expected
+    assert stream_url(expected) == expected
+
+
+@pytest.mark.parametrize("written", ["", "ftp://studio", "ws://", "studio:port", "http://studio:99999"])
+def test_no_address(written: str):
+    with pytest.raises(ValueError, match=r"address|port|Port"):
+        stream_url(written)
