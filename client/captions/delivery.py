@@ -22,7 +22,8 @@ class Delivery:
     """Passes captions to `send` in order, each until it succeeds. A context manager.
 
     `send` raises `Undelivered` or `OSError`. Only the newest `limit` captions wait; the number of lost ones is printed
-    at the end. A failure is printed once, and once more when it is over.
+    at the end. A failure is printed once, and once more when it is over. `contact`, if given, is called at the start
+    and returns what to print then; it raises as `send` does.
     """
 
     def __init__(
@@ -31,10 +32,12 @@ class Delivery:
         send: Callable[[Cue], None],
         *,
         limit: int,
+        contact: Callable[[], str] | None = None,
         pauses: tuple[float, float] = PAUSES,
         close_s: float = CLOSE_S,
     ) -> None:
-        self._name, self._send = name, send
+        self._name, self._send, self._contact = name, send, contact
+        self._failing = False
         self._pauses, self._close_s = pauses, close_s
         self._waiting: deque[Cue] = deque(maxlen=limit)
         self._put = self._sent = 0
@@ -63,6 +66,11 @@ class Delivery:
             self._changed.notify()
 
     def _work(self) -> None:
+        if self._contact:
+            try:
+                complain(f"{self._name}: {self._contact()}")
+            except (Undelivered, OSError) as error:
+                self._report(error, "the next caption tries again")
         while not self._stopped.is_set():
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting or self._closing)
@@ -73,19 +81,22 @@ class Delivery:
 
     def _deliver(self, cue: Cue) -> None:
         pause, longest = self._pauses
-        failing = False
         while not self._stopped.is_set():
             try:
                 self._send(cue)
             except (Undelivered, OSError) as error:
-                if not failing:
-                    why = (isinstance(error, OSError) and error.strerror) or error  # without the error number
-                    complain(f"captions do not reach {self._name}: {why}; trying again")
-                failing = True
+                self._report(error, "trying again")
                 self._stopped.wait(pause)
                 pause = min(2 * pause, longest)
             else:
                 self._sent += 1
-                if failing:
+                if self._failing:
                     complain(f"captions reach {self._name} again")
+                self._failing = False
                 return
+
+    def _report(self, error: Exception, then: str) -> None:
+        if not self._failing:
+            why = (isinstance(error, OSError) and error.strerror) or error  # without the error number
+            complain(f"captions do not reach {self._name}: {why}; {then}")
+        self._failing = True

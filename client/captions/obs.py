@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from contextlib import ExitStack
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
 from itertools import count
 from typing import Any, Final
 
@@ -31,7 +32,7 @@ OUTPUT_NOT_RUNNING: Final = 501  # status of a request
 
 
 class ObsClient:
-    """Connects when the first caption is sent, and again after the connection breaks."""
+    """Connects with `contact` or the first caption, and again after the connection breaks."""
 
     def __init__(self, host: str, port: int, password: str) -> None:
         self._url = f"ws://{f'[{host}]' if ':' in host else host}:{port}"
@@ -41,11 +42,23 @@ class ObsClient:
         self._stack = ExitStack()  # closes the connection
         self._ids = count(1)
 
+    def contact(self) -> str:
+        """Connect. Returns a message; raises `Undelivered` and `OSError`."""
+        with self._explained():
+            self._connection = self._connection or self._identify()
+        return "connected"
+
     def send(self, cue: Cue) -> None:
         """Show a caption. Raises `Undelivered` and `OSError`."""
-        try:
+        with self._explained():
             self._connection = self._connection or self._identify()
             self._request("SendStreamCaption", {"captionText": "\n".join(cue.lines)})
+
+    @contextmanager
+    def _explained(self) -> Generator[None]:
+        """Turn failures of the connection into `Undelivered`."""
+        try:
+            yield
         except ConnectionRefusedError:
             where = f" through {self._proxy}" if self._proxy else ""
             hint = "is OBS running, with its WebSocket server enabled (Tools)?"

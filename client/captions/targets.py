@@ -95,7 +95,9 @@ def _to_obs(target: str, maker: Maker, stack: ExitStack) -> Output:
     client = obs.ObsClient(host, port, os.environ.get(obs.PASSWORD_VARIABLE, ""))
     stack.callback(client.close)
     output = DeliveredCues(maker)
-    output.delivery = stack.enter_context(Delivery(f"OBS at {host}:{port}", client.send, limit=1))
+    output.delivery = stack.enter_context(
+        Delivery(f"OBS at {host}:{port}", client.send, limit=1, contact=client.contact)
+    )
     return output
 
 
@@ -104,7 +106,7 @@ def _to_youtube(maker: Maker, stack: ExitStack) -> Output:
         raise click.UsageError(f"--captions youtube: put the stream's caption address into {youtube.URL_VARIABLE}")
     output = DeliveredCues(maker)
     client = youtube.YouTubeClient(url, lambda: output.begun)
-    output.delivery = stack.enter_context(Delivery("YouTube", client.send, limit=YOUTUBE_LIMIT))
+    output.delivery = stack.enter_context(Delivery("YouTube", client.send, limit=YOUTUBE_LIMIT, contact=client.contact))
     return output
 
 

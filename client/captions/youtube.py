@@ -40,6 +40,18 @@ class YouTubeClient:
         self._begun = begun
         self._posted = 0
 
+    def contact(self) -> str:
+        """Ask the host for its root, without the key. Returns a message; raises `Undelivered`."""
+        parts = urlsplit(self._url)
+        root = urllib.request.Request(f"{parts.scheme}://{parts.netloc}/", method="HEAD")
+        try:
+            open_url(root, timeout=TIMEOUT_S).close()
+        except urllib.error.HTTPError as error:  # it answers
+            error.close()
+        except (OSError, HTTPException) as error:
+            raise Undelivered(_reason(error)) from None
+        return "it answers; the first caption tests the key"
+
     def send(self, cue: Cue) -> None:
         """Post a caption. Raises `Undelivered`."""
         at = datetime.fromtimestamp(self._begun() + cue.start, UTC)
@@ -57,5 +69,9 @@ class YouTubeClient:
                 hint = HINTS.get(error.code, "it cannot take captions now")
                 raise Undelivered(f"HTTP {error.code}: {hint}") from None
         except (OSError, HTTPException) as error:
-            reason = getattr(error, "reason", error)
-            raise Undelivered(getattr(reason, "strerror", None) or str(reason) or type(error).__name__) from None
+            raise Undelivered(_reason(error)) from None
+
+
+def _reason(error: Exception) -> str:
+    reason = getattr(error, "reason", error)
+    return getattr(reason, "strerror", None) or str(reason) or type(error).__name__

@@ -30,7 +30,9 @@ class Inline:
         self.decoded = 0
         self._decoding = decoding
 
-    def submit(self, samples: Float32, *, deadline: float, wanted: Callable[[], bool], reuse: Any) -> Future[Float32]:
+    def submit(
+        self, samples: Float32, *, deadline: float, wanted: Callable[[], bool], reuse: Any, language: str | None
+    ) -> Future[Float32]:
         done: Future[Float32] = Future()
         if wanted():
             done.set_result(self.encoder.rows(samples))

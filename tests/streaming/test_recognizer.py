@@ -50,7 +50,7 @@ class Rows:
         self._encoder = recognizer.encoder
         self._known: dict[bytes, np.ndarray] = {}
 
-    def rows(self, samples: np.ndarray) -> np.ndarray:
+    def rows(self, samples: np.ndarray, language: str | None = None) -> np.ndarray:
         key = samples.tobytes()
         if key not in self._known:
             (self._known[key],) = self._encoder.encode([samples])

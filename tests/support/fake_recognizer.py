@@ -35,7 +35,7 @@ class FakeEngine:
     def replace_stuck_worker(self, patience_s: float) -> bool:
         return False
 
-    def submit(self, samples: Any, *, deadline: float) -> Future[Any]:
+    def submit(self, samples: Any, *, deadline: float, language: str | None = None) -> Future[Any]:
         return Future()
 
 

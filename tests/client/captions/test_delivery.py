@@ -243,3 +243,60 @@ def test_refused_targets_do_not_reveal_their_secrets(
     with pytest.raises(click.UsageError, match=why) as refused, caption_output(target, early=False, paced=paced):
         pass
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("password", "message"),
+    [
+        (PASSWORD, "connected"),
+        ("wrong", f"OBS refuses the password in {PASSWORD_VARIABLE}"),
+        ("", "OBS needs its password"),
+    ],
+)
+def test_obs_is_contacted_before_the_first_caption(
+    password: str, message: str, obs: FakeObs, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv(PASSWORD_VARIABLE, password)
+    with caption_output(f"obs://127.0.0.1:{obs.port}", early=False):
+        pass
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("xlsr-live: ")
+    assert message in line
+    assert (obs.captions, obs.connections) == ([], 1)
+
+
+def test_youtube_is_contacted_without_the_key(
+    youtube: FakeYouTube, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv(URL_VARIABLE, youtube.url)
+    with caption_output("youtube", early=False):
+        pass
+    assert capsys.readouterr().err == "xlsr-live: YouTube: it answers; the first caption tests the key\n"
+    assert youtube.posts == []
+    monkeypatch.setenv(URL_VARIABLE, "http://127.0.0.1:9/closedcaption?cid=secret-key")
+    with caption_output("youtube", early=False):
+        pass
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "captions do not reach YouTube" in line
+    assert "secret" not in line
+
+
+def test_a_failed_contact_is_not_reported_again_with_the_first_caption(capsys: pytest.CaptureFixture[str]):
+    failures = iter([True, False])
+    sent: list[Cue] = []
+
+    def contact() -> str:
+        raise Undelivered("nobody is there")
+
+    def send(cue: Cue) -> None:
+        if next(failures):
+            raise Undelivered("nobody is there")
+        sent.append(cue)
+
+    with Delivery("the tests", send, limit=2, contact=contact, pauses=(0.0, 0.0)) as delivery:
+        delivery.put(ONE)
+    assert sent == [ONE]
+    assert capsys.readouterr().err.splitlines() == [
+        "xlsr-live: captions do not reach the tests: nobody is there; the next caption tries again",
+        "xlsr-live: captions reach the tests again",
+    ]
