@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..errors import ConfigError
-from ..languages import bcp47, resolve
+from ..languages import UNDETERMINED, bcp47, resolve
 from .translator import Translator
 
 
@@ -31,8 +31,9 @@ def find_route(translators: Sequence[Translator], source: str | None, wanted: st
             problem = problem or error
         else:
             return Route(translator, code, target, bcp47(target))
-    if source is not None and same_language(source, wanted):
-        return Route(None, None, wanted, bcp47(wanted))
+    if source is not None and (same_language(source, wanted) or same_language(wanted, source)):
+        named = next((tag for tag in (bcp47(wanted), bcp47(source)) if tag != UNDETERMINED), wanted)
+        return Route(None, None, wanted, named)
     known = ", ".join(target_languages(translators, source)) or "nothing"
     origin = f" from {source}" if source else ""
     if problem is not None and "write one of" in str(problem):

@@ -191,9 +191,10 @@ def test_without_a_second_pass_there_is_no_audio_to_translate(engine: Engine):
     assert "needs finals 'full'" in warned(events)[0]
 
 
-def test_a_language_that_is_spoken_already_is_passed_on():
+@pytest.mark.parametrize("wanted", ["en", "eng", "English"])
+def test_a_language_that_is_spoken_already_is_passed_on(wanted: str):
     adds = SessionTranslator(
-        service(FakeTranslator()), ["en", "es"], "en", patient=False, hand_over=lambda take: take()
+        service(FakeTranslator()), [wanted, "es"], "en", patient=False, hand_over=lambda take: take()
     )
     events = adds.receive_events([final(0, "HELLO")], Level.NORMAL)
     assert translated(events, "en") == ["HELLO"]
