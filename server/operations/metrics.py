@@ -14,6 +14,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from prometheus_client.registry import Collector
 
 from ...streaming.engine.counters import Histogram
+from ...streaming.translation.counters import TranslationCounters
 from ..models.models import Models
 from ..sessions.registry import SessionRegistry
 from ..sessions.sharing import SharedSessions
@@ -101,10 +102,10 @@ class Exporter(Collector):
         yield _histogram("pass_seconds", "Full passes (finals), from request to answer.", counters.pass_waits)
 
     def _translation(self) -> Iterator[Metric]:
-        if (service := self._models.current.translation) is None:
-            return
-        counters = service.counters
-        yield _gauge("translations_waiting", "Finals waiting for a translator.", service.waiting)
+        service = self._models.current.translation
+        counters = TranslationCounters() if service is None else service.counters
+        waiting = 0 if service is None else service.waiting
+        yield _gauge("translations_waiting", "Finals waiting for a translator.", waiting)
         yield _counters("translations", "Translations of finals.", counters.done, "language")
         yield _counters("translations_missing", "Finals without a translation.", counters.missing, "reason")
         yield _counter("translators_hung", "Calls of a translator that were abandoned.", counters.hung)

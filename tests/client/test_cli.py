@@ -31,6 +31,7 @@ from xlsr_live.streaming.recognizer import Recognizer
 
 from tests.support.paths import ROOT
 from tests.support.recordings import bad_files, flac
+from tests.support.translators import LIMIT, apertium, service
 
 Out = pytest.CaptureFixture[str]
 
@@ -163,6 +164,19 @@ def test_demo_without_pacing(capsys: Out):
     assert errors == [int(wrong) for *_, wrong in rows]
     assert f"Total: {sum(errors)} of " in out
     assert "xlsr-live mic" in out
+
+
+def test_demo_in_a_second_language(capsys: Out, monkeypatch: pytest.MonkeyPatch):
+    translator = apertium()
+    translator._answer_s = LIMIT
+    with Recognizer.load(device="cpu", adaptive=False, lm="none") as recognizer:
+        recognizer.translation = service(translator, patience_s=LIMIT, max_lag_s=LIMIT)
+        monkeypatch.setattr("xlsr_live.client.commands.demo.load_recognizer", lambda options: recognizer)
+        assert run(["demo", "--pace", "0", "--translate", "Spanish"]) == 0
+    finals = [line for line in capsys.readouterr().out.split("\n\n")[1].splitlines() if not line.startswith(" ")]
+    originals = [line for line in finals if not line.startswith("[es] ")]
+    assert len(finals) == 2 * len(originals) > 0
+    assert "cuatro" in " ".join(finals)
 
 
 def test_word_errors_equal_those_of_jiwer():
