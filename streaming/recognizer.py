@@ -150,7 +150,10 @@ class Recognizer:
         if code is not None and (known := languages_of(source)):
             code = resolve(code, known, source.name)
         encoder = load(replace(options, language=code), source)
-        assets = load_assets(source, encoder.vocabulary, options.lm, options.calibration)
+        if (many := encoder.languages) is None:
+            assets = load_assets(source, encoder.vocabulary, options.lm, options.calibration)
+        else:  # of other languages when they are needed
+            assets = many.assets(many.default) if many.default else Assets()
         translation = load_translation(options, encoder.info.device)
         return cls(
             encoder,

@@ -72,10 +72,14 @@ def load_language_assets(
 
 
 def _of_language(given: Path | str, language: str, default: bool) -> Path | str | None:
-    inside = Path(given).expanduser() / language
-    if str(given) == "none" or inside.is_dir():
-        return given if str(given) == "none" else inside
-    return given if default else None
+    if str(given) == "none":
+        return given
+    place = Path(given).expanduser()
+    if (place / language).is_dir():
+        return place / language
+    inside = list(place.iterdir()) if place.is_dir() else []
+    by_language = bool(inside) and all(each.is_dir() for each in inside)  # and this language is none of them
+    return given if default and not by_language else None
 
 
 def _folder(source: Source, names: list[str]) -> Path | None:

@@ -1,12 +1,8 @@
-"""Two ways to tell the languages of an utterance apart, as probabilities that grow surer with every frame.
+"""Tells the languages of an utterance apart, as probabilities that grow surer with every frame.
 
 By confidence: the utterance is encoded once for each allowed language. In the right one the tokens of the best path are
 more probable. Raw values do not compare, since one adapter is surer than another of anything, so each language has an
 affine calibration. Tokens that are few say little: a few doubtful ones are added to them.
-
-By a head: a model for language identification (`Wav2Vec2ForSequenceClassification`) answers with logits for each frame.
-It averages hidden states over time before layers that are linear, so the mean of the logits over any frames equals its
-own output for them.
 """
 
 from __future__ import annotations
@@ -33,8 +29,8 @@ class Decider(Protocol):
     allowed: tuple[str, ...]
 
     @property
-    def questions(self) -> tuple[str | None, ...]:
-        """The languages to encode in, one request for each; None: the model for identification."""
+    def questions(self) -> tuple[str, ...]:
+        """The languages to encode in, one request for each."""
         ...
 
     def shares(self, answers: Sequence[Rows | None]) -> Float64:
@@ -50,7 +46,7 @@ class ConfidenceDecider:
         self._languages = languages
 
     @property
-    def questions(self) -> tuple[str | None, ...]:
+    def questions(self) -> tuple[str, ...]:
         return self.allowed
 
     def shares(self, answers: Sequence[Rows | None]) -> Float64:
@@ -76,25 +72,6 @@ def token_levels(rows: Rows, vocabulary: Vocabulary) -> Float64:
     total, count = np.zeros(len(rows)), np.zeros(len(rows))
     total[ends], count[ends] = np.where(writes, peaks, 0.0), writes
     return (total.cumsum() + DOUBTFUL * DOUBT) / (count.cumsum() + DOUBTFUL)
-
-
-class HeadDecider:
-    """`columns` are those of the allowed languages in the rows of the model."""
-
-    def __init__(self, allowed: Sequence[str], columns: Sequence[int]) -> None:
-        self.allowed = tuple(allowed)
-        self._columns = list(columns)
-
-    @property
-    def questions(self) -> tuple[str | None, ...]:
-        return (None,)
-
-    def shares(self, answers: Sequence[Rows | None]) -> Float64:
-        (rows,) = answers
-        if rows is None:
-            return np.empty((0, len(self.allowed)))
-        logits = rows[:, self._columns].astype(float)
-        return softmax(logits.cumsum(axis=0) / np.arange(1, len(logits) + 1)[:, None])
 
 
 def softmax(scores: Float64) -> Float64:

@@ -34,6 +34,7 @@ from xlsr_live.streaming.model.readback import BEST
 from xlsr_live.streaming.model.runners import GraphRunner
 from xlsr_live.streaming.model.source import find_source
 from xlsr_live.streaming.model.step import StepEncoder
+from xlsr_live.streaming.recognizer import Recognizer
 from xlsr_live.streaming.requests import CachedFeatures, CachedStep, CacheHandle, Window
 
 from tests.support.cached_reference import noise, windows
@@ -406,7 +407,11 @@ def test_each_language_has_its_own_calibration_and_language_model(copy: Path, tm
     folder = tmp_path / "mine"
     (folder / "eng").mkdir(parents=True)
     (folder / "eng" / "calibration.json").write_text(json.dumps({"final": {"temperature": 4.0}, "partial": {}}))
-    _, languages = opened(copy, language="tha", calibration=folder, lm="none")
+    with Recognizer.load(str(copy), device="cpu", language="tha", calibration=folder, lm="none") as recognizer:
+        languages = recognizer.encoder.languages
+        assert recognizer.assets.calibration  # the checkpoint's own: the folder has none for the default language
+        assert recognizer.assets.calibration.final.temperature == 3.0
+    assert languages
     assert languages.assets("deu").language_model is None
     calibration = languages.assets("eng").calibration
     assert calibration
