@@ -13,6 +13,8 @@ from difflib import get_close_matches
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+import msgspec
+
 from .config import ALLOWED_LANGUAGES, AUTO, check_language_choice
 from .errors import ConfigError
 
@@ -106,6 +108,12 @@ def bcp47(code: str) -> str:
     """The BCP 47 tag of a checkpoint's language, which web pages and WebVTT use: "de", "zh-Hans"; "und" if unknown."""
     tag = _tag_of_code(code)
     return UNDETERMINED if tag is None else tag.prefer_macrolanguage().to_tag()
+
+
+def tag_of(code: str | msgspec.UnsetType) -> str:
+    """The BCP 47 tag of a final's or partial's language; empty if nobody knows it."""
+    tag = bcp47(code) if code else UNDETERMINED
+    return "" if tag == UNDETERMINED else tag
 
 
 # ── how it works ──

@@ -131,7 +131,7 @@ def _file_output(path: Path, maker: Maker, language: str | None, paced: bool, ov
             yield output
         return  # the text was shown, and is gone
     else:
-        with ReplacedFile(path) as file:
-            yield (output := (Vtt if kind == ".vtt" else Srt)(file, maker=maker))
+        with ReplacedFile(path) as file, (Vtt if kind == ".vtt" else Srt)(file, maker=maker) as output:
+            yield output
     if file.complete:
         report_saved(path, output.amount)

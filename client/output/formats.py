@@ -11,12 +11,14 @@ from typing import Self, TextIO
 import msgspec
 
 from ...streaming.captions.cues import Cue, CueMaker
-from ...streaming.captions.subtitles import VTT_HEADER, short_clock, srt, vtt
+from ...streaming.captions.subtitles import VTT_SIGNATURE, short_clock, srt, vtt, vtt_header
 from ...streaming.captions.translated import TranslatedCues
 from ...streaming.errors import XlsrLiveError
+from ...streaming.languages import tag_of
 from ...streaming.protocol.events import (
     Event,
     Final,
+    Partial,
     SessionEnded,
     SessionStarted,
     Translation,
@@ -201,6 +203,8 @@ class Json(Output):
 class Cued(Output):
     """Base of outputs of cues: of the finals, or with a `TranslatedCues` of their translations."""
 
+    language = ""  # BCP 47 tag of the next cue's text; empty if nobody knows it
+
     def __init__(self, out: TextIO, *, several: bool = False, maker: CueMaker | TranslatedCues | None = None) -> None:
         super().__init__(out, several=several)
         self._maker = maker or CueMaker()
@@ -208,6 +212,13 @@ class Cued(Output):
 
     def show(self, event: Event) -> None:
         super().show(event)
+        match event:
+            case Translation() if isinstance(self._maker, TranslatedCues):
+                self.language = event.language
+            case Partial() | Final() if isinstance(self._maker, CueMaker):
+                self.language = tag_of(event.language)
+            case _:
+                pass
         for cue in self._maker.receive(event):
             self.add(cue)
 
@@ -232,14 +243,24 @@ class Srt(Cued):
 
 
 class Vtt(Cued):
-    """WebVTT (W3C). A file without cues still has the header."""
+    """WebVTT (W3C). The header names the language of the first cue, so the first cue or the end completes it."""
+
+    _of_header: str | None = None  # language in the header; None before it is complete
 
     def begin(self, source: str) -> None:
         super().begin(source)
-        self._write(VTT_HEADER)
+        self._write(VTT_SIGNATURE)
 
     def cue(self, cue: Cue) -> None:
-        self._write(vtt(cue))
+        header = ""
+        if self._of_header is None:
+            header, self._of_header = vtt_header(self.language), self.language
+        self._write(header + vtt(cue, self.language if self.language != self._of_header else ""))
+
+    def close(self) -> None:
+        if self._of_header is None:
+            self._of_header = ""
+            self._write(vtt_header())
 
 
 FORMATS: Constant[dict[str, Callable[..., Output]]] = {

@@ -47,6 +47,7 @@ class TranslatedFiles(Output):
             file = self._stack.enter_context(path.open("w", encoding="utf-8", errors="replace", newline="\n"))
         output = FORMATS[self._form](file)
         assert isinstance(output, Cued)
-        output.begin(str(path))
+        self._stack.enter_context(output).begin(str(path))
+        output.language = language
         self._outputs[language] = path, output
         return path, output

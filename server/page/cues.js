@@ -26,15 +26,10 @@ const BOUND = new Set([
   ...listed("is are was were be been am have has had do does did will would shall should can could may might must not"),
 ]);
 
-/** The cues of finals, in order and without overlap: [{start, end, lines}]. */
-export function cues(finals) {
-  return cuesOfEach(finals).flat();
-}
-
-/** The cues of the translations of finals, at the times of the finals' own; as streaming/captions/translated.py. */
-export function translatedCues(finals, language) {
+/** The cues of the translation of each final, at the times of its own; as streaming/captions/translated.py. */
+export function translatedCuesOfEach(finals, language) {
   const originals = cuesOfEach(finals);
-  return finals.flatMap(({ translations }, at) => {
+  return finals.map(({ translations }, at) => {
     const text = translations?.[language];
     return text ? spread(text, originals[at]) : [];
   });
@@ -69,7 +64,8 @@ function fitted(words, separator, start, end) {
   return [...fitted(words.slice(0, half), separator, start, middle), ...fitted(words.slice(half), separator, middle, end)];
 }
 
-function cuesOfEach(finals) {
+/** The cues of each final, in order and without overlap: [[{start, end, lines}]]. */
+export function cuesOfEach(finals) {
   let free = 0; // the next cue starts at this time or later
   return finals.map((final) => {
     const { separator, groups } = grouped(final);

@@ -1,7 +1,8 @@
 // The transcript as a file: plain text, SubRip, WebVTT or JSON, made in the browser.
 
 import { stamp } from "./clock.js";
-import { cues, translatedCues } from "./cues.js";
+import { cuesOfEach, translatedCuesOfEach } from "./cues.js";
+import { tagOf } from "./languages.js";
 
 export const FORMATS = {
   txt: { kind: "text/plain", write: txt },
@@ -26,22 +27,31 @@ function txt(finals, language) {
   return texts.filter(Boolean).map((text) => `${text}\n`).join("");
 }
 
+/** The cues of each final, or of its translation. */
 function chosenCues(finals, language) {
-  return language ? translatedCues(finals, language) : cues(finals);
+  return language ? translatedCuesOfEach(finals, language) : cuesOfEach(finals);
 }
 
 function srt(finals, language) {
   return chosenCues(finals, language)
+    .flat()
     .map(({ start, end, lines }, at) => `${at + 1}\n${stamp(start, ",")} --> ${stamp(end, ",")}\n${lines.join("\n")}\n\n`)
     .join("");
 }
 
 function vtt(finals, language) {
   const escaped = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
-  const written = chosenCues(finals, language).map(
-    ({ start, end, lines }) => `${stamp(start, ".")} --> ${stamp(end, ".")}\n${escaped(lines.join("\n"))}\n\n`,
-  );
-  return `WEBVTT\n\n${written.join("")}`;
+  const tags = finals.map((final) => language || tagOf(final.language));
+  const chosen = chosenCues(finals, language);
+  const main = tags[chosen.findIndex((cues) => cues.length)]; // of the first cue
+  const written = chosen.flatMap((cues, at) => {
+    const [open, close] = tags[at] && tags[at] !== main ? [`<lang ${tags[at]}>`, "</lang>"] : ["", ""];
+    return cues.map(
+      ({ start, end, lines }) =>
+        `${stamp(start, ".")} --> ${stamp(end, ".")}\n${open}${escaped(lines.join("\n"))}${close}\n\n`,
+    );
+  });
+  return `WEBVTT\n${main ? `Language: ${main}\n` : ""}\n${written.join("")}`;
 }
 
 function json(finals) {

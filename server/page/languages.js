@@ -3,6 +3,28 @@
 const KEY = "xlsr-live.translate";
 const names = new Intl.DisplayNames([navigator.language, "en"], { type: "language" });
 
+// ISO 15924 codes of the scripts that checkpoints write out, as in "cmn-script_simplified".
+const SCRIPTS = {
+  arabic: "Arab",
+  cyrillic: "Cyrl",
+  devanagari: "Deva",
+  latin: "Latn",
+  simplified: "Hans",
+  traditional: "Hant",
+};
+
+/** The BCP 47 tag of a checkpoint's language, as `tag_of` in streaming/languages.py; empty if nobody knows it. */
+export function tagOf(code) {
+  const [, base, rest] = /^([^-_]*)[-_]?(.*)$/.exec(code ?? "");
+  const script = SCRIPTS[rest.replace("script_", "")] ?? (/^[A-Z][a-z]{3}$/.test(rest) ? rest : "");
+  if (!base || base === "und") return "";
+  try {
+    return Intl.getCanonicalLocales(script ? `${base}-${script}` : base)[0];
+  } catch {
+    return "";
+  }
+}
+
 /** Add languages (BCP 47) to a select. */
 export function offer(select, languages) {
   for (const language of languages) {

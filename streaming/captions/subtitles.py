@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from .cues import Cue
 
-VTT_HEADER = "WEBVTT\n\n"
+VTT_SIGNATURE = "WEBVTT\n"
+
+
+def vtt_header(language: str = "") -> str:
+    """What follows the signature: the language of the text, a BCP 47 tag, as YouTube and HLS packagers write it."""
+    return f"Language: {language}\n\n" if language else "\n"
 
 
 def srt(number: int, cue: Cue) -> str:
@@ -12,10 +17,10 @@ def srt(number: int, cue: Cue) -> str:
     return f"{number}\n{_times(cue, ',')}\n" + "\n".join(cue.lines) + "\n\n"
 
 
-def vtt(cue: Cue) -> str:
-    """A WebVTT cue (W3C)."""
+def vtt(cue: Cue, language: str = "") -> str:
+    """A WebVTT cue (W3C). `language` is a BCP 47 tag, if the cue's differs from that of the header."""
     text = "\n".join(cue.lines).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return f"{_times(cue, '.')}\n{text}\n\n"
+    return f"{_times(cue, '.')}\n" + (f"<lang {language}>{text}</lang>" if language else text) + "\n\n"
 
 
 def clock(seconds: float, mark: str = ".") -> str:

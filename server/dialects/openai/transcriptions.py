@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from ....streaming.captions import cues, subtitles
 from ....streaming.config import SessionConfig
 from ....streaming.errors import ConfigError, XlsrLiveError
+from ....streaming.languages import tag_of
 from ....streaming.protocol import events
 from ....streaming.protocol.codes import Code, ProtocolError
 from ....streaming.recognizer import Recognizer
@@ -113,7 +114,9 @@ class Transcription(Upload):
             case "srt":
                 return PlainTextResponse("".join(subtitles.srt(number, cue) for number, cue in enumerate(shown, 1)))
             case "vtt":
-                return Response(subtitles.VTT_HEADER + "".join(map(subtitles.vtt, shown)), media_type="text/vtt")
+                tags = {tag_of(final.language) for final in finals}
+                header = subtitles.VTT_SIGNATURE + subtitles.vtt_header(tags.pop() if len(tags) == 1 else "")
+                return Response(header + "".join(map(subtitles.vtt, shown)), media_type="text/vtt")
             case "verbose_json":
                 return JSONResponse(self._verbose(finals, text) | {"usage": usage})
             case "diarized_json":

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import click
+import msgspec
 import numpy as np
 import pytest
 import soundfile
@@ -123,6 +124,26 @@ def test_subtitles_are_whole_after_every_event(name: str, captions: Callable[[st
     events = [e for e in SESSION if not (isinstance(e, Final) and "&" in e.text)]  # test_formats covers escapes
     assert len(check_all_along(path, output, events)) >= 2
     assert os.listdir(path.parent) == [name]
+
+
+def test_cues_name_their_language(tmp_path: Path):
+    """The header has that of the first cue, early cues too; a cue in another language has a span."""
+    path = tmp_path / "out.vtt"
+    with caption_output(str(path), early=True) as output:
+        output.begin("talk.wav")
+        assert read(path) == []  # and it parses
+        for number, code in enumerate(["cmn-script_simplified", "cmn-script_simplified", "eng", "zzz9"]):
+            for event in utterance("ONE " * 40, 20.0 * number, number):
+                spoken = isinstance(event, Partial | Final)
+                output.show(msgspec.structs.replace(event, language=code) if spoken else event)
+    text = path.read_text()
+    assert text.startswith("WEBVTT\nLanguage: zh-Hans\n\n00:00")
+    cues = text.split("\n\n")[1:-1]
+    spans = [cue.partition("\n")[2].startswith("<lang en>") and cue.endswith("</lang>") for cue in cues]
+    assert any(spans)
+    assert not all(spans)
+    assert text.count("<lang") == sum(spans)
+    assert " ".join(cue.text.replace("\n", " ") for cue in read(path)).split() == ["ONE"] * 160
 
 
 @pytest.mark.skipif(not LONGFORM.is_file(), reason="the speech collection ../shared/speech is not here")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 from xlsr_live.client.cli import cli
@@ -30,7 +31,8 @@ def spoken(count: int) -> list[Event]:
         words = tuple(Word(f"WORD{at}", now + 0.4 * at, now + 0.4 * at + 0.3, 0.9) for at in range(5 + 7 * number))
         text = " ".join(word.word for word in words)
         start, now = now, words[-1].end + 1
-        events.append(Final(utterance=number, text=text, words=words, start=start, end=now - 0.5, confidence=0.9))
+        final = Final(utterance=number, text=text, words=words, start=start, end=now - 0.5, confidence=0.9)
+        events.append(msgspec.structs.replace(final, language="deu"))
         events += late
         said = " ".join(f"palabra{at} larga" for at in range(4 + 6 * number))
         late = [Translation(utterance=number, language="es", text=said, start=start, end=now - 0.5)]
@@ -52,6 +54,9 @@ def test_both_files_parse_and_have_the_times_of_the_original(form: str, tmp_path
         return [(round(1000 * cue.start_in_seconds), round(1000 * cue.end_in_seconds), cue.text) for cue in found]
 
     original, translated = read(path), read(tmp_path / f"talk.es.{form}")
+    if form == "vtt":
+        headers = [file.read_text().split("\n\n")[0] for file in (path, tmp_path / "talk.es.vtt")]
+        assert headers == ["WEBVTT\nLanguage: de", "WEBVTT\nLanguage: es"]
     texts = [" ".join(event.text for event in events if isinstance(event, kind)) for kind in (Final, Translation)]
     for cues, text in zip((original, translated), texts, strict=True):
         assert " ".join(cue.replace("\n", " ") for _, _, cue in cues) == text

@@ -4,14 +4,55 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from io import StringIO
 from typing import Any
 
+import msgspec
+from xlsr_live.client.output.formats import Vtt
 from xlsr_live.client.remote.replay import ReplayBuffer
 from xlsr_live.server.run import RunningServer
 from xlsr_live.streaming.captions.cues import cues
-from xlsr_live.streaming.captions.subtitles import VTT_HEADER, srt, vtt
-from xlsr_live.streaming.protocol.events import Final, Word, to_json
+from xlsr_live.streaming.captions.subtitles import srt
+from xlsr_live.streaming.languages import tag_of
+from xlsr_live.streaming.protocol.events import Event, Final, Word, to_json
+
+CODES = (
+    *("deu", "cmn", "cmn-script_simplified", "cmn_Hans", "azj-script_cyrillic", "kmr-script_arabic", "hbs", "eng_Latn"),
+    *(
+        "urd-script_devanagari",
+        "uzb-script_cyrillic",
+        "arb",
+        "ekk",
+        "npi",
+        "zsm",
+        "swh",
+        "tgl",
+        "pes",
+        "ory",
+        "srp_Cyrl",
+    ),
+    *("quy-dialect_ayacucho", "quc-dialect_north", "ybe", "plt", "nob", "yue", "iku", "khk", "azj-script_latin", "xho"),
+)
+
+
+def vtt_file(events: Sequence[Event]) -> str:
+    out = StringIO()
+    with Vtt(out) as output:
+        output.begin("talk")
+        for event in events:
+            output.show(event)
+    return out.getvalue()
+
+
+def test_a_language_has_the_same_tag(opened: Callable[..., Any], server: RunningServer):
+    page = opened(server.port)
+    codes = [*CODES, "", None, "und", "zzz9", "<b>", "x" * 60]
+    tags = page.evaluate(
+        """async (codes) => codes.map((await import("/page/languages.js")).tagOf)""",
+        codes,
+    )
+    assert tags == [tag_of(code or "") for code in codes]
 
 
 def test_line_breaks_keep_all_words_and_never_change(opened: Callable[..., Any], server: RunningServer):
@@ -87,16 +128,18 @@ def test_subtitles_equal_those_of_transcribe(opened: Callable[..., Any], server:
             now = end
         text = rng.choice([" ", " ", ""]).join(word.word for word in words)
         final = Final(utterance=number, text=text, words=tuple(words), start=0.0, end=now + 0.2, confidence=0.9)
-        finals.append(final)
+        code = rng.choice([*CODES, "zzz9"])  # the last is in no standard
+        finals.append(msgspec.structs.replace(final, language=code) if number else final)
         now += 0.3
     made = page.evaluate(
         """async (finals) => {
         const { FORMATS } = await import("/page/download.js");
-        return [FORMATS.vtt.write(finals), FORMATS.srt.write(finals)];
+        return [FORMATS.vtt.write(finals), FORMATS.vtt.write(finals.slice(1)), FORMATS.srt.write(finals)];
     }""",
         [json.loads(to_json(final)) for final in finals],
     )
     found = list(cues(finals))
     assert len(found) > 100
-    assert made[0] == VTT_HEADER + "".join(map(vtt, found))
-    assert made[1] == "".join(srt(number, cue) for number, cue in enumerate(found, 1))
+    assert made[0] == vtt_file(finals)
+    assert made[1] == vtt_file(finals[1:])
+    assert made[2] == "".join(srt(number, cue) for number, cue in enumerate(found, 1))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from xlsr_live.server.run import RunningServer, running_server
 from xlsr_live.streaming.captions.cues import CueMaker
-from xlsr_live.streaming.captions.subtitles import VTT_HEADER, srt, vtt
+from xlsr_live.streaming.captions.subtitles import VTT_SIGNATURE, srt, vtt, vtt_header
 from xlsr_live.streaming.captions.translated import TranslatedCues
 from xlsr_live.streaming.protocol.events import Final, Translation, Word, to_json
 from xlsr_live.streaming.recognizer import Recognizer
@@ -120,7 +120,7 @@ def test_the_page_makes_the_same_translated_cues(opened: Callable[..., Any], tra
         for cue in maker.receive(event)
     ]
     assert len(found) > 100
-    assert made[0] == VTT_HEADER + "".join(map(vtt, found))
+    assert made[0] == VTT_SIGNATURE + vtt_header("es") + "".join(map(vtt, found))
     assert made[1] == "".join(srt(number, cue) for number, cue in enumerate(found, 1))
     originals = CueMaker()
     times = [(cue.start, cue.end) for final in finals for cue in originals.receive(final)]
