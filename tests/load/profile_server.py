@@ -92,6 +92,7 @@ class TalkativeEncoder:
     )
     normalized = True
     epsilon = EPSILON
+    languages = None
     max_batch = 64
 
     def __init__(self) -> None:

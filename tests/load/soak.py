@@ -92,7 +92,7 @@ def soak(hours: float, clients: int, memory: float, latency: float, silence: flo
 def _flags(options: dict[str, Any], clients: int) -> list[str]:
     """The options of `xlsr-live serve`."""
     flags = ["--device", options["compute"]]
-    for name in ("model", "revision", "language", "dtype", "threads", "lm", "calibration"):
+    for name in ("model", "revision", "dtype", "threads", "lm", "calibration"):
         flags += [f"--{name}", str(options[name])] if options[name] is not None else []
     return [*flags, "--max-sessions", str(4 * clients + 4), "--resume-grace-s", str(RESUME_GRACE_S)]
 

@@ -53,6 +53,7 @@ class FakeEncoder:
     vocabulary = VOCABULARY
     epsilon = EPSILON
     info = ModelInfo(name="fake", parameters=0, device="cpu", dtype="float32", vocabulary=10, language=None)
+    languages = None
 
     def __init__(self, *, context: bool = True, normalized: bool = False, max_batch: int = 4) -> None:
         self.max_batch = max_batch

@@ -179,7 +179,7 @@ def test_a_file_of_unknown_length_is_read_to_its_end(tmp_path: Path, form: str, 
 
 @pytest.mark.parametrize(("form", "size"), [("AU", 0), ("AU", -1), ("CAF", 0), ("CAF", -1)])
 def test_a_file_of_unknown_length_without_samples_holds_none(form: str, size: int):
-    with pytest.raises(AudioError, match="holds no audio"):
+    with pytest.raises(AudioError, match="has no audio"):
         open_audio(without_length(form, 0, size))
 
 
