@@ -1,7 +1,7 @@
 """The pictures of the documents: `python -m tests.figures.screenshots`, a minute, into docs/images.
 
 A Chromium shows the page in its states; its microphone plays the packaged clips. `demo.svg` is a terminal's display.
-All text is the packaged model's own, as fast as it is spoken.
+All text is the packaged model's own, as fast as it is spoken, and its translation Apertium's (`apertium-eng-spa`).
 """
 
 from __future__ import annotations
@@ -49,9 +49,13 @@ def clips() -> NDArray[np.float32]:
     return np.concatenate([part for clip in read_corpus(None) for part in (read_samples(clip), pause)])
 
 
-def save(page: Any, name: str) -> None:
-    with Image.open(BytesIO(page.screenshot())) as picture:
-        small = picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+def save(page: Any, name: str, below: Any = None) -> None:
+    """A picture of a page, with another page `below` it."""
+    shots = [Image.open(BytesIO(shown.screenshot())).convert("RGB") for shown in (page, below) if shown]
+    picture = Image.new("RGB", (shots[0].width, sum(shot.height for shot in shots)))
+    for at, shot in enumerate(shots):
+        picture.paste(shot, (0, sum(above.height for above in shots[:at])))
+    small = picture.quantize(COLOURS, dither=Image.Dither.NONE)
     small.save(IMAGES / name, optimize=True)
     print(f"{name}: {(IMAGES / name).stat().st_size} bytes")
 
@@ -90,6 +94,26 @@ def draw_page(browser: Any, server: RunningServer) -> None:
         page.set_viewport_size({"width": 1000, "height": 580})
         page.click("#share")
         save(page, "page-share.png")
+
+
+def draw_translated(browser: Any, server: RunningServer) -> None:
+    """The page with a second line in Spanish, and below it the overlay."""
+    address = f"http://127.0.0.1:{server.port}"
+    with opened(browser, f"{address}/", 1000, 560, locale="es-ES") as page:
+        page.click("#translate-button")
+        page.check("#languages [value=es]")
+        page.keyboard.press("Escape")
+        page.click("#share")
+        page.check("#share-on")
+        page.keyboard.press("Escape")
+        page.click("#start")
+        wait_for_state(page, "live")
+        key = page.get_attribute("#view-link", "href").partition("#")[2]
+        with opened(browser, f"{address}/overlay?translation=es&hold=0#{key}", 1000, 290) as overlay:
+            overlay.evaluate(f"document.documentElement.style.background = {LANDSCAPE!r}")
+            for shown in (page, overlay):
+                wait(shown, f"document.querySelectorAll('.translation').length === {FINALS}")
+            save(page, "page-translated.png", overlay)
 
 
 def draw_token(browser: Any, server: RunningServer) -> None:
@@ -137,6 +161,11 @@ def main() -> None:
                 draw_page(browser, server)
             with running_server(recognizer, ServerSettings(token="secret")) as server:
                 draw_token(browser, server)
+            with (
+                Recognizer.load(device="cpu", translators=["apertium"]) as translating,
+                running_server(translating) as server,
+            ):
+                draw_translated(browser, server)
 
 
 if __name__ == "__main__":
