@@ -277,7 +277,7 @@ def test_a_session_that_leaves_in_mid_utterance_frees_its_cache(engine: Engine, 
             await stream.aclose()
 
     running(scene)
-    gc.collect()
-    for _ in range(20):  # the worker may hold the last step of the session until it has the next request
+    for _ in range(20):  # the worker may hold the last step of the session, and with it the session, for a while
+        gc.collect()
         engine.submit(SPEECH[:400], deadline=0.0).result(LIMIT)
     assert not encoder.caches
