@@ -9,6 +9,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
+from ...streaming.config import AUTO
 from ...streaming.errors import XlsrLiveError
 from ...streaming.protocol.codes import Code
 from ..refusals import Refused
@@ -19,6 +20,7 @@ from .metrics import CONTENT_TYPE, Exporter
 from .pages import Pages, wants_html
 from .reload import Reloader
 
+LISTED: Final = 5_000  # languages of a checkpoint; the largest published ones have about 1,700
 INDEX: Final = """xlsr-live: real-time speech recognition
 
 page       /            live captions in a browser
@@ -123,8 +125,13 @@ class Endpoints:
         }
 
     def _languages(self) -> dict[str, Any]:
-        """BCP 47 tags of the languages that sessions can be translated into."""
-        return {"translates_to": list(self._models.current.translates_to)}
+        """BCP 47 tags of the languages that sessions can be translated into. Of a multilingual checkpoint also the
+        codes of its languages; its `language` is that of sessions which name none, and null if they must."""
+        current = self._models.current
+        chosen: dict[str, Any] = {"languages": list(current.languages.known[:LISTED])} if current.languages.known else {}
+        if current.languages.identifies:
+            chosen["language"] = AUTO
+        return {"translates_to": list(current.translates_to), **chosen}
 
     async def ticket(self, request: Request) -> Response:
         """A ticket for a page of the token's owner."""

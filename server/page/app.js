@@ -124,11 +124,13 @@ async function connect() {
   setState("connecting");
   const first = { sample_rate: capture.rate, share: $("share-on").checked };
   const languages = await choices.wanted(token);
-  if (languages.length) first.config = { translate_to: languages };
+  const { spoken } = choices;
+  first.config = { ...(languages.length && { translate_to: languages }), ...(spoken && { language: spoken }) };
   try {
     const opened = await Stream.open(() => dial(token), first, { onEvent, onState, onEnd });
     if (state !== "connecting") return opened.close();
     stream = opened;
+    if (choices.spoken !== spoken) stream.setLanguage(choices.spoken); // chosen meanwhile
   } catch (error) {
     if (!(error instanceof StreamError)) throw error;
     if (state === "connecting") onRefused(error);
@@ -289,6 +291,7 @@ $("clear").onclick = () => {
   offset = 0;
   $("clear").hidden = true;
 };
+$("spoken").addEventListener("change", () => stream?.setLanguage(choices.spoken));
 $("token-form").onsubmit = (event) => {
   event.preventDefault();
   token = $("token").value.trim();

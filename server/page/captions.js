@@ -3,6 +3,7 @@
 
 import { aligned, breakLines } from "./lines.js";
 import { clock } from "./clock.js";
+import { nameOf, tagOf } from "./languages.js";
 
 const MAX_WIDTH_EM = { transcript: 34, captions: 24 }; // 24 em hold about the 42 characters of a subtitle line
 const ANNOUNCED = 5; // finals in the live region
@@ -12,7 +13,9 @@ const CONFIDENCE = { doubtful: 0.5, unsure: 0.8 }; // a word below these is mark
 /** One utterance: a `<div>` with one `<div>` per line. */
 class Utterance {
   element = document.createElement("div");
+  language = ""; // code of the checkpoint; empty if it has only one
   #stamp = document.createElement("time");
+  #label = null; // the element that names the language
   #translation = null; // the element of the second line
   #starts = [];
   #texts = [];
@@ -38,6 +41,19 @@ class Utterance {
     this.#texts = texts;
     this.#starts = breakLines(texts, separator, (text) => fits(text, this.width), fixed);
     this.#draw(separator);
+  }
+
+  /** Mark the text with its language, and name it if the utterance before had another. */
+  setLanguage(code, before) {
+    if (code === this.language) return;
+    this.language = code;
+    this.element.lang = tagOf(code);
+    this.#label?.remove();
+    if (!code || code === before) return;
+    this.#label = create("div", "language");
+    this.#label.textContent = nameOf(code);
+    this.#label.lang = navigator.language; // of the name
+    this.#stamp.after(this.#label);
   }
 
   /** Show a translation below the lines; null: none. */
@@ -154,7 +170,8 @@ export class Captions {
     if (!words.length) return this.#removeOpen();
     const confidence = words.reduce((sum, word) => sum + word.confidence, 0) / words.length;
     const text = words.map((word) => word.word).join(this.#separator);
-    this.#showFinal({ type: "final", text, words, start: words[0].start, end: words.at(-1).end, confidence });
+    const { language } = this.#open.event;
+    this.#showFinal({ type: "final", language, text, words, start: words[0].start, end: words.at(-1).end, confidence });
   }
 
   /** Set the style; another mode or case lays all lines out again. `translation` is a language, or empty. */
@@ -198,6 +215,7 @@ export class Captions {
     this.#separator = event.words.length > 1 && !texts.some((text) => text.includes(" ")) && texts.length < 2 ? "" : " ";
     this.#open ??= { utterance: this.#add(event.words[0].start) };
     this.#open.event = event;
+    this.#setLanguage(event);
     // Once per frame. A hidden tab draws nothing, so nothing else may rely on it.
     this.#frame ||= requestAnimationFrame(() => this.#draw());
   }
@@ -208,13 +226,19 @@ export class Captions {
     const { utterance } = this.#open ?? { utterance: this.#add(event.words[0]?.start ?? event.start) };
     this.#open = null;
     this.finals.push(event);
+    this.#setLanguage(event);
     utterance.show(event.words, this.#separator, this.#display, this.#fits);
     utterance.element.classList.add("final");
     utterance.element.removeAttribute("aria-hidden");
     if (event.utterance !== undefined) this.#byNumber.set(event.utterance, { utterance, final: event });
-    this.#announce(event.text);
+    this.#announce(event.text, tagOf(event.language));
     this.#follow();
     this.#onChange();
+  }
+
+  /** Of the newest utterance. */
+  #setLanguage({ language = "" }) {
+    this.#utterances.at(-1).setLanguage(language, this.#utterances.at(-2)?.language ?? "");
   }
 
   #addTranslation({ utterance, language, text }) {

@@ -104,10 +104,12 @@ export class Stream {
 
   /** No more audio; the remaining events follow. */
   end() {
-    const message = '{"type":"end"}';
-    if (this.#ended) return;
-    this.#replay.add(message);
-    if (!this.#disconnected) this.#socket.send(message);
+    this.#sendText({ type: "end" });
+  }
+
+  /** The language of utterances that begin from here on; null for the model's default. */
+  setLanguage(language) {
+    this.#sendText({ type: "set_language", language });
   }
 
   /** Close at once. */
@@ -119,6 +121,13 @@ export class Stream {
   /** The audio without a final, and its first sample: {parts, from}. */
   unfinished() {
     return this.#replay.unfinished();
+  }
+
+  #sendText(content) {
+    const message = JSON.stringify(content);
+    if (this.#ended) return;
+    this.#replay.add(message);
+    if (!this.#disconnected) this.#socket.send(message);
   }
 
   #attach(socket) {

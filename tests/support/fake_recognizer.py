@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import msgspec
@@ -48,6 +49,7 @@ class FakeRecognizer:
 
     translation = None
     translates_to = ()
+    languages = SimpleNamespace(known=(), identifies=False)
     spoken_language = None
 
     def session(

@@ -1,0 +1,84 @@
+"""The page of a server whose model has several languages: the speaker chooses one, also in mid-session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import soundfile
+from xlsr_live.server.run import RunningServer, running_server
+from xlsr_live.streaming.recognizer import Recognizer
+
+from tests.support.browser import accessible, message, wait, wait_for_state
+from tests.support.checkpoints import LETTERS, NO_DELIMITER, SUB_WORDS, publish_multilingual
+from tests.support.paths import CLIPS
+
+LANGUAGES = {"deu": LETTERS, "cmn-script_simplified": NO_DELIMITER, "eng": SUB_WORDS}
+REPEATS = 5  # of the clip: the last ones begin long after the choice
+
+
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    clip, quiet = soundfile.read(CLIPS / "george.flac", dtype="int16")[0], np.zeros(20_000, np.int16)
+    path = tmp_path_factory.mktemp("speech") / "speech.wav"
+    soundfile.write(path, np.concatenate([quiet, *[clip, quiet] * REPEATS]), 16_000, subtype="PCM_16")
+    return path
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    directory = publish_multilingual(tmp_path_factory.mktemp("many"), LANGUAGES, target=None)
+    with Recognizer.load(str(directory), device="cpu") as recognizer, running_server(recognizer) as server:
+        yield server
+
+
+def test_the_language_changes_in_mid_session(opened: Callable[..., Any], many: RunningServer):
+    (model,) = httpx.get(f"http://127.0.0.1:{many.port}/v1/models").json()["data"]
+    assert (sorted(model["languages"]), model["language"]) == (sorted(LANGUAGES), None)
+
+    page = opened(many.port, locale="de-AT")
+    page.wait_for_selector("#spoken:not([hidden])")
+    assert page.locator("#spoken option").all_inner_texts() == [
+        "Choose a language",
+        "Chinesisch (vereinfacht)",
+        "Deutsch",
+        "Englisch",
+    ]
+    assert page.input_value("#spoken") == "deu"  # the browser's own
+    accessible(page)
+    page.click("#start")
+    page.wait_for_selector(".utterance.final")
+    page.focus("#spoken")
+    page.keyboard.type("Chin")
+    assert page.input_value("#spoken") == "cmn-script_simplified"
+    wait(page, "document.querySelectorAll('.utterance.final[lang=zh-Hans]').length > 0")
+    accessible(page)
+    page.click("#start")
+    wait_for_state(page, "idle")
+    tags = page.evaluate("[...document.querySelectorAll('.utterance.final')].map(({ lang }) => lang)")
+    assert tags == sorted(tags)
+    assert set(tags) == {"de", "zh-Hans"}
+    assert page.locator(".language").all_inner_texts() == ["Deutsch", "Chinesisch (vereinfacht)"]
+    assert set(page.locator("#finals p").evaluate_all("all => all.map(({ lang }) => lang)")) <= set(tags)
+    page.reload()
+    page.wait_for_selector("#spoken:not([hidden])")
+    assert page.input_value("#spoken") == "cmn-script_simplified"  # the last choice
+
+
+def test_a_model_without_a_default_asks_for_the_language(opened: Callable[..., Any], many: RunningServer):
+    page = opened(many.port, locale="fr-FR")
+    page.wait_for_selector("#spoken:not([hidden])")
+    assert page.input_value("#spoken") == ""
+    page.click("#start")
+    assert message(page)
+    assert "name the language" in page.inner_text("#notice-text")
+    wait_for_state(page, "idle")
+
+
+def test_a_model_with_one_language_has_no_choice(opened: Callable[..., Any], server: RunningServer):
+    page = opened(server.port)
+    assert page.locator("#spoken").is_hidden()
