@@ -128,10 +128,12 @@ class Endpoints:
         """BCP 47 tags of the languages that sessions can be translated into. Of a multilingual checkpoint also the
         codes of its languages; its `language` is that of sessions which name none, and null if they must."""
         current = self._models.current
-        chosen: dict[str, Any] = {"languages": list(current.languages.known[:LISTED])} if current.languages.known else {}
+        answer: dict[str, Any] = {"translates_to": list(current.translates_to)}
+        if current.languages.known:
+            answer["languages"] = list(current.languages.known[:LISTED])
         if current.languages.identifies:
-            chosen["language"] = AUTO
-        return {"translates_to": list(current.translates_to), **chosen}
+            answer["language"] = AUTO
+        return answer
 
     async def ticket(self, request: Request) -> Response:
         """A ticket for a page of the token's owner."""

@@ -30,9 +30,15 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+def multilingual(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recognizer]:
     directory = publish_multilingual(tmp_path_factory.mktemp("many"), LANGUAGES, target=None)
-    with Recognizer.load(str(directory), device="cpu") as recognizer, running_server(recognizer) as server:
+    with Recognizer.load(str(directory), device="cpu") as recognizer:
+        yield recognizer
+
+
+@pytest.fixture(scope="module")
+def many(multilingual: Recognizer) -> Iterator[RunningServer]:
+    with running_server(multilingual) as server:
         yield server
 
 
@@ -77,6 +83,17 @@ def test_a_model_without_a_default_asks_for_the_language(opened: Callable[..., A
     assert message(page)
     assert "name the language" in page.inner_text("#notice-text")
     wait_for_state(page, "idle")
+
+
+def test_a_server_that_identifies_the_language_says_so(opened: Callable[..., Any], multilingual: Recognizer):
+    with (
+        Recognizer(multilingual.encoder, language="auto", allowed_languages=("de", "en")) as recognizer,
+        running_server(recognizer) as server,
+    ):
+        page = opened(server.port, locale="de-AT")
+        page.wait_for_selector("#spoken:not([hidden])")
+        assert page.input_value("#spoken") == ""
+        assert page.locator("#spoken option").first.inner_text() == "Automatic"
 
 
 def test_a_model_with_one_language_has_no_choice(opened: Callable[..., Any], server: RunningServer):
