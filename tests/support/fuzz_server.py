@@ -42,11 +42,11 @@ class Server:
     """A context manager: one server for many conversations, each in its own event loop."""
 
     def __enter__(self) -> Server:
-        self._patches = pytest.MonkeyPatch()
+        self._recognizer = Recognizer(FakeEncoder(context=False), adaptive=False)  # type: ignore[arg-type]
+        self._patches = pytest.MonkeyPatch()  # last: if the line above fails, nothing stays patched
         self._patches.setattr(front_door, "make_vad", lambda name: None if name == "none" else LoudVad())
         self._patches.setattr(base, "LAST_ERROR_S", 0.2)
         self._patches.setattr(packets, "PARTING_S", 0.2)
-        self._recognizer = Recognizer(FakeEncoder(context=False), adaptive=False)  # type: ignore[arg-type]
         self._log_errors: list[str] = []
         self._log = logging.Handler(logging.ERROR)
         self._log.emit = lambda record: self._log_errors.append(logging.Formatter().format(record))  # type: ignore
