@@ -14,7 +14,7 @@ from xlsr_live.client.bench.load_test import MAX_RECORDINGS, read_int16
 from xlsr_live.client.bench.options import data_options, silence_option
 from xlsr_live.client.bench.streams import Playlist
 from xlsr_live.client.console import waiting
-from xlsr_live.client.options.model import device_option, lm_option, model_options
+from xlsr_live.client.options.model import recognizer_options
 from xlsr_live.client.output.progress import progress
 from xlsr_live.streaming.errors import XlsrLiveError
 
@@ -46,9 +46,7 @@ PERCENT: Final = click.FloatRange(min=0)
 @silence_option
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the clients' choices.")
 @data_options
-@model_options
-@lm_option()
-@device_option("--device")
+@recognizer_options()
 def soak(hours: float, clients: int, memory: float, latency: float, silence: float, seed: int, **options: Any) -> int:
     """Send hours of audio through a server of its own and look for growth.
 
