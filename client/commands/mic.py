@@ -44,7 +44,7 @@ EPILOG = """\b
 Examples:
   xlsr-live mic --list
   xlsr-live mic                                   Ctrl-C ends it
-  xlsr-live mic --microphone USB --duration 60 -f srt -o minute.srt
+  xlsr-live mic --microphone USB --duration 60 -o minute.srt
   xlsr-live mic --url studio:8765
 """
 

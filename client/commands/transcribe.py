@@ -34,7 +34,7 @@ Examples:
   xlsr-live transcribe talk.flac --pace 1              in real time, like live speech
   xlsr-live transcribe *.wav -f json > all.json
   xlsr-live transcribe recordings/ -f srt -o subtitles/   one file per recording of a folder
-  xlsr-live transcribe talk.flac --translate es -f srt -o talk.srt     talk.srt and talk.es.srt
+  xlsr-live transcribe talk.flac --translate es -o talk.srt    talk.srt and talk.es.srt
   ffmpeg -i talk.mov -f wav - | xlsr-live transcribe -
   xlsr-live transcribe talk.flac --summary --reference talk.txt
   xlsr-live transcribe a.wav --model facebook/mms-1b-all --language fra --device cuda

@@ -53,7 +53,7 @@ def output_options(default: str, folder: bool = False) -> Callable[[F], F]:
         ) -> Any:
             if plain and form not in (None, "plain"):
                 raise click.UsageError(f"use --plain or --format {form}, not both")
-            form = "plain" if plain else form
+            form = "plain" if plain else form or (form_of(path) if path else None)
             languages = others.get("translate_to") or ()
             path = dated(path) if path else None
             summary = summary or reference is not None
@@ -68,13 +68,25 @@ def output_options(default: str, folder: bool = False) -> Callable[[F], F]:
     return decorate
 
 
+def form_of(path: Path) -> str | None:
+    """The format that the suffix of a file's name stands for; None for other suffixes."""
+    suffix = path.suffix[1:].lower()
+    return "text" if suffix == "txt" else suffix if suffix in FORMATS else None
+
+
 def _options(default: str, folder: bool) -> list[Callable[[Callable[..., Any]], Callable[..., Any]]]:
     kinds = click.Choice(list(FORMATS))
     where = "Write to this file; for several recordings, a folder." if folder else "Write to this file."
     where += " %Y-%m-%d-%H%M in a name is the time of the start."
     path = click.Path(path_type=Path)
     return [
-        click.option("--format", "-f", "form", type=kinds, help=f"Output format. [default: {default}]"),
+        click.option(
+            "--format",
+            "-f",
+            "form",
+            type=kinds,
+            help=f"Output format. [default: by the suffix of --output, else {default}]",
+        ),
         click.option("--plain", is_flag=True, help="Same as --format plain: lines with times, for logs."),
         click.option("--output", "-o", "path", type=path, metavar="PATH", help=where),
         click.option(
