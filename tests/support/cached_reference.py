@@ -20,10 +20,6 @@ Float32 = np.ndarray
 ROOM = 1 << 28  # bytes
 
 
-def noise(length: int, seed: int = 0) -> Float32:
-    return np.random.default_rng(seed).standard_normal(length).astype(np.float32)
-
-
 def windows(samples: int, hop: int, lookahead: int, left: int) -> list[Window]:
     planner = WindowPlanner(hop=hop, lookahead=lookahead, left_context=left)
     rest = [*planner.plan(samples)], planner.finish(samples)

@@ -21,9 +21,9 @@ from xlsr_live.streaming.model.runners import GraphRunner
 from xlsr_live.streaming.model.step import StepEncoder
 from xlsr_live.streaming.requests import CachedFeatures, CachedStep
 
-from tests.support.cached_reference import noise
 from tests.support.checkpoints import tokenizer
 from tests.support.languages import TOKENS, Float32, Speaker, opened, same
+from tests.support.noise import noise
 
 MIXED = ["eng", "deu", "tha", "hye", "deu", "eng"]  # six rows in four languages
 

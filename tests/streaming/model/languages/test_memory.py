@@ -18,9 +18,9 @@ from xlsr_live.streaming.model.encoder import XlsrEncoder
 from xlsr_live.streaming.model.source import find_source
 from xlsr_live.streaming.recognizer import Recognizer
 
-from tests.support.cached_reference import noise
 from tests.support.checkpoints import LETTERS
 from tests.support.languages import TOKENS, opened, same
+from tests.support.noise import noise
 
 
 def test_a_damaged_adapter_takes_no_other_language_with_it(copy: Path):

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from xlsr_live.streaming.frames import span
 from xlsr_live.streaming.model.encoder import XlsrEncoder
 
-from tests.support.cached_reference import noise
 from tests.support.languages import TOKENS, Float32, Speaker, opened, same
+from tests.support.noise import noise
 
 ACTS = st.lists(
     st.tuples(st.sampled_from(["step", "pass", "switch", "ensure"]), st.integers(0, 3), st.sampled_from(list(TOKENS))),
