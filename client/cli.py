@@ -29,7 +29,7 @@ from .commands.stream import stream
 from .commands.transcribe import transcribe
 from .commands.voice_commands import commands
 from .console import complain, prepare_streams
-from .options.defaults import PREFIX, default_map, known_names, read_file
+from .options.defaults import PREFIX, default_map, key_of, known_names, read_file
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors of a full disk
 
@@ -69,8 +69,8 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-LOOKING = (languages, models, devices, doctor)
-for command in (demo, transcribe, mic, commands, serve, stream, bench, finetune, calibrate, *LOOKING):
+INFORMATION = (languages, models, devices, doctor)
+for command in (demo, transcribe, mic, commands, serve, stream, bench, finetune, calibrate, *INFORMATION):
     cli.add_command(command)
 
 
@@ -114,7 +114,7 @@ def _source(error: click.UsageError) -> str:
         return ""
     if error.ctx.get_parameter_source(error.param.name) is not ParameterSource.DEFAULT_MAP:
         return ""
-    return f", from {PREFIX}{error.param.opts[0].lstrip('-').replace('-', '_').upper()} or the configuration file"
+    return f", from {PREFIX}{key_of(error.param).upper()} or the configuration file"
 
 
 def _failed(message: str, status: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -12,13 +13,24 @@ from torch import Tensor, nn
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Write a temporary file, then rename it: a reader sees the complete old file or the complete new one."""
+    """Write a temporary file, then rename it: a reader sees the complete old file or the complete new one.
+
+    Raises `OSError`; the old file then stays.
+    """
     part = path.with_suffix(".part")
-    with open(part, "wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
+    try:
+        with open(part, "wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except RuntimeError as error:  # torch hides the error of a full disk behind one of its own
+        cause = error.__context__
+        if not isinstance(cause, OSError):
+            raise
+        raise OSError(cause.errno, cause.strerror, str(path)) from error
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def restore(path: Path) -> dict[str, Any]:
@@ -60,6 +72,10 @@ class Average:
 
 
 def append_history(path: Path, entry: dict[str, Any]) -> None:
-    """Append one JSON object as a line."""
-    with open(path, "a", encoding="utf-8") as file:
-        file.write(json.dumps(entry) + "\n")
+    """Append one JSON object as a line, whole or not at all. Raises `OSError`."""
+    line = json.dumps(entry).encode() + b"\n"
+    with open(path, "ab", buffering=0) as file:
+        size = file.seek(0, os.SEEK_END)
+        if file.write(line) < len(line):
+            file.truncate(size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))

@@ -77,7 +77,7 @@ class FineTuner:
     """Trains `learner` on `spoken` and evaluates on `validation`; `folder` holds the state of the run.
 
     `makers` threads make batches ahead, for a GPU; with 0, the threads of the learner make their own. `watch` gets the
-    position after each update; `report` gets each evaluation.
+    position after each update; `report` gets each evaluation; `say` gets a sentence for the user.
     """
 
     def __init__(
@@ -95,12 +95,13 @@ class FineTuner:
         makers: int = 0,
         watch: Callable[[RunPosition, float], None] = lambda position, progress: None,
         report: Callable[[Evaluation], None] = lambda evaluation: None,
+        say: Callable[[str], None] = lambda sentence: None,
     ) -> None:
         self.learner, self.how, self.folder = learner, how, folder
         self.position = RunPosition()
         self._examples, self._spoken, self._vocabulary = examples, spoken, vocabulary
         self._validation, self._part_seconds, self._processes = validation, part_seconds, processes
-        self._watch, self._report = watch, report
+        self._watch, self._report, self._say = watch, report, say
         self._makers = ThreadPoolExecutor(makers) if makers else None
         self._not_finite = 0
         self._saved = self._begun = time.monotonic()
@@ -140,7 +141,7 @@ class FineTuner:
                     return False
             if self.position.at >= len(plan):
                 self.position.epoch, self.position.at = self.position.epoch + 1, 0
-        self.save()
+        self._save_if_possible()
         self.learner.load_weights(self._best)
         return True
 
@@ -191,9 +192,9 @@ class FineTuner:
         self._watch(self.position, self.progress)
         if self.progress >= (self.position.evaluated + 1) / self.how.evaluations:
             self._evaluate()
-            self.save()
+            self._save_if_possible()
         elif self._processes.any(time.monotonic() - self._saved > self.how.save_seconds):
-            self.save()
+            self._save_if_possible()
 
     def _evaluate(self) -> None:
         position, network = self.position, self.learner.network
@@ -213,7 +214,7 @@ class FineTuner:
         minutes, hours = position.wall / 60, position.seconds / 3600
         entry = Evaluation(position.step, position.epoch, self.progress, minutes, hours, loss, offline, live)
         if self._processes.first:
-            checkpoint.append_history(self.folder / HISTORY, asdict(entry))
+            self._write_if_possible(partial(checkpoint.append_history, self.folder / HISTORY, asdict(entry)))
         self._report(entry)
         self._judge(silent=not any(texts) and not any(live_texts))
 
@@ -221,7 +222,7 @@ class FineTuner:
         """End a run that is over, gets worse, or learns nothing."""
         position = self.position
         if silent and self.progress >= BLANK_UNTIL:
-            self.save()
+            self._save_if_possible()
             raise TrainingError(
                 f"after {position.step} steps the output is still blank. Usual causes: texts that belong to other "
                 "recordings, too little audio for a new vocabulary (an hour is little), or too few steps"
@@ -252,11 +253,28 @@ class FineTuner:
         return self._vocabulary.join(word.text for word in decode(rows, self._vocabulary))
 
     def save(self) -> None:
-        """Write the state, whole or not at all."""
-        if self._processes.first:
-            state = {"key": self._key, "position": asdict(self.position), "best": self._best}
-            checkpoint.save(self.folder / STATE, self.learner.state() | state)
+        """Write the state, whole or not at all. Raises `TrainingError`."""
         self._saved = time.monotonic()
+        if not self._processes.first:
+            return
+        state = {"key": self._key, "position": asdict(self.position), "best": self._best}
+        try:
+            checkpoint.save(self.folder / STATE, self.learner.state() | state)
+        except OSError as error:
+            raise TrainingError(
+                f"cannot write {self.folder / STATE}: {error.strerror}; free some space: the same command continues "
+                "from the last saved state"
+            ) from error
+
+    def _save_if_possible(self) -> None:
+        self._write_if_possible(self.save)
+
+    def _write_if_possible(self, write: Callable[[], None]) -> None:
+        """Write, or say why not and go on: a later save may find space on the disk."""
+        try:
+            write()
+        except (OSError, TrainingError) as error:
+            self._say(f"Not saved, the run goes on: {error}.")
 
     def _fingerprint(self) -> str:
         """Changes with everything that a run must keep to be continued."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from safetensors import SafetensorError
 
 from ..streaming.frames import SAMPLE_RATE
 from .base import Base, find_base, load_base
@@ -143,16 +144,22 @@ class FineTuneRun:
             makers=min(8, self._threads) if self.device.type == "cuda" else 0,
             watch=watch,
             report=report,
+            say=self.say,
         )
         if self.tuner.resume():
             self.say(f"Continues at step {self.tuner.position.step}.")
         return self.tuner.run(asked_to_stop)
 
     def export(self) -> list[Path]:
-        """Write the checkpoint; return its files with weights."""
-        alphabet = self.survey.alphabet
+        """Write the checkpoint; return its files with weights. Raises `TrainingError`."""
+        alphabet, out = self.survey.alphabet, self.request.out
         model = merge(self._network.model, self.method)
-        return export(model, self.base, alphabet.tokens if alphabet else None, self.request.out)
+        try:
+            return export(model, self.base, alphabet.tokens if alphabet else None, out)
+        except (OSError, SafetensorError) as error:
+            raise TrainingError(
+                f"cannot write the checkpoint to {out}: {error}; the same command tries again with the trained weights"
+            ) from error
 
     def samples(self, spoken: Spoken) -> Any:
         """The samples of a recording as the model expects them, (n,) float32."""

@@ -26,7 +26,7 @@ from .outputs import side_outputs
 EPILOG = """\b
 Examples:
   xlsr-live stream talk.flac
-  xlsr-live stream talk.wav --pace 0 --format srt -o talk.srt
+  xlsr-live stream talk.wav --pace 0 -o talk.srt
   xlsr-live stream talk.wav --url https://speech.example.org --hangover-ms 900
   arecord -q -f S16_LE -r 16000 -c 1 | xlsr-live stream -
   ffmpeg -loglevel error -i http://radio.example.org/live -f s16le -ac 1 -ar 16000 - | xlsr-live stream -

@@ -12,14 +12,7 @@ import click
 
 from ...streaming.errors import AudioError, XlsrLiveError
 from ..console import complain, needs
-from ..options.model import (
-    device_option,
-    lm_option,
-    load_recognizer,
-    model_options,
-    take_model_options,
-    translator_options,
-)
+from ..options.model import load_recognizer, recognizer_options, take_model_options, translator_options
 from ..options.session import session_config, session_options
 from ..output.formats import Output, Together
 from ..output.open import live_output, output_paths, written
@@ -34,7 +27,7 @@ Examples:
   xlsr-live transcribe talk.flac --pace 1              in real time, like live speech
   xlsr-live transcribe *.wav -f json > all.json
   xlsr-live transcribe recordings/ -f srt -o subtitles/   one file per recording of a folder
-  xlsr-live transcribe talk.flac --translate es -f srt -o talk.srt     talk.srt and talk.es.srt
+  xlsr-live transcribe talk.flac --translate es -o talk.srt    talk.srt and talk.es.srt
   ffmpeg -i talk.mov -f wav - | xlsr-live transcribe -
   xlsr-live transcribe talk.flac --summary --reference talk.txt
   xlsr-live transcribe a.wav --model facebook/mms-1b-all --language fra --device cuda
@@ -52,9 +45,7 @@ Examples:
     help="Speed. 1: real time, live on a terminal; 2: twice as fast; 0: as fast as possible.",
 )
 @output_options("text", folder=True)
-@model_options
-@lm_option()
-@device_option("--device")
+@recognizer_options()
 @translator_options
 @session_options
 def transcribe(files: tuple[Path, ...], pace: float, output: OutputOptions, **settings: Any) -> int:

@@ -20,10 +20,15 @@ PREFIX: Final = "XLSR_LIVE_"
 FILE_VARIABLE: Final = "XLSR_LIVE_CONFIG"
 
 
+def key_of(option: click.Parameter) -> str:
+    """The key of an option: its first long flag, with underscores."""
+    flag = next(flag for flag in option.opts if flag.startswith("--"))
+    return flag[2:].replace("-", "_")
+
+
 def names(option: click.Option) -> set[str]:
-    """The keys of an option: its flag with underscores, or its plural if it may be repeated."""
-    flag = max(option.opts, key=len).lstrip("-").replace("-", "_")
-    return {flag, option.name or flag} if option.multiple else {flag}
+    """The keys of an option: that of its flag, and the plural if it may be repeated."""
+    return {key_of(option), option.name or ""} if option.multiple else {key_of(option)}
 
 
 def known_names(command: click.Command) -> set[str]:

@@ -245,11 +245,12 @@ class Srt(Cued):
 class Vtt(Cued):
     """WebVTT (W3C). The header names the language of the first cue, so the first cue or the end completes it."""
 
-    _of_header: str | None = None  # language in the header; None before it is complete
+    _of_header: str | None = ""  # language in the header; None between the signature and the rest of the header
 
     def begin(self, source: str) -> None:
         super().begin(source)
         self._write(VTT_SIGNATURE)
+        self._of_header = None
 
     def cue(self, cue: Cue) -> None:
         header = ""

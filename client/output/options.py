@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast, get_args
 
 import click
 
+from ..options.combined import combined
 from .case import Case
 from .formats import FORMATS
 from .names import dated
@@ -53,28 +54,37 @@ def output_options(default: str, folder: bool = False) -> Callable[[F], F]:
         ) -> Any:
             if plain and form not in (None, "plain"):
                 raise click.UsageError(f"use --plain or --format {form}, not both")
-            form = "plain" if plain else form
+            form = "plain" if plain else form or (form_of(path) if path else None)
             languages = others.get("translate_to") or ()
             path = dated(path) if path else None
             summary = summary or reference is not None
             chosen = OutputOptions(form, path, captions, summary, reference, languages, overwrite, case)
             return command(output=chosen, **others)
 
-        decorated: Callable[..., Any] = with_output
-        for option in reversed(options):
-            decorated = option(decorated)
-        return cast(F, decorated)
+        return cast(F, options(with_output))
 
     return decorate
 
 
-def _options(default: str, folder: bool) -> list[Callable[[Callable[..., Any]], Callable[..., Any]]]:
+def form_of(path: Path) -> str | None:
+    """The format that the suffix of a file's name stands for; None for other suffixes."""
+    suffix = path.suffix[1:].lower()
+    return "text" if suffix == "txt" else suffix if suffix in FORMATS else None
+
+
+def _options(default: str, folder: bool) -> Callable[[F], F]:
     kinds = click.Choice(list(FORMATS))
     where = "Write to this file; for several recordings, a folder." if folder else "Write to this file."
     where += " %Y-%m-%d-%H%M in a name is the time of the start."
     path = click.Path(path_type=Path)
-    return [
-        click.option("--format", "-f", "form", type=kinds, help=f"Output format. [default: {default}]"),
+    return combined(
+        click.option(
+            "--format",
+            "-f",
+            "form",
+            type=kinds,
+            help=f"Output format. [default: by the suffix of --output, else {default}]",
+        ),
         click.option("--plain", is_flag=True, help="Same as --format plain: lines with times, for logs."),
         click.option("--output", "-o", "path", type=path, metavar="PATH", help=where),
         click.option(
@@ -97,4 +107,4 @@ def _options(default: str, folder: bool) -> list[Callable[[Callable[..., Any]], 
         ),
         click.option("--summary", is_flag=True, help="At the end: words, latency, speed."),
         click.option("--reference", type=path, metavar="FILE", help="The true text; the summary then has the WER."),
-    ]
+    )

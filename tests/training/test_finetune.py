@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from xlsr_live.streaming.errors import ModelError
 from xlsr_live.streaming.recognizer import Recognizer
 from xlsr_live.training.base import find_base, load_base
 from xlsr_live.training.batch import Batch
+from xlsr_live.training.curves import read_history
 from xlsr_live.training.errors import TrainingError
 from xlsr_live.training.finetune import FineTuner
 from xlsr_live.training.learner import Learner
@@ -123,6 +124,64 @@ def test_a_request_to_stop_saves_and_the_same_command_continues(base: Path, tabl
         start(base, tmp_path / "out", table, rate=0.5).train(lambda *_: None, lambda _: None, lambda: False)
     fresh = start(base, tmp_path / "out", table, rate=0.5, restart=True)
     assert fresh.train(lambda *_: None, lambda _: None, lambda: False)
+
+
+def limit_files(size: int | None) -> None:
+    """No file may grow beyond `size` bytes, as on a full disk."""
+    resource = pytest.importorskip("resource")
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard if size is None else size, hard))
+
+
+@pytest.fixture
+def disk() -> Iterator[Callable[[int | None], None]]:
+    yield limit_files
+    limit_files(None)
+
+
+def test_a_disk_that_is_full_for_a_while_does_not_end_a_run(
+    base: Path, table: list[Listed], tmp_path: Path, disk: Callable[[int | None], None]
+):
+    whole = finish(start(base, tmp_path / "whole", table))
+    run, said = start(base, tmp_path / "out", table), []
+    run.how, run.say = replace(run.how, save_seconds=-1.0), said.append
+    assert run.train(lambda at, _: disk(100 if 2 <= at.step < 6 else None), lambda _: None, lambda: False)
+    assert sum("Not saved" in sentence for sentence in said) >= 4
+    rows = read_history(tmp_path / "out" / ".training" / "history.jsonl")
+    assert (rows[0].step, rows[-1].step) == (0, 6)
+    again = start(base, tmp_path / "out", table)
+    assert again.train(lambda *_: None, lambda _: None, lambda: False)  # the last state is on the disk
+    assert again.tuner.position.step == 6
+    for want, got in zip(weights(whole).values(), weights(again).values(), strict=True):
+        assert torch.equal(want, got)
+
+
+def test_a_stop_with_a_full_disk_is_an_error_that_keeps_the_last_state(
+    base: Path, table: list[Listed], tmp_path: Path, disk: Callable[[int | None], None]
+):
+    run, stop = start(base, tmp_path / "out", table), iter([False, True])
+    run.how = replace(run.how, save_seconds=-1.0)
+    with pytest.raises(TrainingError, match=r"cannot write .*: File too large; .* continues from the last saved state"):
+        run.train(lambda at, _: disk(100 if at.step == 2 else None), lambda _: None, lambda: next(stop))
+    disk(None)
+    assert not list((tmp_path / "out" / ".training").glob("*.part"))
+    again = start(base, tmp_path / "out", table)
+    assert not again.train(lambda *_: None, lambda _: None, lambda: True)
+    assert again.tuner.position.step == 2
+
+
+def test_a_checkpoint_that_cannot_be_written_is_written_by_the_next_command(
+    base: Path, table: list[Listed], tmp_path: Path, disk: Callable[[int | None], None]
+):
+    run = start(base, tmp_path / "out", table)
+    assert run.train(lambda *_: None, lambda _: None, lambda: False)
+    disk(20_000)
+    with pytest.raises(TrainingError, match="the same command tries again with the trained weights"):
+        run.export()
+    disk(None)
+    again = finish(start(base, tmp_path / "out", table))
+    for want, got in zip(weights(run).values(), weights(again).values(), strict=True):
+        assert torch.equal(want, got)
 
 
 def test_it_learns_the_words_of_a_small_table(base: Path, table: list[Listed], tmp_path: Path):

@@ -76,6 +76,18 @@ def captions(tmp_path: Path) -> Iterator[Callable[[str], tuple[Path, Output]]]:
         yield open_
 
 
+@pytest.mark.parametrize("name", ["talk.vtt", "talk.srt", "talk.jsonl"])
+def test_a_run_that_fails_before_its_session_leaves_the_name_free(name: str, tmp_path: Path):
+    with pytest.raises(XlsrLiveError), caption_output(str(tmp_path / name), early=False):
+        raise XlsrLiveError("there is no such model")
+    with caption_output(str(tmp_path / name), early=False) as output:
+        output.begin("talk.wav")
+        for event in SESSION:
+            output.show(event)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert "SEVENTEEN" in (tmp_path / name).read_text()
+
+
 def read(path: Path) -> list[webvtt.Caption]:
     """Cues by webvtt-py, which reads both formats but rejects an empty file, the SubRip file without cues."""
     if path.suffix == ".srt" and not path.stat().st_size:

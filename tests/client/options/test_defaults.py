@@ -38,6 +38,11 @@ def test_an_option_overrides_a_variable_and_a_variable_overrides_the_file(
     assert (given["partials"], given["hotwords"], given["compute"]) == (False, ("one", "two"), "cpu")
 
 
+@pytest.mark.parametrize("command", ["transcribe", "mic", "commands"])
+def test_a_variable_has_the_name_that_the_help_shows_first(command: str):
+    assert default_map(cli.commands[command], {"device": "cuda"}, {})["compute"] == "cuda"
+
+
 def test_every_option_of_every_command_has_a_variable():
     def check(command: click.Command, found: dict[str, Any]) -> int:
         if isinstance(command, click.Group):

@@ -5,8 +5,14 @@ from __future__ import annotations
 import os
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
+import click
+import pytest
+from click.testing import CliRunner
+from xlsr_live.client.output.formats import FORMATS
 from xlsr_live.client.output.names import dated, unused
+from xlsr_live.client.output.options import OutputOptions, output_options
 
 
 def test_only_these_letters_are_the_time():
@@ -21,3 +27,17 @@ def test_what_has_no_content_may_be_replaced(tmp_path: Path):
     os.mkfifo(pipe)
     for path in (empty, pipe, tmp_path / "missing.srt", Path("/dev/stdout")):
         assert unused(path, overwrite=False) == path
+
+
+@pytest.mark.parametrize("flags", [[], ["--format", "vtt"], ["--plain"]])
+@pytest.mark.parametrize("name", ["a.srt", "a.VTT", "a.json", "a.jsonl", "a.txt", "a.srt.bak", "a", "folder.srt/a"])
+def test_the_suffix_of_the_output_is_the_format_unless_an_option_names_one(name: str, flags: list[str]):
+    @click.command
+    @output_options("text")
+    def command(output: OutputOptions, **_: Any) -> None:
+        click.echo(str(output.form))
+
+    result = CliRunner().invoke(command, ["--output", name, *flags])
+    suffix = name.rpartition("/")[2].lower().partition(".")[2].replace("txt", "text")
+    wanted = flags[-1].lstrip("-") if flags else suffix if suffix in FORMATS else None
+    assert result.output == f"{wanted}\n"

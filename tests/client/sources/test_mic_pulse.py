@@ -89,7 +89,18 @@ def recording(tmp_path_factory: pytest.TempPathFactory, clip: Callable[[str], np
 def listen(environment: dict[str, str], recording: Path, *arguments: str) -> list[Event]:
     """Play the recording once the session has started; returns the output of `mic`."""
     mic = subprocess.Popen(
-        [sys.executable, "-u", "-m", "xlsr_live.client.cli", "mic", "--format", "jsonl", "--duration", "12", *arguments],
+        [
+            sys.executable,
+            "-u",
+            "-m",
+            "xlsr_live.client.cli",
+            "mic",
+            "--format",
+            "jsonl",
+            "--duration",
+            "12",
+            *arguments,
+        ],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
