@@ -27,7 +27,3 @@ class LanguageSet:
 
     def __len__(self) -> int:
         return len(self.entries)
-
-    def plus(self, language: str, vocabulary: Vocabulary, assets: Assets) -> LanguageSet:
-        """A set with one more language."""
-        return LanguageSet({**self.entries, language: (vocabulary, assets)})

@@ -207,6 +207,18 @@ def test_hotwords_count_in_the_languages_that_can_write_them():
         say(GERMAN, languages=BOTH, config=SessionConfig(hotwords=("QQ",)))
 
 
+def test_hotwords_that_one_language_refuses_change_no_other():
+    """Only German writes AB here, and only Xhosa ΑΒ (Greek letters), whose boost is wrong."""
+    from xlsr_live.streaming.session.decodings import Decodings
+
+    decodings = Decodings(LANGUAGES.only("deu", "xho"), SessionConfig(hotwords=("CD",)))
+    with pytest.raises(ConfigError, match="boost of 'ΑΒ' is 0"):
+        decodings.set_hotwords(("AB", "ΑΒ:0"), 0)
+    hotwords = decodings.newest.decodings["deu"].hotwords(1)
+    assert hotwords is not None
+    assert hotwords.phrases.phrases == ["CD"]
+
+
 def test_a_choice_that_does_not_fit_the_hotwords_is_refused_and_the_earlier_stays():
     from xlsr_live.streaming.session.session import Session
 

@@ -7,7 +7,7 @@ from queue import SimpleQueue
 from typing import Any
 
 import pytest
-from xlsr_live.streaming.translation.service import Missing, Outcome, TranslationJob, TranslationService
+from xlsr_live.streaming.translation.service import MOST_ABANDONED, Missing, Outcome, TranslationJob, TranslationService
 from xlsr_live.streaming.translation.translator import Segment
 
 from tests.support.translators import LIMIT, FakeTranslator, Gate, service
@@ -63,8 +63,12 @@ def test_what_is_due_first_comes_first_and_similar_lengths_share_a_batch(gate: G
     assert batches == [["HELD"], ["FIRST", "NEXT", "THIRD"], ["X" * 400], ["LATER"]]
 
 
-@pytest.mark.parametrize("error", [RuntimeError("broken"), MemoryError(), ValueError()])
-def test_a_failure_does_not_fail_its_neighbours(gate: Gate, error: Exception):
+class Panic(BaseException):
+    """As of a tokenizer's Rust code, which is no Exception."""
+
+
+@pytest.mark.parametrize("error", [RuntimeError("broken"), MemoryError(), ValueError(), TimeoutError(), Panic()])
+def test_a_failure_does_not_fail_its_neighbours(gate: Gate, error: BaseException):
     def trouble(segments: Sequence[Segment]) -> None:
         gate(segments)
         if any(segment.text == "BAD" for segment in segments):
@@ -96,6 +100,48 @@ def test_a_call_that_hangs_is_left_behind_and_the_next_utterance_is_translated(g
     gate.go.set()  # its answer comes too late, and changes nothing
     asker.ask("LAST")
     assert asker.take(1) == {"LAST": "es:LAST"}
+
+
+def test_a_translator_whose_calls_never_end_gets_no_more_of_them(gate: Gate):
+    translator, other = FakeTranslator(gate), FakeTranslator()
+    hanging = service(translator, other, patience_s=0.05)
+    asker = Asker(hanging, translator)
+    for _ in range(MOST_ABANDONED + 3):
+        asker.ask("HELD")
+        assert asker.take(1) == {"HELD": Missing("failed", "the translator does not answer within 0.05 s")}
+    assert hanging.counters.hung == len(translator.batches) == MOST_ABANDONED
+    beside = Asker(hanging, other)
+    beside.ask("FINE")
+    assert beside.take(1) == {"FINE": "es:FINE"}
+    gate.go.set()
+    for caller in hanging._abandoned[translator]:
+        assert caller._thread is not None
+        caller._thread.join(LIMIT)
+    asker.ask("BACK")
+    assert asker.take(1) == {"BACK": "es:BACK"}
+
+
+def test_a_full_queue_keeps_jobs_that_are_never_late(gate: Gate):
+    translator = FakeTranslator(gate)
+    asker = Asker(service(translator, limit=2), translator)
+    asker.ask("HELD")
+    assert gate.reached.wait(LIMIT)
+    texts = [f"T{number}" for number in range(5)]
+    for text in texts:
+        asker.ask(text)
+    gate.go.set()
+    assert asker.take(6) == {text: f"es:{text}" for text in ["HELD", *texts]}
+
+
+def test_an_empty_text_is_no_translation():
+    class Silent(FakeTranslator):
+        def translate(self, segments: Sequence[Segment]) -> list[str]:
+            return [""] * len(segments)
+
+    translator = Silent()
+    asker = Asker(service(translator), translator)
+    asker.ask("ONE")
+    assert asker.take(1) == {"ONE": Missing("failed", "the translator gives no text")}
 
 
 def test_what_is_overdue_is_not_translated_any_more():
@@ -166,4 +212,4 @@ def test_closing_answers_all_that_wait(gate: Gate):
     asker.service.close()
     assert asker.take(1) == {"NEXT": Missing("failed", "the recognizer is closed")}
     asker.ask("AFTER")
-    assert list(asker.take(1)) == ["AFTER"]
+    assert asker.take(1) == {"AFTER": Missing("failed", "the recognizer is closed")}
