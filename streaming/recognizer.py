@@ -209,8 +209,7 @@ class Recognizer:
         compile its grammar. Raises `GrammarError`, `ConfigError` and `ModelError`.
         """
         languages = await self._load_aside(config.language, config.allowed_languages)
-        if len(languages) == 1:  # with several there is no grammar
-            ((vocabulary, _),) = languages.entries.values()
+        if (vocabulary := languages.only) is not None:  # with several there is no grammar
             await self._compile_aside(config.grammar, vocabulary)
 
     async def _load_aside(self, language: str | None, allowed: Sequence[str]) -> LanguageSet:

@@ -72,6 +72,7 @@ def test_a_bad_file_is_one_clear_line(verb: str, name: str, tmp_path: Path, caps
         (["transcribe", "a.wav", "--hop-ms", "30"], "hop_ms must be a multiple of 20 ms"),
         (["transcribe", "a.wav", "--vad-threshold", "7"], "vad_threshold is 7"),
         (["transcribe", "a.wav", "b.wav", "-f", "srt"], "--output"),
+        (["transcribe", flac("george"), "--captions", "es=talk.vtt"], "--translate es"),
         (["transcribe", "x/a.wav", "y/a.flac", "-f", "srt", "-o", "/tmp"], "same name"),
         (["stream", "a.wav", "--token-file", "/nowhere/token"], "/nowhere/token"),
         (["stream", "-", "--sample-rate", "1000"], "sample_rate is 1000"),
