@@ -327,12 +327,12 @@ LANGUAGES = {"eng": (*SPECIAL, "|", *"ABCDEF"), "fra": (*SPECIAL, "|", *"ABCDEFG
 @pytest.mark.parametrize("language", ["deu", "fra"])
 def test_an_adapter_trains_and_loads_beside_the_others(language: str, table: list[Listed], tmp_path: Path):
     base = publish_multilingual(tmp_path / "base", LANGUAGES, target="eng")
-    before = {path.name: path.read_bytes() for path in base.iterdir()}
+    before = {path.name: (path.read_bytes(), path.stat().st_mode) for path in base.iterdir()}
     run = finish(start(base, tmp_path / "out", table, language=language))
     trained = {name for name, p in run._network.model.named_parameters() if p.requires_grad}
     assert trained
     assert all("adapter_layer" in name or name.startswith("lm_head") for name in trained)
-    assert {path.name: path.read_bytes() for path in base.iterdir()} == before
+    assert {path.name: (path.read_bytes(), path.stat().st_mode) for path in base.iterdir()} == before
     # transformers' own way to load an adapter: from our folder, and from the base with the file beside the others
     shutil.copyfile(tmp_path / "out" / f"adapter.{language}.safetensors", base / f"adapter.{language}.safetensors")
     samples = torch.randn(1, 16_000)
