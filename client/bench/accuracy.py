@@ -10,14 +10,7 @@ import click
 from ...streaming.config import Mode, SessionConfig, VadName
 from ...streaming.errors import ConfigError
 from ..console import needs
-from ..options.model import (
-    device_option,
-    language_option,
-    lm_option,
-    load_recognizer,
-    model_options,
-    take_model_options,
-)
+from ..options.model import language_option, load_recognizer, recognizer_options, take_model_options
 from ..output.progress import progress
 from .options import data_options
 
@@ -66,10 +59,8 @@ SETTINGS: Final = ("480,480,4000", "320,320,4000", "200,200,4000", "480,960,4000
     metavar="MS",
     help="Delay of the newest word; may be repeated. [default: the sessions' own]",
 )
-@model_options
+@recognizer_options()
 @language_option
-@lm_option()
-@device_option("--device")
 def accuracy(
     data: Path | None,
     where: tuple[str, ...],

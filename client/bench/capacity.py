@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ..console import needs
-from ..options.model import device_option, lm_option, model_options
+from ..options.model import recognizer_options
 from ..options.server import check_place, token_option
 from ..options.session import session_options
 from .options import data_options, load_options
@@ -48,9 +48,7 @@ docs/benchmarks.md explains every figure.
 )
 @data_options
 @load_options
-@model_options
-@lm_option()
-@device_option("--device")
+@recognizer_options()
 @token_option
 @session_options
 def capacity(bound: float, moment: str, start: int, most: int, **options: Any) -> None:

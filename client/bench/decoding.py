@@ -10,14 +10,7 @@ import click
 from ...streaming.config import BOOST
 from ...streaming.errors import ConfigError
 from ..console import needs
-from ..options.model import (
-    device_option,
-    language_option,
-    lm_option,
-    load_recognizer,
-    model_options,
-    take_model_options,
-)
+from ..options.model import language_option, load_recognizer, recognizer_options, take_model_options
 from ..output.progress import progress
 from .options import data_options
 
@@ -47,10 +40,8 @@ Hotwords are the rarest words of each recording. Every figure is explained in do
     metavar="X",
     help="Of hotwords.",
 )
-@model_options
+@recognizer_options()
 @language_option
-@lm_option()
-@device_option("--device")
 def decoding(
     data: Path | None,
     where: tuple[str, ...],

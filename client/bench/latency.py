@@ -9,7 +9,7 @@ import click
 
 from ...streaming.errors import XlsrLiveError
 from ..console import needs
-from ..options.model import device_option, lm_option, model_options
+from ..options.model import recognizer_options
 from ..options.server import check_place, token_option
 from ..options.session import session_options
 from .options import data_options, load_options
@@ -29,9 +29,7 @@ docs/benchmarks.md explains every figure.
 @click.option("--verify", is_flag=True, help="Then recognize the same audio alone and compare all finals.")
 @data_options
 @load_options
-@model_options
-@lm_option()
-@device_option("--device")
+@recognizer_options()
 @token_option
 @session_options
 def latency(streams: int, verify: bool, **options: Any) -> None:

@@ -13,14 +13,7 @@ from ...streaming.config import SessionConfig
 from ...streaming.protocol.events import Final as FinalEvent
 from ...streaming.protocol.events import Translation, Warning
 from ..console import needs
-from ..options.model import (
-    device_option,
-    lm_option,
-    load_recognizer,
-    model_options,
-    take_model_options,
-    translator_options,
-)
+from ..options.model import load_recognizer, recognizer_options, take_model_options, translator_options
 from ..output.latency import percentiles
 from ..output.progress import progress
 from .options import data_options
@@ -45,9 +38,7 @@ TOKENIZERS: Final = {"zh": "zh", "ja": "char", "ko": "char", "th": "char"}  # of
 @data_options
 @click.option("--translate", "language", required=True, metavar="LANGUAGE", help="The language of the references.")
 @translator_options
-@model_options
-@lm_option()
-@device_option("--device")
+@recognizer_options()
 def translation(
     data: Path | None, where: tuple[str, ...], limit: int | None, out: Path | None, language: str, **options: Any
 ) -> None:

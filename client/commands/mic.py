@@ -15,11 +15,9 @@ from ...streaming.protocol.events import Event
 from ..console import complain
 from ..options.address import url_option
 from ..options.model import (
-    device_option,
-    lm_option,
     load_recognizer,
     microphone_option,
-    model_options,
+    recognizer_options,
     take_model_options,
     translator_options,
 )
@@ -55,9 +53,7 @@ Examples:
 @click.option("--duration", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Stop after S seconds.")
 @url_option("Recognize on this server instead of here.")
 @output_options("live text on a terminal, else jsonl")
-@model_options
-@lm_option()
-@device_option("--device", "--compute")
+@recognizer_options(device=("--device", "--compute"))
 @token_option
 @share_option
 @translator_options

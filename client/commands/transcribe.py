@@ -12,14 +12,7 @@ import click
 
 from ...streaming.errors import AudioError, XlsrLiveError
 from ..console import complain, needs
-from ..options.model import (
-    device_option,
-    lm_option,
-    load_recognizer,
-    model_options,
-    take_model_options,
-    translator_options,
-)
+from ..options.model import load_recognizer, recognizer_options, take_model_options, translator_options
 from ..options.session import session_config, session_options
 from ..output.formats import Output, Together
 from ..output.open import live_output, output_paths, written
@@ -52,9 +45,7 @@ Examples:
     help="Speed. 1: real time, live on a terminal; 2: twice as fast; 0: as fast as possible.",
 )
 @output_options("text", folder=True)
-@model_options
-@lm_option()
-@device_option("--device")
+@recognizer_options()
 @translator_options
 @session_options
 def transcribe(files: tuple[Path, ...], pace: float, output: OutputOptions, **settings: Any) -> int:

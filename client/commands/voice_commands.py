@@ -19,14 +19,7 @@ from ...streaming.errors import ConfigError, GrammarError, XlsrLiveError
 from ...streaming.protocol.events import Command, Event, Rejected, Warning
 from ..console import complain
 from ..options.address import url_option
-from ..options.model import (
-    device_option,
-    lm_option,
-    load_recognizer,
-    microphone_option,
-    model_options,
-    take_model_options,
-)
+from ..options.model import load_recognizer, microphone_option, recognizer_options, take_model_options
 from ..options.server import check_place, read_token, refuse, token_option
 from ..options.session import session_config, session_options
 from ..output.actions import Action, RecognizedCommand, describe, function, program, show
@@ -79,9 +72,7 @@ Examples:
 @click.option("--rejected", is_flag=True, help="Print rejected speech, too. [default: on a terminal]")
 @microphone_option
 @url_option("Recognize on this server instead of here.")
-@model_options
-@lm_option("none")
-@device_option("--device", "--compute")
+@recognizer_options("none", device=("--device", "--compute"))
 @token_option
 @partial(session_options, leave=OWN)
 def commands(

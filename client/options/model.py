@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
 
@@ -10,6 +10,7 @@ import click
 
 from ...streaming.config import AUTO, Dtype, ModelOptions
 from ..console import needs, waiting
+from .combined import combined
 
 if TYPE_CHECKING:
     from ...streaming.recognizer import Recognizer
@@ -21,39 +22,36 @@ TRANSLATION: Final = ("translators", "translate_from", "translate_beams", "trans
 NAMES: Final = ("model", "revision", "dtype", "threads", "calibration", "lm", "compute", *TRANSLATION)
 
 
-def loading_options(command: F) -> F:
-    """--revision, --dtype, --threads, --calibration."""
-    options = (
-        click.option("--revision", metavar="REV", help="Commit, tag or branch of a Hugging Face model."),
-        click.option(
-            "--dtype",
-            type=click.Choice(get_args(Dtype)),
-            default="auto",
-            show_default=True,
-            help="Number format. int8 is the fastest for large models, on processors that support it.",
-        ),
-        click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads of the model."),
-        click.option(
-            "--calibration",
-            type=click.Path(path_type=Path),
-            metavar="DIR_OR_FILE",
-            help="Calibration of confidences, from `calibrate`. [default: the model's own, if it has one]",
-        ),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
+# How a model is loaded.
+loading_options = combined(
+    click.option("--revision", metavar="REV", help="Commit, tag or branch of a Hugging Face model."),
+    click.option(
+        "--dtype",
+        type=click.Choice(get_args(Dtype)),
+        default="auto",
+        show_default=True,
+        help="Number format. auto: float32 on a CPU, float16 on a GPU.",
+    ),
+    click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads. [default: all cores]"),
+    click.option(
+        "--calibration",
+        type=click.Path(path_type=Path),
+        metavar="DIR_OR_FILE",
+        help="Calibration of confidences, from `calibrate`. [default: the model's own, if it has one]",
+    ),
+)
 
-
-def model_options(command: F) -> F:
-    """--model and the options of `loading_options`."""
-    return click.option(
+# Which model, and how it is loaded.
+model_options = combined(
+    click.option(
         "--model",
         default="bundled",
         show_default=True,
         metavar="NAME_OR_DIR",
         help="The packaged model (English, small), a short name (see `models`), a Hugging Face name or a folder.",
-    )(loading_options(command))
+    ),
+    loading_options,
+)
 
 
 def language_option(command: F) -> F:
@@ -61,44 +59,40 @@ def language_option(command: F) -> F:
     return click.option(
         "--language",
         metavar="LANGUAGE",
-        help="Of a model with many languages: de, German, ...; auto: each utterance's own (see `xlsr-live languages`). "
-        "[default: the model's, if it has one]",
+        help="Language of the speech, for a model with several (see `xlsr-live languages`): de, German, ...; auto: "
+        "identify it in each utterance. [default: the model's, if it has one]",
     )(command)
 
 
-def translator_options(command: F) -> F:
-    """--translator and the other --translate-...: what translates finals (--translate)."""
-    options = (
-        click.option(
-            "--translator",
-            "translators",
-            multiple=True,
-            metavar="NAME_OR_DIR",
-            help="apertium, or a checkpoint (docs/translation.md). May be repeated. [default: apertium]",
-        ),
-        click.option(
-            "--translate-from", metavar="LANGUAGE", help="Language of the speech, if the checkpoint does not say it."
-        ),
-        click.option(
-            "--translate-beams",
-            type=click.IntRange(1, 20),
-            default=ModelOptions().translate_beams,
-            show_default=True,
-            metavar="N",
-            help="Beams of a neural translator; 1: greedy.",
-        ),
-        click.option(
-            "--translate-max-lag",
-            type=click.FloatRange(min=0.1),
-            default=ModelOptions().translate_max_lag,
-            show_default=True,
-            metavar="S",
-            help="A translation that would come later after its final is skipped.",
-        ),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
+# The translators of finals (--translate).
+translator_options = combined(
+    click.option(
+        "--translator",
+        "translators",
+        multiple=True,
+        metavar="NAME_OR_DIR",
+        help="apertium, or a checkpoint (docs/translation.md). May be repeated. [default: apertium]",
+    ),
+    click.option(
+        "--translate-from", metavar="LANGUAGE", help="Language of the speech, if the checkpoint does not state it."
+    ),
+    click.option(
+        "--translate-beams",
+        type=click.IntRange(1, 20),
+        default=ModelOptions().translate_beams,
+        show_default=True,
+        metavar="N",
+        help="Beams of a neural translator; 1: greedy.",
+    ),
+    click.option(
+        "--translate-max-lag",
+        type=click.FloatRange(min=0.1),
+        default=ModelOptions().translate_max_lag,
+        show_default=True,
+        metavar="S",
+        help="Skip a translation that needs more seconds after its final.",
+    ),
+)
 
 
 def lm_option(default: str | None = None) -> Callable[[F], F]:
@@ -142,6 +136,11 @@ def device_option(*flags: str) -> Callable[[F], F]:
         show_default=True,
         help="Device of the model.",
     )
+
+
+def recognizer_options(lm: str | None = None, *, device: Sequence[str] = ("--device",)) -> Callable[[F], F]:
+    """--model and the options of loading it, --lm with this default, and the device with these flags."""
+    return combined(model_options, lm_option(lm), device_option(*device))
 
 
 def take_model_options(options: dict[str, Any], *, threads: int | None = None) -> ModelOptions:

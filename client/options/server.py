@@ -12,6 +12,7 @@ from click.core import ParameterSource
 
 from ...streaming.config import Encoding
 from ...streaming.textfile import read_text
+from .combined import combined
 from .model import NAMES as MODEL_NAMES
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -35,29 +36,25 @@ def check_place(url: str | None) -> None:
         refuse(("token_file", "share"), "needs a server: --url")
 
 
-def audio_options(command: F) -> F:
-    """--encoding, --sample-rate, --channels: the format of raw audio on standard input."""
-    options = (
-        click.option(
-            "--encoding",
-            type=click.Choice(get_args(Encoding)),
-            default="pcm_s16le",
-            show_default=True,
-            help="Encoding of raw audio on standard input (-).",
-        ),
-        click.option(
-            "--sample-rate",
-            type=int,
-            default=16_000,
-            show_default=True,
-            metavar="HZ",
-            help="Sample rate of raw audio.",
-        ),
-        click.option("--channels", type=int, default=1, show_default=True, help="Channels of raw audio, interleaved."),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
+# The format of raw audio on standard input.
+audio_options = combined(
+    click.option(
+        "--encoding",
+        type=click.Choice(get_args(Encoding)),
+        default="pcm_s16le",
+        show_default=True,
+        help="Encoding of raw audio on standard input (-).",
+    ),
+    click.option(
+        "--sample-rate",
+        type=int,
+        default=16_000,
+        show_default=True,
+        metavar="HZ",
+        help="Sample rate of raw audio.",
+    ),
+    click.option("--channels", type=int, default=1, show_default=True, help="Channels of raw audio, interleaved."),
+)
 
 
 def token_option(command: F) -> F:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast, get_args
 
 import click
 
+from ..options.combined import combined
 from .case import Case
 from .formats import FORMATS
 from .names import dated
@@ -60,10 +61,7 @@ def output_options(default: str, folder: bool = False) -> Callable[[F], F]:
             chosen = OutputOptions(form, path, captions, summary, reference, languages, overwrite, case)
             return command(output=chosen, **others)
 
-        decorated: Callable[..., Any] = with_output
-        for option in reversed(options):
-            decorated = option(decorated)
-        return cast(F, decorated)
+        return cast(F, options(with_output))
 
     return decorate
 
@@ -74,12 +72,12 @@ def form_of(path: Path) -> str | None:
     return "text" if suffix == "txt" else suffix if suffix in FORMATS else None
 
 
-def _options(default: str, folder: bool) -> list[Callable[[Callable[..., Any]], Callable[..., Any]]]:
+def _options(default: str, folder: bool) -> Callable[[F], F]:
     kinds = click.Choice(list(FORMATS))
     where = "Write to this file; for several recordings, a folder." if folder else "Write to this file."
     where += " %Y-%m-%d-%H%M in a name is the time of the start."
     path = click.Path(path_type=Path)
-    return [
+    return combined(
         click.option(
             "--format",
             "-f",
@@ -93,20 +91,20 @@ def _options(default: str, folder: bool) -> list[Callable[[Callable[..., Any]], 
             "--captions",
             multiple=True,
             metavar="TARGET",
-            help="Live captions: FILE.vtt, .srt, .txt, .jsonl; obs://HOST; youtube. Before it es= for a translation. "
+            help="Live captions: FILE.vtt, .srt, .txt, .jsonl; obs://HOST; youtube. es=TARGET: the translation. "
             "May be repeated.",
         ),
         click.option(
-            "--overwrite", is_flag=True, help="Replace existing files. [default: talk-1.vtt if there is a talk.vtt]"
+            "--overwrite", is_flag=True, help="Replace existing files. [default: write talk-1.vtt if talk.vtt exists]"
         ),
         click.option(
             "--case",
             type=click.Choice(get_args(Case)),
             default="sentence",
             show_default=True,
-            help="Capitals of text for people: of a sentence, if the model writes only capitals; or the model's. jsonl "
-            "and json have the model's.",
+            help="sentence: a model that writes only capitals gets small letters. model: text as the model writes it; "
+            "jsonl and json always are.",
         ),
         click.option("--summary", is_flag=True, help="At the end: words, latency, speed."),
         click.option("--reference", type=path, metavar="FILE", help="The true text; the summary then has the WER."),
-    ]
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,6 +29,7 @@ class TextTranslator:
         self.max_batch = 32 if device.startswith("cuda") else 8
         self._beams = beams
         self._tokenizer = load_tokenizer(source)
+        self._tokenizing = threading.Lock()  # an abandoned call may still run, and the tokenizer has state
         self._network: Any = load_network(source, _Network, config, device)
         self._prefixes = marian_targets(self._tokenizer) if config.model_type == "marian" else {}
         self._tokens = {} if config.model_type == "marian" else language_tokens(self._tokenizer)
@@ -56,10 +58,11 @@ class TextTranslator:
         self._network = None
 
     def _batch(self, segments: Sequence[Segment], source: str | None) -> list[str]:
-        if self._tokens and source is not None:
-            self._tokenizer.src_lang = source
         texts = [f"{self._prefixes.get(each.target, '')} {sentence(each.text)}".strip() for each in segments]
-        inputs = self._tokenizer(texts, return_tensors="pt", padding=True, truncation=True, max_length=LONGEST)
+        with self._tokenizing:
+            if self._tokens and source is not None:
+                self._tokenizer.src_lang = source
+            inputs = self._tokenizer(texts, return_tensors="pt", padding=True, truncation=True, max_length=LONGEST)
         lengths: list[int] = inputs["attention_mask"].sum(dim=1).tolist()
         rows = generate(
             self._network,
@@ -68,4 +71,5 @@ class TextTranslator:
             limits=[min(LONGEST, 2 * length + 32) for length in lengths],
             beams=self._beams,
         )
-        return [finished(self._tokenizer.decode(row, skip_special_tokens=True)) for row in rows]
+        with self._tokenizing:
+            return [finished(self._tokenizer.decode(row, skip_special_tokens=True)) for row in rows]

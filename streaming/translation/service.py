@@ -1,9 +1,11 @@
 """The thread that translates, for all sessions of a recognizer. Its queue is bounded, and every job gets an outcome.
 
-The job that is due first comes first, with others of the same translator and of similar length in its batch. A job that
-is overdue, and those that find the queue full of more urgent ones, are dropped. A batch that fails runs again one by
-one, so one utterance cannot fail others. A call that hangs is abandoned after `patience_s`: its jobs fail, and the
-next call has another thread.
+The most urgent job comes first. Its batch has other jobs of the same translator with similar length. The service drops
+overdue jobs, and the least urgent job of a full queue. Jobs without a due time are never dropped; sessions bound their
+number. A batch that fails runs again one by one, so one utterance cannot fail others.
+
+The service abandons a call that takes longer than `call_timeout_s`: its jobs fail, and the next call has another
+thread. A translator with `MOST_ABANDONED` calls that still run gets no more calls: its jobs fail at once.
 """
 
 from __future__ import annotations
@@ -17,27 +19,29 @@ from itertools import count
 from typing import Final, Literal, NamedTuple
 
 from .counters import TranslationCounters
-from .translator import Segment, Translator
+from .translator import Segment, TranslationError, Translator
 
-LIMIT: Final = 256  # jobs that wait
+LIMIT: Final = 256  # waiting jobs with a due time
+MOST_ABANDONED: Final = 4  # calls of one translator that still run
 ALIKE: Final = 2.0  # most ratio of lengths in one batch
 
 log = logging.getLogger("xlsr_live.translation")
 
 
-class Missing(NamedTuple):
-    """The outcome of a job without a translation."""
+class NoTranslation(NamedTuple):
+    """The outcome of a job that gets no translation."""
 
     kind: Literal["late", "failed", "dropped"]
     why: str
 
 
-Outcome = str | Missing
+Outcome = str | NoTranslation
+CLOSED: Final = NoTranslation("failed", "the recognizer is closed")
 
 
 @dataclass(eq=False)
 class TranslationJob:
-    """`done` is called once, in a thread of the service; not if nobody `wanted` the job any more."""
+    """The service calls `done` once, in any thread. It drops a job that is no longer `wanted` without a call."""
 
     translator: Translator
     segment: Segment
@@ -60,32 +64,38 @@ class TranslationService:
         *,
         max_lag_s: float = 10.0,
         limit: int = LIMIT,
-        patience_s: float | None = None,
+        call_timeout_s: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.translators = tuple(translators)
         self.max_lag_s = max_lag_s
         self.counters = TranslationCounters()
         self.clock = clock
-        self._patience_s = max_lag_s / 2 if patience_s is None else patience_s  # then others are not late yet
+        self._call_timeout_s = (
+            max_lag_s / 2 if call_timeout_s is None else call_timeout_s
+        )  # then others are not late yet
         self._limit = limit
         self._waiting: list[TranslationJob] = []
         self._changed = threading.Condition()
         self._closed = False
         self._caller = _Caller()
+        self._abandoned: dict[Translator, list[_Caller]] = {}
         self._thread = threading.Thread(target=self._work, name="translation", daemon=True)
         self._thread.start()
 
     def submit(self, job: TranslationJob) -> None:
         with self._changed:
-            self._waiting.append(job)
-            full = self._closed or len(self._waiting) > self._limit
-            lost = max(self._waiting, key=lambda each: each.urgency) if full else None
-            if lost is not None:
-                self._waiting.remove(lost)
-            self._changed.notify()
-        if lost is not None:
-            lost.done(Missing("dropped", "too many utterances wait"))
+            closed, lost = self._closed, None
+            if not closed:
+                self._waiting.append(job)
+                if len(due := [each for each in self._waiting if each.due != float("inf")]) > self._limit:
+                    lost = max(due, key=lambda each: each.urgency)
+                    self._waiting.remove(lost)
+                self._changed.notify()
+        if closed:
+            job.done(CLOSED)
+        elif lost is not None:
+            lost.done(NoTranslation("dropped", "too many utterances wait"))
 
     @property
     def waiting(self) -> int:
@@ -99,7 +109,7 @@ class TranslationService:
             jobs, self._waiting = self._waiting, []
             self._changed.notify()
         for job in jobs:
-            job.done(Missing("failed", "the recognizer is closed"))
+            self._finish(job, CLOSED)
         self._caller.stop()
         for translator in self.translators:
             translator.close()
@@ -110,7 +120,7 @@ class TranslationService:
         while (taken := self._take()) is not None:
             overdue, batch = taken
             for job in overdue:
-                self._finish(job, Missing("late", f"it would be later than {self.max_lag_s:g} s"))
+                self._finish(job, NoTranslation("late", f"it would be later than {self.max_lag_s:g} s"))
             if batch:
                 self._run(batch)
 
@@ -129,32 +139,41 @@ class TranslationService:
             return overdue, batch
 
     def _run(self, batch: list[TranslationJob]) -> None:
+        translator = batch[0].translator
+        why = f"the translator does not answer within {self._call_timeout_s:g} s"
         try:
+            self._abandoned[translator] = [each for each in self._abandoned.get(translator, ()) if each.running]
+            if len(self._abandoned[translator]) >= MOST_ABANDONED:
+                raise TranslationError(why)
             texts = self._call(batch)
-        except TimeoutError:
+        except _Hangs:
             self.counters.hung += 1
+            self._abandoned[translator].append(self._caller)
             self._caller = _Caller()
-            log.warning("%s does not answer; its call is abandoned", batch[0].translator.name)
-            why = f"the translator does not answer within {self._patience_s:g} s"
+            log.warning("%s does not answer; its call is abandoned", translator.name)
             for job in batch:
-                self._finish(job, Missing("failed", why))
-        except Exception as error:
+                self._finish(job, NoTranslation("failed", why))
+        except BaseException as error:  # a panic in a tokenizer's Rust code is no Exception
             if len(batch) > 1:
                 for job in batch:
                     self._run([job])
                 return
-            log.warning("%s failed: %s", batch[0].translator.name, error)
-            self._finish(batch[0], Missing("failed", str(error) or type(error).__name__))
+            log.warning("%s failed: %s", translator.name, error)
+            self._finish(batch[0], NoTranslation("failed", str(error) or type(error).__name__))
         else:
             for job, text in zip(batch, texts, strict=True):
-                late = job.due < self.clock()
-                self._finish(job, Missing("late", f"it took longer than {self.max_lag_s:g} s") if late else text)
+                self._finish(job, self._outcome(job, text))
+
+    def _outcome(self, job: TranslationJob, text: str) -> Outcome:
+        if job.due < self.clock():
+            return NoTranslation("late", f"it took longer than {self.max_lag_s:g} s")
+        return text or NoTranslation("failed", "the translator gives no text")
 
     def _call(self, batch: list[TranslationJob]) -> list[str]:
         translator, segments = batch[0].translator, [job.segment for job in batch]
         begun = time.monotonic()
         try:
-            texts = self._caller.call(lambda: translator.translate(segments), self._patience_s)
+            texts = self._caller.call(lambda: translator.translate(segments), self._call_timeout_s)
         finally:
             self.counters.busy_s += time.monotonic() - begun
         if len(texts) != len(batch):
@@ -178,8 +197,12 @@ def _batch(jobs: Sequence[TranslationJob]) -> list[TranslationJob]:
     return fitting[: first.translator.max_batch]
 
 
+class _Hangs(Exception):
+    """A call takes too long."""
+
+
 class _Caller:
-    """Runs one call at a time in a thread of its own, so that a call that hangs can be left behind."""
+    """Runs one call at a time in its own thread, so the service can abandon a call that hangs."""
 
     def __init__(self) -> None:
         self._call: Callable[[], list[str]] | None = None
@@ -188,7 +211,7 @@ class _Caller:
         self._thread: threading.Thread | None = None
 
     def call(self, call: Callable[[], list[str]], timeout_s: float) -> list[str]:
-        """Raises what the call raises, and `TimeoutError`; then this caller can be used no more."""
+        """Raises the errors of the call, and `_Hangs`; after that one, use another caller."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="translator", daemon=True)
             self._thread.start()
@@ -196,12 +219,17 @@ class _Caller:
         self._given.release()
         if not self._answered.acquire(timeout=timeout_s):
             self.stop()  # once the call returns, if it ever does
-            raise TimeoutError
+            raise _Hangs
         if isinstance(self._result, BaseException):
             raise self._result
         return self._result
 
+    @property
+    def running(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
     def stop(self) -> None:
+        """End the thread after its present call."""
         self._call = None
         self._given.release()
 
@@ -212,6 +240,6 @@ class _Caller:
                 return
             try:
                 self._result = call()
-            except BaseException as error:  # also a MemoryError: the caller reports it
+            except BaseException as error:  # `call` raises it
                 self._result = error
             self._answered.release()

@@ -14,7 +14,7 @@ from xlsr_live.client.bench.load_test import MAX_RECORDINGS, read_int16
 from xlsr_live.client.bench.options import data_options, silence_option
 from xlsr_live.client.bench.streams import Playlist
 from xlsr_live.client.console import waiting
-from xlsr_live.client.options.model import device_option, lm_option, model_options
+from xlsr_live.client.options.model import language_option, recognizer_options
 from xlsr_live.client.output.progress import progress
 from xlsr_live.streaming.errors import XlsrLiveError
 
@@ -46,9 +46,8 @@ PERCENT: Final = click.FloatRange(min=0)
 @silence_option
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the clients' choices.")
 @data_options
-@model_options
-@lm_option()
-@device_option("--device")
+@recognizer_options()
+@language_option
 def soak(hours: float, clients: int, memory: float, latency: float, silence: float, seed: int, **options: Any) -> int:
     """Send hours of audio through a server of its own and look for growth.
 
@@ -92,7 +91,7 @@ def soak(hours: float, clients: int, memory: float, latency: float, silence: flo
 def _flags(options: dict[str, Any], clients: int) -> list[str]:
     """The options of `xlsr-live serve`."""
     flags = ["--device", options["compute"]]
-    for name in ("model", "revision", "dtype", "threads", "lm", "calibration"):
+    for name in ("model", "revision", "language", "dtype", "threads", "lm", "calibration"):
         flags += [f"--{name}", str(options[name])] if options[name] is not None else []
     return [*flags, "--max-sessions", str(4 * clients + 4), "--resume-grace-s", str(RESUME_GRACE_S)]
 

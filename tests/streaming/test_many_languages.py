@@ -7,16 +7,19 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from xlsr_live.server.run import RunningServer, running_server
 from xlsr_live.streaming.config import SessionConfig
+from xlsr_live.streaming.ctc.vocabulary import Vocabulary
 from xlsr_live.streaming.errors import ConfigError
 from xlsr_live.streaming.protocol.events import Final, LanguageIdentified, Partial, SessionEnded, Warning
 from xlsr_live.streaming.recognizer import Recognizer
 
-from tests.support.checkpoints import LETTERS, NO_DELIMITER, SUB_WORDS, publish_multilingual
-from tests.support.wire import talk
+from tests.support.checkpoints import LETTERS, NO_DELIMITER, SUB_WORDS
+from tests.support.many_languages import multilingual_recognizer
+from tests.support.wire import dial, talk
 
 LANGUAGES = {"deu": LETTERS, "cmn-script_simplified": NO_DELIMITER, "eng": SUB_WORDS}
 NOISE = np.random.default_rng(5).normal(0, 0.1, 16_000 * 4).astype(np.float32)
@@ -26,8 +29,7 @@ UNGATED = {"vad": "none"}
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recognizer]:
-    directory = publish_multilingual(tmp_path_factory.mktemp("many"), LANGUAGES, target=None)
-    with Recognizer.load(str(directory), device="cpu") as recognizer:
+    with multilingual_recognizer(tmp_path_factory.mktemp("many"), LANGUAGES) as recognizer:
         yield recognizer
 
 
@@ -131,9 +133,39 @@ def test_openai_uploads_take_a_language(server: RunningServer, many: Recognizer,
             ask(**wrong)
 
 
-def test_deepgram_files_take_a_language(server: RunningServer):
-    import httpx
+def test_no_protocol_loads_a_language_in_the_event_loop(
+    server: RunningServer, many: Recognizer, monkeypatch: pytest.MonkeyPatch
+):
+    languages = many.encoder.languages
+    found: dict[str, bool] = {}  # by language, whether its first use was in the event loop
+    vocabulary = languages.vocabulary
 
+    def watched(language: str) -> Vocabulary:
+        found.setdefault(language, asyncio._get_running_loop() is not None)
+        return vocabulary(language)
+
+    monkeypatch.setattr(languages, "vocabulary", watched)
+    place = server.url.removeprefix("ws://").removesuffix("/v1/stream")
+    realtime = {"audio": {"input": {"transcription": {"language": "de", "keywords": ["ab"]}}}}
+    vosk = {"config": {"sample_rate": 16_000, "language": "en", "phrase_list": ["ab"]}}
+
+    async def use(path: str, *messages: str | bytes, **headers: str) -> str:
+        async with dial(f"ws://{place}{path}", additional_headers=headers) as websocket:
+            for message in messages:
+                await websocket.send(message)
+            return str(await websocket.recv())
+
+    answer = httpx.post(f"http://{place}/v1/realtime/client_secrets", json={"session": realtime})
+    assert found.pop("deu") is False
+    key = {"authorization": f"Bearer {answer.json()['value']}"}
+    created = json.loads(asyncio.run(use("/v1/realtime", **key)))
+    assert created["session"]["audio"]["input"]["transcription"]["language"] == "de"
+    assert found.pop("deu") is False
+    asyncio.run(use("/", json.dumps(vosk), PCM[:3_200]))
+    assert found == {"eng": False}
+
+
+def test_deepgram_files_take_a_language(server: RunningServer):
     url = server.url.replace("ws://", "http://").replace("/v1/stream", "/v1/listen")
     raw = {"encoding": "linear16", "sample_rate": "16000"}
     with httpx.Client(timeout=60) as client:

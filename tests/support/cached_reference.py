@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 import numpy as np
 import torch
 from xlsr_live.streaming.model.cache import CacheManager
@@ -18,10 +20,6 @@ Float32 = np.ndarray
 ROOM = 1 << 28  # bytes
 
 
-def noise(length: int, seed: int = 0) -> Float32:
-    return np.random.default_rng(seed).standard_normal(length).astype(np.float32)
-
-
 def windows(samples: int, hop: int, lookahead: int, left: int) -> list[Window]:
     planner = WindowPlanner(hop=hop, lookahead=lookahead, left_context=left)
     rest = [*planner.plan(samples)], planner.finish(samples)
@@ -31,8 +29,8 @@ def windows(samples: int, hop: int, lookahead: int, left: int) -> list[Window]:
 class Utterance:
     """Takes its steps one by one."""
 
-    def __init__(self, samples: Float32, hop: int, lookahead: int, left: int) -> None:
-        self.memory = CacheHandle(left, lookahead)
+    def __init__(self, samples: Float32, hop: int, lookahead: int, left: int, *, language: str | None = None) -> None:
+        self.memory = CacheHandle(left, lookahead, language=language)
         self.samples = samples
         self.left = windows(len(samples), hop, lookahead, left)
         self.rows: list[Float32] = []
@@ -46,7 +44,7 @@ class Utterance:
         self.rows.append(rows)
         self.left.pop(0)
 
-    def run(self, steps: StepEncoder) -> Utterance:
+    def run(self, steps: StepEncoder | XlsrEncoder) -> Self:
         while self.left:
             self.take(steps.encode_steps([self.next])[0])
         steps.release(self.memory.number)

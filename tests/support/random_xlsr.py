@@ -16,6 +16,8 @@ from xlsr_live.streaming.model.runners import Runner
 from xlsr_live.streaming.requests import CachedFeatures, CachedStep, CacheHandle
 from xlsr_live.streaming.session.planner import WindowPlanner
 
+from tests.support.noise import noise as white_noise
+
 Float32 = NDArray[np.float32]
 
 HOP, LOOKAHEAD, LEFT = 24, 24, 200  # frames: the defaults of sessions
@@ -76,7 +78,7 @@ def encoder(
 
 
 def noise(seconds: float, seed: int) -> Float32:
-    return np.random.default_rng(seed).standard_normal(int(16_000 * seconds)).astype(np.float32)
+    return white_noise(int(16_000 * seconds), seed)
 
 
 def stepped(encoder: XlsrEncoder, batch: Sequence[Float32]) -> tuple[list[Float32], list[CachedFeatures]]:

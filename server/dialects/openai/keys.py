@@ -4,6 +4,7 @@ page's session, so the server stores no settings.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import Any, Final
@@ -12,7 +13,7 @@ import msgspec
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
 
-from ....streaming.errors import ConfigError
+from ....streaming.errors import ConfigError, ModelError
 from ....streaming.protocol.codes import Code
 from ...access.access import ephemeral
 from ...refusals import Refused
@@ -29,8 +30,8 @@ async def issue(request: Request, admission: Admission, *, beta: bool) -> Respon
     try:
         asked = msgspec.json.decode(await _body(request), type=dict[str, Any])
         session = asked if beta else msgspec.convert(asked.get("session") or {}, dict[str, Any])
-        setup = default_setup().changed(session, admission.models.current)
-    except (ConfigError, RecursionError, ValueError) as error:  # msgspec's are ValueErrors
+        setup = await asyncio.to_thread(default_setup().changed, session, admission.models.current)
+    except (ConfigError, ModelError, RecursionError, ValueError) as error:  # msgspec's are ValueErrors
         return refusal(Code.BAD_MESSAGE, str(error))
     if (ticket := admission.access.tickets.issue(client)) is None:
         raise Refused(Code.TOO_MANY_TICKETS)

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from starlette.websockets import WebSocket
 
 from ....streaming.config import SessionConfig
-from ....streaming.errors import ConfigError
+from ....streaming.errors import ConfigError, ModelError
 from ....streaming.live import StreamSession
 from ....streaming.protocol import events
 from ....streaming.protocol.codes import Code
@@ -46,9 +46,9 @@ class RealtimeDialect(WebSocketDialect):
         self._expires = round(time.time() + lease.settings.max_session_s)
         self._names = 0  # given so far
         self._setup = default_setup()
-        if settings := openai_keys.settings(websocket):
+        self._key_settings = openai_keys.settings(websocket)
+        if self._key_settings:
             self._intent = "transcription"
-            self._setup = self._setup.changed(settings, self.recognizer)
         self._stream: StreamSession | None = None
         self._begun_s = 0.0  # where its audio begins, in seconds since the client connected
         self._items = Items(
@@ -61,6 +61,8 @@ class RealtimeDialect(WebSocketDialect):
         self._answered: object = None  # the client's id of the message that is being handled
 
     async def handle_messages(self) -> None:
+        if self._key_settings:
+            self._setup = await self._changed(self._key_settings)
         self._send_session("transcription_session" if self._intent == "transcription" else "session", "created")
         while True:
             message = _parse(await self.next_message())
@@ -125,12 +127,16 @@ class RealtimeDialect(WebSocketDialect):
             self._send_error("session is missing", code="missing_required_parameter", param="session")
             return
         try:
-            setup = await asyncio.to_thread(self._setup.changed, cast(dict[str, Any], session), self.recognizer)
-        except ConfigError as problem:
+            setup = await self._changed(cast(dict[str, Any], session))
+        except (ConfigError, ModelError) as problem:
             self._send_error(str(problem), code="invalid_value", param="session")
             return
         await self._change(setup)
         self._send_session(kind, "updated")
+
+    async def _changed(self, session: dict[str, Any]) -> SessionSetup:
+        """The settings with those of `session`, made in a thread: keywords may load a language."""
+        return await asyncio.to_thread(self._setup.changed, session, self.recognizer)
 
     async def _change(self, setup: SessionSetup) -> None:
         """Change the settings. Only hotwords and languages can change in an open session; otherwise it is finished."""

@@ -6,6 +6,7 @@ a file as fast as it is recognized, and finds every final in its place.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -127,7 +128,8 @@ class VoskDialect(WebSocketDialect):
         if not samples:
             return
         if self._stream is None:
-            audio, settings = self._wav.format or self._declared(), self._settings()
+            audio = self._wav.format or self._declared()
+            settings = await asyncio.to_thread(self._settings)  # a language may have to be loaded
             try:
                 await self.recognizer.prepare(settings)
             except GrammarError:  # too many words: the sieve alone removes other words

@@ -14,7 +14,8 @@ from xlsr_live.server.run import RunningServer, running_server
 from xlsr_live.streaming.recognizer import Recognizer
 
 from tests.support.browser import accessible, message, wait, wait_for_state
-from tests.support.checkpoints import LETTERS, NO_DELIMITER, SUB_WORDS, publish_multilingual
+from tests.support.checkpoints import LETTERS, NO_DELIMITER, SUB_WORDS
+from tests.support.many_languages import multilingual_recognizer
 from tests.support.paths import CLIPS
 
 LANGUAGES = {"deu": LETTERS, "cmn-script_simplified": NO_DELIMITER, "eng": SUB_WORDS}
@@ -31,8 +32,7 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def multilingual(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recognizer]:
-    directory = publish_multilingual(tmp_path_factory.mktemp("many"), LANGUAGES, target=None)
-    with Recognizer.load(str(directory), device="cpu") as recognizer:
+    with multilingual_recognizer(tmp_path_factory.mktemp("many"), LANGUAGES) as recognizer:
         yield recognizer
 
 

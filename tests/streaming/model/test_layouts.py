@@ -37,10 +37,7 @@ from tests.support.layouts import (
     publish_hubert,
     publish_omniasr,
 )
-
-
-def noise(length: int, seed: int = 0) -> np.ndarray:
-    return (np.random.default_rng(seed).standard_normal(length) * 0.1).astype(np.float32)
+from tests.support.noise import soft_noise
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +73,7 @@ def load_here(directory: Path) -> XlsrEncoder:
 @pytest.mark.parametrize("one_file", [True, False])
 def test_omniasr_has_the_rows_and_the_text_of_transformers(tmp_path: Path, one_file: bool):
     directory = publish_omniasr(tmp_path, one_file=one_file)
-    samples = noise(32_000)
+    samples = soft_noise(32_000)
     if one_file:
         rows, text = omniasr_reference(directory, samples)
     else:
@@ -91,7 +88,7 @@ def test_omniasr_has_the_rows_and_the_text_of_transformers(tmp_path: Path, one_f
 
 
 def test_soft_audio_shows_that_the_extractors_epsilon_is_omniasrs(small: Path):
-    samples = noise(32_000) * 0.02
+    samples = soft_noise(32_000) * 0.02
     rows, _ = omniasr_reference(small, samples)
     with Recognizer.load(str(small), device="cpu") as recognizer:
         final = recognizer.offline(samples)
@@ -104,7 +101,7 @@ def test_soft_audio_shows_that_the_extractors_epsilon_is_omniasrs(small: Path):
 @pytest.mark.parametrize("extras", [{}, {"feat_extract_norm": "group", "do_stable_layer_norm": False}])
 def test_hubert_has_the_rows_and_the_text_of_transformers(tmp_path: Path, extras: dict[str, Any]):
     directory = publish_hubert(tmp_path, SMALL | extras)
-    samples = noise(24_000)
+    samples = soft_noise(24_000)
     inputs = Wav2Vec2FeatureExtractor.from_pretrained(directory)(samples, sampling_rate=16_000, return_tensors="pt")
     with torch.inference_mode():
         logits = HubertForCTC.from_pretrained(directory).eval()(inputs.input_values).logits[0]
@@ -119,7 +116,7 @@ def test_hubert_has_the_rows_and_the_text_of_transformers(tmp_path: Path, extras
 def test_one_cached_step_over_everything_is_the_full_pass(tmp_path: Path, kind: str):
     encoder = load_here({"hubert": publish_hubert, "omniasr": publish_omniasr}[kind](tmp_path))
     assert encoder.cached
-    samples = noise(span(70))
+    samples = soft_noise(span(70))
     whole = Utterance(samples, 70, 0, 0).run(encoder.cached)
     assert difference(whole.rows, encoder.encode([samples])) < 1e-4
 
@@ -198,7 +195,7 @@ CONVERTED: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("kind", list(CONVERTED))
 def test_converted_copies_of_omniasr_write_the_same(small: Path, tmp_path: Path, kind: str):
-    samples = noise(24_000)
+    samples = soft_noise(24_000)
     _, text = omniasr_reference(small, samples)
     directory = converted(tmp_path / "copy", small)
     _save_tokens(directory, CONVERTED[kind])
@@ -279,7 +276,7 @@ def test_only_the_best_tokens_of_a_large_vocabulary_come_back_and_the_text_is_th
     encoder = load_here(publish_omniasr(tmp_path, SMALL, pieces))
     network = XlsrLayers(encoder._model)
     caches = CacheManager(network.pool, most_bytes=1 << 28)
-    samples = noise(24_000, 3) * 10
+    samples = soft_noise(24_000, 3) * 10
     (whole,) = encoder.encode([samples])
     (best,) = PassEncoder(network, caches, EagerRunner(torch.device("cpu")), best=BEST).encode([samples], [None])
     assert best.shape == whole.shape
@@ -305,7 +302,9 @@ def test_omniasr_300m_streams_with_its_whole_vocabulary(tmp_path: Path):
         with Recognizer.load(str(directory), device="cpu") as recognizer:
             assert recognizer.info.parameters == pytest.approx(325.5e6, rel=0.01)
             assert recognizer.info.vocabulary == 10_288
-            events = list(recognizer.stream(noise(48_000), SessionConfig(vad="none", hop_ms=1_000, lookahead_ms=500)))
+            events = list(
+                recognizer.stream(soft_noise(48_000), SessionConfig(vad="none", hop_ms=1_000, lookahead_ms=500))
+            )
     finally:
         shutil.rmtree(directory)
     kinds = [type(event).__name__ for event in events]

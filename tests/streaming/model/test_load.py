@@ -35,10 +35,7 @@ from tests.support.checkpoints import (
     publish_multilingual,
     tokenizer,
 )
-
-
-def noise(length: int, seed: int = 0) -> np.ndarray:
-    return (np.random.default_rng(seed).standard_normal(length) * 0.1).astype(np.float32)
+from tests.support.noise import soft_noise
 
 
 def reference(directory: Path, samples: np.ndarray, **options: Any) -> tuple[np.ndarray, str]:
@@ -77,7 +74,7 @@ KINDS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_every_kind_of_checkpoint_loads_and_streams_the_text_of_transformers(tmp_path: Path, kind: str):
     directory = publish(tmp_path, **KINDS[kind])
-    samples = noise(24_000)
+    samples = soft_noise(24_000)
     rows, text = reference(directory, samples)
     with Recognizer.load(str(directory), device="cpu") as recognizer:
         scaled = normalize(samples) if recognizer.encoder.normalized else samples
@@ -89,7 +86,7 @@ def test_every_kind_of_checkpoint_loads_and_streams_the_text_of_transformers(tmp
 
 def test_a_multilingual_checkpoint_uses_the_requested_language(tmp_path: Path):
     directory = publish_multilingual(tmp_path, {"eng": LETTERS, "cmn": NO_DELIMITER}, target="eng")
-    samples = noise(16_000)
+    samples = soft_noise(16_000)
     texts = {}
     for language in ("eng", "cmn"):
         rows, text = reference(directory, samples, target_lang=language)
@@ -289,7 +286,7 @@ def test_hub_names_pinned_revisions_and_a_hub_that_cannot_be_reached(tmp_path: P
 @pytest.mark.parametrize("normalize_", [True, False])
 def test_batched_with_padding_equals_single(tmp_path: Path, normalize_: bool):
     encoder = load(ModelOptions(str(publish(tmp_path, normalize=normalize_)), device="cpu", max_batch=8))
-    batch = [noise(length, seed) for seed, length in enumerate([16_000, 14_000, 400, 8_123, 15_999, 16_000])]
+    batch = [soft_noise(length, seed) for seed, length in enumerate([16_000, 14_000, 400, 8_123, 15_999, 16_000])]
     together = encoder.encode(batch)
     for samples, rows in zip(batch, together, strict=True):
         (alone,) = encoder.encode([samples])
@@ -308,14 +305,14 @@ def test_batches_pad_little_with_layer_norm_and_never_with_group_norm(tmp_path: 
     group = load(ModelOptions(str(publish(tmp_path, SMALL_GROUP_NORM)), device="cpu"))
     assert group.fits(16_000, [16_000, 16_000])
     assert not group.fits(15_999, [16_000])
-    batch = [noise(8_000, seed) for seed in range(3)]
+    batch = [soft_noise(8_000, seed) for seed in range(3)]
     for samples, rows in zip(batch, group.encode(batch), strict=True):
         assert np.abs(rows - group.encode([samples])[0]).max() < 1e-4
 
 
 @pytest.mark.parametrize("seconds", [0.025, 0.5, 2.0])
 def test_half_precision_stays_close_and_has_the_same_number_of_rows(small: Path, seconds: float):
-    samples = normalize(noise(int(16_000 * seconds)))
+    samples = normalize(soft_noise(int(16_000 * seconds)))
     full = load(ModelOptions(str(small), device="cpu")).encode([samples])[0]
     half = load(ModelOptions(str(small), device="cpu", dtype="bfloat16")).encode([samples])[0]
     assert half.dtype == np.float32
@@ -328,7 +325,7 @@ def test_weights_that_overflow_are_an_error_not_a_transcript(copy: Path):
     weights["lm_head.bias"][:] = float("nan")
     save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
     with Recognizer.load(str(copy), device="cpu") as recognizer:
-        events = list(recognizer.stream(noise(16_000), SessionConfig(vad="none")))
+        events = list(recognizer.stream(soft_noise(16_000), SessionConfig(vad="none")))
     codes = [event.code for event in events if type(event).__name__ == "Error"]
     assert set(codes) == {"encoder_failed"}
     assert type(events[-1]).__name__ == "SessionEnded"
@@ -343,10 +340,12 @@ def test_a_full_size_xlsr_300m_loads_streams_and_batches(tmp_path: Path):
     try:
         with Recognizer.load(str(directory), device="cpu") as recognizer:
             assert recognizer.info.parameters == pytest.approx(315e6, rel=0.01)
-            events = list(recognizer.stream(noise(48_000), SessionConfig(vad="none", hop_ms=1_000, lookahead_ms=500)))
+            events = list(
+                recognizer.stream(soft_noise(48_000), SessionConfig(vad="none", hop_ms=1_000, lookahead_ms=500))
+            )
             assert type(events[-1]).__name__ == "SessionEnded"
             assert not [event for event in events if type(event).__name__ == "Error"]
-            batch = [normalize(noise(length, length)) for length in (16_000, 12_000)]
+            batch = [normalize(soft_noise(length, length)) for length in (16_000, 12_000)]
             for samples, rows in zip(batch, recognizer.encoder.encode(batch), strict=True):
                 assert np.abs(rows - recognizer.encoder.encode([samples])[0]).max() < 1e-3
     finally:

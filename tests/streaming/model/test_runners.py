@@ -23,8 +23,9 @@ from xlsr_live.streaming.model.runners import EagerRunner, GraphRunner, Runner
 from xlsr_live.streaming.model.step import StepEncoder
 from xlsr_live.streaming.requests import CachedFeatures, CacheHandle
 
-from tests.support.cached_reference import Utterance, difference, noise
+from tests.support.cached_reference import Utterance, difference
 from tests.support.checkpoints import LETTERS, SMALL, SMALL_MMS, publish
+from tests.support.noise import noise
 
 Float32 = np.ndarray
 CPU = torch.device("cpu")

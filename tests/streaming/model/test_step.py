@@ -20,8 +20,9 @@ from xlsr_live.streaming.model.load import load
 from xlsr_live.streaming.recognizer import Recognizer
 from xlsr_live.streaming.requests import CachedStep, CacheHandle, Window
 
-from tests.support.cached_reference import Float32, Utterance, difference, fresh, noise, windows
+from tests.support.cached_reference import Float32, Utterance, difference, fresh, windows
 from tests.support.checkpoints import SMALL, SMALL_GROUP_NORM, SMALL_MMS, XLSR_300M, publish
+from tests.support.noise import noise
 from tests.support.paths import DIGITS
 
 SIZES: dict[str, dict[str, Any]] = {
