@@ -59,7 +59,7 @@ def remove_empty(path: Path) -> None:
 
 
 def report_saved(path: Path, amount: str) -> None:
-    """Say what a file holds, if stderr is a terminal: a script has no use for it."""
+    """Print the name of a written file and the amount in it on stderr, if that is a terminal."""
     if sys.stderr.isatty():
         print(f"saved {printable(path)}" + f" ({amount})" * bool(amount), file=sys.stderr)
 

@@ -22,8 +22,8 @@ class Delivery:
     """Passes captions to `send` in order, each until it succeeds. A context manager.
 
     `send` raises `Undelivered` or `OSError`. Only the newest `limit` captions wait; the number of lost ones is printed
-    at the end. A failure is printed once, and once more when it is over. `contact`, if given, is called at the start
-    and returns what to print then; it raises as `send` does.
+    at the end. A failure is printed once, and once more when it is over. `contact` runs at the start, if given: it
+    returns a message to print, or raises as `send` does.
     """
 
     def __init__(

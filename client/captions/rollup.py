@@ -19,8 +19,7 @@ class RollUp(Output):
     """Committed words at once, then the final. Only a final changes a full line.
 
     The file becomes empty `hold_s` after the last change, and at the end; with `hold_s=None` the last text stays. A
-    timer (`alarm`) does it, because no events arrive in silence. With a `language` the text is that of
-    the translations.
+    timer (`alarm`) does it, because no events arrive in silence. With a `language` it shows the translations into it.
     """
 
     def __init__(

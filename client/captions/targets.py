@@ -56,8 +56,10 @@ class DeliveredCues(Cued):
 def caption_output(
     target: str, *, early: bool, paced: bool = True, overwrite: bool = False, case: Case = "model"
 ) -> Generator[Output]:
-    """The output for `target`; `LANGUAGE=TARGET` has the translations into that language. `early`: finals append, so
-    committed text can be captioned before the final. Without `overwrite` a file that exists keeps its content.
+    """The output for `target`; `LANGUAGE=TARGET` has the translations into that language.
+
+    `early`: finals append, so committed text can be captioned before the final. Without `overwrite` an existing file
+    keeps its content, and the captions go to a file with another name.
 
     Raises `click.UsageError` for an unknown target, or one that needs `paced` audio, and `XlsrLiveError` for a file
     that cannot be written.
@@ -74,8 +76,10 @@ def caption_output(
         if target.startswith("obs:") or target == "youtube":
             if not paced:
                 raise click.UsageError(f"--captions {target}: live captions need audio in real time: --pace 1")
-            obs_maker = maker(obs.LINE_CHARS)
-            output = _to_obs(target, obs_maker, stack) if target != "youtube" else _to_youtube(maker(), stack)
+            if target == "youtube":
+                output = _to_youtube(maker(), stack)
+            else:
+                output = _to_obs(target, maker(obs.LINE_CHARS), stack)
         else:
             output = stack.enter_context(_file_output(Path(target), maker(), language, paced, overwrite))
         output.quiet = True
@@ -121,7 +125,7 @@ def _file_output(path: Path, maker: Maker, language: str | None, paced: bool, ov
         raise click.UsageError(
             f"--captions {path}: a file ending in {', '.join(FILES)}; or obs://HOST:PORT; or youtube"
         )
-    # Other programs read the last two lines under a fixed name, also those of a run that was killed.
+    # A .txt has the last two lines, which other programs read under a fixed name: those of a killed run may go.
     path = unused(dated(path), overwrite=overwrite, lines=LINES if kind == ".txt" else 0)
     if kind == ".jsonl":
         with AppendedFile(path) as file:
@@ -129,7 +133,7 @@ def _file_output(path: Path, maker: Maker, language: str | None, paced: bool, ov
     elif kind == ".txt":
         with ReplacedFile(path) as file, RollUp(file, hold_s=HOLD_S if paced else None, language=language) as output:
             yield output
-        return  # the text was shown, and is gone
+        return  # the file is empty now
     else:
         with ReplacedFile(path) as file, (Vtt if kind == ".vtt" else Srt)(file, maker=maker) as output:
             yield output

@@ -1,4 +1,4 @@
-"""`xlsr-live languages`: the languages of a checkpoint, and how they are written."""
+"""`xlsr-live languages`: the languages of a checkpoint, with their codes and names."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from ..console import needs
 EPILOG = """\b
 Examples:
   xlsr-live languages --model facebook/mms-1b-all                all of them, with their names
-  xlsr-live languages --model facebook/mms-1b-all kurdish        those that a word may mean
+  xlsr-live languages --model facebook/mms-1b-all kurdish        those with this code or name
   xlsr-live languages --model facebook/mms-1b-all zh-Hans
 \b
 What --language takes, here and in every other command:
   de, deu, ger, German, Deutsch       ISO 639-1, 639-3, 639-2, names
   zh-Hans, sr-Latn, en-US             with a script; regions do not matter
   cmn-script_simplified               the checkpoint's own code
-  auto                                each utterance's own, of two to ten: --allowed-language de --allowed-language en
+  auto                                identified in each utterance: --allowed-language de --allowed-language en
 """
 
 
@@ -26,7 +26,7 @@ What --language takes, here and in every other command:
 @click.option("--model", default="bundled", show_default=True, metavar="NAME_OR_DIR", help="The checkpoint.")
 @click.option("--revision", metavar="REV", help="Commit, tag or branch of a Hugging Face model.")
 def languages(word: str | None, model: str, revision: str | None) -> None:
-    """List the languages of a multilingual checkpoint such as MMS, or those that WORD may mean.
+    """List the languages of a multilingual checkpoint such as MMS; with WORD, those with a similar code or name.
 
     Each line has the checkpoint's own code and the English name. The weights are not loaded.
     """
@@ -37,10 +37,10 @@ def languages(word: str | None, model: str, revision: str | None) -> None:
 
         known = languages_of(find_source(model, revision))
         if known is None:
-            raise ConfigError(f"{model} has one vocabulary and no languages to choose from: leave --language out")
+            raise ConfigError(f"{model} has no languages to choose from: leave --language out")
         found = known if word is None else search(word, known)
         if not found:
-            raise ConfigError(f"none of the {len(known):,} languages of {model} is like {word!r}")
+            raise ConfigError(f"none of the {len(known):,} languages of {model} has a code or name like {word!r}")
         width = max(map(len, found))
         for code in found:
             click.echo(f"{code:{width}}  {name(code)}")

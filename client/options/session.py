@@ -18,13 +18,13 @@ from .model import language_option
 F = TypeVar("F", bound=Callable[..., Any])
 
 HELP: Final = {
-    "allowed_languages": "With --language auto: two to ten of them.",
-    "language_enter": "Probability at which an utterance's language is certain.",
-    "language_leave": "The same for another language than before.",
-    "language_floor": "A less probable language is shown as und.",
+    "allowed_languages": "With --language auto: a language that may occur. Two to ten.",
+    "language_enter": "Least probability of a certain language.",
+    "language_leave": "The same, to leave the language of the previous utterance.",
+    "language_floor": "Below this probability the event says und (undetermined).",
     "language_least_ms": "Speech before the language can be certain.",
-    "language_hold_ms": "How long the probability must stay high.",
-    "language_wait_ms": "The most speech that waits for a certain language.",
+    "language_hold_ms": "Time for which the probability must stay that high.",
+    "language_wait_ms": "Partials wait for the language until there is this much speech.",
     "vad": "Voice activity detector. none: all input counts as speech.",
     "vad_threshold": "Speech probability that opens the gate.",
     "pre_roll_ms": "Audio kept before the first speech of an utterance.",

@@ -77,7 +77,7 @@ class Output:
 
     @property
     def amount(self) -> str:
-        """How much was written, such as "12 cues"; empty if only cues would count."""
+        """The number of written cues, such as "12 cues"; empty for formats without cues."""
         return ""
 
     def close(self) -> None:
@@ -203,7 +203,7 @@ class Json(Output):
 class Cued(Output):
     """Base of outputs of cues: of the finals, or with a `TranslatedCues` of their translations."""
 
-    language = ""  # BCP 47 tag of the next cue's text; empty if nobody knows it
+    language = ""  # BCP 47 tag of the next cue's text; empty if unknown
 
     def __init__(self, out: TextIO, *, several: bool = False, maker: CueMaker | TranslatedCues | None = None) -> None:
         super().__init__(out, several=several)

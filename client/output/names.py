@@ -1,4 +1,4 @@
-"""Names of output files: date and time in them, and a new name instead of a file that would be lost."""
+"""Names of output files: the date and time in a name, and another name if the file exists."""
 
 from __future__ import annotations
 

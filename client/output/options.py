@@ -91,19 +91,19 @@ def _options(default: str, folder: bool) -> Callable[[F], F]:
             "--captions",
             multiple=True,
             metavar="TARGET",
-            help="Live captions: FILE.vtt, .srt, .txt, .jsonl; obs://HOST; youtube. Before it es= for a translation. "
+            help="Live captions: FILE.vtt, .srt, .txt, .jsonl; obs://HOST; youtube. es=TARGET: the translation. "
             "May be repeated.",
         ),
         click.option(
-            "--overwrite", is_flag=True, help="Replace existing files. [default: talk-1.vtt if there is a talk.vtt]"
+            "--overwrite", is_flag=True, help="Replace existing files. [default: write talk-1.vtt if talk.vtt exists]"
         ),
         click.option(
             "--case",
             type=click.Choice(get_args(Case)),
             default="sentence",
             show_default=True,
-            help="Capitals of text for people: of a sentence, if the model writes only capitals; or the model's. jsonl "
-            "and json have the model's.",
+            help="sentence: a model that writes only capitals gets small letters. model: text as the model writes it; "
+            "jsonl and json always are.",
         ),
         click.option("--summary", is_flag=True, help="At the end: words, latency, speed."),
         click.option("--reference", type=path, metavar="FILE", help="The true text; the summary then has the WER."),

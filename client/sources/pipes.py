@@ -26,6 +26,7 @@ T = TypeVar("T")
 READ_BYTES: Final = 1 << 16
 HEAD_BYTES: Final = 2 << 10  # enough for two frames of MP3
 QUEUE: Final = 16  # unread items
+ENDLESS: Final = 1 << 62  # bytes: the length of a stream is unknown
 NAME: Final = "standard input"
 
 MAGIC: Final = (b"fLaC", b"OggS", b"ID3", b"FORM", b"caff", b".snd", b"RF64")
@@ -93,7 +94,7 @@ def _read_wav(head: bytes, rest: Iterator[bytes]) -> Iterator[tuple[AudioFormat,
 
 def _read_file(head: bytes, rest: Iterator[bytes]) -> Iterator[tuple[AudioFormat, Block]]:
     """A coded stream as it arrives, by libav or by libsndfile; CAF when it has ended, and RF64 without PyAV."""
-    if (patch := find_patch(head, len(head))) and head.startswith(b".snd"):
+    if not head.startswith(b"caff") and (patch := find_patch(head, ENDLESS)) is not None:
         head = head[: patch.at] + patch.content + head[patch.at + len(patch.content) :]
     if libav.available() and not head.startswith(b"caff"):  # libav finds no samples in a CAF stream
         decoded = libav.decode(Pushed(head, rest))

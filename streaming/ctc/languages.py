@@ -15,6 +15,11 @@ class LanguageSet:
 
     entries: Mapping[str | None, tuple[Vocabulary, Assets]]
 
+    @property
+    def only(self) -> Vocabulary | None:
+        """The vocabulary of the only language; None if there are several."""
+        return next(iter(self.entries.values()))[0] if len(self.entries) == 1 else None
+
     def __getitem__(self, language: str | None) -> tuple[Vocabulary, Assets]:
         """Raises `KeyError` for a language that the session may not use."""
         return self.entries[language]
@@ -27,7 +32,3 @@ class LanguageSet:
 
     def __len__(self) -> int:
         return len(self.entries)
-
-    def plus(self, language: str, vocabulary: Vocabulary, assets: Assets) -> LanguageSet:
-        """A set with one more language."""
-        return LanguageSet({**self.entries, language: (vocabulary, assets)})

@@ -1,14 +1,14 @@
-"""Tells the languages of an utterance apart, as probabilities that grow surer with every frame.
+"""Computes the probability of each language that an utterance may have, after each frame.
 
-By confidence: the utterance is encoded once for each allowed language. In the right one the tokens of the best path are
-more probable. Raw values do not compare, since one adapter is surer than another of anything, so each language has an
-affine calibration. Tokens that are few say little: a few doubtful ones are added to them.
+The utterance is encoded once for each allowed language. In the right language the tokens of the best path are more
+probable. Adapters differ in how probable their tokens are for any audio, so each language has an affine calibration.
+A few tokens are weak evidence, so some doubtful tokens are added to them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,37 +19,22 @@ from ..ctc.vocabulary import Vocabulary
 Rows = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
-DOUBTFUL: Final = 3  # tokens that are added to those of the best path,
-DOUBT: Final = float(np.log(0.1))  # with this log-probability
-
-
-class Decider(Protocol):
-    """Turns answers into probabilities of the allowed languages, (frames, languages) float64."""
-
-    allowed: tuple[str, ...]
-
-    @property
-    def questions(self) -> tuple[str, ...]:
-        """The languages to encode in, one request for each."""
-        ...
-
-    def shares(self, answers: Sequence[Rows | None]) -> Float64:
-        """After each frame, from the answers to all `questions`; None for one that failed."""
-        ...
+DOUBTFUL: Final = 3  # tokens added to those of the best path
+DOUBT: Final = float(np.log(0.1))  # log-probability of each
 
 
 class ConfidenceDecider:
-    """`languages` in order, each with its vocabulary and calibration."""
+    """`languages` are those allowed, each with its vocabulary and calibration."""
 
     def __init__(self, languages: Sequence[tuple[str, Vocabulary, LanguageScale]]) -> None:
         self.allowed = tuple(language for language, _, _ in languages)
         self._languages = languages
 
-    @property
-    def questions(self) -> tuple[str, ...]:
-        return self.allowed
-
     def shares(self, answers: Sequence[Rows | None]) -> Float64:
+        """Probabilities of the allowed languages after each frame, (frames, languages).
+
+        `answers` are the rows of the utterance in each language, in order; None for a request that failed.
+        """
         length = max((len(rows) for rows in answers if rows is not None), default=0)
         scores = np.full((length, len(self.allowed)), -np.inf)
         for column, (rows, (_, vocabulary, calibration)) in enumerate(zip(answers, self._languages, strict=True)):
@@ -59,7 +44,7 @@ class ConfidenceDecider:
 
 
 def token_levels(rows: Rows, vocabulary: Vocabulary) -> Float64:
-    """After each frame, the mean log-probability of the tokens of the best path so far, (frames,); doubtful at first.
+    """After each frame, the mean log-probability of the doubtful tokens and those of the best path, (frames,).
 
     A token counts from the frame at which it ends, with its highest log-probability.
     """
@@ -68,7 +53,8 @@ def token_levels(rows: Rows, vocabulary: Vocabulary) -> Float64:
     starts = np.flatnonzero(np.concatenate(([True], path[1:] != path[:-1])))
     peaks = np.maximum.reduceat(best, starts)
     ends = np.append(starts[1:], len(rows)) - 1
-    writes = np.array([bool(text.strip()) for text in vocabulary.texts])[path[starts]]
+    tokens: list[int] = path[starts].tolist()
+    writes = np.array([bool(vocabulary.texts[token].strip()) for token in tokens])
     total, count = np.zeros(len(rows)), np.zeros(len(rows))
     total[ends], count[ends] = np.where(writes, peaks, 0.0), writes
     return (total.cumsum() + DOUBTFUL * DOUBT) / (count.cumsum() + DOUBTFUL)

@@ -71,12 +71,22 @@ class Decoding:
         if config.wake:
             self._wake = Phrases(wake_phrase(config.wake, config.wake_score), vocabulary)
             self._notes += self._wake.notes
-        self._hotwords = Timeline(self._make_hotwords(config.hotwords))
+        hotwords = self.make_hotwords(config.hotwords)
+        self._notes += _notes(hotwords)
+        self._hotwords = Timeline(hotwords)
         self._commands = Timeline(self._make_spec(config.grammar))
 
-    def set_hotwords(self, hotwords: Sequence[str], at: int) -> None:
-        """Replace the hotwords after sample `at`. Raises `ConfigError`; then the earlier ones stay."""
-        self._hotwords.set(self._make_hotwords(hotwords), at)
+    def make_hotwords(self, hotwords: Sequence[str]) -> HotwordSet | None:
+        """Compile hotwords for `set_hotwords`; None if there are none. Raises `ConfigError`."""
+        if not (boosts := read_hotwords(hotwords)):
+            return None
+        model = self._assets.language_model
+        return HotwordSet(Phrases(boosts, self.vocabulary), model.boosted(boosts) if model else None)
+
+    def set_hotwords(self, hotwords: HotwordSet | None, at: int) -> None:
+        """Replace the hotwords after sample `at`."""
+        self._notes += _notes(hotwords)
+        self._hotwords.set(hotwords, at)
 
     def set_grammar(self, grammar: str, at: int) -> None:
         """Replace the grammar after sample `at`; an empty one has no commands. Raises `GrammarError`; then the earlier
@@ -133,13 +143,6 @@ class Decoding:
             self.vocabulary, self._assets, self._config.nbest, self.hotwords(end), spec, awake=bool(awake)
         )
 
-    def _make_hotwords(self, hotwords: Sequence[str]) -> HotwordSet | None:
-        if not (boosts := read_hotwords(hotwords)):
-            return None
-        phrases, model = Phrases(boosts, self.vocabulary), self._assets.language_model
-        self._notes += phrases.notes
-        return HotwordSet(phrases, model.boosted(boosts) if model else None)
-
     def _make_spec(self, grammar: str) -> CommandSpec | None:
         if not grammar.strip():
             return None
@@ -148,6 +151,10 @@ class Decoding:
         found = compiled(grammar, self.vocabulary)
         self._notes += found.notes
         return CommandSpec(found, strictness, self._wake, config.command_alternatives)
+
+
+def _notes(hotwords: HotwordSet | None) -> list[str]:
+    return hotwords.phrases.notes if hotwords else []
 
 
 def set_hotwords(decoder: LiveDecoder, hotwords: HotwordSet | None) -> None:

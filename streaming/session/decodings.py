@@ -16,7 +16,7 @@ from ..ctc.languages import LanguageSet
 from ..ctc.spelling import Speller
 from ..ctc.vocabulary import Vocabulary
 from ..errors import ConfigError
-from .deciders import ConfidenceDecider, Decider
+from .deciders import ConfidenceDecider
 from .decoding import Decoding
 from .timeline import Timeline
 
@@ -33,8 +33,8 @@ class Choice:
         """The decoding of the only language; None if there are several."""
         return next(iter(self.decodings.values())) if len(self.decodings) == 1 else None
 
-    def decider(self) -> Decider:
-        """What chooses among several languages."""
+    def decider(self) -> ConfidenceDecider:
+        """The decider among these languages."""
         entries: list[tuple[str, Vocabulary, LanguageScale]] = []
         for language, (vocabulary, assets) in self.languages.entries.items():
             scale = assets.calibration and assets.calibration.language
@@ -49,12 +49,15 @@ class Decodings:
 
     def __init__(self, languages: LanguageSet, config: SessionConfig) -> None:
         self._config = config  # with the newest hotwords and grammar
-        self._notes: list[str] = []
         self._choices = Timeline(self._make(languages))
 
     @property
     def newest(self) -> Choice:
         return self._choices.values[-1]
+
+    @property
+    def grammar(self) -> str:
+        return self._config.grammar
 
     def at(self, sample: int) -> Choice:
         """The choice for an utterance whose speech begins at a sample."""
@@ -71,14 +74,15 @@ class Decodings:
         self._choices.set(self._make(languages), at)
 
     def set_hotwords(self, hotwords: Sequence[str], at: int) -> None:
-        """See `Decoding.set_hotwords`."""
+        """Replace the hotwords of all languages after sample `at`. Raises `ConfigError`; then the earlier ones stay."""
         newest = self.newest
         shares = _shares(hotwords, newest.languages)
-        for language, decoding in newest.decodings.items():
-            decoding.set_hotwords(shares[language], at)
+        made = [(decoding, decoding.make_hotwords(shares[each])) for each, decoding in newest.decodings.items()]
         for decoding in self._all():
             if decoding not in newest.decodings.values():  # of an utterance that began before the choice changed
-                decoding.set_hotwords(_writable(hotwords, Speller(decoding.vocabulary)), at)
+                made.append((decoding, decoding.make_hotwords(_writable(hotwords, Speller(decoding.vocabulary)))))
+        for decoding, own in made:  # only now, because one language can refuse what another accepts
+            decoding.set_hotwords(own, at)
         self._config = msgspec.structs.replace(self._config, hotwords=tuple(hotwords))
 
     def set_grammar(self, grammar: str, at: int) -> None:
@@ -90,9 +94,7 @@ class Decodings:
 
     def take_notes(self) -> list[str]:
         """See `Decoding.take_notes`."""
-        notes = list(dict.fromkeys(self._notes + [note for each in self._all() for note in each.take_notes()]))
-        self._notes = []
-        return notes
+        return list(dict.fromkeys(note for each in self._all() for note in each.take_notes()))
 
     def _all(self) -> list[Decoding]:
         return list({id(each): each for choice in self._choices.values for each in choice.decodings.values()}.values())

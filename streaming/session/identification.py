@@ -1,14 +1,13 @@
-"""Which language an utterance is in: asked while it begins, answered once, before any of its text is shown.
+"""Identifies the language of an utterance at its beginning, once, before any of its text is shown.
 
-The question is asked of the audio up to fixed places: after the speech that the lock needs at least, and if that does
-not suffice, after all that partials may wait for; in both cases earlier if the utterance ends before. So it depends on
-the audio alone.
+It encodes the audio up to the least speech with which the lock can be certain. If the lock is not certain then, it
+encodes again, up to the end of the time that partials may wait, and decides. Both places are earlier if the utterance
+ends first. So the decision depends on the audio alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import Enum, auto
 from typing import Final
 
 import numpy as np
@@ -18,21 +17,16 @@ from ..audio.normalize import EPSILON, normalize
 from ..config import SessionConfig
 from ..frames import FIELD, SAMPLE_RATE, STRIDE, ms
 from ..requests import Request
-from .deciders import Decider
+from .deciders import ConfidenceDecider
 from .language_lock import LanguageDecision, LanguageLock
 
 _EVERY: Final = 5  # frames between two looks at the probabilities
 
 
-class IdentificationState(Enum):
-    LISTENING = auto()  # waits for audio
-    ENCODING = auto()
-    DECIDED = auto()
-
-
 class Identification:
-    """Of one utterance, which begins at sample `start`; its speech begins `lead` samples later at most. `next_id`
-    numbers the requests.
+    """For an utterance that begins at sample `start`; its speech begins at most `lead` samples later.
+
+    `next_id` numbers the requests.
     """
 
     def __init__(
@@ -40,7 +34,7 @@ class Identification:
         index: int,
         start: int,
         config: SessionConfig,
-        decider: Decider,
+        decider: ConfidenceDecider,
         lock: LanguageLock,
         *,
         lead: int,
@@ -60,20 +54,18 @@ class Identification:
         self._lead = lead
         least = ms(config.language_least_ms + config.language_hold_ms) + _EVERY * STRIDE + FIELD
         self._stages = [start + self._lead + each for each in (least, max(least, ms(config.language_wait_ms)))]
-        self._state = IdentificationState.LISTENING
-        self.end = start  # sample up to which the audio was asked about
-        self._last = False  # no more audio follows that could decide
+        self.decision: LanguageDecision | None = None
+        self.end = start  # of the encoded audio, in samples
+        self._last = False  # no longer audio follows: the lock must decide
         self._answers: dict[int, NDArray[np.float32] | None] = {}  # by request
         self._missing: set[int] = set()  # requests without an answer
 
-    @property
-    def decision(self) -> LanguageDecision | None:
-        return self._lock.decision if self._state is IdentificationState.DECIDED else None
-
     def plan(self, *, known: int, closed: int | None, now: float) -> list[Request]:
-        """Return the requests that are due. The utterance has at least the audio up to sample `known`; it ends at
-        `closed` if the gate has closed."""
-        if self._state is not IdentificationState.LISTENING:
+        """Return the requests that are due, one for each allowed language.
+
+        The utterance has at least the audio up to sample `known`; it ends at `closed` if the gate has closed.
+        """
+        if self._missing or self.decision is not None:
             return []
         reached = [stage for stage in self._stages if stage <= known]
         if not reached and closed is None:
@@ -81,14 +73,13 @@ class Identification:
         self.end = reached[0] if reached else known
         self._stages = [stage for stage in self._stages if stage > self.end]
         self._last = not self._stages or self.end == closed
-        self._state = IdentificationState.ENCODING
         samples = self._read(self.start, self.end)
         if self._normalized:
             samples = normalize(samples, self._epsilon)
         deadline = now + len(samples) / SAMPLE_RATE / 2
         jobs = [
             Request(self._next_id(), "identify", self.index, samples, deadline, None, language=language)
-            for language in self._decider.questions
+            for language in self._decider.allowed
         ]
         self._answers = dict.fromkeys(job.id for job in jobs)
         self._missing = set(self._answers)
@@ -126,5 +117,4 @@ class Identification:
                 break
             if self._last and frame == len(shares) - 1:
                 self._lock.settle(speech_s, row)
-        decided = self._lock.decision is not None
-        self._state = IdentificationState.DECIDED if decided else IdentificationState.LISTENING
+        self.decision = self._lock.decision

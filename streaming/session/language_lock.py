@@ -1,18 +1,18 @@
-"""Which language an utterance has, and the session before it: certain once its probability stays high for a while.
+"""Decides on the language of an utterance: it is certain when its probability stays high for a while.
 
-                 best language above `enter` (another than before: `leave`) for `hold_s`,
+                 best language above `enter` (`leave` if it differs from the last) for `hold_s`,
                  after `least_s` of speech
     LISTENING ────────────────────────────────────────────────────────────────────────────▶ DECIDED
         │                                                                                     ▲
-        └── no more audio may be waited for: `settle` keeps the language of before, or guesses ┘
+        └── no time to wait for more: `settle` keeps the last certain language, or guesses ───┘
 
-The lock decides once in an utterance, and nothing changes that decision before the next utterance. A guess does not
-bind the session: the next utterance starts from the last language that was certain.
+The lock decides once in an utterance and keeps that decision until the next. A guess does not bind the session: the
+next utterance starts from the last language that was certain.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from ..config import SessionConfig
@@ -58,7 +58,7 @@ class LanguageLock:
         return self.decision
 
     def settle(self, speech_s: float, shares: Shares) -> LanguageDecision:
-        """Decide now, with the last probabilities: for the language of before unless another is above `leave`."""
+        """Decide now, with the last probabilities: for the last certain language unless another is above `leave`."""
         if self.decision is None:
             best = _best(shares)
             if self._believes(best, speech_s, shares):
@@ -69,8 +69,8 @@ class LanguageLock:
         assert self.decision is not None
         return self.decision
 
-    def restrict(self, allowed: Shares | tuple[str, ...]) -> None:
-        """Other languages are allowed from here on; one that no longer is cannot be the language of before."""
+    def restrict(self, allowed: Sequence[str]) -> None:
+        """Forget the last certain language unless it is one of those allowed from here on."""
         if self.language not in allowed:
             self.language = None
 

@@ -1,4 +1,4 @@
-"""Apertium, a rule-based translator, as external programs that keep running: one pipeline for each pair of languages.
+"""Apertium, a rule-based translator, as external programs that keep running: a pipeline for each pair of languages.
 
 Debian has some forty pairs (`apt install apertium-eng-spa`). The programs are under the GPL and are only started, never
 linked. A pipeline translates a sentence in milliseconds.
@@ -16,9 +16,10 @@ import selectors
 import shutil
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -55,7 +56,10 @@ class Apertium:
         self._pairs = [(mode[1], mode[2]) for mode in found if mode]
         if not self._pairs:
             raise ConfigError(f"Apertium has no language pairs in {self._modes}; {_HINT}")
-        self._pipelines: dict[str, _Pipeline] = {}
+        self._lock = threading.Lock()
+        self._idle: dict[str, _Pipeline] = {}  # by pair
+        self._busy: set[_Pipeline] = set()  # more than one of a pair if a call was abandoned
+        self._closed = False
 
     def sources(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(source for source, _ in self._pairs))
@@ -67,27 +71,52 @@ class Apertium:
         return [self._sentence(segment) for segment in segments]
 
     def close(self) -> None:
-        for pipeline in self._pipelines.values():
-            pipeline.stop()
-        self._pipelines.clear()
+        with self._lock:
+            self._closed = True
+            for pipeline in self._busy:
+                pipeline.kill()  # the thread that uses it sees its end
+            for pipeline in self._idle.values():
+                pipeline.stop()
+            self._idle.clear()
 
     def _sentence(self, segment: Segment) -> str:
         pair = f"{segment.source}-{segment.target}"
         text = _SPECIAL.sub(" ", sentence(segment.text)).removesuffix(".").rstrip()
-        pipeline = self._pipelines.get(pair) or self._start(pair)
-        try:
+        with self._pipeline(pair) as pipeline:
             answer = pipeline.translate(text, time.monotonic() + self._answer_s)
-        except TranslationError:
-            self.restarts += 1
-            del self._pipelines[pair]  # the next sentence starts another one
-            raise
         plain, unknown = _MARK.subn("", answer.replace("\\", "").rstrip().removesuffix(_END))
         self.unknown += unknown
         return finished(plain)
 
-    def _start(self, pair: str) -> _Pipeline:
-        self._pipelines[pair] = pipeline = _Pipeline(self._modes / f"{pair}.mode")
-        return pipeline
+    @contextmanager
+    def _pipeline(self, pair: str) -> Generator[_Pipeline]:
+        """An idle pipeline of the pair or a new one, for this call alone: a call that was abandoned may still use the
+        other one, and its answer must not come here.
+        """
+        with self._lock:
+            pipeline = self._idle.pop(pair, None)
+        pipeline = pipeline or _Pipeline(self._modes / f"{pair}.mode")
+        with self._lock:
+            self._busy.add(pipeline)
+            closed = self._closed
+        try:
+            if closed:
+                raise TranslationError("the recognizer is closed")
+            yield pipeline
+        except BaseException:
+            self._give_back(pair, pipeline, healthy=False)
+            raise
+        self._give_back(pair, pipeline, healthy=True)
+
+    def _give_back(self, pair: str, pipeline: _Pipeline, *, healthy: bool) -> None:
+        with self._lock:
+            self._busy.discard(pipeline)
+            self.restarts += not healthy
+            keep = healthy and not self._closed and pair not in self._idle
+            if keep:
+                self._idle[pair] = pipeline
+        if not keep:
+            pipeline.stop()
 
 
 class _Pipeline:
@@ -110,18 +139,14 @@ class _Pipeline:
             raise TranslationError(f"Apertium does not start ({mode.stem}): {error}") from None
 
     def translate(self, text: str, deadline: float) -> str:
-        """Raises `TranslationError` if the programs died or do not answer in time; they are stopped then."""
+        """Raises `TranslationError` if the programs died or do not answer in time."""
         assert self._program.stdin is not None
         try:
             self._program.stdin.write(f"{text}{_END}\0".encode())
             self._program.stdin.flush()
             return self._answer(deadline)
         except OSError:
-            self.stop()
             raise TranslationError("Apertium's program has ended; it starts again") from None
-        except TranslationError:
-            self.stop()
-            raise
 
     def _answer(self, deadline: float) -> str:
         assert self._program.stdout is not None
@@ -136,9 +161,14 @@ class _Pipeline:
                 answer += part
         return answer[:-1].decode(errors="replace")
 
-    def stop(self) -> None:
+    def kill(self) -> None:
+        """End the programs. Any thread may call it."""
         with suppress(ProcessLookupError):
             os.killpg(self._program.pid, signal.SIGKILL)
+
+    def stop(self) -> None:
+        """End the programs and close their pipes."""
+        self.kill()
         self._program.wait()
         for pipe in (self._program.stdin, self._program.stdout):
             with suppress(OSError):

@@ -72,6 +72,7 @@ def test_a_bad_file_is_one_clear_line(verb: str, name: str, tmp_path: Path, caps
         (["transcribe", "a.wav", "--hop-ms", "30"], "hop_ms must be a multiple of 20 ms"),
         (["transcribe", "a.wav", "--vad-threshold", "7"], "vad_threshold is 7"),
         (["transcribe", "a.wav", "b.wav", "-f", "srt"], "--output"),
+        (["transcribe", flac("george"), "--captions", "es=talk.vtt"], "--translate es"),
         (["transcribe", "x/a.wav", "y/a.flac", "-f", "srt", "-o", "/tmp"], "same name"),
         (["stream", "a.wav", "--token-file", "/nowhere/token"], "/nowhere/token"),
         (["stream", "-", "--sample-rate", "1000"], "sample_rate is 1000"),
@@ -170,7 +171,7 @@ def test_demo_in_a_second_language(capsys: Out, monkeypatch: pytest.MonkeyPatch)
     translator = apertium()
     translator._answer_s = LIMIT
     with Recognizer.load(device="cpu", adaptive=False, lm="none") as recognizer:
-        recognizer.translation = service(translator, patience_s=LIMIT, max_lag_s=LIMIT)
+        recognizer.translation = service(translator, call_timeout_s=LIMIT, max_lag_s=LIMIT)
         monkeypatch.setattr("xlsr_live.client.commands.demo.load_recognizer", lambda options: recognizer)
         assert run(["demo", "--pace", "0", "--translate", "Spanish"]) == 0
     finals = [line for line in capsys.readouterr().out.split("\n\n")[1].splitlines() if not line.startswith(" ")]

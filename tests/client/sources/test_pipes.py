@@ -151,6 +151,18 @@ def test_a_stream_whose_header_does_not_give_its_length(form: str, size: int):
 
 
 @pytest.mark.usefixtures("pyav")
+@pytest.mark.parametrize("part", [44, 1 << 16])
+def test_a_wav_stream_of_24_bits_that_declares_no_samples(part: int):
+    """Some recorders write the header by itself, so that no sample arrives with it."""
+    data = coded("WAV", "PCM_24")
+    at = data.index(b"data") + 4
+    data = data[:at] + bytes(4) + data[at + 4 :]
+    audio, samples = received(data, part)
+    assert audio.sample_rate == 16_000
+    assert np.array_equal(samples, SAMPLES / np.float32(32_768))
+
+
+@pytest.mark.usefixtures("pyav")
 def test_a_damaged_stream_is_an_error():
     with pytest.raises(AudioError, match=r"^standard input: "):
         received(b"fLaC" + os.urandom(5_000))

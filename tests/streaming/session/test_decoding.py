@@ -133,7 +133,7 @@ def test_bad_hotwords_are_refused_and_the_earlier_ones_stay(hotwords: list[str],
         Decoding(VOCABULARY, SessionConfig(hotwords=tuple(hotwords)))
     decoding = Decoding(VOCABULARY, SessionConfig(hotwords=("AC:9",)))
     with pytest.raises(ConfigError, match=why):
-        decoding.set_hotwords(hotwords, 5)
+        decoding.set_hotwords(decoding.make_hotwords(hotwords), 5)
     rows = FakeEncoder().rows(sound("AB "))
     assert [word.text for word in decoding.final(10)(rows).words] == ["AC"]
 

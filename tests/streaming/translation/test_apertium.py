@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from xlsr_live.streaming.translation.translator import Segment, TranslationError
 from tests.support.translators import apertium
 
 SECONDS = 60.0  # for busy machines
+SENTENCES = ("ONE TWO THREE", "THE HOUSE IS RED", "GOOD MORNING", "A DOG")
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +38,9 @@ def test_capitals_become_a_spanish_sentence(english: Apertium):
 
 
 def test_each_sentence_is_answered_by_itself(english: Apertium):
-    texts = ["ONE TWO THREE", "THE HOUSE IS RED", "GOOD MORNING", "A DOG"]
-    together = spanish(english, *texts)
-    assert together == [text for each in texts for text in spanish(english, each)]
-    assert len(set(together)) == len(texts)
+    together = spanish(english, *SENTENCES)
+    assert together == [text for each in SENTENCES for text in spanish(english, each)]
+    assert len(set(together)) == len(SENTENCES)
 
 
 def test_unknown_words_stay_and_are_counted(english: Apertium):
@@ -60,7 +61,7 @@ def test_no_text_puts_the_answers_out_of_step(english: Apertium, text: str):
 def test_a_program_that_dies_is_started_again_and_counted(english: Apertium):
     spanish(english, "GOOD MORNING")
     before = english.restarts
-    (pipeline,) = english._pipelines.values()
+    (pipeline,) = english._idle.values()
     os.killpg(pipeline._program.pid, signal.SIGKILL)
     pipeline._program.wait()
     with pytest.raises(TranslationError, match="has ended"):
@@ -71,7 +72,7 @@ def test_a_program_that_dies_is_started_again_and_counted(english: Apertium):
 
 def test_a_program_that_does_not_answer_is_ended_and_started_again(english: Apertium):
     spanish(english, "GOOD MORNING")
-    (pipeline,) = english._pipelines.values()
+    (pipeline,) = english._idle.values()
     os.killpg(pipeline._program.pid, signal.SIGSTOP)
     english._answer_s = 0.01
     with pytest.raises(TranslationError, match="does not answer"):
@@ -79,6 +80,34 @@ def test_a_program_that_does_not_answer_is_ended_and_started_again(english: Aper
     english._answer_s = SECONDS
     assert pipeline._program.poll() is not None
     assert spanish(english, "THE HOUSE IS RED") == ["La casa es roja"]
+
+
+def test_calls_at_the_same_time_get_their_own_answers(english: Apertium):
+    """As after a call that was abandoned and still runs."""
+    wanted = dict(zip(SENTENCES, spanish(english, *SENTENCES), strict=True))
+    with ThreadPoolExecutor(len(wanted)) as pool:
+        answers = list(pool.map(lambda text: spanish(english, text)[0], list(wanted) * 5))
+    assert answers == list(wanted.values()) * 5
+
+
+def test_closing_leaves_no_program_behind():
+    translator = apertium()
+    translator._answer_s = SECONDS
+    spanish(translator, "GOOD MORNING")
+    (pipeline,) = translator._idle.values()
+    os.killpg(pipeline._program.pid, signal.SIGSTOP)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(spanish, translator, "GOOD MORNING")
+        while not translator._busy and not waiting.done():
+            pass
+        translator.close()
+        with pytest.raises(TranslationError):
+            waiting.result(SECONDS)
+    assert pipeline._program.poll() is not None
+    with pytest.raises(TranslationError, match="closed"):
+        spanish(translator, "GOOD MORNING")
+    assert not translator._idle
+    assert not translator._busy
 
 
 def test_without_pairs_the_message_says_what_to_install(tmp_path: Path):
