@@ -130,10 +130,8 @@ class StreamSession:
         """
         async with self._sending:
             self._check_open()
-            vocabulary = self._session.vocabulary
-            if self._compile is not None and vocabulary is not None:
-                await self._compile(grammar, vocabulary)
-                self._check_open()
+            await self._compile_aside(grammar, self._session.vocabulary)
+            self._check_open()
             self._session.receive_grammar(grammar)
 
     async def set_language(self, language: str | None, allowed_languages: Sequence[str] = ()) -> None:
@@ -147,6 +145,7 @@ class StreamSession:
             if self._languages is None:
                 raise ConfigError("this session has one language")
             languages = await self._languages(language, allowed_languages)
+            await self._compile_aside(self._session.grammar, languages.only)
             self._check_open()
             self._session.receive_languages(languages)
 
@@ -204,6 +203,10 @@ class StreamSession:
     def _check_open(self) -> None:
         if self._closed:
             raise SessionClosed("the session was closed")
+
+    async def _compile_aside(self, grammar: str, vocabulary: Vocabulary | None) -> None:
+        if self._compile is not None and vocabulary is not None:
+            await self._compile(grammar, vocabulary)
 
     async def _room_for(self, piece: bytes | NDArray[np.floating]) -> None:
         self._check_open()

@@ -15,6 +15,11 @@ class LanguageSet:
 
     entries: Mapping[str | None, tuple[Vocabulary, Assets]]
 
+    @property
+    def only(self) -> Vocabulary | None:
+        """The vocabulary of the only language; None if there are several."""
+        return next(iter(self.entries.values()))[0] if len(self.entries) == 1 else None
+
     def __getitem__(self, language: str | None) -> tuple[Vocabulary, Assets]:
         """Raises `KeyError` for a language that the session may not use."""
         return self.entries[language]

@@ -55,6 +55,10 @@ class Decodings:
     def newest(self) -> Choice:
         return self._choices.values[-1]
 
+    @property
+    def grammar(self) -> str:
+        return self._config.grammar
+
     def at(self, sample: int) -> Choice:
         """The choice for an utterance whose speech begins at a sample."""
         return self._choices.at(sample)

@@ -175,7 +175,7 @@ class Session:
         """
         self._check_open()
         self._decodings.set_hotwords(hotwords, self._front.position)
-        self._report_notes(self._front.position)
+        self._settings_changed()
 
     def receive_grammar(self, grammar: str) -> None:
         """Replace the grammar of commands from here on, as `receive_hotwords`; an empty one has none.
@@ -184,7 +184,7 @@ class Session:
         """
         self._check_open()
         self._decodings.set_grammar(grammar, self._front.position)
-        self._report_notes(self._front.position)
+        self._settings_changed()
 
     def receive_languages(self, languages: LanguageSet) -> None:
         """Choose the languages of utterances whose speech begins from here on; an open one keeps its own.
@@ -193,7 +193,7 @@ class Session:
         """
         self._check_open()
         self._decodings.set_languages(languages, self._front.position)
-        self._report_notes(self._front.position)
+        self._settings_changed()
 
     def receive_level(self, level: Level) -> None:
         """Set how much the service gives up from now on. Call it before audio and answers."""
@@ -236,8 +236,12 @@ class Session:
     @property
     def vocabulary(self) -> Vocabulary | None:
         """That of utterances from here on; None if they may have one of several languages."""
-        only = self._decodings.newest.only
-        return None if only is None else only.vocabulary
+        return self.languages.only
+
+    @property
+    def grammar(self) -> str:
+        """That of utterances from here on; empty if there is none."""
+        return self._decodings.grammar
 
     @property
     def received_s(self) -> float:
@@ -291,6 +295,11 @@ class Session:
             self._ended = True
             end = self._front.position
             self._outbox.emit(SessionEnded(audio_s=seconds(end), utterances=self._utterances.begun), end)
+
+    def _settings_changed(self) -> None:
+        # A client may change settings all the time in silence, when no utterance drops the earlier ones.
+        self._decodings.forget(self._front.ring.start)
+        self._report_notes(self._front.position)
 
     def _report_notes(self, sample: int) -> None:
         """Warn about words that the vocabulary writes with other letters."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from xlsr_live.streaming.config import SessionConfig
 from xlsr_live.streaming.ctc.assets import Assets
+from xlsr_live.streaming.ctc.languages import LanguageSet
 from xlsr_live.streaming.ctc.lm import Weights
 from xlsr_live.streaming.ctc.vocabulary import Vocabulary
 from xlsr_live.streaming.engine.engine import Engine
@@ -21,7 +22,7 @@ from xlsr_live.streaming.session.session import Session
 from xlsr_live.streaming.session.step_decoder import StepDecoder
 
 from tests.support.driving import Float32, lines, run, utterances
-from tests.support.fakes import VOCABULARY, FakeEncoder, LoudVad, sound
+from tests.support.fakes import VOCABULARY, FakeEncoder, FakeLanguages, LoudVad, sound
 from tests.support.ngrams import language_model
 from tests.support.streams import SPEECH, running, say
 
@@ -108,6 +109,29 @@ def test_commands_equal_those_of_the_core_and_grammars_compile_in_a_thread(engin
     assert lines(events) == lines(run([audio[:here], "cab: cab", audio[here:]], SessionConfig(grammar="dad: dad")))
     assert [event.text for event in events if isinstance(event, Command)] == ["DAD", "CAB"]
     assert prepared == ["cab: cab", "x: x"]
+
+
+def test_the_grammar_of_a_new_language_compiles_in_a_thread(engine: Engine):
+    languages = FakeLanguages()
+    prepared: list[tuple[str, Vocabulary]] = []
+
+    async def compile(grammar: str, vocabulary: Vocabulary) -> None:
+        prepared.append((grammar, vocabulary))
+
+    async def find(language: str | None, allowed: Sequence[str]) -> LanguageSet:
+        return languages.only(language or "", *allowed)
+
+    async def scene() -> list[Event]:
+        config = SessionConfig(grammar="dad: dad")
+        core = Session(VOCABULARY, config, vad=LoudVad(), normalized=False, languages=languages.only("deu"))
+        async with StreamSession(core, engine, compile=compile, languages=find) as stream:
+            await stream.set_language("eng")
+            with pytest.raises(ConfigError, match="one language"):
+                await stream.set_language("deu", ["eng"])
+        return []
+
+    running(scene)
+    assert prepared == [("dad: dad", languages.vocabulary("eng"))]
 
 
 def test_a_final_whose_decoding_fails_has_the_words_of_the_live_steps(engine: Engine, monkeypatch: pytest.MonkeyPatch):

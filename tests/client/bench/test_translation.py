@@ -33,7 +33,7 @@ class Dictionary(FakeTranslator):
 @pytest.fixture
 def loaded(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recognizer]:
     with Recognizer.load(str(DIGITS), device="cpu", adaptive=False, translate_from="en") as recognizer:
-        recognizer.translation = service(Dictionary(), patience_s=LIMIT)
+        recognizer.translation = service(Dictionary(), call_timeout_s=LIMIT)
         monkeypatch.setattr("xlsr_live.client.bench.translation.load_recognizer", lambda _: recognizer)
         yield recognizer
 

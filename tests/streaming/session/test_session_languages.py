@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from random import Random
 
 import numpy as np
@@ -205,6 +207,23 @@ def test_hotwords_count_in_the_languages_that_can_write_them():
     assert len(texts(say(GERMAN, PAUSE, ENGLISH, PAUSE, languages=BOTH, config=config))) == 2
     with pytest.raises(ConfigError, match="cannot write 'QQ'"):
         say(GERMAN, languages=BOTH, config=SessionConfig(hotwords=("QQ",)))
+
+
+def test_settings_that_change_in_silence_do_not_accumulate():
+    from xlsr_live.streaming.session.decoding import Decoding
+    from xlsr_live.streaming.session.session import Session
+
+    from tests.support.fakes import LoudVad
+
+    session = Session(DEU["deu"][0], SessionConfig(), vad=LoudVad(), normalized=False, languages=DEU)
+    kept: list[weakref.ref[Decoding]] = []
+    for turn in range(60):
+        session.receive_audio(PAUSE, now=0.0)
+        session.receive_languages((DEU, ENG)[turn % 2])
+        session.receive_hotwords((("ab",), ())[turn % 2])
+        kept.append(weakref.ref(session._decodings.newest.only))
+    gc.collect()
+    assert sum(each() is not None for each in kept) <= 10
 
 
 def test_hotwords_that_one_language_refuses_change_no_other():
