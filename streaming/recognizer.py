@@ -187,13 +187,13 @@ class Recognizer:
         audio: AudioFormat | None = None,
         *,
         name: str | None = None,
-        patient: bool = False,
+        complete_translations: bool = False,
     ) -> StreamSession:
         """Open a stream in a running event loop.
 
-        A new grammar or language blocks the loop for a second or longer unless `prepare` was called. With `patient`
-        (for files) audio waits for translations, and none is skipped. Raises `GrammarError`, and `ConfigError` for bad
-        settings and for settings that this checkpoint does not support.
+        A new grammar or language blocks the loop for a second or longer unless `prepare` was called. With
+        `complete_translations` (for files) audio waits for translations, and none is skipped. Raises `GrammarError`,
+        and `ConfigError` for bad settings and for settings that this checkpoint does not support.
         """
         session = self._new_session(config, audio, name, self.engine.level)
         return StreamSession(
@@ -201,7 +201,7 @@ class Recognizer:
             self.engine,
             compile=self._compile_aside,
             languages=self._load_aside,
-            translate=self._translate(config, patient=patient),
+            translate=self._translate(config, complete=complete_translations),
         )
 
     async def prepare(self, config: SessionConfig) -> None:
@@ -244,7 +244,7 @@ class Recognizer:
             hand_over=answers.put,
             clock=time.monotonic,
             adaptive=pace > 0,
-            translate=self._translate(config, patient=pace == 0),
+            translate=self._translate(config, complete=pace == 0),
         )
         try:
             yield from feed(driver, answers, form, blocks, pace)
@@ -293,14 +293,14 @@ class Recognizer:
     ) -> None:
         self.close()
 
-    def _translate(self, config: SessionConfig | None, *, patient: bool) -> Translate | None:
+    def _translate(self, config: SessionConfig | None, *, complete: bool) -> Translate | None:
         """Raises `ConfigError` for translations without a translator."""
         if config is None or not config.translate_to:
             return None
         if self.translation is None:
             raise ConfigError("translate_to: there is no translator; load the recognizer with one (--translator)")
         spoken = self.languages.codes(config.language, config.allowed_languages)[0] or self.spoken_language
-        return partial(SessionTranslator, self.translation, config.translate_to, spoken, patient)
+        return partial(SessionTranslator, self.translation, config.translate_to, spoken, complete)
 
     def _new_session(
         self, config: SessionConfig | None, audio: AudioFormat | None, name: str | None, level: Level = Level.NORMAL

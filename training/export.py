@@ -40,11 +40,13 @@ def export(model: Any, base: Base, tokens: Sequence[str] | None, folder: Path) -
     if base.language is not None:
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model._get_adapters().items()}
         path = folder / ADAPTER.format(base.language)
-        cast(Any, safetensors.torch).save_file(weights, path, metadata={"format": "pt"})
-        written = [path, *written, *others]
+        part = path.with_suffix(".part")
+        cast(Any, safetensors.torch).save_file(weights, part, metadata={"format": "pt"})
+        os.replace(part, path)  # an earlier run may have linked it to the file of the base
+        written = [path, *written]
     for path in written:
         path.chmod(0o644)
-    return written
+    return [*written, *others]
 
 
 def _tokenizer(base: Base, tokens: Sequence[str] | None, folder: Path) -> Any:

@@ -69,21 +69,22 @@ def fit(
 ) -> Fit:
     """The largest parts that fit into `free` bytes, up to a whole step of `batch_seconds`.
 
-    `longest` is the length of the longest recording in seconds, slowed down. Raises `TrainingError` if not even that
-    one fits.
+    `longest` is the length of the longest recording in seconds, slowed down; one that is longer than a part is a part
+    by itself. Raises `TrainingError` if the longest does not fit.
     """
     parameters = sum(p.numel() for p in model.parameters())
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     at_once = threads if parameters < SMALL and not _dropout(model.config) else 1
     fixed = PROGRAM + 4.0 * parameters + 16.0 * trained + at_once * (2.0 * parameters + 4.0 * trained)
-    room = USABLE * free - fixed
+    step = max(batch_seconds, longest)  # seconds of the largest step
+    fewest = min(at_once * longest, step)  # seconds at once if each thread has the longest recording
+    need = 0.0
     for recompute in (False, True):
-        second = (kept_per_second(model.config, recompute=recompute) + passing_per_second(model.config)) * at_once
-        part = min(batch_seconds / at_once, room / second)
-        if part >= min(longest, batch_seconds / at_once) or (recompute and part >= longest):
-            part = max(part, longest)
-            return Fit(part, at_once, recompute, fixed + part * second)
-    need = fixed + longest * (kept_per_second(model.config, recompute=True) + passing_per_second(model.config))
+        second = kept_per_second(model.config, recompute=recompute) + passing_per_second(model.config)
+        seconds = min(step, (USABLE * free - fixed) / second)
+        if seconds >= fewest:
+            return Fit(min(seconds, batch_seconds) / at_once, at_once, recompute, fixed + seconds * second)
+        need = fixed + fewest * second
     raise TrainingError(
         f"training needs {need / USABLE / 1e9:.1f} GB of free memory, and {free / 1e9:.1f} GB are free; "
         + ("train less of the model with --lora" if trained > parameters / 2 else "take a smaller base")

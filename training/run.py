@@ -12,7 +12,6 @@ from typing import Any, Final
 import torch
 from safetensors import SafetensorError
 
-from ..streaming.frames import SAMPLE_RATE
 from .base import Base, find_base, load_base
 from .errors import TrainingError
 from .export import export
@@ -25,7 +24,7 @@ from .plan import EDGE, Examples, plan_epoch
 from .processes import Processes
 from .recordings import Audio, Listed, decode
 from .settings import Augmentation, FineTuning
-from .survey import Choice, Spoken, Survey, survey
+from .survey import Choice, Spoken, Survey, spread, survey
 
 FOLDER: Final = ".training"  # inside the folder of the checkpoint
 LARGE: Final = 600e6  # parameters from which LoRA is the default
@@ -169,11 +168,8 @@ class FineTuneRun:
         return normalize(samples) if self.base.normalized else samples
 
     def checked(self) -> list[Spoken]:
-        """The validation recordings of the evaluations during a run: evenly spread, so that these take little time."""
-        held = self.survey.validation
-        seconds = sum(each.decoded.seconds for each in held)
-        count = max(1, round(len(held) * min(1.0, CHECKED_SECONDS[self.device.type] / seconds)))
-        return [held[place * len(held) // count] for place in range(count)]
+        """The validation recordings of the evaluations during a run: few, so that an evaluation takes little time."""
+        return spread(self.survey.validation, CHECKED_SECONDS[self.device.type])
 
     @property
     def _threads(self) -> int:
@@ -235,8 +231,3 @@ def _device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise TrainingError("no CUDA device is available here; use --device cpu")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def seconds_of(spoken: Sequence[Spoken]) -> float:
-    """Seconds of audio."""
-    return sum(each.samples for each in spoken) / SAMPLE_RATE

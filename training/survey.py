@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 from ..streaming.ctc.normal_form import NormalForm
 from ..streaming.ctc.vocabulary import Vocabulary
-from ..streaming.frames import frames
+from ..streaming.frames import SAMPLE_RATE, frames
 from .alphabet import Alphabet, choose_alphabet
 from .errors import TrainingError
 from .recordings import Decoded, Listed
@@ -162,6 +162,17 @@ def _digits(listed: Listed) -> bool:
     return any(letter.isdigit() for letter in listed.text)
 
 
+def seconds_of(spoken: Sequence[Spoken]) -> float:
+    """Seconds of audio."""
+    return sum(each.samples for each in spoken) / SAMPLE_RATE
+
+
+def spread(spoken: Sequence[Spoken], seconds: float) -> list[Spoken]:
+    """About `seconds` of recordings, at least one, evenly spread over all."""
+    count = max(1, round(len(spoken) * min(1.0, seconds / seconds_of(spoken))))
+    return [spoken[place * len(spoken) // count] for place in range(count)]
+
+
 def counted(count: int, noun: str) -> str:
     """A number with its noun."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
@@ -218,9 +229,9 @@ def _split(spoken: list[Spoken]) -> tuple[list[Spoken], list[Spoken], str]:
     names = sorted(groups)
     random.Random(SPLIT_SEED).shuffle(names)
     held: list[Spoken] = []
-    wanted = min(SPLIT_SECONDS, SPLIT * sum(each.decoded.seconds for each in spoken))
+    wanted = min(SPLIT_SECONDS, SPLIT * seconds_of(spoken))
     held_names = 0
-    while held_names < len(names) - 1 and sum(each.decoded.seconds for each in held) < wanted:
+    while held_names < len(names) - 1 and seconds_of(held) < wanted:
         held += groups[names[held_names]]
         held_names += 1
     chosen = {id(each) for each in held}

@@ -19,9 +19,9 @@ from ...training.curves import draw, read_history
 from ...training.finetune import HISTORY
 from ...training.ngram import write_ngram
 from ...training.recordings import Listed
-from ...training.run import FineTuneRequest, FineTuneRun, seconds_of
+from ...training.run import FineTuneRequest, FineTuneRun
 from ...training.stopping import StopRequest
-from ...training.survey import Spoken, counted
+from ...training.survey import Spoken, counted, seconds_of, spread
 from ..bench.corpus import CorpusRecording, read_corpus
 from ..bench.tables import describe, machine
 from ..options.model import load_recognizer
@@ -85,7 +85,8 @@ def _finish(task: FineTuneRun, extras: Extras) -> None:
     weights = task.export()
     task.say(f"Written: {', '.join(path.name for path in weights)} in {out}")
     ngram = extras.ngram and _ngram(task)
-    recordings = _spread(task.survey.validation)
+    held = spread(task.survey.validation, MEASURED_SECONDS)
+    recordings = [CorpusRecording(each.path, each.text, each.speaker) for each in held]
     figures: list[Figures] = []
     if task.base.vocabulary is not None and request.language is None:
         with load_recognizer(_options(task, request.base, revision=request.revision)) as recognizer:
@@ -135,13 +136,6 @@ def _options(
     lm: str | None = "none",
 ) -> ModelOptions:
     return ModelOptions(model, revision=revision, language=language, device=task.device.type, lm=lm)
-
-
-def _spread(held: Sequence[Spoken]) -> list[CorpusRecording]:
-    """Validation recordings for the figures, evenly spread if there are very many."""
-    count = max(1, round(len(held) * min(1.0, MEASURED_SECONDS / seconds_of(held))))
-    chosen = [held[place * len(held) // count] for place in range(count)]
-    return [CorpusRecording(each.path, each.text, each.speaker) for each in chosen]
 
 
 def _extent(spoken: Sequence[Spoken]) -> str:

@@ -217,7 +217,7 @@ class Upload(ABC):
             phrases = await asyncio.to_thread(hotwords, self.phrases, self.recognizer, config)
             config = replace(config, hotwords=phrases)
             await self.recognizer.prepare(config)
-            session = self.recognizer.session(config, self.audio, name=self.name, patient=True)
+            session = self.recognizer.session(config, self.audio, name=self.name, complete_translations=True)
             tally = Tally(lease.stats)
             feeding = asyncio.create_task(_feed(session, self.audio, blocks, lease))
             try:

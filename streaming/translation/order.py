@@ -1,8 +1,7 @@
 """The translations of one session in order: a state machine without I/O.
 
-For each language, translations come in the order of the finals, whatever the order of their completion. A final without
-a translation is never passed over in silence: the first of a series brings a warning at once, and the end of the
-session a count of all.
+For each language, translations come in the order of their finals. If a final has no translation, the session gets a
+warning. In a series of such finals only the first one gets it; at the end of the session, another warning counts all.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from ..protocol.events import Event, Final, Translation, Warning
-from .service import Missing, Outcome
+from .service import NoTranslation, Outcome
 
 NOT_TRANSLATED = "not_translated"
 
@@ -22,19 +21,19 @@ NOT_TRANSLATED = "not_translated"
 @dataclass(eq=False)
 class _Slot:
     final: Final
-    asked: float
+    requested: float
     outcome: Outcome | None = None
     answered: float = 0.0
 
 
 @dataclass
 class _Line:
-    """What is open in one language."""
+    """The translations into one language."""
 
     slots: deque[_Slot] = field(default_factory=deque[_Slot])
-    missing: int = 0
-    failing: bool = False  # the last one is missing
-    announced: int = 0  # missing ones with a warning of their own
+    missing: int = 0  # finals without a translation
+    failing: bool = False  # the last final has no translation
+    announced: int = 0  # missing ones with their own warning
 
 
 class TranslationOrder:
@@ -50,11 +49,11 @@ class TranslationOrder:
         return sum(slot.outcome is None for line in self._lines.values() for slot in line.slots)
 
     def receive_final(self, final: Final, language: str, now: float) -> None:
-        """A translation into this language was requested."""
+        """Expect a translation of this final into a language."""
         self._lines[language].slots.append(_Slot(final, now))
 
     def receive_outcome(self, utterance: int, language: str, outcome: Outcome, now: float) -> None:
-        """The translation, or why there is none. A second one for the same utterance changes nothing."""
+        """Take the outcome of an expected translation. A second one for the same utterance changes nothing."""
         line = self._lines[language]
         for slot in line.slots:
             if slot.final.utterance == utterance and slot.outcome is None:
@@ -62,14 +61,14 @@ class TranslationOrder:
         while line.slots and line.slots[0].outcome is not None:
             self._release(language, line, line.slots.popleft())
 
-    def give_up(self, why: Missing, now: float) -> None:
-        """No more outcomes come: all that is pending is missing."""
+    def give_up(self, why: NoTranslation, now: float) -> None:
+        """Expect no more outcomes: pending translations get the outcome `why`."""
         for language, line in self._lines.items():
             for slot in list(line.slots):
                 self.receive_outcome(slot.final.utterance, language, why, now)
 
     def finish(self) -> None:
-        """Count what is missing, before the end of the session."""
+        """Warn about the number of missing translations; for the end of the session."""
         for language, line in self._lines.items():
             if line.missing > line.announced:
                 self._warn(f"{line.missing} finals have no translation into {language}")
@@ -81,7 +80,7 @@ class TranslationOrder:
 
     def _release(self, language: str, line: _Line, slot: _Slot) -> None:
         final = slot.final
-        if isinstance(slot.outcome, Missing):
+        if isinstance(slot.outcome, NoTranslation):
             line.missing += 1
             if not line.failing:
                 line.announced += 1
@@ -93,7 +92,7 @@ class TranslationOrder:
             event = Translation(
                 utterance=final.utterance, language=language, text=slot.outcome, start=final.start, end=final.end
             )
-            lag_ms = round(final.lag_ms + 1000 * (slot.answered - slot.asked), 1)
+            lag_ms = round(final.lag_ms + 1000 * (slot.answered - slot.requested), 1)
             self._events.append(msgspec.structs.replace(event, lag_ms=lag_ms, level=final.level))
 
     def _warn(self, message: str) -> None:

@@ -2,9 +2,10 @@
 
 The most urgent job comes first. Its batch has other jobs of the same translator with similar length. The service drops
 overdue jobs, and the least urgent job of a full queue. Jobs without a due time are never dropped; sessions bound their
-number. A batch that fails runs again one by one, so one utterance cannot fail others. The service abandons a call that
-takes longer than `patience_s`: its jobs fail, and the next call has another thread. A translator with `MOST_ABANDONED`
-calls that still run gets no more calls: its jobs fail at once.
+number. A batch that fails runs again one by one, so one utterance cannot fail others.
+
+The service abandons a call that takes longer than `call_timeout_s`: its jobs fail, and the next call has another
+thread. A translator with `MOST_ABANDONED` calls that still run gets no more calls: its jobs fail at once.
 """
 
 from __future__ import annotations
@@ -27,15 +28,15 @@ ALIKE: Final = 2.0  # most ratio of lengths in one batch
 log = logging.getLogger("xlsr_live.translation")
 
 
-class Missing(NamedTuple):
-    """The outcome of a job without a translation."""
+class NoTranslation(NamedTuple):
+    """The outcome of a job that gets no translation."""
 
     kind: Literal["late", "failed", "dropped"]
     why: str
 
 
-Outcome = str | Missing
-CLOSED: Final = Missing("failed", "the recognizer is closed")
+Outcome = str | NoTranslation
+CLOSED: Final = NoTranslation("failed", "the recognizer is closed")
 
 
 @dataclass(eq=False)
@@ -63,14 +64,16 @@ class TranslationService:
         *,
         max_lag_s: float = 10.0,
         limit: int = LIMIT,
-        patience_s: float | None = None,
+        call_timeout_s: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.translators = tuple(translators)
         self.max_lag_s = max_lag_s
         self.counters = TranslationCounters()
         self.clock = clock
-        self._patience_s = max_lag_s / 2 if patience_s is None else patience_s  # then others are not late yet
+        self._call_timeout_s = (
+            max_lag_s / 2 if call_timeout_s is None else call_timeout_s
+        )  # then others are not late yet
         self._limit = limit
         self._waiting: list[TranslationJob] = []
         self._changed = threading.Condition()
@@ -92,7 +95,7 @@ class TranslationService:
         if closed:
             job.done(CLOSED)
         elif lost is not None:
-            lost.done(Missing("dropped", "too many utterances wait"))
+            lost.done(NoTranslation("dropped", "too many utterances wait"))
 
     @property
     def waiting(self) -> int:
@@ -117,7 +120,7 @@ class TranslationService:
         while (taken := self._take()) is not None:
             overdue, batch = taken
             for job in overdue:
-                self._finish(job, Missing("late", f"it would be later than {self.max_lag_s:g} s"))
+                self._finish(job, NoTranslation("late", f"it would be later than {self.max_lag_s:g} s"))
             if batch:
                 self._run(batch)
 
@@ -137,7 +140,7 @@ class TranslationService:
 
     def _run(self, batch: list[TranslationJob]) -> None:
         translator = batch[0].translator
-        why = f"the translator does not answer within {self._patience_s:g} s"
+        why = f"the translator does not answer within {self._call_timeout_s:g} s"
         try:
             self._abandoned[translator] = [each for each in self._abandoned.get(translator, ()) if each.running]
             if len(self._abandoned[translator]) >= MOST_ABANDONED:
@@ -149,28 +152,28 @@ class TranslationService:
             self._caller = _Caller()
             log.warning("%s does not answer; its call is abandoned", translator.name)
             for job in batch:
-                self._finish(job, Missing("failed", why))
+                self._finish(job, NoTranslation("failed", why))
         except BaseException as error:  # a panic in a tokenizer's Rust code is no Exception
             if len(batch) > 1:
                 for job in batch:
                     self._run([job])
                 return
             log.warning("%s failed: %s", translator.name, error)
-            self._finish(batch[0], Missing("failed", str(error) or type(error).__name__))
+            self._finish(batch[0], NoTranslation("failed", str(error) or type(error).__name__))
         else:
             for job, text in zip(batch, texts, strict=True):
                 self._finish(job, self._outcome(job, text))
 
     def _outcome(self, job: TranslationJob, text: str) -> Outcome:
         if job.due < self.clock():
-            return Missing("late", f"it took longer than {self.max_lag_s:g} s")
-        return text or Missing("failed", "the translator gives no text")
+            return NoTranslation("late", f"it took longer than {self.max_lag_s:g} s")
+        return text or NoTranslation("failed", "the translator gives no text")
 
     def _call(self, batch: list[TranslationJob]) -> list[str]:
         translator, segments = batch[0].translator, [job.segment for job in batch]
         begun = time.monotonic()
         try:
-            texts = self._caller.call(lambda: translator.translate(segments), self._patience_s)
+            texts = self._caller.call(lambda: translator.translate(segments), self._call_timeout_s)
         finally:
             self.counters.busy_s += time.monotonic() - begun
         if len(texts) != len(batch):

@@ -17,19 +17,19 @@ from ..protocol.events import Event, Final, SessionEnded, SpeechEnded
 from ..requests import Job, Request
 from .order import TranslationOrder
 from .routes import Route, find_route
-from .service import Missing, Outcome, TranslationJob, TranslationService
+from .service import NoTranslation, Outcome, TranslationJob, TranslationService
 from .translator import Segment
 
 LIVE_PACE: Constant = 1.5  # finals of audio that comes faster than this many times real time are not urgent
-MOST_PENDING: Constant = 32  # of a patient session, which waits beyond that
+MOST_PENDING: Constant = 32  # translations; with more, audio of a session with `complete` waits
 
 
 class SessionTranslator:
-    """Adds translations to the events of one session, which `SessionEnded` still ends.
+    """Adds translations to the events of one session. `SessionEnded` stays the last event.
 
-    `patient`: translations may be late and are never dropped; the session's audio waits for them instead. Calls come
-    from the session's thread; `hand_over` passes functions from other threads to it. Raises `ConfigError` for a
-    language that nothing here translates into.
+    `complete`: no translation is skipped because it is late; the session's audio waits instead. All calls come from
+    the session's thread; `hand_over` passes functions from other threads to it. Raises `ConfigError` for a language
+    without a translator.
     """
 
     def __init__(
@@ -37,12 +37,12 @@ class SessionTranslator:
         service: TranslationService,
         wanted: Sequence[str],
         source: str | None,
-        patient: bool,
+        complete: bool,
         hand_over: Callable[[Callable[[], None]], None],
     ) -> None:
         self._service = service
         self._source = source
-        self._patient = patient
+        self._complete = complete
         self._hand_over = hand_over
         # Where the language of each utterance is identified, a route may depend on it.
         self._routes: dict[tuple[str | None, str], Route | ConfigError] = {}
@@ -52,7 +52,7 @@ class SessionTranslator:
             if all(route.language != other.language for other in self._wanted.values()):
                 self._wanted[name] = route
         self._order = TranslationOrder(route.language for route in self._wanted.values())
-        self._hears = any(route.translator and route.translator.speech for route in self._wanted.values())
+        self._needs_audio = any(route.translator and route.translator.speech for route in self._wanted.values())
         self._audio: dict[int, NDArray[np.float32]] = {}  # of the newest second pass, by utterance
         self._live_time = float("-inf")
         self._last_end = 0.0
@@ -67,18 +67,18 @@ class SessionTranslator:
     @property
     def congested(self) -> bool:
         """Whether the session's audio must wait."""
-        return self._patient and self.pending >= MOST_PENDING
+        return self._complete and self.pending >= MOST_PENDING
 
     @property
     def ends_within_s(self) -> float | None:
         """How long `SessionEnded` may wait before `give_up`; None: it does not wait."""
         if self._ending is None:
             return None
-        return float("inf") if self._patient else self._service.max_lag_s
+        return float("inf") if self._complete else self._service.max_lag_s
 
     def receive_job(self, job: Job) -> None:
-        """See a job of the session: translators of speech need the audio of the second pass."""
-        if self._hears and isinstance(job, Request) and job.kind == "final":
+        """Keep the audio of a second pass, which translators of speech need."""
+        if self._needs_audio and isinstance(job, Request) and job.kind == "final":
             self._audio[job.utterance] = job.samples
 
     def receive_events(self, events: Sequence[Event], level: Level) -> list[Event]:
@@ -102,8 +102,8 @@ class SessionTranslator:
         return [*passed, *self._release()]
 
     def give_up(self) -> None:
-        """Wait no longer."""
-        self._order.give_up(Missing("late", "the session has ended"), self._service.clock())
+        """End the session without the pending translations."""
+        self._order.give_up(NoTranslation("late", "the session has ended"), self._service.clock())
 
     def stop(self) -> None:
         """Withdraw all jobs. Any thread may call it."""
@@ -120,14 +120,16 @@ class SessionTranslator:
         try:
             route = self._route(source, name)
         except ConfigError as error:
-            return receive(Missing("failed", str(error)))
+            return receive(NoTranslation("failed", str(error)))
         if route.translator is None:
             return receive(final.text)
-        if route.translator.costly and level > Level.NORMAL and not self._patient:
-            return receive(Missing("dropped", "the recognizer is overloaded"))
+        if route.translator.costly and level > Level.NORMAL and not self._complete:
+            return receive(NoTranslation("dropped", "the recognizer is overloaded"))
         samples = self._audio.get(final.utterance) if route.translator.speech else None
         if route.translator.speech and (samples is None or abs(len(samples) - _length(final)) > ms(2)):
-            return receive(Missing("failed", "its audio is not at hand: translating speech needs finals 'full'"))
+            return receive(
+                NoTranslation("failed", "there is no audio of it: a translator of speech needs finals 'full'")
+            )
         self._service.submit(
             TranslationJob(
                 route.translator,
@@ -140,19 +142,19 @@ class SessionTranslator:
         return None
 
     def _due(self, final: Final, now: float) -> float:
-        if self._patient:
+        if self._complete:
             return float("inf")
         self._live_time = max(now, self._live_time + (final.end - self._last_end) / LIVE_PACE)
         self._last_end = final.end
         return self._live_time + self._service.max_lag_s
 
-    def _receive(self, utterance: int, language: str, asked: float, outcome: Outcome) -> None:
+    def _receive(self, utterance: int, language: str, requested: float, outcome: Outcome) -> None:
         counters, now = self._service.counters, self._service.clock()
-        if isinstance(outcome, Missing):
+        if isinstance(outcome, NoTranslation):
             counters.missing[outcome.kind] += 1
         else:
             counters.done[language] += 1
-            counters.waits.observe(now - asked)
+            counters.waits.observe(now - requested)
         self._order.receive_outcome(utterance, language, outcome, now)
 
     def _release(self) -> list[Event]:

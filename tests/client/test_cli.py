@@ -171,7 +171,7 @@ def test_demo_in_a_second_language(capsys: Out, monkeypatch: pytest.MonkeyPatch)
     translator = apertium()
     translator._answer_s = LIMIT
     with Recognizer.load(device="cpu", adaptive=False, lm="none") as recognizer:
-        recognizer.translation = service(translator, patience_s=LIMIT, max_lag_s=LIMIT)
+        recognizer.translation = service(translator, call_timeout_s=LIMIT, max_lag_s=LIMIT)
         monkeypatch.setattr("xlsr_live.client.commands.demo.load_recognizer", lambda options: recognizer)
         assert run(["demo", "--pace", "0", "--translate", "Spanish"]) == 0
     finals = [line for line in capsys.readouterr().out.split("\n\n")[1].splitlines() if not line.startswith(" ")]

@@ -53,7 +53,7 @@ class FakeRecognizer:
     spoken_language = None
 
     def session(
-        self, config: Any = None, audio: Any = None, *, name: str | None = None, patient: bool = False
+        self, config: Any = None, audio: Any = None, *, name: str | None = None, complete_translations: bool = False
     ) -> FakeSession:
         self.opened.append(FakeSession(name or "", self.trouble))
         return self.opened[-1]

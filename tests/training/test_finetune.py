@@ -327,12 +327,12 @@ LANGUAGES = {"eng": (*SPECIAL, "|", *"ABCDEF"), "fra": (*SPECIAL, "|", *"ABCDEFG
 @pytest.mark.parametrize("language", ["deu", "fra"])
 def test_an_adapter_trains_and_loads_beside_the_others(language: str, table: list[Listed], tmp_path: Path):
     base = publish_multilingual(tmp_path / "base", LANGUAGES, target="eng")
-    before = {path.name: path.read_bytes() for path in base.iterdir()}
+    before = {path.name: (path.read_bytes(), path.stat().st_mode) for path in base.iterdir()}
     run = finish(start(base, tmp_path / "out", table, language=language))
     trained = {name for name, p in run._network.model.named_parameters() if p.requires_grad}
     assert trained
     assert all("adapter_layer" in name or name.startswith("lm_head") for name in trained)
-    assert {path.name: path.read_bytes() for path in base.iterdir()} == before
+    assert {path.name: (path.read_bytes(), path.stat().st_mode) for path in base.iterdir()} == before
     # transformers' own way to load an adapter: from our folder, and from the base with the file beside the others
     shutil.copyfile(tmp_path / "out" / f"adapter.{language}.safetensors", base / f"adapter.{language}.safetensors")
     samples = torch.randn(1, 16_000)
@@ -415,6 +415,16 @@ def test_steps_are_cut_to_fit_the_memory_and_too_little_is_an_error():
     tight = fit(model, free=enough / USABLE, longest=10.0, batch_seconds=32.0, threads=2)
     assert tight.bytes < ample.bytes
     assert tight.part_seconds >= 10.0
+    # The longest recording must fit, however small the steps and the parts are.
+    small = fit(model, free=64e9, longest=20.0, batch_seconds=2.0, threads=2)
+    assert small.part_seconds == 1.0
+    least = small.bytes / USABLE
+    assert fit(model, free=least * 1.001, longest=20.0, batch_seconds=2.0, threads=2).bytes == small.bytes
+    less = fit(model, free=least * 0.999, longest=20.0, batch_seconds=2.0, threads=2)
+    assert less.recompute
+    assert less.bytes < small.bytes
+    many = fit(model, free=64e9, longest=20.0, batch_seconds=32.0, threads=8)
+    assert (many.part_seconds, many.threads) == (4.0, 8)  # a long recording leaves the other threads their parts
     with pytest.raises(TrainingError, match=r"needs \d+\.\d GB of free memory"):
         fit(model, free=2e6, longest=10.0, batch_seconds=32.0, threads=2)
 

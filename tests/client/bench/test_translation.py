@@ -33,7 +33,7 @@ class Dictionary(FakeTranslator):
 @pytest.fixture
 def loaded(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recognizer]:
     with Recognizer.load(str(DIGITS), device="cpu", adaptive=False, translate_from="en") as recognizer:
-        recognizer.translation = service(Dictionary(), patience_s=LIMIT)
+        recognizer.translation = service(Dictionary(), call_timeout_s=LIMIT)
         monkeypatch.setattr("xlsr_live.client.bench.translation.load_recognizer", lambda _: recognizer)
         yield recognizer
 
@@ -57,6 +57,17 @@ def test_a_perfect_translation_has_the_best_scores(
     assert report["lag_s"]["count"] == 1
     assert "tok:13a" in report["signatures"][0]
     assert "100.0" in capsys.readouterr().out
+
+
+def test_the_tokenizer_is_that_of_the_language_however_it_is_named(
+    loaded: Recognizer, clip: Callable[[str], NDArray[np.int16]], tmp_path: Path
+):
+    data = table(tmp_path, clip("george"), "いち")
+    loaded.translation = service(FakeTranslator(targets=("jpn",)), patience_s=LIMIT)
+    for name in ("Japanese", "ja"):
+        arguments = ["bench", "translation", str(data), "--translate", name, "--language", "en"]
+        assert run([*arguments, "--out", str(tmp_path)]) == 0
+        assert "tok:char" in json.loads((tmp_path / "translation.json").read_text())["signatures"][0]
 
 
 def test_a_wrong_reference_lowers_the_scores(

@@ -51,7 +51,7 @@ def translate(recognizer: Recognizer, translation: TranslationService | None, sa
 @pytest.mark.parametrize("form", ["json", "text", "srt", "verbose_json"])
 def test_a_file_comes_back_in_english(recognizer: Recognizer, clip: Callable[[str], NDArray[np.int16]], form: str):
     translator = FromGerman(targets=("en",))
-    answer = translate(recognizer, service(translator, patience_s=LIMIT), clip("george"), form)
+    answer = translate(recognizer, service(translator, call_timeout_s=LIMIT), clip("george"), form)
     expected = "en:ONE TWO NINE FOUR EIGHT ONE"
     match form:
         case "json":

@@ -26,7 +26,7 @@ pysrt = pytest.importorskip("pysrt", reason="needs pysrt")
 @pytest.fixture(scope="module")
 def translating() -> Iterator[RunningServer]:
     with Recognizer.load(str(DIGITS), device="cpu", adaptive=False, translate_from="en") as recognizer:
-        recognizer.translation = service(FakeTranslator(), patience_s=LIMIT, max_lag_s=LIMIT)
+        recognizer.translation = service(FakeTranslator(), call_timeout_s=LIMIT, max_lag_s=LIMIT)
         with running_server(recognizer) as server:
             yield server
 

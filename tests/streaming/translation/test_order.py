@@ -7,7 +7,7 @@ from random import Random
 import pytest
 from xlsr_live.streaming.protocol.events import Translation
 from xlsr_live.streaming.translation.order import TranslationOrder
-from xlsr_live.streaming.translation.service import Missing
+from xlsr_live.streaming.translation.service import NoTranslation
 
 from tests.support.translators import final, translated, warned
 
@@ -28,7 +28,7 @@ def test_a_hundred_utterances_completed_in_any_order_come_in_order(seed: int):
             if open_:
                 utterance, language = open_.pop(random.randrange(len(open_)))
                 lost = random.random() < 0.2
-                outcome = Missing("failed", "why") if lost else f"{language} {utterance}"
+                outcome = NoTranslation("failed", "why") if lost else f"{language} {utterance}"
                 order.receive_outcome(utterance, language, outcome, 1.0)
                 events += order.events()
     assert order.pending == 0
@@ -57,7 +57,7 @@ def test_a_series_of_failures_has_one_warning_and_the_end_counts_all():
     order = TranslationOrder(["es"])
     for utterance, fails in enumerate([True, True, True, False, True]):
         order.receive_final(final(utterance), "es", 0.0)
-        order.receive_outcome(utterance, "es", Missing("late", "too late") if fails else "x", 0.0)
+        order.receive_outcome(utterance, "es", NoTranslation("late", "too late") if fails else "x", 0.0)
     before = order.events()
     assert translated(before) == ["x"]
     assert warned(before) == [f"utterance {number} has no translation into es: too late" for number in (0, 4)]
@@ -68,7 +68,7 @@ def test_a_series_of_failures_has_one_warning_and_the_end_counts_all():
 def test_one_failure_is_told_once():
     order = TranslationOrder(["es"])
     order.receive_final(final(0), "es", 0.0)
-    order.receive_outcome(0, "es", Missing("failed", "broken"), 0.0)
+    order.receive_outcome(0, "es", NoTranslation("failed", "broken"), 0.0)
     order.receive_outcome(0, "es", "too late to matter", 0.0)
     order.finish()
     assert warned(order.events()) == ["utterance 0 has no translation into es: broken"]
@@ -80,7 +80,7 @@ def test_giving_up_releases_what_is_ready_and_reports_the_rest():
         order.receive_final(final(utterance), "es", 0.0)
     order.receive_outcome(1, "es", "ready", 0.0)
     assert order.events() == []
-    order.give_up(Missing("late", "the session has ended"), 1.0)
+    order.give_up(NoTranslation("late", "the session has ended"), 1.0)
     assert order.pending == 0
     events = order.events()
     assert translated(events) == ["ready"]

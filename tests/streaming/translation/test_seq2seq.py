@@ -100,9 +100,9 @@ def test_a_row_of_a_batch_is_what_it_is_alone(translator: TextTranslator):
 
 
 def test_finals_of_a_session_are_translated(checkpoint: Path):
-    translation = service(*load_translators([str(checkpoint)]), patience_s=LIMIT)
+    translation = service(*load_translators([str(checkpoint)]), call_timeout_s=LIMIT)
     calls: SimpleQueue[Any] = SimpleQueue()
-    adds = SessionTranslator(translation, ["Spanish"], "English", patient=True, hand_over=calls.put)
+    adds = SessionTranslator(translation, ["Spanish"], "English", complete=True, hand_over=calls.put)
     said = [final(0, "THE RED HOUSE IS HERE"), final(1, "THE SMALL BOAT IS THERE")]
     events = adds.receive_events(said, Level.NORMAL)
     while adds.pending:

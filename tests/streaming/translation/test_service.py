@@ -7,7 +7,13 @@ from queue import SimpleQueue
 from typing import Any
 
 import pytest
-from xlsr_live.streaming.translation.service import MOST_ABANDONED, Missing, Outcome, TranslationJob, TranslationService
+from xlsr_live.streaming.translation.service import (
+    MOST_ABANDONED,
+    NoTranslation,
+    Outcome,
+    TranslationJob,
+    TranslationService,
+)
 from xlsr_live.streaming.translation.translator import Segment
 
 from tests.support.translators import LIMIT, FakeTranslator, Gate, service
@@ -82,18 +88,18 @@ def test_a_failure_does_not_fail_its_neighbours(gate: Gate, error: BaseException
         asker.ask(text)
     gate.go.set()
     outcomes = asker.take(4)
-    assert outcomes.pop("BAD") == Missing("failed", str(error) or type(error).__name__)
+    assert outcomes.pop("BAD") == NoTranslation("failed", str(error) or type(error).__name__)
     assert outcomes == {text: f"es:{text}" for text in ("HELD", "ONE", "TWO")}
 
 
 def test_a_call_that_hangs_is_left_behind_and_the_next_utterance_is_translated(gate: Gate):
     translator = FakeTranslator(gate)
-    asker = Asker(service(translator, patience_s=0.05), translator)
+    asker = Asker(service(translator, call_timeout_s=0.05), translator)
     asker.ask("HELD")
     asker.ask("NEXT")
     outcomes = asker.take(2)
     assert outcomes == {
-        "HELD": Missing("failed", "the translator does not answer within 0.05 s"),
+        "HELD": NoTranslation("failed", "the translator does not answer within 0.05 s"),
         "NEXT": "es:NEXT",
     }
     assert asker.service.counters.hung == 1
@@ -104,11 +110,11 @@ def test_a_call_that_hangs_is_left_behind_and_the_next_utterance_is_translated(g
 
 def test_a_translator_whose_calls_never_end_gets_no_more_of_them(gate: Gate):
     translator, other = FakeTranslator(gate), FakeTranslator()
-    hanging = service(translator, other, patience_s=0.05)
+    hanging = service(translator, other, call_timeout_s=0.05)
     asker = Asker(hanging, translator)
     for _ in range(MOST_ABANDONED + 3):
         asker.ask("HELD")
-        assert asker.take(1) == {"HELD": Missing("failed", "the translator does not answer within 0.05 s")}
+        assert asker.take(1) == {"HELD": NoTranslation("failed", "the translator does not answer within 0.05 s")}
     assert hanging.counters.hung == len(translator.batches) == MOST_ABANDONED
     beside = Asker(hanging, other)
     beside.ask("FINE")
@@ -141,7 +147,7 @@ def test_an_empty_text_is_no_translation():
     translator = Silent()
     asker = Asker(service(translator), translator)
     asker.ask("ONE")
-    assert asker.take(1) == {"ONE": Missing("failed", "the translator gives no text")}
+    assert asker.take(1) == {"ONE": NoTranslation("failed", "the translator gives no text")}
 
 
 def test_what_is_overdue_is_not_translated_any_more():
@@ -150,7 +156,7 @@ def test_what_is_overdue_is_not_translated_any_more():
     asker = Asker(service(translator, clock=lambda: now[0]), translator)
     asker.ask("OLD", 99.0)
     asker.ask("YOUNG", 101.0)
-    assert asker.take(2) == {"OLD": Missing("late", "it would be later than 10 s"), "YOUNG": "es:YOUNG"}
+    assert asker.take(2) == {"OLD": NoTranslation("late", "it would be later than 10 s"), "YOUNG": "es:YOUNG"}
     assert [segment.text for batch in translator.batches for segment in batch] == ["YOUNG"]
 
 
@@ -163,7 +169,7 @@ def test_what_becomes_late_while_it_is_translated_is_skipped():
     translator = FakeTranslator(slow)
     asker = Asker(service(translator, clock=lambda: now[0]), translator)
     asker.ask("SLOW", 110.0)
-    assert asker.take(1) == {"SLOW": Missing("late", "it took longer than 10 s")}
+    assert asker.take(1) == {"SLOW": NoTranslation("late", "it took longer than 10 s")}
 
 
 def test_a_full_queue_drops_what_is_least_urgent(gate: Gate):
@@ -173,7 +179,7 @@ def test_a_full_queue_drops_what_is_least_urgent(gate: Gate):
     assert gate.reached.wait(LIMIT)
     for text, due in [("B", 1e12), ("A", 1e11), ("C", 1e13), ("A2", 1e11)]:
         asker.ask(text, due)
-    dropped = Missing("dropped", "too many utterances wait")
+    dropped = NoTranslation("dropped", "too many utterances wait")
     assert asker.take(2) == {"C": dropped, "B": dropped}
     gate.go.set()
     assert asker.take(3) == {"HELD": "es:HELD", "A": "es:A", "A2": "es:A2"}
@@ -200,7 +206,7 @@ def test_a_translator_with_too_few_texts_is_not_believed():
     asker = Asker(service(translator), translator)
     asker.ask("ONE")
     (outcome,) = asker.take(1).values()
-    assert isinstance(outcome, Missing)
+    assert isinstance(outcome, NoTranslation)
 
 
 def test_closing_answers_all_that_wait(gate: Gate):
@@ -210,6 +216,6 @@ def test_closing_answers_all_that_wait(gate: Gate):
     assert gate.reached.wait(LIMIT)
     asker.ask("NEXT")
     asker.service.close()
-    assert asker.take(1) == {"NEXT": Missing("failed", "the recognizer is closed")}
+    assert asker.take(1) == {"NEXT": NoTranslation("failed", "the recognizer is closed")}
     asker.ask("AFTER")
-    assert asker.take(1) == {"AFTER": Missing("failed", "the recognizer is closed")}
+    assert asker.take(1) == {"AFTER": NoTranslation("failed", "the recognizer is closed")}

@@ -45,10 +45,10 @@ def gate() -> Iterator[Gate]:
 
 
 def translating(
-    engine: Engine, translation: TranslationService, *wanted: str, patient: bool = False, **config: Any
+    engine: Engine, translation: TranslationService, *wanted: str, complete: bool = False, **config: Any
 ) -> StreamSession:
     core = Session(VOCABULARY, SessionConfig(**config), vad=LoudVad(), normalized=False, name="s")
-    translate = partial(SessionTranslator, translation, wanted, "en", patient=patient)
+    translate = partial(SessionTranslator, translation, wanted, "en", complete=complete)
     return StreamSession(core, engine, clock=lambda: 0.0, translate=lambda hand_over: translate(hand_over=hand_over))
 
 
@@ -71,7 +71,7 @@ def test_translations_follow_their_finals_and_change_no_other_event(engine: Engi
 
 def test_a_translator_that_hangs_delays_no_final_and_the_next_utterance_is_translated(engine: Engine, gate: Gate):
     gate._texts = ("AB",)
-    translation = service(FakeTranslator(gate), patience_s=0.05)
+    translation = service(FakeTranslator(gate), call_timeout_s=0.05)
     events = running(lambda: say(translating(engine, translation, "es"), MANY))
     assert lines([each for each in without(events) if each.__class__.__name__ != "Warning"]) == lines(run([MANY]))
     assert translated(events) == ["es:CD", "es:EF", "es:GH", "es:BA"]
@@ -112,19 +112,19 @@ def test_finals_come_while_the_translator_is_busy(engine: Engine, gate: Gate):
 
 
 def test_the_end_waits_for_translations_but_not_for_ever(engine: Engine, gate: Gate):
-    translation = service(FakeTranslator(gate), max_lag_s=0.05, patience_s=LIMIT)
+    translation = service(FakeTranslator(gate), max_lag_s=0.05, call_timeout_s=LIMIT)
     events = running(lambda: say(translating(engine, translation, "es"), SPEECH))
     assert isinstance(events[-1], SessionEnded)
     assert not translated(events)
     assert warned(events)[0] == "utterance 0 has no translation into es: the session has ended"
 
 
-def test_a_patient_session_waits_with_its_audio_and_skips_nothing(engine: Engine, gate: Gate):
+def test_a_session_with_complete_translations_waits_with_its_audio_and_skips_nothing(engine: Engine, gate: Gate):
     audio = np.concatenate([MANY] * 10)
-    translation = service(FakeTranslator(gate), max_lag_s=1e-9, patience_s=LIMIT)
+    translation = service(FakeTranslator(gate), max_lag_s=1e-9, call_timeout_s=LIMIT)
 
     async def scene() -> list[Event]:
-        stream = translating(engine, translation, "es", patient=True)
+        stream = translating(engine, translation, "es", complete=True)
         saying = asyncio.create_task(say(stream, audio))
         await until(lambda: stream._driver.congested)
         for _ in range(50):
@@ -156,19 +156,19 @@ def test_a_session_that_is_closed_withdraws_its_translations(engine: Engine, gat
     assert translation.waiting == 0
 
 
-def overloaded(translator: FakeTranslator, *, patient: bool) -> list[Event]:
-    adds = SessionTranslator(service(translator), ["es"], "en", patient=patient, hand_over=lambda take: take())
+def overloaded(translator: FakeTranslator, *, complete: bool) -> list[Event]:
+    adds = SessionTranslator(service(translator), ["es"], "en", complete=complete, hand_over=lambda take: take())
     return adds.receive_events([final(0)], Level.WIDE)
 
 
 def test_an_overloaded_recognizer_drops_costly_translations_first():
     costly = FakeTranslator()
     costly.costly = True
-    assert warned(overloaded(costly, patient=False)) == [
+    assert warned(overloaded(costly, complete=False)) == [
         "utterance 0 has no translation into es: the recognizer is overloaded"
     ]
-    assert not warned(overloaded(FakeTranslator(), patient=False))
-    assert not warned(overloaded(costly, patient=True))
+    assert not warned(overloaded(FakeTranslator(), complete=False))
+    assert not warned(overloaded(costly, complete=True))
 
 
 def test_speech_is_translated_from_the_audio_of_the_second_pass(engine: Engine):
@@ -194,7 +194,7 @@ def test_without_a_second_pass_there_is_no_audio_to_translate(engine: Engine):
 @pytest.mark.parametrize("wanted", ["en", "eng", "English"])
 def test_a_language_that_is_spoken_already_is_passed_on(wanted: str):
     adds = SessionTranslator(
-        service(FakeTranslator()), [wanted, "es"], "en", patient=False, hand_over=lambda take: take()
+        service(FakeTranslator()), [wanted, "es"], "en", complete=False, hand_over=lambda take: take()
     )
     events = adds.receive_events([final(0, "HELLO")], Level.NORMAL)
     assert translated(events, "en") == ["HELLO"]
@@ -220,7 +220,7 @@ def test_recorded_english_is_spanish_through_apertium(clip: Callable[[str], NDAr
     said = clip("george").astype(np.float32) / 32_768
     with Recognizer.load(str(DIGITS), device="cpu", adaptive=False, translate_from="English") as recognizer:
         plain = list(recognizer.stream(said))
-        recognizer.translation = service(translator, patience_s=LIMIT)
+        recognizer.translation = service(translator, call_timeout_s=LIMIT)
         events = list(recognizer.stream(said, SessionConfig(translate_to=("Spanish",))))
     assert without(events)[1:] == plain[1:]  # the first has the session's name
     (translation,) = (event for event in events if isinstance(event, Translation))
