@@ -15,9 +15,11 @@ const CONFIDENCE = { doubtful: 0.5, unsure: 0.8 }; // a word below these is mark
 class Utterance {
   element = document.createElement("div");
   language = ""; // code of the checkpoint; empty if it has only one
+  final = null; // the event
   #stamp = document.createElement("time");
   #label = null; // the element that names the language
   #translation = null; // the element of the second line
+  #separator = " "; // between its words
   #starts = [];
   #texts = [];
   words = [];
@@ -39,9 +41,10 @@ class Utterance {
     const places = starts.length > 1 ? aligned(this.#texts, texts) : [];
     const fixed = new Set(starts.slice(1).map((at) => places[at]).filter((at) => at !== null));
     this.words = words;
+    this.#separator = separator;
     this.#texts = texts;
     this.#starts = breakLines(texts, separator, (text) => fits(text, this.width), fixed);
-    this.#draw(separator);
+    this.#draw();
   }
 
   /** Mark the text with its language, and name it if the utterance before had another. */
@@ -72,12 +75,12 @@ class Utterance {
   }
 
   /** Lay the words out again for another width. */
-  refit(width, separator, display, fits) {
+  refit(width, display, fits) {
     this.width = width;
-    this.show(this.words, separator, display, fits, []);
+    this.show(this.words, this.#separator, display, fits, []);
   }
 
-  #draw(separator) {
+  #draw() {
     const lines = this.element.getElementsByClassName("line");
     while (lines.length > this.#starts.length) lines[lines.length - 1].remove();
     this.#starts.forEach((first, row) => {
@@ -88,7 +91,7 @@ class Utterance {
         line.lastChild.remove(); // the separator
       }
       for (let at = 0; at < count; at += 1) {
-        if (at === line.children.length) line.append(...(at ? [separator] : []), create("span", "word"));
+        if (at === line.children.length) line.append(...(at ? [this.#separator] : []), create("span", "word"));
         drawWord(line.children[at], this.words[first + at], this.#texts[first + at]);
       }
     });
@@ -123,7 +126,7 @@ export class Captions {
   #measure = document.createElement("canvas").getContext("2d");
   #utterances = [];
   #open = null; // {utterance, event} of the utterance that is not final
-  #byNumber = new Map(); // {utterance, final} of the session, by the protocol's number
+  #byNumber = new Map(); // final utterances of the session, by the protocol's number
   #frame = 0; // requested animation frame
   #separator = " ";
   #cased = false; // whether the model writes lower case
@@ -180,7 +183,7 @@ export class Captions {
     const relayout = mode !== this.#style.mode || sentence !== this.#style.sentence;
     const other = translation !== this.#style.translation;
     this.#style = { mode, sentence, translation };
-    if (other) this.#byNumber.forEach((one) => this.#drawTranslation(one));
+    if (other) this.#utterances.forEach((one) => this.#drawTranslation(one));
     if (relayout) this.refit();
     else this.#resized();
   }
@@ -189,7 +192,7 @@ export class Captions {
   refit() {
     this.#draw();
     const width = this.#width();
-    for (const one of this.#utterances) one.refit(width, this.#separator, this.#display, this.#fits);
+    for (const one of this.#utterances) one.refit(width, this.#display, this.#fits);
     this.#follow();
     this.#onChange();
   }
@@ -231,7 +234,8 @@ export class Captions {
     utterance.show(event.words, this.#separator, this.#display, this.#fits);
     utterance.element.classList.add("final");
     utterance.element.removeAttribute("aria-hidden");
-    if (event.utterance !== undefined) this.#byNumber.set(event.utterance, { utterance, final: event });
+    utterance.final = event;
+    if (event.utterance !== undefined) this.#byNumber.set(event.utterance, utterance);
     this.#announce(event.text, tagOf(event.language));
     this.#follow();
     this.#onChange();
@@ -253,9 +257,9 @@ export class Captions {
     this.#follow();
   }
 
-  #drawTranslation({ utterance, final }) {
+  #drawTranslation(utterance) {
     const language = this.#style.translation;
-    utterance.translate(final.translations?.[language] ?? null, language);
+    utterance.translate(utterance.final?.translations?.[language] ?? null, language);
   }
 
   #removeOpen() {

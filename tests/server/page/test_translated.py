@@ -77,6 +77,43 @@ def test_speaker_readers_and_overlay_have_the_language_that_each_chose(
     assert " ".join(saved("")) == " ".join(transcript)
 
 
+def test_another_second_line_is_for_all_sessions_on_the_page(opened: Callable[..., Any], translating: RunningServer):
+    shown = opened(translating.port).evaluate("""async () => {
+        const { Captions } = await import("/page/captions.js");
+        const captions = new Captions(document.body.appendChild(document.createElement("div")));
+        const [start, end, confidence] = [0, 1, 1];
+        for (const text of ["one", "two"]) {
+            const words = [{ word: text, start, end, confidence }];
+            captions.handle({ type: "final", utterance: 0, text, words, start, end, confidence });
+            for (const language of ["es", "fr"]) {
+                captions.handle({ type: "translation", utterance: 0, language, text: `${language}:${text}` });
+            }
+        }
+        const read = (translation) => {
+            captions.setStyle({ mode: "transcript", sentence: true, translation });
+            return [...document.querySelectorAll(".translation")].map((line) => line.textContent);
+        };
+        return ["es", "fr", ""].map(read);
+    }""")
+    assert shown == [["es:one", "es:two"], ["fr:one", "fr:two"], []]
+
+
+def test_new_lines_keep_each_language_s_word_separator(opened: Callable[..., Any], translating: RunningServer):
+    texts = opened(translating.port).evaluate("""async () => {
+        const { Captions } = await import("/page/captions.js");
+        const box = document.body.appendChild(document.createElement("div"));
+        const captions = new Captions(box);
+        const [start, end, confidence] = [0, 1, 1];
+        for (const text of ["你好", "good morning"]) {
+            const words = text.split(text.includes(" ") ? " " : "").map((word) => ({ word, start, end, confidence }));
+            captions.handle({ type: "final", utterance: 0, text, words, start, end, confidence });
+        }
+        captions.refit();
+        return [...box.querySelectorAll(".line")].map((line) => line.textContent);
+    }""")
+    assert texts == ["你好", "good morning"]
+
+
 def test_the_page_makes_the_same_translated_cues(opened: Callable[..., Any], translating: RunningServer):
     random = Random(1)
     finals: list[Final] = []
