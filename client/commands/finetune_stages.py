@@ -36,7 +36,7 @@ MEASURED_SECONDS: Final = 1800.0  # of validation, at most, for the figures of t
 
 
 class Extras(NamedTuple):
-    """What goes beside the training."""
+    """Options of the stages before and after the training."""
 
     noise: Path | None  # recordings without speech
     ngram: bool  # make an n-gram of the transcripts
