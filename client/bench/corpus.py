@@ -37,29 +37,16 @@ class CorpusRecording:
     text: str  # the transcript; empty without speech
     speaker: str = ""
     set: str = ""
+    translation: str = ""  # the reference translation, if the table has one
 
 
-@dataclass(frozen=True, slots=True)
-class TranslatedRecording:
-    """One row of a table with reference translations."""
-
-    path: Path
-    text: str
-    translation: str
-
-
-def read_translated(table: Path, *, where: Sequence[str] = (), limit: int | None = None) -> list[TranslatedRecording]:
-    """The rows of a table with the columns file, text and translation. Raises `CorpusError`."""
-    if not table.is_file():
-        raise CorpusError(f"{table}: no table with reference translations")
-    recordings = read_corpus(table, where=where)
-    header, rows = read_rows(table)
-    file, text, translation = (column(table, header, names) for names in (FILE, TEXT, TRANSLATION))
-    references = {(_audio(table, row[file]), row[text].strip()): row[translation].strip() for row in rows}
-    found = [TranslatedRecording(each.path, each.text, references[each.path, each.text]) for each in recordings]
-    if limit is None or limit >= len(found):
-        return found
-    return [found[place * len(found) // limit] for place in range(limit)]
+def read_translated(data: Path, *, where: Sequence[str] = (), limit: int | None = None) -> list[CorpusRecording]:
+    """The recordings of a table whose texts all have a reference translation. Raises `CorpusError`."""
+    recordings = read_corpus(data, where=where, limit=limit)
+    for recording in recordings:
+        if recording.text and not recording.translation:
+            raise CorpusError(f"{data}: no column translation, or no text in it for {recording.path.name}")
+    return recordings
 
 
 def read_corpus(data: Path | None, *, where: Sequence[str] = (), limit: int | None = None) -> list[CorpusRecording]:
@@ -152,9 +139,15 @@ def _table(table: Path, where: Sequence[str]) -> list[CorpusRecording]:
         if unknown := [value for value in values if value not in known]:
             raise CorpusError(f"{table}: no row where {name}={unknown[0]} ({name} is {', '.join(known[:10])})")
         rows = [row for row in rows if row[name] in values]
-    speaker = next((name for name in SPEAKER if name in header), "")
+    speaker, translation = (next((name for name in names if name in header), "") for names in (SPEAKER, TRANSLATION))
     return [
-        CorpusRecording(_audio(table, row[file]), row[text].strip(), row.get(speaker, ""), row.get("set", ""))
+        CorpusRecording(
+            _audio(table, row[file]),
+            row[text].strip(),
+            row.get(speaker, ""),
+            row.get("set", ""),
+            row.get(translation, "").strip(),
+        )
         for row in rows
     ]
 

@@ -202,9 +202,12 @@ def _begin(event: Partial | Final) -> str:
 
 
 def _rows(style: str, begun: str, text: str, width: int, *, plain: int | None = None, faint: str = "") -> list[str]:
-    """Lines of the window's `width`: the time, then the text, with letters after the first `plain` ones in `faint`."""
+    """Lines of the window's `width`: the time (or a label), then the text.
+
+    Letters after the first `plain` ones are in the style `faint`.
+    """
     rows: list[str] = []
-    label = begun
+    label = _printable(begun)[: TIME_CELLS - 1]
     left = len(text) if plain is None else plain
     # The last column stays empty: some terminals wrap when it is full.
     for line in wrap(_printable(text), width - TIME_CELLS - 1) or [""]:

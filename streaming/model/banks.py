@@ -6,7 +6,7 @@ names its slot in a tensor, so one graph serves every mixture of languages.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -27,41 +27,39 @@ class AdapterBank:
     """Adapters in `slots` slots, in the model's float type."""
 
     def __init__(self, shape: AdapterShape, slots: int, *, device: torch.device, dtype: torch.dtype) -> None:
+        layers, hidden, width = shape
         self.slots = slots
-        self._hidden = shape.hidden
-
-        def room(*size: int) -> Tensor:
-            return torch.zeros(shape.layers, slots, *size, device=device, dtype=dtype)
-
-        self._norm = room(shape.hidden), room(shape.hidden)
-        self._down = room(shape.hidden, shape.width), room(shape.width)  # transposed: products need no copy
-        self._up = room(shape.width, shape.hidden), room(shape.hidden)
+        self._hidden, self._width = hidden, width
+        self._sizes = hidden, hidden, hidden * width, width, width * hidden, hidden
+        # All tensors of an adapter side by side: one copy for each layer brings those of a batch's rows together.
+        self._weights = torch.zeros(layers, slots, sum(self._sizes), device=device, dtype=dtype)
 
     @property
     def slot_bytes(self) -> int:
-        tensors = (*self._norm, *self._down, *self._up)
-        return sum(tensor.nbytes for tensor in tensors) // self.slots
+        return self._weights.nbytes // self.slots
 
     @torch.inference_mode()
     def write(self, slot: int, adapter: Adapter) -> None:
-        for (weight, bias), (new_weight, new_bias) in (
-            (self._norm, adapter.norm),
-            (self._down, (adapter.down[0].transpose(1, 2), adapter.down[1])),
-            (self._up, (adapter.up[0].transpose(1, 2), adapter.up[1])),
-        ):
-            weight[:, slot].copy_(new_weight)
-            bias[:, slot].copy_(new_bias)
+        down, up = adapter.down[0].transpose(1, 2), adapter.up[0].transpose(1, 2)  # so that products need no copy
+        parts = *adapter.norm, down, adapter.down[1], up, adapter.up[1]
+        self._weights[:, slot].copy_(torch.cat([part.flatten(1) for part in parts], 1))
 
     def adapt(self, layer: int, x: Tensor, slots: Tensor) -> Tensor:
         """What the adapters of a layer add to (B, T, hidden); `slots` is (B,)."""
-        parts = [tensor[layer] for tensor in (*self._norm, *self._down, *self._up)]
         if alone(slots):
-            norm, norm_bias, down, down_bias, up, up_bias = (part[int(slots[0])] for part in parts)
+            norm, norm_bias, down, down_bias, up, up_bias = self._parts(self._weights[layer, int(slots[0])])
             x = layer_norm(x, (self._hidden,), norm, norm_bias)
             return torch.addmm(up_bias, torch.addmm(down_bias, x[0], down).relu_(), up)[None]
-        norm, norm_bias, down, down_bias, up, up_bias = (part.index_select(0, slots) for part in parts)
+        norm, norm_bias, down, down_bias, up, up_bias = self._parts(self._weights[layer].index_select(0, slots))
         x = torch.addcmul(norm_bias[:, None], layer_norm(x, (self._hidden,)), norm[:, None])
         return torch.baddbmm(up_bias[:, None], torch.baddbmm(down_bias[:, None], x, down).relu_(), up)
+
+    def _parts(self, weights: Tensor) -> tuple[Tensor, ...]:
+        """Views of adapters, (..., sum of the sizes): weight and bias of the norm, of the way down and of that up."""
+        parts = cast("tuple[Tensor, ...]", weights.split(self._sizes, -1))
+        norm, norm_bias, down, down_bias, up, up_bias = parts
+        down = down.view(*down.shape[:-1], self._hidden, self._width)
+        return norm, norm_bias, down, down_bias, up.view(*up.shape[:-1], self._width, self._hidden), up_bias
 
 
 class HeadBank:

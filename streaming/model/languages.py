@@ -98,10 +98,15 @@ class Languages:
 
     def together(self, language: str | None, other: str | None) -> bool:
         """Whether rows of both may share a batch: their heads have the same padded width, and a narrow one."""
-        if language == other:
+        if (language or self.default) == (other or self.default):
             return True
-        widths = {head_width(self._tokens.get(each or self.default or "", 1 << 30)) for each in (language, other)}
-        return len(widths) == 1 and widths.pop() in NARROW
+        width = self._width(language)
+        return width in NARROW and width == self._width(other)
+
+    def _width(self, language: str | None) -> int | None:
+        """Of the bank of a language's head; None before the language was read once."""
+        tokens = self._tokens.get(language or self.default or "")
+        return None if tokens is None else head_width(tokens)
 
     @contextmanager
     def lease(self, languages: Sequence[str | None]) -> Generator[list[Place]]:
@@ -137,10 +142,10 @@ class Languages:
 
     def _acquire(self, language: str, leases: int) -> Place:
         """The place of a language, which is read if need be; `leases` more batches use it."""
-        if language not in self.known:
-            raise ModelError(f"{self.name} has no language {language!r}")
         if (place := self._found(language, leases)) is not None:
             return place
+        if language not in self.known:
+            raise ModelError(f"{self.name} has no language {language!r}")
         with self._reading[language]:  # nobody else waits for the file
             if (place := self._found(language, leases)) is not None:
                 return place

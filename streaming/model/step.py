@@ -54,8 +54,8 @@ class StepEncoder:
         """Whether a step may share a batch with others that do: equal slot shapes and little padding."""
         if others and SlotShape.of(step.cache) != SlotShape.of(others[0].cache):
             return False
-        languages = self._network.languages
-        if languages and not all(languages.together(step.cache.language, each.cache.language) for each in others):
+        languages, spoken = self._network.languages, {each.cache.language for each in others}
+        if languages and not all(languages.together(step.cache.language, each) for each in spoken):
             return False
         windows = [step.window, *(other.window for other in others)]
         lengths = [w.newest - w.committed for w in windows], [w.newest - w.encoded for w in windows]

@@ -59,6 +59,17 @@ def test_a_perfect_translation_has_the_best_scores(
     assert "100.0" in capsys.readouterr().out
 
 
+def test_the_tokenizer_is_that_of_the_language_however_it_is_named(
+    loaded: Recognizer, clip: Callable[[str], NDArray[np.int16]], tmp_path: Path
+):
+    data = table(tmp_path, clip("george"), "いち")
+    loaded.translation = service(FakeTranslator(targets=("jpn",)), patience_s=LIMIT)
+    for name in ("Japanese", "ja"):
+        arguments = ["bench", "translation", str(data), "--translate", name, "--language", "en"]
+        assert run([*arguments, "--out", str(tmp_path)]) == 0
+        assert "tok:char" in json.loads((tmp_path / "translation.json").read_text())["signatures"][0]
+
+
 def test_a_wrong_reference_lowers_the_scores(
     loaded: Recognizer, clip: Callable[[str], NDArray[np.int16]], tmp_path: Path
 ):

@@ -17,7 +17,7 @@ from xlsr_live.client.output.display import TIME_CELLS, LiveDisplay
 from xlsr_live.client.output.open import live_output
 from xlsr_live.client.output.options import OutputOptions
 from xlsr_live.client.output.progress import progress
-from xlsr_live.streaming.protocol.events import Final, Partial, SpeechEnded, SpeechStarted, Warning, Word
+from xlsr_live.streaming.protocol.events import Final, Partial, SpeechEnded, SpeechStarted, Translation, Warning, Word
 
 MARK = b"\x1b]9;mark\x07"
 
@@ -160,7 +160,8 @@ def test_an_utterance_that_is_longer_than_the_window_is_high_shows_its_end_and_t
 def test_text_cannot_steer_the_terminal(terminal: Terminal):
     with LiveDisplay(terminal.out) as display:
         display.show(final("[red]NOT :smile: MARKUP[/red] \x1b[2J\x07"))
-    assert terminal.screen() == ["0:01.0     [red]NOT :smile: MARKUP[/red] [2J"]
+        display.show(Translation(utterance=0, language="\x1b[2J-a-long-tag", text="sí \x1b[2J"))
+    assert terminal.screen() == ["0:01.0     [red]NOT :smile: MARKUP[/red] [2J", " [2J-a-lon sí [2J"]
 
 
 def test_an_utterance_of_noise_disappears(terminal: Terminal):
