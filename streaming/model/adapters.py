@@ -82,9 +82,12 @@ def _file_names(source: Source) -> set[str] | None:
 
 def read_adapter(source: Source, language: str, shape: AdapterShape) -> Adapter:
     """Raises `ModelError` if the file is missing, damaged, or of another model; this harms no other language."""
+    name = f"adapter.{language}.safetensors"
+    file, pickled = _cached(source, name), None
     try:
-        pickled = pickled_adapter(source, language)
-        file = None if pickled is not None else find_file(source, f"adapter.{language}.safetensors")
+        if file is None:
+            pickled = pickled_adapter(source, language)
+            file = None if pickled is not None else find_file(source, name)
     except OSError as error:
         raise ModelError(f"{source.name}: the adapter of {language} cannot be fetched; try again later") from error
     if pickled is None and file is None:
@@ -94,6 +97,16 @@ def read_adapter(source: Source, language: str, shape: AdapterShape) -> Adapter:
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{source.name}: the adapter of {language} is damaged") from error
     return _arranged(source.name, language, found, shape)
+
+
+def _cached(source: Source, name: str) -> Path | None:
+    """A file of a hub checkpoint, if it lies in the cache: a language that loads again does not wait for the hub."""
+    if not source.options:
+        return None
+    found = cast(Any, huggingface_hub).try_to_load_from_cache(
+        source.path, name, revision=source.options.get("revision")
+    )
+    return Path(found) if isinstance(found, str) else None
 
 
 def _arranged(name: str, language: str, found: Mapping[str, Tensor], shape: AdapterShape) -> Adapter:

@@ -8,7 +8,7 @@ from typing import Any, Final, cast
 
 import transformers
 
-from ..config import ModelOptions
+from ..config import ALLOWED_LANGUAGES, ModelOptions
 from ..ctc.vocabulary import Vocabulary
 from ..errors import ConfigError, ModelError
 from ..languages import resolve
@@ -19,7 +19,7 @@ from .layouts import Layout
 from .source import Source
 from .tokens import load_tokenizer, make_vocabulary
 
-_FEWEST_SLOTS: Final = 8
+_FEWEST_SLOTS: Final = 2 * ALLOWED_LANGUAGES[1]  # one session uses half of them, so it never reloads its own
 
 
 @dataclass(frozen=True, slots=True)

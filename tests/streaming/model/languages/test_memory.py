@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from xlsr_live.streaming.config import ALLOWED_LANGUAGES
 from xlsr_live.streaming.ctc.assets import Assets
 from xlsr_live.streaming.engine.engine import Engine
 from xlsr_live.streaming.errors import EngineError, ModelError
 from xlsr_live.streaming.frames import span
-from xlsr_live.streaming.model.adapters import languages_of
+from xlsr_live.streaming.model.adapters import AdapterShape, languages_of, read_adapter
 from xlsr_live.streaming.model.encoder import XlsrEncoder
-from xlsr_live.streaming.model.source import find_source
+from xlsr_live.streaming.model.source import Source, find_source
 from xlsr_live.streaming.recognizer import Recognizer
 
-from tests.support.checkpoints import LETTERS
+from tests.support.checkpoints import LETTERS, publish_multilingual
 from tests.support.languages import TOKENS, opened, same
 from tests.support.noise import noise
 
@@ -127,6 +129,39 @@ def test_a_language_in_use_stays(checkpoint: Path):
         assert languages.resident == ("eng", "deu")
     languages.ensure("tha")
     assert languages.resident == ("deu", "tha")
+
+
+def test_a_session_that_identifies_the_most_languages_reads_each_once(tmp_path: Path):
+    codes = [f"l{index:02}" for index in range(ALLOWED_LANGUAGES[1])]
+    _, languages = opened(publish_multilingual(tmp_path, dict.fromkeys(codes, LETTERS), target=codes[0]), max_batch=1)
+    for code in codes * 2:
+        languages.ensure(code)
+    assert languages.loads == len(codes)
+
+
+def test_an_adapter_in_the_cache_loads_again_without_the_hub(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The engine's thread may be the one that reads it."""
+    repository, commit = tmp_path / "models--owner--mms", "a" * 40
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(commit)
+    (repository / "snapshots" / commit).mkdir(parents=True)
+    shutil.copy(checkpoint / "adapter.deu.safetensors", repository / "snapshots" / commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    asked: list[str] = []
+
+    def ask(_: Source, name: str) -> None:
+        asked.append(name)
+
+    monkeypatch.setattr("xlsr_live.streaming.model.adapters.find_file", ask)
+    monkeypatch.setattr("xlsr_live.streaming.model.pickled.find_file", ask)
+    source, shape = Source("owner/mms", "owner/mms", {"local_files_only": False}), AdapterShape(2, 32, 8)
+    assert len(read_adapter(source, "deu", shape).head[1]) == len(TOKENS["deu"])
+    assert not asked
+    with pytest.raises(ModelError, match="no adapter for eng"):
+        read_adapter(source, "eng", shape)
+    assert asked
 
 
 def test_threads_that_want_one_language_read_it_once(checkpoint: Path):
