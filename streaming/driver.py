@@ -15,7 +15,7 @@ from .session.session import Session
 from .translation.session import SessionTranslator
 
 Call = Callable[[], None]
-Translate = Callable[[Callable[[Call], None]], SessionTranslator]  # makes the one of a session, by its `hand_over`
+Translate = Callable[[Callable[[Call], None]], SessionTranslator]  # makes a session's translator from its `hand_over`
 
 
 class SessionDriver:
@@ -59,12 +59,12 @@ class SessionDriver:
 
     @property
     def ended(self) -> bool:
-        """Whether there was a SessionEnded. Translations may still hold that of the session."""
+        """Whether there was a SessionEnded, which may wait for translations."""
         return self.session.ended and self.ends_within_s is None
 
     @property
     def pending(self) -> int:
-        """Jobs and translations that are still to come."""
+        """Number of unfinished jobs and translations."""
         return self.unanswered + (0 if self._translator is None else self._translator.pending)
 
     @property
@@ -74,11 +74,11 @@ class SessionDriver:
 
     @property
     def ends_within_s(self) -> float | None:
-        """How long translations may hold the end of the session, before `give_up`; None: they do not hold it."""
+        """Seconds that the end of the session may wait for translations, until `give_up`; None: it does not wait."""
         return None if self._translator is None else self._translator.ends_within_s
 
     def give_up(self) -> None:
-        """Wait for no more translations; then `pump`."""
+        """Stop waiting for translations. Call `pump` afterwards."""
         if self._translator is not None:
             self._translator.give_up()
 

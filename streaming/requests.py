@@ -74,7 +74,7 @@ class Request:
     """Audio to encode. The answer has one row of log-probabilities for each frame of `samples`, or as `reuse` says."""
 
     id: int  # within the session
-    kind: Literal["live", "final", "identify"]  # "identify": a full pass that helps to decide on the language
+    kind: Literal["live", "final", "identify"]  # "identify": a full pass in one language that the utterance may have
     utterance: int
     samples: NDArray[np.float32]  # (n,), 16 kHz, normalised as the checkpoint requires
     deadline: float  # on the caller's clock; finals are due at once

@@ -21,7 +21,7 @@ Float32 = NDArray[np.float32]
 
 PUSHED: Final = (b"fLaC", b"ID3", b"\xff")  # first bytes of FLAC and MP3
 PIPED: Final = (b"OggS", b"RIFF", b"FORM", b".snd")  # libsndfile reads these from a pipe, but not FLAC and MP3
-_END: Final = 1 << 50  # where a stream pretends to end
+_END: Final = 1 << 50  # pretended size of a stream, in bytes
 _KEPT: Final = 1 << 16  # bytes of a stream that can be read again
 _HEADER: Final = 1 << 24  # bytes in which its samples begin: pictures may stand before them
 
@@ -57,7 +57,7 @@ def _piped(source: Readable) -> int:
 
 
 class _Endless:
-    """A stream with the methods of a file for libsndfile, which asks for an end and goes back within the header."""
+    """A stream with the methods of a file. libsndfile asks for the size of a file, and seeks back within its header."""
 
     def __init__(self, source: Readable) -> None:
         self.opened = False
@@ -71,7 +71,7 @@ class _Endless:
         return self._at
 
     def read(self, count: int) -> bytes:
-        if self._at >= _END - _KEPT:  # of a tag at the end
+        if self._at >= _END - _KEPT:  # libsndfile looks for a tag at the end
             data = bytes(max(0, min(count, _END - self._at)))
         else:
             self._fill(count)
@@ -84,7 +84,7 @@ class _Endless:
         return data
 
     def _fill(self, count: int) -> None:
-        """Wait for `count` bytes of the header; later for any, because nothing must wait for what comes after."""
+        """Wait for `count` bytes of the header; after it for one byte only, so that no audio waits for later audio."""
         wanted = self._at + (1 if self.opened else count)
         while self._start + len(self._held) < wanted and (self.opened or len(self._held) < _HEADER):
             if not (data := self._source.read(_KEPT)):

@@ -1,6 +1,7 @@
 // The captions on the page. Each utterance has a line width, and a finished line never changes again: neither with later
 // words nor with the window size, only when the reader asks for it (`refit`).
 
+import { hasSmall, small } from "./case.js";
 import { aligned, breakLines } from "./lines.js";
 import { clock } from "./clock.js";
 import { nameOf, tagOf } from "./languages.js";
@@ -210,7 +211,7 @@ export class Captions {
   }
 
   #showPartial(event) {
-    if (/\p{Ll}/u.test(event.committed + event.volatile)) this.#cased = true;
+    this.#cased ||= hasSmall(event.committed + event.volatile);
     const texts = [event.committed, event.volatile].filter(Boolean);
     this.#separator = event.words.length > 1 && !texts.some((text) => text.includes(" ")) && texts.length < 2 ? "" : " ";
     this.#open ??= { utterance: this.#add(event.words[0].start) };
@@ -221,7 +222,7 @@ export class Captions {
   }
 
   #showFinal(event) {
-    if (/\p{Ll}/u.test(event.text)) this.#cased = true;
+    this.#cased ||= hasSmall(event.text);
     if (event.words.length > 1) this.#separator = event.text.includes(" ") ? " " : "";
     const { utterance } = this.#open ?? { utterance: this.#add(event.words[0]?.start ?? event.start) };
     this.#open = null;
@@ -291,10 +292,7 @@ export class Captions {
   }
 
   #display = (word, at) => {
-    if (!this.#style.sentence || this.#cased) return word;
-    const isLetter = word.length === 1 && word !== "A"; // a spelled letter, or "I"
-    const lower = isLetter ? word : word.toLowerCase();
-    return at === 0 || lower.startsWith("i'") ? lower[0].toUpperCase() + lower.slice(1) : lower;
+    return !this.#style.sentence || this.#cased ? word : small(word, at === 0);
   };
 
   #fits = (text, width) => this.#measure.measureText(text).width / 100 <= width;

@@ -1,4 +1,4 @@
-"""Files whose header does not give the length of their samples: recorders that are killed and pipes leave such files.
+"""Files whose header does not give the length of their samples: killed recorders and pipes leave such files.
 
 A WAV file declares 0 bytes, an AU file 0, a CAF file 0 or -1 (`mChunkSize` of unknown length).
 """
@@ -15,6 +15,8 @@ _TO_THE_END: Final = b"\xff\xff\xff\xff"  # a size that readers cut to that of t
 
 
 class Patch(NamedTuple):
+    """Other bytes for one place of a header."""
+
     at: int
     content: bytes
 

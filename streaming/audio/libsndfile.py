@@ -14,7 +14,7 @@ from ..quiet import quiet
 
 Float32 = NDArray[np.float32]
 
-_UNKNOWN: Final = 1 << 62  # frames of a file whose header does not tell
+_UNKNOWN: Final = 1 << 62  # frames of a file whose header does not give their number
 _COUNTED: Final = 1 << 12  # frames in a block
 
 

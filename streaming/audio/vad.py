@@ -126,7 +126,7 @@ class CascadeVad:
         self._skipped += len(missed) - len(self._context)
 
     def _certain(self, fires: list[float], start: int) -> int:
-        """End of the frames from `start` that Silero follows whatever it finds in them."""
+        """End of the frames from `start` that Silero takes whatever its own probabilities are."""
         remaining, end = self._remaining, start
         while end < len(fires) and (remaining or fires[end]):
             remaining, end = _remaining(remaining, fires[end], 0.0), end + 1
@@ -142,7 +142,7 @@ class CascadeVad:
 
 
 def _remaining(before: int, fired: float, probability: float) -> int:
-    """Frames that Silero follows after one of these."""
+    """Frames that Silero still follows after a frame, from the number before that frame."""
     if probability >= _SIGN:
         return _FOLLOW
     return max(before - 1, _FOLLOW_WEBRTC if fired else 0)

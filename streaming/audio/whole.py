@@ -1,4 +1,4 @@
-"""A whole recording at once, as a session decodes it."""
+"""Converts a whole recording to 16 kHz mono, as a session converts its audio."""
 
 from __future__ import annotations
 

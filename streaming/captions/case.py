@@ -1,4 +1,4 @@
-"""Sentence case for models that write capitals only, with the rules of the server's page."""
+"""Sentence case for models that write capitals only. The server's page has the same rules (server/page/case.js)."""
 
 from __future__ import annotations
 

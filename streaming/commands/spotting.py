@@ -65,6 +65,10 @@ class Phrases:
             self.automaton = Automaton.build(from_phrases(entries), vocabulary)
         except TooLarge as error:
             raise ConfigError(f"too many phrases: {error}") from error
+        # By token: whether it writes no letter, and whether no word is open after it or before it.
+        self.silent = [not text.strip() for text in vocabulary.texts]
+        self.closes = [text[-1:].isspace() or not vocabulary.separator for text in vocabulary.texts]
+        self.opens = [text[:1].isspace() and bool(text.strip()) for text in vocabulary.texts]
         gains = [boost * count for boost, count in zip(self.boosts.values(), self.letters, strict=True)]
         self.worth = np.array([*gains, -inf], np.float32)[self.automaton.ends]  # (states,) gain of an end
         self.hope = self.automaton.best_ahead(self.worth)[self.automaton.owner]  # (cells,) highest possible gain
@@ -96,11 +100,6 @@ class Spotter:
         self.settled = frame
         self._phrases = phrases
         self._eager = eager
-        self._silent = np.array([not text.strip() for text in phrases.vocabulary.texts])
-        ends = [text[-1:].isspace() or not phrases.vocabulary.separator for text in phrases.vocabulary.texts]
-        self._over = np.array(ends)  # tokens after which no word is open
-        begins = [text[:1].isspace() and bool(text.strip()) for text in phrases.vocabulary.texts]
-        self._begins = np.array(begins)  # tokens before which no word is open
         self._last = -1  # token of the free path
         self._open = False  # whether a word of the free path is open
         self._quiet = 0  # frames since the free path last wrote a letter
@@ -130,7 +129,7 @@ class Spotter:
             return []
         found: list[Detection] = []
         for row, token in zip(relative(rows), rows.argmax(axis=1).tolist(), strict=True):
-            if self._begins[token] and token != self._last:
+            if self._phrases.opens[token] and token != self._last:
                 self._open = False
                 self._end()
                 if self._eager and self._ends:
@@ -150,8 +149,8 @@ class Spotter:
         enter = -inf if self._open and self._quiet < PAUSE else self._best
         # Drop cells that cannot rise above the free path, whatever follows.
         self._viterbi.step(row, enter=enter, floor=np.float32(self._best) - self._phrases.hope)
-        self._quiet = self._quiet + 1 if self._silent[token] else 0
-        self._open = not self._over[token] and (self._open or not self._quiet)
+        self._quiet = self._quiet + 1 if self._phrases.silent[token] else 0
+        self._open = not self._phrases.closes[token] and (self._open or not self._quiet)
         if not self._open or self._quiet >= PAUSE:
             self._end()
 

@@ -57,7 +57,7 @@ class Curve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class LanguageScale(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How sure a language's own tokens make it, against other languages: logit = `scale` x level + `offset`.
+    """Makes levels in different languages comparable: logit of a language = `scale` x level + `offset`.
 
     The level is the mean log-probability of the tokens (`session.deciders`). The default treats all languages alike:
     tokens that are a third more probable make one language ten times as probable as another.
@@ -68,7 +68,7 @@ class LanguageScale(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     def __post_init__(self) -> None:
         if not (0 < self.scale < float("inf")):
-            raise ValueError(f"a scale of {self.scale}; it must be positive")
+            raise ValueError(f"the scale is {self.scale}; it must be positive")
 
     def __call__(self, levels: Float64) -> Float64:
         return self.scale * levels + self.offset

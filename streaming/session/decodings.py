@@ -43,8 +43,9 @@ class Choice:
 
 
 class Decodings:
-    """One session's. Raises `ConfigError` as `Decoding` does; hotwords that a language cannot write do not count there,
-    if another language of the same choice can write them.
+    """The decodings of one session. Raises `ConfigError` as `Decoding` does.
+
+    A hotword applies only in the languages that can write it; at least one language of the choice must.
     """
 
     def __init__(self, languages: LanguageSet, config: SessionConfig) -> None:

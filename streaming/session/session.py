@@ -65,14 +65,13 @@ class Session:
     utterance before it begins the next, so the order of events is fixed too. Only `receive_level` changes what partials
     show; it does not change finals.
 
-    `vad` is this stream's own detector (`make_vad`), None for no gate; `normalized` and `epsilon` as the checkpoint's
-    extractor says.
-    `modes` are those that the encoder can serve, best first; the first is the default. Raises `ConfigError` if the
-    settings name another. `assets` is for `Decoding`, `level` for `receive_level`.
+    `vad` is this stream's own detector (`make_vad`), None for no gate; `normalized` and `epsilon` are those of the
+    checkpoint's feature extractor. `modes` are those that the encoder can serve, best first; the first is the default.
+    Raises `ConfigError` if the settings name another. `assets` is for `Decoding`, `level` for `receive_level`.
 
-    With a multilingual checkpoint `languages` holds those that utterances may have; `vocabulary` and `assets` do not
-    count then, and each request names a language. With several, the first requests of each utterance "identify" its
-    language.
+    With a multilingual checkpoint `languages` are those that utterances may have; then `vocabulary` and `assets` are
+    unused, and each request names a language. With several languages, the first requests of each utterance have the
+    kind "identify".
     """
 
     def __init__(

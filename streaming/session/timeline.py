@@ -26,7 +26,7 @@ class Timeline(Generic[T]):
 
     @property
     def values(self) -> list[T]:
-        """All that still matter, the newest last."""
+        """Values that are not forgotten, newest last."""
         return [value for _, value in self._values]
 
     def forget(self, sample: int) -> None:

@@ -53,7 +53,8 @@ class UtteranceLoop:
         self._ids = count(1)
         self._identification: Identification | None = None  # of the open utterance, until its language is certain
         self._choice: Choice | None = None  # its languages, meanwhile
-        # From an utterance's start to its first speech, within two frames of the detector: a choice before that counts.
+        # Samples from an utterance's start to its first speech, plus two frames of the detector: a choice of language
+        # before that place applies to the utterance.
         self._lead = segmenter.lead and segmenter.lead + 2 * FRAME
         self._lock = make_lock(config)
         self._utterance: Utterance | None = None  # the open one
@@ -126,7 +127,7 @@ class UtteranceLoop:
         self._utterance = self._identification = self._choice = None
 
     def _open(self, start: int, choice: Choice) -> None:
-        """Begin the next utterance, in the only language or with the question which one it is."""
+        """Begin the next utterance: in the only language, or with its identification."""
         self._decodings.forget(start)
         self._outbox.emit(SpeechStarted(utterance=self.begun, start=seconds(start)), start)
         self.begun += 1
@@ -149,21 +150,24 @@ class UtteranceLoop:
             epsilon=self._epsilon,
         )
 
-    def _identify(self, question: Identification, span: Span, known: int, now: float) -> bool:
-        """Go on with the question of the language; False while it waits for audio or answers."""
-        if question.decision is None:
-            self.jobs += question.plan(known=known, closed=span.end, now=now)
+    def _identify(self, identification: Identification, span: Span, known: int, now: float) -> bool:
+        """Continue the identification; False while it waits for audio or answers."""
+        if identification.decision is None:
+            self.jobs += identification.plan(known=known, closed=span.end, now=now)
             return False
-        language, probability = question.decision
+        language, probability = identification.decision
         assert self._choice is not None
         decoding = self._choice.decodings[language]
         shown = language if probability >= self._config.language_floor else UNDETERMINED
         event = LanguageIdentified(
-            utterance=question.index, language=shown, probability=round(probability, 3), start=seconds(question.start)
+            utterance=identification.index,
+            language=shown,
+            probability=round(probability, 3),
+            start=seconds(identification.start),
         )
-        self._outbox.emit(event, question.end)
+        self._outbox.emit(event, identification.end)
         self._identification = self._choice = None
-        self._begin(question.start, decoding)
+        self._begin(identification.start, decoding)
         return True
 
     def _begin(self, start: int, decoding: Decoding) -> None:

@@ -29,7 +29,7 @@ from xlsr_live.server.run import RunningServer, running_server
 from xlsr_live.server.settings import ServerSettings
 from xlsr_live.streaming import Final, Partial, Recognizer
 
-from tests.support.browser import chromium, wait, wait_for_state
+from tests.support.browser import chromium, start_translated, wait, wait_for_state
 from tests.support.paths import ROOT
 
 IMAGES = ROOT / "docs" / "images"
@@ -100,15 +100,8 @@ def draw_translated(browser: Any, server: RunningServer) -> None:
     """The page with a second line in Spanish, and below it the overlay."""
     address = f"http://127.0.0.1:{server.port}"
     with opened(browser, f"{address}/", 1000, 560, locale="es-ES") as page:
-        page.click("#translate-button")
-        page.check("#languages [value=es]")
-        page.keyboard.press("Escape")
-        page.click("#share")
-        page.check("#share-on")
-        page.keyboard.press("Escape")
-        page.click("#start")
+        key = start_translated(page, "es")
         wait_for_state(page, "live")
-        key = page.get_attribute("#view-link", "href").partition("#")[2]
         with opened(browser, f"{address}/overlay?translation=es&hold=0#{key}", 1000, 290) as overlay:
             overlay.evaluate(f"document.documentElement.style.background = {LANDSCAPE!r}")
             for shown in (page, overlay):

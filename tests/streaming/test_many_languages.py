@@ -19,6 +19,8 @@ from xlsr_live.streaming.recognizer import Recognizer
 
 from tests.support.checkpoints import LETTERS, NO_DELIMITER, SUB_WORDS
 from tests.support.many_languages import multilingual_recognizer
+from tests.support.native_reference import as_file
+from tests.support.translators import LIMIT, FromGerman, service
 from tests.support.wire import dial, talk
 
 LANGUAGES = {"deu": LETTERS, "cmn-script_simplified": NO_DELIMITER, "eng": SUB_WORDS}
@@ -163,6 +165,24 @@ def test_no_protocol_loads_a_language_in_the_event_loop(
     assert found.pop("deu") is False
     asyncio.run(use("/", json.dumps(vosk), PCM[:3_200]))
     assert found == {"eng": False}
+
+
+def test_openai_translates_the_language_that_a_file_names(many: Recognizer):
+    file = as_file((NOISE * 32_767).astype(np.int16))
+    translation = service(FromGerman(targets=("en",)), call_timeout_s=LIMIT)
+    with (
+        Recognizer(many.encoder, language="en", translation=translation) as other,
+        running_server(other) as running,
+    ):
+
+        def text(kind: str, **form: str) -> str:
+            place = f"http://127.0.0.1:{running.port}/v1/audio/{kind}"
+            form |= {"model": "m", "chunking_strategy": "null"}
+            return httpx.post(place, data=form, files={"file": file}, timeout=LIMIT).json()["text"]
+
+        german = text("transcriptions", language="de")
+        assert text("translations", language="de") == f"en:{german}"
+        assert text("translations") == text("transcriptions")
 
 
 def test_deepgram_files_take_a_language(server: RunningServer):

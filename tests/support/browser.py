@@ -48,6 +48,20 @@ def wait_for_state(page: Any, state: str) -> None:
     wait(page, f"document.body.dataset.state === {state!r}")
 
 
+def start_translated(page: Any, *languages: str) -> str:
+    """Start a shared session with translations on the speaker's page; returns the key for readers."""
+    page.click("#translate-button")
+    for language in languages:
+        page.check(f"#languages [value={language}]")
+    page.keyboard.press("Escape")
+    page.click("#share")
+    page.check("#share-on")
+    page.keyboard.press("Escape")
+    page.click("#start")
+    page.wait_for_selector("#links:not([hidden])", state="attached")
+    return page.get_attribute("#view-link", "href").partition("#")[2]
+
+
 def finals(page: Any) -> list[str]:
     """The text of finished utterances."""
     return [text.replace("\n", " ").upper() for text in page.locator(".utterance.final").all_inner_texts()]

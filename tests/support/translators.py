@@ -51,6 +51,13 @@ class FakeTranslator:
         self.closed = True
 
 
+class FromGerman(FakeTranslator):
+    """Translates only German."""
+
+    def sources(self) -> tuple[str, ...]:
+        return ("de",)
+
+
 class Gate:
     """A trouble that waits for a text until it is opened."""
 

@@ -12,7 +12,7 @@ from ....streaming.captions.cues import Cue
 from ....streaming.captions.translated import TranslatedCues
 from ....streaming.protocol import events
 from ....streaming.protocol.codes import Code, ProtocolError
-from ....streaming.translation.routes import same_language
+from ....streaming.translation.routes import same_language, target_languages
 from ...sessions.admission import Lease
 from .transcriptions import Transcription
 
@@ -30,9 +30,14 @@ class EnglishTranslation(Transcription):
         self._cues: list[Cue] = []
         self._translates = False
         recognizer = self._admission.models.current
-        if recognizer.spoken_language and same_language(recognizer.spoken_language, ENGLISH):
+        config = self.settings(recognizer)
+        codes = recognizer.languages.codes(config.language, config.allowed_languages)
+        spoken = codes[0] or recognizer.spoken_language
+        english = spoken is not None and same_language(spoken, ENGLISH)
+        if english and len(codes) == 1:
             return
-        if ENGLISH not in recognizer.translates_to:
+        translators = () if recognizer.translation is None else recognizer.translation.translators
+        if not english and ENGLISH not in target_languages(translators, spoken):
             raise ProtocolError(Code.NOT_FOUND, NOT_HERE)
         if self._streams:
             raise ProtocolError(Code.BAD_MESSAGE, "translations have no streams; leave `stream` out")

@@ -14,7 +14,7 @@ from xlsr_live.streaming.translation.service import TranslationService
 
 from tests.support.native_reference import as_file
 from tests.support.paths import DIGITS
-from tests.support.translators import LIMIT, FakeTranslator, service
+from tests.support.translators import LIMIT, FromGerman, service
 
 openai = pytest.importorskip("openai", reason="openai, the official client, is not installed")
 pysrt = pytest.importorskip("pysrt", reason="needs pysrt")
@@ -22,11 +22,6 @@ pysrt = pytest.importorskip("pysrt", reason="needs pysrt")
 
 # Of the method in the client, since its newer models do not translate.
 pytestmark = pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")
-
-
-class FromGerman(FakeTranslator):
-    def sources(self) -> tuple[str, ...]:
-        return ("de",)
 
 
 def failing(segments: Any) -> None:

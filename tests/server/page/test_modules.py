@@ -12,6 +12,7 @@ import msgspec
 from xlsr_live.client.output.formats import Vtt
 from xlsr_live.client.remote.replay import ReplayBuffer
 from xlsr_live.server.run import RunningServer
+from xlsr_live.streaming.captions.case import small
 from xlsr_live.streaming.captions.cues import cues
 from xlsr_live.streaming.captions.subtitles import srt
 from xlsr_live.streaming.languages import tag_of
@@ -53,6 +54,40 @@ def test_a_language_has_the_same_tag(opened: Callable[..., Any], server: Running
         codes,
     )
     assert tags == [tag_of(code or "") for code in codes]
+
+
+def test_a_word_has_the_same_sentence_case(opened: Callable[..., Any], server: RunningServer):
+    words = [
+        "A",
+        "I",
+        "B",
+        "AN",
+        "I'M",
+        "I'",
+        "ÉTIENNE",
+        "ÉÉ",
+        "ΟΔΟΣ",
+        "İZMİR",
+        "ẞ",
+        "SS",
+        "你",
+        "你好",
+        "\U00010400",
+        "X1",
+        "'TIS",
+    ]
+    words += ["".join(random.Random(seed).choices("ABIÉ'Σ\U00010400", k=1 + seed % 5)) for seed in range(100)]
+    made = opened(server.port).evaluate(
+        """async (words) => {
+        const { hasSmall, small } = await import("/page/case.js");
+        const marks = (word) => [hasSmall(word), hasSmall(word.toLowerCase())];
+        return words.map((word) => [small(word, true), small(word, false), ...marks(word)]);
+    }""",
+        words,
+    )
+    for word, (first, other, *marks) in zip(words, made, strict=True):
+        assert (first, other) == (small(word, first=True), small(word)), word
+        assert marks == [any(map(str.islower, each)) for each in (word, word.lower())], word
 
 
 def test_line_breaks_keep_all_words_and_never_change(opened: Callable[..., Any], server: RunningServer):

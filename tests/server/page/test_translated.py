@@ -16,7 +16,7 @@ from xlsr_live.streaming.captions.translated import TranslatedCues
 from xlsr_live.streaming.protocol.events import Final, Translation, Word, to_json
 from xlsr_live.streaming.recognizer import Recognizer
 
-from tests.support.browser import accessible, wait, wait_for_state
+from tests.support.browser import accessible, start_translated, wait, wait_for_state
 from tests.support.paths import DIGITS
 from tests.support.translators import LIMIT, FakeTranslator, service
 
@@ -41,15 +41,8 @@ def test_speaker_readers_and_overlay_have_the_language_that_each_chose(
     page = opened(translating.port, locale="es-MX")
     page.click("#translate-button")
     accessible(page)
-    page.check("#languages [value=es]")
-    page.check("#languages [value=fr]")
     page.keyboard.press("Escape")
-    page.click("#share")
-    page.check("#share-on")
-    page.keyboard.press("Escape")
-    page.click("#start")
-    page.wait_for_selector("#links:not([hidden])", state="attached")
-    key = page.get_attribute("#view-link", "href").partition("#")[2]
+    key = start_translated(page, "es", "fr")
     reader = opened(translating.port, f"/view#{key}", locale="fr-FR")
     overlay = opened(translating.port, f"/overlay?translation=es&hold=0#{key}")
     wait(page, f"document.querySelectorAll('.translation').length === {len(transcript)}")
