@@ -31,7 +31,6 @@ from .driver import Call, SessionDriver, Translate
 from .engine.engine import Engine
 from .errors import AudioError, ConfigError, EngineError
 from .feed import feed
-from .languages import resolve
 from .live import StreamSession
 from .model_languages import ManyLanguages, ModelLanguages
 from .offline import recognize_offline
@@ -137,8 +136,7 @@ class Recognizer:
 
     @classmethod
     def from_options(cls, options: ModelOptions, *, adaptive: bool = True) -> Self:
-        """`load` with its options in one object. Raises `ModelError` and `LanguageModelError`."""
-        from .model.adapters import languages_of
+        """`load` with its options in one object, and the same errors."""
         from .model.assets import load_assets
         from .model.load import load
         from .model.source import find_source
@@ -146,10 +144,7 @@ class Recognizer:
         language, allowed = options.language, options.allowed_languages
         check_language_choice(language, allowed)
         source = find_source(options.model, options.revision)
-        code = None if language == AUTO else language
-        if code is not None and (known := languages_of(source)):
-            code = resolve(code, known, source.name)
-        encoder = load(replace(options, language=code), source)
+        encoder = load(replace(options, language=None) if language == AUTO else options, source)
         if (many := encoder.languages) is None:
             assets = load_assets(source, encoder.vocabulary, options.lm, options.calibration)
         else:  # of other languages when they are needed

@@ -1,8 +1,8 @@
-"""The characters of a new model: which of the transcripts' it writes, in which case and Unicode form.
+"""The characters of a new model: those of the transcripts, in one case and Unicode form.
 
 Letters and marks stay, in Unicode's composed form (NFC); apostrophes stay where they are inside words. Punctuation,
-symbols and invisible characters become blanks. A letter that is rarer than `RARE` is left out, with a report, since
-nothing can be learnt about it. Digits are left out too: people say words, and no rule here knows which.
+symbols and invisible characters become blanks. A letter that is rarer than `RARE` is left out and reported, since a
+model cannot learn it. Digits are left out too: people say words, and no rule here knows them.
 """
 
 from __future__ import annotations

@@ -124,8 +124,10 @@ class FineTuner:
         return True
 
     def run(self, asked_to_stop: Callable[[], bool] = lambda: False) -> bool:
-        """Train to the end and return True, with the best weights in the network; or until a stop is asked for, and
-        return False. Raises `TrainingError` if training leads nowhere."""
+        """Train to the end, put the best weights into the network, and return True; False after `asked_to_stop`.
+
+        Raises `TrainingError` if the model learns nothing, or if a stopped run cannot be saved.
+        """
         self._begun = time.monotonic() - self.position.wall
         if not self.position.step:
             self._evaluate()

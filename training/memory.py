@@ -1,8 +1,8 @@
 """How much memory a training step needs, and how large a batch therefore may be.
 
-The parts: weights, gradients, Adam's two moments and the running average in float32; for each part of a step that runs
-at once, the weights in bfloat16 that autocast makes and its own gradients; and what autograd keeps for each second of
-audio. The latter is `KEPT` bytes a frame, layer and hidden unit, measured on XLS-R's widths (feed-forward layers four
+The parts: weights, gradients, Adam's two moments and the running average in float32; for each part of a step that
+runs at once, the weights in bfloat16 that autocast makes and its own gradients; and the activations that autograd
+keeps. These are `KEPT` bytes a frame, layer and hidden unit, measured on XLS-R's widths (feed-forward layers four
 times as wide); with recomputation only the input of each layer stays.
 """
 

@@ -1,6 +1,6 @@
 """The forward pass used in training: the weights of a plain `Wav2Vec2ForCTC`, computed faster and with streaming masks.
 
-The weights stay where transformers puts them, so what is saved loads with `Wav2Vec2ForCTC.from_pretrained`. Two things
+The weights keep the names of transformers, so the saved model loads with `Wav2Vec2ForCTC.from_pretrained`. Two things
 differ from the library's forward. Convolutions run as matrix products over (batch, time, channels), which on a CPU is
 about twice as fast with layer norms between them. And the encoder can run as the live recognizer does (`streamed`).
 """
@@ -85,7 +85,7 @@ class Network(nn.Module):
         return self.offline(x, valid) if stream is None else self.streamed(x, valid, stream)
 
     def _hidden_frame(self, x: Tensor) -> Tensor:
-        """What stands for a hidden frame: the vector of the pre-training, or zeros in a model without one."""
+        """The vector in place of a hidden frame: the one of the pre-training, or zeros in a model without one."""
         vector = getattr(self.model.wav2vec2, "masked_spec_embed", None)
         return x.new_zeros(1) if vector is None else vector.to(x.dtype)
 
@@ -95,7 +95,7 @@ class Network(nn.Module):
         return self._layers(x, valid[:, None, None, :])
 
     def streamed(self, x: Tensor, valid: Tensor, stream: StepLengths) -> tuple[Tensor, Tensor]:
-        """What the cached live mode computes, for all steps at once.
+        """The computation of the cached live mode, for all steps at once.
 
         Step c encodes the block of `hop` frames from c * hop on and `lookahead` more. Blocks lie side by side in one
         sequence, and a frame attends to its own block and to the committed frames of earlier blocks that `left` keeps;

@@ -13,7 +13,7 @@ from typing import Final
 ORDER: Final = 3
 BEGIN, END, UNKNOWN = "<s>", "</s>", "<unk>"
 FOLDER: Final = "language_model"  # where a checkpoint's own n-gram lies
-_NEVER: Final = -99.0  # log10 of a probability that is never asked for
+_NEVER: Final = -99.0  # log10 of the probability of <s>, which no decoder reads
 
 Gram = tuple[str, ...]
 Counts = Mapping[Gram, int]

@@ -1,7 +1,7 @@
 """Recordings with their texts, decoded once: 16 kHz mono samples of 16 bits in one mapped file.
 
-A reader of the file gets the same samples in every run, however a recording was coded, and every recording is known to
-be readable to its end.
+All runs read the same samples, whatever the format of the recordings. Decoding also proves that every recording is
+readable to its end.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .augment import Samples
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A row of a table: a recording, what is said in it, and who says it (empty: unknown)."""
+    """A row of a table: a recording, its transcript and its speaker (empty: unknown)."""
 
     path: Path
     text: str
@@ -64,7 +64,7 @@ class Audio:
 def decode(
     listed: Sequence[Listed], folder: Path, advance: Callable[[], None] = lambda: None
 ) -> tuple[Audio, list[Decoded]]:
-    """Decode all recordings into `folder`, or read what an earlier call left there for the same files."""
+    """Decode all recordings into `folder`, or read the result of an earlier call with the same files."""
     table, file = folder / "audio.json", folder / "audio.i16"
     key = _key(listed)
     if table.exists() and (known := json.loads(table.read_text(encoding="utf-8")))["key"] == key:

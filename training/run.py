@@ -36,7 +36,7 @@ STEP_SECONDS: Final = {"cpu": 32.0, "cuda": 320.0}  # padded audio of an update
 
 @dataclass(frozen=True, slots=True)
 class FineTuneRequest:
-    """What the user asks for; None leaves the choice."""
+    """The user's wishes; None lets the program choose."""
 
     base: str
     out: Path
@@ -93,7 +93,7 @@ class FineTuneRun:
         return self.survey
 
     def load(self) -> None:
-        """Load the base, choose what trains and how steps are cut. Raises `ModelError` and `TrainingError`."""
+        """Load the base, choose the method and the parts of a step. Raises `ModelError` and `TrainingError`."""
         request, alphabet = self.request, self.survey.alphabet
         model = load_base(self.base, alphabet.tokens if alphabet else None, seed=request.seed)
         parameters = sum(p.numel() for p in model.parameters())
@@ -119,7 +119,7 @@ class FineTuneRun:
         report: Callable[[Evaluation], None],
         asked_to_stop: Callable[[], bool],
     ) -> bool:
-        """Train, or continue. False if a stop was asked for; the same call later continues. Raises `TrainingError`."""
+        """Train, or continue. False after `asked_to_stop`; the same call later continues. Raises `TrainingError`."""
         several = self.processes.count > 1
         learner = Learner(
             self._network,
@@ -191,7 +191,7 @@ class FineTuneRun:
         )
 
     def _fit(self, model: Any) -> Fit:
-        """How steps are cut: as in the run that continues, or as memory allows now; in all processes alike."""
+        """The parts of a step, equal in all processes: those of the run that continues, or as free memory allows."""
         path = self.folder / "fit.json"
         continues = (self.folder / STATE).exists() and path.exists()
         if self.processes.first and not continues:

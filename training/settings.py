@@ -31,7 +31,7 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class FineTuning:
-    """What a fine-tuning run does. The rates rise to their peaks, stay there, and fall (three stages, as in wav2vec
+    """Settings of a fine-tuning run. The rates rise to their peaks, stay there, and fall (three stages, as in wav2vec
     2.0, arXiv 2006.11477)."""
 
     steps: int | None  # updates; None: as many as `minutes` allow

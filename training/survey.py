@@ -1,4 +1,4 @@
-"""What the data is like, before any step: which recordings can be used, which not and why, and who speaks where."""
+"""A look at the data before any step: usable recordings, problems of the others, and the split by speakers."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Spoken:
 
 @dataclass(slots=True)
 class Survey:
-    """The usable recordings and what was found out on the way, one sentence each."""
+    """The usable recordings, and the findings, one sentence each."""
 
     vocabulary: Vocabulary
     alphabet: Alphabet | None  # None: the base's own vocabulary is kept

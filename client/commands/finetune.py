@@ -27,10 +27,10 @@ What you need:
   minutes adapt a model to a voice, a room or words; a new language needs hours, and a GPU.
 \b
 What happens:
-  1. Every recording is decoded and every text looked at. What cannot be used is left out and listed. --check ends here.
-  2. Speakers that nobody trains on are held out for validation, unless --validation gives them.
-  3. Half of the updates show the model what live steps see, so that live text is as good as one offline pass.
-  4. DIR gets the checkpoint, its calibration and a model card with error rates. The command that serves it is printed.
+  1. The program decodes every recording, reads every text, and lists those that it leaves out. --check ends here.
+  2. It holds out some speakers for validation, unless --validation names other recordings.
+  3. Half of the updates train with the limited context of live steps, so that live text is as good as an offline pass.
+  4. DIR gets the checkpoint, its calibration and a model card with error rates. The last line is the command to serve.
   Ctrl-C saves; the same command continues, also after the power was off.
 \b
 docs/finetuning.md: your own model in an afternoon.
@@ -94,7 +94,7 @@ def finetune(
     compute: str,
     **settings: Any,
 ) -> int:
-    """Train a checkpoint on your own recordings, so that it serves live speech: your language, your words.
+    """Train a checkpoint on your own recordings for live speech: your language, your words.
 
     BASE is a pre-trained checkpoint (XLS-R), a fine-tuned one (any Wav2Vec2ForCTC with layer norm), an MMS checkpoint
     (with --adapter), or bundled: the packaged English model, small enough for a CPU.

@@ -1,4 +1,4 @@
-"""What `xlsr-live finetune` shows while it trains: a bar on a terminal, lines elsewhere."""
+"""The display of `xlsr-live finetune` while it trains: a bar on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 

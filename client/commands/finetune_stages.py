@@ -31,11 +31,12 @@ from .calibrate import collect, report
 from .finetune_display import RunDisplay, say
 from .finetune_figures import measure
 
+STOPPING: Final = "Stops after this update or evaluation and saves; Ctrl-C again ends it without saving.\n"
 MEASURED_SECONDS: Final = 1800.0  # of validation, at most, for the figures of the card
 
 
 class Extras(NamedTuple):
-    """What goes beside the training."""
+    """Options of the stages before and after the training."""
 
     noise: Path | None  # recordings without speech
     ngram: bool  # make an n-gram of the transcripts
@@ -61,7 +62,10 @@ def run(request: FineTuneRequest, data: Path, validation: Path | None, extras: E
     if check:
         return 0
     task.load()
-    with StopRequest() as stop, RunDisplay(wanted=task.processes.first) as display:
+    with (
+        StopRequest(STOPPING if task.processes.first else "") as stop,
+        RunDisplay(wanted=task.processes.first) as display,
+    ):
         done = task.train(display.watch, display.show, lambda: stop.asked)
     if not done:
         task.say(f"Stopped at step {task.tuner.position.step}; the same command continues.")

@@ -19,7 +19,7 @@ async def recognize_live(
     """Send a recording through a session, as live audio. Returns whether the user interrupted."""
     file = open_audio(recording.source)
     audio = AudioFormat(sample_rate=file.sample_rate, channels=file.channels)
-    async with recognizer.session(config, audio, patient=not pace) as session:
+    async with recognizer.session(config, audio, complete_translations=not pace) as session:
         return await pump(session, paced(file_blocks(file), audio, pace), shown.show)
 
 

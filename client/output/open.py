@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final, TextIO
 
@@ -70,15 +70,27 @@ def written(
         with FORMATS[form](out or sys.stdout, several=several, **maker) as output:
             yield in_case(output, case)
         return
+
+    def open_file(path: Path) -> AbstractContextManager[Output]:
+        return _to_file(FORMATS[form], unused(path, overwrite=options.overwrite), several)
+
     path = unused(path, overwrite=options.overwrite)
+    with ExitStack() as stack:
+        outputs = [stack.enter_context(_to_file(FORMATS[form], path, several))]
+        if subtitles:
+            outputs.append(stack.enter_context(TranslatedFiles(path, open_file)))
+        yield in_case(Together(outputs) if subtitles else outputs[0], case)
+
+
+@contextmanager
+def _to_file(make: Callable[..., Output], path: Path, several: bool) -> Generator[Output]:
+    """A writer to a file, which a terminal reports at the end. An incomplete file is removed if it is empty."""
     with writing(path):
         file = path.open("w", encoding="utf-8", errors="replace", newline="\n")
-    output, complete = FORMATS[form](file, several=several), False
+    output, complete = make(file, several=several), False
     try:
-        with ExitStack() as stack:
-            stack.enter_context(output)
-            others = [stack.enter_context(TranslatedFiles(path, form, options.overwrite))] if subtitles else []
-            yield in_case(Together([output, *others]) if others else output, case)
+        with output:
+            yield output
         if not output.broken:
             with writing(path):
                 file.close()

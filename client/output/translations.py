@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 import sys
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 from ...streaming.captions.translated import TranslatedCues
 from ...streaming.protocol.events import Event, Final, Partial, SpeechEnded, Translation
-from ..console import report_saved, writing
-from .formats import FORMATS, Cued, Output
-from .names import unused
+from .formats import Cued, Output
 
 
 class TranslatedFiles(Output):
-    """One file for each language of the translations, made with the first of them."""
+    """One file for each language, created by `open_file` with the first translation into it."""
 
     quiet = True
 
-    def __init__(self, path: Path, form: str, overwrite: bool = False) -> None:
+    def __init__(self, path: Path, open_file: Callable[[Path], AbstractContextManager[Output]]) -> None:
         super().__init__(sys.stderr)
-        self._path, self._form, self._overwrite = path, form, overwrite
+        self._path, self._open_file = path, open_file
         self._cues = TranslatedCues()
-        self._outputs: dict[str, tuple[Path, Cued]] = {}
+        self._outputs: dict[str, Cued] = {}
         self._stack = ExitStack()
 
     def show(self, event: Event) -> None:
         match event:
             case Translation():
-                _, output = self._outputs.get(event.language) or self._open(event.language)
+                output = self._outputs.get(event.language) or self._open(event.language)
                 for cue in self._cues.receive(event):
                     output.add(cue)
             case Final() | Partial() | SpeechEnded():
@@ -38,16 +37,12 @@ class TranslatedFiles(Output):
 
     def close(self) -> None:
         self._stack.close()
-        for path, output in self._outputs.values():
-            report_saved(path, output.amount)
 
-    def _open(self, language: str) -> tuple[Path, Cued]:
-        path = unused(self._path.with_suffix(f".{language}{self._path.suffix}"), overwrite=self._overwrite)
-        with writing(path):
-            file = self._stack.enter_context(path.open("w", encoding="utf-8", errors="replace", newline="\n"))
-        output = FORMATS[self._form](file)
+    def _open(self, language: str) -> Cued:
+        path = self._path.with_suffix(f".{language}{self._path.suffix}")
+        output = self._stack.enter_context(self._open_file(path))
         assert isinstance(output, Cued)
-        self._stack.enter_context(output).begin(str(path))
+        output.begin(str(path))
         output.language = language
-        self._outputs[language] = path, output
-        return path, output
+        self._outputs[language] = output
+        return output

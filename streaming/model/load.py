@@ -43,19 +43,19 @@ log = logging.getLogger("xlsr_live.model")
 def load(options: ModelOptions, source: Source | None = None) -> XlsrEncoder:
     """Load a checkpoint from `source`, by default from where `find_source` finds it. Raises `ModelError`."""
     source = source or find_source(options.model, options.revision)
-    language, threads = options.language, options.threads
+    threads = options.threads
     where = _device(options.device)
     kind = _dtype(options.dtype, where)
     transformers.utils.logging.disable_progress_bar()
     try:
         layout = find_layout(source)
-        many = find_languages(source, layout, language)
+        many, language = find_languages(source, layout, options.language)
         extractor = _Extractor.from_pretrained(source.path, **source.options)
         tokenizer = None if many else load_tokenizer(source, language)
         model = _load_model(source, layout, language, many=many is not None)
         vocabulary = None if many else make_vocabulary(source, tokenizer, layout, model.config.vocab_size)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-        raise _explained(source, language, error) from error
+        raise _explained(source, options.language, error) from error
     if extractor.sampling_rate != SAMPLE_RATE:
         raise ModelError(
             f"{source.name} needs audio at {extractor.sampling_rate} Hz; only {SAMPLE_RATE} Hz checkpoints work"

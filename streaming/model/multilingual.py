@@ -29,11 +29,12 @@ class Multilingual:
     source: Source
     layout: Layout
     known: tuple[str, ...]
-    default: str | None  # as asked for, or as the checkpoint says
+    default: str | None  # that of the options, or of the checkpoint
 
 
-def find_languages(source: Source, layout: Layout, language: str | None) -> Multilingual | None:
-    """None for a checkpoint with one language, or whose adapters must be merged into the model.
+def find_languages(source: Source, layout: Layout, language: str | None) -> tuple[Multilingual | None, str | None]:
+    """Its languages, and the checkpoint's own code of `language`. None for a checkpoint with one language, or whose
+    adapters must be merged into the model.
 
     Raises `ModelError` if `language` is not one of the checkpoint's.
     """
@@ -41,18 +42,18 @@ def find_languages(source: Source, layout: Layout, language: str | None) -> Mult
     if config.adapter_attn_dim is None:
         if language is not None:
             raise ModelError(f"{source.name} has no language adapters; leave the language out")
-        return None
+        return None, None
     known = languages_of(source)
-    if known is None or not (config.feat_extract_norm == "layer" and config.do_stable_layer_norm):
-        return None
-    if language is not None:
+    if known is not None and language is not None:
         try:
             language = resolve(language, known, source.name)
         except ConfigError as error:
             raise ModelError(str(error)) from error
+    if known is None or not (config.feat_extract_norm == "layer" and config.do_stable_layer_norm):
+        return None, language
     get_config = cast(Any, transformers.models.auto.tokenization_auto).get_tokenizer_config
     own: str | None = get_config(source.path, **source.options).get("target_lang")
-    return Multilingual(source, layout, known, language or (own if own in known else None))
+    return Multilingual(source, layout, known, language or (own if own in known else None)), language
 
 
 def make_languages(found: Multilingual, model: Any, max_batch: int, options: ModelOptions) -> Languages:

@@ -80,10 +80,21 @@ def test_one_command_makes_a_model_with_everything_that_serving_needs(
     assert run(["transcribe", str(table.parent / "table-000.wav"), "--model", str(out)]) == 0
 
 
-def test_a_run_killed_by_the_system_continues_to_the_same_bits(base: Path, table: Path, tmp_path: Path):
-    assert run(command(base, table, tmp_path / "whole", "--steps", "8")) == 0
-    arguments = command(base, table, tmp_path / "cut", "--steps", "8")
+def test_a_run_that_is_stopped_and_then_killed_continues_to_the_same_bits(base: Path, table: Path, tmp_path: Path):
+    assert run(command(base, table, tmp_path / "whole", "--steps", "12")) == 0
+    arguments = command(base, table, tmp_path / "cut", "--steps", "12")
     history = tmp_path / "cut" / ".training" / "history.jsonl"
+    stopped = process(arguments)
+    assert stopped.stderr
+    for line in stopped.stderr:
+        if line.startswith("step 0,"):
+            break
+    stopped.send_signal(signal.SIGINT)
+    said = stopped.communicate()[1]
+    assert stopped.returncode == 130
+    assert "Stops after this update or evaluation and saves" in said
+    assert re.search(r"^Stopped at step [1-9]\d*; the same command continues\.$", said, re.MULTILINE)
+    assert (tmp_path / "cut" / ".training" / "state.pt").exists()
     killed = process(arguments)
     assert killed.stderr
     for line in killed.stderr:
