@@ -4,6 +4,7 @@ import { canListen, canShareTab, CaptureError, microphones, openFile, openMicrop
 import { choices } from "./languages.js";
 import { describe, RETRIED } from "./messages.js";
 import { reader } from "./reader.js";
+import { spoken } from "./spoken.js";
 import { dial, Stream, StreamError } from "./stream.js";
 
 const SILENT_S = 3; // of zeros: every real microphone has noise
@@ -103,6 +104,7 @@ function showSource() {
 async function start() {
   hideNotice();
   if (source() === "file" && !$("file").files.length) return showProblem({ code: "no_file" });
+  if (spoken.incomplete) return showProblem({ code: "few_languages" });
   setState("opening");
   try {
     if (source() === "microphone") capture = await openMicrophone($("device").value);
@@ -124,13 +126,13 @@ async function connect() {
   setState("connecting");
   const first = { sample_rate: capture.rate, share: $("share-on").checked };
   const languages = await choices.wanted(token);
-  const { spoken } = choices;
-  first.config = { ...(languages.length && { translate_to: languages }), ...(spoken && { language: spoken }) };
+  const { choice } = spoken;
+  first.config = { ...(languages.length && { translate_to: languages }), ...choice };
   try {
     const opened = await Stream.open(() => dial(token), first, { onEvent, onState, onEnd });
     if (state !== "connecting") return opened.close();
     stream = opened;
-    if (choices.spoken !== spoken) stream.setLanguage(choices.spoken); // chosen meanwhile
+    if (spoken.choice !== choice) stream.setLanguage(spoken.choice); // chosen meanwhile
   } catch (error) {
     if (!(error instanceof StreamError)) throw error;
     if (state === "connecting") onRefused(error);
@@ -291,7 +293,7 @@ $("clear").onclick = () => {
   offset = 0;
   $("clear").hidden = true;
 };
-$("spoken").addEventListener("change", () => stream?.setLanguage(choices.spoken));
+spoken.onChange = () => stream?.setLanguage(spoken.choice);
 $("token-form").onsubmit = (event) => {
   event.preventDefault();
   token = $("token").value.trim();
@@ -313,5 +315,6 @@ if (!canListen()) {
 }
 showSource();
 listMicrophones();
+choices.onModel = (model) => spoken.offer(model);
 choices.list(token);
 setState("idle");
