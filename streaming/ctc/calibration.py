@@ -170,8 +170,8 @@ def fit_languages(levels: Float64, spoken: NDArray[np.intp]) -> list[LanguageSca
     """The scales with which the languages that were spoken are most probable, by Newton's method.
 
     `levels` (examples, languages) are those of audio in every language, `spoken` (examples,) the column of the right
-    one. A weak prior prefers the default scale. Raises `ModelError` for a language that was not spoken, or whose model
-    is no surer of its own language than of others.
+    one. All languages count alike, however many examples they have. A weak prior prefers the default scale. Raises
+    `ModelError` for a language that was not spoken, or that is no surer where it is spoken.
     """
     count = levels.shape[1]
     own = np.eye(count)[spoken]  # (examples, languages)
@@ -179,8 +179,9 @@ def fit_languages(levels: Float64, spoken: NDArray[np.intp]) -> list[LanguageSca
         raise ModelError("each language needs recordings in it")
     shares = len(own) / count / own.sum(axis=0)[spoken]  # of each example; on average 1
     design = np.concatenate((levels, np.ones_like(levels)), axis=1)  # of the scales, and of the offsets
-    prior: Float64 = np.repeat((LanguageScale().scale, LanguageScale().offset), count)
-    weight = _PRIOR / np.repeat((LanguageScale().scale ** 2, 1.0), count)
+    default = LanguageScale()
+    prior: Float64 = np.repeat(np.array([default.scale, default.offset]), count)
+    weight: Float64 = _PRIOR / np.repeat(np.array([default.scale**2, 1.0]), count)
 
     def probabilities(weights: Float64) -> Float64:
         scores = weights[:count] * levels + weights[count:]
@@ -189,17 +190,17 @@ def fit_languages(levels: Float64, spoken: NDArray[np.intp]) -> list[LanguageSca
 
     def loss(weights: Float64) -> float:
         right = (probabilities(weights) * own).sum(axis=1)
-        return float(
-            -(shares * np.log(np.maximum(right, 1e-300))).sum() + (weight * np.square(weights - prior)).sum() / 2
-        )
+        penalty = (weight * np.square(weights - prior)).sum() / 2
+        return float(penalty - shares @ np.log(np.maximum(right, 1e-300)))
 
     weights: Float64 = prior.copy()
     for _ in range(_ROUNDS):
         p = probabilities(weights)
         gradient: Float64 = shares @ (np.tile(p - own, 2) * design) + weight * (weights - prior)
-        spread = np.einsum("nl,lm->nlm", p, np.eye(count)) - p[:, :, None] * p[:, None, :]
-        hessian = np.einsum("n,nl,nlm,nm->lm", shares, design, np.tile(spread, (1, 2, 2)), design) + np.diag(weight)
-        step: Float64 = np.linalg.solve(hessian, gradient)
+        spread: Float64 = np.einsum("nl,lm->nlm", p, np.eye(count)) - p[:, :, None] * p[:, None, :]
+        products: Float64 = np.einsum("n,nl,nlm,nm->lm", shares, design, np.tile(spread, (1, 2, 2)), design)
+        hessian: Float64 = products + np.diag(weight)
+        step: NDArray[np.floating] = np.linalg.solve(hessian, gradient)
         before = loss(weights)
         while np.abs(step).max() > 1e-9 and loss(weights - step) > before:
             step = step / 2
