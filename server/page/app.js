@@ -4,6 +4,7 @@ import { canListen, canShareTab, CaptureError, microphones, openFile, openMicrop
 import { choices } from "./languages.js";
 import { describe, RETRIED } from "./messages.js";
 import { reader } from "./reader.js";
+import { spoken } from "./spoken.js";
 import { dial, Stream, StreamError } from "./stream.js";
 
 const SILENT_S = 3; // of zeros: every real microphone has noise
@@ -112,6 +113,7 @@ function showSource() {
 async function start() {
   hideNotice();
   if (source() === "file" && !$("file").files.length) return showProblem({ code: "no_file" });
+  if (spoken.incomplete) return showProblem({ code: "few_languages" });
   heard = false;
   pending = [];
   setState("opening");
@@ -143,11 +145,11 @@ async function connect() {
   setState("connecting");
   const first = { sample_rate: capture.rate, share: $("share-on").checked };
   const languages = await choices.wanted(token);
-  const { spoken } = choices;
-  first.config = { ...(languages.length && { translate_to: languages }), ...(spoken && { language: spoken }) };
+  const { choice } = spoken;
+  first.config = { ...(languages.length && { translate_to: languages }), ...choice };
   try {
     stream = await Stream.open(() => dial(token), first, { onEvent, onState, onEnd });
-    if (choices.spoken !== spoken) stream.setLanguage(choices.spoken); // chosen meanwhile
+    if (spoken.choice !== choice) stream.setLanguage(spoken.choice); // chosen meanwhile
   } catch (error) {
     if (!(error instanceof StreamError)) throw error;
     return onRefused(error);
@@ -315,7 +317,7 @@ $("clear").onclick = () => {
   offset = 0;
   $("clear").hidden = true;
 };
-$("spoken").addEventListener("change", () => stream?.setLanguage(choices.spoken));
+spoken.onChange = () => stream?.setLanguage(spoken.choice);
 $("token-form").onsubmit = (event) => {
   event.preventDefault();
   token = $("token").value.trim();
@@ -337,5 +339,6 @@ if (!canListen()) {
 }
 showSource();
 listMicrophones();
+choices.onModel = (model) => spoken.offer(model);
 choices.list(token);
 setState("idle");
