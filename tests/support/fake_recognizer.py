@@ -51,6 +51,7 @@ class FakeRecognizer:
     translates_to = ()
     languages = SimpleNamespace(known=(), identifies=False)
     spoken_language = None
+    room = None
 
     def session(
         self,

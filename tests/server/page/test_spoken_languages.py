@@ -14,11 +14,9 @@ from xlsr_live.server.run import RunningServer, running_server
 from xlsr_live.streaming.recognizer import Recognizer
 
 from tests.support.browser import accessible, message, wait, wait_for_state
-from tests.support.checkpoints import LETTERS, NO_DELIMITER, SUB_WORDS
-from tests.support.many_languages import multilingual_recognizer
+from tests.support.many_languages import LANGUAGES, multilingual_recognizer
 from tests.support.paths import CLIPS
 
-LANGUAGES = {"deu": LETTERS, "cmn-script_simplified": NO_DELIMITER, "eng": SUB_WORDS}
 MANY = [
     *("deu", "fra", "spa", "ita", "por", "nld", "pol", "ces", "ron", "kmr-script_arabic", "kmr-script_latin", "eng"),
     *("cmn-script_simplified", "yor", "hin", "quy-dialect_ayacucho"),
@@ -36,7 +34,7 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def multilingual(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recognizer]:
-    with multilingual_recognizer(tmp_path_factory.mktemp("many"), LANGUAGES) as recognizer:
+    with multilingual_recognizer(tmp_path_factory.mktemp("many")) as recognizer:
         yield recognizer
 
 
