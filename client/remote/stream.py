@@ -45,7 +45,7 @@ from ..errors import ConnectionProblem
 from .connection import Servers
 from .greeting import greet, parse, refusal
 from .pcm import encode
-from .place import Place
+from .position import SessionPosition
 from .replay import ReplayBuffer
 
 EVENT_QUEUE: Constant = 4_096  # unread events
@@ -69,7 +69,7 @@ class Stream:
         self._resume_s = 0.0  # how long the server keeps the session
         self._received = 0  # number of events
         self._replay = ReplayBuffer(SAMPLE_BYTES[start.encoding] * start.channels, start.config)
-        self._place = Place()
+        self._place = SessionPosition()
         self._held: list[Event] = []  # a final and what follows it, until its utterance ends
         self._announces = False  # whether to tell the server that this client can move
         self._leave_by: float | None = None  # when a server that will stop takes no more audio

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from xlsr_live.client.remote.place import Place
+from xlsr_live.client.remote.position import SessionPosition
 from xlsr_live.client.remote.replay import ReplayBuffer
 from xlsr_live.streaming.config import SAMPLE_BYTES, AudioFormat, Origin, SessionConfig
 from xlsr_live.streaming.protocol.events import Event, Final, SessionEnded, SessionStarted, SpeechEnded
@@ -31,7 +31,7 @@ class MovingClient:
     def __post_init__(self) -> None:
         self.replay = ReplayBuffer(SAMPLE_BYTES[self.audio.encoding] * self.audio.channels, self.config)
         self.replay.keeps = True
-        self.place = Place()
+        self.place = SessionPosition()
         self._sent = 0  # bytes of audio
         self._driver = self.make(self.config, self.audio, None)
 

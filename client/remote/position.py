@@ -7,7 +7,7 @@ from ...streaming.languages import UNDETERMINED
 from ...streaming.protocol.events import Command, Event, LanguageIdentified, Rejected, SpeechEnded, SpeechStarted
 
 
-class Place:
+class SessionPosition:
     """Takes all events of a session in order."""
 
     def __init__(self) -> None:
