@@ -214,6 +214,9 @@ function onEvent(event) {
       if (state !== "finishing") setState("live");
       showLinks(event.share);
       break;
+    case "session_moved":
+      showLinks(event.share);
+      break;
     case "partial":
       showLag(Math.max(0, samples / capture.rate - event.audio_s));
       break;

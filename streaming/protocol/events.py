@@ -198,6 +198,18 @@ class SessionResumed(_Stamped, frozen=True, tag="session_resumed"):
     event: int  # number of the next event, counted from 0; acknowledgements and this event do not count
 
 
+class SessionMoved(_Stamped, frozen=True, tag="session_moved"):
+    """Another server continues the session. An utterance that was open begins again under its number."""
+
+    session: str  # its name there
+    model: str
+    mode: str
+    resume: str | msgspec.UnsetType = msgspec.UNSET  # as in `SessionStarted`, for the new server
+    resume_s: float | msgspec.UnsetType = msgspec.UNSET
+    share: str | msgspec.UnsetType = msgspec.UNSET
+    movable: bool | msgspec.UnsetType = msgspec.UNSET
+
+
 class Ack(_Stamped, frozen=True, tag="ack"):
     """A server has received this much audio."""
 
@@ -225,6 +237,7 @@ Event = (
     | Warning
     | Error
     | SessionResumed
+    | SessionMoved
     | Ack
     | Moving
 )
