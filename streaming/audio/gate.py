@@ -47,7 +47,7 @@ class Closed:
 
 class Gate:
     """All durations are in samples. With `pauses` each pause gets its own hangover; `hangover` then only joins short
-    bursts.
+    bursts. The first frame begins at sample `start`.
     """
 
     def __init__(
@@ -59,6 +59,7 @@ class Gate:
         hangover: int,
         threshold: float = 0.5,
         pauses: Pauses | None = None,
+        start: int = 0,
     ) -> None:
         self.state = GateState.QUIET
         self._pre_roll = pre_roll
@@ -71,11 +72,11 @@ class Gate:
         self._closing: int | None = None  # hangover of this pause; None until it is decided
         self._evidence = PauseEvidence()  # on this pause
         self._spoken: int | None = None  # end of the last speech frame in a span; None after a flush
-        self._onset = 0  # first sample of the current run of speech frames
-        self._first = 0  # first sample of the bursts that lead up to it
-        self._last_speech = -hangover  # end of the last speech frame
-        self._last_span = 0  # end of the previous span
-        self._end = 0  # of the last frame
+        self._onset = start  # first sample of the current run of speech frames
+        self._first = start  # first sample of the bursts that lead up to it
+        self._last_speech = start - hangover  # end of the last speech frame
+        self._last_span = start  # end of the previous span
+        self._end = start  # of the last frame
 
     def receive(self, probability: float, start: int, end: int) -> Opened | Closed | None:
         """Take the speech probability of the frame `[start, end)`; frames follow each other without a gap.
@@ -122,6 +123,11 @@ class Gate:
     def limit(self, position: int) -> int:
         """Sample up to which audio certainly belongs to the open span, given audio up to `position`."""
         return min(position, self._last_speech + self._post_roll)
+
+    @property
+    def last_speech(self) -> int:
+        """End of the last speech frame."""
+        return self._last_speech
 
     @property
     def likely_end(self) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from math import inf
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from ..config import SessionConfig
 from ..errors import BacklogFull
 from ..frames import ms, seconds
 from .gate import Closed, Gate, GateState, Opened
+from .normalize import Moments
 from .pauses import PauseEvidence, Pauses
 from .ring import AudioRing
 from .vad import FRAME, Vad
@@ -21,6 +23,7 @@ Float32 = NDArray[np.float32]
 Reason = Literal["silence", "blanks", "length", "flush", "end"]
 
 _BACKLOG = ms(30_000)  # audio that may wait for the encoder, besides the longest utterance
+_FINAL_KEPT = ms(12_000)  # of an utterance that has its final, for its loudness
 
 
 @dataclass(slots=True)
@@ -51,21 +54,27 @@ class Segmenter:
 
     With adaptive endpointing the gate stops in a pause until `decide` (`paused`). Meanwhile frames and calls of
     `finish` wait.
+
+    The first sample has the index `start`. Speech before `final_end` has its final: no span begins there, and one that
+    goes on begins at `final_end`.
     """
 
-    def __init__(self, config: SessionConfig, vad: Vad | None) -> None:
-        self.ring = AudioRing(ms(config.max_utterance_ms) + _BACKLOG)
+    def __init__(self, config: SessionConfig, vad: Vad | None, *, start: int = 0, final_end: int = 0) -> None:
+        self.ring = AudioRing(ms(config.max_utterance_ms) + _BACKLOG, start)
         self.spans: deque[Span] = deque()  # oldest first; only the last may be open
+        self.loudness: Moments | None = None  # of the newest speech before `final_end`
         self._vad = vad
-        self._gate = _make_gate(config)
+        self._final_end = final_end
+        self._finished: int | None = None  # start of speech before `final_end`, while the gate is open
+        self._gate = _make_gate(config, start)
         self.lead = 0 if vad is None else ms(config.pre_roll_ms)  # samples of a span before its first speech, at most
-        self._detected = 0  # samples that the detector has taken
-        self._examined = 0  # samples that the gate has taken
+        self._detected = start  # sample up to which the detector has come
+        self._examined = start  # sample up to which the gate has come
         self._waiting: deque[_Frame | _Finish] = deque()  # for the gate
 
     @property
     def position(self) -> int:
-        """Samples received."""
+        """Sample up to which there is audio."""
         return self.ring.end
 
     @property
@@ -92,8 +101,9 @@ class Segmenter:
                 f"{seconds(self.ring.end - self.ring.start):.1f} s of audio are waiting for the encoder; "
                 f"there is no room for {seconds(len(samples)):.1f} s more"
             )
-        if self._vad is None and self._open is None and len(samples):
-            self.spans.append(Span(self.position))
+        begin = max(self.position, self._final_end)
+        if self._vad is None and self._open is None and self.position + len(samples) > begin:
+            self.spans.append(Span(begin))
         self.ring.append(samples)
         if self._vad is not None:
             self._detect(self._vad)
@@ -134,7 +144,9 @@ class Segmenter:
 
     def release(self) -> None:
         """Discard audio before the oldest span, or before the earliest possible onset."""
-        onset = self._examined - self._gate.keep
+        onset = self.position if self._vad is None else self._examined - self._gate.keep
+        if self._finished is not None:
+            onset = min(onset, max(self._finished, self._examined - _FINAL_KEPT))
         self.ring.discard(min(onset, self.spans[0].start) if self.spans else onset)
 
     @property
@@ -160,19 +172,39 @@ class Segmenter:
                     self._close(self._gate.finish(position), reason)
                 case _Frame(start, probability):
                     self._examined = start + FRAME
-                    match self._gate.receive(probability, start, self._examined):
-                        case Opened(start=first):
-                            self.spans.append(Span(first))
-                        case closed:
-                            self._close(closed, "silence")
+                    self._examine(probability, start)
+
+    def _examine(self, probability: float, start: int) -> None:
+        match self._gate.receive(probability, start, self._examined):
+            case Opened(start=first) if first < self._final_end:
+                self._finished = first
+            case Opened(start=first):
+                self.spans.append(Span(first))
+            case closed:
+                self._close(closed, "silence")
+        if self._finished is not None and self._gate.last_speech > self._final_end:
+            self._leave_finished(self._final_end)
+            self.spans.append(Span(self._final_end))
+        if self.paused and self._open is None:  # the speech has its final: this pause ended it, or did not
+            ended = self._gate.likely_end == self._final_end
+            self._close(self._gate.decide(PauseEvidence(inf if ended else -inf)), "silence")
+
+    def _leave_finished(self, end: int) -> None:
+        """The speech before `final_end` is over."""
+        assert self._finished is not None
+        start = max(self._finished, self.ring.start)
+        self.loudness = Moments().plus(self.ring.read(start, max(start, min(end, self._final_end))))
+        self._finished = None
 
     def _close(self, closed: Closed | None, reason: Reason) -> None:
+        if self._finished is not None and closed is not None:
+            self._leave_finished(closed.end)
         span = self._open
         if span is not None and closed is not None:
             span.end, span.reason = max(span.start, closed.end), reason
 
 
-def _make_gate(config: SessionConfig) -> Gate:
+def _make_gate(config: SessionConfig, start: int) -> Gate:
     post_roll, pauses = ms(config.post_roll_ms), None
     if config.endpointing == "adaptive":
         least = ms(config.least_hangover_ms)
@@ -185,4 +217,5 @@ def _make_gate(config: SessionConfig) -> Gate:
         hangover=ms(config.hangover_ms),
         threshold=config.vad_threshold,
         pauses=pauses,
+        start=start,
     )

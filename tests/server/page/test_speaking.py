@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from xlsr_live.streaming.recognizer import Recognizer
 
 from tests.support.browser import INSECURE, accessible, finals, message, wait, wait_for_state, words
 from tests.support.relay import relay
+from tests.support.serving import get
 
 webvtt = pytest.importorskip("webvtt", reason="needs webvtt-py")
 
@@ -63,6 +65,23 @@ def test_text_appears_during_speech_and_equals_transcribe(
     assert document["text"] == " ".join(word["word"] for word in document["words"]) == " ".join(transcript)
 
 
+def test_speech_before_the_connection_is_kept(opened: Callable[..., Any], server: RunningServer, transcript: list[str]):
+    page = opened(server.port)
+    held: list[Any] = []
+    page.route("**/v1/stream", lambda route: held.append(route))
+    page.click("#start")
+    wait(page, "document.getElementById('status').textContent === 'Listening'")
+    assert page.inner_text("#hint") == "Speak.\nThe text appears here."
+    page.wait_for_timeout(2_500)  # of speech
+    page.click("#start")  # Stop
+    wait_for_state(page, "finishing")
+    held[0].continue_()
+    wait_for_state(page, "idle")
+    text = words(finals(page))
+    assert text.split()[0] == transcript[0].split()[0], text
+    page.close()
+
+
 def test_a_broken_connection_loses_no_speech(opened: Callable[..., Any], server: RunningServer, transcript: list[str]):
     with relay(server.port) as link:
         page = opened(link.port, color_scheme="dark")
@@ -99,6 +118,23 @@ def test_a_session_that_the_server_has_dropped_loses_no_speech(
         assert words(finals(page)) == " ".join(transcript)
         times = page.evaluate("[...document.querySelectorAll('.word')].map(({ word }) => word.start)")
         assert times == sorted(times)
+        page.close()
+
+
+def test_a_session_moves_from_a_server_that_stops(
+    opened: Callable[..., Any], recognizer: Recognizer, transcript: list[str]
+):
+    with running_server(recognizer) as first, running_server(recognizer) as second, relay(first.port) as link:
+        page = opened(link.port)
+        page.click("#start")
+        page.wait_for_selector(".utterance:not(.final) .word:not(.volatile)")
+        link.route(second.port)
+        asyncio.run_coroutine_threadsafe(first.sessions.drain(60, 30), first.loop)
+        wait(page, f"document.querySelectorAll('.final').length === {len(transcript)}")
+        page.click("#start")
+        wait_for_state(page, "idle")
+        assert words(finals(page)) == " ".join(transcript)
+        assert "xlsr_live_moved_total 1.0" in get(second, "/metrics").text
         page.close()
 
 

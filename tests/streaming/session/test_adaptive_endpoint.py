@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from xlsr_live.streaming.audio.vad import FRAME
-from xlsr_live.streaming.config import SessionConfig
+from xlsr_live.streaming.config import AudioFormat, Origin, SessionConfig
 from xlsr_live.streaming.ctc.assets import Assets
 from xlsr_live.streaming.ctc.lm import Weights
 from xlsr_live.streaming.errors import ConfigError
@@ -33,9 +33,11 @@ from tests.support.driving import (
     lines,
     pieces,
     run,
+    timeless,
     utterances,
 )
 from tests.support.fakes import VOCABULARY, FakeEncoder, FakeLanguages, LoudVad, PolyglotEncoder, sound
+from tests.support.moves import MovingClient, outcome, session
 from tests.support.ngrams import language_model
 from tests.support.strategies import configs, large, packet_sizes, seeds, sounds
 
@@ -251,6 +253,25 @@ def passes(audio: Float32, config: SessionConfig) -> list[int]:
             found += [len(job.samples)] * (job.kind == "final")
             driver.answer()
     return found
+
+
+@pytest.mark.parametrize("moved_after", range(96, 104))
+def test_a_moved_session_ends_earlier_utterances_where_they_ended(moved_after: int):
+    """The server that continues has no evidence on pauses before the last final: the place of that final decides."""
+
+    def make(config: SessionConfig, audio: AudioFormat, origin: Origin | None) -> Driver:
+        encoder = SureEncoder()
+        return Driver(session(encoder, LoudVad(), config, audio, origin), encoder)
+
+    config = SessionConfig(grammar=GRAMMAR, min_speech_ms=90, **adaptive())
+    speech = sound(("CAB ....DAD ....FACE ....AB " + "." * 12) * 8)
+    whole, moved = MovingClient(make, config), MovingClient(make, config)
+    for number, packet in enumerate(pieces((speech * 32_768).astype("<i2").tobytes(), [6_400] * 400)):
+        whole.send(packet)
+        moved.send(packet)
+        if number == moved_after:
+            moved.move()
+    assert timeless(outcome(moved.end())) == timeless(outcome(whole.end()))
 
 
 def test_the_second_pass_of_a_short_utterance_is_the_evidence_and_serves_as_the_final():
