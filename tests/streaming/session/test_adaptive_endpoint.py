@@ -264,7 +264,7 @@ def test_a_moved_session_ends_earlier_utterances_where_they_ended(moved_after: i
         return Driver(session(encoder, LoudVad(), config, audio, origin), encoder)
 
     config = SessionConfig(grammar=GRAMMAR, min_speech_ms=90, **adaptive())
-    speech = sound(("CAB ....DAD ....FACE ....AB " + "." * 12) * 8)
+    speech = sound(("CAB ......DAD ......FACE ......AB " + "." * 12) * 8)
     whole, moved = MovingClient(make, config), MovingClient(make, config)
     for number, packet in enumerate(pieces((speech * 32_768).astype("<i2").tobytes(), [6_400] * 400)):
         whole.send(packet)
