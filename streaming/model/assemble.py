@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn.utils import parametrize
 
 from ..audio.normalize import EPSILON
@@ -52,7 +53,7 @@ def assemble(
         network = XlsrLayers(model, languages)
         if int8:
             network.quantize()
-        runner = runner or (GraphRunner(device) if on_gpu else EagerRunner(device))
+        runner = runner or _runner(device)
         best = BEST if on_gpu else None
         memory = int(_GPU_MEMORY_SHARE * torch.cuda.mem_get_info(device)[0]) if on_gpu else _CPU_MEMORY
         caches = CacheManager(network.pool, most_bytes=memory)
@@ -81,6 +82,21 @@ def assemble(
         passes=passes,
         languages=languages,
     )
+
+
+def full_passes(model: Any, head: tuple[Tensor, Tensor], *, int8: bool) -> PassEncoder:
+    """Full passes alone of a model that is on its device, to the rows of `head` (weight and bias)."""
+    device = model.device
+    _bake_weight_norm(model)
+    weight, bias = (tensor.to(device) for tensor in head)
+    network = XlsrLayers(model, head=(weight, bias))
+    if int8:
+        network.quantize()
+    return PassEncoder(network, CacheManager(network.pool, most_bytes=0), _runner(device))
+
+
+def _runner(device: torch.device) -> Runner:
+    return GraphRunner(device) if device.type == "cuda" else EagerRunner(device)
 
 
 def _bake_weight_norm(model: Any) -> None:

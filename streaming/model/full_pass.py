@@ -53,6 +53,10 @@ class PassEncoder:
         self._runner = runner
         self._best = best
 
+    def with_head(self, weight: Tensor, bias: Tensor) -> PassEncoder:
+        """Passes over the same layers, without adapters, to rows of another head; all of its outputs."""
+        return PassEncoder(self._network.with_head(weight, bias), self._caches, self._runner.another())
+
     @torch.inference_mode()
     def encode(
         self,

@@ -52,10 +52,10 @@ def load(options: ModelOptions, source: Source | None = None) -> XlsrEncoder:
         many, language = find_languages(source, layout, options.language)
         extractor = _Extractor.from_pretrained(source.path, **source.options)
         tokenizer = None if many else load_tokenizer(source, language)
-        model = _load_model(source, layout, language, many=many is not None)
+        model = load_model(source, layout, language, many=many is not None)
         vocabulary = None if many else make_vocabulary(source, tokenizer, layout, model.config.vocab_size)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-        raise _explained(source, options.language, error) from error
+        raise explained(source, options.language, error) from error
     if extractor.sampling_rate != SAMPLE_RATE:
         raise ModelError(
             f"{source.name} needs audio at {extractor.sampling_rate} Hz; only {SAMPLE_RATE} Hz checkpoints work"
@@ -94,7 +94,7 @@ def load(options: ModelOptions, source: Source | None = None) -> XlsrEncoder:
     return encoder
 
 
-def _load_model(source: Source, layout: Layout, language: str | None, *, many: bool) -> Any:
+def load_model(source: Source, layout: Layout, language: str | None, *, many: bool) -> Any:
     """With `many` languages their adapters and heads come later, beside the model."""
     weights = safe_weights(source)
     config = layout.config
@@ -135,7 +135,7 @@ def load_adapter(model: Any, source: Source, language: str) -> None:
     model.config.name_or_path = source.path
 
 
-def _explained(source: Source, language: str | None, error: Exception) -> ModelError:
+def explained(source: Source, language: str | None, error: Exception) -> ModelError:
     """Reduce transformers' long messages to one sentence."""
     log.debug("loading %s", source.name, exc_info=error)
     first = str(error).strip().split("\n")[0]

@@ -36,6 +36,10 @@ log = logging.getLogger("xlsr_live.model")
 class Runner(Protocol):
     """Runs programs on a device and chooses their shapes."""
 
+    def another(self) -> Runner:
+        """One for other programs with the same keys."""
+        ...
+
     def batch(self, utterances: int) -> int: ...
 
     def frames(self, count: int) -> int: ...
@@ -54,6 +58,9 @@ class EagerRunner:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
+
+    def another(self) -> EagerRunner:
+        return self
 
     def batch(self, utterances: int) -> int:
         return utterances
@@ -90,6 +97,9 @@ class GraphRunner:
         self._done = torch.cuda.Event(blocking=True) if self._pinned else None
         self._broken = False
         self.replays = 0
+
+    def another(self) -> GraphRunner:
+        return GraphRunner(self._device, capture=self._capture)
 
     def batch(self, utterances: int) -> int:
         return 1 << (utterances - 1).bit_length()
