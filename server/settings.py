@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from ..streaming.config import MAX_RATE, MIN_RATE, Dtype
+from ..streaming.config import DEVICE, MAX_RATE, MIN_RATE, Dtype
 from ..streaming.errors import ConfigError
 
 SECRET: Final = ("token",)  # not shown, and not a flag: process lists show flags
@@ -70,7 +70,9 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             description="Checkpoint that identifies the language for auto (MMS-LID); default: the model's confidence."
         ),
     ] = None
-    device: Annotated[Literal["auto", "cpu", "cuda"], Meta(description="Device of the model.")] = "auto"
+    device: Annotated[
+        str, Meta(pattern=DEVICE, description="Device of the model: auto, cpu, cuda, or cuda:1 for another GPU.")
+    ] = "auto"
     dtype: Annotated[
         Dtype,
         Meta(description="Number format; int8 is fastest for large models on processors that support it."),

@@ -17,6 +17,7 @@ VadName = Literal["cascade", "webrtc", "silero", "energy", "none"]
 Mode = Literal["cached", "window", "offline"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8"]  # number format of a model
 
+DEVICE: Final = r"^(auto|cpu|cuda(:[0-9]+)?)$"  # names of devices of a model, as a regular expression
 SAMPLE_BYTES: Final[dict[Encoding, int]] = {"pcm_s16le": 2, "pcm_f32le": 4, "mulaw": 1, "alaw": 1}
 AUTO: Final = "auto"  # the language of each utterance is identified
 ALLOWED_LANGUAGES: Final = (2, 10)  # fewest and most
@@ -36,7 +37,7 @@ class ModelOptions:
     language: str | None = None  # of sessions that name none, with a multilingual checkpoint such as MMS; or "auto"
     allowed_languages: tuple[str, ...] = ()  # for "auto"
     lid: str | None = None  # a checkpoint that identifies the language, for "auto"; None: the model's confidence does
-    device: str = "auto"  # auto, cpu or cuda
+    device: str = "auto"  # auto, cpu, cuda, or cuda:1 and so on
     dtype: str = "auto"  # one of `Dtype`
     threads: int | None = None  # torch's, for the whole process; None: 1 for a small model on a CPU, else its default
     max_batch: int | None = None  # utterances in one call of the model; None: 64 on a GPU, 1 on a CPU

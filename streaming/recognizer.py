@@ -104,9 +104,9 @@ class Recognizer:
 
         - `language`: of sessions that name none, with a multilingual checkpoint such as MMS; or "auto", with
           `allowed_languages`.
-        - `lid`: folder or Hugging Face name of a checkpoint that identifies the language for "auto", such as MMS-LID, or
-          of its head alone, over the model's encoder. None: the model's confidence in each language decides.
-        - `device`: auto, cpu or cuda.
+        - `lid`: folder or Hugging Face name of a checkpoint that identifies the language for "auto", such as MMS-LID,
+          or of its head alone, over the model's encoder. None: the model's confidence in each language decides.
+        - `device`: auto, cpu, cuda, or cuda:1 and so on for other GPUs than the first.
         - `dtype`: auto, float32, bfloat16, float16, or int8 on processors that support it.
         - `threads`: torch's threads for the whole process. A small model on a CPU gets one by default.
         - `max_batch`: maximum number of utterances in one call of the model. By default 64 on a GPU and one on a CPU,
@@ -176,6 +176,12 @@ class Recognizer:
     @property
     def info(self) -> ModelInfo:
         return self.encoder.info
+
+    @property
+    def room(self) -> int | None:
+        """The number of sessions with default settings that can speak at the same time, by the memory for their caches;
+        None if this checkpoint has none."""
+        return self.encoder.room(SessionConfig())
 
     @property
     def spoken_language(self) -> str | None:

@@ -11,17 +11,16 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast
 
-import numpy as np
 import safetensors
 import transformers
-from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor
 
 from ..audio.normalize import normalize
 from ..errors import ModelError
 from ..frames import FIELD, SAMPLE_RATE, STRIDE, geometry
-from .assemble import full_passes
+from .answers import Float32, Pending
+from .assemble import bake_weight_norm, full_passes
 from .encoder import XlsrEncoder
 from .full_pass import PassEncoder
 from .layouts import Layout
@@ -38,8 +37,6 @@ _Config: Any = transformers.Wav2Vec2Config
 _Extractor: Any = transformers.Wav2Vec2FeatureExtractor
 _Model: Any = transformers.Wav2Vec2ForSequenceClassification
 
-Float32 = NDArray[np.float32]
-
 
 class Identifier:
     """Only the thread that runs the model uses it. `labels` name the classes as the checkpoint does."""
@@ -50,11 +47,11 @@ class Identifier:
         self._passes = passes
         self._normalized = normalized
 
-    def encode(self, batch: Sequence[Float32]) -> list[Float32]:
+    def begin(self, batch: Sequence[Float32]) -> Pending:
         """Log-probabilities of the classes in each frame, (frames, classes) float32, of audio that is not normalized,
         (n,) with n of at least 400. The softmax of their mean over time has the probabilities for the audio."""
         samples = [normalize(each) if self._normalized else each for each in batch]
-        return self._passes.encode(samples, [None] * len(batch))
+        return self._passes.begin(samples, [None] * len(batch))
 
 
 def load_identifier(name: str, encoder: XlsrEncoder) -> Identifier:
@@ -100,9 +97,11 @@ def _config(source: Source) -> Any:
 
 
 def _own_encoder(source: Source, config: Any, encoder: XlsrEncoder) -> PassEncoder:
-    model = load_model(source, Layout(config, _Model), None, many=False)
-    weight, bias = _product(source, {name: tensor for name, tensor in model.state_dict().items() if name in _HEAD})
+    model = load_model(source, Layout(config, _Model), None, encoder.dtype, many=False)
+    head = _product(source, {name: tensor for name, tensor in model.state_dict().items() if name in _HEAD})
+    bake_weight_norm(model)
     model = model.to(device=encoder.device, dtype=encoder.dtype)
+    weight, bias = (tensor.to(encoder.device) for tensor in head)
     return full_passes(model, (weight, bias), int8=encoder.info.dtype == "int8")
 
 

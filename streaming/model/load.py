@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-import time
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast, get_args
@@ -20,19 +20,24 @@ from safetensors import SafetensorError
 from safetensors import torch as safetensors_torch
 
 from ..config import Dtype, ModelOptions, SessionConfig
-from ..errors import ModelError
+from ..errors import EngineError, ModelError
 from ..frames import SAMPLE_RATE
-from .assemble import GPU_BATCH, assemble
+from .assemble import GPU_BATCH, assemble, bake_weight_norm
+from .device import find_device, set_up, used_memory
 from .encoder import XlsrEncoder
 from .int8 import supported
 from .layouts import Layout, find_layout
 from .multilingual import find_languages, make_languages
 from .pickled import pickled_adapter, safe_weights
+from .preparing import Limits
+from .runners import GraphRunner
 from .source import Source, find_source
 from .tokens import load_tokenizer, make_vocabulary
 
-_GPU_UTTERANCES = 256  # concurrent utterances before their cache must grow
+_GPU_UTTERANCES = 4_096  # most concurrent utterances; memory allows fewer of large models
+_GPU_GRAPHS = 8 << 30  # bytes
 _SMALL = 50e6  # parameters
+_EXACT = {"pos_conv_embed", "projector", "classifier"}  # with weight norm; the head of an identification model
 _SHAPES = 64  # in oneDNN's cache
 
 _Extractor: Any = transformers.Wav2Vec2FeatureExtractor
@@ -44,7 +49,7 @@ def load(options: ModelOptions, source: Source | None = None) -> XlsrEncoder:
     """Load a checkpoint from `source`, by default from where `find_source` finds it. Raises `ModelError`."""
     source = source or find_source(options.model, options.revision)
     threads = options.threads
-    where = _device(options.device)
+    where = find_device(options.device)
     kind = _dtype(options.dtype, where)
     transformers.utils.logging.disable_progress_bar()
     try:
@@ -52,7 +57,7 @@ def load(options: ModelOptions, source: Source | None = None) -> XlsrEncoder:
         many, language = find_languages(source, layout, options.language)
         extractor = _Extractor.from_pretrained(source.path, **source.options)
         tokenizer = None if many else load_tokenizer(source, language)
-        model = load_model(source, layout, language, many=many is not None)
+        model = load_model(source, layout, language, kind, many=many is not None)
         vocabulary = None if many else make_vocabulary(source, tokenizer, layout, model.config.vocab_size)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise explained(source, options.language, error) from error
@@ -68,6 +73,8 @@ def load(options: ModelOptions, source: Source | None = None) -> XlsrEncoder:
         threads = 1  # more threads would wait for each other longer than they work
     if threads is not None:
         torch.set_num_threads(threads)
+    set_up(where)
+    bake_weight_norm(model)
     model = model.to(device=where, dtype=kind)
     max_batch = options.max_batch or (GPU_BATCH if where.type == "cuda" else 1)
     languages = None
@@ -75,6 +82,7 @@ def load(options: ModelOptions, source: Source | None = None) -> XlsrEncoder:
         languages = make_languages(many, model, max_batch, options)
         vocabulary = languages.vocabulary(languages.default or languages.known[0])
     assert vocabulary is not None
+    runner = GraphRunner(where) if where.type == "cuda" else None
     encoder = assemble(
         model,
         vocabulary,
@@ -85,17 +93,27 @@ def load(options: ModelOptions, source: Source | None = None) -> XlsrEncoder:
         language=languages.default if languages else language,
         languages=languages,
         max_batch=max_batch,
+        runner=runner,
     )
-    if where.type == "cuda" and encoder.cached:
-        begun = time.monotonic()
-        log.info("preparing %s on %s for live steps", source.name, where)
-        encoder.prepare(SessionConfig(), utterances=_GPU_UTTERANCES)
-        log.info("prepared in %.1f s", time.monotonic() - begun)
+    if runner is not None and encoder.cached:
+        _prepare(encoder, runner, where)
     return encoder
 
 
-def load_model(source: Source, layout: Layout, language: str | None, *, many: bool) -> Any:
-    """With `many` languages their adapters and heads come later, beside the model."""
+def _prepare(encoder: XlsrEncoder, runner: GraphRunner, device: torch.device) -> None:
+    log.info("preparing %s on %s for live steps", encoder.info.name, device)
+    limits = Limits(memory=partial(used_memory, device), most_bytes=_GPU_GRAPHS)
+    try:
+        encoder.prepare(SessionConfig(), runner, utterances=_GPU_UTTERANCES, limits=limits)
+    except EngineError as error:
+        raise ModelError(f"{encoder.info.name} cannot be prepared on {device}: {error}") from error
+
+
+def load_model(source: Source, layout: Layout, language: str | None, kind: torch.dtype, *, many: bool) -> Any:
+    """The model in the number format `kind`, except for weights that must be combined with others in float32.
+
+    With `many` languages their adapters and heads come later, beside the model.
+    """
     weights = safe_weights(source)
     config = layout.config
     where: dict[str, Any] = {"pretrained_model_name_or_path": source.path, **source.options, "config": config}
@@ -103,13 +121,14 @@ def load_model(source: Source, layout: Layout, language: str | None, *, many: bo
         where = {"pretrained_model_name_or_path": weights if isinstance(weights, str) else None, "config": config}
     if isinstance(weights, dict):
         where["state_dict"] = weights
-    model, report = layout.network.from_pretrained(
+    network: Any = type("Network", (layout.network,), {"_keep_in_fp32_modules_strict": _EXACT})
+    model, report = network.from_pretrained(
         **where,
         key_mapping={rf"^{re.escape(old)}\.": f"{new}." for old, new in layout.renamed.items()} or None,
         use_safetensors=True,
         trust_remote_code=False,
         attn_implementation="sdpa",
-        dtype=torch.float32,
+        dtype=kind,
         output_loading_info=True,
     )
     optional = ("masked_spec_embed", "adapter_layer", "lm_head") if many else ("masked_spec_embed",)
@@ -146,20 +165,6 @@ def explained(source: Source, language: str | None, error: Exception) -> ModelEr
         )
     for_language = f" for language {language!r}" if language else ""
     return ModelError(f"{source.name} cannot be loaded{for_language}: {first}")
-
-
-def _device(device: str) -> torch.device:
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        found = torch.device(device)
-    except RuntimeError as error:
-        raise ModelError(f"{device!r} is not a device; use auto, cpu or cuda") from error
-    if found.type not in ("cpu", "cuda"):
-        raise ModelError(f"{device!r} is not supported; use auto, cpu or cuda")
-    if found.type == "cuda" and not torch.cuda.is_available():
-        raise ModelError("no CUDA device is available here; use the device cpu")
-    return found
 
 
 def _dtype(dtype: str, device: torch.device) -> torch.dtype:

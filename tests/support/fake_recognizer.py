@@ -51,6 +51,7 @@ class FakeRecognizer:
     translates_to = ()
     languages = SimpleNamespace(known=(), identifies=False)
     spoken_language = None
+    room = None
 
     def session(
         self, config: Any = None, audio: Any = None, *, name: str | None = None, complete_translations: bool = False

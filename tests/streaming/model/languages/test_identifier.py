@@ -57,7 +57,7 @@ def test_the_logits_are_those_of_transformers(checkpoint: Path, folder: Path, ba
     encoder, _ = opened(checkpoint, max_batch=batch)
     identifier, model = load_identifier(str(folder), encoder), lid_model()
     assert identifier.labels == LABELS
-    for rows, samples in zip(identifier.encode(AUDIO), AUDIO, strict=True):
+    for rows, samples in zip(identifier.begin(AUDIO)(), AUDIO, strict=True):
         want = logits(model, samples)
         assert np.allclose(running(rows)[-1], want - want.mean(), atol=1e-4)
         assert np.ptp(want) > 0.1
@@ -65,7 +65,7 @@ def test_the_logits_are_those_of_transformers(checkpoint: Path, folder: Path, ba
         hidden = model.wav2vec2(torch.from_numpy(normalize(AUDIO[0]))[None]).last_hidden_state[0]
         for frame in (1, 24, 69):
             want = model.classifier(model.projector(hidden[:frame].mean(0))).numpy()
-            assert np.allclose(running(identifier.encode(AUDIO[:1])[0])[frame - 1], want - want.mean(), atol=1e-4)
+            assert np.allclose(running(identifier.begin(AUDIO[:1])()[0])[frame - 1], want - want.mean(), atol=1e-4)
 
 
 def test_a_batch_may_hold_its_rows_beside_those_of_languages(checkpoint: Path, single: XlsrEncoder, folder: Path):
@@ -74,7 +74,9 @@ def test_a_batch_may_hold_its_rows_beside_those_of_languages(checkpoint: Path, s
     languages = ["eng", MULTIPLE, "deu"]
     for got, language, samples in zip(encoder.encode(AUDIO, None, languages), languages, AUDIO, strict=True):
         (want,) = (
-            encoder.identifier.encode([samples]) if language == MULTIPLE else single.encode([samples], None, [language])
+            encoder.identifier.begin([samples])()
+            if language == MULTIPLE
+            else single.encode([samples], None, [language])
         )
         assert np.allclose(got, want, atol=1e-5)
 
@@ -87,7 +89,7 @@ def test_a_head_alone_reads_the_encoder_of_the_recognizer(checkpoint: Path, tmp_
     encoder, _ = opened(checkpoint, max_batch=1)
     alone = encoder.encode(AUDIO[:1], None, ["deu"])[0]
     identifier = load_identifier(str(publish_head(tmp_path, model)), encoder)
-    for rows, samples in zip(identifier.encode(AUDIO), AUDIO, strict=True):
+    for rows, samples in zip(identifier.begin(AUDIO)(), AUDIO, strict=True):
         want = logits(model, samples)
         assert np.allclose(running(rows)[-1], want - want.mean(), atol=1e-4)
     assert np.array_equal(encoder.encode(AUDIO[:1], None, ["deu"])[0], alone)
@@ -96,7 +98,7 @@ def test_a_head_alone_reads_the_encoder_of_the_recognizer(checkpoint: Path, tmp_
 @pytest.mark.skipif(not supported(), reason="this processor has no 8-bit products")
 def test_int8(checkpoint: Path, folder: Path):
     encoder, _ = opened(checkpoint, dtype="int8", max_batch=1)
-    (rows,) = load_identifier(str(folder), encoder).encode(AUDIO[:1])
+    (rows,) = load_identifier(str(folder), encoder).begin(AUDIO[:1])()
     want = logits(lid_model(), AUDIO[0])
     assert np.abs(running(rows)[-1] - (want - want.mean())).max() < 0.1 * np.ptp(want)
 
