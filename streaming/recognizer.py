@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Self
 from .audio.files import AudioInput, open_input
 from .audio.vad import make_vad
 from .commands.compiled import compiled
-from .config import AUTO, AudioFormat, ModelOptions, SessionConfig, check_language_choice
+from .config import AUTO, AudioFormat, ModelOptions, Origin, SessionConfig, check_language_choice
 from .ctc.assets import Assets
 from .ctc.languages import LanguageSet
 from .ctc.vocabulary import Vocabulary
@@ -202,14 +202,15 @@ class Recognizer:
         *,
         name: str | None = None,
         complete_translations: bool = False,
+        origin: Origin | None = None,
     ) -> StreamSession:
-        """Open a stream in a running event loop.
+        """Open a stream in a running event loop. With an `origin` it continues the session of another server.
 
         A new grammar or language blocks the loop for a second or longer unless `prepare` was called. With
         `complete_translations` (for files) audio waits for translations, and none is skipped. Raises `GrammarError`,
         and `ConfigError` for bad settings and for settings that this checkpoint does not support.
         """
-        session = self._new_session(config, audio, name, self.engine.level)
+        session = self._new_session(config, audio, name, self.engine.level, origin)
         return StreamSession(
             session,
             self.engine,
@@ -317,7 +318,12 @@ class Recognizer:
         return partial(SessionTranslator, self.translation, config.translate_to, spoken, complete)
 
     def _new_session(
-        self, config: SessionConfig | None, audio: AudioFormat | None, name: str | None, level: Level = Level.NORMAL
+        self,
+        config: SessionConfig | None,
+        audio: AudioFormat | None,
+        name: str | None,
+        level: Level = Level.NORMAL,
+        origin: Origin | None = None,
     ) -> Session:
         config = config or SessionConfig()
         return Session(
@@ -333,4 +339,5 @@ class Recognizer:
             assets=self.assets,
             languages=self.languages.load(config.language, config.allowed_languages),
             level=level,
+            origin=origin,
         )

@@ -54,7 +54,13 @@ class FakeRecognizer:
     room = None
 
     def session(
-        self, config: Any = None, audio: Any = None, *, name: str | None = None, complete_translations: bool = False
+        self,
+        config: Any = None,
+        audio: Any = None,
+        *,
+        name: str | None = None,
+        complete_translations: bool = False,
+        origin: Any = None,
     ) -> FakeSession:
         self.opened.append(FakeSession(name or "", self.trouble))
         return self.opened[-1]
@@ -67,7 +73,7 @@ class FakeRecognizer:
 
 
 class FakeSession:
-    coalesced = dropped = unfinished = 0
+    coalesced = dropped = unfinished = safe = 0
 
     def __init__(self, name: str, trouble: Trouble) -> None:
         self.name = name
