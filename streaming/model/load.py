@@ -37,6 +37,7 @@ from .tokens import load_tokenizer, make_vocabulary
 _GPU_UTTERANCES = 4_096  # most concurrent utterances; memory allows fewer of large models
 _GPU_GRAPHS = 8 << 30  # bytes
 _SMALL = 50e6  # parameters
+_EXACT = {"pos_conv_embed", "projector", "classifier"}  # with weight norm; the head of an identification model
 _SHAPES = 64  # in oneDNN's cache
 
 _Extractor: Any = transformers.Wav2Vec2FeatureExtractor
@@ -56,10 +57,10 @@ def load(options: ModelOptions, source: Source | None = None) -> XlsrEncoder:
         many, language = find_languages(source, layout, options.language)
         extractor = _Extractor.from_pretrained(source.path, **source.options)
         tokenizer = None if many else load_tokenizer(source, language)
-        model = _load_model(source, layout, language, kind, many=many is not None)
+        model = load_model(source, layout, language, kind, many=many is not None)
         vocabulary = None if many else make_vocabulary(source, tokenizer, layout, model.config.vocab_size)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-        raise _explained(source, options.language, error) from error
+        raise explained(source, options.language, error) from error
     if extractor.sampling_rate != SAMPLE_RATE:
         raise ModelError(
             f"{source.name} needs audio at {extractor.sampling_rate} Hz; only {SAMPLE_RATE} Hz checkpoints work"
@@ -108,8 +109,8 @@ def _prepare(encoder: XlsrEncoder, runner: GraphRunner, device: torch.device) ->
         raise ModelError(f"{encoder.info.name} cannot be prepared on {device}: {error}") from error
 
 
-def _load_model(source: Source, layout: Layout, language: str | None, kind: torch.dtype, *, many: bool) -> Any:
-    """The model in the number format `kind`, except for weights with weight norm, which must be baked in float32.
+def load_model(source: Source, layout: Layout, language: str | None, kind: torch.dtype, *, many: bool) -> Any:
+    """The model in the number format `kind`, except for weights that must be combined with others in float32.
 
     With `many` languages their adapters and heads come later, beside the model.
     """
@@ -120,7 +121,7 @@ def _load_model(source: Source, layout: Layout, language: str | None, kind: torc
         where = {"pretrained_model_name_or_path": weights if isinstance(weights, str) else None, "config": config}
     if isinstance(weights, dict):
         where["state_dict"] = weights
-    network: Any = type("Network", (layout.network,), {"_keep_in_fp32_modules_strict": {"pos_conv_embed"}})
+    network: Any = type("Network", (layout.network,), {"_keep_in_fp32_modules_strict": _EXACT})
     model, report = network.from_pretrained(
         **where,
         key_mapping={rf"^{re.escape(old)}\.": f"{new}." for old, new in layout.renamed.items()} or None,
@@ -153,7 +154,7 @@ def load_adapter(model: Any, source: Source, language: str) -> None:
     model.config.name_or_path = source.path
 
 
-def _explained(source: Source, language: str | None, error: Exception) -> ModelError:
+def explained(source: Source, language: str | None, error: Exception) -> ModelError:
     """Reduce transformers' long messages to one sentence."""
     log.debug("loading %s", source.name, exc_info=error)
     first = str(error).strip().split("\n")[0]
