@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 OpenSession = Callable[[], AbstractAsyncContextManager[LiveSession]]
 
+LIVE_SECONDS: Final = 1.0  # of audio that waits: recognition is up to date
+LATE_SECONDS: Final = 20.0
 SILENT_SECONDS: Final = 3.0  # of zeros before a warning: a real microphone has noise
 
 EPILOG = """\b
@@ -75,11 +77,11 @@ def mic(
     check_place(url)
 
     from ..remote.websocket import connect
-    from ..sources.microphone import Microphone
+    from ..sources.microphone import open_microphone
 
     model, config, token = take_model_options(settings), session_config(settings), read_token(token_file)
-    # Open the microphone first: if it fails, the user has not waited for the model.
-    with closing(Microphone(microphone)) as source, ExitStack() as stack:
+    # It records from here on: words that are said while the model loads are recognized, too.
+    with closing(open_microphone(microphone)) as source, ExitStack() as stack:
         audio = source.audio
         if url:
             open_session: OpenSession = partial(connect, url, config=config, audio=audio, token=token, share=share)
@@ -101,7 +103,10 @@ async def _listen(
     shown: Output,
     show: Callable[[Event], None],
 ) -> bool:
+    from ..sources.microphone import RING_SECONDS
+
     warned: set[str] = set()
+    live = False  # the audio from before the start is recognized
 
     def warn(code: str, message: str) -> None:
         if code not in warned:
@@ -109,9 +114,15 @@ async def _listen(
             complain(message)
 
     def level(dbfs: float) -> None:
+        nonlocal live
         shown.level(dbfs)
+        live = live or microphone.waiting < LIVE_SECONDS
+        if live and microphone.waiting > LATE_SECONDS:
+            warn("slow", "recognition is slower than real time: use a smaller model, a GPU or --url")
         if microphone.dropped:
-            warn("slow", "recognition is slower than real time and lost audio: use a smaller model, a GPU or --url")
+            warn("lost", f"{microphone.dropped:.0f} s of audio were lost: at most {RING_SECONDS:.0f} s can wait")
+        if microphone.gaps:
+            warn("gaps", f"{microphone.device.name} lost audio: this computer is too busy to record all of it")
         if microphone.silence > SILENT_SECONDS:
             name = microphone.device.name
             warn("silent", f"{name} sends only zeros: it is muted, or this program has no permission to use it")

@@ -140,9 +140,9 @@ def _open_source(source: str, device: str | None) -> Generator[tuple[AudioFormat
         file = open_audio(read_recording(Path(source)).source)
         yield AudioFormat(sample_rate=file.sample_rate, channels=file.channels), file_blocks(file)
         return
-    from ..sources.microphone import Microphone
+    from ..sources.microphone import open_microphone
 
-    with closing(Microphone(device)) as microphone:
+    with closing(open_microphone(device)) as microphone:
         yield microphone.audio, microphone.blocks(None, lambda _: None)
 
 
