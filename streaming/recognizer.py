@@ -35,6 +35,7 @@ from .live import StreamSession
 from .model_languages import ManyLanguages, ModelLanguages
 from .offline import recognize_offline
 from .overload import Level
+from .progress import Report
 from .protocol.events import Error, Event, Final
 from .session.session import Session
 from .translation.load import load_translation
@@ -135,8 +136,10 @@ class Recognizer:
         return cls.from_options(options, adaptive=adaptive)
 
     @classmethod
-    def from_options(cls, options: ModelOptions, *, adaptive: bool = True) -> Self:
-        """`load` with its options in one object, and the same errors."""
+    def from_options(
+        cls, options: ModelOptions, *, adaptive: bool = True, report: Report = lambda progress: None
+    ) -> Self:
+        """`load` with its options in one object, and the same errors. `report` gets the stages of the start."""
         from .model.assets import load_assets
         from .model.load import load
         from .model.source import find_source
@@ -144,7 +147,7 @@ class Recognizer:
         language, allowed = options.language, options.allowed_languages
         check_language_choice(language, allowed)
         source = find_source(options.model, options.revision)
-        encoder = load(replace(options, language=None) if language == AUTO else options, source)
+        encoder = load(replace(options, language=None) if language == AUTO else options, source, report=report)
         if (many := encoder.languages) is None:
             assets = load_assets(source, encoder.vocabulary, options.lm, options.calibration)
         else:  # of other languages when they are needed

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, cast
 
-import transformers
-
 from ..config import ALLOWED_LANGUAGES, ModelOptions
 from ..ctc.vocabulary import Vocabulary
 from ..errors import ConfigError, ModelError
@@ -51,6 +49,8 @@ def find_languages(source: Source, layout: Layout, language: str | None) -> tupl
             raise ModelError(str(error)) from error
     if known is None or not (config.feat_extract_norm == "layer" and config.do_stable_layer_norm):
         return None, language
+    import transformers
+
     get_config = cast(Any, transformers.models.auto.tokenization_auto).get_tokenizer_config
     own: str | None = get_config(source.path, **source.options).get("target_lang")
     return Multilingual(source, layout, known, language or (own if own in known else None)), language
@@ -81,6 +81,12 @@ def make_languages(found: Multilingual, model: Any, max_batch: int, options: Mod
 
 def _vocabulary(source: Source, layout: Layout, language: str, tokens: int) -> Vocabulary:
     try:
-        return make_vocabulary(source, load_tokenizer(source, language), layout, tokens)
+        return make_vocabulary(
+            source,
+            load_tokenizer(source, language),
+            tokens,
+            blank=layout.blank,
+            padding=layout.config.pad_token_id,
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{source.name}: the vocabulary of {language} cannot be read") from error
