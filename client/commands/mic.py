@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, ExitStack, closing
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Generator
+from contextlib import AbstractAsyncContextManager, ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -23,11 +26,14 @@ from ..options.model import (
 )
 from ..options.server import check_place, read_token, token_option
 from ..options.session import session_config, session_options
+from ..output.case import in_case
 from ..output.formats import Output, Together
 from ..output.open import live_output
 from ..output.options import OutputOptions, output_options
-from ..pump import LiveSession, pump
+from ..output.typing import Typist, typing_program
+from ..pump import Block, Cut, LiveSession, pump
 from ..remote.sharing import announce_link, share_option
+from ..sources.talk_key import TalkKey, keyboard, push_to_talk
 from .devices import list_devices
 from .outputs import side_outputs
 
@@ -46,6 +52,8 @@ Examples:
   xlsr-live mic                                   Ctrl-C ends it
   xlsr-live mic --microphone USB --duration 60 -o minute.srt
   xlsr-live mic --url studio:8765
+  xlsr-live mic --push-to-talk                    Space talks, Enter ends an utterance
+  xlsr-live mic --type                            dictate into another window
 """
 
 
@@ -53,6 +61,20 @@ Examples:
 @click.option("--list", "listing", is_flag=True, help="List the microphones and stop.")
 @microphone_option
 @click.option("--duration", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Stop after S seconds.")
+@click.option(
+    "--push-to-talk",
+    "held",
+    is_flag=True,
+    help="Record only while you hold Space, or between two presses of it; Enter ends the utterance. Terminals do not "
+    "report that a key is released, so recording ends when Space stops repeating. With --type: between two signals "
+    "USR1 (pkill -USR1 -x xlsr-live), which a key of the desktop can send.",
+)
+@click.option(
+    "--type",
+    "typed",
+    is_flag=True,
+    help="Write the finals into the window that has the focus (with wtype, ydotool or xdotool).",
+)
 @url_option("Recognize on this server instead of here.")
 @output_options("live text on a terminal, else jsonl")
 @recognizer_options(device=("--device", "--compute"))
@@ -64,6 +86,8 @@ def mic(
     listing: bool,
     microphone: str | None,
     duration: float | None,
+    held: bool,
+    typed: bool,
     url: str | None,
     output: OutputOptions,
     token_file: Path | None,
@@ -79,9 +103,14 @@ def mic(
     from ..remote.websocket import connect
     from ..sources.microphone import open_microphone
 
+    if held and settings["vad"] is None:
+        settings["vad"] = "none"  # the user says when there is speech
+    typing = typing_program() if typed else None
     model, config, token = take_model_options(settings), session_config(settings), read_token(token_file)
     # It records from here on: words that are said while the model loads are recognized, too.
-    with closing(open_microphone(microphone)) as source, ExitStack() as stack:
+    with ExitStack() as stack:
+        keys = stack.enter_context(_keys(typed)) if held else None
+        source = stack.enter_context(closing(open_microphone(microphone)))
         audio = source.audio
         if url:
             open_session: OpenSession = partial(connect, url, config=config, audio=audio, token=token, share=share)
@@ -89,11 +118,35 @@ def mic(
             recognizer = stack.enter_context(load_recognizer(model))
             open_session = partial(recognizer.session, config, audio)
         others = stack.enter_context(side_outputs(output, config=config, paced=True, local=not url))
+        if typing:
+            others.append(stack.enter_context(in_case(Typist(typing), output.case)))
         shown = Together([stack.enter_context(live_output(output, meter=True)), *others])
         shown.begin(source.device.name)
         shown.note(f"Listening to {source.device.name}. Ctrl-C stops.")
         show = announce_link(url or "", shown.show)
-        return 130 if asyncio.run(_listen(source, open_session, duration, shown, show)) else 0
+        gate = partial(_while_held, keys, shown) if keys else None
+        return 130 if asyncio.run(_listen(source, open_session, duration, shown, show, gate)) else 0
+
+
+@contextmanager
+def _keys(typed: bool) -> Generator[Callable[[], str]]:
+    """Where Space and Enter are read. With --type other windows get the keys."""
+    if typed:
+        yield str
+    else:
+        with keyboard() as keys:
+            yield keys
+
+
+def _while_held(keys: Callable[[], str], shown: Output, blocks: AsyncIterator[Block]) -> AsyncIterator[Block | Cut]:
+    key = TalkKey()
+    if sys.platform != "win32":
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, lambda: key.press(time.monotonic()))
+
+    def show(talking: bool) -> None:
+        shown.hint("Talking. Space or its release stops." if talking else "Space talks. Ctrl-C ends.")
+
+    return push_to_talk(blocks, key, keys, show)
 
 
 async def _listen(
@@ -102,6 +155,7 @@ async def _listen(
     duration: float | None,
     shown: Output,
     show: Callable[[Event], None],
+    gate: Callable[[AsyncIterator[Block]], AsyncIterator[Block | Cut]] | None,
 ) -> bool:
     from ..sources.microphone import RING_SECONDS
 
@@ -128,4 +182,5 @@ async def _listen(
             warn("silent", f"{name} sends only zeros: it is muted, or this program has no permission to use it")
 
     async with open_session() as session:
-        return await pump(session, microphone.blocks(duration, level), show)
+        blocks = microphone.blocks(duration, level)
+        return await pump(session, gate(blocks) if gate else blocks, show, stop=microphone.stop)

@@ -10,7 +10,7 @@ import click
 
 from ...streaming.config import AUTO, Dtype, ModelOptions
 from ..console import needs, waiting
-from ..output.stages import Stages
+from ..stages import Stages
 from .combined import combined
 
 if TYPE_CHECKING:

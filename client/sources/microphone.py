@@ -34,7 +34,7 @@ class Microphone:
         self.dropped = 0.0  # seconds that the ring no longer held
         self.gaps = 0  # times that the sound system lost audio
         self.silence = 0.0  # seconds of zeros since the start; 0 after the first nonzero sample
-        self._sound = self._ended = False
+        self._sound = self._ended = self._stopped = False
         self._ring: deque[bytes] = deque(maxlen=int(RING_SECONDS / BLOCK_SECONDS))
         self._news = threading.Event()  # a block, or the end
         self._wake: Callable[[], object] | None = None  # the taker in an event loop
@@ -78,6 +78,8 @@ class Microphone:
         while left is None or left > 0:
             arrived.clear()
             if not self._ring:
+                if self._ended and self._stopped:
+                    return
                 if self._ended:
                     raise MicrophoneError(f"{self.device.name} has stopped: unplugged, or the sound system ended")
                 await arrived.wait()
@@ -88,6 +90,11 @@ class Microphone:
                 left -= len(block)
             level(loudness(block))
             yield block
+
+    def stop(self) -> None:
+        """Record no more; `blocks` ends with the audio that waits."""
+        self._stopped = True
+        self._process.terminate()
 
     def close(self) -> None:
         self._process.terminate()

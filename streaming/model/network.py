@@ -156,7 +156,7 @@ class Layers(nn.Module):
         return self.layer_norm(x)
 
 
-class Base(nn.Module):
+class Body(nn.Module):
     """Everything below the head."""
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -175,7 +175,7 @@ class PlainNetwork(nn.Module):
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config: Any = config
-        self.wav2vec2 = Base(config)
+        self.wav2vec2 = Body(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size)
 
     def forward(self, x: Tensor) -> Tensor:

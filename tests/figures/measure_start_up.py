@@ -2,8 +2,8 @@
 
     python -m tests.figures.measure_start_up [TREE ...]
 
-Compares source trees of this project (by default this one), in turns, each in new processes. Prints the CPU time of each,
-user and system, and the number of modules that it imports.
+Compares source trees of this project (by default this one), in turns, each in new processes. Prints the CPU time of
+each, user and system, and the number of modules that it imports.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from pathlib import Path
 from xlsr_live.streaming.protocol.events import Event, from_json
 
 SINK = "xlsr_test"
+TAIL = 1.0  # seconds for the last audio to reach the microphone
 CLI = (sys.executable, "-u", "-m", "xlsr_live.client.cli")
 ALSA = """
 pcm.!default { type pulse }
@@ -71,7 +73,7 @@ def sound_server(home: Path, *modules: str) -> Iterator[dict[str, str]]:
 
 
 def listen(environment: dict[str, str], recording: Path, *arguments: str) -> tuple[list[Event], str, float]:
-    """Run `mic` and play the recording from the moment when it asks for speech.
+    """Run `mic` and play the recording from the moment when it asks for speech; stop it with Ctrl-C after the end.
 
     Returns its events, its messages, and the time of that moment (`time.monotonic`).
     """
@@ -82,11 +84,17 @@ def listen(environment: dict[str, str], recording: Path, *arguments: str) -> tup
     said = b""
     player, asked = None, 0.0
     try:
-        while data := _read(master):
+        while player is None and (data := _read(master)):
             said += data
-            if player is None and b"speak" in said:
+            if b"speak" in said:
                 asked = time.monotonic()
                 player = subprocess.Popen(["paplay", str(recording)], env=environment)
+        if player:
+            player.wait()
+            time.sleep(TAIL)
+            mic.send_signal(signal.SIGINT)
+        while data := _read(master):
+            said += data
         out, _ = mic.communicate(timeout=60)
     finally:
         os.close(master)
@@ -96,7 +104,7 @@ def listen(environment: dict[str, str], recording: Path, *arguments: str) -> tup
             player.kill()
             player.wait()
     messages = said.decode()
-    assert mic.returncode == 0, messages
+    assert mic.returncode == 130, messages
     return [from_json(line) for line in out.splitlines()], messages, asked
 
 

@@ -276,6 +276,20 @@ def test_audio_from_before_the_first_taker_is_kept_up_to_a_limit_and_the_rest_co
     assert asyncio.run(run()) == blocks[100:]
 
 
+def test_a_stop_keeps_the_audio_that_waits(recording: Callable[..., None]):
+    blocks = [number.to_bytes(2, "little") * 800 for number in range(1, 101)]
+    recording(blocks)
+
+    async def run() -> list[bytes]:
+        with closing(Microphone()) as mic:
+            while mic.waiting < 5:
+                await asyncio.sleep(0.01)
+            mic.stop()
+            return [block async for block in mic.blocks(None, lambda _: None)]
+
+    assert asyncio.run(asyncio.wait_for(run(), 10)) == blocks
+
+
 def test_gaps_are_counted(recording: Callable[..., None]):
     recording([bytes(1_600)] * 3, gap=True)
     assert take(0.15)[0].gaps == 3

@@ -42,7 +42,7 @@ def text(events: list[Event]) -> str:
 
 
 def test_words_said_while_the_model_loads_are_recognized(environment: dict[str, str], recording: Path):
-    events, messages, _ = listen(environment, recording, "--duration", "10", "--model", str(DIGITS))
+    events, messages, _ = listen(environment, recording, "--model", str(DIGITS))
     assert isinstance(events[0], SessionStarted)
     assert isinstance(events[-1], SessionEnded)
     assert text(events) == WORDS
@@ -55,8 +55,7 @@ def test_speech_into_a_named_source_is_recognized_through_a_server(
 ):
     elsewhere = environment | {"PULSE_SOURCE": OTHER}
     with running_server(recognizer) as server:
-        arguments = "--duration", "10", "--url", server.url
-        events, _, _ = listen(elsewhere, recording, "--microphone", f"{SINK}.monitor", *arguments)
+        events, _, _ = listen(elsewhere, recording, "--microphone", f"{SINK}.monitor", "--url", server.url)
         assert text(events) == WORDS
 
 

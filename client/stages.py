@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from ...streaming.progress import Progress
+from ..streaming.progress import Progress
 
 MB: Final = 1_000_000
 SETTLED: Final = 2.0  # seconds of a download before its speed counts

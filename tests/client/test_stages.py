@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xlsr_live.client.output.stages import Stages
+from xlsr_live.client.stages import Stages
 from xlsr_live.streaming.progress import Progress
 
 
