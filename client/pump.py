@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 Block: TypeAlias = "bytes | NDArray[np.float32]"
 
 
-class Cut:
+class EndHere:
     """Among blocks: the open utterance ends here."""
 
 
-CUT: Final = Cut()
+END_HERE: Final = EndHere()
 REPEAT_S: Final = 0.5  # interrupts within this time are one Ctrl-C: `timeout` signals both process and group
 
 
@@ -39,7 +39,7 @@ class LiveSession(Protocol):
 
 async def pump(
     session: LiveSession,
-    blocks: AsyncIterator[Block | Cut],
+    blocks: AsyncIterator[Block | EndHere],
     show: Callable[[Event], None],
     *,
     interruptible: bool = True,
@@ -61,7 +61,7 @@ async def pump(
         with suppress(ConnectionProblem, SessionClosed):  # the events give the reason
             with suppress(asyncio.CancelledError):
                 async for block in blocks:
-                    await (session.flush() if isinstance(block, Cut) else session.send(block))
+                    await (session.flush() if isinstance(block, EndHere) else session.send(block))
             all_sent = True
             await session.end()
 

@@ -21,7 +21,7 @@ from ..streaming.recognizer import Recognizer
 from .access.tokens import load_tokens
 from .logs import configure_logging
 from .models.candidate import Load
-from .models.capacity import capacity
+from .models.capacity import capacity, warn_if_crowded
 from .models.models import Models
 from .net.sockets import bound_sockets, listen, page_url, tls_context, websocket_url
 from .operations.memory import freeze_loaded
@@ -62,6 +62,7 @@ def serve(settings: ServerSettings, load: Load, reread: Reread | None = None) ->
         models = Models(recognizer, settings.stall_s)
         try:
             limit = capacity(recognizer) if settings.max_sessions == "auto" else settings.max_sessions
+            warn_if_crowded(limit, recognizer)
 
             def ready() -> None:
                 _announce(settings, recognizer)

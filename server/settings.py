@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from ..streaming.config import MAX_RATE, MIN_RATE, Dtype
+from ..streaming.config import DEVICE, MAX_RATE, MIN_RATE, Dtype
 from ..streaming.errors import ConfigError
 
 SECRET: Final = ("token",)  # not shown, and not a flag: process lists show flags
@@ -64,7 +64,9 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     allowed_languages: Annotated[
         tuple[str, ...], Meta(description="With language auto: two to ten languages that may occur.")
     ] = ()
-    device: Annotated[Literal["auto", "cpu", "cuda"], Meta(description="Device of the model.")] = "auto"
+    device: Annotated[
+        str, Meta(pattern=DEVICE, description="Device of the model: auto, cpu, cuda, or cuda:1 for another GPU.")
+    ] = "auto"
     dtype: Annotated[
         Dtype,
         Meta(description="Number format; int8 is fastest for large models on processors that support it."),
@@ -115,6 +117,10 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         10.0
     )
     grace_s: Annotated[float, Meta(ge=0, description="Time to finish open utterances when the server stops.")] = 30.0
+    move_s: Annotated[
+        float,
+        Meta(ge=0, description="Of that, time for clients to move to another server after SIGTERM; 0: they do not."),
+    ] = 10.0
     resume_grace_s: Annotated[
         float, Meta(ge=0, le=600, description="Time to resume a session after a lost connection; 0: no resuming.")
     ] = 30.0

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     __version__: str
     from .audio.files import AudioFile, open_audio
     from .audio.vad import make_vad
-    from .config import AudioFormat, ModelOptions, SessionConfig
+    from .config import AudioFormat, ModelOptions, Origin, SessionConfig
     from .ctc.vocabulary import Vocabulary
     from .errors import (
         AudioError,
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         Final,
         Guess,
         LanguageIdentified,
+        Moving,
         Partial,
         Rejected,
         SessionEnded,
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
     from .session.session import Session
 
 _HOME = {
-    "config": ("AudioFormat", "ModelOptions", "SessionConfig"),
+    "config": ("AudioFormat", "ModelOptions", "Origin", "SessionConfig"),
     "errors": (
         "AudioError",
         "BacklogFull",
@@ -78,6 +79,7 @@ _HOME = {
         "Final",
         "Guess",
         "LanguageIdentified",
+        "Moving",
         "Partial",
         "Rejected",
         "SessionEnded",
@@ -123,6 +125,8 @@ __all__ = [
     "Level",
     "ModelError",
     "ModelOptions",
+    "Moving",
+    "Origin",
     "Partial",
     "Recognizer",
     "Rejected",

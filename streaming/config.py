@@ -10,13 +10,14 @@ from typing import Final, Literal
 import msgspec
 
 from .errors import ConfigError
-from .frames import STRIDE, ms
+from .frames import SAMPLE_RATE, STRIDE, ms
 
 Encoding = Literal["pcm_s16le", "pcm_f32le", "mulaw", "alaw"]
 VadName = Literal["cascade", "webrtc", "silero", "energy", "none"]
 Mode = Literal["cached", "window", "offline"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8"]  # number format of a model
 
+DEVICE: Final = r"^(auto|cpu|cuda(:[0-9]+)?)$"  # names of devices of a model, as a regular expression
 SAMPLE_BYTES: Final[dict[Encoding, int]] = {"pcm_s16le": 2, "pcm_f32le": 4, "mulaw": 1, "alaw": 1}
 AUTO: Final = "auto"  # the language of each utterance is identified
 ALLOWED_LANGUAGES: Final = (2, 10)  # fewest and most
@@ -24,6 +25,8 @@ BOOST: Final = 2.0  # default boost of hotwords, in nats for each letter
 MOST_HOTWORDS, LONGEST_HOTWORD, MOST_CHARACTERS = 100, 100, 2_000  # compiling them must not delay other sessions
 MOST_TRANSLATIONS = 8  # languages of one session
 MIN_RATE, MAX_RATE, MAX_CHANNELS = 8_000, 96_000, 32
+MOST_SAMPLES, MOST_UTTERANCES, LONGEST_S = 1 << 40, 1 << 31, 1e8  # of an origin: years of audio
+MOST_FINAL_S: Final = 300.0  # of an origin: audio sent again that has finals
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,7 @@ class ModelOptions:
     revision: str | None = None  # commit, tag or branch of a Hugging Face model
     language: str | None = None  # of sessions that name none, with a multilingual checkpoint such as MMS; or "auto"
     allowed_languages: tuple[str, ...] = ()  # for "auto"
-    device: str = "auto"  # auto, cpu or cuda
+    device: str = "auto"  # auto, cpu, cuda, or cuda:1 and so on
     dtype: str = "auto"  # one of `Dtype`
     threads: int | None = None  # torch's, for the whole process; None: 1 for a small model on a CPU, else its default
     max_batch: int | None = None  # utterances in one call of the model; None: 64 on a GPU, 1 on a CPU
@@ -58,6 +61,39 @@ class AudioFormat(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         _check_types(self)
         _check("sample_rate", self.sample_rate, MIN_RATE, MAX_RATE, "Hz")
         _check("channels", self.channels, 1, MAX_CHANNELS, "")
+
+
+class Origin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where a session continues that began on another server. The default is the start of a new session.
+
+    The client sends its audio again from `sample` on. It has the finals of all audio before `final_end`; no event is
+    about that audio.
+    """
+
+    sample: int = 0  # of each channel at the client's rate, from the start of the session; `Ack.safe` names one
+    utterance: int = 0  # number of the next utterance, or of the one that is open
+    final_end: float = 0.0  # seconds, of the last utterance that ended
+    decided: bool = False  # the open utterance has had an early command: no second decision on it
+    woken: float | None = None  # seconds, where a wake phrase ended that no utterance has followed yet
+    language: str | None = None  # the last identified one, with the language "auto"
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+        _check("origin.sample", self.sample, 0, MOST_SAMPLES, "")
+        _check("origin.utterance", self.utterance, 0, MOST_UTTERANCES, "")
+        _check("origin.final_end", self.final_end, 0, LONGEST_S, "s")
+        _check("origin.woken", self.woken or 0.0, 0, LONGEST_S, "s")
+
+    def at(self, sample_rate: int) -> tuple[int, int]:
+        """`sample` and `final_end` as samples at 16 kHz. Raises `ConfigError` if `final_end` is too far ahead."""
+        sample = round(self.sample * SAMPLE_RATE / sample_rate)
+        final_end = round(self.final_end * SAMPLE_RATE)
+        if final_end - sample > MOST_FINAL_S * SAMPLE_RATE:
+            raise ConfigError(
+                f"origin.final_end is {(final_end - sample) / SAMPLE_RATE:.0f} s after origin.sample; "
+                f"at most {MOST_FINAL_S:.0f} s are allowed"
+            )
+        return sample, max(sample, final_end)
 
 
 class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

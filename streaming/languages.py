@@ -69,11 +69,16 @@ def choose(
     if language is not None:
         return (resolve(language, known, model),)
     if default is None:
-        raise ConfigError(
-            f"{model} knows {len(known):,} languages: name the language, or 'auto' with 2 to 10 allowed_languages "
-            f"(`xlsr-live languages --model {model}`)"
-        )
+        raise ConfigError(no_language(known, model))
     return (default,)
+
+
+def no_language(known: Sequence[str], model: str) -> str:
+    """The sentence for a session that names no language, where there is no default."""
+    return (
+        f"{model} knows {len(known):,} languages: name the language (--language, or `language` in a request), or "
+        f"'auto' with 2 to 10 allowed_languages (`xlsr-live languages --model {model}`)"
+    )
 
 
 def search(text: str, known: Sequence[str]) -> list[str]:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Self
 from .audio.files import AudioInput, open_input
 from .audio.vad import make_vad
 from .commands.compiled import compiled
-from .config import AUTO, AudioFormat, ModelOptions, SessionConfig, check_language_choice
+from .config import AUTO, AudioFormat, ModelOptions, Origin, SessionConfig, check_language_choice
 from .ctc.assets import Assets
 from .ctc.languages import LanguageSet
 from .ctc.vocabulary import Vocabulary
@@ -101,7 +101,7 @@ class Recognizer:
 
         - `language`: of sessions that name none, with a multilingual checkpoint such as MMS; or "auto", with
           `allowed_languages`.
-        - `device`: auto, cpu or cuda.
+        - `device`: auto, cpu, cuda, or cuda:1 and so on for other GPUs than the first.
         - `dtype`: auto, float32, bfloat16, float16, or int8 on processors that support it.
         - `threads`: torch's threads for the whole process. A small model on a CPU gets one by default.
         - `max_batch`: maximum number of utterances in one call of the model. By default 64 on a GPU and one on a CPU,
@@ -168,6 +168,12 @@ class Recognizer:
         return self.encoder.info
 
     @property
+    def room(self) -> int | None:
+        """The number of sessions with default settings that can speak at the same time, by the memory for their caches;
+        None if this checkpoint has none."""
+        return self.encoder.room(SessionConfig())
+
+    @property
     def spoken_language(self) -> str | None:
         """The language that translators translate from; None if it is unknown."""
         return self._translate_from or self.info.language or ("en" if self.info.name == "bundled" else None)
@@ -186,14 +192,15 @@ class Recognizer:
         *,
         name: str | None = None,
         complete_translations: bool = False,
+        origin: Origin | None = None,
     ) -> StreamSession:
-        """Open a stream in a running event loop.
+        """Open a stream in a running event loop. With an `origin` it continues the session of another server.
 
         A new grammar or language blocks the loop for a second or longer unless `prepare` was called. With
         `complete_translations` (for files) audio waits for translations, and none is skipped. Raises `GrammarError`,
         and `ConfigError` for bad settings and for settings that this checkpoint does not support.
         """
-        session = self._new_session(config, audio, name, self.engine.level)
+        session = self._new_session(config, audio, name, self.engine.level, origin)
         return StreamSession(
             session,
             self.engine,
@@ -301,7 +308,12 @@ class Recognizer:
         return partial(SessionTranslator, self.translation, config.translate_to, spoken, complete)
 
     def _new_session(
-        self, config: SessionConfig | None, audio: AudioFormat | None, name: str | None, level: Level = Level.NORMAL
+        self,
+        config: SessionConfig | None,
+        audio: AudioFormat | None,
+        name: str | None,
+        level: Level = Level.NORMAL,
+        origin: Origin | None = None,
     ) -> Session:
         config = config or SessionConfig()
         return Session(
@@ -317,4 +329,5 @@ class Recognizer:
             assets=self.assets,
             languages=self.languages.load(config.language, config.allowed_languages),
             level=level,
+            origin=origin,
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ...streaming.config import AUTO
 from ...streaming.errors import ConfigError
 from ..console import needs, writing
 from ..options.model import (
@@ -32,6 +33,7 @@ Examples:
   xlsr-live calibrate my/xlsr-german recordings/ --lm german.arpa
   xlsr-live calibrate my/xlsr-german dev.tsv --plot reliability.png
   xlsr-live calibrate facebook/wav2vec2-base-960h dev.tsv --out calibration/
+  xlsr-live calibrate my/mms dev.tsv --language auto
 """
 
 
@@ -69,9 +71,14 @@ def calibrate(
     DIR_OR_TSV is a table with the columns file and text, or a folder of pairs such as talk.wav and talk.txt. The result
     is calibration.json in the checkpoint's folder, which every command then uses. For another folder (--out), pass the
     file with --calibration.
+
+    With --language auto it fits the probabilities by which the language of an utterance is identified. The table then
+    has a column language, and recordings that begin with speech. Each language's calibration.json keeps its
+    confidences.
     """
     with needs("server", "recognizing speech here"), needs("bench", "calibrating"):
         from ..bench.corpus import read_corpus, spoken
+        from .calibrate_languages import fit, read_spoken
 
     if test:
         refuse(("out",), "is for fitting; --test only reads a calibration (--calibration)")
@@ -80,6 +87,13 @@ def calibrate(
     folder = out or Path(model).expanduser()
     if not test and not out and (model == "bundled" or not folder.is_dir()):
         raise ConfigError(f"{model} is not a local folder: give a folder for calibration.json with --out")
+    if options["language"] == AUTO:
+        refuse(("test", "plot", "where", "limit"), "is for confidences, not for --language auto")
+        with load_recognizer(take_model_options(options | {"model": model})) as recognizer:
+            languages = read_spoken(data, recognizer.languages.known, model)
+            with progress(sum(len(each) for each in languages.values())) as (advance, _):
+                fit(recognizer, languages, folder, advance)
+        return
     recordings = spoken(read_corpus(data, where=where, limit=limit))
     with (
         load_recognizer(take_model_options(options | {"model": model})) as recognizer,

@@ -31,7 +31,7 @@ from ..output.formats import Output, Together
 from ..output.open import live_output
 from ..output.options import OutputOptions, output_options
 from ..output.typing import Typist, typing_program
-from ..pump import Block, Cut, LiveSession, pump
+from ..pump import Block, EndHere, LiveSession, pump
 from ..remote.sharing import announce_link, share_option
 from ..sources.talk_key import TalkKey, keyboard, push_to_talk
 from .devices import list_devices
@@ -138,7 +138,7 @@ def _keys(typed: bool) -> Generator[Callable[[], str]]:
             yield keys
 
 
-def _while_held(keys: Callable[[], str], shown: Output, blocks: AsyncIterator[Block]) -> AsyncIterator[Block | Cut]:
+def _while_held(keys: Callable[[], str], shown: Output, blocks: AsyncIterator[Block]) -> AsyncIterator[Block | EndHere]:
     key = TalkKey()
     if sys.platform != "win32":
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, lambda: key.press(time.monotonic()))
@@ -155,7 +155,7 @@ async def _listen(
     duration: float | None,
     shown: Output,
     show: Callable[[Event], None],
-    gate: Callable[[AsyncIterator[Block]], AsyncIterator[Block | Cut]] | None,
+    gate: Callable[[AsyncIterator[Block]], AsyncIterator[Block | EndHere]] | None,
 ) -> bool:
     from ..sources.microphone import RING_SECONDS
 

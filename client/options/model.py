@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
 
 import click
 
-from ...streaming.config import AUTO, Dtype, ModelOptions
+from ...streaming.config import AUTO, DEVICE, Dtype, ModelOptions
 from ..console import needs, waiting
 from ..stages import Stages
 from .combined import combined
@@ -31,7 +32,7 @@ loading_options = combined(
         type=click.Choice(get_args(Dtype)),
         default="auto",
         show_default=True,
-        help="Number format. auto: float32 on a CPU, float16 on a GPU.",
+        help="Number format. auto: float32 on a CPU, bfloat16 on a GPU.",
     ),
     click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads. [default: all cores]"),
     click.option(
@@ -109,7 +110,7 @@ def lm_option(default: str | None = None) -> Callable[[F], F]:
 
 def _check_device(context: click.Context, option: click.Parameter, name: str) -> str:
     """The name of a device. A microphone gets a hint: --device of `mic` named one in version 0.2."""
-    if name in DEVICES:
+    if re.fullmatch(DEVICE, name):
         return name
     hint = f"; a microphone is --microphone {name}" if "microphone" in {p.name for p in context.command.params} else ""
     raise click.BadParameter(f"{name!r} is not one of {', '.join(DEVICES)}{hint}", context, option)
@@ -135,7 +136,7 @@ def device_option(*flags: str) -> Callable[[F], F]:
         metavar="|".join(DEVICES),
         default="auto",
         show_default=True,
-        help="Device of the model.",
+        help="Device of the model; cuda:1 and so on for other GPUs than the first.",
     )
 
 

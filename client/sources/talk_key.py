@@ -17,7 +17,7 @@ from typing import Final
 
 import click
 
-from ..pump import CUT, Block, Cut
+from ..pump import END_HERE, Block, EndHere
 
 REPEAT_S: Final = 0.25  # longer than the pause between the repeats of a key, on every system
 
@@ -54,8 +54,8 @@ async def push_to_talk(
     keys: Callable[[], str],
     show: Callable[[bool], None],
     clock: Callable[[], float] = time.monotonic,
-) -> AsyncIterator[Block | Cut]:
-    """The blocks while the user talks, and a `CUT` after each time. `keys` returns the letters typed since its last
+) -> AsyncIterator[Block | EndHere]:
+    """The blocks while the user talks, and a `END_HERE` after each time. `keys` returns the letters typed since its last
     call, `show` gets each change."""
     talking = unended = False
     show(talking)
@@ -73,7 +73,7 @@ async def push_to_talk(
             yield block
         if unended and (ends or not talking):
             unended = False
-            yield CUT
+            yield END_HERE
 
 
 @contextmanager

@@ -1,10 +1,11 @@
 """The native protocol at `/v1/stream`: session events go out unchanged. Its clients may resume a session after their
-connection broke.
+connection broke, and continue it on another server.
 """
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Final
 
 from msgspec import UNSET
@@ -15,13 +16,14 @@ from ...streaming.config import SAMPLE_BYTES
 from ...streaming.errors import ConfigError, ModelError
 from ...streaming.live import StreamSession
 from ...streaming.protocol.codes import Code, ProtocolError
-from ...streaming.protocol.events import Error, Event, Partial, SessionStarted, Warning, to_json
+from ...streaming.protocol.events import Error, Event, Moving, Partial, SessionStarted, Warning, to_json
 from ...streaming.protocol.messages import (
     ClientMessage,
     End,
     Flush,
     Grammar,
     Hotwords,
+    Movable,
     SetLanguage,
     Start,
     parse,
@@ -46,6 +48,8 @@ class NativeDialect(WebSocketDialect):
         self.resume: Start | None = None  # the first message of a client that resumes another session
         self._token: str | None = None  # with which this session can be resumed
         self._shared: SharedSession | None = None
+        self._session: StreamSession | None = None
+        self._movable = False  # whether the client moves its session when this server stops
         self._ack_timer: asyncio.TimerHandle | None = None  # runs while received audio is not acknowledged
 
     def transport(self, websocket: WebSocket, lease: Lease) -> Link:
@@ -69,6 +73,8 @@ class NativeDialect(WebSocketDialect):
                     raise ProtocolError(Code.UNEXPECTED_MESSAGE, "`start` must be the first message")
                 case Flush():
                     await session.flush()
+                case Movable():
+                    self._movable = self._token is not None
                 case Hotwords() | Grammar() | SetLanguage():
                     await self._change(session, message)
                 case _:
@@ -80,7 +86,10 @@ class NativeDialect(WebSocketDialect):
         self._link.sample_bytes = SAMPLE_BYTES[start.encoding] * start.channels
         if start.share and not self.lease.sharing.limit:
             raise ProtocolError(Code.BAD_CONFIG, "this server shares no sessions (max_viewers is 0)")
-        session = await self.begin_session(start.config, start.audio)
+        self._session = session = await self.begin_session(start.config, start.audio, start.origin)
+        if start.origin is not None:
+            self._link.begin(start.origin.sample, start.events)
+            self.lease.stats.moved += 1
         if start.share:
             self._shared = self.lease.sharing.open()
         if start.resumable and self.lease.resume_store.grace_s:
@@ -111,7 +120,8 @@ class NativeDialect(WebSocketDialect):
     def on_event(self, event: Event) -> None:
         if isinstance(event, SessionStarted):
             if self._token is not None:
-                event = replace(event, resume=self._token, resume_s=self.lease.resume_store.grace_s)
+                seconds = self.lease.resume_store.grace_s
+                event = replace(event, resume=self._token, resume_s=seconds, movable=True)
             event = replace(event, share=UNSET if self._shared is None else self._shared.key)
         text = to_json(event)
         if self._shared is not None:
@@ -151,6 +161,13 @@ class NativeDialect(WebSocketDialect):
         self.outbox.wake()
         return in_use
 
+    def leave(self, within_s: float) -> bool:
+        moves = self._movable and not self.away and not self._input_ended
+        if moves:
+            with suppress(ProtocolError):  # the outbox is full: the pump finds that out by itself
+                self.on_event(Moving(within_s=within_s))
+        return moves
+
     def shut_down(self) -> None:
         self._link.abandon()
         super().shut_down()
@@ -164,6 +181,8 @@ class NativeDialect(WebSocketDialect):
         await super().abort(code, message)
 
     async def on_wake(self) -> None:
+        if self._session is not None:
+            self._link.safe = self._session.safe  # all events read from the session have been sent
         await self._link.flush()
 
     def _acknowledge(self) -> None:

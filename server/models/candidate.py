@@ -15,7 +15,7 @@ from ...streaming.errors import EngineError
 from ...streaming.frames import SAMPLE_RATE, frames
 from ...streaming.recognizer import Recognizer
 from ..settings import ServerSettings
-from .capacity import capacity
+from .capacity import capacity, warn_if_crowded
 
 T = TypeVar("T")
 Load = Callable[[ServerSettings], Recognizer]  # makes the recognizer of the settings
@@ -36,6 +36,7 @@ async def load_candidate(
         limit = settings.max_sessions
         if limit == "auto":
             limit = await in_thread(lambda: capacity(recognizer, remember=not busy()))
+        warn_if_crowded(limit, recognizer)
     except BaseException as error:
         recognizer.close(timeout=0)
         if isinstance(error, TimeoutError):

@@ -3,7 +3,7 @@
 A few sessions recognize some seconds of noise as fast as they can. They have no gate, so all of it is processed like
 speech: live steps, second passes, decoding. The speed relative to real time, minus a margin, is the capacity. On a CPU
 the measurement counts processor time, so other load on the machine does not change it. The result is an estimate;
-above it `streaming/overload` reduces the service.
+above it `streaming/overload` reduces the service. It is never more than the memory for caches allows.
 """
 
 from __future__ import annotations
@@ -77,7 +77,19 @@ def measure(recognizer: Recognizer, *, audio_s: float = AUDIO_S, rounds: int = R
         started = clock()
         asyncio.run(_round(recognizer, noise, streams))
         durations.append(clock() - started)
-    return max(1, int(MARGIN * cores * streams * audio_s / min(durations)))
+    sessions = int(MARGIN * cores * streams * audio_s / min(durations))
+    return max(1, sessions if recognizer.room is None else min(sessions, recognizer.room))
+
+
+def warn_if_crowded(limit: int, recognizer: Recognizer) -> None:
+    """Log it if fewer sessions than `limit` can speak at the same time: the others would get no partials."""
+    if recognizer.room is not None and recognizer.room < limit:
+        logger.warning(
+            "max_sessions is %d, but the memory for live utterances is enough for %d; sessions that find none get no "
+            "partials of an utterance",
+            limit,
+            recognizer.room,
+        )
 
 
 async def _round(recognizer: Recognizer, samples: NDArray[np.float32], streams: int) -> None:
@@ -131,7 +143,7 @@ def _name(recognizer: Recognizer) -> str:
     """Everything that the capacity depends on."""
     info, lm = recognizer.info, recognizer.assets.language_model
     if info.device.startswith("cuda"):
-        device = sys.modules["torch"].cuda.get_device_name()
+        device = sys.modules["torch"].cuda.get_device_name(info.device)
     else:
         device = f"{_processor()} x {processors():g}, {_threads()} threads"
     parts = version("xlsr-live"), info.name, info.parameters, device, info.dtype, f"{lm.words if lm else 0} words"

@@ -65,6 +65,7 @@ class Exporter(Collector):
         yield _gauge("viewers", "Viewers of shared sessions.", self._sharing.viewers)
         yield _counters("sessions", "Opened sessions.", stats.sessions, "dialect")
         yield _counter("resumed", "Connections that resumed a session.", stats.resumed)
+        yield _counter("moved", "Sessions of other servers that continued here.", stats.moved)
         yield _counters("refused", "Refused connections and requests.", stats.refused, "reason")
         yield _counters("errors", "Errors sent to clients.", stats.errors, "code")
         yield _counter("audio_seconds", "Received audio.", stats.audio_s)
@@ -113,13 +114,14 @@ class Exporter(Collector):
         yield _histogram("translation_lag_seconds", "From a final to its translation.", counters.waits)
 
     def _device(self) -> Iterator[Metric]:
-        if self._models.current.info.device.startswith("cuda"):
+        device = self._models.current.info.device
+        if device.startswith("cuda"):
             cuda: Any = sys.modules["torch"].cuda
             try:
-                free, total = cuda.mem_get_info()
+                free, total = cuda.mem_get_info(device)
             except RuntimeError:  # every CUDA call fails on a broken device; still export the other metrics
                 return
-            memory = {"allocated": cuda.memory_allocated(), "reserved": cuda.memory_reserved()}
+            memory = {"allocated": cuda.memory_allocated(device), "reserved": cuda.memory_reserved(device)}
             memory |= {"free": free, "total": total}
             values = {(kind,): value for kind, value in memory.items()}
             yield _gauge("gpu_memory_bytes", "GPU memory.", values, ("kind",))

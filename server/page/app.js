@@ -4,16 +4,17 @@ import { canListen, canShareTab, CaptureError, microphones, openFile, openMicrop
 import { choices } from "./languages.js";
 import { describe, RETRIED } from "./messages.js";
 import { reader } from "./reader.js";
+import { spoken } from "./spoken.js";
 import { dial, Stream, StreamError } from "./stream.js";
 
 const SILENT_S = 3; // of zeros: every real microphone has noise
 const RETRY_S = 5; // if the server names no time
-const MAX_PENDING = 600; // blocks: a minute
+const MAX_PENDING = { waiting: 600, other: 6_000 }; // blocks of a tenth of a second: a minute for a place, else ten
 const FINISH_MS = 15_000; // for the last words after Stop
 const STATES = {
   idle: "Ready",
-  opening: "Waiting for the browser",
-  connecting: "Connecting",
+  opening: "Starting",
+  connecting: "Starting",
   waiting: "Waiting for a place",
   live: "Listening",
   reconnecting: "Reconnecting",
@@ -32,6 +33,7 @@ let samples = 0; // of this session
 let duration = null; // seconds of this session, from the server's last event
 let pending = []; // blocks captured while there is no session
 let zeros = 0; // samples in a row
+let heard = false; // whether the first block is in: from there on nothing is lost
 
 // ── display ──
 
@@ -39,7 +41,7 @@ function setState(next) {
   state = next;
   if (next === "idle") captions.finishOpen();
   document.body.dataset.state = next;
-  $("status").textContent = STATES[next];
+  showStatus();
   const running = next !== "idle";
   $("start").textContent = running && next !== "finishing" ? "Stop" : "Start";
   $("start").disabled = next === "finishing";
@@ -47,11 +49,19 @@ function setState(next) {
   $("clear").hidden = running || captions.empty;
   $("hint-idle").hidden = running;
   $("hint-opening").hidden = next !== "opening";
-  $("hint-going").hidden = !running || next === "opening";
   if (!running || next === "finishing") {
     showLevel(0);
     $("lag").textContent = "";
   }
+}
+
+/** The page listens from the first block, which may come before the connection. */
+function showStatus() {
+  const shown = ["connecting", "live"].includes(state) ? (heard ? "live" : "connecting") : state;
+  $("status").textContent = STATES[shown];
+  document.body.dataset.listening = shown === "live";
+  $("hint-starting").hidden = shown !== "connecting";
+  $("hint-going").hidden = ["idle", "opening", "connecting"].includes(shown);
 }
 
 function showProblem(problem, kind = "problem") {
@@ -103,20 +113,31 @@ function showSource() {
 async function start() {
   hideNotice();
   if (source() === "file" && !$("file").files.length) return showProblem({ code: "no_file" });
+  if (spoken.incomplete) return showProblem({ code: "few_languages" });
+  heard = false;
+  pending = [];
   setState("opening");
+  let opened;
   try {
-    if (source() === "microphone") capture = await openMicrophone($("device").value);
-    else if (source() === "tab") capture = await openTab();
-    else capture = await openFile($("file").files[0]);
+    if (source() === "microphone") opened = await openMicrophone($("device").value);
+    else if (source() === "tab") opened = await openTab();
+    else opened = await openFile($("file").files[0]);
   } catch (error) {
-    setState("idle");
     if (!(error instanceof CaptureError)) throw error;
+    if (state !== "opening") return;
+    setState("idle");
     return showProblem(error);
   }
-  if (state !== "opening") return release(); // Stop was pressed meanwhile
-  pending = [];
+  if (state !== "opening") return opened.stop(); // Stop was pressed meanwhile
+  capture = opened;
+  if (capture.live) listen();
   listMicrophones();
   await connect();
+}
+
+function listen() {
+  if (!capture.started) capture.start(onBlock, onCaptureEnd);
+  capture.started = true;
 }
 
 /** Start a session with the open capture. */
@@ -124,23 +145,20 @@ async function connect() {
   setState("connecting");
   const first = { sample_rate: capture.rate, share: $("share-on").checked };
   const languages = await choices.wanted(token);
-  const { spoken } = choices;
-  first.config = { ...(languages.length && { translate_to: languages }), ...(spoken && { language: spoken }) };
+  const { choice } = spoken;
+  first.config = { ...(languages.length && { translate_to: languages }), ...choice };
   try {
-    const opened = await Stream.open(() => dial(token), first, { onEvent, onState, onEnd });
-    if (state !== "connecting") return opened.close();
-    stream = opened;
-    if (choices.spoken !== spoken) stream.setLanguage(choices.spoken); // chosen meanwhile
+    stream = await Stream.open(() => dial(token), first, { onEvent, onState, onEnd });
+    if (spoken.choice !== choice) stream.setLanguage(spoken.choice); // chosen meanwhile
   } catch (error) {
     if (!(error instanceof StreamError)) throw error;
-    if (state === "connecting") onRefused(error);
-    return;
+    return onRefused(error);
   }
   samples = 0;
   duration = null;
   pending.splice(0).forEach(send);
-  if (!capture.started) capture.start(onBlock, onCaptureEnd);
-  capture.started = true;
+  if (state === "finishing") return end(); // Stop was pressed meanwhile
+  listen();
 }
 
 function send(bytes) {
@@ -149,7 +167,7 @@ function send(bytes) {
 }
 
 function onRefused(error) {
-  if (!RETRIED.has(error.code)) {
+  if (!RETRIED.has(error.code) || state === "finishing") {
     release();
     setState("idle");
     if (error.code === "unauthorized" && token) error.code = "wrong_token";
@@ -172,6 +190,10 @@ function onRefused(error) {
 
 function onBlock(block) {
   if (state === "finishing" || state === "idle") return;
+  if (!heard) {
+    heard = true;
+    showStatus();
+  }
   let peak = 0;
   for (const sample of block) peak = Math.max(peak, Math.abs(sample));
   showLevel(peak ? Math.max(0, 1 + (20 * Math.log10(peak / 32768)) / 60) : 0); // 60 dB
@@ -183,13 +205,13 @@ function onBlock(block) {
   const bytes = new Uint8Array(block.buffer);
   if (stream) return send(bytes);
   pending.push(bytes);
-  pending.splice(0, pending.length - MAX_PENDING);
+  pending.splice(0, pending.length - (MAX_PENDING[state] ?? MAX_PENDING.other)); // the oldest are dropped
 }
 
 function onEvent(event) {
   switch (event.type) {
     case "session_started":
-      setState("live");
+      if (state !== "finishing") setState("live");
       showLinks(event.share);
       break;
     case "partial":
@@ -239,16 +261,20 @@ function onCaptureEnd() {
 }
 
 function finish() {
-  if (stream) {
+  if (stream || state === "connecting") {
     setState("finishing");
     capture.stop();
-    const ending = stream;
-    ending.end();
-    setTimeout(() => stream === ending && ending.close(), FINISH_MS);
+    if (stream) end(); // else once it is connected
   } else {
     release();
     setState("idle");
   }
+}
+
+function end() {
+  const ending = stream;
+  ending.end();
+  setTimeout(() => stream === ending && ending.close(), FINISH_MS);
 }
 
 function stop() {
@@ -291,7 +317,7 @@ $("clear").onclick = () => {
   offset = 0;
   $("clear").hidden = true;
 };
-$("spoken").addEventListener("change", () => stream?.setLanguage(choices.spoken));
+spoken.onChange = () => stream?.setLanguage(spoken.choice);
 $("token-form").onsubmit = (event) => {
   event.preventDefault();
   token = $("token").value.trim();
@@ -313,5 +339,6 @@ if (!canListen()) {
 }
 showSource();
 listMicrophones();
+choices.onModel = (model) => spoken.offer(model);
 choices.list(token);
 setState("idle");

@@ -26,21 +26,17 @@ export async function openMicrophone(id) {
   if (!canListen()) throw new CaptureError("insecure");
   const audio = { echoCancellation: false, noiseSuppression: false, autoGainControl: false, channelCount: 1 };
   if (id) audio.deviceId = { exact: id };
-  try {
-    return await LiveCapture.of(await navigator.mediaDevices.getUserMedia({ audio }));
-  } catch (error) {
-    throw asCaptureError(error, "denied");
-  }
+  return LiveCapture.of(() => navigator.mediaDevices.getUserMedia({ audio }), "denied");
 }
 
 export async function openTab() {
   if (!canShareTab()) throw new CaptureError(isSecureContext ? "no_tab_audio" : "insecure");
-  let media;
-  try {
-    media = await navigator.mediaDevices.getDisplayMedia({ audio: { suppressLocalAudioPlayback: false }, video: true });
-  } catch (error) {
-    throw asCaptureError(error, "tab_denied");
-  }
+  const shared = { audio: { suppressLocalAudioPlayback: false }, video: true };
+  return LiveCapture.of(async () => soundOf(await navigator.mediaDevices.getDisplayMedia(shared)), "tab_denied");
+}
+
+/** What a tab shares, without its picture. */
+function soundOf(media) {
   for (const track of media.getVideoTracks()) {
     track.enabled = false; // stopping it would end the audio too
   }
@@ -48,7 +44,7 @@ export async function openTab() {
     media.getTracks().forEach((track) => track.stop());
     throw new CaptureError("no_tab_audio");
   }
-  return LiveCapture.of(media);
+  return media;
 }
 
 export async function openFile(file) {
@@ -74,53 +70,65 @@ function asCaptureError(error, denied) {
 
 /** After `start`, calls `onBlock` with Int16Arrays, and `onEnd` when the audio ends by itself. */
 class LiveCapture {
-  static async of(media) {
+  live = true; // what is not captured now is lost
+
+  /**
+   * `ask` gets the media; `denied` is the code if the user refuses. The audio thread is ready before, so it captures from
+   * the moment of the permission: blocks before `start` wait in the message port.
+   */
+  static async of(ask, denied) {
     const capture = new LiveCapture();
-    capture.media = media;
-    const track = media.getAudioTracks()[0];
-    capture.name = track.label;
     try {
-      [capture.context, capture.source] = audioGraph(media);
-      await capture.context.audioWorklet.addModule(new URL("capture-worklet.js", import.meta.url)).catch(() => {
-        throw new CaptureError("unreachable"); // the module comes from the server
-      });
+      capture.context = await withWorklet({ sampleRate: RATE });
+      capture.media = await ask();
+      await capture.connect();
       await capture.context.resume();
     } catch (error) {
       capture.stop();
-      throw error;
+      throw asCaptureError(error, denied);
     }
     capture.rate = capture.context.sampleRate;
-    track.onended = () => capture.onEnd?.();
+    capture.media.getAudioTracks()[0].onended = () => capture.onEnd?.();
     return capture;
+  }
+
+  async connect() {
+    let source;
+    try {
+      source = this.context.createMediaStreamSource(this.media);
+    } catch {
+      // Firefox does not resample a microphone; the server does.
+      this.context.close();
+      this.context = await withWorklet({});
+      source = this.context.createMediaStreamSource(this.media);
+    }
+    this.node = new AudioWorkletNode(this.context, "blocks", { numberOfOutputs: 0 });
+    source.connect(this.node);
   }
 
   start(onBlock, onEnd) {
     this.onEnd = onEnd;
-    const node = new AudioWorkletNode(this.context, "blocks", { numberOfOutputs: 0 });
-    node.port.onmessage = ({ data }) => onBlock(data);
-    this.source.connect(node);
+    this.node.port.onmessage = ({ data }) => onBlock(data);
   }
 
   stop() {
     this.onEnd = null;
-    this.media.getTracks().forEach((track) => track.stop());
-    if (this.context?.state !== "closed") this.context?.close();
+    this.media?.getTracks().forEach((track) => track.stop());
+    if (this.context && this.context.state !== "closed") this.context.close();
   }
 }
 
-function audioGraph(media) {
-  try {
-    const context = new AudioContext({ sampleRate: RATE });
-    return [context, context.createMediaStreamSource(media)];
-  } catch {
-    // Firefox does not resample a microphone; the server does.
-    const context = new AudioContext();
-    return [context, context.createMediaStreamSource(media)];
-  }
+async function withWorklet(options) {
+  const context = new AudioContext(options);
+  await context.audioWorklet.addModule(new URL("capture-worklet.js", import.meta.url)).catch(() => {
+    context.close();
+    throw new CaptureError("unreachable"); // the module comes from the server
+  });
+  return context;
 }
 
 class FileCapture {
-  name = "";
+  live = false;
   rate = RATE;
 
   constructor(audio) {

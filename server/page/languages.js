@@ -1,6 +1,6 @@
-// Languages of the speech and of translations: their tags and names, the reader's choice, and the speaker's.
+// Languages: their tags and names, the reader's choice of a translation, and the speaker's.
 
-const KEYS = { spoken: "xlsr-live.language", translations: "xlsr-live.translate" };
+const KEY = "xlsr-live.translate";
 const names = new Intl.DisplayNames([navigator.language, "en"], { type: "language" });
 
 // ISO 15924 codes of the scripts that checkpoints write out, as in "cmn-script_simplified".
@@ -31,7 +31,8 @@ export function nameOf(code) {
   return tag ? names.of(tag) : code;
 }
 
-const base = (tag) => tag.split("-")[0];
+/** A tag without script and region. */
+export const base = (tag) => tag.split("-")[0];
 
 /** Add languages (BCP 47) to a select. */
 export function offer(select, languages) {
@@ -48,14 +49,12 @@ export function chosen(preference, languages) {
   return [...languages].find((language) => navigator.languages.some((own) => base(own) === base(language))) ?? "";
 }
 
-/**
- * What the speaker wants: a choice among the languages of a multilingual model, and checkboxes for those that the server
- * translates into.
- */
+/** What the speaker wants: checkboxes for the languages that the server translates into. */
 class Choices {
+  onModel = () => {};
   #listed = null;
 
-  /** Ask the server, once it answers. */
+  /** Ask the server, once it answers; `onModel` gets its model. */
   async list(token) {
     if (this.#listed) return;
     const headers = token ? { authorization: `Bearer ${token}` } : {};
@@ -64,13 +63,13 @@ class Choices {
     const [model] = (await response.json()).data;
     if (this.#listed) return; // by a call in the meantime
     this.#listed = model.translates_to ?? [];
-    offerSpoken(model);
-    const wanted = stored(KEYS.translations) ?? [];
+    this.onModel(model);
+    const wanted = stored(KEY) ?? [];
     document.getElementById("languages").append(
       ...this.#listed.map((language) => {
         const box = Object.assign(document.createElement("input"), { type: "checkbox", value: language });
         box.checked = wanted.includes(language);
-        box.onchange = () => store(KEYS.translations, checked());
+        box.onchange = () => store(KEY, checked());
         const label = document.createElement("label");
         label.append(box, ` ${names.of(language)}`);
         return label;
@@ -84,34 +83,14 @@ class Choices {
     await this.list(token);
     return checked().slice(0, 8);
   }
-
-  /** The model's code for the chosen language; null for the model's default. */
-  get spoken() {
-    return spoken.value || null;
-  }
 }
-
-/** Fill the choice of the speech's language: the last choice, the model's default, or else the speaker's own. */
-function offerSpoken({ languages = [], language }) {
-  if (!languages.length) return;
-  const named = languages.map((code) => [nameOf(code), code]).sort(([a], [b]) => a.localeCompare(b));
-  const usual = language === "auto" ? "Automatic" : language ? `${nameOf(language)} (default)` : "Choose a language";
-  spoken.replaceChildren(new Option(usual, ""), ...named.map(([name, code]) => new Option(name, code)));
-  const own = navigator.languages.map((tag) => languages.find((code) => base(tagOf(code)) === base(tag))).find(Boolean);
-  const last = stored(KEYS.spoken);
-  spoken.value = languages.includes(last) ? last : language ? "" : own ?? "";
-  spoken.addEventListener("change", () => store(KEYS.spoken, spoken.value));
-  spoken.hidden = false;
-}
-
-const spoken = document.getElementById("spoken");
 
 export const choices = new Choices();
 
 const checked = () => [...document.querySelectorAll("#languages input:checked")].map(({ value }) => value);
 
 // A browser may forbid storage; then nothing is stored.
-function stored(key) {
+export function stored(key) {
   try {
     return JSON.parse(localStorage.getItem(key));
   } catch {
@@ -119,7 +98,7 @@ function stored(key) {
   }
 }
 
-function store(key, value) {
+export function store(key, value) {
   try {
     localStorage.setItem(key, JSON.stringify(value));
   } catch {}

@@ -22,6 +22,10 @@ const MESSAGES = {
     "Choose a tab and switch on “Share tab audio”. Only some browsers can do this: Chrome and Edge can.",
   ],
   no_file: ["No file chosen", "Choose a sound or video file, then press Start."],
+  few_languages: [
+    "Automatic needs at least two languages",
+    "Choose those that may occur with the button beside “Automatic”, or choose one language.",
+  ],
   bad_file: ["This file cannot be read", "The browser finds no sound in it that it can decode."],
   unauthorized: ["This server asks for a token", "Ask the person who runs it for one."],
   wrong_token: ["The token is not right", "Check for missing characters, or ask the person who runs the server."],

@@ -107,9 +107,9 @@ export class Stream {
     this.#sendText({ type: "end" });
   }
 
-  /** The language of utterances that begin from here on; null for the model's default. */
-  setLanguage(language) {
-    this.#sendText({ type: "set_language", language });
+  /** The choice of language for utterances that begin from here on, as in `config`; null for the model's default. */
+  setLanguage(choice) {
+    this.#sendText({ type: "set_language", language: null, ...choice });
   }
 
   /** Close at once. */

@@ -40,10 +40,10 @@ class Closed:
 
 
 class Gate:
-    """All durations are in samples."""
+    """All durations are in samples; the first frame begins at sample `start`."""
 
     def __init__(
-        self, *, pre_roll: int, post_roll: int, min_speech: int, hangover: int, threshold: float = 0.5
+        self, *, pre_roll: int, post_roll: int, min_speech: int, hangover: int, threshold: float = 0.5, start: int = 0
     ) -> None:
         self.state = GateState.QUIET
         self._pre_roll = pre_roll
@@ -51,11 +51,11 @@ class Gate:
         self._min_speech = min_speech
         self._hangover = hangover
         self._threshold = threshold
-        self._onset = 0  # first sample of the current run of speech frames
-        self._first = 0  # first sample of the bursts that lead up to it
-        self._last_speech = -hangover  # end of the last speech frame
-        self._last_span = 0  # end of the previous span
-        self._end = 0  # of the last frame
+        self._onset = start  # first sample of the current run of speech frames
+        self._first = start  # first sample of the bursts that lead up to it
+        self._last_speech = start - hangover  # end of the last speech frame
+        self._last_span = start  # end of the previous span
+        self._end = start  # of the last frame
 
     def receive(self, probability: float, start: int, end: int) -> Opened | Closed | None:
         """Take the speech probability of the frame `[start, end)`; frames follow each other without a gap."""
@@ -94,6 +94,11 @@ class Gate:
     def limit(self, position: int) -> int:
         """Sample up to which audio certainly belongs to the open span, given audio up to `position`."""
         return min(position, self._last_speech + self._post_roll)
+
+    @property
+    def last_speech(self) -> int:
+        """End of the last speech frame."""
+        return self._last_speech
 
     @property
     def likely_end(self) -> int | None:

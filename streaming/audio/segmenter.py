@@ -13,6 +13,7 @@ from ..config import SessionConfig
 from ..errors import BacklogFull
 from ..frames import ms, seconds
 from .gate import Closed, Gate, Opened
+from .normalize import Moments
 from .ring import AudioRing
 from .vad import FRAME, Vad
 
@@ -20,6 +21,7 @@ Float32 = NDArray[np.float32]
 Reason = Literal["silence", "blanks", "length", "flush", "end"]
 
 _BACKLOG = ms(30_000)  # audio that may wait for the encoder, besides the longest utterance
+_FINAL_KEPT = ms(12_000)  # of an utterance that has its final, for its loudness
 
 
 @dataclass(slots=True)
@@ -32,25 +34,33 @@ class Span:
 
 
 class Segmenter:
-    """Without a `vad` a span opens with the first sample, and again with the first sample after each `finish`."""
+    """Without a `vad` a span opens with the first sample, and again with the first sample after each `finish`.
 
-    def __init__(self, config: SessionConfig, vad: Vad | None) -> None:
-        self.ring = AudioRing(ms(config.max_utterance_ms) + _BACKLOG)
+    The first sample has the index `start`. Speech before `final_end` has its final: no span begins there, and one that
+    goes on begins at `final_end`.
+    """
+
+    def __init__(self, config: SessionConfig, vad: Vad | None, *, start: int = 0, final_end: int = 0) -> None:
+        self.ring = AudioRing(ms(config.max_utterance_ms) + _BACKLOG, start)
         self.spans: deque[Span] = deque()  # oldest first; only the last may be open
+        self.loudness: Moments | None = None  # of the newest speech before `final_end`
         self._vad = vad
+        self._final_end = final_end
+        self._finished: int | None = None  # start of speech before `final_end`, while the gate is open
         self._gate = Gate(
             pre_roll=ms(config.pre_roll_ms),
             post_roll=ms(config.post_roll_ms),
             min_speech=ms(config.min_speech_ms),
             hangover=ms(config.hangover_ms),
             threshold=config.vad_threshold,
+            start=start,
         )
         self.lead = 0 if vad is None else ms(config.pre_roll_ms)  # samples of a span before its first speech, at most
-        self._examined = 0  # samples that the detector has taken
+        self._examined = start  # sample up to which the detector has come
 
     @property
     def position(self) -> int:
-        """Samples received."""
+        """Sample up to which there is audio."""
         return self.ring.end
 
     @property
@@ -77,8 +87,9 @@ class Segmenter:
                 f"{seconds(self.ring.end - self.ring.start):.1f} s of audio are waiting for the encoder; "
                 f"there is no room for {seconds(len(samples)):.1f} s more"
             )
-        if self._vad is None and self._open is None and len(samples):
-            self.spans.append(Span(self.position))
+        begin = max(self.position, self._final_end)
+        if self._vad is None and self._open is None and self.position + len(samples) > begin:
+            self.spans.append(Span(begin))
         self.ring.append(samples)
         if self._vad is not None:
             self._detect(self._vad)
@@ -104,7 +115,9 @@ class Segmenter:
 
     def release(self) -> None:
         """Discard audio before the oldest span, or before the earliest possible onset."""
-        onset = self._examined - self._gate.keep
+        onset = self.position if self._vad is None else self._examined - self._gate.keep
+        if self._finished is not None:
+            onset = min(onset, max(self._finished, self._examined - _FINAL_KEPT))
         self.ring.discard(min(onset, self.spans[0].start) if self.spans else onset)
 
     @property
@@ -119,14 +132,28 @@ class Segmenter:
         for probability in vad(frames):
             start, self._examined = self._examined, self._examined + FRAME
             match self._gate.receive(probability, start, self._examined):
+                case Opened(start=start) if start < self._final_end:
+                    self._finished = start
                 case Opened(start=start):
                     self.spans.append(Span(start))
                 case Closed() as closed:
                     self._close(closed, "silence")
                 case None:
                     pass
+            if self._finished is not None and self._gate.last_speech > self._final_end:
+                self._leave_finished(self._final_end)
+                self.spans.append(Span(self._final_end))
+
+    def _leave_finished(self, end: int) -> None:
+        """The speech before `final_end` is over."""
+        assert self._finished is not None
+        start = max(self._finished, self.ring.start)
+        self.loudness = Moments().plus(self.ring.read(start, max(start, min(end, self._final_end))))
+        self._finished = None
 
     def _close(self, closed: Closed | None, reason: Reason) -> None:
+        if self._finished is not None and closed is not None:
+            self._leave_finished(closed.end)
         span = self._open
         if span is not None and closed is not None:
             span.end, span.reason = max(span.start, closed.end), reason

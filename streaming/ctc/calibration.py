@@ -166,6 +166,52 @@ def fit(scores: Float64, levels: Float64, right: NDArray[np.bool_]) -> Curve:
     return Curve(temperature=float(1 / weights[0]), level=float(weights[1]), offset=float(weights[2]))
 
 
+def fit_languages(levels: Float64, spoken: NDArray[np.intp]) -> list[LanguageScale]:
+    """The scales with which the languages that were spoken are most probable, by Newton's method.
+
+    `levels` (examples, languages) are those of audio in every language, `spoken` (examples,) the column of the right
+    one. All languages count alike, however many examples they have. A weak prior prefers the default scale. Raises
+    `ModelError` for a language that was not spoken, or that is no surer where it is spoken.
+    """
+    count = levels.shape[1]
+    own = np.eye(count)[spoken]  # (examples, languages)
+    if not own.any(axis=0).all():
+        raise ModelError("each language needs recordings in it")
+    shares = len(own) / count / own.sum(axis=0)[spoken]  # of each example; on average 1
+    design = np.concatenate((levels, np.ones_like(levels)), axis=1)  # of the scales, and of the offsets
+    default = LanguageScale()
+    prior: Float64 = np.repeat(np.array([default.scale, default.offset]), count)
+    weight: Float64 = _PRIOR / np.repeat(np.array([default.scale**2, 1.0]), count)
+
+    def probabilities(weights: Float64) -> Float64:
+        scores = weights[:count] * levels + weights[count:]
+        scores = np.exp(scores - scores.max(axis=1, keepdims=True))
+        return scores / scores.sum(axis=1, keepdims=True)
+
+    def loss(weights: Float64) -> float:
+        right = (probabilities(weights) * own).sum(axis=1)
+        penalty = (weight * np.square(weights - prior)).sum() / 2
+        return float(penalty - shares @ np.log(np.maximum(right, 1e-300)))
+
+    weights: Float64 = prior.copy()
+    for _ in range(_ROUNDS):
+        p = probabilities(weights)
+        gradient: Float64 = shares @ (np.tile(p - own, 2) * design) + weight * (weights - prior)
+        spread: Float64 = np.einsum("nl,lm->nlm", p, np.eye(count)) - p[:, :, None] * p[:, None, :]
+        products: Float64 = np.einsum("n,nl,nlm,nm->lm", shares, design, np.tile(spread, (1, 2, 2)), design)
+        hessian: Float64 = products + np.diag(weight)
+        step: NDArray[np.floating] = np.linalg.solve(hessian, gradient)
+        before = loss(weights)
+        while np.abs(step).max() > 1e-9 and loss(weights - step) > before:
+            step = step / 2
+        weights = weights - step
+        if np.abs(step).max() < 1e-9:
+            break
+    if (weights[:count] <= 0).any():
+        raise ModelError("in these recordings, a language is no surer where it is spoken")
+    return [LanguageScale(scale=float(a), offset=float(b)) for a, b in zip(*np.split(weights, 2), strict=True)]
+
+
 def reliability(confidences: Float64, right: NDArray[np.bool_], bins: int = BINS) -> Reliability:
     """Compare confidences with truth; both are (words,), with at least one word."""
     order = np.argsort(confidences, kind="stable")

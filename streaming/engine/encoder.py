@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import EngineError
 from ..requests import CachedFeatures, CachedStep
 
 Float32 = NDArray[np.float32]
+Answer = Float32 | EngineError  # log-probabilities, (frames, vocabulary); an error if this request alone failed
+Pending = Callable[[], Sequence[Answer]]  # waits for the device; call it once
 
 
 class Encoder(Protocol):
@@ -22,7 +25,7 @@ class Encoder(Protocol):
         ...
 
     def fits(self, samples: int, others: Sequence[int]) -> bool:
-        """Whether audio of `samples` samples may share a batch with audio of the lengths `others`."""
+        """Whether audio of `samples` samples may share a batch with audio of the lengths `others`, not empty."""
         ...
 
     def encode(
@@ -30,7 +33,7 @@ class Encoder(Protocol):
         batch: Sequence[Float32],
         cached: Sequence[CachedFeatures | None],
         languages: Sequence[str | None] | None = None,
-    ) -> list[Float32]:
+    ) -> Sequence[Answer]:
         """Log-probabilities, (frames, vocabulary), for each array of samples, (n,).
 
         It may use the cached features if they still exist. The vocabulary is that of the language; None is the default.
@@ -38,13 +41,36 @@ class Encoder(Protocol):
         ...
 
     def fits_step(self, step: CachedStep, others: Sequence[CachedStep]) -> bool:
-        """Whether a step may share a batch with the others."""
+        """Whether a step may share a batch with the others, which are not empty."""
         ...
 
-    def encode_steps(self, batch: Sequence[tuple[Float32, CachedStep]]) -> list[Float32]:
-        """Log-probabilities for live steps of different utterances. If it raises, each cache is unchanged or freed."""
+    def encode_steps(self, batch: Sequence[tuple[Float32, CachedStep]]) -> Sequence[Answer]:
+        """Log-probabilities for live steps of different utterances. The cache of a step that fails is unchanged or
+        freed, also if this raises."""
         ...
 
     def release(self, cache: int) -> None:
         """Free the cache with this number, if there is one."""
         ...
+
+
+@runtime_checkable
+class PipelinedEncoder(Encoder, Protocol):
+    """An encoder whose device may work on one batch while the next one begins. A cache is in one of them at most.
+
+    `begin` and `begin_steps` are `encode` and `encode_steps` without their wait.
+    """
+
+    @property
+    def pipelined(self) -> bool:
+        """Whether that saves time on this device."""
+        ...
+
+    def begin(
+        self,
+        batch: Sequence[Float32],
+        cached: Sequence[CachedFeatures | None],
+        languages: Sequence[str | None] | None = None,
+    ) -> Pending: ...
+
+    def begin_steps(self, batch: Sequence[tuple[Float32, CachedStep]]) -> Pending: ...

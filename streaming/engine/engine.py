@@ -1,8 +1,9 @@
 """The engine: one thread owns the model and runs the requests of all sessions, earliest deadline first.
 
 The worker takes the most urgent request, fills the batch with the next ones, and runs it while the next batch gathers.
-If a batch fails, the worker tries its requests one by one, so a bad request fails alone. Every request gets an answer
-or an `EngineError`, also when the worker dies.
+A pipelined encoder gets the next batch before it has answered one. A request that the encoder refuses fails alone; if a
+whole batch fails, the worker tries its halves, so a bad request fails alone then too. Every request gets an answer or
+an `EngineError`, also when the worker dies.
 
 Nothing can stop a thread that hangs in the encoder. `replace_stuck_worker` fails its requests and starts another
 worker. When the hung thread returns, it sees that it was replaced and ends; until then the caches of its utterances
@@ -16,16 +17,20 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
 from typing import TypeVar
 
 from ..errors import EngineError
 from ..overload import Ladder, Level
 from ..requests import CachedFeatures, CachedStep, CacheHandle
+from .batches import BatchCalls, BatchFilling, RunningBatch
 from .caches import CacheRegistry
 from .counters import EngineCounters
-from .encoder import Encoder, Float32
+from .encoder import Answer, Encoder, Float32
 from .queue import EncodeJob, RequestQueue
 from .search import SearchThread
 
@@ -49,13 +54,15 @@ class Engine:
     def __init__(self, encoder: Encoder, *, adaptive: bool = True, clock: Callable[[], float] = time.monotonic) -> None:
         self.counters = EngineCounters()
         self._encoder = encoder
+        self._calls = BatchCalls(encoder)
         self._clock = clock
         self._ladder = Ladder() if adaptive else None
         self._level = Level.NORMAL  # at `_level_at`: every packet asks for it
         self._level_at = 0.0
         self._queue = RequestQueue()
         self._batch: list[EncodeJob] = []  # unanswered jobs of the worker
-        self._call_started: float | None = None  # start time of the encoder call
+        self._filling: list[EncodeJob] = []  # of these, in the batch that fills
+        self._call_started: float | None = None  # since when the encoder owes an answer
         self._generation = 0  # number of the worker
         self._caches = CacheRegistry()
         self._failures = 0  # in a row
@@ -197,11 +204,15 @@ class Engine:
         return thread
 
     def _run(self, generation: int) -> None:
+        running: deque[RunningBatch] = deque()
         try:
-            while self._next_batch():
-                self._encode(self._batch.copy(), generation)
+            while self._work(running, generation):
+                pass
         except _Replaced:
             log.warning("a replaced worker has returned; its answers are dropped")
+            for batch in running:
+                with suppress(Exception):
+                    batch.answers()  # the encoder keeps what it lends to a batch until then
         except BaseException:
             log.exception("the encoder's worker died")
         with self._changed:
@@ -210,85 +221,99 @@ class Engine:
                 return
         self._fail_all()
 
+    def _work(self, running: deque[RunningBatch], generation: int) -> bool:
+        """Begin a batch, answer one, or both; False on close."""
+        jobs = self._next_batch(generation, wait=not running)
+        if jobs:
+            running.append(self._begin(jobs, generation))
+        if running and (not jobs or len(running) >= self._calls.depth):
+            self._finish(running.popleft(), generation)
+            return True
+        return jobs is not None
+
     def _fail_all(self) -> None:
         with self._changed:
             self._closing = True
-            unanswered, self._batch = [*self._batch, *self._queue.clear()], []
+            unanswered = [*self._batch, *self._filling, *self._queue.clear()]
+            self._batch, self._filling = [], []
         _fail(unanswered, "the encoder was stopped before it answered this request")
 
-    def _next_batch(self) -> bool:
-        """Wait for work; False on close."""
+    def _next_batch(self, generation: int, *, wait: bool) -> list[EncodeJob] | None:
+        """The next requests to run; None on close. Without `wait`, none if none is ready."""
         with self._changed:
             while not self._closing:
+                if generation != self._generation:
+                    raise _Replaced
                 for number in self._caches.to_free():
                     self._encoder.release(number)
-                self.counters.withdrawn += self._queue.fill(self._batch, self._encoder.max_batch, self._fits)
-                if self._batch:
-                    return True
+                busy = {job.cache for job in self._batch if job.cache is not None}
+                filling = BatchFilling(self._encoder, self._filling)
+                limit = self._encoder.max_batch
+                self.counters.withdrawn += self._queue.fill(self._filling, limit, filling.fits, busy)
+                if self._filling or not wait:
+                    jobs, self._filling = self._filling, []
+                    self._batch += jobs
+                    return jobs
                 if not self.queued:
                     self._changed.wait()
-            return False
+            return None
 
-    def _fits(self, job: EncodeJob) -> bool:
-        """Whether a job may join the batch, which holds jobs of its kind."""
-        if isinstance(job.reuse, CachedStep):
-            return self._encoder.fits_step(job.reuse, [o.reuse for o in self._batch if isinstance(o.reuse, CachedStep)])
-        return self._encoder.fits(len(job.samples), [len(other.samples) for other in self._batch])
-
-    def _run_batch(self, batch: list[EncodeJob]) -> list[Float32]:
-        steps = [(job.samples, job.reuse) for job in batch if isinstance(job.reuse, CachedStep)]
-        if steps:
-            return self._encoder.encode_steps(steps)
-        cached = [job.reuse if isinstance(job.reuse, CachedFeatures) else None for job in batch]
-        samples, languages = [job.samples for job in batch], [job.language for job in batch]
-        if any(languages):
-            return self._encoder.encode(samples, cached, languages)
-        return self._encoder.encode(samples, cached)
-
-    def _encode(self, batch: list[EncodeJob], generation: int) -> None:
-        started = self._clock()
-        self._enter(generation, started)
-        try:
-            answers = self._run_batch(batch)
-            if len(answers) != len(batch):
-                raise RuntimeError(f"{len(answers)} answers to {len(batch)} requests")
-        except Exception as error:
-            if len(batch) > 1:
-                for job in batch:
-                    self._encode([job], generation)
-                return
-            self._leave(generation, batch)
-            log.exception("a request of %d samples failed", len(batch[0].samples))
-            self._failures += 1
-            self.counters.failures += 1
-            unknown = f"the model failed ({type(error).__name__}); the log on its machine has details"
-            _fail(batch, str(error) if isinstance(error, EngineError) else unknown)
-            return
-        self._leave(generation, batch)
-        self._failures = 0
+    def _begin(self, jobs: list[EncodeJob], generation: int) -> RunningBatch:
         now = self._clock()
-        self.counters.busy_s += now - started
-        self.counters.batch_sizes.observe(len(batch))
-        for job, rows in zip(batch, answers, strict=True):
-            self._count(job, now)
-            job.future.set_result(rows)
-
-    def _enter(self, generation: int, now: float) -> None:
         with self._changed:
             if generation != self._generation:
                 raise _Replaced
-            self._call_started = now
+            if self._call_started is None:
+                self._call_started = now
+        try:
+            answers = self._calls.start(jobs)
+        except Exception as error:
+            answers = partial(_raise, error)
+        return RunningBatch(jobs, answers)
 
-    def _leave(self, generation: int, batch: list[EncodeJob]) -> None:
-        """Hand the batch to the caller, who answers it.
+    def _finish(self, batch: RunningBatch, generation: int) -> None:
+        jobs = batch.jobs
+        try:
+            answers = batch.answers()
+        except Exception as error:
+            if len(jobs) > 1:
+                self._leave(generation, [])
+                half = len(jobs) // 2
+                for part in (jobs[:half], jobs[half:]):
+                    self._finish(self._begin(part, generation), generation)
+                return
+            if not isinstance(error, EngineError):
+                log.exception("the model failed")
+                error = EngineError(f"the model failed ({type(error).__name__}); the log on its machine has details")
+            answers = [error]
+        worked_s = self._leave(generation, jobs)
+        now = self._clock()
+        answered = [(job, rows) for job, rows in zip(jobs, answers, strict=True) if not isinstance(rows, EngineError)]
+        self._failures = 0 if answered else self._failures + 1
+        self.counters.failures += len(jobs) - len(answered)
+        if answered:
+            self.counters.busy_s += worked_s
+            self.counters.batch_sizes.observe(len(answered))
+        for job, rows in zip(jobs, answers, strict=True):
+            if isinstance(rows, EngineError):
+                log.warning("a request of %d samples failed: %s", len(job.samples), rows)
+                _fail([job], str(rows))
+            else:
+                self._count(job, now)
+                job.future.set_result(rows)
+
+    def _leave(self, generation: int, jobs: list[EncodeJob]) -> float:
+        """Hand the jobs to the caller, who answers them; the time that the encoder took for them.
 
         The engine drops its references: an idle worker must not keep the last sessions and their audio alive.
         """
         with self._changed:
             if generation != self._generation:
                 raise _Replaced
-            self._call_started = None
-            self._batch = [job for job in self._batch if job not in batch]
+            gone, worked_s, now = set(jobs), self.working_s, self._clock()
+            self._batch = [job for job in self._batch if job not in gone]
+            self._call_started = now if self._batch else None
+            return worked_s
 
     # ── counters ──
 
@@ -308,6 +333,10 @@ class Engine:
         if self._ladder is not None:
             with self._changed:
                 self._ladder.answered(now, waited=now - submitted, allowed=max(deadline - submitted, _GRACE_S))
+
+
+def _raise(error: Exception) -> Sequence[Answer]:
+    raise error
 
 
 def _fail(jobs: list[EncodeJob], reason: str) -> None:

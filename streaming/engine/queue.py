@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from itertools import count
@@ -80,10 +80,17 @@ class RequestQueue:
         """Requests with that cache."""
         return self._lines[cache].jobs if cache in self._lines else ()
 
-    def fill(self, batch: list[EncodeJob], limit: int, fits: Callable[[EncodeJob], bool]) -> int:
+    def fill(
+        self,
+        batch: list[EncodeJob],
+        limit: int,
+        fits: Callable[[EncodeJob], bool],
+        busy: Collection[int] = (),
+    ) -> int:
         """Fill the empty batch with the most urgent request, then with others that fit, in order of urgency.
 
-        Their futures become running. Returns the number of unwanted requests, which it cancels instead.
+        Requests with `busy` caches wait. The futures of the others become running. Returns the number of unwanted
+        requests, which it cancels instead.
         """
         heap = self._most_urgent()
         taken: list[_Line] = []  # each gives one job at most
@@ -91,7 +98,10 @@ class RequestQueue:
         try:
             while heap and len(batch) < limit and misfits < _MAX_MISFITS:
                 *_, ticket, line = heap[0]
-                if ticket == line.ticket:
+                if ticket == line.ticket and line.jobs[0].cache in busy:
+                    line.ticket = 0
+                    taken.append(line)
+                elif ticket == line.ticket:
                     job = line.jobs[0]  # it stays in the heap during the calls that may raise
                     if not job.wanted():
                         job.future.cancel()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import torch
 from torch.nn.utils import parametrize
 
 from ..audio.normalize import EPSILON
 from ..ctc.vocabulary import Vocabulary
 from ..frames import STRIDE
-from .cache import CacheManager
+from .cache import GPU_LEFT_ROUNDING, LEFT_ROUNDING, CacheManager
+from .device import cache_budget
 from .encoder import ModelInfo, XlsrEncoder
 from .full_pass import PassEncoder
 from .int8 import quantize
@@ -23,7 +23,6 @@ from .step import StepEncoder
 
 GPU_BATCH = 64
 _GPU_PASS_FLOP = 1e13  # of a batch of full passes: some tens of milliseconds, while live steps wait
-_GPU_MEMORY_SHARE = 0.6  # of the memory that is free after loading, for caches
 _CPU_MEMORY = 2 << 30  # bytes, for caches
 
 
@@ -44,7 +43,7 @@ def assemble(
     `runner`."""
     device, config = model.device, model.config
     on_gpu = device.type == "cuda"
-    _bake_weight_norm(model)
+    bake_weight_norm(model)
     parameters = sum(p.numel() for p in model.parameters())
     cached = passes = None
     # Frames of a CNN with group norm depend on the whole input, so no cache can hold them.
@@ -54,8 +53,11 @@ def assemble(
             network.quantize()
         runner = runner or (GraphRunner(device) if on_gpu else EagerRunner(device))
         best = BEST if on_gpu else None
-        memory = int(_GPU_MEMORY_SHARE * torch.cuda.mem_get_info(device)[0]) if on_gpu else _CPU_MEMORY
-        caches = CacheManager(network.pool, most_bytes=memory)
+        caches = CacheManager(
+            network.pool,
+            most_bytes=cache_budget(device) if on_gpu else _CPU_MEMORY,
+            rounding=GPU_LEFT_ROUNDING if on_gpu else LEFT_ROUNDING,
+        )
         cached = StepEncoder(network, caches, runner, best=best)
         passes = PassEncoder(network, caches, runner, best=best)
     elif int8:
@@ -80,11 +82,15 @@ def assemble(
         cached=cached,
         passes=passes,
         languages=languages,
+        pipelined=cached is not None and runner is not None and runner.overlaps,
     )
 
 
-def _bake_weight_norm(model: Any) -> None:
-    """Weight norm of the positional convolution matters only in training; computed once it gives the same weight."""
+def bake_weight_norm(model: Any) -> None:
+    """Weight norm of the positional convolution matters only in training; computed once it gives the same weight.
+
+    Call it in float32: norms of rounded weights are less exact.
+    """
     conv = model.wav2vec2.encoder.pos_conv_embed.conv
     if parametrize.is_parametrized(conv, "weight"):
         parametrize.remove_parametrizations(conv, "weight", leave_parametrized=True)

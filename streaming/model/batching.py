@@ -7,7 +7,7 @@ and between calls. What an utterance lacks is zero, masked, or written to `NOWHE
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,20 +16,12 @@ from ..frames import span
 from ..requests import Window
 from .cache import NOWHERE, ZERO, Slot
 from .languages import Place
+from .shapes import Shape
 
 Float32 = NDArray[np.float32]
 Int32 = NDArray[np.int32]
 
 _MAX_PADDING = 0.25  # of a batch, as a share of its content
-
-
-class Shape(NamedTuple):
-    """Of a batch of steps or passes, in frames."""
-
-    batch: int
-    queries: int  # frames that go through the layers
-    new: int  # frames that go through the CNN
-    kept: int = 0  # the first queries, whose keys and values may stay in the cache
 
 
 def evenly_long(lengths: Sequence[int]) -> bool:

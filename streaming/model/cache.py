@@ -1,7 +1,9 @@
 """The encoder's cache of live utterances: one slot for each utterance, one pool for each shape of slot.
 
-A pool allocates its tensors in advance and grows by doubling, so a step allocates nothing for its utterances. All pools
-together stay within a limit of bytes; the manager drops an empty pool when another one must grow.
+A pool allocates its tensors in advance, so a step allocates nothing for its utterances. All pools together stay within
+a limit of bytes. On a GPU one pool is reserved at load and never moves: graphs hold its addresses. Every utterance that
+fits into its slots gets one of them. Other pools grow by doubling, and the manager drops an empty one when another must
+grow.
 """
 
 from __future__ import annotations
@@ -18,8 +20,12 @@ from ..requests import CacheHandle
 
 _FIRST_SLOTS = 8
 # Rounding, in frames, lets similar settings share a pool, and so a batch.
-_LEFT_ROUNDING = 50
+LEFT_ROUNDING = 50
+# On a GPU a multiple of 8: attention would copy a mask of another width in every layer.
+GPU_LEFT_ROUNDING = 40
 _LONGEST_ROUNDING = 500
+
+_RESERVED_SHARE = 0.75  # of the limit; the rest is for utterances that do not fit into the reserved slots
 
 NOWHERE = 0  # cell for writes that must have no effect
 ZERO = 1  # cell whose features are always zero
@@ -32,8 +38,11 @@ class SlotShape(NamedTuple):
     longest: int  # frames whose projected features are kept
 
     @classmethod
-    def of(cls, memory: CacheHandle) -> SlotShape:
-        return cls(_up(memory.left_context, _LEFT_ROUNDING), _up(max(1, memory.longest), _LONGEST_ROUNDING))
+    def of(cls, memory: CacheHandle, rounding: int = LEFT_ROUNDING) -> SlotShape:
+        return cls(_up(memory.left_context, rounding), _up(max(1, memory.longest), _LONGEST_ROUNDING))
+
+    def covers(self, other: SlotShape) -> bool:
+        return self.left >= other.left and self.longest >= other.longest
 
 
 def _up(frames: int, step: int) -> int:
@@ -66,16 +75,24 @@ class Pool:
         """Slots in use."""
         return max(0, self.slots - 1) - len(self.free)
 
+    @property
+    def bytes(self) -> int:
+        """Size of the tensors."""
+        return self.features.nbytes + sum(block.nbytes for block in self.keys_values)
+
     def grow(self, slots: int) -> None:
+        """Raises `torch.OutOfMemoryError`: the pool then has the slots that it had."""
+        self.version = object()  # first: tensors may have moved when memory runs out
         self.features = _grown(self.features, slots * self.cells)
         for index, block in enumerate(self.keys_values):  # one by one: only one layer exists twice at a time
             self.keys_values[index] = _grown(block, slots)
         self.free += range(slots - 1, max(self.slots, 1) - 1, -1)
         self.slots = slots
-        self.version = object()
 
 
 def _grown(block: Tensor, length: int) -> Tensor:
+    if len(block) >= length:  # since an attempt that ran out of memory
+        return block
     larger = block.new_zeros(length, *block.shape[1:])
     larger[: len(block)] = block
     return larger
@@ -99,14 +116,16 @@ class Slot:
 class CacheManager:
     """Slots of all utterances, by the number of their cache handle. Only the thread that runs the model uses it.
 
-    `make` creates the pool for a shape.
+    `make` creates the pool for a shape; left contexts are rounded up to multiples of `rounding` frames.
     """
 
-    def __init__(self, make: Callable[[SlotShape], Pool], *, most_bytes: int) -> None:
+    def __init__(self, make: Callable[[SlotShape], Pool], *, most_bytes: int, rounding: int = LEFT_ROUNDING) -> None:
+        self.reserved: Pool | None = None  # keeps its place in memory
         self._pools: dict[SlotShape, Pool] = {}
         self._slots: dict[int, Slot] = {}
         self._make = make
         self._most_bytes = most_bytes
+        self._rounding = rounding
 
     def __len__(self) -> int:
         """Slots in use."""
@@ -115,26 +134,47 @@ class CacheManager:
     @property
     def bytes(self) -> int:
         """Size of all tensors."""
-        return sum(pool.slots * pool.slot_bytes for pool in self._pools.values())
+        return sum(pool.bytes for pool in self._pools.values())
+
+    def shape(self, handle: CacheHandle) -> SlotShape:
+        """Of the slot that an utterance gets."""
+        shape = SlotShape.of(handle, self._rounding)
+        return self.reserved.shape if self.reserved and self.reserved.shape.covers(shape) else shape
 
     def get(self, number: int) -> Slot | None:
         return self._slots.get(number)
 
-    def take(self, number: int, shape: SlotShape) -> Slot:
+    def take(self, handle: CacheHandle) -> Slot:
         """A slot for a new utterance. Raises `EngineError` if there is no room."""
-        pool = self._pool(shape)
+        pool = self._pool(self.shape(handle))
         if not pool.free:
             self._grow(pool)
-        slot = self._slots[number] = Slot(pool, pool.free.pop())
+        slot = self._slots[handle.number] = Slot(pool, pool.free.pop())
         return slot
 
-    def reserve(self, shape: SlotShape, utterances: int) -> Pool:
-        """Make room in advance, as far as the limit allows. A pool that grows later moves, and needs new graphs."""
-        pool = self._pool(shape)
-        if not pool.free:
-            self._grow(pool)
-        pool.grow(max(pool.slots, min(1 + utterances, self._room(pool))))
-        return pool
+    def reserve(self, handle: CacheHandle, utterances: int) -> Pool:
+        """Make room for that many utterances like this one, or for fewer if memory is short; call it once, before the
+        first utterance. Raises `EngineError` without room for any."""
+        pool = self._pool(self.shape(handle))
+        slots = min(1 + utterances, int(_RESERVED_SHARE * self._room(pool)))
+        while slots > 1:
+            try:
+                pool.grow(slots)
+            except torch.OutOfMemoryError:
+                slots //= 2
+            else:
+                self.reserved = pool
+                return pool
+        del self._pools[pool.shape]
+        raise _no_room()
+
+    def room(self, handle: CacheHandle) -> int:
+        """The number of utterances like this one that can live at the same time."""
+        pool = self._pools.get(self.shape(handle))
+        if pool is not None and pool is self.reserved:
+            return pool.slots - 1
+        fixed = self.reserved.bytes if self.reserved else 0
+        return max(0, (self._most_bytes - fixed) // self._make(self.shape(handle)).slot_bytes - 1)
 
     def _pool(self, shape: SlotShape) -> Pool:
         if shape not in self._pools:
@@ -148,17 +188,28 @@ class CacheManager:
             slot.pool.free.append(slot.index)
 
     def _grow(self, pool: Pool) -> None:
+        if pool is self.reserved:
+            raise _no_room()
         fewest = max(pool.slots, 1) + 1
         if self._room(pool) < fewest:
-            for shape in [each.shape for each in self._pools.values() if each is not pool and not each.held]:
-                del self._pools[shape]
+            for other in list(self._pools.values()):
+                if other is not pool and other is not self.reserved and not other.held:
+                    del self._pools[other.shape]
         slots = min(max(_FIRST_SLOTS, 2 * pool.slots), self._room(pool))
-        if slots < fewest:
+        try:
+            if slots < fewest:
+                raise _no_room()
+            pool.grow(slots)
+        except (EngineError, torch.OutOfMemoryError):
             if not pool.slots:
                 del self._pools[pool.shape]
-            raise EngineError("the encoder has no room for another live utterance")
-        pool.grow(slots)
+            raise _no_room() from None
 
     def _room(self, pool: Pool) -> int:
         """Slots that the pool could have while the others keep their size."""
-        return (self._most_bytes - self.bytes) // pool.slot_bytes + pool.slots
+        others = sum(each.bytes for each in self._pools.values() if each is not pool)
+        return (self._most_bytes - others) // pool.slot_bytes
+
+
+def _no_room() -> EngineError:
+    return EngineError("the encoder has no room for another live utterance")

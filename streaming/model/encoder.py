@@ -9,7 +9,6 @@ from typing import Any, cast
 import msgspec
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from ..audio.normalize import EPSILON, normalize
 from ..config import Mode, SessionConfig
@@ -17,12 +16,13 @@ from ..ctc.vocabulary import Vocabulary
 from ..errors import EngineError
 from ..frames import STRIDE, frames, ms
 from ..requests import CachedFeatures, CachedStep, CacheHandle
+from .answers import Answer, Float32, Pending
 from .batching import evenly_long
 from .full_pass import PassEncoder
 from .languages import Languages
+from .preparing import Limits, Preparation, prepare
+from .runners import GraphRunner
 from .step import StepEncoder
-
-Float32 = NDArray[np.float32]
 
 
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,7 +42,7 @@ class XlsrEncoder:
 
     On a CPU the default is one utterance per batch: batches save no time there, and even the last bit of an utterance's
     output then does not depend on other utterances. A batch of full passes holds at most `most_samples`, with padding,
-    so live steps never wait long behind it.
+    so live steps never wait long behind it. If `pipelined`, the next batch can begin while the device runs one.
     """
 
     def __init__(
@@ -58,6 +58,7 @@ class XlsrEncoder:
         cached: StepEncoder | None = None,
         passes: PassEncoder | None = None,
         languages: Languages | None = None,
+        pipelined: bool = False,
     ) -> None:
         self.vocabulary = vocabulary
         self.info = info
@@ -67,6 +68,7 @@ class XlsrEncoder:
         self.most_samples = most_samples
         self.languages = languages  # None: the checkpoint has no adapters, or one language was merged
         self.cached = cached  # None: the checkpoint does not allow it
+        self.pipelined = pipelined
         self._passes = passes  # None: transformers' own forward runs instead
         self._model = model
         self._device = model.device
@@ -79,8 +81,14 @@ class XlsrEncoder:
         return normalize(samples, self.epsilon) if self.normalized else samples
 
     def fits(self, samples: int, others: Sequence[int]) -> bool:
+        if not others:
+            return True
         if not self._may_pad:
-            return all(samples == other for other in others)
+            return samples == others[0]
+        if self.pipelined and self._passes:  # shapes are few: equal ones add no padding
+            length = self._passes.fitted(frames(samples))
+            least = length * STRIDE * (len(others) + 1)
+            return length == self._passes.fitted(frames(others[0])) and least <= self.most_samples
         lengths = [samples, *others]
         return evenly_long(lengths) and max(lengths) * len(lengths) <= self.most_samples
 
@@ -89,18 +97,30 @@ class XlsrEncoder:
         batch: Sequence[Float32],
         cached: Sequence[CachedFeatures | None] | None = None,
         languages: Sequence[str | None] | None = None,
-    ) -> list[Float32]:
+    ) -> list[Answer]:
         """Log-probabilities, (frames, vocabulary) float32, of normalized 16 kHz audio, (n,) with n of at least 400.
 
         With `CachedFeatures` the pass may reuse features of the live steps. The output is then the same
-        within rounding. Rows of a language have the width of its vocabulary; None is the default language.
+        within rounding. Rows of a language have the width of its vocabulary; None is the default language. An utterance
+        that fails alone has an `EngineError` instead of rows; if all fail, raises the first.
         """
         if self._passes is None:
             return self._forward(batch)
         return self._passes.encode(batch, cached or [None] * len(batch), languages)
 
+    def begin(
+        self,
+        batch: Sequence[Float32],
+        cached: Sequence[CachedFeatures | None],
+        languages: Sequence[str | None] | None = None,
+    ) -> Pending:
+        """`encode` without its wait: call the result for the answers."""
+        if self._passes is None:
+            return lambda: self._forward(batch)
+        return self._passes.begin(batch, cached, languages)
+
     @torch.inference_mode()
-    def _forward(self, batch: Sequence[Float32]) -> list[Float32]:
+    def _forward(self, batch: Sequence[Float32]) -> list[Answer]:
         lengths = [len(samples) for samples in batch]
         audio = torch.zeros(len(batch), max(lengths))
         for row, samples in zip(audio, batch, strict=True):
@@ -118,15 +138,32 @@ class XlsrEncoder:
         """See `StepEncoder.fits`."""
         return self._steps.fits(step, others)
 
-    def encode_steps(self, batch: Sequence[tuple[Float32, CachedStep]]) -> list[Float32]:
+    def encode_steps(self, batch: Sequence[tuple[Float32, CachedStep]]) -> list[Answer]:
         """See `StepEncoder.encode_steps`."""
         return self._steps.encode_steps(batch)
 
-    def prepare(self, config: SessionConfig, *, utterances: int) -> None:
-        """Make room for that many sessions like this one, and prepare the runner for their live steps."""
-        self._steps.prepare(
-            _handle(config), hop=ms(config.hop_ms) // STRIDE, utterances=utterances, most_batch=self.max_batch
+    def begin_steps(self, batch: Sequence[tuple[Float32, CachedStep]]) -> Pending:
+        """See `StepEncoder.begin`."""
+        return self._steps.begin(batch)
+
+    def prepare(self, config: SessionConfig, runner: GraphRunner, *, utterances: int, limits: Limits) -> None:
+        """Make room for that many sessions like this one, and capture graphs of their steps and passes.
+
+        Raises `EngineError` without room, and if a capture fails.
+        """
+        hop = ms(config.hop_ms) // STRIDE
+        widest = max(1, ms(config.max_hop_ms) // STRIDE // hop)  # hops
+        prepare(
+            Preparation(self._steps, self._passes, runner, utterances, self.max_batch, self.most_samples),
+            _handle(config),
+            hops=[width * hop for width in sorted({1, 2, widest}) if width <= widest],
+            recalls=not self.normalized,  # else the scale of audio differs between steps and passes
+            limits=limits,
         )
+
+    def room(self, config: SessionConfig) -> int | None:
+        """The number of sessions like this one that can speak at the same time; None without cached steps."""
+        return None if self.cached is None else self.cached.caches.room(_handle(config))
 
     def utterance_bytes(self, config: SessionConfig) -> int:
         """Device memory of one live utterance of a session like this."""

@@ -5,29 +5,26 @@ A pass may take features that live steps left in the cache; the CNN then runs ov
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import pad
 
-from ..errors import EngineError
 from ..frames import STRIDE, frames, span
 from ..requests import CachedFeatures
+from .answers import Answer, Float32, Pending, collected, cut, heads_of
 from .banks import HeadBank, LanguageRows
-from .batching import LANGUAGE_COLUMNS, Shape, language_words, pass_columns, plan_passes
+from .batching import LANGUAGE_COLUMNS, language_words, pass_columns, plan_passes
 from .cache import CacheManager, Pool, Slot
 from .languages import Place
 from .layers import XlsrLayers
 from .readback import pack, unpack
-from .runners import Runner, split_words
-from .step import cut, heads_of
-
-Float32 = NDArray[np.float32]
+from .runners import GraphRunner, Key, Runner, split_words
+from .shapes import Shape
 
 
 class _Utterance(NamedTuple):
@@ -36,12 +33,6 @@ class _Utterance(NamedTuple):
     cached: int  # of these, in the slot
     slot: Slot | None
     place: Place | None  # of its language
-
-    @property
-    def group(self) -> tuple[object, ...]:
-        """Equal for utterances that may share a batch: they have one pool, and heads that go together."""
-        pool, place = self.slot and self.slot.pool, self.place
-        return pool, place and place.bank, place and (None if place.bank.mixes else place.head)
 
 
 class PassEncoder:
@@ -52,32 +43,60 @@ class PassEncoder:
         self._caches = caches
         self._runner = runner
         self._best = best
+        self._standby: Pool | None = None  # of passes without cached features: graphs read a pool
 
-    @torch.inference_mode()
+    def fitted(self, length: int) -> int:
+        """Frames of the graph in which a pass of that many frames runs alone; without graphs, about that many."""
+        bank = self._network.languages.usual_heads() if self._network.languages else None
+        return self._runner.fit(self._family(self._standby, False, bank), Shape(1, length, length)).queries
+
     def encode(
         self,
         batch: Sequence[Float32],
         cached: Sequence[CachedFeatures | None],
         languages: Sequence[str | None] | None = None,
-    ) -> list[Float32]:
+    ) -> list[Answer]:
         """Log-probabilities, (frames, vocabulary) float32, of normalized audio, (n,) with n of at least 400, from
-        cached features where they exist. Raises `EngineError` if the output is not finite."""
-        if self._network.languages is None:
-            return self._encode(batch, cached, [None] * len(batch))
-        with self._network.languages.lease(languages or [None] * len(batch)) as places:
-            return self._encode(batch, cached, places)
+        cached features where they exist, or an `EngineError` for output that is not finite. If all failed, raises the
+        first of these errors."""
+        return collected(self.begin(batch, cached, languages))
 
-    def _encode(
-        self, batch: Sequence[Float32], cached: Sequence[CachedFeatures | None], places: Sequence[Place | None]
-    ) -> list[Float32]:
-        utterances = [self._utterance(*each) for each in zip(batch, cached, places, strict=True)]
-        groups: dict[object, list[int]] = {}
-        for index, utterance in enumerate(utterances):
-            groups.setdefault(utterance.group, []).append(index)
-        answers: dict[int, Float32] = {}
-        for members in groups.values():
-            answers.update(zip(members, self._pass([utterances[index] for index in members]), strict=True))
-        return [answers[index] for index in range(len(batch))]
+    @torch.inference_mode()
+    def begin(
+        self,
+        batch: Sequence[Float32],
+        cached: Sequence[CachedFeatures | None],
+        languages: Sequence[str | None] | None = None,
+    ) -> Pending:
+        """`encode` without its wait: call the result for the answers."""
+        with ExitStack() as stack:
+            places: Sequence[Place | None] = [None] * len(batch)
+            if self._network.languages is not None:
+                places = stack.enter_context(self._network.languages.lease(languages or [None] * len(batch)))
+            utterances = [self._utterance(*each) for each in zip(batch, cached, places, strict=True)]
+            groups: dict[object, list[int]] = {}
+            for index, utterance in enumerate(utterances):
+                groups.setdefault(self._group(utterance), []).append(index)
+            started = [(members, self._start([utterances[index] for index in members])) for members in groups.values()]
+            held = stack.pop_all()  # until the device has read the banks
+
+        def finish() -> list[Answer]:
+            with held:
+                answers: dict[int, Answer] = {}
+                for members, rows in started:
+                    answers.update(zip(members, rows(), strict=True))
+            return [answers[index] for index in range(len(batch))]
+
+        return finish
+
+    def _group(self, utterance: _Utterance) -> tuple[object, ...]:
+        """Equal for utterances that may share a batch: they have one pool, and heads that go together."""
+        place = utterance.place
+        pool = self._pool(utterance)
+        return pool, place and place.bank, place and (None if place.bank.mixes else place.head)
+
+    def _pool(self, utterance: _Utterance) -> Pool | None:
+        return utterance.slot.pool if utterance.slot else self._standby
 
     def _utterance(self, samples: Float32, features: CachedFeatures | None, place: Place | None) -> _Utterance:
         count = frames(len(samples))
@@ -88,15 +107,15 @@ class PassEncoder:
         rest = samples[known * STRIDE : span(count)] if known < count else samples[:0]
         return _Utterance(rest, count, known, slot, place)
 
-    def _pass(self, utterances: Sequence[_Utterance]) -> list[Float32]:
-        pool = utterances[0].slot and utterances[0].slot.pool
+    def _start(self, utterances: Sequence[_Utterance]) -> Pending:
+        pool = self._pool(utterances[0])
         places = [utterance.place for utterance in utterances if utterance.place]
         bank = heads_of(places)
-        rounded = self._runner.frames
         lengths = [utterance.length for utterance in utterances]
-        new = max(utterance.length - utterance.cached for utterance in utterances)
-        shape = Shape(self._runner.batch(len(utterances)), rounded(max(lengths)), rounded(new))
-        full = all(length == shape.queries for length in lengths)  # then no mask is needed
+        least = Shape(len(lengths), max(lengths), max(utterance.length - utterance.cached for utterance in utterances))
+        shape = self._runner.fit(self._family(pool, False, bank), least)
+        # Without padding no mask is needed. Graphs have one.
+        full = not self._runner.overlaps and all(length == shape.queries for length in lengths)
         words = plan_passes(
             shape,
             [utterance.samples for utterance in utterances],
@@ -106,13 +125,28 @@ class PassEncoder:
         )
         if bank:
             words += language_words(shape.batch, places)
-        key = ("pass", pool and pool.version, shape, full, bank and bank.width)
-        answer = self._runner.run(key, partial(self._program, pool, shape, full, bank), words)
+        key = Key(self._family(pool, full, bank), shape)
+        fetch = self._runner.start(key, partial(self._program, pool, shape, full, bank), words)
         width, tokens = bank.width if bank else self._network.vocabulary, [place.tokens for place in places]
-        rows = unpack(answer, shape.batch, width, best=self._best, tokens=tokens)
-        if rows is None:
-            raise EngineError("the model's output is not finite")
-        return cut(rows, lengths, places)
+
+        def finish() -> list[Answer]:
+            return cut(unpack(fetch(), shape.batch, lengths, width, best=self._best, tokens=tokens), places)
+
+        return finish
+
+    # ── graphs ──
+
+    def prepare(self, pool: Pool | None, shape: Shape, runner: GraphRunner) -> bool:
+        """Capture passes of that shape, with features cached in `pool` if it is given; see `GraphRunner.prepare`."""
+        self._standby = pool
+        bank = self._network.languages.usual_heads() if self._network.languages else None
+        columns = pass_columns(shape) + (LANGUAGE_COLUMNS if bank else ())
+        words = shape.batch * (span(shape.new) + sum(columns))
+        key = Key(self._family(pool, False, bank), shape)
+        return runner.prepare(key, partial(self._program, pool, shape, False, bank), words)
+
+    def _family(self, pool: Pool | None, full: bool, bank: HeadBank | None) -> Hashable:
+        return "pass", pool and pool.version, full, bank and bank.width
 
     def _program(self, pool: Pool | None, shape: Shape, full: bool, bank: HeadBank | None, words: Tensor) -> Tensor:
         network, (size, length, new, _) = self._network, shape

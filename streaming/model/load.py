@@ -7,22 +7,26 @@ from __future__ import annotations
 
 import logging
 import os
-import time
+from functools import partial
 from typing import Any, get_args
 
 import torch
 
 from ..config import Dtype, ModelOptions, SessionConfig
-from ..errors import ModelError
+from ..errors import EngineError, ModelError
 from ..progress import Progress, Report
-from .assemble import GPU_BATCH, assemble
+from .assemble import GPU_BATCH, assemble, bake_weight_norm
+from .device import find_device, set_up, used_memory
 from .download import download
 from .encoder import XlsrEncoder
 from .int8 import supported
 from .plain import load_plain
+from .preparing import Limits
+from .runners import GraphRunner
 from .source import Source, find_source
 
-_GPU_UTTERANCES = 256  # concurrent utterances before their cache must grow
+_GPU_UTTERANCES = 4_096  # most concurrent utterances; memory allows fewer of large models
+_GPU_GRAPHS = 8 << 30  # bytes
 _SMALL = 50e6  # parameters
 _SHAPES = 64  # in oneDNN's cache
 
@@ -36,15 +40,15 @@ def load(options: ModelOptions, source: Source | None = None, *, report: Report 
     """
     source = source or find_source(options.model, options.revision)
     threads = options.threads
-    where = _device(options.device)
+    where = find_device(options.device)
     kind = _dtype(options.dtype, where)
     folder = download(source, report)
     report(Progress("loading", source.name))
-    loaded = load_plain(source, folder) if folder and options.language is None else None
+    loaded = load_plain(source, folder, kind) if folder and options.language is None else None
     if loaded is None:
         from .pretrained import load_pretrained
 
-        loaded = load_pretrained(source, options.language)
+        loaded = load_pretrained(source, options.language, kind)
     model: Any = loaded.model
     if where.type == "cpu":
         # oneDNN caches its work for 1,024 shapes. Every utterance has another length, so that takes hundreds of MiB and
@@ -54,6 +58,8 @@ def load(options: ModelOptions, source: Source | None = None, *, report: Report 
         threads = 1  # more threads would wait for each other longer than they work
     if threads is not None:
         torch.set_num_threads(threads)
+    set_up(where)
+    bake_weight_norm(model)
     model = model.to(device=where, dtype=kind)
     max_batch = options.max_batch or (GPU_BATCH if where.type == "cuda" else 1)
     languages, vocabulary = None, loaded.vocabulary
@@ -63,6 +69,7 @@ def load(options: ModelOptions, source: Source | None = None, *, report: Report 
         languages = make_languages(loaded.many, model, max_batch, options)
         vocabulary = languages.vocabulary(languages.default or languages.known[0])
     assert vocabulary is not None
+    runner = GraphRunner(where) if where.type == "cuda" else None
     encoder = assemble(
         model,
         vocabulary,
@@ -73,28 +80,21 @@ def load(options: ModelOptions, source: Source | None = None, *, report: Report 
         language=languages.default if languages else loaded.language,
         languages=languages,
         max_batch=max_batch,
+        runner=runner,
     )
-    if where.type == "cuda" and encoder.cached:
+    if runner is not None and encoder.cached:
         report(Progress("warming up", source.name))
-        begun = time.monotonic()
-        log.info("preparing %s on %s for live steps", source.name, where)
-        encoder.prepare(SessionConfig(), utterances=_GPU_UTTERANCES)
-        log.info("prepared in %.1f s", time.monotonic() - begun)
+        _prepare(encoder, runner, where)
     return encoder
 
 
-def _device(device: str) -> torch.device:
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def _prepare(encoder: XlsrEncoder, runner: GraphRunner, device: torch.device) -> None:
+    log.info("preparing %s on %s for live steps", encoder.info.name, device)
+    limits = Limits(memory=partial(used_memory, device), most_bytes=_GPU_GRAPHS)
     try:
-        found = torch.device(device)
-    except RuntimeError as error:
-        raise ModelError(f"{device!r} is not a device; use auto, cpu or cuda") from error
-    if found.type not in ("cpu", "cuda"):
-        raise ModelError(f"{device!r} is not supported; use auto, cpu or cuda")
-    if found.type == "cuda" and not torch.cuda.is_available():
-        raise ModelError("no CUDA device is available here; use the device cpu")
-    return found
+        encoder.prepare(SessionConfig(), runner, utterances=_GPU_UTTERANCES, limits=limits)
+    except EngineError as error:
+        raise ModelError(f"{encoder.info.name} cannot be prepared on {device}: {error}") from error
 
 
 def _dtype(dtype: str, device: torch.device) -> torch.dtype:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from ..config import ALLOWED_LANGUAGES, ModelOptions
 from ..ctc.vocabulary import Vocabulary
 from ..errors import ConfigError, ModelError
-from ..languages import resolve
+from ..languages import no_language, resolve
 from .adapters import AdapterShape, languages_of, read_adapter
 from .assets import load_language_assets
 from .languages import Languages
@@ -27,14 +27,15 @@ class Multilingual:
     source: Source
     layout: Layout
     known: tuple[str, ...]
-    default: str | None  # that of the options, or of the checkpoint
+    default: str | None  # that of the options, or the only one
 
 
 def find_languages(source: Source, layout: Layout, language: str | None) -> tuple[Multilingual | None, str | None]:
     """Its languages, and the checkpoint's own code of `language`. None for a checkpoint with one language, or whose
     adapters must be merged into the model.
 
-    Raises `ModelError` if `language` is not one of the checkpoint's.
+    The language that the tokenizer names (`target_lang`: "eng" in MMS) is no default, or a forgotten option would give
+    English text of any speech. Raises `ModelError` if `language` is not one of the checkpoint's.
     """
     config = layout.config
     if config.adapter_attn_dim is None:
@@ -42,18 +43,19 @@ def find_languages(source: Source, layout: Layout, language: str | None) -> tupl
             raise ModelError(f"{source.name} has no language adapters; leave the language out")
         return None, None
     known = languages_of(source)
-    if known is not None and language is not None:
+    if known is None:
+        return None, language
+    merged = not (config.feat_extract_norm == "layer" and config.do_stable_layer_norm)
+    if language is not None:
         try:
             language = resolve(language, known, source.name)
         except ConfigError as error:
             raise ModelError(str(error)) from error
-    if known is None or not (config.feat_extract_norm == "layer" and config.do_stable_layer_norm):
-        return None, language
-    import transformers
-
-    get_config = cast(Any, transformers.models.auto.tokenization_auto).get_tokenizer_config
-    own: str | None = get_config(source.path, **source.options).get("target_lang")
-    return Multilingual(source, layout, known, language or (own if own in known else None)), language
+    elif len(known) == 1:
+        language = known[0]
+    elif merged:
+        raise ModelError(no_language(known, source.name))
+    return None if merged else Multilingual(source, layout, known, language), language
 
 
 def make_languages(found: Multilingual, model: Any, max_batch: int, options: ModelOptions) -> Languages:

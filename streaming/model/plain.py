@@ -47,15 +47,15 @@ class _Unusual(Exception):
     """For transformers."""
 
 
-def load_plain(source: Source, folder: Path) -> Loaded | None:
-    """The checkpoint in this folder, or None if transformers must load it."""
+def load_plain(source: Source, folder: Path, kind: torch.dtype = torch.float32) -> Loaded | None:
+    """The checkpoint in this folder, in the number format `kind`, or None if transformers must load it."""
     try:
         config = _config(folder)
         normalized = _normalized(folder)
         tokenizer = _tokenizer(folder)
         blank, padding = config.blank_token_id, config.pad_token_id
         vocabulary = make_vocabulary(source, tokenizer, config.vocab_size, blank=blank, padding=padding)
-        return Loaded(_network(config, _weights(folder)), vocabulary, normalized)
+        return Loaded(_network(config, _weights(folder, kind)), vocabulary, normalized)
     except _Unusual as reason:
         log.debug("transformers loads %s: %s", source.name, reason)
     except (ModelError, OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError) as error:
@@ -128,7 +128,7 @@ def _content(token: Any) -> Any:
     return cast(dict[str, Any], token)["content"] if isinstance(token, dict) else token
 
 
-def _weights(folder: Path) -> dict[str, Tensor]:
+def _weights(folder: Path, kind: torch.dtype) -> dict[str, Tensor]:
     single, index = (folder / name for name in SAFE)
     if single.is_file():
         files = [single]
@@ -140,7 +140,7 @@ def _weights(folder: Path) -> dict[str, Tensor]:
     weights: dict[str, Tensor] = {}
     for file in files:
         weights |= safetensors_torch.load_file(file)
-    return {name: weight.float() for name, weight in bake(weights).items()}
+    return {name: weight.to(kind) for name, weight in bake(weights).items()}
 
 
 def _network(config: NetworkConfig, weights: dict[str, Tensor]) -> PlainNetwork:

@@ -31,15 +31,15 @@ _Extractor: Any = transformers.Wav2Vec2FeatureExtractor
 log = logging.getLogger("xlsr_live.model")
 
 
-def load_pretrained(source: Source, language: str | None) -> Loaded:
-    """A checkpoint of any layout. Raises `ModelError`."""
+def load_pretrained(source: Source, language: str | None, kind: torch.dtype = torch.float32) -> Loaded:
+    """A checkpoint of any layout, in the number format `kind`. Raises `ModelError`."""
     transformers.utils.logging.disable_progress_bar()
     try:
         layout = find_layout(source)
         many, language = find_languages(source, layout, language)
         extractor = _Extractor.from_pretrained(source.path, **source.options)
         tokenizer = None if many else load_tokenizer(source, language)
-        model = _load_model(source, layout, language, many=many is not None)
+        model = _load_model(source, layout, language, kind, many=many is not None)
         vocabulary = None
         if not many:
             blank, padding = layout.blank, layout.config.pad_token_id
@@ -53,8 +53,11 @@ def load_pretrained(source: Source, language: str | None) -> Loaded:
     return Loaded(model, vocabulary, bool(extractor.do_normalize), language, layout.epsilon, many)
 
 
-def _load_model(source: Source, layout: Layout, language: str | None, *, many: bool) -> Any:
-    """With `many` languages their adapters and heads come later, beside the model."""
+def _load_model(source: Source, layout: Layout, language: str | None, kind: torch.dtype, *, many: bool) -> Any:
+    """The model in the number format `kind`, except for weights with weight norm, which must be baked in float32.
+
+    With `many` languages their adapters and heads come later, beside the model.
+    """
     weights = safe_weights(source)
     config = layout.config
     where: dict[str, Any] = {"pretrained_model_name_or_path": source.path, **source.options, "config": config}
@@ -62,13 +65,14 @@ def _load_model(source: Source, layout: Layout, language: str | None, *, many: b
         where = {"pretrained_model_name_or_path": weights if isinstance(weights, str) else None, "config": config}
     if isinstance(weights, dict):
         where["state_dict"] = weights
-    model, report = layout.network.from_pretrained(
+    network: Any = type("Network", (layout.network,), {"_keep_in_fp32_modules_strict": {"pos_conv_embed"}})
+    model, report = network.from_pretrained(
         **where,
         key_mapping={rf"^{re.escape(old)}\.": f"{new}." for old, new in layout.renamed.items()} or None,
         use_safetensors=True,
         trust_remote_code=False,
         attn_implementation="sdpa",
-        dtype=torch.float32,
+        dtype=kind,
         output_loading_info=True,
     )
     optional = ("masked_spec_embed", "adapter_layer", "lm_head") if many else ("masked_spec_embed",)

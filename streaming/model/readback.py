@@ -7,7 +7,6 @@ only the `BEST` tokens of each frame come back, and the other tokens share the r
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
 import numpy as np
 import torch
@@ -21,32 +20,42 @@ BEST = 64
 
 
 def pack(rows: Tensor, valid: Tensor, *, best: int | None) -> tuple[Tensor, Tensor]:
-    """Log-probabilities, (B, T, vocabulary) float32, as one array of 32-bit words on the device, and whether all rows
-    that are `valid`, (B, T) bool, are finite; the first word says so too. `best` None keeps all tokens."""
-    finite = (rows.isfinite().all(-1) | ~valid).all()
-    flag = finite.view(1).int()
+    """Log-probabilities, (B, T, vocabulary) float32, as one array of 32-bit words on the device, and for each utterance
+    whether all rows that are `valid`, (B, T) bool, are finite, (B,); the first words say so too. `best` None keeps all
+    tokens."""
+    finite = (rows.isfinite().all(-1) | ~valid).all(-1)
     if best is None or best >= rows.shape[-1]:
-        return torch.cat((flag, rows.flatten().view(torch.int32))), finite
-    top = rows.topk(best, dim=-1)
-    return torch.cat((flag, top.values.flatten().view(torch.int32), top.indices.flatten().int())), finite
+        return torch.cat((finite.int(), rows.flatten().view(torch.int32))), finite
+    values, tokens = rows.topk(best, dim=-1)
+    rest = (1 - values.double().exp().sum(-1)).clamp_min(torch.finfo(torch.float32).tiny).log().float()
+    parts = rest.view(torch.int32), values.view(torch.int32), tokens.int()
+    return torch.cat((finite.int(), *(part.flatten() for part in parts))), finite
 
 
 def unpack(
-    words: Int32, size: int, vocabulary: int, *, best: int | None, tokens: Sequence[int] | None = None
-) -> Float32 | None:
-    """Rows, (size, T, vocabulary), from the words of `pack`; None if they are not finite. `tokens`, for each of the
-    first rows, counts those that are not padding."""
-    if not words[0]:
-        return None
+    words: Int32, size: int, lengths: Sequence[int], vocabulary: int, *, best: int | None, tokens: Sequence[int] = ()
+) -> list[Float32 | None]:
+    """Rows, (length, vocabulary), of the first utterances of a batch of `size`, from the words of `pack`; None for one
+    whose rows are not finite. `tokens`, for each, counts those that are not padding."""
+    finite, words = words[:size], words[size:]
     if best is None or best >= vocabulary:
-        return words[1:].view(np.float32).reshape(size, -1, vocabulary)
-    half = len(words) // 2 + 1
-    values = words[1:half].view(np.float32).reshape(-1, best)
-    rest = np.maximum(1 - np.exp(values.astype(np.float64)).sum(1), np.finfo(np.float32).tiny)
-    others = np.full(size, vocabulary, np.float64)
-    others[: len(tokens or ())] = tokens or ()
-    others = np.repeat(np.maximum(others - best, 1), len(rest) // size)
-    floor = np.minimum(np.log(rest / others), values.min(1)).astype(np.float32)
-    rows = np.repeat(floor[:, None], vocabulary, 1)
-    np.put_along_axis(rows, words[half:].reshape(-1, best), values, 1)
-    return cast(Float32, rows.reshape(size, -1, vocabulary))
+        dense = words.view(np.float32).reshape(size, -1, vocabulary)
+        return [row[:length] if good else None for row, length, good in zip(dense, lengths, finite, strict=False)]
+    count = len(words) // (2 * best + 1)
+    rest = words[:count].view(np.float32).reshape(size, -1)
+    values = words[count : count * (best + 1)].view(np.float32).reshape(size, -1, best)
+    places = words[count * (best + 1) :].reshape(size, -1, best)
+    found: list[Float32 | None] = []
+    # An array for each utterance: memory of this size is reused, that of a whole batch would be mapped anew each time.
+    for index, length in enumerate(lengths):
+        if not finite[index]:
+            found.append(None)
+            continue
+        others = max((tokens[index] if tokens else vocabulary) - best, 1)
+        floor = np.minimum(rest[index, :length] - np.float32(np.log(others)), values[index, :length, -1])
+        rows = np.empty((length, vocabulary), np.float32)
+        rows[:] = floor[:, None]
+        starts = np.arange(0, length * vocabulary, vocabulary)
+        rows.ravel()[places[index, :length] + starts[:, None]] = values[index, :length]
+        found.append(rows)
+    return found

@@ -1,144 +1,185 @@
-"""Runners of tensor programs: eager, or as CUDA graphs that are captured once and replayed.
+"""Runners of tensor programs: eager, or as CUDA graphs that are captured at load and replayed.
 
 A program is a function from words on the device to words on the device. Its shapes and side effects depend only on its
-key. All-zero input must have no visible effect: capture runs the program on zeros. On a CPU the runner calls it with
-exact shapes. On a GPU its many small kernels would take longer to launch than to run, so the graph runner rounds shapes
-up to a few and captures each as a graph with its own buffers. A run is then one copy in, one replay and one copy out,
-without a wait in between.
+key: a family, such as the steps of one pool, and a shape. All-zero input must have no visible effect:
+capture runs the program on zeros. On a CPU the runner calls programs with exact shapes. On a GPU their many small
+kernels would take longer to launch than to run, so the graph runner captures a closed set of shapes, each with its own
+buffers, before the first request; a batch runs in the cheapest that covers it. A run is then one copy in, one replay
+and one copy out. A batch that no graph covers runs kernel by kernel: nothing is captured while sessions are open.
 """
 
 from __future__ import annotations
 
 import logging
-from bisect import bisect_left
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
-from typing import Protocol, cast
+from dataclasses import dataclass, field
+from itertools import cycle
+from typing import NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..errors import EngineError
+from .shapes import Shape
+
 Int32 = NDArray[np.int32]
 Program = Callable[[Tensor], Tensor]  # words on the device to words on the device
 Capture = Callable[[Callable[[], Tensor]], tuple[Callable[[], None], Tensor]]  # to a replay and its output
+Fetch = Callable[[], Int32]  # waits for the output of a run
 
-_LADDER = (8, 16, 24, 32, 40, 48, 56, 64, 80, 104, 128, 152, 200, 256, 304, 400, 504, 600, 800, 1_000)  # frames
-_BEYOND = 200  # frames between longer steps of the ladder
-_MOST_GRAPHS = 128
-_CALLS_BEFORE = 2  # of a shape, before it gets a graph
+_BATCHES = (1, 2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256)  # powers of two alone would pad up to twice
+_MULTIPLE = 8  # of frames: attention copies masks of other widths
 
 log = logging.getLogger("xlsr_live.model")
+
+
+class Key(NamedTuple):
+    """Equal keys mean equal programs."""
+
+    family: Hashable
+    shape: Shape
 
 
 class Runner(Protocol):
     """Runs programs on a device and chooses their shapes."""
 
-    def batch(self, utterances: int) -> int: ...
-
-    def frames(self, count: int) -> int: ...
-
-    def run(self, key: Hashable, program: Program, words: Sequence[Int32]) -> Int32:
-        """The program's output for the concatenated words. Equal keys mean equal programs and equal sizes."""
+    @property
+    def overlaps(self) -> bool:
+        """Whether the device works between `start` and the call of its result."""
         ...
 
-    def prepare(self, key: Hashable, program: Program, words: Sequence[Int32]) -> None:
-        """Do the extra work of the first runs now."""
+    def fit(self, family: Hashable, least: Shape) -> Shape:
+        """The shape with which a program of this family should run; it covers `least`."""
+        ...
+
+    def start(self, key: Key, program: Program, words: Sequence[Int32]) -> Fetch:
+        """Run a program on the concatenated words. Runs take effect in the order of `start`; call each result once."""
         ...
 
 
 class EagerRunner:
-    """Calls programs, with exact shapes."""
+    """Calls programs when their result is wanted, with exact shapes."""
+
+    overlaps = False
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
 
-    def batch(self, utterances: int) -> int:
-        return utterances
+    def fit(self, family: Hashable, least: Shape) -> Shape:
+        return least
 
-    def frames(self, count: int) -> int:
-        return count
+    def start(self, key: Key, program: Program, words: Sequence[Int32]) -> Fetch:
+        @torch.inference_mode()
+        def run() -> Int32:
+            return cast(Int32, program(torch.from_numpy(np.concatenate(words)).to(self._device)).cpu().numpy())
 
-    def run(self, key: Hashable, program: Program, words: Sequence[Int32]) -> Int32:
-        return cast(Int32, program(torch.from_numpy(np.concatenate(words)).to(self._device)).cpu().numpy())
+        return run
 
-    def prepare(self, key: Hashable, program: Program, words: Sequence[Int32]) -> None:
-        self.run(key, program, words)
+
+class _Lane:
+    """Buffers on the host for one run of a graph."""
+
+    def __init__(self, words: Tensor, output: Tensor) -> None:
+        pinned = words.device.type == "cuda"
+        self.staged = torch.empty(words.shape, dtype=torch.int32, pin_memory=pinned)
+        self.fetched = torch.empty(output.shape, dtype=output.dtype, pin_memory=pinned)
+        self._done = torch.cuda.Event(blocking=True) if pinned else None
+
+    def record(self, device: torch.device) -> None:
+        if self._done is not None:
+            self._done.record(torch.cuda.current_stream(device))
+
+    def wait(self) -> None:
+        if self._done is not None:
+            self._done.synchronize()
 
 
 @dataclass(slots=True)
 class _Graph:
-    staged: Tensor  # words on the host
     words: Tensor  # on the device, where the graph reads them
     replay: Callable[[], None]
     output: Tensor  # on the device, where the graph writes it
-    fetched: Tensor  # on the host
+    lanes: cycle[_Lane] = field(init=False)  # two: the host fills one while the device uses the other
+
+    def __post_init__(self) -> None:
+        self.lanes = cycle([_Lane(self.words, self.output) for _ in range(2)])
 
 
 class GraphRunner:
-    """Replays programs as graphs. A shape runs eagerly a few times before its capture, which also warms it up."""
+    """Replays prepared programs as graphs; the caller collects the result of a run before it starts the second next."""
+
+    overlaps = True
 
     def __init__(self, device: torch.device, *, capture: Capture | None = None) -> None:
-        self._eager = EagerRunner(device)
         self._device = device
-        self._pinned = device.type == "cuda"
         self._capture = capture or CudaCapture(device)
-        self._graphs: OrderedDict[Hashable, _Graph] = OrderedDict()  # the least recently used first
-        self._calls: dict[Hashable, int] = {}
-        self._done = torch.cuda.Event(blocking=True) if self._pinned else None
-        self._broken = False
+        self._graphs: dict[Key, _Graph] = {}
+        self._prepared: dict[Hashable, list[Shape]] = {}  # of each family, the cheapest first
         self.replays = 0
+        self.misses = 0  # runs without a graph
 
-    def batch(self, utterances: int) -> int:
-        return 1 << (utterances - 1).bit_length()
+    @property
+    def graphs(self) -> int:
+        return len(self._graphs)
 
-    def frames(self, count: int) -> int:
-        if count <= _LADDER[-1]:
-            return _LADDER[bisect_left(_LADDER, count)] if count else 0
-        return -(-count // _BEYOND) * _BEYOND
+    @staticmethod
+    def batches(most: int) -> list[int]:
+        """Sizes of batches to prepare, for up to `most` utterances."""
+        return [size for size in _BATCHES if size < most] + [most]
 
-    def run(self, key: Hashable, program: Program, words: Sequence[Int32]) -> Int32:
+    def fit(self, family: Hashable, least: Shape) -> Shape:
+        for shape in self._prepared.get(family, ()):
+            if shape.covers(least):
+                return shape
+        return Shape(least.batch, *(-(-count // _MULTIPLE) * _MULTIPLE for count in least[1:]))
+
+    def start(self, key: Key, program: Program, words: Sequence[Int32]) -> Fetch:
         graph = self._graphs.get(key)
         if graph is None:
-            self._calls[key] = self._calls.get(key, 0) + 1
-            if self._broken or self._calls[key] <= _CALLS_BEFORE:
-                return self._eager.run(key, program, words)
-            graph = self._new_graph(key, program, words)
-            if graph is None:
-                return self._eager.run(key, program, words)
-        self._graphs.move_to_end(key)
-        np.concatenate(words, out=graph.staged.numpy())
-        graph.words.copy_(graph.staged, non_blocking=True)
+            self.misses += 1
+            output = program(torch.from_numpy(np.concatenate(words)).to(self._device))
+            return lambda: cast(Int32, output.cpu().numpy())
+        lane = next(graph.lanes)
+        lane.wait()  # a result that nobody collected
+        np.concatenate(words, out=lane.staged.numpy())
+        graph.words.copy_(lane.staged, non_blocking=True)
         graph.replay()
-        graph.fetched.copy_(graph.output, non_blocking=True)
-        if self._done is not None:
-            self._done.record(torch.cuda.current_stream(self._device))
-            self._done.synchronize()
+        lane.fetched.copy_(graph.output, non_blocking=True)
+        lane.record(self._device)
         self.replays += 1
-        return cast(Int32, graph.fetched.numpy().copy())  # the next run writes there
 
-    def prepare(self, key: Hashable, program: Program, words: Sequence[Int32]) -> None:
-        while key not in self._graphs and not self._broken:
-            self.run(key, program, words)
+        def fetch() -> Int32:
+            lane.wait()
+            return cast(Int32, lane.fetched.numpy().copy())  # a later run writes there
 
-    def _new_graph(self, key: Hashable, program: Program, words: Sequence[Int32]) -> _Graph | None:
-        size = sum(part.size for part in words)
-        staged = torch.empty(size, dtype=torch.int32, pin_memory=self._pinned)
-        # Capture runs the program, and a real step must not run twice; zeros stand for silence of no utterance.
-        words_in = torch.zeros(size, dtype=torch.int32, device=self._device)
+        return fetch
+
+    @torch.inference_mode()
+    def prepare(self, key: Key, program: Program, words: int) -> bool:
+        """Capture a program that reads that many words. False if memory is short: all graphs are then dropped, and
+        everything runs kernel by kernel. Raises `EngineError` if the capture fails otherwise."""
+        if key in self._graphs:
+            return True
         try:
-            replay, output = self._capture(lambda: program(words_in))
-        except RuntimeError:
-            self._broken = True
-            log.exception("this device captures no graphs; it runs slower, kernel by kernel")
-            return None
-        fetched = torch.empty(output.shape, dtype=output.dtype, pin_memory=self._pinned)
-        while len(self._graphs) >= _MOST_GRAPHS:
-            self._calls.pop(self._graphs.popitem(last=False)[0], None)
-        graph = self._graphs[key] = _Graph(staged, words_in, replay, output, fetched)
-        return graph
+            # Zeros stand for silence of no utterance.
+            words_in = torch.zeros(words, dtype=torch.int32, device=self._device)
+            self._graphs[key] = _Graph(words_in, *self._capture(lambda: program(words_in)))
+        except torch.OutOfMemoryError:
+            self._graphs.clear()
+            self._prepared.clear()
+            log.exception("no memory for CUDA graphs: the model runs slower, kernel by kernel")
+            return False
+        except RuntimeError as error:
+            raise EngineError(
+                f"capturing a CUDA graph failed ({type(error).__name__}: {str(error).splitlines()[0]}); this process "
+                "cannot use the device any more: start it again"
+            ) from error
+        shapes = self._prepared.setdefault(key.family, [])
+        shapes.append(key.shape)
+        shapes.sort(key=lambda shape: shape.cost)
+        return True
 
 
 class CudaCapture:
@@ -150,11 +191,13 @@ class CudaCapture:
         self._stream = torch.cuda.Stream(device)
 
     def __call__(self, program: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
-        with torch.cuda.device(self._device):
-            self._stream.wait_stream(torch.cuda.current_stream())
+        current = torch.cuda.current_stream(self._device)
+        # `torch.cuda.graph` leaves the thread on its stream if the capture fails; the outer context restores it.
+        with torch.cuda.device(self._device), torch.cuda.stream(current):
+            self._stream.wait_stream(current)
             with torch.cuda.stream(self._stream):
                 program()  # libraries must set up their state for this stream before the capture
-            torch.cuda.current_stream().wait_stream(self._stream)
+            current.wait_stream(self._stream)
             graph = torch.cuda.CUDAGraph()
             # Other threads may use the device meanwhile; the capture ignores their work.
             with torch.cuda.graph(graph, pool=self._memory, stream=self._stream, capture_error_mode="thread_local"):

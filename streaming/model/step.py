@@ -11,31 +11,40 @@ frames [committed, newest) are the queries of the layers; the keys and values ar
 `left_context` frames before. The step caches those of [committed, commit) for later steps.
 
 All utterances of a batch share the same tensors. Their shapes depend only on the slot shape and the longest step; masks
-and indices, computed in advance, hold all differences.
+and indices, computed in advance, hold all differences. A step that cannot run, or whose output is not finite, fails
+alone: its cache is unchanged, and the other rows of the batch are right.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from contextlib import ExitStack
 from functools import partial
+from typing import NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import EngineError
 from ..frames import span
 from ..requests import CachedStep, CacheHandle, Window
+from .answers import Answer, Float32, Pending, collected, cut, heads_of
 from .banks import HeadBank, LanguageRows
-from .batching import LANGUAGE_COLUMNS, Shape, evenly_long, language_words, plan_steps, step_columns
-from .cache import NOWHERE, CacheManager, Pool, Slot, SlotShape
+from .batching import LANGUAGE_COLUMNS, evenly_long, language_words, plan_steps, step_columns
+from .cache import CacheManager, Pool, Slot
+from .gathering import with_cached
 from .languages import Place
 from .layers import XlsrLayers
 from .readback import pack, unpack
-from .runners import Runner, split_words
+from .runners import GraphRunner, Key, Runner, split_words
+from .shapes import Shape
 
-Float32 = NDArray[np.float32]
+
+class _Step(NamedTuple):
+    row: int  # of the batch
+    samples: Float32
+    window: Window
+    slot: Slot
 
 
 class StepEncoder:
@@ -51,98 +60,129 @@ class StepEncoder:
         self._best = best
 
     def fits(self, step: CachedStep, others: Sequence[CachedStep]) -> bool:
-        """Whether a step may share a batch with others that do: equal slot shapes and little padding."""
-        if others and SlotShape.of(step.cache) != SlotShape.of(others[0].cache):
+        """Whether a step may share a batch with others that do: they lie in one pool, and little would be padding."""
+        if not others:
+            return True
+        first = others[0]
+        if self.caches.shape(step.cache) != self.caches.shape(first.cache):
             return False
-        languages, spoken = self._network.languages, {each.cache.language for each in others}
-        if languages and not all(languages.together(step.cache.language, each) for each in spoken):
+        languages = self._network.languages
+        if languages and not languages.together(step.cache.language, first.cache.language):
             return False
+        if self._runner.overlaps and self.caches.reserved:  # shapes are few: equal ones add no padding
+            return self._fitted(step) == self._fitted(first)
         windows = [step.window, *(other.window for other in others)]
         lengths = [w.newest - w.committed for w in windows], [w.newest - w.encoded for w in windows]
         return all(map(evenly_long, lengths))
 
-    @torch.inference_mode()
-    def encode_steps(self, batch: Sequence[tuple[Float32, CachedStep]]) -> list[Float32]:
+    def encode_steps(self, batch: Sequence[tuple[Float32, CachedStep]]) -> list[Answer]:
         """Encode the next steps of different utterances with equal slot shapes.
 
         Each has the window's new samples, (n,), normalized, and its `CachedStep`. Returns the log-probabilities of the
-        frames `[committed, newest)`, (frames, vocabulary) float32, for each. Raises `EngineError` if a cache is not in
-        the state after its previous step, or if there is no room for a new one. Then all caches are unchanged or gone.
+        frames `[committed, newest)`, (frames, vocabulary) float32, for each, or an `EngineError` for a step that
+        failed: it does not follow its cache's state, there is no room for a new cache, or its output is not finite. If
+        all failed, raises the first of these errors. The caches of failed steps are unchanged or gone.
         """
-        languages = self._network.languages
-        if languages is None:
-            return self._encode(batch, ())
-        with languages.lease([reuse.cache.language for _, reuse in batch]) as places:
-            return self._encode(batch, places)
-
-    def _encode(self, batch: Sequence[tuple[Float32, CachedStep]], places: Sequence[Place]) -> list[Float32]:
-        windows = [reuse.window for _, reuse in batch]
-        bank = heads_of(places)
-        slots = [self._slot(reuse) for _, reuse in batch]
-        pool = slots[0].pool
-        if any(slot.pool is not pool for slot in slots):
-            raise ValueError("steps with different slot shapes in one batch")
-        lengths = [window.newest - window.committed for window in windows]
-        if max(lengths) > pool.shape.longest:
-            raise EngineError("this step is longer than the declared longest utterance")
-        new, kept = max(w.newest - w.encoded for w in windows), max(w.commit - w.committed for w in windows)
-        shape = self._shape(len(batch), max(lengths), new, kept)
-        words = plan_steps(shape, [samples for samples, _ in batch], windows, slots, self._network.reach)
-        if bank:
-            words += language_words(shape.batch, places)
-        for slot, window in zip(slots, windows, strict=True):
-            slot.touched = max(slot.touched, window.newest)
-        key = ("step", pool.version, shape, bank and bank.width)
-        answer = self._runner.run(key, partial(self._step, pool, shape, bank), words)
-        width, tokens = bank.width if bank else self._network.vocabulary, [place.tokens for place in places]
-        rows = unpack(answer, shape.batch, width, best=self._best, tokens=tokens)
-        if rows is None:  # the cache has not changed then
-            raise EngineError("the model's output is not finite")
-        for slot, window in zip(slots, windows, strict=True):
-            slot.committed, slot.encoded = window.commit, window.newest
-        return cut(rows, lengths, places)
+        return collected(self.begin(batch))
 
     @torch.inference_mode()
-    def prepare(self, handle: CacheHandle, *, hop: int, utterances: int, most_batch: int) -> None:
-        """Make room for that many utterances like this one, and prepare the runner for steps in the middle of an
-        utterance, in batches of any size: the first steps then cost no more than later ones."""
-        pool = self.caches.reserve(SlotShape.of(handle), utterances)
-        dummy = Slot(pool, NOWHERE)
+    def begin(self, batch: Sequence[tuple[Float32, CachedStep]]) -> Pending:
+        """`encode_steps` without its wait: call the result for the answers. No utterance may be in two batches at the
+        same time."""
+        languages = self._network.languages
+        with ExitStack() as stack:
+            places: Sequence[Place] = ()
+            if languages is not None:
+                places = stack.enter_context(languages.lease([reuse.cache.language for _, reuse in batch]))
+            bank = heads_of(places)
+            answers: list[Answer | None] = [None] * len(batch)
+            steps: list[_Step] = []
+            for index, (samples, reuse) in enumerate(batch):
+                try:
+                    steps.append(_Step(index, samples, reuse.window, self._slot(reuse)))
+                except EngineError as error:
+                    answers[index] = error
+            fetch = self._start(steps, [places[step.row] for step in steps] if places else (), bank)
+            held = stack.pop_all()  # until the device has read the banks
+
+        def finish() -> list[Answer]:
+            with held:
+                for step, rows in zip(steps, fetch(), strict=True):
+                    if isinstance(rows, EngineError):
+                        answers[step.row] = rows  # the cache has not changed
+                        continue
+                    step.slot.committed, step.slot.encoded = step.window.commit, step.window.newest
+                    answers[step.row] = rows
+            return [answer for answer in answers if answer is not None]
+
+        return finish
+
+    def _start(self, steps: Sequence[_Step], places: Sequence[Place], bank: HeadBank | None) -> Pending:
+        if not steps:
+            return list
+        pool = steps[0].slot.pool
+        if any(step.slot.pool is not pool for step in steps):
+            raise ValueError("steps with different slot shapes in one batch")
+        windows = [step.window for step in steps]
+        lengths = [window.newest - window.committed for window in windows]
+        shape = self._runner.fit(self._family(pool, bank), _least(windows))
+        samples = [step.samples for step in steps]
+        words = plan_steps(shape, samples, windows, [step.slot for step in steps], self._network.reach)
+        if bank:
+            words += language_words(shape.batch, places)
+        for step in steps:
+            step.slot.touched = max(step.slot.touched, step.window.newest)
+        key = Key(self._family(pool, bank), shape)
+        fetch = self._runner.start(key, partial(self._step, pool, shape, bank), words)
+        width, tokens = bank.width if bank else self._network.vocabulary, [place.tokens for place in places]
+
+        def finish() -> list[Answer]:
+            rows = unpack(fetch(), shape.batch, lengths, width, best=self._best, tokens=tokens)
+            return cut(rows, places)
+
+        return finish
+
+    # ── graphs ──
+
+    def prepare(self, pool: Pool, shape: Shape, runner: GraphRunner) -> bool:
+        """Capture steps of that shape; see `GraphRunner.prepare`."""
         bank = self._network.languages.usual_heads() if self._network.languages else None
-        size = self._runner.batch(most_batch)
-        while size:  # the largest first: the others reuse its memory
-            shape = self._shape(size, handle.lookahead + hop, hop, hop)
-            silence = np.zeros(span(shape.new), np.float32)
-            window = Window(0, 0, 0, 0, shape.queries, shape.queries - shape.new)
-            words = plan_steps(shape, [silence], [window], [dummy], self._network.reach)
-            if bank:
-                words += language_words(size, ())
-            key = ("step", pool.version, shape, bank and bank.width)
-            self._runner.prepare(key, partial(self._step, pool, shape, bank), words)
-            size //= 2
+        columns = step_columns(shape, pool.shape.left, self._network.reach) + (LANGUAGE_COLUMNS if bank else ())
+        words = shape.batch * (span(shape.new) + sum(columns))
+        key = Key(self._family(pool, bank), shape)
+        return runner.prepare(key, partial(self._step, pool, shape, bank), words)
+
+    def _family(self, pool: Pool, bank: HeadBank | None) -> Hashable:
+        return "step", pool.version, bank and bank.width
+
+    def _fitted(self, step: CachedStep) -> tuple[int, ...]:
+        """The frames of the shape in which a step runs alone."""
+        languages, pool = self._network.languages, self.caches.reserved
+        assert pool
+        bank = languages.usual_heads() if languages else None
+        return self._runner.fit(self._family(pool, bank), _least([step.window]))[1:]
 
     def utterance_bytes(self, handle: CacheHandle) -> int:
         """Size of one utterance's cache."""
-        return self._network.pool(SlotShape.of(handle)).slot_bytes
+        return self._network.pool(self.caches.shape(handle)).slot_bytes
 
     def release(self, number: int) -> None:
         """Free the cache with that number, if there is one."""
         self.caches.release(number)
 
     def _slot(self, reuse: CachedStep) -> Slot:
+        """The slot of an utterance whose next step this is. Raises `EngineError`."""
         handle, window = reuse
         slot = self.caches.get(handle.number)
+        if window.newest - window.committed > self.caches.shape(handle).longest:
+            raise EngineError("this step is longer than the declared longest utterance")
         if slot is None:
             if window.encoded:
                 raise EngineError("the cache of this utterance is gone")
-            return self.caches.take(handle.number, SlotShape.of(handle))
+            return self.caches.take(handle)
         if (slot.committed, slot.encoded) != (window.committed, window.encoded):
             raise EngineError("the steps of this utterance are not in order")
         return slot
-
-    def _shape(self, size: int, queries: int, new: int, kept: int) -> Shape:
-        rounded = self._runner.frames
-        return Shape(self._runner.batch(size), rounded(queries), rounded(new), rounded(kept))
 
     # ── the step, on the device ──
 
@@ -168,30 +208,13 @@ class StepEncoder:
             x = network.layer(layer, x, context, mask, rows)
         answer, finite = pack(network.log_probs(x, rows), valid.view(shape.batch, -1) > 0, best=self._best)
         if left:
-            cells = kept * finite  # a step that fails changes nothing, so it can run again
+            cells = (kept.view(shape.batch, -1) * finite[:, None]).flatten()  # a step that fails changes nothing
             for ring, own in zip(pool.keys_values, fresh, strict=True):  # nothing here can fail half-way
                 ring.flatten(0, 1).index_copy_(0, cells, own)
         return answer
 
 
-def heads_of(places: Sequence[Place]) -> HeadBank | None:
-    """The bank of a batch's heads; None without languages."""
-    banks = {id(place.bank): place.bank for place in places}
-    if len(banks) > 1 or any(not bank.mixes and len({place.head for place in places}) > 1 for bank in banks.values()):
-        raise ValueError("heads of different widths in one batch")
-    return next(iter(banks.values()), None)
-
-
-def cut(rows: Float32, lengths: Sequence[int], places: Sequence[Place]) -> list[Float32]:
-    """Rows of each utterance of a batch, (B, T, width), without padding."""
-    cut = [row[:length] for row, length in zip(rows, lengths, strict=False)]
-    return [row[:, : place.tokens] for row, place in zip(cut, places, strict=True)] if places else cut
-
-
-def with_cached(ring: Tensor, slots: Tensor, own: Tensor) -> Tensor:
-    """Cached keys and values of those slots, (B, left, 2 * hidden), followed by the step's own, (B, Q, 2 * hidden)."""
-    left = ring.shape[1]
-    whole = own.new_empty(len(own), left + own.shape[1], own.shape[2])
-    torch.index_select(ring, 0, slots, out=whole[:, :left])
-    whole[:, left:] = own
-    return whole
+def _least(windows: Sequence[Window]) -> Shape:
+    """The smallest shape for these steps."""
+    lengths = (max(w.newest - w.committed for w in windows), max(w.newest - w.encoded for w in windows))
+    return Shape(len(windows), *lengths, max(w.commit - w.committed for w in windows))

@@ -78,6 +78,7 @@ class SessionStarted(_Stamped, frozen=True, tag="session_started"):
     resume: str | msgspec.UnsetType = msgspec.UNSET  # token with which a client resumes a server's session
     resume_s: float | msgspec.UnsetType = msgspec.UNSET  # how long a server keeps the session of a lost connection
     share: str | msgspec.UnsetType = msgspec.UNSET  # key with which others watch a server's session, if requested
+    movable: bool | msgspec.UnsetType = msgspec.UNSET  # whether this server's sessions can continue on another
 
 
 class SpeechStarted(_Stamped, frozen=True, tag="speech_started"):
@@ -201,6 +202,13 @@ class Ack(_Stamped, frozen=True, tag="ack"):
     """A server has received this much audio."""
 
     received: int  # samples of each channel, at the client's rate
+    safe: int | msgspec.UnsetType = msgspec.UNSET  # no server needs samples before this one: see `Origin`
+
+
+class Moving(_Stamped, frozen=True, tag="moving"):
+    """The server will stop: a client that can move continues its session on another."""
+
+    within_s: float  # seconds; then this server takes no more audio
 
 
 Event = (
@@ -218,6 +226,7 @@ Event = (
     | Error
     | SessionResumed
     | Ack
+    | Moving
 )
 
 _encoder = msgspec.json.Encoder()

@@ -9,8 +9,8 @@ from ..audio.normalize import EPSILON, Moments
 from ..audio.segmenter import Reason, Segmenter, Span
 from ..audio.vad import FRAME
 from ..commands.decision import Decision
-from ..config import SessionConfig
-from ..frames import FIELD, STRIDE, ms, seconds
+from ..config import Origin, SessionConfig
+from ..frames import FIELD, SAMPLE_RATE, STRIDE, ms, seconds
 from ..languages import UNDETERMINED
 from ..protocol.events import LanguageIdentified, SpeechEnded, SpeechStarted, Warning
 from ..requests import CacheHandle, Job
@@ -28,7 +28,8 @@ from .utterance import Utterance
 class UtteranceLoop:
     """Turns the spans of the segmenter into utterances. It finishes one before it begins the next.
 
-    `normalized` says whether the checkpoint requires zero mean and unit variance, with `epsilon`.
+    `normalized` says whether the checkpoint requires zero mean and unit variance, with `epsilon`. `origin` is where the
+    session began elsewhere.
     """
 
     def __init__(
@@ -37,11 +38,12 @@ class UtteranceLoop:
         decodings: Decodings,
         segmenter: Segmenter,
         outbox: Outbox,
+        origin: Origin,
         *,
         normalized: bool,
         epsilon: float = EPSILON,
     ) -> None:
-        self.begun = 0  # utterances
+        self.begun = origin.utterance  # utterances
         self.jobs: list[Job] = []  # for the driver
         self.released: list[CacheHandle] = []  # for the driver
         self._config = config
@@ -57,11 +59,14 @@ class UtteranceLoop:
         # before that place applies to the utterance.
         self._lead = segmenter.lead and segmenter.lead + 2 * FRAME
         self._lock = make_lock(config)
+        self._lock.language = origin.language
         self._utterance: Utterance | None = None  # the open one
         self._partials: PartialMaker | None = None  # of the open utterance
         self._loudness: Moments | None = None  # of the utterance before
-        self._quiet = QuietCheck()
-        self._woken: int | None = None  # sample after the wake phrase, until an utterance follows
+        self._quiet = QuietCheck() if not origin.utterance else None  # once in a session
+        # Sample after the wake phrase, until an utterance follows.
+        self._woken = None if origin.woken is None else round(origin.woken * SAMPLE_RATE)
+        self._decided = origin.utterance if origin.decided else None  # an utterance whose decision is out
 
     def wants(self, job: int) -> bool:
         """Whether the answer to a job still matters."""
@@ -181,7 +186,7 @@ class UtteranceLoop:
             next_id=self._ids.__next__,
             normalized=self._normalized,
             epsilon=self._epsilon,
-            seed=self._loudness,
+            seed=self._loudness or self._segmenter.loudness,
             level=self._outbox.level,
             awake=self._woken is not None and start - self._woken <= ms(self._config.wake_ms),
         )
@@ -202,10 +207,12 @@ class UtteranceLoop:
         # Of this utterance alone: how much audio is there beyond a cut depends on when the encoder answers.
         samples = self._segmenter.ring.read(start, end)
         self._loudness = Moments().plus(samples)
-        if final is not None and (hint := self._quiet.receive(samples)) is not None:
+        if final is not None and self._quiet and (hint := self._quiet.receive(samples)) is not None:
             self._outbox.emit(Warning(code="very_quiet", message=hint), end)
         self.drop()
 
     def _decide(self, utterance: Utterance, decision: Decision, end_sample: int) -> None:
+        if utterance.index == self._decided:
+            return
         event = report_decision(decision, utterance=utterance.index, start=utterance.start, end_sample=end_sample)
         self._outbox.emit(event, end_sample)

@@ -86,6 +86,7 @@ def test_a_bad_file_is_one_clear_line(verb: str, name: str, tmp_path: Path, caps
         (["commands", "g.txt", "a.wav", "--microphone", "USB"], "--microphone is for live audio"),
         (["mic", "--device", "USB"], "a microphone is --microphone USB"),
         (["transcribe", "a.wav", "--device", "gpu"], "'gpu' is not one of auto, cpu, cuda"),
+        (["transcribe", "a.wav", "--device", "cuda:x"], "'cuda:x' is not one of auto, cpu, cuda"),
         (["mic", "--url", "studio:port"], "--url"),
         (["mic", "--url", "ftp://studio"], "ftp://studio is not an address"),
         (["commands", "g.txt", "--say", "one", "--url", "ws://host"], "--url is for listening"),

@@ -1,6 +1,10 @@
-"""Latency of the web page from the end of a spoken word to its committed text on the screen.
+"""Latency of the web page from the end of a spoken word to its committed text on the screen, and from Start.
 
     python -m tests.figures.measure_page
+    python -m tests.figures.measure_page --starts 20
+
+`--starts` presses Start so often while somebody speaks from the first sample of the microphone. It prints the audio and
+the words that are lost there.
 
 A real browser receives real speech through its microphone in real time. Word ends come from the events, in audio time.
 The page cannot send a sample before its audio time has passed since the first sample, so the smallest delay of a packet
@@ -14,23 +18,29 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import jiwer
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
+from xlsr_live.client.sources.clips import load_clips
 from xlsr_live.server.run import running_server
 from xlsr_live.streaming.recognizer import Recognizer
 
-from tests.support.browser import chromium
+from tests.support.browser import chromium, finals, words
 from tests.support.speech import require_speech
 
+ONSET = 300  # amplitude of the first sample of speech
+LEAD = 1_600  # samples before it: a tenth of a second
 WATCH = """
-    window.measured = { sent: [], events: [], painted: [] };
+    window.measured = { start: 0, sent: [], events: [], painted: [], audio: [] };
     const samples = { sent: 0 };
+    addEventListener("click", ({ timeStamp }) => { measured.start ||= timeStamp; }, { capture: true });
     const send = WebSocket.prototype.send;
     WebSocket.prototype.send = function (data) {
         if (typeof data !== "string") {
             samples.sent += data.length / 2;
             measured.sent.push([performance.now(), samples.sent / 16]);
+            if (samples.sent <= 32_000) measured.audio.push(...new Int16Array(data.slice().buffer));
         }
         return send.call(this, data);
     };
@@ -87,12 +97,74 @@ def listen(recognizer: Recognizer, seconds: int) -> dict[str, Any]:
         return page.evaluate("measured")
 
 
+def lost_audio(sent: NDArray[np.int16], spoken: NDArray[np.int16]) -> float:
+    """Milliseconds of the recording before the first sample that was sent. The first samples of a device may be
+    distorted, so a later second is placed in the recording where both correlate best.
+    """
+    skipped = 8_000
+    part = sent[skipped : skipped + 16_000].astype(np.float64)
+    place = int(np.argmax(np.correlate(spoken.astype(np.float64), part, "valid")))
+    return max(0.0, (place - skipped) / 16)
+
+
+def lost_words(text: str, expected: str) -> int:
+    """Words that miss before the first one that is right."""
+    missing = 0
+    for chunk in jiwer.process_words(expected, text).alignments[0]:
+        if chunk.type == "equal":
+            break
+        missing += (chunk.ref_end_idx - chunk.ref_start_idx) - (chunk.hyp_end_idx - chunk.hyp_start_idx)
+    return max(0, missing)
+
+
+def measure_starts(recognizer: Recognizer, starts: int) -> None:
+    """Press Start while a packaged clip plays in the microphone."""
+    delays: dict[str, list[float]] = {"first packet": [], "first word": [], "audio lost (ms of it)": []}
+    missing = 0
+    clips = [clip for clip in load_clips() if clip.text]
+    with tempfile.TemporaryDirectory() as folder, running_server(recognizer) as server:
+        for number, clip in enumerate(clips):
+            spoken = soundfile.read(clip.path, dtype="int16")[0]
+            spoken = spoken[max(0, np.argmax(np.abs(spoken) > ONSET) - LEAD) :]
+            path = Path(folder) / "speech.wav"
+            soundfile.write(path, np.concatenate([spoken, np.zeros(32_000, np.int16)]), 16_000, subtype="PCM_16")
+            with chromium(path) as browser:
+                for _ in range(number, starts, len(clips)):
+                    measured, text = press_start(browser, server.port)
+                    delays["first packet"].append(measured["sent"][0][0] - measured["start"])
+                    delays["first word"].append(measured["painted"][0][0] - measured["start"])
+                    delays["audio lost (ms of it)"].append(lost_audio(np.array(measured["audio"], np.int16), spoken))
+                    lost = lost_words(text, clip.text.upper())
+                    missing += lost
+                    print(f"{lost} lost of {clip.text!r}: {text!r}", flush=True)
+    print(f"{starts} starts, {missing} words lost")
+    for name, values in delays.items():
+        print(f"{name}: p50 {np.median(values):.0f} ms, at most {max(values):.0f} ms")
+
+
+def press_start(browser: Any, port: int) -> tuple[dict[str, Any], str]:
+    """What `WATCH` measures, and the text of the first utterance."""
+    context = browser.new_context(permissions=["microphone"])
+    page = context.new_page()
+    page.add_init_script(WATCH)
+    page.goto(f"http://127.0.0.1:{port}/")
+    page.click("#start")
+    page.wait_for_selector(".utterance.final")
+    text = words(finals(page))
+    measured = page.evaluate("measured")
+    context.close()
+    return measured, text
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--model", default="bundled")
     parser.add_argument("--seconds", type=int, default=120)
+    parser.add_argument("--starts", type=int, help="measure so many starts instead")
     options = parser.parse_args()
     with Recognizer.load(options.model, device="cpu", lm="none") as recognizer:
+        if options.starts:
+            return measure_starts(recognizer, options.starts)
         measured = listen(recognizer, options.seconds)
     first = min(at - spoken for at, spoken in measured["sent"])  # start of the audio on the clock of the page, ms
     rows = {"spoken to painted": [], "of it: server": [], "of it: page": []}

@@ -32,6 +32,7 @@ from xlsr_live.server.run import serve
 from xlsr_live.server.settings import ServerSettings
 from xlsr_live.streaming import Final, Partial, Recognizer
 from xlsr_live.streaming.audio.normalize import EPSILON
+from xlsr_live.streaming.config import SessionConfig
 from xlsr_live.streaming.ctc.vocabulary import Vocabulary
 from xlsr_live.streaming.frames import frames, ms
 from xlsr_live.streaming.live import StreamSession
@@ -120,6 +121,9 @@ class TalkativeEncoder:
 
     def release(self, memory: int) -> None:
         pass
+
+    def room(self, config: SessionConfig) -> int | None:
+        return None
 
 
 class _Recognizer(Recognizer):

@@ -51,9 +51,16 @@ class FakeRecognizer:
     translates_to = ()
     languages = SimpleNamespace(known=(), identifies=False)
     spoken_language = None
+    room = None
 
     def session(
-        self, config: Any = None, audio: Any = None, *, name: str | None = None, complete_translations: bool = False
+        self,
+        config: Any = None,
+        audio: Any = None,
+        *,
+        name: str | None = None,
+        complete_translations: bool = False,
+        origin: Any = None,
     ) -> FakeSession:
         self.opened.append(FakeSession(name or "", self.trouble))
         return self.opened[-1]
@@ -66,7 +73,7 @@ class FakeRecognizer:
 
 
 class FakeSession:
-    coalesced = dropped = unfinished = 0
+    coalesced = dropped = unfinished = safe = 0
 
     def __init__(self, name: str, trouble: Trouble) -> None:
         self.name = name

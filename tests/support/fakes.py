@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 from xlsr_live.streaming.audio.normalize import EPSILON, normalize
+from xlsr_live.streaming.config import SessionConfig
 from xlsr_live.streaming.ctc.assets import Assets
 from xlsr_live.streaming.ctc.languages import LanguageSet
 from xlsr_live.streaming.ctc.vocabulary import Vocabulary
@@ -94,6 +95,9 @@ class FakeEncoder:
 
     def release(self, memory: int) -> None:
         self.caches.pop(memory, None)
+
+    def room(self, config: SessionConfig) -> int | None:
+        return None
 
     def rows(self, samples: Float32, language: str | None = None) -> Float32:
         exact = np.rint(samples.astype(np.float64) * 4096).astype(np.int64)

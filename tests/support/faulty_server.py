@@ -171,7 +171,7 @@ def main(model: str, host: str) -> None:
 
     run.Server = CensusServer  # type: ignore[misc]
     threading.Thread(target=answer, daemon=True).start()
-    limits = {"idle_timeout_s": 5.0, "request_timeout_s": 3.0, "resume_grace_s": 2.0, "max_unread_events": 200}
+    limits = {"idle_timeout_s": 5.0, "request_timeout_s": 5.0, "resume_grace_s": 2.0, "max_unread_events": 200}
     run.serve(ServerSettings(host=host, port=0, max_sessions=100, log_level="warning", **limits), load)  # type: ignore[arg-type]
 
 

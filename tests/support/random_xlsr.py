@@ -10,7 +10,7 @@ import torch
 import transformers
 from numpy.typing import NDArray
 from xlsr_live.streaming.ctc.vocabulary import Vocabulary
-from xlsr_live.streaming.model.assemble import assemble
+from xlsr_live.streaming.model.assemble import assemble, bake_weight_norm
 from xlsr_live.streaming.model.encoder import XlsrEncoder
 from xlsr_live.streaming.model.runners import Runner
 from xlsr_live.streaming.requests import CachedFeatures, CachedStep, CacheHandle
@@ -54,6 +54,7 @@ def weights(size: str, device: torch.device, *, vocabulary: int = 32) -> Any:
         model = _Model(_Config(**_SHARED | SIZES[size], vocab_size=vocabulary)).eval()
     with torch.no_grad():
         model.lm_head.weight.normal_(std=0.2)  # so that frames differ in their best token
+    bake_weight_norm(model)
     return model.requires_grad_(False)
 
 

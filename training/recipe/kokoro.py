@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +42,7 @@ def synthesize(work: Work, source: Path, hours: float) -> None:
     texts = plan(sentences(work.speech), dialogue(work.speech))
     count = max(1, round(hours * 3600 / SHARD_SECONDS))
     seconds = min(SHARD_SECONDS, hours * 3600)
-    reader = Reader(source)
+    reader = Reader(source, lambda voice: english(voice) and voice not in HELD_VOICES)
     per_shard = SHARD_SECONDS // 2  # no sentence takes less than two seconds on average
     for number in tqdm(range(count), "Kokoro reads", unit="shard", mininterval=30):
         if not (work.kokoro / f"{number:03}.tsv").exists():
@@ -97,9 +97,9 @@ def excerpt(words: list[str], draw: random.Random) -> list[str]:
 
 
 class Reader:
-    """Kokoro-82M on one thread."""
+    """Kokoro-82M on one thread, with the voices whose names are `wanted`."""
 
-    def __init__(self, source: Path):
+    def __init__(self, source: Path, wanted: Callable[[str], bool]):
         import onnxruntime
         from kokoro_onnx.tokenizer import Tokenizer
 
@@ -110,7 +110,7 @@ class Reader:
         self.inputs = [i.name for i in self.session.get_inputs()]  # tokens, style, speed
         self.tokenizer = Tokenizer()
         voices = np.load(source / "voices.npz")
-        self.voices = {name: voices[name] for name in sorted(voices.files) if english(name) and name not in HELD_VOICES}
+        self.voices = {name: voices[name].astype(np.float32) for name in sorted(voices.files) if wanted(name)}
 
     def utterances(self, number: int, texts: list[str], seconds: float) -> Iterator[tuple[str, str, str, np.ndarray]]:
         """Corpus, speaker, text and samples of each sentence of a shard of about `seconds`."""
@@ -119,7 +119,7 @@ class Reader:
             if total >= seconds * RATE:
                 return
             speaker, style, language = self.voice(draw)
-            audio = self.read(text, style, language, draw.uniform(*SPEED))
+            audio = self.read(readable(text), style, language, draw.uniform(*SPEED))
             if RATE // 4 <= len(audio) <= 16 * RATE:
                 level = 10 ** (draw.uniform(*LEVEL) / 20)
                 audio = audio * np.float32(level / (np.sqrt(np.mean(audio * audio)) + 1e-9))
@@ -129,16 +129,19 @@ class Reader:
     def voice(self, draw: random.Random) -> tuple[str, np.ndarray, str]:
         """A voice or a blend: its name, its style array and the language for its phonemes."""
         name = draw.choice(list(self.voices))
-        style, language = self.voices[name].astype(np.float32), "en-gb" if name[0] == "b" else "en-us"
+        style, language = self.voices[name], "en-gb" if name[0] == "b" else "en-us"
         if draw.random() < BLENDS:
             other, weight = draw.choice([v for v in self.voices if v != name]), draw.uniform(0.3, 0.8)
-            style = weight * style + (1 - weight) * self.voices[other].astype(np.float32)
+            style = weight * style + (1 - weight) * self.voices[other]
             name = f"{name}+{other}:{weight:.2f}"
         return name, style, language
 
     def read(self, text: str, style: np.ndarray, language: str, speed: float) -> np.ndarray:
-        """(samples,) float32 at 16 kHz without silence at the ends; empty where there is nothing to say."""
-        phonemes = self.tokenizer.phonemize(readable(text), language)
+        """(samples,) float32 at 16 kHz without silence at the ends; empty where there is nothing to say.
+
+        `text` is spelled and punctuated as usual; `language` is one of espeak-ng.
+        """
+        phonemes = self.tokenizer.phonemize(text, language)
         tokens = self.tokenizer.tokenize(phonemes[:500])
         if not tokens:
             return np.zeros(0, np.float32)

@@ -42,9 +42,12 @@ class Query:
         ]
 
     def with_language(self, config: SessionConfig, recognizer: Recognizer) -> SessionConfig:
-        """`detect_language` names the languages that may occur, or is true: those of the server."""
+        """`detect_language` names the languages that may occur, or is true: those of the server. With the language
+        "multi", `language_hint` names them."""
         named = [each for each in self._detect if each.lower() != "true"]
         language = self._given.get("language")
+        if language == "multi":
+            named += self._given.getlist("language_hint")
         auto = bool(self._detect) or language == "multi"
         return with_language(config, recognizer, language, named, auto=auto)
 

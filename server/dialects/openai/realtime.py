@@ -128,10 +128,12 @@ class RealtimeDialect(WebSocketDialect):
             return
         try:
             setup = await self._changed(cast(dict[str, Any], session))
+            if setup.config.language is not None:  # load it, or refuse it now
+                await self.recognizer.prepare(setup.config)
+            await self._change(setup)
         except (ConfigError, ModelError) as problem:
             self._send_error(str(problem), code="invalid_value", param="session")
             return
-        await self._change(setup)
         self._send_session(kind, "updated")
 
     async def _changed(self, session: dict[str, Any]) -> SessionSetup:

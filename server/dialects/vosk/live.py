@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from starlette.websockets import WebSocket
@@ -23,6 +23,8 @@ from ...sessions.admission import Lease
 from ..mapping import with_language
 from ..websocket import WebSocketDialect
 from .phrases import SLOT, PhraseList
+
+LONGEST_REASON: Final = 123  # bytes of a close frame's reason (RFC 6455)
 
 
 class VoskConfig(msgspec.Struct):
@@ -66,6 +68,7 @@ class VoskDialect(WebSocketDialect):
         self._finals: list[_Utterance] = []  # not yet in any reply
         self._partial = ""
         self._eof = False  # the client waits for the last result
+        self._problem = ""  # the error that ends the session
 
     async def handle_messages(self) -> None:
         while True:
@@ -82,6 +85,9 @@ class VoskDialect(WebSocketDialect):
                 }
                 if self._stream is None:  # ignored after the first audio, as in the original
                     self._config = _convert(self._options)
+                elif "language" in command.config and self._phrases is None:
+                    wanted = with_language(SessionConfig(), self.recognizer, _convert(self._options).language)
+                    await self._stream.set_language(wanted.language)
             elif command.eof:
                 self._eof = True
                 return
@@ -114,11 +120,13 @@ class VoskDialect(WebSocketDialect):
         return words if self._phrases is None else list(self._phrases.sieve(words))
 
     def encode_error(self, error: events.Error) -> None:
-        """There are no error messages, only the close code."""
+        """There are no error messages: the close frame says what is wrong."""
+        self._problem = error.message
 
     def close_frame(self, code: str) -> tuple[int, str]:
         number, reason = super().close_frame(code)
-        return (number if number in (1001, 1013) else 1011), reason
+        cut = (self._problem or reason).encode()[:LONGEST_REASON].decode(errors="ignore")
+        return (number if number in (1001, 1013) else 1011), cut
 
     def on_end(self) -> None:
         if self._eof or self._finals:

@@ -63,7 +63,7 @@ def test_the_tokenizer_is_that_of_the_language_however_it_is_named(
     loaded: Recognizer, clip: Callable[[str], NDArray[np.int16]], tmp_path: Path
 ):
     data = table(tmp_path, clip("george"), "いち")
-    loaded.translation = service(FakeTranslator(targets=("jpn",)), patience_s=LIMIT)
+    loaded.translation = service(FakeTranslator(targets=("jpn",)), call_timeout_s=LIMIT)
     for name in ("Japanese", "ja"):
         arguments = ["bench", "translation", str(data), "--translate", name, "--language", "en"]
         assert run([*arguments, "--out", str(tmp_path)]) == 0

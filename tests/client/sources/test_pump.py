@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterable
 
 import pytest
 from xlsr_live.client.errors import ConnectionProblem
-from xlsr_live.client.pump import CUT, Block, pump
+from xlsr_live.client.pump import END_HERE, Block, pump
 from xlsr_live.client.sources.sources import paced
 from xlsr_live.streaming.config import AudioFormat
 from xlsr_live.streaming.errors import AudioError, XlsrLiveError
@@ -32,7 +32,7 @@ class Echo:
         await asyncio.sleep(0)
 
     async def flush(self) -> None:
-        self.sent.append(CUT)
+        self.sent.append(END_HERE)
 
     async def end(self) -> None:
         self.ended.set()
@@ -85,8 +85,8 @@ def test_ctrl_c_lets_a_source_that_can_stop_send_what_waits():
 
 def test_a_flush_among_the_blocks_ends_the_utterance():
     session = Echo()
-    asyncio.run(pump(session, source([b"a", CUT, b"b"]), lambda _: None))
-    assert session.sent == [b"a", CUT, b"b"]
+    asyncio.run(pump(session, source([b"a", END_HERE, b"b"]), lambda _: None))
+    assert session.sent == [b"a", END_HERE, b"b"]
 
 
 def test_ctrl_c_ends_the_audio_and_keeps_the_last_final():

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from xlsr_live.client.cli import run
-from xlsr_live.client.pump import CUT
+from xlsr_live.client.pump import END_HERE
 from xlsr_live.client.sources.talk_key import REPEAT_S, TalkKey, push_to_talk
 
 BLOCK_S = 0.05
@@ -58,18 +58,18 @@ async def gate(typed: dict[int, str], count: int = 40) -> tuple[list[object], li
             yield bytes([now])
 
     passed = push_to_talk(blocks(), TalkKey(), lambda: typed.get(now, ""), shown.append, lambda: now * BLOCK_S)
-    return [each if each is CUT else each[0] async for each in passed], shown
+    return [each if each is END_HERE else each[0] async for each in passed], shown
 
 
 def test_blocks_pass_between_two_presses_and_the_utterance_ends_then():
     passed, shown = asyncio.run(gate({5: " ", 20: " "}))
-    assert passed == [*range(5, 26), CUT]  # the second press may be a repeat for a quarter of a second
+    assert passed == [*range(5, 26), END_HERE]  # the second press may be a repeat for a quarter of a second
     assert shown == [False, True, False]
 
 
 def test_enter_ends_the_utterance_and_the_next_one_begins():
     passed, _ = asyncio.run(gate({5: " ", 10: "\n", 12: "\r", 39: " "}))
-    assert passed == [*range(5, 11), CUT, 11, 12, CUT, *range(13, 40)]
+    assert passed == [*range(5, 11), END_HERE, 11, 12, END_HERE, *range(13, 40)]
     assert asyncio.run(gate({5: "\n", 8: "x"})) == ([], [False])
 
 

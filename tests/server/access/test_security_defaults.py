@@ -82,6 +82,7 @@ SETTINGS: dict[str, Any] = {
     "idle_timeout_s": 60.0,
     "request_timeout_s": 10.0,
     "grace_s": 30.0,
+    "move_s": 10.0,
     "resume_grace_s": 30.0,
     "stall_s": 60.0,
     "log_format": "text",

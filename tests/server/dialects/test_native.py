@@ -27,7 +27,8 @@ from xlsr_live.streaming.protocol.events import (
 )
 from xlsr_live.streaming.recognizer import Recognizer
 
-from tests.support.wire import END, Conversation, Message, census, dial, listen, packets, settles, talk
+from tests.support.native_reference import leaves_nothing_behind
+from tests.support.wire import END, Conversation, Message, dial, listen, packets, talk
 
 Clip = Callable[[str], NDArray[np.int16]]
 
@@ -36,16 +37,13 @@ Clip = Callable[[str], NDArray[np.int16]]
 def server(recognizer: Recognizer, clip: Clip) -> Iterator[RunningServer]:
     with running_server(recognizer, ServerSettings(resume_grace_s=0)) as server:
         asyncio.run(talk(server.url, [clip("george").tobytes(), END]))  # create what the server creates on first use
-        settles(lambda: server.sessions.count, 0)
         yield server
 
 
-@pytest.fixture
-def leaves_nothing_behind(server: RunningServer) -> Iterator[None]:
-    """Asserts that the clients of this block leave nothing behind in the server."""
-    before = census(server)
-    yield
-    assert settles(lambda: census(server), before), f"{before} became {census(server)}"
+@pytest.fixture(name="leaves_nothing_behind")
+def _leaves_nothing_behind(server: RunningServer) -> Iterator[None]:
+    with leaves_nothing_behind(server):
+        yield
 
 
 def start(**fields: object) -> str:

@@ -88,3 +88,16 @@ def test_a_container_limits_the_cpus(
 
 def test_a_short_measurement(recognizer: Recognizer):
     assert capacity.measure(recognizer, audio_s=1.0, rounds=1) >= 1
+
+
+def test_the_memory_for_caches_limits_the_sessions(
+    monkeypatch: pytest.MonkeyPatch, recognizer: Recognizer, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(Recognizer, "room", 3)
+    seconds = iter(range(100))
+    monkeypatch.setattr(capacity.time, "process_time", lambda: next(seconds))
+    assert capacity.measure(recognizer, audio_s=10.0, rounds=1) == 3
+    capacity.warn_if_crowded(3, recognizer)
+    assert not caplog.records
+    capacity.warn_if_crowded(4, recognizer)
+    assert "max_sessions is 4, but the memory for live utterances is enough for 3" in caplog.text

@@ -64,10 +64,11 @@ def test_metrics_need_the_token():
 
 
 def test_gpu_memory(monkeypatch: pytest.MonkeyPatch):
-    cuda = SimpleNamespace(mem_get_info=lambda: (3, 4), memory_allocated=lambda: 1, memory_reserved=lambda: 2)
+    memory = {"mem_get_info": (3, 4), "memory_allocated": 1, "memory_reserved": 2}
+    cuda = SimpleNamespace(**{name: {"cuda:1": value}.__getitem__ for name, value in memory.items()})
     monkeypatch.setitem(exporter.sys.modules, "torch", SimpleNamespace(cuda=cuda))
     recognizer = FakeRecognizer()
-    recognizer.info = type(recognizer.info)(device="cuda")
+    recognizer.info = type(recognizer.info)(device="cuda:1")
     with serving(recognizer) as server:
         found = {name: value for name, value in metrics(server).items() if "gpu" in name}
     kinds = ("allocated", "reserved", "free", "total")
@@ -79,7 +80,7 @@ def test_gpu_memory(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_broken_gpu_leaves_the_other_metrics(monkeypatch: pytest.MonkeyPatch):
-    def fail() -> None:
+    def fail(device: str) -> None:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
     monkeypatch.setitem(exporter.sys.modules, "torch", SimpleNamespace(cuda=SimpleNamespace(mem_get_info=fail)))

@@ -63,6 +63,23 @@ def test_text_appears_during_speech_and_equals_transcribe(
     assert document["text"] == " ".join(word["word"] for word in document["words"]) == " ".join(transcript)
 
 
+def test_speech_before_the_connection_is_kept(opened: Callable[..., Any], server: RunningServer, transcript: list[str]):
+    page = opened(server.port)
+    held: list[Any] = []
+    page.route("**/v1/stream", lambda route: held.append(route))
+    page.click("#start")
+    wait(page, "document.getElementById('status').textContent === 'Listening'")
+    assert page.inner_text("#hint") == "Speak.\nThe text appears here."
+    page.wait_for_timeout(2_500)  # of speech
+    page.click("#start")  # Stop
+    wait_for_state(page, "finishing")
+    held[0].continue_()
+    wait_for_state(page, "idle")
+    text = words(finals(page))
+    assert text.split()[0] == transcript[0].split()[0], text
+    page.close()
+
+
 def test_a_broken_connection_loses_no_speech(opened: Callable[..., Any], server: RunningServer, transcript: list[str]):
     with relay(server.port) as link:
         page = opened(link.port, color_scheme="dark")

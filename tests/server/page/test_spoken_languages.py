@@ -14,11 +14,13 @@ from xlsr_live.server.run import RunningServer, running_server
 from xlsr_live.streaming.recognizer import Recognizer
 
 from tests.support.browser import accessible, message, wait, wait_for_state
-from tests.support.checkpoints import LETTERS, NO_DELIMITER, SUB_WORDS
-from tests.support.many_languages import multilingual_recognizer
+from tests.support.many_languages import LANGUAGES, multilingual_recognizer
 from tests.support.paths import CLIPS
 
-LANGUAGES = {"deu": LETTERS, "cmn-script_simplified": NO_DELIMITER, "eng": SUB_WORDS}
+MANY = [
+    *("deu", "fra", "spa", "ita", "por", "nld", "pol", "ces", "ron", "kmr-script_arabic", "kmr-script_latin", "eng"),
+    *("cmn-script_simplified", "yor", "hin", "quy-dialect_ayacucho"),
+]
 REPEATS = 5  # of the clip: the last ones begin long after the choice
 
 
@@ -32,7 +34,7 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def multilingual(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recognizer]:
-    with multilingual_recognizer(tmp_path_factory.mktemp("many"), LANGUAGES) as recognizer:
+    with multilingual_recognizer(tmp_path_factory.mktemp("many")) as recognizer:
         yield recognizer
 
 
@@ -50,6 +52,7 @@ def test_the_language_changes_in_mid_session(opened: Callable[..., Any], many: R
     page.wait_for_selector("#spoken:not([hidden])")
     assert page.locator("#spoken option").all_inner_texts() == [
         "Choose a language",
+        "Automatic",
         "Chinesisch (vereinfacht)",
         "Deutsch",
         "Englisch",
@@ -93,7 +96,58 @@ def test_a_server_that_identifies_the_language_says_so(opened: Callable[..., Any
         page = opened(server.port, locale="de-AT")
         page.wait_for_selector("#spoken:not([hidden])")
         assert page.input_value("#spoken") == ""
-        assert page.locator("#spoken option").first.inner_text() == "Automatic"
+        assert page.locator("#spoken option").first.inner_text() == "Automatic (default)"
+
+
+def test_each_utterance_can_get_one_of_chosen_languages(opened: Callable[..., Any], many: RunningServer):
+    page = opened(many.port, locale="de-AT")
+    page.wait_for_selector("#spoken:not([hidden])")
+    assert page.locator("#allowed-button").is_hidden()
+    page.select_option("#spoken", "auto")
+    assert page.inner_text("#allowed-button") == "Which languages?"
+    page.click("#start")
+    assert message(page) == "Automatic needs at least two languages"
+    wait_for_state(page, "idle")
+
+    page.focus("#allowed-button")
+    page.keyboard.press("Enter")
+    assert page.is_checked("#allowed-languages [value=deu]")  # the browser's own
+    assert page.inner_text("#allowed-count") == "Choose at least 2."
+    page.focus("#allowed-languages [value=eng]")
+    page.keyboard.press("Space")
+    assert page.inner_text("#allowed-count") == "2 of at most 10."
+    accessible(page)
+    page.keyboard.press("Escape")
+    assert page.inner_text("#allowed-button") == "Deutsch, Englisch"
+
+    page.click("#start")
+    page.wait_for_selector(".utterance.final")
+    page.click("#start")
+    wait_for_state(page, "idle")
+    tags = page.evaluate("[...document.querySelectorAll('.utterance.final')].map(({ lang }) => lang)")
+    assert set(tags) <= {"de", "en"}
+    page.reload()
+    page.wait_for_selector("#allowed-button:not([hidden])")
+    assert page.inner_text("#allowed-button") == "Deutsch, Englisch"  # the last choice
+
+
+def test_among_many_languages_up_to_ten_are_found_by_name(opened: Callable[..., Any], server: RunningServer):
+    page = opened(server.port, locale="en-GB")
+    page.evaluate("""async (languages) => (await import("/page/spoken.js")).spoken.offer({ languages })""", MANY)
+    page.select_option("#spoken", "auto")
+    page.click("#allowed-button")
+    accessible(page)
+    shown = page.locator("#allowed-languages label:visible")
+    page.fill("#find-language", "kurd")
+    assert shown.all_inner_texts() == ["Kurdish (Arabic)", "Kurdish (Latin)"]
+    page.fill("#find-language", "")
+    assert shown.count() == len(MANY)
+    for code in MANY[:9]:
+        page.check(f"#allowed-languages [value={code}]")
+    assert page.is_checked("#allowed-languages [value=eng]")
+    assert page.locator("#allowed-languages :disabled").count() == len(MANY) - 10
+    page.uncheck("#allowed-languages [value=eng]")
+    assert page.locator("#allowed-languages :disabled").count() == 0
 
 
 def test_a_model_with_one_language_has_no_choice(opened: Callable[..., Any], server: RunningServer):

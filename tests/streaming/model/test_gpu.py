@@ -6,20 +6,24 @@ model and with XLS-R at its published sizes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
 import pytest
 import torch
+from xlsr_live.streaming.config import SessionConfig
 from xlsr_live.streaming.frames import span
+from xlsr_live.streaming.model.device import set_up
 from xlsr_live.streaming.model.encoder import XlsrEncoder
+from xlsr_live.streaming.model.preparing import Limits
 from xlsr_live.streaming.model.runners import EagerRunner, GraphRunner
 from xlsr_live.streaming.requests import CachedFeatures, CachedStep, CacheHandle
 from xlsr_live.streaming.session.planner import WindowPlanner
 
 from tests.support import random_xlsr
 from tests.support.checkpoints import XLSR_1B, XLSR_2B, XLSR_300M
+from tests.support.graphs import again
 from tests.support.random_xlsr import SIZES, noise, stepped, weights
 
 Float32 = np.ndarray
@@ -31,6 +35,7 @@ class Device:
     """Encoders with the same weights, in float32 and in half precision, and audio for them."""
 
     def __init__(self, name: str, size: str) -> None:
+        set_up(torch.device(name))
         self.device, self.size = torch.device(name), size
         self.batch = [noise(4, seed) for seed in range(5)]
 
@@ -55,25 +60,15 @@ class Device:
 
     @cached_property
     def graphs(self) -> GraphRunner:
-        return GraphRunner(self.device, capture=None if self.device.type == "cuda" else repeat)
+        return GraphRunner(self.device, capture=None if self.device.type == "cuda" else again)
 
     @cached_property
     def replayed(self) -> tuple[XlsrEncoder, list[Float32], list[CachedFeatures]]:
-        """The encoder with graphs, after each shape has run often enough to be captured."""
+        """The encoder with graphs of every shape."""
         encoder = self.encoder(HALF, self.graphs)
-        for _ in range(2):
-            stepped(encoder, self.batch)
+        limits = Limits(memory=lambda: 0, most_bytes=0, most_s=600)
+        encoder.prepare(SessionConfig(), self.graphs, utterances=16, limits=limits)
         return encoder, *stepped(encoder, self.batch)
-
-
-def repeat(program: Callable[[], torch.Tensor]) -> tuple[Callable[[], None], torch.Tensor]:
-    """A stand-in on devices without graphs: it runs the program again into the same buffer."""
-    answer = program()
-
-    def replay() -> None:
-        answer.copy_(program())
-
-    return replay, answer
 
 
 @pytest.fixture(
@@ -87,19 +82,26 @@ def device(request: pytest.FixtureRequest) -> Device:
     return Device(*request.param)
 
 
-def largest_difference(rows: Sequence[Float32], others: Sequence[Float32]) -> float:
-    return max(float(np.abs(a - b).max()) for a, b in zip(rows, others, strict=True))
+def error(rows: Sequence[Float32], others: Sequence[Float32]) -> float:
+    """Of rows against others, relative to these."""
+    found, wanted = np.concatenate(list(rows)), np.concatenate(list(others))
+    return float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted))
+
+
+def same_tokens(rows: Sequence[Float32], others: Sequence[Float32]) -> float:
+    """The share of frames with the same best token."""
+    return float(np.mean(np.concatenate([a.argmax(1) == b.argmax(1) for a, b in zip(rows, others, strict=True)])))
 
 
 def test_steps_do_not_depend_on_their_batch(device: Device):
     alone = [stepped(device.exact, [samples])[0][0] for samples in device.batch]
-    assert largest_difference(device.exact_steps, alone) < 1e-3
+    assert error(device.exact_steps, alone) < 1e-3
 
 
 def test_full_passes_do_not_depend_on_padding(device: Device):
     uneven = [samples[: len(samples) - 1_600 * index] for index, samples in enumerate(device.batch)]
     alone = [device.exact.encode([samples])[0] for samples in uneven]
-    assert largest_difference(device.exact.encode(uneven), alone) < 1e-3
+    assert error(device.exact.encode(uneven), alone) < 1e-3
 
 
 def test_a_full_pass_is_the_forward_of_transformers(device: Device):
@@ -108,7 +110,7 @@ def test_a_full_pass_is_the_forward_of_transformers(device: Device):
         audio = [torch.from_numpy(samples)[None].to(device.device) for samples in device.batch]
         expected = [model(x).logits[0].log_softmax(-1).cpu().numpy() for x in audio]
     ours = [device.exact.encode([samples])[0] for samples in device.batch]
-    assert largest_difference(ours, expected) < 1e-3
+    assert error(ours, expected) < 1e-3
 
 
 def test_one_step_over_the_whole_utterance_is_a_full_pass(device: Device):
@@ -118,24 +120,27 @@ def test_one_step_over_the_whole_utterance_is_a_full_pass(device: Device):
     handle = CacheHandle(0, 0)
     rows = device.exact.encode_steps([(samples[: span(window.newest)], CachedStep(handle, window))])
     device.exact.release(handle.number)
-    assert largest_difference(rows, device.exact.encode([samples])) < 1e-3
+    assert error(rows, device.exact.encode([samples])) < 1e-3
+
+
+# Kernels that a library chooses by shape round differently: a bound for half precision is relative.
 
 
 def test_replayed_graphs_compute_plain_steps(device: Device):
     _, rows, _ = device.replayed
-    assert device.graphs.replays >= 1
-    assert largest_difference(rows, device.half_steps) < 0.1
+    assert device.graphs.misses == 0 < device.graphs.replays
+    assert error(rows, device.half_steps) < 0.03
+    assert same_tokens(rows, device.half_steps) > 0.95
 
 
 def test_a_pass_with_cached_features_is_a_plain_pass(device: Device):
     encoder, _, cached = device.replayed
-    assert largest_difference(encoder.encode(device.batch, cached), encoder.encode(device.batch)) < 0.1
+    assert error(encoder.encode(device.batch, cached), encoder.encode(device.batch)) < 0.03
 
 
 def test_half_precision_stays_near_float32(device: Device):
-    pairs = list(zip(device.half_steps, device.exact_steps, strict=True))
-    assert np.mean(np.concatenate([np.abs(a - b) for a, b in pairs])) < 0.1
-    assert np.mean(np.concatenate([a.argmax(1) == b.argmax(1) for a, b in pairs])) >= 0.9
+    assert error(device.half_steps, device.exact_steps) < 0.03
+    assert same_tokens(device.half_steps, device.exact_steps) >= 0.9
 
 
 def test_probabilities_over_500_tokens_sum_to_1(device: Device):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2ForCTC
+from transformers import Wav2Vec2ForCTC
 from xlsr_live.streaming.audio.normalize import normalize
 from xlsr_live.streaming.config import ModelOptions, SessionConfig
 from xlsr_live.streaming.errors import ModelError
@@ -32,21 +32,9 @@ from tests.support.checkpoints import (
     XLSR_300M,
     config,
     publish,
-    publish_multilingual,
-    tokenizer,
 )
 from tests.support.noise import soft_noise
-
-
-def reference(directory: Path, samples: np.ndarray, **options: Any) -> tuple[np.ndarray, str]:
-    """Log-probabilities and text of transformers."""
-    model = Wav2Vec2ForCTC.from_pretrained(directory).eval()
-    if "target_lang" in options:
-        model.load_adapter(options["target_lang"])
-    inputs = Wav2Vec2FeatureExtractor.from_pretrained(directory)(samples, sampling_rate=16_000, return_tensors="pt")
-    with torch.inference_mode():
-        logits = model(inputs.input_values).logits[0]
-    return logits.log_softmax(-1).numpy(), tokenizer(directory, **options).decode(logits.argmax(-1))
+from tests.support.transformers_reference import transformers_reference
 
 
 @pytest.fixture(scope="module")
@@ -75,49 +63,13 @@ KINDS: dict[str, dict[str, Any]] = {
 def test_every_kind_of_checkpoint_loads_and_streams_the_text_of_transformers(tmp_path: Path, kind: str):
     directory = publish(tmp_path, **KINDS[kind])
     samples = soft_noise(24_000)
-    rows, text = reference(directory, samples)
+    rows, text = transformers_reference(directory, samples)
     with Recognizer.load(str(directory), device="cpu") as recognizer:
         scaled = normalize(samples) if recognizer.encoder.normalized else samples
         assert np.allclose(recognizer.encoder.encode([scaled])[0], rows, atol=1e-4)
         (final,) = recognizer.transcribe(samples, SessionConfig(vad="none"))
     assert final.text == " ".join(text.split())
     assert len(final.text) > 5
-
-
-def test_a_multilingual_checkpoint_uses_the_requested_language(tmp_path: Path):
-    directory = publish_multilingual(tmp_path, {"eng": LETTERS, "cmn": NO_DELIMITER}, target="eng")
-    samples = soft_noise(16_000)
-    texts = {}
-    for language in ("eng", "cmn"):
-        rows, text = reference(directory, samples, target_lang=language)
-        with Recognizer.load(str(directory), device="cpu", language=language) as recognizer:
-            assert recognizer.info.language == language
-            assert recognizer.info.vocabulary == rows.shape[1]
-            assert np.allclose(recognizer.encoder.encode([normalize(samples)])[0], rows, atol=1e-4)
-            (final,) = recognizer.transcribe(samples, SessionConfig(vad="none"))
-        texts[language] = final.text
-        assert final.text == " ".join(text.split())
-    assert set(texts["eng"]) <= set("ABCDEFGH ")
-    assert set(texts["cmn"]) <= set("你好吗我们")
-
-
-def test_an_unavailable_language_is_named(tmp_path: Path):
-    directory = publish_multilingual(tmp_path, {"eng": LETTERS, "cmn": NO_DELIMITER}, target="eng")
-    refused(str(directory), "has no 'xyz'", language="xyz")
-
-
-def test_a_multilingual_checkpoint_without_a_default_loads_and_knows_its_languages(tmp_path: Path):
-    directory = publish_multilingual(tmp_path, {"eng": LETTERS, "cmn": NO_DELIMITER}, target=None)
-    encoder = load(ModelOptions(str(directory), device="cpu"))
-    assert encoder.languages
-    assert (encoder.languages.known, encoder.languages.default) == (("cmn", "eng"), None)
-
-
-def test_a_vocabulary_for_each_language_without_adapters_asks_for_a_language(tmp_path: Path):
-    directory = publish_multilingual(tmp_path, {"eng": LETTERS, "cmn": NO_DELIMITER}, target=None)
-    for adapter in directory.glob("adapter.*"):
-        adapter.unlink()
-    refused(str(directory), "language")
 
 
 def test_the_packaged_model_has_a_description(packaged: Recognizer):

@@ -257,22 +257,38 @@ def test_a_step_that_is_not_the_next_one_is_refused(encoders: dict[str, XlsrEnco
         steps.encode_steps([(speech[:400], CachedStep(CacheHandle(50, 24), first[1].window))])
 
 
-def test_a_failed_batch_can_run_one_by_one(encoders: dict[str, XlsrEncoder], speech: Float32):
-    steps = fresh(encoders["packaged"])
+def test_a_step_that_fails_in_a_batch_fails_alone(encoders: dict[str, XlsrEncoder], speech: Float32):
+    encoder = encoders["packaged"]
     good = Utterance(speech[:50_000], 24, 24, 50)
-    want = reference(encoders["packaged"], good.samples, list(good.left))
-    bad = Utterance(noise(50_000), 24, 24, 50)
-    bad.samples[30_000:] = np.nan
-    while bad.left[0].newest < frames(30_000):
-        for utterance, rows in zip((good, bad), steps.encode_steps([good.next, bad.next]), strict=True):
+    want = reference(encoder, good.samples, list(good.left))
+    silent = Utterance(noise(50_000), 24, 24, 50)  # not finite from some sample on
+    silent.samples[30_000:] = np.nan
+    late, gone, homeless = (Utterance(noise(50_000, seed), 24, 24, 50) for seed in range(3))
+    steps = fresh(encoder)
+    steps.caches._most_bytes = steps.utterance_bytes(good.memory) * 4 + 1  # one of the four is the padding slot
+    while silent.left[0].newest < frames(30_000):
+        for utterance, rows in zip((good, silent), steps.encode_steps([good.next, silent.next]), strict=True):
             utterance.take(rows)
+    late.take(steps.encode_steps([late.next])[0])
+    late.left.pop(0)
+    gone.left.pop(0)
     assert len(good.left) > 2
     while good.left:
-        with pytest.raises(EngineError, match="not finite"):
-            steps.encode_steps([good.next, bad.next])
-        good.take(steps.encode_steps([good.next])[0])
-
+        batch = [late.next, good.next, silent.next, homeless.next, gone.next]
+        order, rows, *failed = steps.encode_steps(batch)
+        good.take(rows)
+        reasons = [str(error) for error in (order, *failed) if isinstance(error, EngineError)]
+        assert [reason.split()[-1] for reason in reasons] == ["order", "finite", "utterance", "gone"]
+        late.left, silent.left, homeless.left, gone.left = (
+            late.left[:1],
+            silent.left[:1],
+            homeless.left[:1],
+            gone.left[:1],
+        )
     assert difference(good.rows, want) < 1e-4
+    assert len(steps.caches) == 3
+    with pytest.raises(EngineError, match="order"):  # the first error, if all fail
+        steps.encode_steps([late.next, silent.next])
 
 
 def test_slots_are_limited_and_reusable(encoders: dict[str, XlsrEncoder]):

@@ -1,0 +1,129 @@
+"""`xlsr-live calibrate --language auto`: fit the probabilities of languages to recordings in each of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from ...streaming.config import SessionConfig
+from ...streaming.ctc.calibration import (
+    FILE,
+    Calibration,
+    Curve,
+    LanguageScale,
+    fit_languages,
+    load_calibration,
+    save_calibration,
+)
+from ...streaming.frames import SAMPLE_RATE
+from ...streaming.languages import resolve
+from ...streaming.session.deciders import token_levels
+from ..console import writing
+
+if TYPE_CHECKING:
+    from ...streaming.recognizer import Recognizer
+    from ..bench.corpus import CorpusRecording
+
+_DEFAULT: Final = SessionConfig()
+SPEECH_MS: Final = (_DEFAULT.language_least_ms + _DEFAULT.language_hold_ms, _DEFAULT.language_wait_ms)  # judged at
+
+
+def read_spoken(table: Path, known: tuple[str, ...], model: str) -> dict[str, list[CorpusRecording]]:
+    """The recordings of a table by their language, in the model's codes. Raises `CorpusError` and `ConfigError`."""
+    from ..bench.corpus import CorpusError, column, read_corpus, read_rows
+
+    if not table.is_file():
+        raise CorpusError(f"{table} is no table: to calibrate languages, one with a column language is needed")
+    header, rows = read_rows(table)
+    name = column(table, header, ("language", "locale"))
+    found: dict[str, list[CorpusRecording]] = {}
+    for each in sorted({row[name] for row in rows}):
+        found.setdefault(resolve(each, known, model), []).extend(read_corpus(table, where=(f"{name}={each}",)))
+    if len(found) < 2:
+        raise CorpusError(f"{table} has recordings in {', '.join(found)} only; two languages or more are needed")
+    return found
+
+
+def collect_levels(
+    recognizer: Recognizer, spoken: Mapping[str, Sequence[CorpusRecording]], advance: Callable[[], None]
+) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Levels (examples, languages) of the beginnings of all recordings, and the column of the language of each.
+
+    Each recording begins with speech. One that is shorter than a beginning counts as it is.
+    """
+    from ..bench.corpus import read_samples
+
+    levels: list[list[float]] = []
+    places: list[int] = []
+    for place, language in enumerate(spoken):
+        for recording in spoken[language]:
+            samples = read_samples(recording)
+            for length in {min(len(samples), SAMPLE_RATE * ms // 1000) for ms in SPEECH_MS}:
+                levels.append(levels_of(recognizer, samples[:length], tuple(spoken)))
+                places.append(place)
+            advance()
+    return np.array(levels), np.array(places, np.intp)
+
+
+def levels_of(recognizer: Recognizer, samples: NDArray[np.float32], languages: Sequence[str]) -> list[float]:
+    """The level of 16 kHz samples (n,) in each language."""
+    loaded = [recognizer.languages.load(language)[language][0] for language in languages]
+    normalized, now = recognizer.encoder.normalize(samples), time.monotonic()
+    asked = [recognizer.engine.submit(normalized, deadline=now, language=language) for language in languages]
+    pairs = zip(asked, loaded, strict=True)
+    return [float(token_levels(rows.result(), vocabulary)[-1]) for rows, vocabulary in pairs]
+
+
+def write_scales(folder: Path, scales: Mapping[str, LanguageScale], default: str | None) -> list[Path]:
+    """Put each language's scale into its calibration, whose other parts stay; return the files."""
+    written: list[Path] = []
+    for language, scale in scales.items():
+        own = folder / "languages" / language
+        if language == default and not own.is_dir():
+            own = folder  # what lies beside the checkpoint is that of its default language
+        own.mkdir(parents=True, exist_ok=True)
+        before = load_calibration(own) or Calibration(final=Curve(), partial=Curve())
+        with writing(own / FILE):
+            written.append(save_calibration(own, msgspec.structs.replace(before, language=scale)))
+    return written
+
+
+def fit(
+    recognizer: Recognizer,
+    spoken: Mapping[str, Sequence[CorpusRecording]],
+    folder: Path,
+    advance: Callable[[], None],
+) -> None:
+    """Fit the scales, write them, and print how often the language is right before and after, in cross-validation."""
+    levels, places = collect_levels(recognizer, spoken, advance)
+    scales = dict(zip(spoken, fit_languages(levels, places), strict=True))
+    many = recognizer.encoder.languages
+    for path in write_scales(folder, scales, many.default if many else None):
+        click.echo(f"written: {path}")
+    plain = [LanguageScale()] * len(scales)
+    for name, share in (("default scales", right(levels, places, plain)), ("fitted", cross_validated(levels, places))):
+        click.echo(f"{name}: {100 * share:.1f} % of {len(places)} beginnings in the right language")
+
+
+def right(levels: NDArray[np.float64], places: NDArray[np.intp], scales: Sequence[LanguageScale]) -> float:
+    """Share of examples whose most probable language is the right one."""
+    scores = np.column_stack([scale(levels[:, each]) for each, scale in enumerate(scales)])
+    return float((scores.argmax(axis=1) == places).mean())
+
+
+def cross_validated(levels: NDArray[np.float64], places: NDArray[np.intp], folds: int = 5) -> float:
+    """The same with scales for each fifth of the examples, fitted on the other four fifths."""
+    fold = np.arange(len(places)) // 2 % folds  # both beginnings of a recording in one
+    shares = [
+        right(levels[fold == each], places[fold == each], fit_languages(levels[fold != each], places[fold != each]))
+        * (fold == each).sum()
+        for each in range(folds)
+    ]
+    return float(np.sum(shares) / len(places))

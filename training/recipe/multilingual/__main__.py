@@ -1,0 +1,125 @@
+"""A small multilingual checkpoint beside the packaged English model, in all stages; each keeps finished work.
+
+read: Kokoro-82M and espeak-ng read phrases in six languages. train: the adapter and head of each language but English,
+with `xlsr-live finetune --adapter`. join: the adapters and their letters alone, to --out; and the whole checkpoint, to
+WORK/checkpoint. calibrate: the probabilities of languages, on the recordings for development.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from ....client.bench.corpus import read_corpus
+from ....client.cli import run
+from ...export import ADAPTER
+from .checkpoint import LETTERS, begin, join, keep
+from .phrases import LANGUAGES
+from .speech import read_phrases
+
+STAGES: Final = ("read", "train", "join", "calibrate")
+HEADER: Final = "file\ttext\tspeaker\tlanguage"
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m xlsr_live.training.recipe.multilingual", description=__doc__)
+    add = parser.add_argument
+    add("stages", nargs="*", metavar="STAGE", help=f"any of: {', '.join(STAGES)} (default: all)")
+    add("--work", type=Path, default=Path(".multilingual"), help="folder for audio and runs (default: %(default)s)")
+    add("--out", type=Path, help="folder for the adapters alone (default: WORK/adapters)")
+    add("--base", default="bundled", metavar="NAME_OR_DIR", help="the English model (default: the packaged one)")
+    add("--kokoro", type=Path, metavar="DIR", help="folder with model.onnx and voices.npz of hexgrad/Kokoro-82M")
+    add("--recordings", type=int, default=24, help="of Kokoro for the training of a language (default: %(default)s)")
+    add("--espeak", type=int, default=250, help="of espeak-ng for the same (default: %(default)s)")
+    add(
+        "--real",
+        nargs="*",
+        default=[],
+        metavar="CODE=DIR",
+        help="real speech of a language: a folder with train.tsv and dev.tsv (columns file, text, speaker)",
+    )
+    add("--languages", nargs="*", default=list(LETTERS), metavar="CODE", help="languages to train (default: all)")
+    add("--noise", type=Path, metavar="DIR", help="recordings without speech, as for finetune")
+    add("--steps", type=int, default=300, help="updates for each language (default: %(default)s)")
+    add("--threads", type=int, default=1, help="threads of the training (default: %(default)s)")
+    args = parser.parse_args()
+    args.real = dict(each.partition("=")[::2] for each in args.real)
+    args.stages = args.stages or list(STAGES)
+    args.out = args.out or args.work / "adapters"
+    if unknown := (set(args.stages) - set(STAGES)) | (set(args.languages) | set(args.real)) - set(LETTERS):
+        parser.error(f"no such stage or language: {', '.join(sorted(unknown))}")
+    if "read" in args.stages and not args.kokoro:
+        parser.error("read needs --kokoro DIR")
+    return args
+
+
+def main() -> None:
+    args = arguments()
+    if "read" in args.stages:
+        read_phrases(args.work / "speech", args.kokoro, args.recordings, args.espeak)
+    if "train" in args.stages:
+        train(args)
+    if "join" in args.stages:
+        runs = {language: args.work / f"run-{language}" for language in LETTERS}
+        keep({language: folder for language, folder in runs.items() if (folder / "vocab.json").exists()}, args.out)
+        join(args.base, args.out, args.work / "checkpoint")
+        for language, folder in runs.items():
+            calibration = folder / "calibration.json"
+            own = args.work / "checkpoint" / "languages" / language
+            if calibration.exists():
+                own.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(calibration, own / calibration.name)
+    if "calibrate" in args.stages:
+        table = args.work / "dev.tsv"
+        write_table(table, {language: tables(args, language, "dev") for language in LANGUAGES})
+        _xlsr_live("calibrate", args.work / "checkpoint", table, "--language", "auto")
+        shutil.copytree(args.work / "checkpoint" / "languages", args.out / "languages", dirs_exist_ok=True)
+
+
+def train(args: argparse.Namespace) -> None:
+    """One run for each language; a finished run is kept, an interrupted one continues."""
+    if not (args.work / "begin").exists():
+        begin(args.base, args.work / "begin")
+    for language in args.languages:
+        out = args.work / f"run-{language}"
+        if (out / ADAPTER.format(language)).exists():
+            continue
+        for split in ("train", "dev"):
+            table = args.work / f"{language}-{split}.tsv"
+            if not table.exists():  # an interrupted run continues with the same recordings
+                write_table(table, {language: tables(args, language, split)})
+        options = ["--steps", args.steps, "--threads", args.threads, "--batch-seconds", 16, "--rate", 2]
+        options += ["--noise", args.noise] if args.noise else []
+        data = ["--data", args.work / f"{language}-train.tsv", "--validation", args.work / f"{language}-dev.tsv"]
+        _xlsr_live("finetune", args.work / "begin", "--adapter", language, *data, "--out", out, *options)
+
+
+def tables(args: argparse.Namespace, language: str, split: str) -> list[Path]:
+    """The tables of a language's recordings, synthetic and real."""
+    found = [args.work / "speech" / language / f"{split}.tsv"]
+    if language in args.real:
+        found.append(Path(args.real[language]) / f"{split}.tsv")
+    return found
+
+
+def write_table(path: Path, sources: dict[str, list[Path]]) -> None:
+    """One table of several, with absolute paths and the language of each recording."""
+    lines = [HEADER]
+    for language, listed in sources.items():
+        for each in (each for table in listed for each in read_corpus(table)):
+            lines.append(f"{each.path.resolve()}\t{each.text}\t{each.speaker}\t{language}")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _xlsr_live(*words: object) -> None:
+    command: Sequence[str] = [str(word) for word in words]
+    if code := run(command):
+        sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()
