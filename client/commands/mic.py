@@ -18,6 +18,7 @@ from ...streaming.protocol.events import Event
 from ..console import complain
 from ..options.address import url_option
 from ..options.model import (
+    lid_option,
     load_recognizer,
     microphone_option,
     recognizer_options,
@@ -80,6 +81,7 @@ Examples:
 @recognizer_options(device=("--device", "--compute"))
 @token_option
 @share_option
+@lid_option
 @translator_options
 @session_options
 def mic(

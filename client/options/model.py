@@ -21,7 +21,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 DEVICES: Final = ("auto", "cpu", "cuda")
 TRANSLATION: Final = ("translators", "translate_from", "translate_beams", "translate_max_lag")
-NAMES: Final = ("model", "revision", "dtype", "threads", "calibration", "lm", "compute", *TRANSLATION)
+NAMES: Final = ("model", "revision", "dtype", "threads", "calibration", "lm", "lid", "compute", *TRANSLATION)
 
 
 # How a model is loaded.
@@ -63,6 +63,16 @@ def language_option(command: F) -> F:
         metavar="LANGUAGE",
         help="Language of the speech, for a model with several (see `xlsr-live languages`): de, German, ...; auto: "
         "identify it in each utterance. [default: the model's, if it has one]",
+    )(command)
+
+
+def lid_option(command: F) -> F:
+    """--lid: the identification model, for --language auto."""
+    return click.option(
+        "--lid",
+        metavar="NAME_OR_DIR",
+        help="With --language auto: a checkpoint that identifies the language, such as facebook/mms-lid-126. [default: "
+        "the model's own confidence in each language]",
     )(command)
 
 
@@ -155,6 +165,8 @@ def take_model_options(options: dict[str, Any], *, threads: int | None = None) -
     if "allowed_languages" not in options:
         options.pop("language", None)
     given["language"] = None if language == AUTO else language
+    if given.get("lid") and language != AUTO:
+        raise click.UsageError("--lid is for --language auto")
     given["device"] = given.pop("compute")
     given["threads"] = given["threads"] or threads
     if options.get("translate_to") and not given.get("translators"):

@@ -55,8 +55,8 @@ async def push_to_talk(
     show: Callable[[bool], None],
     clock: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[Block | EndHere]:
-    """The blocks while the user talks, and a `END_HERE` after each time. `keys` returns the letters typed since its last
-    call, `show` gets each change."""
+    """The blocks while the user talks, and an `END_HERE` after each time. `keys` returns the letters typed since its
+    last call, `show` gets each change."""
     talking = unended = False
     show(talking)
     async for block in blocks:

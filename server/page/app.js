@@ -235,18 +235,8 @@ function onState(next) {
 }
 
 function onEnd(error) {
-  const last = stream;
   stream = null;
   showLinks(null);
-  if (error?.code === "resume_lost" && state === "reconnecting") {
-    // The server has dropped the session. A new one gets all audio without a final and gives the unfinished text again.
-    const { parts, from } = last.unfinished();
-    offset += from / capture.rate;
-    pending = parts;
-    hideNotice();
-    connect();
-    return;
-  }
   offset += duration ?? samples / capture.rate;
   release();
   setState("idle");

@@ -26,6 +26,7 @@ from .plain import Loaded
 from .source import Source
 from .tokens import load_tokenizer, make_vocabulary
 
+_EXACT = {"pos_conv_embed", "projector", "classifier"}  # with weight norm; the head of an identification model
 _Extractor: Any = transformers.Wav2Vec2FeatureExtractor
 
 log = logging.getLogger("xlsr_live.model")
@@ -39,13 +40,13 @@ def load_pretrained(source: Source, language: str | None, kind: torch.dtype = to
         many, language = find_languages(source, layout, language)
         extractor = _Extractor.from_pretrained(source.path, **source.options)
         tokenizer = None if many else load_tokenizer(source, language)
-        model = _load_model(source, layout, language, kind, many=many is not None)
+        model = load_model(source, layout, language, kind, many=many is not None)
         vocabulary = None
         if not many:
             blank, padding = layout.blank, layout.config.pad_token_id
             vocabulary = make_vocabulary(source, tokenizer, model.config.vocab_size, blank=blank, padding=padding)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-        raise _explained(source, language, error) from error
+        raise explained(source, language, error) from error
     if extractor.sampling_rate != SAMPLE_RATE:
         raise ModelError(
             f"{source.name} needs audio at {extractor.sampling_rate} Hz; only {SAMPLE_RATE} Hz checkpoints work"
@@ -53,8 +54,8 @@ def load_pretrained(source: Source, language: str | None, kind: torch.dtype = to
     return Loaded(model, vocabulary, bool(extractor.do_normalize), language, layout.epsilon, many)
 
 
-def _load_model(source: Source, layout: Layout, language: str | None, kind: torch.dtype, *, many: bool) -> Any:
-    """The model in the number format `kind`, except for weights with weight norm, which must be baked in float32.
+def load_model(source: Source, layout: Layout, language: str | None, kind: torch.dtype, *, many: bool) -> Any:
+    """The model in the number format `kind`, except for weights that must be combined with others in float32.
 
     With `many` languages their adapters and heads come later, beside the model.
     """
@@ -65,7 +66,7 @@ def _load_model(source: Source, layout: Layout, language: str | None, kind: torc
         where = {"pretrained_model_name_or_path": weights if isinstance(weights, str) else None, "config": config}
     if isinstance(weights, dict):
         where["state_dict"] = weights
-    network: Any = type("Network", (layout.network,), {"_keep_in_fp32_modules_strict": {"pos_conv_embed"}})
+    network: Any = type("Network", (layout.network,), {"_keep_in_fp32_modules_strict": _EXACT})
     model, report = network.from_pretrained(
         **where,
         key_mapping={rf"^{re.escape(old)}\.": f"{new}." for old, new in layout.renamed.items()} or None,
@@ -98,7 +99,7 @@ def load_adapter(model: Any, source: Source, language: str) -> None:
     model.config.name_or_path = source.path
 
 
-def _explained(source: Source, language: str | None, error: Exception) -> ModelError:
+def explained(source: Source, language: str | None, error: Exception) -> ModelError:
     """Reduce transformers' long messages to one sentence."""
     log.debug("loading %s", source.name, exc_info=error)
     first = str(error).strip().split("\n")[0]
