@@ -38,6 +38,7 @@ class ModelOptions:
     revision: str | None = None  # commit, tag or branch of a Hugging Face model
     language: str | None = None  # of sessions that name none, with a multilingual checkpoint such as MMS; or "auto"
     allowed_languages: tuple[str, ...] = ()  # for "auto"
+    lid: str | None = None  # a checkpoint that identifies the language, for "auto"; None: the model's confidence does
     device: str = "auto"  # auto, cpu, cuda, or cuda:1 and so on
     dtype: str = "auto"  # one of `Dtype`
     threads: int | None = None  # torch's, for the whole process; None: 1 for a small model on a CPU, else its default
