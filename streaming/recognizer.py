@@ -35,6 +35,7 @@ from .live import StreamSession
 from .model_languages import Classes, ManyLanguages, ModelLanguages
 from .offline import recognize_offline
 from .overload import Level
+from .progress import Report
 from .protocol.events import Error, Event, Final
 from .session.session import Session
 from .translation.load import load_translation
@@ -142,19 +143,22 @@ class Recognizer:
         return cls.from_options(options, adaptive=adaptive)
 
     @classmethod
-    def from_options(cls, options: ModelOptions, *, adaptive: bool = True) -> Self:
-        """`load` with its options in one object, and the same errors."""
+    def from_options(
+        cls, options: ModelOptions, *, adaptive: bool = True, report: Report = lambda progress: None
+    ) -> Self:
+        """`load` with its options in one object, and the same errors. `report` gets the stages of the start."""
         from .model.assets import load_assets
-        from .model.identifier import load_identifier
         from .model.load import load
         from .model.source import find_source
 
         language, allowed = options.language, options.allowed_languages
         check_language_choice(language, allowed)
         source = find_source(options.model, options.revision)
-        encoder = load(replace(options, language=None) if language == AUTO else options, source)
+        encoder = load(replace(options, language=None) if language == AUTO else options, source, report=report)
         classes = None
         if options.lid is not None:
+            from .model.identifier import load_identifier
+
             identifier = encoder.identifier = load_identifier(options.lid, encoder)
             classes = Classes(identifier.name, identifier.labels)
         if (many := encoder.languages) is None:

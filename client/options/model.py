@@ -11,6 +11,7 @@ import click
 
 from ...streaming.config import AUTO, DEVICE, Dtype, ModelOptions
 from ..console import needs, waiting
+from ..stages import Stages
 from .combined import combined
 
 if TYPE_CHECKING:
@@ -174,8 +175,11 @@ def take_model_options(options: dict[str, Any], *, threads: int | None = None) -
 
 
 def load_recognizer(options: ModelOptions) -> Recognizer:
-    """Load a model, with a spinner on a terminal. Raises `ModelError`, `LanguageModelError` or `MissingPackage`."""
-    with needs("server", "recognizing speech here"), waiting(f"loading the model ({options.model})"):
+    """Load a model; a terminal shows the stages. Raises `ModelError`, `LanguageModelError` or `MissingPackage`."""
+    with (
+        needs("server", "recognizing speech here"),
+        waiting(f"loading the model ({options.model})") as show,
+    ):
         from ...streaming.recognizer import Recognizer
 
-        return Recognizer.from_options(options)
+        return Recognizer.from_options(options, report=Stages(show))

@@ -24,8 +24,8 @@ from .assemble import bake_weight_norm, full_passes
 from .encoder import XlsrEncoder
 from .full_pass import PassEncoder
 from .layouts import Layout
-from .load import explained, load_model
 from .pickled import find_file
+from .pretrained import explained, load_model
 from .source import SAFE, Source, find_source
 
 _KIND: Final = "Wav2Vec2ForSequenceClassification"
