@@ -23,7 +23,7 @@ from .cache import CacheManager, Pool, Slot
 from .languages import Place
 from .layers import XlsrLayers
 from .readback import pack, unpack
-from .runners import GraphRunner, Key, Runner, split_words
+from .runners import EagerRunner, GraphRunner, Key, Runner, split_words
 from .shapes import Shape
 
 
@@ -49,6 +49,10 @@ class PassEncoder:
         """Frames of the graph in which a pass of that many frames runs alone; without graphs, about that many."""
         bank = self._network.languages.usual_heads() if self._network.languages else None
         return self._runner.fit(self._family(self._standby, False, bank), Shape(1, length, length)).queries
+
+    def with_head(self, weight: Tensor, bias: Tensor) -> PassEncoder:
+        """Passes over the same layers, without adapters and graphs, to all rows of another head."""
+        return PassEncoder(self._network.with_head(weight, bias), self._caches, EagerRunner(weight.device))
 
     def encode(
         self,

@@ -41,21 +41,22 @@ def unpack(
     if best is None or best >= vocabulary:
         dense = words.view(np.float32).reshape(size, -1, vocabulary)
         return [row[:length] if good else None for row, length, good in zip(dense, lengths, finite, strict=False)]
-    count = len(words) // (2 * best + 1)
-    rest = words[:count].view(np.float32).reshape(size, -1)
-    values = words[count : count * (best + 1)].view(np.float32).reshape(size, -1, best)
-    places = words[count * (best + 1) :].reshape(size, -1, best)
-    found: list[Float32 | None] = []
-    # An array for each utterance: memory of this size is reused, that of a whole batch would be mapped anew each time.
-    for index, length in enumerate(lengths):
-        if not finite[index]:
-            found.append(None)
-            continue
-        others = max((tokens[index] if tokens else vocabulary) - best, 1)
-        floor = np.minimum(rest[index, :length] - np.float32(np.log(others)), values[index, :length, -1])
-        rows = np.empty((length, vocabulary), np.float32)
-        rows[:] = floor[:, None]
-        starts = np.arange(0, length * vocabulary, vocabulary)
-        rows.ravel()[places[index, :length] + starts[:, None]] = values[index, :length]
-        found.append(rows)
+    frames = len(words) // (2 * best + 1)
+    rest = words[:frames].view(np.float32).reshape(size, -1)
+    values = words[frames : frames * (best + 1)].view(np.float32).reshape(size, -1, best)
+    places = words[frames * (best + 1) :].reshape(size, -1, best)
+    good = [index for index in range(len(lengths)) if finite[index]]
+    counts = [lengths[index] for index in good]
+    values = np.concatenate([values[index, : lengths[index]] for index in good] or [values[:0, 0]])
+    places = np.concatenate([places[index, : lengths[index]] for index in good] or [places[:0, 0]])
+    others = np.repeat([max((tokens[index] if tokens else vocabulary) - best, 1) for index in good], counts)
+    floor = np.concatenate([rest[index, : lengths[index]] for index in good] or [rest[:0, 0]])
+    floor = np.minimum(floor - np.log(others, dtype=np.float32), values[:, -1])
+    rows = np.empty((len(floor), vocabulary), np.float32)  # one array: large ones have large pages
+    rows[:] = floor[:, None]
+    rows.ravel()[places + np.arange(0, rows.size, vocabulary)[:, None]] = values
+    found: list[Float32 | None] = [None] * len(lengths)
+    ends = np.cumsum(counts)
+    for index, count, end in zip(good, counts, ends, strict=True):
+        found[index] = rows[end - count : end]
     return found

@@ -210,6 +210,14 @@ class SessionMoved(_Stamped, frozen=True, tag="session_moved"):
     movable: bool | msgspec.UnsetType = msgspec.UNSET
 
 
+class Shared(_Stamped, frozen=True, tag="shared"):
+    """Others can watch a server's session. Its viewers get this event first."""
+
+    began: str  # time of the session's start: ISO 8601, UTC
+    title: str = ""
+    share: str | msgspec.UnsetType = msgspec.UNSET  # the key, for the client that shares
+
+
 class Ack(_Stamped, frozen=True, tag="ack"):
     """A server has received this much audio."""
 
@@ -238,6 +246,7 @@ Event = (
     | Error
     | SessionResumed
     | SessionMoved
+    | Shared
     | Ack
     | Moving
 )
