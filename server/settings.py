@@ -64,6 +64,12 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     allowed_languages: Annotated[
         tuple[str, ...], Meta(description="With language auto: two to ten languages that may occur.")
     ] = ()
+    lid: Annotated[
+        str | None,
+        Meta(
+            description="Checkpoint that identifies the language for auto (MMS-LID); default: the model's confidence."
+        ),
+    ] = None
     device: Annotated[
         str, Meta(pattern=DEVICE, description="Device of the model: auto, cpu, cuda, or cuda:1 for another GPU.")
     ] = "auto"

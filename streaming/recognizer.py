@@ -32,9 +32,10 @@ from .engine.engine import Engine
 from .errors import AudioError, ConfigError, EngineError
 from .feed import feed
 from .live import StreamSession
-from .model_languages import ManyLanguages, ModelLanguages
+from .model_languages import Classes, ManyLanguages, ModelLanguages
 from .offline import recognize_offline
 from .overload import Level
+from .progress import Report
 from .protocol.events import Error, Event, Final
 from .session.session import Session
 from .translation.load import load_translation
@@ -62,17 +63,20 @@ class Recognizer:
         adaptive: bool = True,
         language: str | None = None,
         allowed_languages: Sequence[str] = (),
+        classes: Classes | None = None,
         translation: TranslationService | None = None,
         translate_from: str | None = None,
     ) -> None:
         self.encoder = encoder
         self.assets = assets or Assets()
+        many: ManyLanguages | None = encoder.languages
+        only = encoder.info.language, encoder.vocabulary, self.assets
+        self.languages = ModelLanguages(encoder.info.name, many, only, language, allowed_languages, classes)
+        if language == AUTO:
+            self.languages.codes()  # refuse them now, not in each session
         self.translation = translation  # closed with the recognizer
         self._translate_from = translate_from
         self.engine = Engine(encoder, adaptive=adaptive)
-        many: ManyLanguages | None = encoder.languages
-        only = encoder.info.language, encoder.vocabulary, self.assets
-        self.languages = ModelLanguages(encoder.info.name, many, only, language, allowed_languages)
         self._compiler = ThreadPoolExecutor(1, "compile")  # for grammars
         self._loader = ThreadPoolExecutor(1, "languages")
 
@@ -91,6 +95,7 @@ class Recognizer:
         lm: Path | str | None = None,
         calibration: Path | str | None = None,
         allowed_languages: Sequence[str] = (),
+        lid: str | None = None,
         translators: Sequence[str] = (),
         translate_from: str | None = None,
         translate_beams: int = 1,
@@ -100,6 +105,8 @@ class Recognizer:
 
         - `language`: of sessions that name none, with a multilingual checkpoint such as MMS; or "auto", with
           `allowed_languages`.
+        - `lid`: folder or Hugging Face name of a checkpoint that identifies the language for "auto", such as MMS-LID,
+          or of its head alone, over the model's encoder. None: the model's confidence in each language decides.
         - `device`: auto, cpu, cuda, or cuda:1 and so on for other GPUs than the first.
         - `dtype`: auto, float32, bfloat16, float16, or int8 on processors that support it.
         - `threads`: torch's threads for the whole process. A small model on a CPU gets one by default.
@@ -127,6 +134,7 @@ class Recognizer:
             lm=lm,
             calibration=calibration,
             allowed_languages=tuple(allowed_languages),
+            lid=lid,
             translators=tuple(translators),
             translate_from=translate_from,
             translate_beams=translate_beams,
@@ -135,8 +143,10 @@ class Recognizer:
         return cls.from_options(options, adaptive=adaptive)
 
     @classmethod
-    def from_options(cls, options: ModelOptions, *, adaptive: bool = True) -> Self:
-        """`load` with its options in one object, and the same errors."""
+    def from_options(
+        cls, options: ModelOptions, *, adaptive: bool = True, report: Report = lambda progress: None
+    ) -> Self:
+        """`load` with its options in one object, and the same errors. `report` gets the stages of the start."""
         from .model.assets import load_assets
         from .model.load import load
         from .model.source import find_source
@@ -144,7 +154,13 @@ class Recognizer:
         language, allowed = options.language, options.allowed_languages
         check_language_choice(language, allowed)
         source = find_source(options.model, options.revision)
-        encoder = load(replace(options, language=None) if language == AUTO else options, source)
+        encoder = load(replace(options, language=None) if language == AUTO else options, source, report=report)
+        classes = None
+        if options.lid is not None:
+            from .model.identifier import load_identifier
+
+            identifier = encoder.identifier = load_identifier(options.lid, encoder)
+            classes = Classes(identifier.name, identifier.labels)
         if (many := encoder.languages) is None:
             assets = load_assets(source, encoder.vocabulary, options.lm, options.calibration)
         else:  # of other languages when they are needed
@@ -156,6 +172,7 @@ class Recognizer:
             adaptive=adaptive,
             language=language,
             allowed_languages=allowed,
+            classes=classes,
             translation=translation,
             translate_from=options.translate_from,
         )

@@ -106,7 +106,7 @@ def commands(
             with load() as recognizer:
                 return _say(config.grammar, recognizer.encoder.vocabulary, say)
         with ExitStack() as stack:
-            audio, blocks = stack.enter_context(_open_source(source, microphone))
+            audio, blocks, stop = stack.enter_context(_open_source(source, microphone))
             if url:
                 from ..remote.websocket import connect
 
@@ -114,7 +114,8 @@ def commands(
             else:
                 open_session = partial(stack.enter_context(load()).session, config, audio)
             executor = stack.enter_context(ThreadPoolExecutor(1, "actions"))  # leaving it waits for the actions
-            return 130 if asyncio.run(_run(open_session, blocks, partial(_act, executor, actions, rejected))) else 0
+            act = partial(_act, executor, actions, rejected)
+            return 130 if asyncio.run(_run(open_session, blocks, act, stop)) else 0
     except XlsrLiveError as error:
         if error.code == GrammarError.code:
             raise ConfigError(f"{grammar}, {error}") from error
@@ -132,23 +133,30 @@ def _say(grammar: str, vocabulary: Vocabulary, words: str) -> int:
 
 
 @contextmanager
-def _open_source(source: str, device: str | None) -> Generator[tuple[AudioFormat, AsyncIterator[Block]]]:
-    """The microphone or a recording. Raises `AudioError` and `MicrophoneError`."""
+def _open_source(
+    source: str, device: str | None
+) -> Generator[tuple[AudioFormat, AsyncIterator[Block], Callable[[], None] | None]]:
+    """The microphone or a recording, and how to stop it. Raises `AudioError` and `MicrophoneError`."""
     if source != "mic":
         from ...streaming.audio.files import open_audio
 
         file = open_audio(read_recording(Path(source)).source)
-        yield AudioFormat(sample_rate=file.sample_rate, channels=file.channels), file_blocks(file)
+        yield AudioFormat(sample_rate=file.sample_rate, channels=file.channels), file_blocks(file), None
         return
-    from ..sources.microphone import Microphone
+    from ..sources.microphone import open_microphone
 
-    with closing(Microphone(device)) as microphone:
-        yield microphone.audio, microphone.blocks(None, lambda _: None)
+    with closing(open_microphone(device)) as microphone:
+        yield microphone.audio, microphone.blocks(None, lambda _: None), microphone.stop
 
 
-async def _run(open_session: OpenSession, blocks: AsyncIterator[Block], act: Callable[[Event], None]) -> bool:
+async def _run(
+    open_session: OpenSession,
+    blocks: AsyncIterator[Block],
+    act: Callable[[Event], None],
+    stop: Callable[[], None] | None,
+) -> bool:
     async with open_session() as session:
-        return await pump(session, blocks, act)
+        return await pump(session, blocks, act, stop=stop)
 
 
 def _act(executor: Executor, actions: list[Action], rejected: bool, event: Event) -> None:

@@ -11,6 +11,7 @@ import click
 
 from ...streaming.config import AUTO, DEVICE, Dtype, ModelOptions
 from ..console import needs, waiting
+from ..stages import Stages
 from .combined import combined
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 DEVICES: Final = ("auto", "cpu", "cuda")
 TRANSLATION: Final = ("translators", "translate_from", "translate_beams", "translate_max_lag")
-NAMES: Final = ("model", "revision", "dtype", "threads", "calibration", "lm", "compute", *TRANSLATION)
+NAMES: Final = ("model", "revision", "dtype", "threads", "calibration", "lm", "lid", "compute", *TRANSLATION)
 
 
 # How a model is loaded.
@@ -62,6 +63,16 @@ def language_option(command: F) -> F:
         metavar="LANGUAGE",
         help="Language of the speech, for a model with several (see `xlsr-live languages`): de, German, ...; auto: "
         "identify it in each utterance. [default: the model's, if it has one]",
+    )(command)
+
+
+def lid_option(command: F) -> F:
+    """--lid: the identification model, for --language auto."""
+    return click.option(
+        "--lid",
+        metavar="NAME_OR_DIR",
+        help="With --language auto: a checkpoint that identifies the language, such as facebook/mms-lid-126. [default: "
+        "the model's own confidence in each language]",
     )(command)
 
 
@@ -154,6 +165,8 @@ def take_model_options(options: dict[str, Any], *, threads: int | None = None) -
     if "allowed_languages" not in options:
         options.pop("language", None)
     given["language"] = None if language == AUTO else language
+    if given.get("lid") and language != AUTO:
+        raise click.UsageError("--lid is for --language auto")
     given["device"] = given.pop("compute")
     given["threads"] = given["threads"] or threads
     if options.get("translate_to") and not given.get("translators"):
@@ -162,8 +175,11 @@ def take_model_options(options: dict[str, Any], *, threads: int | None = None) -
 
 
 def load_recognizer(options: ModelOptions) -> Recognizer:
-    """Load a model, with a spinner on a terminal. Raises `ModelError`, `LanguageModelError` or `MissingPackage`."""
-    with needs("server", "recognizing speech here"), waiting(f"loading the model ({options.model})"):
+    """Load a model; a terminal shows the stages. Raises `ModelError`, `LanguageModelError` or `MissingPackage`."""
+    with (
+        needs("server", "recognizing speech here"),
+        waiting(f"loading the model ({options.model})") as show,
+    ):
         from ...streaming.recognizer import Recognizer
 
-        return Recognizer.from_options(options)
+        return Recognizer.from_options(options, report=Stages(show))

@@ -122,6 +122,11 @@ export class Stream {
     this.#sendText({ type: "set_language", language: null, ...choice });
   }
 
+  /** Let others read along; called again, it changes the title. The event `shared` has the key. */
+  share(title) {
+    this.#sendText({ type: "share", title });
+  }
+
   /** Close at once. */
   close() {
     this.#finish(null);

@@ -6,6 +6,7 @@ import math
 from functools import partial
 from typing import Any
 
+from torch import Tensor
 from torch.nn.utils import parametrize
 
 from ..audio.normalize import EPSILON
@@ -91,6 +92,14 @@ def assemble(
         languages=languages,
         pipelined=cached is not None and runner is not None and runner.overlaps,
     )
+
+
+def full_passes(model: Any, head: tuple[Tensor, Tensor], *, int8: bool) -> PassEncoder:
+    """Full passes alone of a model that is on its device, to the rows of `head` (weight and bias); without graphs."""
+    network = XlsrLayers(model, head=head)
+    if int8:
+        network.quantize()
+    return PassEncoder(network, CacheManager(network.pool, most_bytes=0), EagerRunner(model.device))
 
 
 def bake_weight_norm(model: Any) -> None:

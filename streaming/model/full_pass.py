@@ -23,7 +23,7 @@ from .cache import CacheManager, Pool, Slot
 from .languages import Place
 from .layers import XlsrLayers
 from .readback import pack, unpack
-from .runners import GraphRunner, Key, Runner, split_words
+from .runners import EagerRunner, GraphRunner, Key, Runner, split_words
 from .shapes import Shape
 
 _LENGTHS: Final = (64, 104, 152, 200, 256, 304, 400, 504, 600, 800, 1_000)  # frames of full passes, 1.3 to 20 s
@@ -68,6 +68,10 @@ class PassEncoder:
                 if size == 1 or size * length <= min(GRAPHED, most):
                     for new in sorted({length, min(length, _RECALLED)} if recalls else {length}):
                         yield Shape(size, length, new)
+
+    def with_head(self, weight: Tensor, bias: Tensor) -> PassEncoder:
+        """Passes over the same layers, without adapters and graphs, to all rows of another head."""
+        return PassEncoder(self._network.with_head(weight, bias), self._caches, EagerRunner(weight.device))
 
     def encode(
         self,

@@ -9,6 +9,7 @@ works in float32.
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from typing import Any, NamedTuple
 
 import torch
@@ -41,10 +42,14 @@ class _Convolution(NamedTuple):
 class XlsrLayers:
     """Shares the model's weights. Only the thread that runs the model uses it."""
 
-    def __init__(self, model: Any, languages: Languages | None = None) -> None:
+    def __init__(
+        self, model: Any, languages: Languages | None = None, *, head: tuple[Tensor, Tensor | None] | None = None
+    ) -> None:
         base = model.wav2vec2
         self.languages = languages  # whose adapters and heads replace the model's
-        self.vocabulary: int = model.config.vocab_size
+        if languages is not None:
+            for layer in base.encoder.layers:
+                layer.adapter_layer = None
         self.dtype: torch.dtype = model.dtype
         self.hidden: int = model.config.hidden_size
         self.layers: list[Any] = list(base.encoder.layers)
@@ -58,8 +63,20 @@ class XlsrLayers:
         self._projection = base.feature_projection
         self._convolutions = [_convolution(layer) for layer in base.feature_extractor.conv_layers]
         self._qkv: list[Any] = [_fused(layer.attention) for layer in self.layers]
-        head = model.lm_head
-        self._head = (head.weight.detach().float(), None if head.bias is None else head.bias.detach().float())
+        weight, bias = head or (model.lm_head.weight, model.lm_head.bias)
+        self._head = (weight.detach().float(), None if bias is None else bias.detach().float())
+
+    @property
+    def vocabulary(self) -> int:
+        """Outputs of the head; of the model's, where languages have heads of their own."""
+        return len(self._head[0])
+
+    def with_head(self, weight: Tensor, bias: Tensor) -> XlsrLayers:
+        """The same layers, without the adapters of languages, and another head."""
+        other = copy(self)
+        other.languages = None
+        other._head = weight.float(), bias.float()
+        return other
 
     def quantize(self) -> None:
         """Compute the layers' products in 8-bit integers. transformers' own forward fails afterwards."""

@@ -198,6 +198,14 @@ class SessionResumed(_Stamped, frozen=True, tag="session_resumed"):
     event: int  # number of the next event, counted from 0; acknowledgements and this event do not count
 
 
+class Shared(_Stamped, frozen=True, tag="shared"):
+    """Others can watch a server's session. Its viewers get this event first."""
+
+    began: str  # time of the session's start: ISO 8601, UTC
+    title: str = ""
+    share: str | msgspec.UnsetType = msgspec.UNSET  # the key, for the client that shares
+
+
 class Ack(_Stamped, frozen=True, tag="ack"):
     """A server has received this much audio."""
 
@@ -225,6 +233,7 @@ Event = (
     | Warning
     | Error
     | SessionResumed
+    | Shared
     | Ack
     | Moving
 )

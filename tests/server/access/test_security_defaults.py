@@ -59,6 +59,7 @@ SETTINGS: dict[str, Any] = {
     "revision": None,
     "language": None,
     "allowed_languages": (),
+    "lid": None,
     "device": "auto",
     "dtype": "auto",
     "threads": None,

@@ -23,7 +23,7 @@ from xlsr_live.streaming.requests import CachedFeatures
 
 from tests.support import random_xlsr
 from tests.support.cached_reference import Utterance, difference, fresh
-from tests.support.checkpoints import publish
+from tests.support.checkpoints import forward, publish
 from tests.support.graphs import GraphModel, again
 from tests.support.noise import noise
 
@@ -77,7 +77,7 @@ def test_steps_and_passes_of_every_length_replay_prepared_graphs(
         assert difference(utterance.rows, alone.rows) < 1e-4
     for at in range(0, 9, 3):
         batch = [utterance.samples for utterance in utterances[at : at + 3]]
-        want = [encoder._forward([samples])[0] for samples in batch]
+        want = [forward(encoder.info.name, samples) for samples in batch]
         recalls = [CachedFeatures(utterance.memory, frames(len(utterance.samples))) for utterance in utterances[at:]]
         assert difference(graphs.wholes.encode(batch, recalls[:3]), want) < 1e-4
         assert difference(graphs.wholes.encode(batch, [None, recalls[1], None]), want) < 1e-4
