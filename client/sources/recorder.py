@@ -2,16 +2,19 @@
 
 PortAudio's callback needs Python's lock. A program that imports torch holds that lock for seconds, and audio would be
 lost. This process does nothing else. It writes to standard output a line of JSON, an `RecorderReady` or a
-`RecorderProblem`, and then blocks of 16-bit audio, each after a `HEAD`. It ends when its output is closed.
+`RecorderProblem`, and then blocks of 16-bit audio, each after a `HEAD`. It ends
+when its output is closed, or with SIGTERM, after the blocks that wait.
 """
 
 from __future__ import annotations
 
 import os
 import queue
+import signal
 import struct
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -99,6 +102,11 @@ def main() -> None:
         except queue.Full:
             lost = True
 
+    def stop(*_: object) -> None:
+        with suppress(queue.Full):
+            blocks.put_nowait(None)  # after the blocks that wait
+
+    signal.signal(signal.SIGTERM, stop)
     out = sys.stdout.buffer
     try:
         recorder = Recorder(sys.argv[1] or None, put, lambda: blocks.put(None))
