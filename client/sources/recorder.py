@@ -1,9 +1,9 @@
 """Records a microphone in a process of its own: `python -m xlsr_live.client.sources.recorder NAME`.
 
 PortAudio's callback needs Python's lock. A program that imports torch holds that lock for seconds, and audio would be
-lost. This process does nothing else. It writes to standard output a line of JSON, an `RecorderReady` or a
-`RecorderProblem`, and then blocks of 16-bit audio, each after a `HEAD`. It ends
-when its output is closed, or with SIGTERM, after the blocks that wait.
+lost. This process does nothing else. It writes to standard output a line of JSON, a `RecorderReady` or a
+`RecorderProblem`, and then blocks of 16-bit audio, each after a `HEAD`. It ends when its output is closed, or with
+SIGTERM, after the blocks that wait.
 """
 
 from __future__ import annotations
