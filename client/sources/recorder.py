@@ -27,6 +27,7 @@ from .devices import Device, MicrophoneError, choose, input_devices, no_devices,
 from .sound_server import choose_source, recorded_source
 
 BLOCK_SECONDS: Final = 0.05
+LATENCY: Final = 0.4  # seconds that the sound system can keep while this process waits for a processor
 QUEUE_SECONDS: Final = 60.0  # while the reader is busy
 BUSY: Final = -9985  # paDeviceUnavailable
 HEAD: Final = struct.Struct("<I?")  # size of a block in bytes; whether audio before it was lost
@@ -67,6 +68,7 @@ class Recorder:
                     channels=self.audio.channels,
                     dtype="int16",
                     blocksize=round(self.audio.sample_rate * BLOCK_SECONDS),
+                    latency=LATENCY,
                     callback=self._record,
                     finished_callback=ended,
                 )
