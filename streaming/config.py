@@ -117,6 +117,9 @@ class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     post_roll_ms: int = 240  # audio after the last speech frame that belongs to the utterance
     min_speech_ms: int = 210  # speech shorter than this does not open the gate
     hangover_ms: int = 600  # silence that ends an utterance
+    endpointing: Literal["fixed", "adaptive"] = "fixed"  # "adaptive": each pause gets its own hangover
+    least_hangover_ms: int = 240  # adaptive: where pauses so far and the text say that the speaker is done
+    most_hangover_ms: int = 900  # adaptive: in the middle of a sentence
     mode: Mode | None = None  # None: "cached" where the checkpoint allows it, else "window"; "offline": no partials
     hop_ms: int = 480  # new audio in each live step
     max_hop_ms: int = 1_920  # widest hop of an overloaded service
@@ -148,6 +151,8 @@ class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         _check("post_roll_ms", self.post_roll_ms, 0, 2_000, "ms")
         _check("min_speech_ms", self.min_speech_ms, 0, 2_000, "ms")
         _check("hangover_ms", self.hangover_ms, 60, 10_000, "ms")
+        _check("least_hangover_ms", self.least_hangover_ms, 60, 10_000, "ms")
+        _check("most_hangover_ms", self.most_hangover_ms, self.least_hangover_ms, 10_000, "ms")
         _check("hop_ms", self.hop_ms, 20, 5_000, "ms")
         _check("max_hop_ms", self.max_hop_ms, 20, 20_000, "ms")
         _check("lookahead_ms", self.lookahead_ms, 0, 5_000, "ms")

@@ -1,9 +1,11 @@
 // The parts of every page with a transcript: the captions, their style, scrolling, and saving.
 
 import { Captions } from "./captions.js";
+import { copyCaptions } from "./copying.js";
 import { download, FORMATS } from "./download.js";
 import { offer, chosen } from "./languages.js";
 import { preferences } from "./preferences.js";
+import { fullScreen } from "./screen.js";
 import { showWordInfo } from "./wordinfo.js";
 
 const $ = (id) => document.getElementById(id);
@@ -49,6 +51,8 @@ export function reader() {
     applyStyle();
   });
   showWordInfo($("captions"), $("word-info"));
+  copyCaptions($("captions"));
+  fullScreen($("full-screen"));
   update();
   return captions;
 }

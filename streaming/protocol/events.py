@@ -199,6 +199,26 @@ class SessionResumed(_Stamped, frozen=True, tag="session_resumed"):
     event: int  # number of the next event, counted from 0; acknowledgements and this event do not count
 
 
+class SessionMoved(_Stamped, frozen=True, tag="session_moved"):
+    """Another server continues the session. An utterance that was open begins again under its number."""
+
+    session: str  # its name there
+    model: str
+    mode: str
+    resume: str | msgspec.UnsetType = msgspec.UNSET  # as in `SessionStarted`, for the new server
+    resume_s: float | msgspec.UnsetType = msgspec.UNSET
+    share: str | msgspec.UnsetType = msgspec.UNSET
+    movable: bool | msgspec.UnsetType = msgspec.UNSET
+
+
+class Shared(_Stamped, frozen=True, tag="shared"):
+    """Others can watch a server's session. Its viewers get this event first."""
+
+    began: str  # time of the session's start: ISO 8601, UTC
+    title: str = ""
+    share: str | msgspec.UnsetType = msgspec.UNSET  # the key, for the client that shares
+
+
 class Ack(_Stamped, frozen=True, tag="ack"):
     """A server has received this much audio."""
 
@@ -226,6 +246,8 @@ Event = (
     | Warning
     | Error
     | SessionResumed
+    | SessionMoved
+    | Shared
     | Ack
     | Moving
 )

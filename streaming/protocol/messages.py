@@ -57,6 +57,12 @@ class SetLanguage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="
     allowed_languages: tuple[str, ...] = ()
 
 
+class Share(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="share"):
+    """Let others watch from here on, with a key that the event `shared` carries. Sent again, it changes the title."""
+
+    title: Annotated[str, msgspec.Meta(max_length=200)] = ""  # for viewers
+
+
 class Movable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="movable"):
     """This client moves its session to another server when it receives `moving`."""
 
@@ -65,7 +71,7 @@ class End(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="end"):
     """No more audio: the server sends the last final and `session_ended`, then closes."""
 
 
-ClientMessage = Start | Flush | Hotwords | Grammar | SetLanguage | Movable | End
+ClientMessage = Start | Flush | Hotwords | Grammar | SetLanguage | Share | Movable | End
 
 
 class _Head(msgspec.Struct):

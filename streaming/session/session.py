@@ -19,7 +19,7 @@ from ..ctc.vocabulary import Vocabulary
 from ..errors import BacklogFull, ConfigError, SessionClosed
 from ..frames import FIELD, SAMPLE_RATE, seconds, too_short
 from ..overload import Level
-from ..protocol.events import Error, Event, SessionEnded, SessionStarted, Warning
+from ..protocol.events import Error, Event, SessionEnded, SessionMoved, SessionStarted, Warning
 from ..requests import CacheHandle, Job
 from .decodings import Decodings
 from .outbox import Outbox
@@ -114,7 +114,8 @@ class Session:
         self._safe = SafeSample(audio.sample_rate, begin.sample, start)
         self._front = Segmenter(self.config, vad, start=start, final_end=final_end)
         self._outbox = Outbox(level)
-        self._outbox.emit(SessionStarted(session=name, model=model, mode=mode), 0)
+        opening = SessionStarted if origin is None else SessionMoved
+        self._outbox.emit(opening(session=name, model=model, mode=mode), 0)
         if origin is None:
             self._report_notes(0)
         else:  # its client has these warnings
