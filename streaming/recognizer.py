@@ -114,7 +114,7 @@ class Recognizer:
         - `max_batch`: maximum number of utterances in one call of the model. By default 64 on a GPU and one on a CPU,
           where a batch saves nothing and changes the last bits of the results.
         - `adaptive`: while answers are late, sessions send fewer partials (`Level`); finals stay the same.
-        - `lm` ("bundled", "none", a path), `calibration`: None: the checkpoint's own. `punctuation_model`: None: a rule.
+        - `lm` ("bundled", "none", a path), `calibration`; None: the checkpoint's. `punctuation_model`; None: a rule.
         - `translators`: what translates finals for sessions with `translate_to`: "apertium", or folders or Hugging Face
           names of sequence-to-sequence checkpoints. The first that knows a pair of languages is used.
         - `translate_from`: language of the speech, if the checkpoint does not say it; `translate_beams`: 1 is greedy.
