@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -18,6 +19,8 @@ from .full_pass import PassEncoder
 from .int8 import quantize
 from .languages import Languages
 from .layers import XlsrLayers, flop_per_frame
+from .packed import PackedStepEncoder
+from .packed_pass import PackedPassEncoder
 from .readback import BEST
 from .runners import EagerRunner, GraphRunner, Runner
 from .step import StepEncoder
@@ -39,9 +42,12 @@ def assemble(
     max_batch: int | None = None,
     int8: bool = False,
     runner: Runner | None = None,
+    packed: bool = False,
 ) -> XlsrEncoder:
-    """Build the encoder, with the layers' products in 8-bit integers if `int8`. The device decides the default
-    `runner`."""
+    """Build the encoder, with the layers' products in 8-bit integers if `int8`, and with packed attention if `packed`.
+
+    The device decides the default `runner`.
+    """
     device, config = model.device, model.config
     on_gpu = device.type == "cuda"
     bake_weight_norm(model)
@@ -55,12 +61,13 @@ def assemble(
         runner = runner or (GraphRunner(device) if on_gpu else EagerRunner(device))
         best = BEST if on_gpu else None
         caches = CacheManager(
-            network.pool,
+            partial(network.pool, paged=packed),
             most_bytes=cache_budget(device) if on_gpu else _CPU_MEMORY,
             rounding=GPU_LEFT_ROUNDING if on_gpu else LEFT_ROUNDING,
         )
-        cached = StepEncoder(network, caches, runner, best=best)
-        passes = PassEncoder(network, caches, runner, best=best)
+        cached = (PackedStepEncoder if packed else StepEncoder)(network, caches, runner, best=best)
+        whole = PackedPassEncoder if packed and languages is None else PassEncoder
+        passes = whole(network, caches, runner, best=best)
     elif int8:
         quantize(model.wav2vec2.encoder.layers)
     info = ModelInfo(
