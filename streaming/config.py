@@ -45,6 +45,7 @@ class ModelOptions:
     max_batch: int | None = None  # utterances in one call of the model; None: 64 on a GPU, 1 on a CPU
     lm: Path | str | None = None  # file or folder of a language model, "bundled" or "none"; None: the checkpoint's own
     calibration: Path | str | None = None  # file or folder of a calibration; None: the checkpoint's own
+    punctuation_model: str | None = None  # folder or Hugging Face name; None: full stops at pauses
     translators: tuple[str, ...] = ()  # "apertium", folders or Hugging Face names; the first that knows a pair is used
     translate_from: str | None = None  # language of the speech, where the checkpoint does not say it
     translate_beams: int = 1  # of neural translators; 1: greedy
@@ -140,6 +141,7 @@ class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     wake: str = ""  # phrase that must precede a command
     wake_score: float = 0.5  # least score of the wake phrase
     wake_ms: int = 5_000  # how long after the wake phrase a command may start
+    punctuation: bool = False  # finals have a `display_text`
     translate_to: tuple[str, ...] = ()  # languages into which finals are translated, as codes or names
 
     def __post_init__(self) -> None:

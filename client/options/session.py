@@ -56,6 +56,7 @@ HELP: Final = {
     "wake": "Commands count only after this phrase.",
     "wake_score": "Least score of the wake phrase.",
     "wake_ms": "Time after the wake phrase in which a command may start.",
+    "punctuation": "Finals have punctuation and case, as a guess for people (docs/captions.md).",
     "translate_to": "Translate finals into this language (es, fr, German). May be repeated.",
 }
 

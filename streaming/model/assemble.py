@@ -6,6 +6,7 @@ import math
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn.utils import parametrize
 
@@ -59,15 +60,7 @@ def assemble(
         if int8:
             network.quantize()
         runner = runner or (GraphRunner(device) if on_gpu else EagerRunner(device))
-        best = BEST if on_gpu else None
-        caches = CacheManager(
-            partial(network.pool, paged=packed),
-            most_bytes=cache_budget(device) if on_gpu else _CPU_MEMORY,
-            rounding=GPU_LEFT_ROUNDING if on_gpu else LEFT_ROUNDING,
-        )
-        cached = (PackedStepEncoder if packed else StepEncoder)(network, caches, runner, best=best)
-        whole = PackedPassEncoder if packed and languages is None else PassEncoder
-        passes = whole(network, caches, runner, best=best)
+        cached, passes = _with_caches(network, runner, device, packed=packed)
     elif int8:
         quantize(model.wav2vec2.encoder.layers)
     info = ModelInfo(
@@ -92,6 +85,22 @@ def assemble(
         languages=languages,
         pipelined=cached is not None and runner is not None and runner.overlaps,
     )
+
+
+def _with_caches(
+    network: XlsrLayers, runner: Runner, device: torch.device, *, packed: bool
+) -> tuple[StepEncoder, PassEncoder]:
+    """Steps and passes over the same slots."""
+    on_gpu = device.type == "cuda"
+    caches = CacheManager(
+        partial(network.pool, paged=packed),
+        most_bytes=cache_budget(device) if on_gpu else _CPU_MEMORY,
+        rounding=GPU_LEFT_ROUNDING if on_gpu else LEFT_ROUNDING,
+    )
+    steps = PackedStepEncoder if packed else StepEncoder
+    passes = PackedPassEncoder if packed and network.languages is None else PassEncoder
+    best = BEST if on_gpu else None
+    return steps(network, caches, runner, best=best), passes(network, caches, runner, best=best)
 
 
 def full_passes(model: Any, head: tuple[Tensor, Tensor], *, int8: bool) -> PassEncoder:

@@ -31,7 +31,7 @@ _RECALLED: Final = 104  # frames that a pass computes where live steps left the 
 GRAPHED: Final = 4_000  # frames of a batch of passes, above which launches cost little
 
 
-class Utterance(NamedTuple):
+class PassInput(NamedTuple):
     samples: Float32  # of the frames after the cached ones
     length: int  # frames
     cached: int  # of these, in the slot
@@ -112,25 +112,25 @@ class PassEncoder:
 
         return finish
 
-    def _group(self, utterance: Utterance) -> tuple[object, ...]:
+    def _group(self, utterance: PassInput) -> tuple[object, ...]:
         """Equal for utterances that may share a batch: they have one pool, and heads that go together."""
         place = utterance.place
         pool = self._pool(utterance)
         return pool, place and place.bank, place and (None if place.bank.mixes else place.head)
 
-    def _pool(self, utterance: Utterance) -> Pool | None:
+    def _pool(self, utterance: PassInput) -> Pool | None:
         return utterance.slot.pool if utterance.slot else self._standby
 
-    def _utterance(self, samples: Float32, features: CachedFeatures | None, place: Place | None) -> Utterance:
+    def _utterance(self, samples: Float32, features: CachedFeatures | None, place: Place | None) -> PassInput:
         count = frames(len(samples))
         slot = self._caches.get(features.cache.number) if features else None
         if features is None or slot is None or not slot.holds(features.frames):
-            return Utterance(samples[: span(count)], count, 0, None, place)
+            return PassInput(samples[: span(count)], count, 0, None, place)
         known = min(features.frames, count)
         rest = samples[known * STRIDE : span(count)] if known < count else samples[:0]
-        return Utterance(rest, count, known, slot, place)
+        return PassInput(rest, count, known, slot, place)
 
-    def _start(self, utterances: Sequence[Utterance]) -> Pending:
+    def _start(self, utterances: Sequence[PassInput]) -> Pending:
         pool = self._pool(utterances[0])
         places = [utterance.place for utterance in utterances if utterance.place]
         bank = heads_of(places)

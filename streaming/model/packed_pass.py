@@ -21,7 +21,7 @@ from ..frames import STRIDE, span
 from ..requests import CachedFeatures
 from .answers import Answer, Float32, Int32, Pending, cut
 from .cache import Pool
-from .full_pass import GRAPHED, PassEncoder, Utterance
+from .full_pass import GRAPHED, PassEncoder, PassInput
 from .languages import Place
 from .readback import unpack, words_of
 from .runners import GraphRunner, Key, split_words
@@ -43,10 +43,10 @@ class PackedPassEncoder(PassEncoder):
         for rows in _ROWS:
             yield Shape(_BATCH, rows, rows)
 
-    def _utterance(self, samples: Float32, features: CachedFeatures | None, place: Place | None) -> Utterance:
+    def _utterance(self, samples: Float32, features: CachedFeatures | None, place: Place | None) -> PassInput:
         return super()._utterance(samples, None, place)
 
-    def _start(self, utterances: Sequence[Utterance]) -> Pending:
+    def _start(self, utterances: Sequence[PassInput]) -> Pending:
         lengths = [utterance.length for utterance in utterances]
         rows = sum(lengths)
         shape = self._runner.fit(_family(), Shape(len(lengths), rows, rows))

@@ -119,6 +119,7 @@ class Final(_Stamped, frozen=True, tag="final"):
     start: float  # seconds, of the utterance
     end: float  # seconds, of the utterance
     confidence: float  # 0..1, mean of the words'; without a calibration the geometric mean over all tokens
+    display_text: str | msgspec.UnsetType = msgspec.UNSET  # if requested: the text with punctuation and case
     nbest: tuple[Alternative, ...] | msgspec.UnsetType = msgspec.UNSET  # if requested; best first
     language: str | msgspec.UnsetType = msgspec.UNSET  # as the checkpoint names it, if it has several
 

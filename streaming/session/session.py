@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 import numpy as np
@@ -74,6 +74,8 @@ class Session:
     unused, and each request names a language. With several languages, the first requests of each utterance have the
     kind "identify".
 
+    `punctuate` makes the `display_text` of finals from their text and whether a pause ended them.
+
     With an `origin` the session continues one that another server lost: its first sample is that of the origin, and
     numbers and times go on. Raises `ConfigError` for an origin that cannot be.
     """
@@ -94,6 +96,7 @@ class Session:
         languages: LanguageSet | None = None,
         level: Level = Level.NORMAL,
         origin: Origin | None = None,
+        punctuate: Callable[[str, bool], str] | None = None,
     ) -> None:
         config, audio, begin = config or SessionConfig(), audio or AudioFormat(), origin or Origin()
         mode = config.mode or modes[0]
@@ -118,7 +121,14 @@ class Session:
         else:  # its client has these warnings
             self._decodings.take_notes()
         self._utterances = UtteranceLoop(
-            self.config, self._decodings, self._front, self._outbox, begin, normalized=normalized, epsilon=epsilon
+            self.config,
+            self._decodings,
+            self._front,
+            self._outbox,
+            begin,
+            normalized=normalized,
+            epsilon=epsilon,
+            punctuate=punctuate,
         )
         self._live_time = float("-inf")  # when the received audio would have come at live pace
         self._eof = False

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import count
+
+import msgspec
 
 from ..audio.loudness import QuietCheck
 from ..audio.normalize import EPSILON, Moments
@@ -43,6 +46,7 @@ class UtteranceLoop:
         *,
         normalized: bool,
         epsilon: float = EPSILON,
+        punctuate: Callable[[str, bool], str] | None = None,
     ) -> None:
         self.begun = origin.utterance  # utterances
         self.jobs: list[Job] = []  # for the driver
@@ -51,6 +55,7 @@ class UtteranceLoop:
         self._decodings = decodings
         self._segmenter = segmenter
         self._outbox = outbox
+        self._punctuate = punctuate if config.punctuation else None
         self._normalized = normalized
         self._epsilon = epsilon
         self._ids = count(1)
@@ -205,14 +210,17 @@ class UtteranceLoop:
     def _finish(self, utterance: Utterance, transcript: Transcript, end: int, reason: Reason) -> None:
         index, start = utterance.index, utterance.start
         final = report_final(transcript, utterance.decoding, utterance=index, start=start, end=end)
+        why = reason if utterance.cut is None else utterance.cut.reason
         if final is not None:
+            if self._punctuate is not None:
+                shown = self._punctuate(final.text, why != "length")
+                final = msgspec.structs.replace(final, display_text=shown)
             self._outbox.emit(final, end)
         self._woken = None
         if (decision := utterance.decision(transcript)) is not None:
             self._decide(utterance, decision, end)
             if not decision.accepted and decision.woken is not None:
                 self._woken = start + decision.woken * STRIDE
-        why = reason if utterance.cut is None else utterance.cut.reason
         self._outbox.emit(SpeechEnded(utterance=index, end=seconds(end), reason=why), end)
         # Of this utterance alone: how much audio is there beyond a cut depends on when the encoder answers.
         samples = self._segmenter.ring.read(start, end)
