@@ -54,7 +54,7 @@ def test_finished_text_can_be_copied_cleared_and_restored(
     shown = finals(page)
     assert words(shown[: len(transcript) + 1]) == " ".join([*transcript, transcript[0]])
     assert (
-        page.locator("#captions > *").evaluate_all(
+        page.locator("#captions .divider, #captions .utterance").evaluate_all(
             "all => all.map(({ className }) => className).filter((name) => name === 'divider').length"
         )
         == 1
