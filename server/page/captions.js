@@ -26,6 +26,7 @@ export class Captions {
   #byNumber = new Map(); // final utterances of the session, by the protocol's number
   #began = ""; // time at which the session began
   #divided = ""; // the same of the newest utterance
+  #height = 0; // of the box, in pixels
   #loading = 0; // width of all lines, in em, while `load` runs
   #frame = 0; // requested animation frame
   #separator = " ";
@@ -260,6 +261,7 @@ export class Captions {
 
   #scrolled() {
     if (this.#style.mode === "captions") return; // it does not scroll
+    if (this.#box.clientHeight !== this.#height) return; // the observer follows the new size
     const below = this.#box.scrollHeight - this.#box.scrollTop - this.#box.clientHeight;
     const following = below < 2 * parseFloat(getComputedStyle(this.#box).fontSize);
     if (following === this.following) return;
@@ -268,6 +270,7 @@ export class Captions {
   }
 
   #resized() {
+    this.#height = this.#box.clientHeight;
     this.#follow();
     this.#changed();
   }
