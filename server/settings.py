@@ -84,6 +84,9 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     calibration: Annotated[
         str | None, Meta(description="calibration.json for confidences, or its folder; default: the model's own.")
     ] = None
+    punctuation_model: Annotated[
+        str | None, Meta(description="Model for sessions with punctuation: folder or name; default: stops at pauses.")
+    ] = None
     translators: Annotated[
         tuple[str, ...],
         Meta(description="What translates finals: apertium, or a checkpoint; the first that knows a pair is used."),

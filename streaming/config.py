@@ -45,6 +45,7 @@ class ModelOptions:
     max_batch: int | None = None  # utterances in one call of the model; None: 64 on a GPU, 1 on a CPU
     lm: Path | str | None = None  # file or folder of a language model, "bundled" or "none"; None: the checkpoint's own
     calibration: Path | str | None = None  # file or folder of a calibration; None: the checkpoint's own
+    punctuation_model: str | None = None  # folder or Hugging Face name; None: full stops at pauses
     translators: tuple[str, ...] = ()  # "apertium", folders or Hugging Face names; the first that knows a pair is used
     translate_from: str | None = None  # language of the speech, where the checkpoint does not say it
     translate_beams: int = 1  # of neural translators; 1: greedy
@@ -116,6 +117,9 @@ class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     post_roll_ms: int = 240  # audio after the last speech frame that belongs to the utterance
     min_speech_ms: int = 210  # speech shorter than this does not open the gate
     hangover_ms: int = 600  # silence that ends an utterance
+    endpointing: Literal["fixed", "adaptive"] = "fixed"  # "adaptive": each pause gets its own hangover
+    least_hangover_ms: int = 240  # adaptive: where pauses so far and the text say that the speaker is done
+    most_hangover_ms: int = 900  # adaptive: in the middle of a sentence
     mode: Mode | None = None  # None: "cached" where the checkpoint allows it, else "window"; "offline": no partials
     hop_ms: int = 480  # new audio in each live step
     max_hop_ms: int = 1_920  # widest hop of an overloaded service
@@ -137,6 +141,7 @@ class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     wake: str = ""  # phrase that must precede a command
     wake_score: float = 0.5  # least score of the wake phrase
     wake_ms: int = 5_000  # how long after the wake phrase a command may start
+    punctuation: bool = False  # finals have a `display_text`
     translate_to: tuple[str, ...] = ()  # languages into which finals are translated, as codes or names
 
     def __post_init__(self) -> None:
@@ -146,6 +151,8 @@ class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         _check("post_roll_ms", self.post_roll_ms, 0, 2_000, "ms")
         _check("min_speech_ms", self.min_speech_ms, 0, 2_000, "ms")
         _check("hangover_ms", self.hangover_ms, 60, 10_000, "ms")
+        _check("least_hangover_ms", self.least_hangover_ms, 60, 10_000, "ms")
+        _check("most_hangover_ms", self.most_hangover_ms, self.least_hangover_ms, 10_000, "ms")
         _check("hop_ms", self.hop_ms, 20, 5_000, "ms")
         _check("max_hop_ms", self.max_hop_ms, 20, 20_000, "ms")
         _check("lookahead_ms", self.lookahead_ms, 0, 5_000, "ms")

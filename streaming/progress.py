@@ -20,3 +20,7 @@ class Progress:
 
 
 Report = Callable[[Progress], None]
+
+
+def unreported(progress: Progress) -> None:
+    """The `Report` of those who do not wait."""

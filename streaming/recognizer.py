@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Self
 
 from .audio.files import AudioInput, open_input
 from .audio.vad import make_vad
+from .captions.punctuation import Punctuate, punctuate_pauses
 from .commands.compiled import compiled
 from .config import AUTO, AudioFormat, ModelOptions, Origin, SessionConfig, check_language_choice
 from .ctc.assets import Assets
@@ -32,10 +33,10 @@ from .engine.engine import Engine
 from .errors import AudioError, ConfigError, EngineError
 from .feed import feed
 from .live import StreamSession
-from .model_languages import Classes, ManyLanguages, ModelLanguages
+from .model_languages import Classes, ModelLanguages
 from .offline import recognize_offline
 from .overload import Level
-from .progress import Report
+from .progress import Report, unreported
 from .protocol.events import Error, Event, Final
 from .session.session import Session
 from .translation.load import load_translation
@@ -45,8 +46,6 @@ from .translation.session import SessionTranslator
 
 if TYPE_CHECKING:
     from .model.encoder import ModelInfo, XlsrEncoder
-
-_BLOCK_SECONDS = 0.1
 
 
 class Recognizer:
@@ -66,12 +65,13 @@ class Recognizer:
         classes: Classes | None = None,
         translation: TranslationService | None = None,
         translate_from: str | None = None,
+        punctuate: Punctuate = punctuate_pauses,
     ) -> None:
         self.encoder = encoder
+        self._punctuate = punctuate
         self.assets = assets or Assets()
-        many: ManyLanguages | None = encoder.languages
-        only = encoder.info.language, encoder.vocabulary, self.assets
-        self.languages = ModelLanguages(encoder.info.name, many, only, language, allowed_languages, classes)
+        name, only = encoder.info.name, (encoder.info.language, encoder.vocabulary, self.assets)
+        self.languages = ModelLanguages(name, encoder.languages, only, language, allowed_languages, classes)
         if language == AUTO:
             self.languages.codes()  # refuse them now, not in each session
         self.translation = translation  # closed with the recognizer
@@ -94,6 +94,7 @@ class Recognizer:
         adaptive: bool = True,
         lm: Path | str | None = None,
         calibration: Path | str | None = None,
+        punctuation_model: str | None = None,
         allowed_languages: Sequence[str] = (),
         lid: str | None = None,
         translators: Sequence[str] = (),
@@ -113,12 +114,10 @@ class Recognizer:
         - `max_batch`: maximum number of utterances in one call of the model. By default 64 on a GPU and one on a CPU,
           where a batch saves nothing and changes the last bits of the results.
         - `adaptive`: while answers are late, sessions send fewer partials (`Level`); finals stay the same.
-        - `lm`: file or folder of a language model, "bundled" or "none"; None: the checkpoint's own, if any.
-        - `calibration`: file or folder of a calibration; None: the checkpoint's own, if any.
+        - `lm` ("bundled", "none", a path), `calibration`; None: the checkpoint's. `punctuation_model`; None: a rule.
         - `translators`: what translates finals for sessions with `translate_to`: "apertium", or folders or Hugging Face
           names of sequence-to-sequence checkpoints. The first that knows a pair of languages is used.
-        - `translate_from`: language of the speech, where the checkpoint does not say it.
-        - `translate_beams`: of neural translators; 1 is greedy.
+        - `translate_from`: language of the speech, if the checkpoint does not say it; `translate_beams`: 1 is greedy.
         - `translate_max_lag`: seconds after a final; a translation that would be later is skipped.
 
         Raises `ModelError`, `ConfigError` and `LanguageModelError`.
@@ -133,6 +132,7 @@ class Recognizer:
             max_batch=max_batch,
             lm=lm,
             calibration=calibration,
+            punctuation_model=punctuation_model,
             allowed_languages=tuple(allowed_languages),
             lid=lid,
             translators=tuple(translators),
@@ -143,12 +143,11 @@ class Recognizer:
         return cls.from_options(options, adaptive=adaptive)
 
     @classmethod
-    def from_options(
-        cls, options: ModelOptions, *, adaptive: bool = True, report: Report = lambda progress: None
-    ) -> Self:
+    def from_options(cls, options: ModelOptions, *, adaptive: bool = True, report: Report = unreported) -> Self:
         """`load` with its options in one object, and the same errors. `report` gets the stages of the start."""
         from .model.assets import load_assets
         from .model.load import load
+        from .model.punctuation import load_punctuation
         from .model.source import find_source
 
         language, allowed = options.language, options.allowed_languages
@@ -175,6 +174,7 @@ class Recognizer:
             classes=classes,
             translation=translation,
             translate_from=options.translate_from,
+            punctuate=load_punctuation(options.punctuation_model),
         )
 
     @property
@@ -195,9 +195,7 @@ class Recognizer:
     @property
     def translates_to(self) -> tuple[str, ...]:
         """BCP 47 tags of the languages that finals can be translated into."""
-        if self.translation is None:
-            return ()
-        return target_languages(self.translation.translators, self.spoken_language)
+        return target_languages(self.translation.translators, self.spoken_language) if self.translation else ()
 
     def session(
         self,
@@ -214,9 +212,8 @@ class Recognizer:
         `complete_translations` (for files) audio waits for translations, and none is skipped. Raises `GrammarError`,
         and `ConfigError` for bad settings and for settings that this checkpoint does not support.
         """
-        session = self._new_session(config, audio, name, self.engine.level, origin)
         return StreamSession(
-            session,
+            self._new_session(config, audio, name, self.engine.level, origin),
             self.engine,
             compile=self._compile_aside,
             languages=self._load_aside,
@@ -255,7 +252,7 @@ class Recognizer:
         Raises `ConfigError`, `GrammarError` and `AudioError` for bad settings and unreadable audio; a later fault
         becomes an `Error` event.
         """
-        form, blocks = open_input(audio, _BLOCK_SECONDS)
+        form, blocks = open_input(audio, 0.1)  # seconds in each block
         answers: SimpleQueue[Call] = SimpleQueue()
         driver = SessionDriver(
             self._new_session(config, form, None),
@@ -344,4 +341,5 @@ class Recognizer:
             languages=self.languages.load(config.language, config.allowed_languages),
             level=level,
             origin=origin,
+            punctuate=self._punctuate,
         )

@@ -21,7 +21,18 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 DEVICES: Final = ("auto", "cpu", "cuda")
 TRANSLATION: Final = ("translators", "translate_from", "translate_beams", "translate_max_lag")
-NAMES: Final = ("model", "revision", "dtype", "threads", "calibration", "lm", "lid", "compute", *TRANSLATION)
+NAMES: Final = (
+    "model",
+    "revision",
+    "dtype",
+    "threads",
+    "calibration",
+    "punctuation_model",
+    "lm",
+    "lid",
+    "compute",
+    *TRANSLATION,
+)
 
 
 # How a model is loaded.
@@ -107,6 +118,12 @@ translator_options = combined(
 )
 
 
+def punctuation_option(command: F) -> F:
+    """--punctuation-model: of --punctuation."""
+    text = "For --punctuation: a model (docs/captions.md). [default: full stops at pauses]"
+    return click.option("--punctuation-model", metavar="NAME_OR_DIR", help=text)(command)
+
+
 def lm_option(default: str | None = None) -> Callable[[F], F]:
     """--lm: the language model; default None is the model's own."""
     shown = default or "the model's own, if it has one"
@@ -152,7 +169,7 @@ def device_option(*flags: str) -> Callable[[F], F]:
 
 def recognizer_options(lm: str | None = None, *, device: Sequence[str] = ("--device",)) -> Callable[[F], F]:
     """--model and the options of loading it, --lm with this default, and the device with these flags."""
-    return combined(model_options, lm_option(lm), device_option(*device))
+    return combined(model_options, lm_option(lm), punctuation_option, device_option(*device))
 
 
 def take_model_options(options: dict[str, Any], *, threads: int | None = None) -> ModelOptions:

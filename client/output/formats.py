@@ -271,6 +271,7 @@ class Vtt(Cued):
             self._write(vtt_header())
 
 
+SUBTITLES: Constant = ("srt", "vtt")
 FORMATS: Constant[dict[str, Callable[..., Output]]] = {
     "text": Text,
     "plain": Plain,

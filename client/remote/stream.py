@@ -25,6 +25,7 @@ from ...streaming.protocol.events import (
     Final,
     Moving,
     SessionEnded,
+    SessionMoved,
     SessionResumed,
     SessionStarted,
     SpeechEnded,
@@ -207,7 +208,7 @@ class Stream:
                 self._replay.acknowledge(received, event.safe or None)
                 self._may_send.set()
                 return False
-            case SessionStarted():
+            case SessionStarted() | SessionMoved():
                 event = self._started(event)
             case Moving(within_s=seconds):
                 self._leave_by = asyncio.get_running_loop().time() + seconds
@@ -227,7 +228,7 @@ class Stream:
                 await self._events.put(each)
         return isinstance(event, SessionEnded)
 
-    def _started(self, event: SessionStarted) -> SessionStarted:
+    def _started(self, event: SessionStarted | SessionMoved) -> SessionStarted | SessionMoved:
         """Handle the start of a session; returns what the caller needs of the event."""
         self._token, self._resume_s = event.resume or None, event.resume_s or 0.0
         self._replay.keeps = self._announces = bool(event.movable)
@@ -302,7 +303,7 @@ class Stream:
             origin = self._place.origin(self._replay.safe)
             start = replace(self._start, config=self._replay.config, origin=origin, events=self._received)
             event = await greet(connection, start)
-            if not isinstance(event, SessionStarted):
+            if not isinstance(event, SessionMoved):
                 raise refusal(event)
             async with self._send_lock:
                 for message in self._replay.restart():

@@ -11,8 +11,8 @@ so none is lost before the iteration starts.
 
 If the connection breaks and the server keeps the session, the client reconnects: it sends the audio that the server has
 not received, and the events continue where they stopped. If that server is gone or will stop, the session moves to
-another one at the same address or at one of several: there is another `session_started`, an utterance that was open
-begins again under its number, and all else goes on.
+another one at the same address or at one of several: after a `session_moved`, an utterance that was open begins again
+under its number, and all else goes on.
 """
 
 from __future__ import annotations

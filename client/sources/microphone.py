@@ -19,6 +19,7 @@ from .devices import MicrophoneError
 from .recorder import BLOCK_SECONDS, HEAD, RecorderProblem, RecorderReady
 
 RING_SECONDS: Final = 120.0  # kept while nobody takes audio, such as during the load of a model
+CLOSE_SECONDS: Final = 2.0
 FIRST_SECONDS: Final = 5.0  # for the first audio of a device; a suspended one may send none
 RECORDER: Final = (sys.executable, "-m", "xlsr_live.client.sources.recorder")
 
@@ -98,7 +99,11 @@ class Microphone:
 
     def close(self) -> None:
         self._process.terminate()
-        self._process.wait()
+        try:
+            self._process.wait(CLOSE_SECONDS)
+        except subprocess.TimeoutExpired:  # the sound system hangs
+            self._process.kill()
+            self._process.wait()
 
     def _refuse(self) -> None:
         self._out.close()

@@ -1,17 +1,20 @@
 """Records a microphone in a process of its own: `python -m xlsr_live.client.sources.recorder NAME`.
 
 PortAudio's callback needs Python's lock. A program that imports torch holds that lock for seconds, and audio would be
-lost. This process does nothing else. It writes to standard output a line of JSON, an `RecorderReady` or a
-`RecorderProblem`, and then blocks of 16-bit audio, each after a `HEAD`. It ends when its output is closed.
+lost. This process does nothing else. It writes to standard output a line of JSON, a `RecorderReady` or a
+`RecorderProblem`, and then blocks of 16-bit audio, each after a `HEAD`. It ends when its output is closed, or with
+SIGTERM, after the blocks that wait.
 """
 
 from __future__ import annotations
 
 import os
 import queue
+import signal
 import struct
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -24,6 +27,7 @@ from .devices import Device, MicrophoneError, choose, input_devices, no_devices,
 from .sound_server import choose_source, recorded_source
 
 BLOCK_SECONDS: Final = 0.05
+LATENCY: Final = 0.4  # seconds that the sound system can keep while this process waits for a processor
 QUEUE_SECONDS: Final = 60.0  # while the reader is busy
 BUSY: Final = -9985  # paDeviceUnavailable
 HEAD: Final = struct.Struct("<I?")  # size of a block in bytes; whether audio before it was lost
@@ -64,6 +68,7 @@ class Recorder:
                     channels=self.audio.channels,
                     dtype="int16",
                     blocksize=round(self.audio.sample_rate * BLOCK_SECONDS),
+                    latency=LATENCY,
                     callback=self._record,
                     finished_callback=ended,
                 )
@@ -99,6 +104,11 @@ def main() -> None:
         except queue.Full:
             lost = True
 
+    def stop(*_: object) -> None:
+        with suppress(queue.Full):
+            blocks.put_nowait(None)  # after the blocks that wait
+
+    signal.signal(signal.SIGTERM, stop)
     out = sys.stdout.buffer
     try:
         recorder = Recorder(sys.argv[1] or None, put, lambda: blocks.put(None))

@@ -17,7 +17,7 @@ from ...streaming.config import SAMPLE_BYTES
 from ...streaming.errors import ConfigError, ModelError
 from ...streaming.live import StreamSession
 from ...streaming.protocol.codes import Code, ProtocolError
-from ...streaming.protocol.events import Error, Event, Moving, Partial, SessionStarted, Warning, to_json
+from ...streaming.protocol.events import Error, Event, Moving, Partial, SessionMoved, SessionStarted, Warning, to_json
 from ...streaming.protocol.messages import (
     ClientMessage,
     End,
@@ -44,6 +44,7 @@ class NativeDialect(WebSocketDialect):
     """A session in the native protocol."""
 
     dialect = "native"
+    stopping_code = 1001
 
     def __init__(self, name: str, websocket: WebSocket, lease: Lease) -> None:
         super().__init__(name, websocket, lease)
@@ -131,7 +132,7 @@ class NativeDialect(WebSocketDialect):
         return data if isinstance(data, bytes) else parse(data)
 
     def on_event(self, event: Event) -> None:
-        if isinstance(event, SessionStarted):
+        if isinstance(event, SessionStarted | SessionMoved):
             if self._token is not None:
                 seconds = self.lease.resume_store.grace_s
                 event = replace(event, resume=self._token, resume_s=seconds, movable=True)

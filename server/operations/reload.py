@@ -26,7 +26,7 @@ Reread = Callable[[], ServerSettings]  # reads the settings again
 
 RELOADABLE: Final = (
     *("model", "revision", "language", "allowed_languages", "lid", "device", "dtype", "threads", "lm", "calibration"),
-    *("max_sessions", "translators", "translate_from", "translate_beams", "translate_max_lag"),
+    *("punctuation_model", "max_sessions", "translators", "translate_from", "translate_beams", "translate_max_lag"),
 )
 
 

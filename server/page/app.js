@@ -202,6 +202,10 @@ function onEvent(event) {
     case "shared":
       showLinks(event.share);
       break;
+    case "session_moved":
+      showLinks(null); // the other server gives another key
+      if (wantedTitle() !== null) stream.share(wantedTitle());
+      break;
     case "partial":
       showLag(Math.max(0, samples / capture.rate - event.audio_s));
       break;

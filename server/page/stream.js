@@ -164,7 +164,7 @@ export class Stream {
 
   #take(event) {
     this.#seen += 1;
-    if (event.type === "session_started") {
+    if (event.type === "session_started" || event.type === "session_moved") {
       this.#token = event.resume ?? null;
       this.#replay.keeps = event.movable ?? false;
       if (event.movable) this.#socket.send(JSON.stringify({ type: "movable" }));
@@ -229,11 +229,11 @@ export class Stream {
   #move(socket) {
     const origin = { sample: this.#replay.safe, ...this.#position };
     const first = { type: "start", ...this.#start, config: this.#replay.config, origin, events: this.#seen };
-    return this.#greet(socket, first, "session_started", (started) => {
+    return this.#greet(socket, first, "session_moved", (moved) => {
       this.#leaveBy = null;
       this.#held = []; // the other server gives this final again
       for (const message of this.#replay.restart()) socket.send(message);
-      this.#take(started);
+      this.#take(moved);
     });
   }
 

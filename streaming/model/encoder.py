@@ -93,10 +93,8 @@ class XlsrEncoder:
             return True
         if not self._may_pad:
             return samples == others[0]
-        if self.pipelined and self._passes:  # shapes are few: equal ones add no padding
-            length = self._passes.fitted(frames(samples))
-            least = length * STRIDE * (len(others) + 1)
-            return length == self._passes.fitted(frames(others[0])) and least <= self.most_samples
+        if self.pipelined and self._passes:
+            return self._passes.fits(frames(samples), [frames(other) for other in others], self.most_samples / STRIDE)
         lengths = [samples, *others]
         return evenly_long(lengths) and max(lengths) * len(lengths) <= self.most_samples
 

@@ -18,12 +18,14 @@ from torch.nn.functional import conv1d, layer_norm, linear, pad, scaled_dot_prod
 
 from ..frames import STRIDE
 from .banks import LanguageRows
-from .cache import Pool, SlotShape
+from .cache import OWN, Pool, SlotShape
 from .int8 import Int8Linear, quantize
 from .languages import Languages
 
 # From a layer and its input's keys and values, (B, T, 2 * hidden), to those that it attends to, (B, K, 2 * hidden).
 Context = Callable[[int, Tensor], Tensor]
+# From a layer and its queries, keys and values, (B, T, 3 * hidden), to what it attends to, (B, T, hidden).
+Attention = Callable[[int, Tensor], Tensor]
 
 
 class _Convolution(NamedTuple):
@@ -54,7 +56,7 @@ class XlsrLayers:
         width: int = model.config.num_conv_pos_embeddings
         self.reach = width // 2  # frames before a frame that its positional convolution covers
         self._reach_after = width - 1 - self.reach  # frames after it: one fewer for an even kernel
-        self._head_width: int = self.hidden // model.config.num_attention_heads
+        self.head_width: int = self.hidden // model.config.num_attention_heads
         self._position = base.encoder.pos_conv_embed
         self._position_weights = _exact_weights(self._position.conv)
         self._norm = base.encoder.layer_norm
@@ -86,10 +88,11 @@ class XlsrLayers:
             quantize(layer)
             layer.adapter_layer = adapter
 
-    def pool(self, shape: SlotShape) -> Pool:
-        """An empty pool for caches of this model's utterances."""
+    def pool(self, shape: SlotShape, *, paged: bool = False) -> Pool:
+        """An empty pool for caches of this model's utterances; `paged` as packed attention needs it."""
         return Pool(
             shape,
+            own=OWN if paged else 0,
             reach=self.reach,
             layers=len(self.layers),
             hidden=self.hidden,
@@ -121,20 +124,23 @@ class XlsrLayers:
         moved = conv1d(padded, weight, bias, groups=self._position.conv.groups).to(near.dtype)
         return near[:, self.reach :] + self._position.activation(moved).transpose(1, 2)
 
-    def layer(
-        self, index: int, x: Tensor, context: Context, mask: Tensor | None, rows: LanguageRows | None = None
-    ) -> Tensor:
-        """One layer over (B, T, hidden); `mask`, (B, 1, 1 or T, K), is added to the scores."""
-        return self.feed(index, self.attend(index, x, context, mask), rows)
+    def layer(self, index: int, x: Tensor, attention: Attention, rows: LanguageRows | None = None) -> Tensor:
+        """One layer over (B, T, hidden)."""
+        return self.feed(index, self.attend(index, x, attention), rows)
 
-    def attend(self, index: int, x: Tensor, context: Context, mask: Tensor | None) -> Tensor:
+    def attend(self, index: int, x: Tensor, attention: Attention) -> Tensor:
         layer = self.layers[index]
-        queries = self._qkv[index](layer.layer_norm(x))
-        keys, values = self._by_head(context(index, queries[..., self.hidden :])).chunk(2, 1)
-        attended = scaled_dot_product_attention(
-            self._by_head(queries[..., : self.hidden]), keys, values, attn_mask=mask
-        )
-        return x + layer.attention.out_proj(attended.transpose(1, 2).flatten(2))
+        return x + layer.attention.out_proj(attention(index, self._qkv[index](layer.layer_norm(x))))
+
+    def masked(self, context: Context, mask: Tensor | None) -> Attention:
+        """Attention whose `mask`, (B, 1, 1 or T, K), is added to the scores."""
+
+        def attention(index: int, queries: Tensor) -> Tensor:
+            keys, values = self._by_head(context(index, queries[..., self.hidden :])).chunk(2, 1)
+            own = self._by_head(queries[..., : self.hidden])
+            return scaled_dot_product_attention(own, keys, values, attn_mask=mask).transpose(1, 2).flatten(2)
+
+        return attention
 
     def feed(self, index: int, x: Tensor, rows: LanguageRows | None = None) -> Tensor:
         layer = self.layers[index]
@@ -154,7 +160,7 @@ class XlsrLayers:
 
     def _by_head(self, x: Tensor) -> Tensor:
         """(B, T, n * hidden) to (B, n * heads, T, hidden / heads)."""
-        return x.view(*x.shape[:2], -1, self._head_width).transpose(1, 2)
+        return x.view(*x.shape[:2], -1, self.head_width).transpose(1, 2)
 
 
 def flop_per_frame(config: Any, keys: int = 0) -> float:

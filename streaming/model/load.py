@@ -14,7 +14,7 @@ import torch
 
 from ..config import Dtype, ModelOptions, SessionConfig
 from ..errors import EngineError, ModelError
-from ..progress import Progress, Report
+from ..progress import Progress, Report, unreported
 from .assemble import GPU_BATCH, assemble, bake_weight_norm
 from .device import find_device, set_up, used_memory
 from .download import download
@@ -33,7 +33,7 @@ _SHAPES = 64  # in oneDNN's cache
 log = logging.getLogger("xlsr_live.model")
 
 
-def load(options: ModelOptions, source: Source | None = None, *, report: Report = lambda progress: None) -> XlsrEncoder:
+def load(options: ModelOptions, source: Source | None = None, *, report: Report = unreported) -> XlsrEncoder:
     """Load a checkpoint from `source`, by default from where `find_source` finds it. Raises `ModelError`.
 
     Calls `report` at each stage, and while a download goes on.

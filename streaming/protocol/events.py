@@ -119,6 +119,7 @@ class Final(_Stamped, frozen=True, tag="final"):
     start: float  # seconds, of the utterance
     end: float  # seconds, of the utterance
     confidence: float  # 0..1, mean of the words'; without a calibration the geometric mean over all tokens
+    display_text: str | msgspec.UnsetType = msgspec.UNSET  # if requested: the text with punctuation and case
     nbest: tuple[Alternative, ...] | msgspec.UnsetType = msgspec.UNSET  # if requested; best first
     language: str | msgspec.UnsetType = msgspec.UNSET  # as the checkpoint names it, if it has several
 
@@ -198,6 +199,18 @@ class SessionResumed(_Stamped, frozen=True, tag="session_resumed"):
     event: int  # number of the next event, counted from 0; acknowledgements and this event do not count
 
 
+class SessionMoved(_Stamped, frozen=True, tag="session_moved"):
+    """Another server continues the session. An utterance that was open begins again under its number."""
+
+    session: str  # its name there
+    model: str
+    mode: str
+    resume: str | msgspec.UnsetType = msgspec.UNSET  # as in `SessionStarted`, for the new server
+    resume_s: float | msgspec.UnsetType = msgspec.UNSET
+    share: str | msgspec.UnsetType = msgspec.UNSET
+    movable: bool | msgspec.UnsetType = msgspec.UNSET
+
+
 class Shared(_Stamped, frozen=True, tag="shared"):
     """Others can watch a server's session. Its viewers get this event first."""
 
@@ -233,6 +246,7 @@ Event = (
     | Warning
     | Error
     | SessionResumed
+    | SessionMoved
     | Shared
     | Ack
     | Moving

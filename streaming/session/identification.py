@@ -84,6 +84,11 @@ class Identification:
         self._missing = set(self._answers)
         return jobs
 
+    @property
+    def busy(self) -> bool:
+        """Whether requests lack an answer."""
+        return bool(self._missing)
+
     def wants(self, job: int) -> bool:
         """Whether the answer to a job still matters."""
         return job in self._missing

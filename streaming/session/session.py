@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 import numpy as np
@@ -19,7 +19,7 @@ from ..ctc.vocabulary import Vocabulary
 from ..errors import BacklogFull, ConfigError, SessionClosed
 from ..frames import FIELD, SAMPLE_RATE, seconds, too_short
 from ..overload import Level
-from ..protocol.events import Error, Event, SessionEnded, SessionStarted, Warning
+from ..protocol.events import Error, Event, SessionEnded, SessionMoved, SessionStarted, Warning
 from ..requests import CacheHandle, Job
 from .decodings import Decodings
 from .outbox import Outbox
@@ -74,6 +74,8 @@ class Session:
     unused, and each request names a language. With several languages, the first requests of each utterance have the
     kind "identify".
 
+    `punctuate` makes the `display_text` of finals from their text and whether a pause ended them.
+
     With an `origin` the session continues one that another server lost: its first sample is that of the origin, and
     numbers and times go on. Raises `ConfigError` for an origin that cannot be.
     """
@@ -94,6 +96,7 @@ class Session:
         languages: LanguageSet | None = None,
         level: Level = Level.NORMAL,
         origin: Origin | None = None,
+        punctuate: Callable[[str, bool], str] | None = None,
     ) -> None:
         config, audio, begin = config or SessionConfig(), audio or AudioFormat(), origin or Origin()
         mode = config.mode or modes[0]
@@ -111,13 +114,21 @@ class Session:
         self._safe = SafeSample(audio.sample_rate, begin.sample, start)
         self._front = Segmenter(self.config, vad, start=start, final_end=final_end)
         self._outbox = Outbox(level)
-        self._outbox.emit(SessionStarted(session=name, model=model, mode=mode), 0)
+        opening = SessionStarted if origin is None else SessionMoved
+        self._outbox.emit(opening(session=name, model=model, mode=mode), 0)
         if origin is None:
             self._report_notes(0)
         else:  # its client has these warnings
             self._decodings.take_notes()
         self._utterances = UtteranceLoop(
-            self.config, self._decodings, self._front, self._outbox, begin, normalized=normalized, epsilon=epsilon
+            self.config,
+            self._decodings,
+            self._front,
+            self._outbox,
+            begin,
+            normalized=normalized,
+            epsilon=epsilon,
+            punctuate=punctuate,
         )
         self._live_time = float("-inf")  # when the received audio would have come at live pace
         self._eof = False

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import count
+
+import msgspec
 
 from ..audio.loudness import QuietCheck
 from ..audio.normalize import EPSILON, Moments
+from ..audio.pauses import PauseEvidence
 from ..audio.segmenter import Reason, Segmenter, Span
 from ..audio.vad import FRAME
 from ..commands.decision import Decision
@@ -42,6 +46,7 @@ class UtteranceLoop:
         *,
         normalized: bool,
         epsilon: float = EPSILON,
+        punctuate: Callable[[str, bool], str] | None = None,
     ) -> None:
         self.begun = origin.utterance  # utterances
         self.jobs: list[Job] = []  # for the driver
@@ -50,6 +55,7 @@ class UtteranceLoop:
         self._decodings = decodings
         self._segmenter = segmenter
         self._outbox = outbox
+        self._punctuate = punctuate if config.punctuation else None
         self._normalized = normalized
         self._epsilon = epsilon
         self._ids = count(1)
@@ -98,24 +104,31 @@ class UtteranceLoop:
             return False
         first, utterance = self._segmenter.spans[0], self._utterance
         known = self._segmenter.known(first)
+        paused = first.end is None and self._segmenter.paused
         if self._identification is not None:
-            return self._identify(self._identification, first, known, now)
+            return self._identify(self._identification, first, known, now, paused=paused)
         if utterance is None:
             spoken = first.start + max(FIELD, self._lead)
-            if known >= spoken or (first.end is not None and known - first.start >= FIELD):
+            if known >= spoken or ((first.end is not None or paused) and known - first.start >= FIELD):
                 self._open(first.start, self._decodings.at(min(spoken, known)))
                 return True
             if first.end is not None:  # too short to make a frame, as the rest after a cut can be
                 self._segmenter.spans.popleft()
                 return True
-            return False
+            if paused:
+                self._segmenter.decide(PauseEvidence())
+            return paused
         self.jobs += utterance.plan(
             known=known,
             likely_end=self._segmenter.likely_end(first),
             closed=first.end,
             now=now,
             level=self._outbox.level,
+            paused=paused,
         )
+        if paused and (evidence := utterance.evidence) is not None:
+            self._segmenter.decide(evidence)
+            return True
         if utterance.end is None or (transcript := utterance.transcript) is None:
             return False
         self._finish(utterance, transcript, utterance.end, first.reason)
@@ -155,11 +168,13 @@ class UtteranceLoop:
             epsilon=self._epsilon,
         )
 
-    def _identify(self, identification: Identification, span: Span, known: int, now: float) -> bool:
+    def _identify(self, identification: Identification, span: Span, known: int, now: float, *, paused: bool) -> bool:
         """Continue the identification; False while it waits for audio or answers."""
         if identification.decision is None:
             self.jobs += identification.plan(known=known, closed=span.end, now=now)
-            return False
+            if idle := paused and not identification.busy:  # the language is unknown, so there is no evidence
+                self._segmenter.decide(PauseEvidence())
+            return idle
         language, probability = identification.decision
         assert self._choice is not None
         decoding = self._choice.decodings[language]
@@ -195,14 +210,17 @@ class UtteranceLoop:
     def _finish(self, utterance: Utterance, transcript: Transcript, end: int, reason: Reason) -> None:
         index, start = utterance.index, utterance.start
         final = report_final(transcript, utterance.decoding, utterance=index, start=start, end=end)
+        why = reason if utterance.cut is None else utterance.cut.reason
         if final is not None:
+            if self._punctuate is not None:
+                shown = self._punctuate(final.text, why != "length")
+                final = msgspec.structs.replace(final, display_text=shown)
             self._outbox.emit(final, end)
         self._woken = None
         if (decision := utterance.decision(transcript)) is not None:
             self._decide(utterance, decision, end)
             if not decision.accepted and decision.woken is not None:
                 self._woken = start + decision.woken * STRIDE
-        why = reason if utterance.cut is None else utterance.cut.reason
         self._outbox.emit(SpeechEnded(utterance=index, end=seconds(end), reason=why), end)
         # Of this utterance alone: how much audio is there beyond a cut depends on when the encoder answers.
         samples = self._segmenter.ring.read(start, end)

@@ -15,6 +15,7 @@ from torch import Tensor
 from xlsr_live.streaming.config import SessionConfig
 from xlsr_live.streaming.engine.engine import Engine
 from xlsr_live.streaming.errors import EngineError
+from xlsr_live.streaming.model import varlen
 from xlsr_live.streaming.model.cache import SlotShape
 from xlsr_live.streaming.model.device import set_up, used_memory
 from xlsr_live.streaming.model.encoder import XlsrEncoder
@@ -70,6 +71,7 @@ class Bench:
     seconds: float = 20.0  # of paced streams
     repeats: int = 30
     streams: tuple[int, ...] = (300, 1_000)
+    graphs: int = MOST_GRAPHS
 
     def __post_init__(self) -> None:
         set_up(self.device)
@@ -95,7 +97,7 @@ class Bench:
         encoder = random_xlsr.encoder(self.size, self.device, self.dtype, max_batch=self.max_batch, runner=runner)
         room = encoder.room(SessionConfig()) or 0
         self.base = memory_of(self.device)()
-        limits = Limits(memory_of(self.device), most_bytes=1 << 40, most_s=120.0)
+        limits = Limits(memory_of(self.device), most_bytes=1 << 40, most_s=120.0, most_graphs=self.graphs)
         encoder.prepare(SessionConfig(), runner, utterances=min(room, 2 * max(self.streams)), limits=limits)
         return encoder
 
@@ -179,6 +181,31 @@ def steps(bench: Bench) -> Iterator[Figure]:
         yield found._asdict() | profile
 
 
+def packed(bench: Bench) -> Iterator[Figure]:
+    """Steps and finals with packed attention, beside those with masks."""
+    if bench.on_gpu and not varlen.supported(bench.device, bench.dtype):
+        yield {"supported": False}
+        return
+    runner = GraphRunner(bench.device, capture=Captures(bench.device))
+    encoder = random_xlsr.encoder(
+        bench.size, bench.device, bench.dtype, max_batch=bench.max_batch, runner=runner, packed=True
+    )
+    limits = Limits(memory_of(bench.device), most_bytes=1 << 40, most_graphs=min(30, bench.graphs))
+    encoder.prepare(SessionConfig(), runner, utterances=2 * bench.max_batch, limits=limits)
+    audio = [noise(2, seed) for seed in range(min(8, bench.max_batch))]
+    error = relative_error(stepped(encoder, audio)[0], stepped(bench.encoder, audio)[0])
+    yield {"supported": True, "error_of_steps": error}
+    for batch in [size for size in (1, 32, 64, 128, 256) if size <= bench.max_batch]:
+        found, profile = step_time(encoder, bench.model.config, bench.peak, batch, bench.repeats)
+        yield found._asdict() | profile
+    finals = [noise(seconds, seconds) for seconds in (1, 1, 2, 2, 3, 4, 6, 8)]
+    for name, each in {"packed": encoder, "masked": bench.encoder}.items():
+        taken = [timed(lambda each=each: each.encode(finals)) for _ in range(3 + bench.repeats)][3:]
+        yield {"finals": name, "s": float(np.median(taken))}
+    error = relative_error(encoder.encode(finals), bench.encoder.encode(finals))
+    yield {"error_of_finals": error}
+
+
 def stages(bench: Bench) -> Iterator[Figure]:
     batch = min(128, bench.max_batch)
     yield {"batch": batch} | stage_times(bench.model, batch, repeats=bench.repeats)
@@ -242,6 +269,7 @@ STEPS: Final[dict[str, Callable[[Bench], Iterator[Figure]]]] = {
         positions,
         capture,
         steps,
+        packed,
         streams,
         stages,
         passes,

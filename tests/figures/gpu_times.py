@@ -125,7 +125,7 @@ def stage_times(model: Any, batch: int, *, repeats: int) -> dict[str, float]:
     device, queries = model.device, HOP + LOOKAHEAD
     pool = network.pool(SlotShape.of(CacheHandle(LEFT, LOOKAHEAD)))
     pool.grow(batch + 1)
-    slots = [Slot(pool, slot + 1) for slot in range(batch)]
+    slots = [Slot(pool, slot + 1, ring=LEFT) for slot in range(batch)]
     window = Window(11, 40, 240, 240 + HOP, 240 + queries, 240 + queries - HOP)
     shape = Shape(batch, queries, HOP, HOP)
     audio = [noise(span(HOP) / 16_000, 0)[: span(HOP)]] * batch
@@ -152,10 +152,12 @@ def stage_times(model: Any, batch: int, *, repeats: int) -> dict[str, float]:
     def gathered(layer: int, own: Tensor) -> Tensor:
         return with_cached(pool.keys_values[layer], indices, own)
 
+    masked = network.masked(gathered, mask)
+
     def attention() -> Tensor:
         y = x
         for layer in range(len(network.layers)):
-            y = network.attend(layer, y, gathered, mask)
+            y = network.attend(layer, y, masked)
         return y
 
     def feed_forward() -> Tensor:

@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import soundfile
-from xlsr_live.streaming.protocol.events import Final
+from xlsr_live.streaming.protocol.events import Final, SessionEnded
 
 from tests.support.paths import CLIPS, DIGITS
 from tests.support.pulse import listen, missing, sound_server
@@ -35,11 +35,10 @@ def main(starts: int) -> None:
             begun = time.monotonic()
             events, messages, asked = listen(environment, recording, "--model", str(DIGITS))
             words = " ".join(event.text for event in events if isinstance(event, Final)).split()
-            lost = words != WORDS or "lost" in messages
-            losses += lost
-            print(
-                f"{start:3}  asks after {asked - begun:4.1f} s  {len(words)} of {len(WORDS)} words  {' '.join(words)}"
-            )
+            losses += words != WORDS or "lost" in messages
+            seconds = events[-1].audio_s if isinstance(events[-1], SessionEnded) else 0
+            said = f"{len(words)} of {len(WORDS)} words  {' '.join(words)}"
+            print(f"{start:3}  asks after {asked - begun:4.1f} s  {seconds:4.1f} s of audio  {said}", flush=True)
     print(f"{losses} of {starts} starts lost words")
 
 

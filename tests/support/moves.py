@@ -9,7 +9,7 @@ from typing import Any
 from xlsr_live.client.remote.position import SessionPosition
 from xlsr_live.client.remote.replay import ReplayBuffer
 from xlsr_live.streaming.config import SAMPLE_BYTES, AudioFormat, Origin, SessionConfig
-from xlsr_live.streaming.protocol.events import Event, Final, SessionEnded, SessionStarted, SpeechEnded
+from xlsr_live.streaming.protocol.events import Event, Final, SessionEnded, SessionMoved, SpeechEnded
 from xlsr_live.streaming.protocol.messages import Flush, Hotwords, Start, parse, to_json
 from xlsr_live.streaming.session.session import Session
 
@@ -86,8 +86,8 @@ def outcome(events: Sequence[Event]) -> list[Event]:
     return [event for event in events if isinstance(event, Final | SpeechEnded | SessionEnded)]
 
 
-def started(events: Sequence[Event]) -> int:
-    return sum(isinstance(event, SessionStarted) for event in events)
+def count_moves(events: Sequence[Event]) -> int:
+    return sum(isinstance(event, SessionMoved) for event in events)
 
 
 def session(encoder: Any, vad: Any, config: SessionConfig, audio: AudioFormat, origin: Origin | None) -> Session:

@@ -19,7 +19,7 @@ from pathlib import Path
 from xlsr_live.streaming.protocol.events import Event, from_json
 
 SINK = "xlsr_test"
-TAIL = 1.0  # seconds for the last audio to reach the microphone
+TAIL = 2.0  # seconds for the last audio to reach the microphone
 CLI = (sys.executable, "-u", "-m", "xlsr_live.client.cli")
 ALSA = """
 pcm.!default { type pulse }
@@ -81,6 +81,7 @@ def listen(environment: dict[str, str], recording: Path, *arguments: str) -> tup
     program = [*CLI, "mic", "--format", "jsonl", *arguments]
     mic = subprocess.Popen(program, env=environment, stdout=subprocess.PIPE, stderr=slave, text=True)
     os.close(slave)
+    assert mic.stdout is not None
     said = b""
     player, asked = None, 0.0
     try:
@@ -89,6 +90,7 @@ def listen(environment: dict[str, str], recording: Path, *arguments: str) -> tup
             if b"speak" in said:
                 asked = time.monotonic()
                 player = subprocess.Popen(["paplay", str(recording)], env=environment)
+        first = mic.stdout.readline()  # the session has started: an earlier Ctrl-C ends the program
         if player:
             player.wait()
             time.sleep(TAIL)
@@ -105,7 +107,7 @@ def listen(environment: dict[str, str], recording: Path, *arguments: str) -> tup
             player.wait()
     messages = said.decode()
     assert mic.returncode == 130, messages
-    return [from_json(line) for line in out.splitlines()], messages, asked
+    return [from_json(line) for line in (first + out).splitlines()], messages, asked
 
 
 def _read(terminal: int) -> bytes:

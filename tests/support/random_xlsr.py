@@ -67,6 +67,7 @@ def encoder(
     max_batch: int | None = None,
     runner: Runner | None = None,
     state: Mapping[str, torch.Tensor] | None = None,
+    packed: bool = False,
 ) -> XlsrEncoder:
     """`state`: other float32 weights, as of `weights` on another device."""
     tokens = ["", " ", *(chr(0x4E00 + index) for index in range(vocabulary - 2))]
@@ -80,6 +81,7 @@ def encoder(
         normalized=False,
         max_batch=max_batch,
         runner=runner,
+        packed=packed,
     )
 
 

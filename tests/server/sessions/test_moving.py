@@ -26,6 +26,7 @@ from xlsr_live.streaming.protocol.events import (
     Moving,
     Partial,
     SessionEnded,
+    SessionMoved,
     SessionStarted,
     SpeechEnded,
     SpeechStarted,
@@ -93,7 +94,7 @@ class Talk:
                 await self._until(self.event, 1)
                 await asyncio.to_thread(self.breaks)
             if number == self.hold:
-                await self._until(SessionStarted, 2)
+                await self._until(SessionMoved, 1)
             await stream.send(packet)
         await stream.end()
 
@@ -230,7 +231,7 @@ def test_the_event_counter_goes_on():
             await websocket.send(start(sample=0))
             await websocket.send(AUDIO)
             started = from_json(await websocket.recv())
-            assert isinstance(started, SessionStarted)
+            assert isinstance(started, SessionMoved)
             websocket.transport.abort()
         async with dial(server.url) as websocket:
             await websocket.send(json.dumps({"type": "start", "resume": started.resume, "events": 8}))
@@ -287,4 +288,4 @@ def test_an_origin_finds_no_audio_of_another_client(recognizer: Recognizer, spee
 
     with running_server(recognizer) as server:
         events = asyncio.run(scene(server))
-    assert [type(event) for event in events] == [SessionStarted, SessionEnded]
+    assert [type(event) for event in events] == [SessionMoved, SessionEnded]

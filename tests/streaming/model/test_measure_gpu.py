@@ -31,7 +31,7 @@ def one_thread() -> Iterator[None]:
 
 
 def bench() -> Bench:
-    return Bench("tiny", torch.device("cpu"), torch.bfloat16, 2, seconds=0.5, repeats=1, streams=(4, 6))
+    return Bench("tiny", torch.device("cpu"), torch.bfloat16, 2, seconds=0.5, repeats=1, streams=(4, 6), graphs=8)
 
 
 def test_the_program_measures_every_figure(tmp_path: Path):
@@ -52,6 +52,9 @@ def test_the_program_measures_every_figure(tmp_path: Path):
     assert all(line["error"] < 0.01 for line in found["positions"][:-1])
     assert all(line["error"] < 0.02 and line["same_tokens"] > 0.9 for line in found["checks"][:-1])
     assert {line["length"] for line in found["passes"][:-1]} >= {1, 20}
+    errors = [value for line in found["packed"] for name, value in line.items() if name.startswith("error_of")]
+    assert len(errors) == 2
+    assert max(errors) < 0.02
     for line in found["streams"][:-1]:
         assert line["answers"] > 0 == line["failed"] == line["cancelled"]
 
