@@ -21,7 +21,9 @@ export class Transcript {
     this.#captions = captions;
     $("new").onclick = $("clear").onclick = () => this.#clear();
     $("copy-all").onclick = () => this.#copy();
-    $("save").addEventListener("click", ({ target }) => target.tagName === "BUTTON" && this.#mark());
+    $("save").addEventListener("click", ({ target }) => {
+      if (target.tagName === "BUTTON" && !$("save-language").value) this.#mark(); // the whole text, in the original
+    });
     this.#offerKept();
   }
 
