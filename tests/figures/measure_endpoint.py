@@ -91,6 +91,11 @@ class Result:
         references, found = zip(*self.texts, strict=True)
         return float(jiwer.process_words(list(references), list(found)).wer)
 
+    @property
+    def place(self) -> tuple[float, float]:
+        """In the plot: ms to the final, per cent of recordings that are split."""
+        return 1000 * float(np.median(self.after_speech)), 100 * self.split / len(self.texts)
+
     def report(self) -> dict[str, Any]:
         """All figures, for JSON."""
         return {name: getattr(self, name) for name in Result.__slots__ if name != "played"} | {
@@ -186,21 +191,20 @@ def measure(recognizer: Recognizer, stream: Stream, config: SessionConfig) -> Re
     return result
 
 
-def plot(path: Path, totals: dict[str, Result]) -> None:
+def plot(path: Path, results: dict[str, dict[str, Result]]) -> None:
+    """For each set a line from the first setting to each other one."""
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
-    for kind, colour in (("fixed", "tab:blue"), ("adaptive", "tab:orange")):
-        own = sorted(
-            (np.median(each.after_speech), each.split / len(each.texts), name)
-            for name, each in totals.items()
-            if name.startswith(kind)
-        )
-        axes.plot([1000 * x for x, _, _ in own], [100 * y for _, y, _ in own], "o-", color=colour, label=kind)
-        for x, y, name in own:
-            axes.annotate(f" {name}", (1000 * x, 100 * y), fontsize=7)
-    axes.set_xlabel("final after the end of speech, p50 (ms)")
+    first, *others = results
+    for number, kind in enumerate(SETS):
+        places = {name: own[kind].place for name, own in results.items() if own[kind].after_speech}
+        for name in (each for each in others if each in places):
+            axes.plot(*zip(places[first], places[name], strict=True), ":", color=f"C{number}")
+            axes.plot(*places[name], "x", color=f"C{number}")
+            axes.plot(*places[first], "o", color=f"C{number}", label=kind if name == others[0] else None)
+    axes.set_xlabel(f"final after the end of speech, p50 (ms); o: {first}, x: {', '.join(others)}")
     axes.set_ylabel("recordings split (%)")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(bottom=-1)
     axes.legend()
     figure.savefig(path, dpi=120)
 
@@ -219,35 +223,30 @@ def flush_latency(recognizer: Recognizer, limit: int | None) -> list[float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--limit", type=int, help="recordings of each set")
-    parser.add_argument("--only", nargs="+", choices=SETTINGS, default=list(SETTINGS))
+    parser.add_argument("--only", nargs="*", choices=SETTINGS, default=list(SETTINGS), help="none: only flushes")
     parser.add_argument("--plot", type=Path)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, help="written after each setting")
     options = parser.parse_args()
-    totals: dict[str, Result] = {}
-    report: dict[str, Any] = {}
+    results: dict[str, dict[str, Result]] = {}
     with Recognizer.load(device="cpu", threads=1, adaptive=False) as recognizer:
-        played = list(streams(options.limit))
+        played = list(streams(options.limit)) if options.only else []
         print(f"{HEADER}\n|{'---|' * 9}")
         for name in options.only:
-            sets: dict[str, Result] = defaultdict(Result)
+            sets = results[name] = {kind: Result() for kind in (*SETS, "all")}
             for stream in tqdm(played, desc=name, leave=False):
-                sets[stream.set].add(measure(recognizer, stream, SETTINGS[name]))
-            totals[name] = Result()
-            for each in sets.values():
-                totals[name].add(each)
-            for kind, result in [*sets.items(), ("all", totals[name])]:
+                result = measure(recognizer, stream, SETTINGS[name])
+                sets[stream.set].add(result)
+                sets["all"].add(result)
+            for kind, result in sets.items():
                 print(f"| {kind} | {name} | {' | '.join(result.row())} |", flush=True)
-            report[name] = {kind: result.report() for kind, result in sets.items()}
+            if options.json:
+                report = {each: {kind: own.report() for kind, own in of.items()} for each, of in results.items()}
+                options.json.write_text(json.dumps(report))
+            if options.plot:
+                plot(options.plot, results)
         flushed = flush_latency(recognizer, options.limit)
-        if flushed:
-            p50, p95 = np.percentile(flushed, (50, 95))
-            print(
-                f"flush after 10 s of speech to final: p50 {1000 * p50:.0f} ms, p95 {1000 * p95:.0f} ms, {len(flushed)}"
-            )
-    if options.plot:
-        plot(options.plot, totals)
-    if options.json:
-        options.json.write_text(json.dumps(report))
+        p50, p95 = 1000 * np.percentile(flushed, (50, 95))
+        print(f"{len(flushed)} flushes after 10 s of speech: final after {p50:.0f} ms (p50), {p95:.0f} ms (p95)")
 
 
 if __name__ == "__main__":
