@@ -23,6 +23,7 @@ from ..options.model import load_recognizer, microphone_option, recognizer_optio
 from ..options.server import check_place, read_token, refuse, token_option
 from ..options.session import session_config, session_options
 from ..output.actions import Action, RecognizedCommand, describe, function, program, show
+from ..output.sounds import Sounds
 from ..pump import Block, LiveSession, pump
 from ..sources.recordings import read_recording
 from ..sources.sources import file_blocks
@@ -70,6 +71,7 @@ Examples:
 )
 @click.option("--alternatives", "command_alternatives", type=int, metavar="N", help="Print N alternatives.")
 @click.option("--rejected", is_flag=True, help="Print rejected speech, too. [default: on a terminal]")
+@click.option("--sound", is_flag=True, help="A high tone for a command, a low one for rejected speech.")
 @microphone_option
 @url_option("Recognize on this server instead of here.")
 @recognizer_options("none", device=("--device", "--compute"))
@@ -82,6 +84,7 @@ def commands(
     name: str | None,
     say: str | None,
     rejected: bool,
+    sound: bool,
     microphone: str | None,
     url: str | None,
     token_file: Path | None,
@@ -115,6 +118,8 @@ def commands(
                 open_session = partial(stack.enter_context(load()).session, config, audio)
             executor = stack.enter_context(ThreadPoolExecutor(1, "actions"))  # leaving it waits for the actions
             act = partial(_act, executor, actions, rejected)
+            if sound:
+                act = _both(stack.enter_context(Sounds()).show, act)
             return 130 if asyncio.run(_run(open_session, blocks, act, stop)) else 0
     except XlsrLiveError as error:
         if error.code == GrammarError.code:
@@ -125,9 +130,11 @@ def commands(
 def _say(grammar: str, vocabulary: Vocabulary, words: str) -> int:
     from ...streaming.commands.compiled import compiled
 
-    meaning = compiled(grammar, vocabulary).understand(words)
+    commands = compiled(grammar, vocabulary)
+    meaning = commands.understand(words)
     if meaning is None:
-        raise ConfigError(f"not in the grammar: {words}")
+        near = ", ".join(f"'{phrase.lower()}'" for phrase in commands.nearest(words))
+        raise ConfigError(f"not in the grammar: {words}" + f"; nearest: {near}" * bool(near))
     show({"command": meaning.command, "slots": meaning.values()})
     return 0
 
@@ -147,6 +154,16 @@ def _open_source(
 
     with closing(open_microphone(device)) as microphone:
         yield microphone.audio, microphone.blocks(None, lambda _: None), microphone.stop
+
+
+def _both(first: Callable[[Event], None], second: Callable[[Event], None]) -> Callable[[Event], None]:
+    """Pass each event to both."""
+
+    def show(event: Event) -> None:
+        first(event)
+        second(event)
+
+    return show
 
 
 async def _run(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
 
 import click
+from click.core import ParameterSource
 
 from ..options.combined import combined
 from .case import Case
@@ -56,7 +57,7 @@ def output_options(default: str, folder: bool = False) -> Callable[[F], F]:
         ) -> Any:
             if plain and form not in (None, "plain"):
                 raise click.UsageError(f"use --plain or --format {form}, not both")
-            form = "plain" if plain else form or (form_of(path) if path else None)
+            form = _checked("plain" if plain else form, path)
             languages = others.get("translate_to") or ()
             if per_language and not (path and form in SUBTITLES):
                 raise click.UsageError("--per-language needs subtitles in files: --output FILE.vtt or FILE.srt")
@@ -68,6 +69,17 @@ def output_options(default: str, folder: bool = False) -> Callable[[F], F]:
         return cast(F, options(with_output))
 
     return decorate
+
+
+def _checked(form: str | None, path: Path | None) -> str | None:
+    """The format, from the suffix of the file if none is named. Raises `click.UsageError` where both disagree."""
+    by_suffix = form_of(path) if path else None
+    if form is None or by_suffix is None or form == by_suffix or (form, by_suffix) == ("plain", "text"):
+        return form or by_suffix
+    source = click.get_current_context().get_parameter_source("form")
+    if source is ParameterSource.DEFAULT_MAP:  # of the environment or the configuration, which a file's name overrides
+        return by_suffix
+    raise click.UsageError(f"--output {path} stands for the format {by_suffix}, not {form}: leave --format out")
 
 
 def form_of(path: Path) -> str | None:

@@ -15,6 +15,7 @@ const ANNOUNCED = 5; // finals in the live region
 export class Captions {
   finals = []; // events of the protocol; `translations` has the texts by language
   languages = new Set(); // of translations
+  spoken = new Set(); // the checkpoint's codes of the finals' languages
   following = true; // the view scrolls with the newest line
   #box;
   #announcer;
@@ -164,6 +165,7 @@ export class Captions {
     this.#open = null;
     if (this.#began) event = { ...event, began: this.#began };
     this.finals.push(event);
+    if (event.language) this.spoken.add(event.language);
     this.#setLanguage(event);
     utterance.show(event.words, this.#separator, this.#display, this.#fits);
     utterance.element.classList.add("final");
