@@ -3,7 +3,7 @@
 import { Captions } from "./captions.js";
 import { copyCaptions } from "./copying.js";
 import { download, FORMATS } from "./download.js";
-import { offer, chosen } from "./languages.js";
+import { chosen, offer, offerSpoken } from "./languages.js";
 import { preferences } from "./preferences.js";
 import { fullScreen } from "./screen.js";
 import { showWordInfo } from "./wordinfo.js";
@@ -21,7 +21,9 @@ export function reader() {
     for (const name of Object.keys(FORMATS)) $(`save-${name}`).disabled = !captions.finals.length;
     offer($("translation"), captions.languages);
     offer($("save-language"), captions.languages);
-    $("translation-row").hidden = $("save-language-row").hidden = !captions.languages.size;
+    offerSpoken($("save-language"), captions.spoken);
+    $("translation-row").hidden = !captions.languages.size;
+    $("save-language-row").hidden = $("save-language").options.length < 2;
     applyStyle();
   }
   function applyStyle() {
