@@ -12,8 +12,9 @@ import pytest
 import torch
 from xlsr_live.streaming.config import ModelOptions, SessionConfig
 from xlsr_live.streaming.engine.engine import Engine
-from xlsr_live.streaming.errors import EngineError
+from xlsr_live.streaming.errors import EngineError, ModelError
 from xlsr_live.streaming.frames import frames
+from xlsr_live.streaming.model import load as loading
 from xlsr_live.streaming.model.encoder import XlsrEncoder
 from xlsr_live.streaming.model.load import load
 from xlsr_live.streaming.model.preparing import MOST_GRAPHS, Limits
@@ -157,6 +158,15 @@ def test_any_other_failed_capture_gives_the_process_up(encoder: XlsrEncoder):
     runner = GraphRunner(CPU, capture=failing(2, RuntimeError("operation not permitted")))  # type: ignore[arg-type]
     with pytest.raises(EngineError, match=r"not permitted\); this process cannot use the device any more: start it"):
         GraphModel(encoder._model, *SETTING, runner=runner)
+
+
+def test_a_model_whose_graphs_fail_does_not_load(monkeypatch: pytest.MonkeyPatch):
+    runner = GraphRunner(CPU, capture=failing(2, RuntimeError("operation not permitted")))  # type: ignore[arg-type]
+    encoder = random_xlsr.encoder("tiny", CPU, torch.float32, max_batch=2, runner=runner)
+    monkeypatch.setattr(loading, "used_memory", lambda device: 0)
+    monkeypatch.setattr(loading, "_GPU_UTTERANCES", 4)
+    with pytest.raises(ModelError, match=r"cannot be prepared on cpu: .* start it again"):
+        loading._prepare(encoder, runner, CPU)
 
 
 @pytest.mark.parametrize("limit", ["graphs", "seconds", "bytes"])
