@@ -2,7 +2,7 @@
 
 read: Kokoro-82M and espeak-ng read phrases in six languages. train: the adapter and head of each language but English,
 with `xlsr-live finetune --adapter`. join: the adapters and their letters alone, to --out; and the whole checkpoint, to
-WORK/checkpoint. calibrate: the probabilities of languages, on the recordings for development.
+WORK/checkpoint. calibrate: the probabilities of languages, on the recordings for development, in both places.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Final
 from ....client.bench.corpus import read_corpus
 from ....client.cli import run
 from ...export import ADAPTER
-from .checkpoint import LETTERS, begin, join, keep
+from .checkpoint import CALIBRATIONS, LETTERS, begin, join, keep
 from .phrases import LANGUAGES
 from .speech import read_phrases
 
@@ -40,7 +40,7 @@ def arguments() -> argparse.Namespace:
         nargs="*",
         default=[],
         metavar="CODE=DIR",
-        help="real speech of a language: a folder with train.tsv and dev.tsv (columns file, text, speaker)",
+        help="real speech of a language: a folder with train.tsv and dev.tsv (file, text, speaker); eng: dev.tsv",
     )
     add("--languages", nargs="*", default=list(LETTERS), metavar="CODE", help="languages to train (default: all)")
     add("--noise", type=Path, metavar="DIR", help="recordings without speech, as for finetune")
@@ -50,7 +50,11 @@ def arguments() -> argparse.Namespace:
     args.real = dict(each.partition("=")[::2] for each in args.real)
     args.stages = args.stages or list(STAGES)
     args.out = args.out or args.work / "adapters"
-    if unknown := (set(args.stages) - set(STAGES)) | (set(args.languages) | set(args.real)) - set(LETTERS):
+    if (
+        unknown := (set(args.stages) - set(STAGES))
+        | (set(args.languages) - set(LETTERS))
+        | (set(args.real) - set(LANGUAGES))
+    ):
         parser.error(f"no such stage or language: {', '.join(sorted(unknown))}")
     if "read" in args.stages and not args.kokoro:
         parser.error("read needs --kokoro DIR")
@@ -65,19 +69,14 @@ def main() -> None:
         train(args)
     if "join" in args.stages:
         runs = {language: args.work / f"run-{language}" for language in LETTERS}
-        keep({language: folder for language, folder in runs.items() if (folder / "vocab.json").exists()}, args.out)
+        done = {language: folder for language, folder in runs.items() if (folder / "vocab.json").exists()}
+        keep(args.base, done, args.out)
         join(args.base, args.out, args.work / "checkpoint")
-        for language, folder in runs.items():
-            calibration = folder / "calibration.json"
-            own = args.work / "checkpoint" / "languages" / language
-            if calibration.exists():
-                own.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(calibration, own / calibration.name)
     if "calibrate" in args.stages:
         table = args.work / "dev.tsv"
         write_table(table, {language: tables(args, language, "dev") for language in LANGUAGES})
-        _xlsr_live("calibrate", args.work / "checkpoint", table, "--language", "auto")
-        shutil.copytree(args.work / "checkpoint" / "languages", args.out / "languages", dirs_exist_ok=True)
+        _xlsr_live("calibrate", args.work / "checkpoint", table, "--language", "auto", "--threads", args.threads)
+        shutil.copytree(args.work / "checkpoint" / CALIBRATIONS, args.out / CALIBRATIONS, dirs_exist_ok=True)
 
 
 def train(args: argparse.Namespace) -> None:
