@@ -16,10 +16,8 @@ from ...streaming.config import SessionConfig
 from ...streaming.ctc.calibration import (
     FILE,
     Calibration,
-    Curve,
     LanguageScale,
     fit_languages,
-    load_calibration,
     save_calibration,
 )
 from ...streaming.frames import SAMPLE_RATE
@@ -81,35 +79,34 @@ def levels_of(recognizer: Recognizer, samples: NDArray[np.float32], languages: S
     return [float(token_levels(rows.result(), vocabulary)[-1]) for rows, vocabulary in pairs]
 
 
-def write_scales(folder: Path, scales: Mapping[str, LanguageScale], default: str | None) -> list[Path]:
-    """Put each language's scale into its calibration, whose other parts stay; return the files."""
-    written: list[Path] = []
-    for language, scale in scales.items():
-        own = folder / "languages" / language
-        if language == default and not own.is_dir():
-            own = folder  # what lies beside the checkpoint is that of its default language
-        own.mkdir(parents=True, exist_ok=True)
-        before = load_calibration(own) or Calibration(final=Curve(), partial=Curve())
-        with writing(own / FILE):
-            written.append(save_calibration(own, msgspec.structs.replace(before, language=scale)))
-    return written
-
-
 def fit(
     recognizer: Recognizer,
     spoken: Mapping[str, Sequence[CorpusRecording]],
-    folder: Path,
+    model: Path,
+    out: Path | None,
     advance: Callable[[], None],
 ) -> None:
-    """Fit the scales, write them, and print how often the language is right before and after, in cross-validation."""
+    """Fit the scales, write them, and print how often the language is right before and after, in cross-validation.
+
+    They join the calibrations of the checkpoint in `model`; with `out`, that folder gets one for each language.
+    """
     levels, places = collect_levels(recognizer, spoken, advance)
-    scales = dict(zip(spoken, fit_languages(levels, places), strict=True))
-    many = recognizer.encoder.languages
-    for path in write_scales(folder, scales, many.default if many else None):
-        click.echo(f"written: {path}")
-    plain = [LanguageScale()] * len(scales)
+    for language, scale in zip(spoken, fit_languages(levels, places), strict=True):
+        before = recognizer.languages.load(language)[language][1].calibration
+        own = out / language if out else _own_folder(model, language, recognizer)
+        own.mkdir(parents=True, exist_ok=True)
+        with writing(own / FILE):
+            save_calibration(own, msgspec.structs.replace(before or Calibration(), language=scale))
+        click.echo(f"written: {own / FILE}")
+    plain = [LanguageScale()] * len(spoken)
     for name, share in (("default scales", right(levels, places, plain)), ("fitted", cross_validated(levels, places))):
         click.echo(f"{name}: {100 * share:.1f} % of {len(places)} beginnings in the right language")
+
+
+def _own_folder(model: Path, language: str, recognizer: Recognizer) -> Path:
+    """Where a checkpoint holds a language's calibration: beside it, if it is the default language without a folder."""
+    own, many = model / "languages" / language, recognizer.encoder.languages
+    return model if many and language == many.default and not own.is_dir() else own
 
 
 def right(levels: NDArray[np.float64], places: NDArray[np.intp], scales: Sequence[LanguageScale]) -> float:
