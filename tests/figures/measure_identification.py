@@ -109,7 +109,7 @@ def measure_words(recognizer: Recognizer, spoken: Sequence[Spoken], sessions: in
         words, characters = ([pair[unit] for pair in scores] for unit in (0, 1))
         rows.append((language, kind, str(len(own)), _rate(words), percent(rate(characters))))
     print(f"{equal} of {len(spoken)} texts of mixed batches are those of each session alone\n")
-    return Table("Words in the right language", ("language", "speech", "recordings", "WER (%)", "CER (%)"), rows)
+    return Table("Words in the right language", ("language", "speech", "recordings", "WER", "CER"), rows)
 
 
 def measure_identification(
@@ -139,7 +139,7 @@ def measure_identification(
     note = "without calibration: " + ", ".join(f"{each} s {percent(plain[each] / total)}" for each in SECONDS)
     if plot:
         draw(plot, confusion, [f"{language}, {kind}" for language, kind in kinds], languages)
-    return Table("Right language of six (%)", columns, rows, [note])
+    return Table("Right language of six", columns, rows, [note])
 
 
 def draw(path: Path, confusion: dict[int, NDArray[np.intp]], spoken: Sequence[str], languages: Sequence[str]) -> None:
@@ -183,12 +183,12 @@ def measure_alternation(recognizer: Recognizer, spoken: Sequence[Spoken], pair: 
     low, high = (f"{quantile:.1f}" for quantile in np.percentile(found.waits, (50, 95)))
     rows = [
         ("utterances", str(found.utterances)),
-        ("in the right language (%)", percent(found.right / found.utterances)),
+        ("in the right language", percent(found.right / found.utterances)),
         ("events that say und", str(found.undecided)),
         ("texts in another language than their event", str(found.flips)),
         ("audio until the event (s), median and 95 %", f"{low}, {high}"),
-        ("WER with auto (%)", _rate(found.auto)),
-        ("WER in the right languages (%)", _rate(found.oracle)),
+        ("WER with auto", _rate(found.auto)),
+        ("WER in the right languages", _rate(found.oracle)),
     ]
     return Table(f"Alternating {pair[0]} and {pair[1]}", ("", "auto"), rows)
 

@@ -22,6 +22,9 @@ from torch import Tensor
 from ....streaming.ctc.calibration import FILE
 from ....streaming.errors import ModelError
 from ....streaming.model.source import find_source
+from ...checkpoint import restore
+from ...finetune import STATE
+from ...run import FOLDER
 
 WIDTH: Final = 32  # of the adapters
 ENGLISH: Final = "eng"
@@ -93,7 +96,7 @@ def keep(model: str, trained: Mapping[str, Path], folder: Path) -> None:
     letters: dict[str, dict[str, int]] = {}
     for language, checkpoint in trained.items():
         letters[language] = json.loads((checkpoint / "vocab.json").read_text(encoding="utf-8"))[language]
-        half = {name: x.half() for name, x in read(checkpoint / f"adapter.{language}.safetensors").items()}
+        half = {name: x.half() for name, x in _last(checkpoint, language).items()}
         _torch_files.save_file(half, folder / f"adapter.{language}.safetensors", metadata={"format": "pt"})
     text = json.dumps(letters, ensure_ascii=False, sort_keys=True)
     (folder / "vocab.json").write_text(text + "\n", encoding="utf-8")
@@ -103,6 +106,16 @@ def keep(model: str, trained: Mapping[str, Path], folder: Path) -> None:
             own = folder / CALIBRATIONS / language
             own.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(checkpoint / FILE, own / FILE)
+
+
+def _last(run: Path, language: str) -> dict[str, Tensor]:
+    """The averaged weights of the last update of a run. The run itself keeps those with the fewest wrong words, which
+    is chance where nearly all words are wrong."""
+    weights, state = read(run / f"adapter.{language}.safetensors"), run / FOLDER / STATE
+    if state.exists():
+        averaged: dict[str, Tensor] = restore(state)["average"]["weights"]
+        weights |= {name.removeprefix("model."): tensor for name, tensor in averaged.items()}
+    return weights
 
 
 def _widened(model: str) -> tuple[Any, dict[str, int]]:
