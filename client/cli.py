@@ -9,25 +9,14 @@ import asyncio
 import errno
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
+from importlib import import_module
+from typing import Any
 
 import click
 from click.core import ParameterSource
 
 from ..streaming.errors import XlsrLiveError
-from .bench.group import bench
-from .commands.calibrate import calibrate
-from .commands.demo import demo
-from .commands.devices import devices
-from .commands.doctor import doctor
-from .commands.finetune import finetune
-from .commands.languages import languages
-from .commands.mic import mic
-from .commands.models import models
-from .commands.serve import serve
-from .commands.stream import stream
-from .commands.transcribe import transcribe
-from .commands.voice_commands import commands
 from .console import complain, prepare_streams
 from .options.defaults import PREFIX, default_map, key_of, known_names, read_file
 
@@ -46,8 +35,57 @@ Start here:
 """
 
 
+# The module of each command, in the order of the help.
+MODULES = {
+    "demo": "commands.demo",
+    "transcribe": "commands.transcribe",
+    "mic": "commands.mic",
+    "commands": "commands.voice_commands",
+    "serve": "commands.serve",
+    "stream": "commands.stream",
+    "bench": "bench.group",
+    "finetune": "commands.finetune",
+    "calibrate": "commands.calibrate",
+    "languages": "commands.languages",
+    "models": "commands.models",
+    "devices": "commands.devices",
+    "doctor": "commands.doctor",
+}
+
+
+class Commands(MutableMapping[str, click.Command]):
+    """Imports each command at its first use."""
+
+    def __init__(self) -> None:
+        self._imported: dict[str, click.Command] = {}
+
+    def __getitem__(self, name: str) -> click.Command:
+        if name not in self._imported:
+            self._imported[name] = getattr(import_module(f".{MODULES[name]}", __package__), name)
+        return self._imported[name]
+
+    def __setitem__(self, name: str, command: click.Command) -> None:
+        self._imported[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        del self._imported[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in MODULES
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(MODULES)
+
+    def __len__(self) -> int:
+        return len(MODULES)
+
+
 class InOrder(click.Group):
-    """A group that lists its commands in order of addition."""
+    """A group that lists its commands in the order of `MODULES`."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.commands = Commands()
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
@@ -62,16 +100,11 @@ def cli(context: click.Context) -> None:
     Every option also has a variable (XLSR_LIVE_MODEL for --model) and a key in the TOML file that XLSR_LIVE_CONFIG
     names (model = "..."). Options override variables, and variables override the file.
     """
-    if context.invoked_subcommand not in (None, "serve"):  # `serve` reads them itself
-        file = read_file(os.environ, known_names(cli) | {"token"})
-        context.default_map = default_map(cli, file, os.environ)
-    if context.invoked_subcommand is None:
+    if (name := context.invoked_subcommand) is None:
         click.echo(context.get_help())
-
-
-INFORMATION = (languages, models, devices, doctor)
-for command in (demo, transcribe, mic, commands, serve, stream, bench, finetune, calibrate, *INFORMATION):
-    cli.add_command(command)
+    elif name != "serve":  # which reads them itself
+        file = read_file(os.environ, lambda: known_names(cli) | {"token"})
+        context.default_map = {name: default_map(cli.commands[name], file, os.environ)}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Generator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -83,14 +83,18 @@ def needs(extra: str, purpose: str) -> Generator[None]:
         ) from error
 
 
-def waiting(what: str) -> AbstractContextManager[object]:
-    """Show a spinner on stderr while the block runs, if stderr is a terminal."""
+@contextmanager
+def waiting(what: str) -> Generator[Callable[[str], None]]:
+    """Show a spinner on stderr while the block runs, if stderr is a terminal. The block may call for another text."""
     if not sys.stderr.isatty():
-        return nullcontext()
+        yield lambda text: None
+        return
     from rich.console import Console
+    from rich.markup import escape
 
     spinner = "dots" if can_print("⠋", sys.stderr) else "line"
-    return Console(stderr=True, no_color=True).status(f"[dim]{what} ...", spinner=spinner)
+    with Console(stderr=True, no_color=True).status(f"[dim]{escape(what)} ...", spinner=spinner) as status:
+        yield lambda text: status.update(f"[dim]{escape(text)} ...")
 
 
 def steerable() -> bool:

@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 # In the session's `AudioFormat`; arrays are (samples, channels) in [-1, 1].
 Block: TypeAlias = "bytes | NDArray[np.float32]"
 
+
+class EndHere:
+    """Among blocks: the open utterance ends here."""
+
+
+END_HERE: Final = EndHere()
 REPEAT_S: Final = 0.5  # interrupts within this time are one Ctrl-C: `timeout` signals both process and group
 
 
@@ -26,17 +32,24 @@ class LiveSession(Protocol):
     """The common interface of `StreamSession` (in this process) and `remote.stream.Stream` (on a server)."""
 
     async def send(self, audio: Block) -> None: ...
+    async def flush(self) -> None: ...
     async def end(self) -> None: ...
     def __aiter__(self) -> AsyncIterator[Event]: ...
 
 
 async def pump(
-    session: LiveSession, blocks: AsyncIterator[Block], show: Callable[[Event], None], *, interruptible: bool = True
+    session: LiveSession,
+    blocks: AsyncIterator[Block | EndHere],
+    show: Callable[[Event], None],
+    *,
+    interruptible: bool = True,
+    stop: Callable[[], None] | None = None,
 ) -> bool:
     """Send `blocks` and show the events concurrently. Return whether the user interrupted.
 
-    The first Ctrl-C ends the audio, and the open utterance still finishes. The second one cancels. With concurrent
-    sessions, the caller handles Ctrl-C and sets `interruptible` to False.
+    The first Ctrl-C ends the audio, and the open utterance still finishes: it calls `stop`, which lets `blocks` end
+    after those that wait; without `stop` no further block is sent. The second one cancels. With concurrent sessions,
+    the caller handles Ctrl-C and sets `interruptible` to False.
 
     Raises `XlsrLiveError` for an `error` event, and `ConnectionProblem` if the session ends before the audio.
     """
@@ -48,7 +61,7 @@ async def pump(
         with suppress(ConnectionProblem, SessionClosed):  # the events give the reason
             with suppress(asyncio.CancelledError):
                 async for block in blocks:
-                    await session.send(block)
+                    await (session.flush() if isinstance(block, EndHere) else session.send(block))
             all_sent = True
             await session.end()
 
@@ -63,7 +76,7 @@ async def pump(
             raise ConnectionProblem("the session ended before the audio", code="ended_early")
 
     feeder, receiver = asyncio.create_task(feed()), asyncio.create_task(receive())
-    with _interrupts(feeder) if interruptible else nullcontext(asyncio.Event()) as interrupted:
+    with _interrupts(stop or feeder.cancel) if interruptible else nullcontext(asyncio.Event()) as interrupted:
         try:
             await asyncio.wait({feeder, receiver}, return_when=asyncio.FIRST_COMPLETED)
             if feeder.done():
@@ -77,8 +90,8 @@ async def pump(
 
 
 @contextmanager
-def _interrupts(feeder: asyncio.Task[None]) -> Generator[asyncio.Event]:
-    """The first Ctrl-C cancels the feeder and sets the yielded event; the second one cancels the caller."""
+def _interrupts(stop: Callable[[], object]) -> Generator[asyncio.Event]:
+    """The first Ctrl-C calls `stop` and sets the yielded event; the second one cancels the caller."""
     loop, caller, interrupted = asyncio.get_running_loop(), asyncio.current_task(), asyncio.Event()
     first = float("inf")
 
@@ -86,9 +99,10 @@ def _interrupts(feeder: asyncio.Task[None]) -> Generator[asyncio.Event]:
         nonlocal first
         if loop.time() - first > REPEAT_S and caller:
             caller.cancel()
+        if not interrupted.is_set():
+            stop()
         first = min(first, loop.time())
         interrupted.set()
-        feeder.cancel()
 
     try:
         loop.add_signal_handler(signal.SIGINT, interrupt)

@@ -64,6 +64,12 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     allowed_languages: Annotated[
         tuple[str, ...], Meta(description="With language auto: two to ten languages that may occur.")
     ] = ()
+    lid: Annotated[
+        str | None,
+        Meta(
+            description="Checkpoint that identifies the language for auto (MMS-LID); default: the model's confidence."
+        ),
+    ] = None
     device: Annotated[
         str, Meta(pattern=DEVICE, description="Device of the model: auto, cpu, cuda, or cuda:1 for another GPU.")
     ] = "auto"
@@ -77,6 +83,9 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     ] = None
     calibration: Annotated[
         str | None, Meta(description="calibration.json for confidences, or its folder; default: the model's own.")
+    ] = None
+    punctuation_model: Annotated[
+        str | None, Meta(description="Model for sessions with punctuation: folder or name; default: stops at pauses.")
     ] = None
     translators: Annotated[
         tuple[str, ...],
@@ -117,6 +126,10 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         10.0
     )
     grace_s: Annotated[float, Meta(ge=0, description="Time to finish open utterances when the server stops.")] = 30.0
+    move_s: Annotated[
+        float,
+        Meta(ge=0, description="Of that, time for clients to move to another server after SIGTERM; 0: they do not."),
+    ] = 10.0
     resume_grace_s: Annotated[
         float, Meta(ge=0, le=600, description="Time to resume a session after a lost connection; 0: no resuming.")
     ] = 30.0

@@ -16,6 +16,7 @@ class Stats:
     sessions: Counter[str] = field(default_factory=Counter[str])  # opened, by dialect
     reloads: Counter[str] = field(default_factory=Counter[str])  # by result
     resumed: int = 0  # connections that resumed a session
+    moved: int = 0  # sessions of other servers that continued here
     refused: Counter[str] = field(default_factory=Counter[str])  # connections, by code
     errors: Counter[str] = field(default_factory=Counter[str])  # sent to clients, by code
     audio_s: float = 0.0  # received

@@ -58,7 +58,8 @@ class Server(uvicorn.Server):
         self._reloader = Reloader(self._admission, load, reread)
         self._wyoming_socket = wyoming
         self._wyoming: asyncio.Server | None = None
-        self._grace_s = settings.grace_s
+        self._grace_s, self._move_s = settings.grace_s, settings.move_s
+        self._terminated = False  # by SIGTERM: perhaps another server takes over
         self._on_ready = on_ready
         self._stop_when_dead = stop_when_dead
         self._background: list[asyncio.Task[None]] = []
@@ -82,7 +83,8 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for server in (*self.servers, *filter(None, [self._wyoming])):
             server.close()
-        await self.sessions.drain(self._grace_s)
+        move_s = min(self._move_s, self._grace_s / 2) if self._terminated else 0.0
+        await self.sessions.drain(self._grace_s, move_s)
         for task in self._background:
             task.cancel()
         if not self.force_exit:
@@ -104,6 +106,7 @@ class Server(uvicorn.Server):
             self.force_exit = True
             self._loop.call_soon_threadsafe(self.sessions.hurry)
         self.should_exit = True
+        self._terminated = sig == signal.SIGTERM
 
 
 def _configuration(app: Starlette, settings: ServerSettings, tls: ssl.SSLContext | None) -> uvicorn.Config:

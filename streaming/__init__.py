@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     __version__: str
     from .audio.files import AudioFile, open_audio
     from .audio.vad import make_vad
-    from .config import AudioFormat, ModelOptions, SessionConfig
+    from .config import AudioFormat, ModelOptions, Origin, SessionConfig
     from .ctc.vocabulary import Vocabulary
     from .errors import (
         AudioError,
@@ -38,11 +38,14 @@ if TYPE_CHECKING:
         Final,
         Guess,
         LanguageIdentified,
+        Moving,
         Partial,
         Rejected,
         SessionEnded,
+        SessionMoved,
         SessionResumed,
         SessionStarted,
+        Shared,
         SpeechEnded,
         SpeechStarted,
         Translation,
@@ -56,7 +59,7 @@ if TYPE_CHECKING:
     from .session.session import Session
 
 _HOME = {
-    "config": ("AudioFormat", "ModelOptions", "SessionConfig"),
+    "config": ("AudioFormat", "ModelOptions", "Origin", "SessionConfig"),
     "errors": (
         "AudioError",
         "BacklogFull",
@@ -78,11 +81,14 @@ _HOME = {
         "Final",
         "Guess",
         "LanguageIdentified",
+        "Moving",
         "Partial",
         "Rejected",
         "SessionEnded",
+        "SessionMoved",
         "SessionResumed",
         "SessionStarted",
+        "Shared",
         "SpeechEnded",
         "SpeechStarted",
         "Translation",
@@ -123,6 +129,8 @@ __all__ = [
     "Level",
     "ModelError",
     "ModelOptions",
+    "Moving",
+    "Origin",
     "Partial",
     "Recognizer",
     "Rejected",
@@ -131,8 +139,10 @@ __all__ = [
     "SessionClosed",
     "SessionConfig",
     "SessionEnded",
+    "SessionMoved",
     "SessionResumed",
     "SessionStarted",
+    "Shared",
     "SpeechEnded",
     "SpeechStarted",
     "StreamSession",

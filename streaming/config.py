@@ -10,7 +10,7 @@ from typing import Final, Literal
 import msgspec
 
 from .errors import ConfigError
-from .frames import STRIDE, ms
+from .frames import SAMPLE_RATE, STRIDE, ms
 
 Encoding = Literal["pcm_s16le", "pcm_f32le", "mulaw", "alaw"]
 VadName = Literal["cascade", "webrtc", "silero", "energy", "none"]
@@ -25,6 +25,8 @@ BOOST: Final = 2.0  # default boost of hotwords, in nats for each letter
 MOST_HOTWORDS, LONGEST_HOTWORD, MOST_CHARACTERS = 100, 100, 2_000  # compiling them must not delay other sessions
 MOST_TRANSLATIONS = 8  # languages of one session
 MIN_RATE, MAX_RATE, MAX_CHANNELS = 8_000, 96_000, 32
+MOST_SAMPLES, MOST_UTTERANCES, LONGEST_S = 1 << 40, 1 << 31, 1e8  # of an origin: years of audio
+MOST_FINAL_S: Final = 300.0  # of an origin: audio sent again that has finals
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +38,14 @@ class ModelOptions:
     revision: str | None = None  # commit, tag or branch of a Hugging Face model
     language: str | None = None  # of sessions that name none, with a multilingual checkpoint such as MMS; or "auto"
     allowed_languages: tuple[str, ...] = ()  # for "auto"
+    lid: str | None = None  # a checkpoint that identifies the language, for "auto"; None: the model's confidence does
     device: str = "auto"  # auto, cpu, cuda, or cuda:1 and so on
     dtype: str = "auto"  # one of `Dtype`
     threads: int | None = None  # torch's, for the whole process; None: 1 for a small model on a CPU, else its default
     max_batch: int | None = None  # utterances in one call of the model; None: 64 on a GPU, 1 on a CPU
     lm: Path | str | None = None  # file or folder of a language model, "bundled" or "none"; None: the checkpoint's own
     calibration: Path | str | None = None  # file or folder of a calibration; None: the checkpoint's own
+    punctuation_model: str | None = None  # folder or Hugging Face name; None: full stops at pauses
     translators: tuple[str, ...] = ()  # "apertium", folders or Hugging Face names; the first that knows a pair is used
     translate_from: str | None = None  # language of the speech, where the checkpoint does not say it
     translate_beams: int = 1  # of neural translators; 1: greedy
@@ -59,6 +63,39 @@ class AudioFormat(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         _check_types(self)
         _check("sample_rate", self.sample_rate, MIN_RATE, MAX_RATE, "Hz")
         _check("channels", self.channels, 1, MAX_CHANNELS, "")
+
+
+class Origin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where a session continues that began on another server. The default is the start of a new session.
+
+    The client sends its audio again from `sample` on. It has the finals of all audio before `final_end`; no event is
+    about that audio.
+    """
+
+    sample: int = 0  # of each channel at the client's rate, from the start of the session; `Ack.safe` names one
+    utterance: int = 0  # number of the next utterance, or of the one that is open
+    final_end: float = 0.0  # seconds, of the last utterance that ended
+    decided: bool = False  # the open utterance has had an early command: no second decision on it
+    woken: float | None = None  # seconds, where a wake phrase ended that no utterance has followed yet
+    language: str | None = None  # the last identified one, with the language "auto"
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+        _check("origin.sample", self.sample, 0, MOST_SAMPLES, "")
+        _check("origin.utterance", self.utterance, 0, MOST_UTTERANCES, "")
+        _check("origin.final_end", self.final_end, 0, LONGEST_S, "s")
+        _check("origin.woken", self.woken or 0.0, 0, LONGEST_S, "s")
+
+    def at(self, sample_rate: int) -> tuple[int, int]:
+        """`sample` and `final_end` as samples at 16 kHz. Raises `ConfigError` if `final_end` is too far ahead."""
+        sample = round(self.sample * SAMPLE_RATE / sample_rate)
+        final_end = round(self.final_end * SAMPLE_RATE)
+        if final_end - sample > MOST_FINAL_S * SAMPLE_RATE:
+            raise ConfigError(
+                f"origin.final_end is {(final_end - sample) / SAMPLE_RATE:.0f} s after origin.sample; "
+                f"at most {MOST_FINAL_S:.0f} s are allowed"
+            )
+        return sample, max(sample, final_end)
 
 
 class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -80,6 +117,9 @@ class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     post_roll_ms: int = 240  # audio after the last speech frame that belongs to the utterance
     min_speech_ms: int = 210  # speech shorter than this does not open the gate
     hangover_ms: int = 600  # silence that ends an utterance
+    endpointing: Literal["fixed", "adaptive"] = "fixed"  # "adaptive": each pause gets its own hangover
+    least_hangover_ms: int = 240  # adaptive: where pauses so far and the text say that the speaker is done
+    most_hangover_ms: int = 900  # adaptive: in the middle of a sentence
     mode: Mode | None = None  # None: "cached" where the checkpoint allows it, else "window"; "offline": no partials
     hop_ms: int = 480  # new audio in each live step
     max_hop_ms: int = 1_920  # widest hop of an overloaded service
@@ -101,6 +141,7 @@ class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     wake: str = ""  # phrase that must precede a command
     wake_score: float = 0.5  # least score of the wake phrase
     wake_ms: int = 5_000  # how long after the wake phrase a command may start
+    punctuation: bool = False  # finals have a `display_text`
     translate_to: tuple[str, ...] = ()  # languages into which finals are translated, as codes or names
 
     def __post_init__(self) -> None:
@@ -110,6 +151,8 @@ class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         _check("post_roll_ms", self.post_roll_ms, 0, 2_000, "ms")
         _check("min_speech_ms", self.min_speech_ms, 0, 2_000, "ms")
         _check("hangover_ms", self.hangover_ms, 60, 10_000, "ms")
+        _check("least_hangover_ms", self.least_hangover_ms, 60, 10_000, "ms")
+        _check("most_hangover_ms", self.most_hangover_ms, self.least_hangover_ms, 10_000, "ms")
         _check("hop_ms", self.hop_ms, 20, 5_000, "ms")
         _check("max_hop_ms", self.max_hop_ms, 20, 20_000, "ms")
         _check("lookahead_ms", self.lookahead_ms, 0, 5_000, "ms")

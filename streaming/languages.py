@@ -81,6 +81,28 @@ def no_language(known: Sequence[str], model: str) -> str:
     )
 
 
+@lru_cache(maxsize=100)
+def find_classes(codes: tuple[str, ...], labels: tuple[str, ...], model: str) -> dict[str, tuple[int, ...]]:
+    """The classes that an identification model has for each language. A class has no script, and a language without one
+    of its own has those of the languages that it is one with (`_Key`).
+
+    `labels` name the classes as `id2label` of checkpoints does: codes or names. Raises `ConfigError` for a language
+    without a class, and for two with the same.
+    """
+    owners: dict[int, str] = {}
+    classes = {code: _classes(code, labels) for code in codes}
+    for code, found in classes.items():
+        if not found:
+            raise ConfigError(
+                f"{model} cannot identify {code!r} ({name(code)}), only {len(labels):,} other languages: leave it out, "
+                "or identify without this model"
+            )
+        for column in found:
+            if (owner := owners.setdefault(column, code)) != code:
+                raise ConfigError(f"{model} cannot tell {owner!r} from {code!r}: allow only one of them")
+    return classes
+
+
 def search(text: str, known: Sequence[str]) -> list[str]:
     """Codes whose language the text means, or whose code or English name has it as a part; else those with the most
     similar names."""
@@ -204,6 +226,23 @@ def _split(code: str) -> tuple[str, str, str]:
     """The language of a code, and what follows: "cmn", "-", "script_simplified"; "cmn", "_", "Hans"."""
     at = next((at for at, char in enumerate(code) if char in "-_"), len(code))
     return code[:at], code[at : at + 1], code[at + 1 :]
+
+
+def _classes(code: str, labels: tuple[str, ...]) -> tuple[int, ...]:
+    base, tag = _split(code)[0], _tag_of_code(code)
+    own = tuple(column for column, label in enumerate(labels) if _split(label)[0] == base)
+    if own or tag is None:
+        return own
+    language = _key(tag).language
+    return tuple(column for column, label in enumerate(labels) if _label_language(label) == language)
+
+
+@lru_cache(maxsize=10_000)
+def _label_language(label: str) -> str | None:
+    """ "deu", "de", "deu_Latn", "German" and "de: German" all give "de"."""
+    word = label.partition(":")[0].strip()
+    tag = _tag_of_code(word) or _tag_of_text(word)
+    return None if tag is None else _key(tag).language
 
 
 def _close(typed: str, known: Sequence[str]) -> str | None:

@@ -68,6 +68,7 @@ class StreamSession:
         self._events: deque[Event] = deque()
         self._news = asyncio.Event()
         self._closed = False
+        self._safe = session.safe
         self._pump()
 
     @property
@@ -78,6 +79,13 @@ class StreamSession:
     def received_s(self) -> float:
         """Seconds of audio received."""
         return self._session.received_s
+
+    @property
+    def safe(self) -> int:
+        """The sample at the sender's rate from which another server can continue, by the events read so far."""
+        if not self._events:
+            self._safe = self._session.safe
+        return self._safe
 
     @property
     def quiet_s(self) -> float:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 from .config import AUTO
 from .ctc.assets import Assets
 from .ctc.languages import LanguageSet
 from .ctc.vocabulary import Vocabulary
 from .errors import ConfigError
-from .languages import choose
+from .languages import choose, find_classes
 
 
 class ManyLanguages(Protocol):
@@ -33,9 +33,17 @@ class ManyLanguages(Protocol):
         ...
 
 
+class Classes(NamedTuple):
+    """What an identification model tells apart."""
+
+    model: str  # its name
+    labels: tuple[str, ...]
+
+
 class ModelLanguages:
     """`many` is None for a model with one language, whose `vocabulary`, `assets` and `name` are then those of all
-    sessions. `default` and `allowed` are for sessions that name no language, as in `SessionConfig`.
+    sessions. `default` and `allowed` are for sessions that name no language, as in `SessionConfig`. `classes` are those
+    of an identification model, if there is one.
     """
 
     def __init__(
@@ -45,7 +53,9 @@ class ModelLanguages:
         only: tuple[str | None, Vocabulary, Assets],
         default: str | None = None,
         allowed: Sequence[str] = (),
+        classes: Classes | None = None,
     ) -> None:
+        self._classes = classes
         self._model = model
         self._many = many
         self._only = only
@@ -74,7 +84,7 @@ class ModelLanguages:
     def codes(self, language: str | None = None, allowed: Sequence[str] = ()) -> tuple[str | None, ...]:
         """The languages that a session may use, as the model names them; (None,) for a model with one.
 
-        Raises `ConfigError` for languages that it does not have.
+        Raises `ConfigError` for languages that it, or the identification model, does not have.
         """
         if self._many is None:
             if language is not None and self._only[0] is None:
@@ -84,7 +94,14 @@ class ModelLanguages:
             return (None,)
         if language is None:
             language, allowed = self._default
-        return choose(language, allowed, known=self._many.known, default=self._many.default, model=self._model)
+        codes = choose(language, allowed, known=self._many.known, default=self._many.default, model=self._model)
+        self._classes_of(codes)
+        return codes
+
+    def _classes_of(self, codes: Sequence[str | None]) -> Mapping[str, tuple[int, ...]] | None:
+        if self._classes is None or len(codes) < 2:
+            return None
+        return find_classes(tuple(map(str, codes)), self._classes.labels, self._classes.model)
 
     def load(self, language: str | None = None, allowed: Sequence[str] = ()) -> LanguageSet:
         """The same languages, loaded. Raises `ConfigError`, and `ModelError` if one does not load."""
@@ -95,4 +112,4 @@ class ModelLanguages:
             else:
                 self._many.ensure(code)
                 entries[code] = self._many.vocabulary(code), self._many.assets(code)
-        return LanguageSet(entries)
+        return LanguageSet(entries, self._classes_of(tuple(entries)))

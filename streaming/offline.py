@@ -17,6 +17,7 @@ from .errors import AudioError
 from .frames import FIELD, too_short
 from .model_languages import ModelLanguages
 from .protocol.events import Final
+from .requests import MULTIPLE
 from .session.decodings import Choice, Decodings
 from .session.identification import Identification
 from .session.language_lock import make_lock
@@ -35,7 +36,7 @@ def recognize_offline(
     """See `Recognizer.offline`."""
 
     def encode(samples: Float32, language: str | None) -> Float32:
-        normalized = encoder.normalize(samples)
+        normalized = samples if language == MULTIPLE else encoder.normalize(samples)
         return engine.submit(normalized, deadline=time.monotonic(), language=language).result()
 
     choice = Decodings(languages.load(config.language, config.allowed_languages), config).newest

@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Self
 
 from .audio.files import AudioInput, open_input
 from .audio.vad import make_vad
+from .captions.punctuation import Punctuate, punctuate_pauses
 from .commands.compiled import compiled
-from .config import AUTO, AudioFormat, ModelOptions, SessionConfig, check_language_choice
+from .config import AUTO, AudioFormat, ModelOptions, Origin, SessionConfig, check_language_choice
 from .ctc.assets import Assets
 from .ctc.languages import LanguageSet
 from .ctc.vocabulary import Vocabulary
@@ -32,9 +33,10 @@ from .engine.engine import Engine
 from .errors import AudioError, ConfigError, EngineError
 from .feed import feed
 from .live import StreamSession
-from .model_languages import ManyLanguages, ModelLanguages
+from .model_languages import Classes, ModelLanguages
 from .offline import recognize_offline
 from .overload import Level
+from .progress import Report, unreported
 from .protocol.events import Error, Event, Final
 from .session.session import Session
 from .translation.load import load_translation
@@ -44,8 +46,6 @@ from .translation.session import SessionTranslator
 
 if TYPE_CHECKING:
     from .model.encoder import ModelInfo, XlsrEncoder
-
-_BLOCK_SECONDS = 0.1
 
 
 class Recognizer:
@@ -62,17 +62,21 @@ class Recognizer:
         adaptive: bool = True,
         language: str | None = None,
         allowed_languages: Sequence[str] = (),
+        classes: Classes | None = None,
         translation: TranslationService | None = None,
         translate_from: str | None = None,
+        punctuate: Punctuate = punctuate_pauses,
     ) -> None:
         self.encoder = encoder
+        self._punctuate = punctuate
         self.assets = assets or Assets()
+        name, only = encoder.info.name, (encoder.info.language, encoder.vocabulary, self.assets)
+        self.languages = ModelLanguages(name, encoder.languages, only, language, allowed_languages, classes)
+        if language == AUTO:
+            self.languages.codes()  # refuse them now, not in each session
         self.translation = translation  # closed with the recognizer
         self._translate_from = translate_from
         self.engine = Engine(encoder, adaptive=adaptive)
-        many: ManyLanguages | None = encoder.languages
-        only = encoder.info.language, encoder.vocabulary, self.assets
-        self.languages = ModelLanguages(encoder.info.name, many, only, language, allowed_languages)
         self._compiler = ThreadPoolExecutor(1, "compile")  # for grammars
         self._loader = ThreadPoolExecutor(1, "languages")
 
@@ -90,7 +94,9 @@ class Recognizer:
         adaptive: bool = True,
         lm: Path | str | None = None,
         calibration: Path | str | None = None,
+        punctuation_model: str | None = None,
         allowed_languages: Sequence[str] = (),
+        lid: str | None = None,
         translators: Sequence[str] = (),
         translate_from: str | None = None,
         translate_beams: int = 1,
@@ -100,18 +106,18 @@ class Recognizer:
 
         - `language`: of sessions that name none, with a multilingual checkpoint such as MMS; or "auto", with
           `allowed_languages`.
+        - `lid`: folder or Hugging Face name of a checkpoint that identifies the language for "auto", such as MMS-LID,
+          or of its head alone, over the model's encoder. None: the model's confidence in each language decides.
         - `device`: auto, cpu, cuda, or cuda:1 and so on for other GPUs than the first.
         - `dtype`: auto, float32, bfloat16, float16, or int8 on processors that support it.
         - `threads`: torch's threads for the whole process. A small model on a CPU gets one by default.
         - `max_batch`: maximum number of utterances in one call of the model. By default 64 on a GPU and one on a CPU,
           where a batch saves nothing and changes the last bits of the results.
         - `adaptive`: while answers are late, sessions send fewer partials (`Level`); finals stay the same.
-        - `lm`: file or folder of a language model, "bundled" or "none"; None: the checkpoint's own, if any.
-        - `calibration`: file or folder of a calibration; None: the checkpoint's own, if any.
+        - `lm` ("bundled", "none", a path), `calibration`; None: the checkpoint's. `punctuation_model`; None: a rule.
         - `translators`: what translates finals for sessions with `translate_to`: "apertium", or folders or Hugging Face
           names of sequence-to-sequence checkpoints. The first that knows a pair of languages is used.
-        - `translate_from`: language of the speech, where the checkpoint does not say it.
-        - `translate_beams`: of neural translators; 1 is greedy.
+        - `translate_from`: language of the speech, if the checkpoint does not say it; `translate_beams`: 1 is greedy.
         - `translate_max_lag`: seconds after a final; a translation that would be later is skipped.
 
         Raises `ModelError`, `ConfigError` and `LanguageModelError`.
@@ -126,7 +132,9 @@ class Recognizer:
             max_batch=max_batch,
             lm=lm,
             calibration=calibration,
+            punctuation_model=punctuation_model,
             allowed_languages=tuple(allowed_languages),
+            lid=lid,
             translators=tuple(translators),
             translate_from=translate_from,
             translate_beams=translate_beams,
@@ -135,16 +143,23 @@ class Recognizer:
         return cls.from_options(options, adaptive=adaptive)
 
     @classmethod
-    def from_options(cls, options: ModelOptions, *, adaptive: bool = True) -> Self:
-        """`load` with its options in one object, and the same errors."""
+    def from_options(cls, options: ModelOptions, *, adaptive: bool = True, report: Report = unreported) -> Self:
+        """`load` with its options in one object, and the same errors. `report` gets the stages of the start."""
         from .model.assets import load_assets
         from .model.load import load
+        from .model.punctuation import load_punctuation
         from .model.source import find_source
 
         language, allowed = options.language, options.allowed_languages
         check_language_choice(language, allowed)
         source = find_source(options.model, options.revision)
-        encoder = load(replace(options, language=None) if language == AUTO else options, source)
+        encoder = load(replace(options, language=None) if language == AUTO else options, source, report=report)
+        classes = None
+        if options.lid is not None:
+            from .model.identifier import load_identifier
+
+            identifier = encoder.identifier = load_identifier(options.lid, encoder)
+            classes = Classes(identifier.name, identifier.labels)
         if (many := encoder.languages) is None:
             assets = load_assets(source, encoder.vocabulary, options.lm, options.calibration)
         else:  # of other languages when they are needed
@@ -156,8 +171,10 @@ class Recognizer:
             adaptive=adaptive,
             language=language,
             allowed_languages=allowed,
+            classes=classes,
             translation=translation,
             translate_from=options.translate_from,
+            punctuate=load_punctuation(options.punctuation_model),
         )
 
     @property
@@ -178,9 +195,7 @@ class Recognizer:
     @property
     def translates_to(self) -> tuple[str, ...]:
         """BCP 47 tags of the languages that finals can be translated into."""
-        if self.translation is None:
-            return ()
-        return target_languages(self.translation.translators, self.spoken_language)
+        return target_languages(self.translation.translators, self.spoken_language) if self.translation else ()
 
     def session(
         self,
@@ -189,16 +204,16 @@ class Recognizer:
         *,
         name: str | None = None,
         complete_translations: bool = False,
+        origin: Origin | None = None,
     ) -> StreamSession:
-        """Open a stream in a running event loop.
+        """Open a stream in a running event loop. With an `origin` it continues the session of another server.
 
         A new grammar or language blocks the loop for a second or longer unless `prepare` was called. With
         `complete_translations` (for files) audio waits for translations, and none is skipped. Raises `GrammarError`,
         and `ConfigError` for bad settings and for settings that this checkpoint does not support.
         """
-        session = self._new_session(config, audio, name, self.engine.level)
         return StreamSession(
-            session,
+            self._new_session(config, audio, name, self.engine.level, origin),
             self.engine,
             compile=self._compile_aside,
             languages=self._load_aside,
@@ -237,7 +252,7 @@ class Recognizer:
         Raises `ConfigError`, `GrammarError` and `AudioError` for bad settings and unreadable audio; a later fault
         becomes an `Error` event.
         """
-        form, blocks = open_input(audio, _BLOCK_SECONDS)
+        form, blocks = open_input(audio, 0.1)  # seconds in each block
         answers: SimpleQueue[Call] = SimpleQueue()
         driver = SessionDriver(
             self._new_session(config, form, None),
@@ -304,7 +319,12 @@ class Recognizer:
         return partial(SessionTranslator, self.translation, config.translate_to, spoken, complete)
 
     def _new_session(
-        self, config: SessionConfig | None, audio: AudioFormat | None, name: str | None, level: Level = Level.NORMAL
+        self,
+        config: SessionConfig | None,
+        audio: AudioFormat | None,
+        name: str | None,
+        level: Level = Level.NORMAL,
+        origin: Origin | None = None,
     ) -> Session:
         config = config or SessionConfig()
         return Session(
@@ -320,4 +340,6 @@ class Recognizer:
             assets=self.assets,
             languages=self.languages.load(config.language, config.allowed_languages),
             level=level,
+            origin=origin,
+            punctuate=self._punctuate,
         )

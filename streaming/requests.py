@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .frames import span
+
+MULTIPLE: Final = "mul"  # in ISO 639-3, "multiple languages": rows of the identification model
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +76,14 @@ class Request:
     """Audio to encode. The answer has one row of log-probabilities for each frame of `samples`, or as `reuse` says."""
 
     id: int  # within the session
-    kind: Literal["live", "final", "identify"]  # "identify": a full pass in one language that the utterance may have
+    kind: Literal["live", "final", "identify"]  # "identify": a full pass that helps to find the utterance's language
     utterance: int
     samples: NDArray[np.float32]  # (n,), 16 kHz, normalised as the checkpoint requires
     deadline: float  # on the caller's clock; finals are due at once
     window: Window | None  # of a live step
     reuse: CachedStep | CachedFeatures | None = None  # in cached mode; one cache's requests are encoded in order
-    language: str | None = None  # as the checkpoint names it: rows have the width of this language's vocabulary
+    language: str | None = None  # as the checkpoint names it: rows have the width of this language's vocabulary; or
+    # `MULTIPLE`, for samples that are not normalised: a row has the log-probability of each class
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -20,8 +20,8 @@ from safetensors import SafetensorError
 from ..streaming.ctc.vocabulary import Vocabulary
 from ..streaming.errors import ModelError
 from ..streaming.frames import FIELD, SAMPLE_RATE, STRIDE, geometry
-from ..streaming.model.load import load_adapter
 from ..streaming.model.pickled import safe_weights
+from ..streaming.model.pretrained import load_adapter
 from ..streaming.model.source import Source, find_source
 from ..streaming.model.tokens import load_tokenizer, read_vocabulary
 

@@ -17,6 +17,7 @@ from ...streaming.audio.normalize import RunningNormalizer
 from ...streaming.config import SessionConfig
 from ...streaming.ctc.calibration import Curve, Reliability, fit, level, levels, reliability
 from ...streaming.ctc.greedy import DecodedWord, GreedyDecoder, decode
+from ...streaming.errors import EngineError
 from ...streaming.protocol.events import Word
 from ...streaming.requests import CachedStep, CacheHandle, Window
 from .steps import StepSetting, plan_steps
@@ -113,7 +114,7 @@ class CalibrationData:
 
     def add(self, recording: int, reference: Sequence[str], samples: Float32) -> None:
         """Decode 16 kHz samples, (n,), at least 400 of them."""
-        (rows,) = self.encoder.encode([self.encoder.normalize(samples)])
+        rows = _only(self.encoder.encode([self.encoder.normalize(samples)]))
         words = decode(rows, self.encoder.vocabulary)
         self.final.add(recording, reference, words, [level(words)] * len(words))
         for shown, searched in self._partials(samples):
@@ -156,5 +157,12 @@ def live_rows(encoder: XlsrEncoder, samples: Float32, config: SessionConfig) -> 
 def _rows(encoder: XlsrEncoder, audio: RunningNormalizer, window: Window, cache: CacheHandle | None) -> Float32:
     """Log-probabilities of frames `[window.committed, window.newest)`."""
     if cache:
-        return encoder.encode_steps([(audio.read(*window.new_samples), CachedStep(cache, window))])[0]
-    return encoder.encode([audio.read(*window.samples)])[0][window.committed - window.first :]
+        return _only(encoder.encode_steps([(audio.read(*window.new_samples), CachedStep(cache, window))]))
+    return _only(encoder.encode([audio.read(*window.samples)]))[window.committed - window.first :]
+
+
+def _only(answers: Sequence[Float32 | EngineError]) -> Float32:
+    """The answer to the only request, which the encoder raises if it is an error."""
+    (rows,) = answers
+    assert isinstance(rows, np.ndarray)
+    return rows

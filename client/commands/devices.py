@@ -11,12 +11,13 @@ Examples:
   xlsr-live devices
   xlsr-live mic --microphone 3
   xlsr-live mic --microphone USB
+  xlsr-live mic --microphone alsa_input.usb-Rode_NT-00.mono
 """
 
 
 @click.command(epilog=EPILOG, short_help="List the microphones.")
 def devices() -> None:
-    """List the microphones; * marks the default."""
+    """List the microphones; * marks the default. PulseAudio's and PipeWire's sources have names in place of numbers."""
     list_devices()
 
 
@@ -28,4 +29,5 @@ def list_devices() -> None:
     for device in found:
         mark = "*" if device.default else " "
         detail = f"{device.host}, {device.channels} ch, {device.sample_rate} Hz"
-        click.echo(f"{mark} {device.index:3}  {device.name}  ({detail})")
+        name = f"{device.source}  {device.name}" if device.source else f"{device.index:3}  {device.name}"
+        click.echo(f"{mark} {name}  ({detail})")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, ExitStack, closing
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Generator
+from contextlib import AbstractAsyncContextManager, ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -15,6 +18,7 @@ from ...streaming.protocol.events import Event
 from ..console import complain
 from ..options.address import url_option
 from ..options.model import (
+    lid_option,
     load_recognizer,
     microphone_option,
     recognizer_options,
@@ -23,11 +27,14 @@ from ..options.model import (
 )
 from ..options.server import check_place, read_token, token_option
 from ..options.session import session_config, session_options
+from ..output.case import in_case
 from ..output.formats import Output, Together
 from ..output.open import live_output
 from ..output.options import OutputOptions, output_options
-from ..pump import LiveSession, pump
+from ..output.typing import Typist, typing_program
+from ..pump import Block, EndHere, LiveSession, pump
 from ..remote.sharing import announce_link, share_option
+from ..sources.talk_key import TalkKey, keyboard, push_to_talk
 from .devices import list_devices
 from .outputs import side_outputs
 
@@ -36,6 +43,8 @@ if TYPE_CHECKING:
 
 OpenSession = Callable[[], AbstractAsyncContextManager[LiveSession]]
 
+LIVE_SECONDS: Final = 1.0  # of audio that waits: recognition is up to date
+LATE_SECONDS: Final = 20.0
 SILENT_SECONDS: Final = 3.0  # of zeros before a warning: a real microphone has noise
 
 EPILOG = """\b
@@ -44,6 +53,8 @@ Examples:
   xlsr-live mic                                   Ctrl-C ends it
   xlsr-live mic --microphone USB --duration 60 -o minute.srt
   xlsr-live mic --url studio:8765
+  xlsr-live mic --push-to-talk                    Space talks, Enter ends an utterance
+  xlsr-live mic --type                            dictate into another window
 """
 
 
@@ -51,17 +62,34 @@ Examples:
 @click.option("--list", "listing", is_flag=True, help="List the microphones and stop.")
 @microphone_option
 @click.option("--duration", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Stop after S seconds.")
+@click.option(
+    "--push-to-talk",
+    "held",
+    is_flag=True,
+    help="Record only while you hold Space, or between two presses of it; Enter ends the utterance. Terminals do not "
+    "report that a key is released, so recording ends when Space stops repeating. With --type: between two signals "
+    "USR1 (pkill -USR1 -x xlsr-live), which a key of the desktop can send.",
+)
+@click.option(
+    "--type",
+    "typed",
+    is_flag=True,
+    help="Write the finals into the window that has the focus (with wtype, ydotool or xdotool).",
+)
 @url_option("Recognize on this server instead of here.")
 @output_options("live text on a terminal, else jsonl")
 @recognizer_options(device=("--device", "--compute"))
 @token_option
 @share_option
+@lid_option
 @translator_options
 @session_options
 def mic(
     listing: bool,
     microphone: str | None,
     duration: float | None,
+    held: bool,
+    typed: bool,
     url: str | None,
     output: OutputOptions,
     token_file: Path | None,
@@ -75,11 +103,16 @@ def mic(
     check_place(url)
 
     from ..remote.websocket import connect
-    from ..sources.microphone import Microphone
+    from ..sources.microphone import open_microphone
 
+    if held and settings["vad"] is None:
+        settings["vad"] = "none"  # the user says when there is speech
+    typing = typing_program() if typed else None
     model, config, token = take_model_options(settings), session_config(settings), read_token(token_file)
-    # Open the microphone first: if it fails, the user has not waited for the model.
-    with closing(Microphone(microphone)) as source, ExitStack() as stack:
+    # It records from here on: words that are said while the model loads are recognized, too.
+    with ExitStack() as stack:
+        keys = stack.enter_context(_keys(typed)) if held else None
+        source = stack.enter_context(closing(open_microphone(microphone)))
         audio = source.audio
         if url:
             open_session: OpenSession = partial(connect, url, config=config, audio=audio, token=token, share=share)
@@ -87,11 +120,35 @@ def mic(
             recognizer = stack.enter_context(load_recognizer(model))
             open_session = partial(recognizer.session, config, audio)
         others = stack.enter_context(side_outputs(output, config=config, paced=True, local=not url))
+        if typing:
+            others.append(stack.enter_context(in_case(Typist(typing), output.case)))
         shown = Together([stack.enter_context(live_output(output, meter=True)), *others])
         shown.begin(source.device.name)
         shown.note(f"Listening to {source.device.name}. Ctrl-C stops.")
         show = announce_link(url or "", shown.show)
-        return 130 if asyncio.run(_listen(source, open_session, duration, shown, show)) else 0
+        gate = partial(_while_held, keys, shown) if keys else None
+        return 130 if asyncio.run(_listen(source, open_session, duration, shown, show, gate)) else 0
+
+
+@contextmanager
+def _keys(typed: bool) -> Generator[Callable[[], str]]:
+    """Where Space and Enter are read. With --type other windows get the keys."""
+    if typed:
+        yield str
+    else:
+        with keyboard() as keys:
+            yield keys
+
+
+def _while_held(keys: Callable[[], str], shown: Output, blocks: AsyncIterator[Block]) -> AsyncIterator[Block | EndHere]:
+    key = TalkKey()
+    if sys.platform != "win32":
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, lambda: key.press(time.monotonic()))
+
+    def show(talking: bool) -> None:
+        shown.hint("Talking. Space or its release stops." if talking else "Space talks. Ctrl-C ends.")
+
+    return push_to_talk(blocks, key, keys, show)
 
 
 async def _listen(
@@ -100,8 +157,12 @@ async def _listen(
     duration: float | None,
     shown: Output,
     show: Callable[[Event], None],
+    gate: Callable[[AsyncIterator[Block]], AsyncIterator[Block | EndHere]] | None,
 ) -> bool:
+    from ..sources.microphone import RING_SECONDS
+
     warned: set[str] = set()
+    live = False  # the audio from before the start is recognized
 
     def warn(code: str, message: str) -> None:
         if code not in warned:
@@ -109,12 +170,19 @@ async def _listen(
             complain(message)
 
     def level(dbfs: float) -> None:
+        nonlocal live
         shown.level(dbfs)
+        live = live or microphone.waiting < LIVE_SECONDS
+        if live and microphone.waiting > LATE_SECONDS:
+            warn("slow", "recognition is slower than real time: use a smaller model, a GPU or --url")
         if microphone.dropped:
-            warn("slow", "recognition is slower than real time and lost audio: use a smaller model, a GPU or --url")
+            warn("lost", f"{microphone.dropped:.0f} s of audio were lost: at most {RING_SECONDS:.0f} s can wait")
+        if microphone.gaps:
+            warn("gaps", f"{microphone.device.name} lost audio: this computer is too busy to record all of it")
         if microphone.silence > SILENT_SECONDS:
             name = microphone.device.name
             warn("silent", f"{name} sends only zeros: it is muted, or this program has no permission to use it")
 
     async with open_session() as session:
-        return await pump(session, microphone.blocks(duration, level), show)
+        blocks = microphone.blocks(duration, level)
+        return await pump(session, gate(blocks) if gate else blocks, show, stop=microphone.stop)

@@ -12,7 +12,7 @@ import click
 
 from ...streaming.errors import AudioError, XlsrLiveError
 from ..console import complain, needs
-from ..options.model import load_recognizer, recognizer_options, take_model_options, translator_options
+from ..options.model import lid_option, load_recognizer, recognizer_options, take_model_options, translator_options
 from ..options.session import session_config, session_options
 from ..output.formats import Output, Together
 from ..output.open import live_output, output_paths, written
@@ -46,6 +46,7 @@ Examples:
 )
 @output_options("text", folder=True)
 @recognizer_options()
+@lid_option
 @translator_options
 @session_options
 def transcribe(files: tuple[Path, ...], pace: float, output: OutputOptions, **settings: Any) -> int:

@@ -23,6 +23,7 @@ from ..options.model import load_recognizer, microphone_option, recognizer_optio
 from ..options.server import check_place, read_token, refuse, token_option
 from ..options.session import session_config, session_options
 from ..output.actions import Action, RecognizedCommand, describe, function, program, show
+from ..output.sounds import Sounds
 from ..pump import Block, LiveSession, pump
 from ..sources.recordings import read_recording
 from ..sources.sources import file_blocks
@@ -70,6 +71,7 @@ Examples:
 )
 @click.option("--alternatives", "command_alternatives", type=int, metavar="N", help="Print N alternatives.")
 @click.option("--rejected", is_flag=True, help="Print rejected speech, too. [default: on a terminal]")
+@click.option("--sound", is_flag=True, help="A high tone for a command, a low one for rejected speech.")
 @microphone_option
 @url_option("Recognize on this server instead of here.")
 @recognizer_options("none", device=("--device", "--compute"))
@@ -82,6 +84,7 @@ def commands(
     name: str | None,
     say: str | None,
     rejected: bool,
+    sound: bool,
     microphone: str | None,
     url: str | None,
     token_file: Path | None,
@@ -106,7 +109,7 @@ def commands(
             with load() as recognizer:
                 return _say(config.grammar, recognizer.encoder.vocabulary, say)
         with ExitStack() as stack:
-            audio, blocks = stack.enter_context(_open_source(source, microphone))
+            audio, blocks, stop = stack.enter_context(_open_source(source, microphone))
             if url:
                 from ..remote.websocket import connect
 
@@ -114,7 +117,10 @@ def commands(
             else:
                 open_session = partial(stack.enter_context(load()).session, config, audio)
             executor = stack.enter_context(ThreadPoolExecutor(1, "actions"))  # leaving it waits for the actions
-            return 130 if asyncio.run(_run(open_session, blocks, partial(_act, executor, actions, rejected))) else 0
+            act = partial(_act, executor, actions, rejected)
+            if sound:
+                act = _both(stack.enter_context(Sounds()).show, act)
+            return 130 if asyncio.run(_run(open_session, blocks, act, stop)) else 0
     except XlsrLiveError as error:
         if error.code == GrammarError.code:
             raise ConfigError(f"{grammar}, {error}") from error
@@ -124,31 +130,50 @@ def commands(
 def _say(grammar: str, vocabulary: Vocabulary, words: str) -> int:
     from ...streaming.commands.compiled import compiled
 
-    meaning = compiled(grammar, vocabulary).understand(words)
+    commands = compiled(grammar, vocabulary)
+    meaning = commands.understand(words)
     if meaning is None:
-        raise ConfigError(f"not in the grammar: {words}")
+        near = ", ".join(f"'{phrase.lower()}'" for phrase in commands.nearest(words))
+        raise ConfigError(f"not in the grammar: {words}" + f"; nearest: {near}" * bool(near))
     show({"command": meaning.command, "slots": meaning.values()})
     return 0
 
 
 @contextmanager
-def _open_source(source: str, device: str | None) -> Generator[tuple[AudioFormat, AsyncIterator[Block]]]:
-    """The microphone or a recording. Raises `AudioError` and `MicrophoneError`."""
+def _open_source(
+    source: str, device: str | None
+) -> Generator[tuple[AudioFormat, AsyncIterator[Block], Callable[[], None] | None]]:
+    """The microphone or a recording, and how to stop it. Raises `AudioError` and `MicrophoneError`."""
     if source != "mic":
         from ...streaming.audio.files import open_audio
 
         file = open_audio(read_recording(Path(source)).source)
-        yield AudioFormat(sample_rate=file.sample_rate, channels=file.channels), file_blocks(file)
+        yield AudioFormat(sample_rate=file.sample_rate, channels=file.channels), file_blocks(file), None
         return
-    from ..sources.microphone import Microphone
+    from ..sources.microphone import open_microphone
 
-    with closing(Microphone(device)) as microphone:
-        yield microphone.audio, microphone.blocks(None, lambda _: None)
+    with closing(open_microphone(device)) as microphone:
+        yield microphone.audio, microphone.blocks(None, lambda _: None), microphone.stop
 
 
-async def _run(open_session: OpenSession, blocks: AsyncIterator[Block], act: Callable[[Event], None]) -> bool:
+def _both(first: Callable[[Event], None], second: Callable[[Event], None]) -> Callable[[Event], None]:
+    """Pass each event to both."""
+
+    def show(event: Event) -> None:
+        first(event)
+        second(event)
+
+    return show
+
+
+async def _run(
+    open_session: OpenSession,
+    blocks: AsyncIterator[Block],
+    act: Callable[[Event], None],
+    stop: Callable[[], None] | None,
+) -> bool:
     async with open_session() as session:
-        return await pump(session, blocks, act)
+        return await pump(session, blocks, act, stop=stop)
 
 
 def _act(executor: Executor, actions: list[Action], rejected: bool, event: Event) -> None:

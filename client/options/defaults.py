@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
@@ -38,14 +38,15 @@ def known_names(command: click.Command) -> set[str]:
     return set[str]().union(*map(names, _options(command)))
 
 
-def read_file(environment: Mapping[str, str], known: set[str]) -> dict[str, Any]:
-    """The configuration file that the environment names. Raises `ConfigError`, also for a key outside `known`."""
+def read_file(environment: Mapping[str, str], known_keys: Callable[[], set[str]]) -> dict[str, Any]:
+    """The configuration file that the environment names. Raises `ConfigError`, also for an unknown key."""
     if not (name := environment.get(FILE_VARIABLE)):
         return {}
     try:
         values = tomllib.loads(read_text(Path(name), "the configuration"))
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{name} is not TOML: {error}") from None
+    known = known_keys()
     for key in values.keys() - known:
         hint = "".join(f"; did you mean {near!r}?" for near in get_close_matches(key, known, 1))
         raise ConfigError(f"{name}: no command has an option {key!r}{hint}")

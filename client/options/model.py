@@ -11,6 +11,7 @@ import click
 
 from ...streaming.config import AUTO, DEVICE, Dtype, ModelOptions
 from ..console import needs, waiting
+from ..stages import Stages
 from .combined import combined
 
 if TYPE_CHECKING:
@@ -20,7 +21,18 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 DEVICES: Final = ("auto", "cpu", "cuda")
 TRANSLATION: Final = ("translators", "translate_from", "translate_beams", "translate_max_lag")
-NAMES: Final = ("model", "revision", "dtype", "threads", "calibration", "lm", "compute", *TRANSLATION)
+NAMES: Final = (
+    "model",
+    "revision",
+    "dtype",
+    "threads",
+    "calibration",
+    "punctuation_model",
+    "lm",
+    "lid",
+    "compute",
+    *TRANSLATION,
+)
 
 
 # How a model is loaded.
@@ -65,6 +77,16 @@ def language_option(command: F) -> F:
     )(command)
 
 
+def lid_option(command: F) -> F:
+    """--lid: the identification model, for --language auto."""
+    return click.option(
+        "--lid",
+        metavar="NAME_OR_DIR",
+        help="With --language auto: a checkpoint that identifies the language, such as facebook/mms-lid-126. [default: "
+        "the model's own confidence in each language]",
+    )(command)
+
+
 # The translators of finals (--translate).
 translator_options = combined(
     click.option(
@@ -94,6 +116,12 @@ translator_options = combined(
         help="Skip a translation that needs more seconds after its final.",
     ),
 )
+
+
+def punctuation_option(command: F) -> F:
+    """--punctuation-model: of --punctuation."""
+    text = "For --punctuation: a model (docs/captions.md). [default: full stops at pauses]"
+    return click.option("--punctuation-model", metavar="NAME_OR_DIR", help=text)(command)
 
 
 def lm_option(default: str | None = None) -> Callable[[F], F]:
@@ -141,7 +169,7 @@ def device_option(*flags: str) -> Callable[[F], F]:
 
 def recognizer_options(lm: str | None = None, *, device: Sequence[str] = ("--device",)) -> Callable[[F], F]:
     """--model and the options of loading it, --lm with this default, and the device with these flags."""
-    return combined(model_options, lm_option(lm), device_option(*device))
+    return combined(model_options, lm_option(lm), punctuation_option, device_option(*device))
 
 
 def take_model_options(options: dict[str, Any], *, threads: int | None = None) -> ModelOptions:
@@ -154,6 +182,8 @@ def take_model_options(options: dict[str, Any], *, threads: int | None = None) -
     if "allowed_languages" not in options:
         options.pop("language", None)
     given["language"] = None if language == AUTO else language
+    if given.get("lid") and language != AUTO:
+        raise click.UsageError("--lid is for --language auto")
     given["device"] = given.pop("compute")
     given["threads"] = given["threads"] or threads
     if options.get("translate_to") and not given.get("translators"):
@@ -162,8 +192,11 @@ def take_model_options(options: dict[str, Any], *, threads: int | None = None) -
 
 
 def load_recognizer(options: ModelOptions) -> Recognizer:
-    """Load a model, with a spinner on a terminal. Raises `ModelError`, `LanguageModelError` or `MissingPackage`."""
-    with needs("server", "recognizing speech here"), waiting(f"loading the model ({options.model})"):
+    """Load a model; a terminal shows the stages. Raises `ModelError`, `LanguageModelError` or `MissingPackage`."""
+    with (
+        needs("server", "recognizing speech here"),
+        waiting(f"loading the model ({options.model})") as show,
+    ):
         from ...streaming.recognizer import Recognizer
 
-        return Recognizer.from_options(options)
+        return Recognizer.from_options(options, report=Stages(show))

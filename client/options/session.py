@@ -31,6 +31,9 @@ HELP: Final = {
     "post_roll_ms": "Audio kept after the last speech of an utterance.",
     "min_speech_ms": "Shorter speech does not open the gate.",
     "hangover_ms": "Silence that ends an utterance.",
+    "endpointing": "adaptive: each pause gets its own hangover, from the text and the pauses so far.",
+    "least_hangover_ms": "With --endpointing adaptive: the shortest hangover.",
+    "most_hangover_ms": "With --endpointing adaptive: the longest hangover.",
     "mode": "cached: live steps reuse encoder states. window: they encode a whole window. offline: no partials, one "
     "pass per utterance (transcribe: per file).",
     "hop_ms": "New audio in each live step.",
@@ -53,6 +56,7 @@ HELP: Final = {
     "wake": "Commands count only after this phrase.",
     "wake_score": "Least score of the wake phrase.",
     "wake_ms": "Time after the wake phrase in which a command may start.",
+    "punctuation": "Finals have punctuation and case, as a guess for people (docs/captions.md).",
     "translate_to": "Translate finals into this language (es, fr, German). May be repeated.",
 }
 

@@ -35,9 +35,14 @@ def describe(event: Command | Rejected) -> str:
         return "  ".join([short_clock(event.start), *_named(event.command, event.slots), score])
     if event.reason == "woken":
         return f"{short_clock(event.audio_s)}  wake phrase  {score}"
-    best = ["nearest:", *_named(event.best.command, event.best.slots), score] if event.best else []
+    best = [f"nearest: '{_small(event.best.text)}'", score] if event.best else []
     why = " (no wake phrase)" if event.reason == "asleep" else ""
     return "  ".join([short_clock(event.audio_s), f"rejected{why}", *best])
+
+
+def _small(text: str) -> str:
+    """Text of a model that writes only capitals in small letters."""
+    return text if any(char.islower() for char in text) else text.lower()
 
 
 def _named(command: str, slots: Mapping[str, Any]) -> list[str]:

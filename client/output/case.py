@@ -6,21 +6,25 @@ from collections.abc import Sequence
 from typing import Literal
 
 from ...streaming.captions.case import SentenceCase
-from ...streaming.protocol.events import Event
+from ...streaming.captions.punctuation import as_displayed
+from ...streaming.protocol.events import Event, Final
 from .formats import Output, Together
 
 Case = Literal["sentence", "model"]
 
 
 class InSentences(Together):
-    """Passes events on in sentence case."""
+    """Passes events on in sentence case, and finals with their `display_text` where they have one."""
 
     def __init__(self, outputs: Sequence[Output]) -> None:
         super().__init__(outputs)
         self._case = SentenceCase()
 
     def show(self, event: Event) -> None:
-        super().show(self._case.receive(event))
+        if isinstance(event, Final) and isinstance(event.display_text, str):
+            super().show(as_displayed(event))
+        else:
+            super().show(self._case.receive(event))
 
 
 def in_case(output: Output, case: Case) -> Output:

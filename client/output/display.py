@@ -56,6 +56,7 @@ class LiveDisplay(Output):
         self._dim = UNDERLINED if os.environ.get("TERM") == "linux" else DIM
         self._lock = threading.Lock()
         self._meter = meter
+        self._hint = ""
         self._dbfs = QUIET_DBFS
         self._done: deque[tuple[str, str, str]] = deque(maxlen=HISTORY)  # style, time, text
         self._open: Partial | None = None
@@ -80,7 +81,7 @@ class LiveDisplay(Output):
         if self._stderr:
             self._stderr.__exit__(kind, error, _)
         with self._lock:
-            self._open, self._speaking, self._meter = None, False, False
+            self._open, self._speaking, self._meter, self._hint = None, False, False, ""
             self._draw()
             self._write("\r\x1b[J\x1b[?25h")
 
@@ -117,6 +118,11 @@ class LiveDisplay(Output):
         if time.monotonic() - self._drawn >= 1 / METER_HZ:
             with self._lock:
                 self._draw()
+
+    def hint(self, text: str) -> None:
+        with self._lock:
+            self._hint = text
+            self._draw()
 
     def note(self, text: str) -> None:
         """Show a message of the program."""
@@ -179,6 +185,8 @@ class LiveDisplay(Output):
             rows = [" " * TIME_CELLS + self._dim + "..." + PLAIN]
         if self._meter:
             rows.append(_bar(self._dbfs, min(METER_CELLS, width - TIME_CELLS - 1), self._out))
+        if self._hint:
+            rows += _rows("", "", self._hint, width)
         return rows[-height + 2 :]
 
 

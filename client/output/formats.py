@@ -75,6 +75,9 @@ class Output:
     def level(self, dbfs: float) -> None:
         """Show the loudness of the input. Only a display does this."""
 
+    def hint(self, text: str) -> None:
+        """Show a line that stays until the next one. Only a display does this."""
+
     @property
     def amount(self) -> str:
         """The number of written cues, such as "12 cues"; empty for formats without cues."""
@@ -145,6 +148,10 @@ class Together(Output):
     def level(self, dbfs: float) -> None:
         for output in self._outputs:
             output.level(dbfs)
+
+    def hint(self, text: str) -> None:
+        for output in self._outputs:
+            output.hint(text)
 
 
 class JsonLines(Output):
@@ -264,6 +271,7 @@ class Vtt(Cued):
             self._write(vtt_header())
 
 
+SUBTITLES: Constant = ("srt", "vtt")
 FORMATS: Constant[dict[str, Callable[..., Output]]] = {
     "text": Text,
     "plain": Plain,

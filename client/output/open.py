@@ -12,11 +12,11 @@ import click
 
 from ...streaming.captions.translated import TranslatedCues
 from ..console import remove_empty, report_saved, steerable, use_utf8, writing
+from .by_language import SpokenFiles, TranslatedFiles
 from .case import Case, in_case
-from .formats import FORMATS, Output, Together
+from .formats import FORMATS, SUBTITLES, Output, Together
 from .names import unused
 from .options import OutputOptions
-from .translations import TranslatedFiles
 
 MACHINE_FORMATS: Final = frozenset({"jsonl", "json", "srt", "vtt"})
 SUFFIXES: Final = {"text": "txt", "plain": "txt"}  # of files; the other formats are their own suffix
@@ -57,9 +57,9 @@ def written(
     """A writer to the file `path`, else to `out`, else to standard output.
 
     With languages to translate into, subtitles in files have one more file for each; on standard output they are
-    those of the translation.
+    those of the translation. `per_language` adds one for each language of the speech.
     """
-    subtitles = form in ("srt", "vtt") and bool(options.languages)
+    subtitles = form in SUBTITLES and bool(options.languages)
     case: Case = "model" if form in ("json", "jsonl") else options.case
     if path is None:
         if form in MACHINE_FORMATS:
@@ -79,7 +79,9 @@ def written(
         outputs = [stack.enter_context(_to_file(FORMATS[form], path, several))]
         if subtitles:
             outputs.append(stack.enter_context(TranslatedFiles(path, open_file)))
-        yield in_case(Together(outputs) if subtitles else outputs[0], case)
+        if options.per_language and form in SUBTITLES:
+            outputs.append(stack.enter_context(SpokenFiles(path, open_file)))
+        yield in_case(Together(outputs) if len(outputs) > 1 else outputs[0], case)
 
 
 @contextmanager

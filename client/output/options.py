@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
 
 import click
+from click.core import ParameterSource
 
 from ..options.combined import combined
 from .case import Case
-from .formats import FORMATS
+from .formats import FORMATS, SUBTITLES
 from .names import dated
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -28,6 +29,7 @@ class OutputOptions:
     summary: bool = False
     reference: Path | None = None
     languages: tuple[str, ...] = ()  # of translations
+    per_language: bool = False  # subtitles also in a file for each language of the speech
     overwrite: bool = False  # existing files
     case: Case = "model"
 
@@ -46,6 +48,7 @@ def output_options(default: str, folder: bool = False) -> Callable[[F], F]:
             plain: bool,
             path: Path | None,
             captions: tuple[str, ...],
+            per_language: bool,
             overwrite: bool,
             case: Case,
             summary: bool,
@@ -54,16 +57,29 @@ def output_options(default: str, folder: bool = False) -> Callable[[F], F]:
         ) -> Any:
             if plain and form not in (None, "plain"):
                 raise click.UsageError(f"use --plain or --format {form}, not both")
-            form = "plain" if plain else form or (form_of(path) if path else None)
+            form = _checked("plain" if plain else form, path)
             languages = others.get("translate_to") or ()
+            if per_language and not (path and form in SUBTITLES):
+                raise click.UsageError("--per-language needs subtitles in files: --output FILE.vtt or FILE.srt")
             path = dated(path) if path else None
             summary = summary or reference is not None
-            chosen = OutputOptions(form, path, captions, summary, reference, languages, overwrite, case)
+            chosen = OutputOptions(form, path, captions, summary, reference, languages, per_language, overwrite, case)
             return command(output=chosen, **others)
 
         return cast(F, options(with_output))
 
     return decorate
+
+
+def _checked(form: str | None, path: Path | None) -> str | None:
+    """The format, from the suffix of the file if none is named. Raises `click.UsageError` where both disagree."""
+    by_suffix = form_of(path) if path else None
+    if form is None or by_suffix is None or form == by_suffix or (form, by_suffix) == ("plain", "text"):
+        return form or by_suffix
+    source = click.get_current_context().get_parameter_source("form")
+    if source is ParameterSource.DEFAULT_MAP:  # of the environment or the configuration, which a file's name overrides
+        return by_suffix
+    raise click.UsageError(f"--output {path} stands for the format {by_suffix}, not {form}: leave --format out")
 
 
 def form_of(path: Path) -> str | None:
@@ -93,6 +109,11 @@ def _options(default: str, folder: bool) -> Callable[[F], F]:
             metavar="TARGET",
             help="Live captions: FILE.vtt, .srt, .txt, .jsonl; obs://HOST; youtube. es=TARGET: the translation. "
             "May be repeated.",
+        ),
+        click.option(
+            "--per-language",
+            is_flag=True,
+            help="Subtitles: also a file for each language of the speech (talk.deu.vtt beside talk.vtt).",
         ),
         click.option(
             "--overwrite", is_flag=True, help="Replace existing files. [default: write talk-1.vtt if talk.vtt exists]"

@@ -2,18 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as open_websocket
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidProxy, InvalidURI
 
+from ..errors import ConnectionProblem
 from ..proxies import proxy_for
 from .liveness import MonitoredConnection
 from .problems import connection_problem
 
 OPEN_TIMEOUT: Final = 10.0  # seconds for the connection and the handshake
 MESSAGE_QUEUE: Final = 4_096  # unread messages; with more the server waits
+
+
+class Servers:
+    """One address, or those of several servers with the same model."""
+
+    def __init__(self, urls: Sequence[str], token: str | None) -> None:
+        self.current = 0  # of the newest connection
+        self._urls = urls
+        self._token = token
+
+    def next(self) -> None:
+        """Turn to the next address; the first follows the last."""
+        self.current = (self.current + 1) % len(self._urls)
+
+    async def open(self) -> ClientConnection:
+        """Connect to the current address. Raises `ConnectionProblem`."""
+        return await open_connection(self._urls[self.current], self._token)
+
+    async def open_any(self) -> ClientConnection:
+        """Connect to the first address that answers, from the current one on. Raises the first `ConnectionProblem`."""
+        problems: list[ConnectionProblem] = []
+        for _ in self._urls:
+            try:
+                return await self.open()
+            except ConnectionProblem as problem:
+                problems.append(problem)
+                self.next()
+        raise problems[0]
 
 
 async def open_connection(url: str, token: str | None) -> ClientConnection:

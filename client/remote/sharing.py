@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from ...streaming.protocol.events import Event, SessionStarted
+from ...streaming.protocol.events import Event, SessionMoved, SessionStarted
 from ..console import complain
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -20,10 +20,10 @@ def share_option(command: F) -> F:
 
 
 def announce_link(url: str, show: Callable[[Event], None]) -> Callable[[Event], None]:
-    """`show`, and print the link when the session starts."""
+    """`show`, and print the link when the session starts and when it moves."""
 
     def announce(event: Event) -> None:
-        if isinstance(event, SessionStarted) and isinstance(event.share, str):
+        if isinstance(event, SessionStarted | SessionMoved) and isinstance(event.share, str):
             complain(f"others can watch at {view_link(url, event.share)}")
         show(event)
 

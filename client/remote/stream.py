@@ -1,12 +1,13 @@
-"""One session on a server, which may reconnect."""
+"""One session on a server, which may reconnect, and move to another server."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
-from typing import Final, Self
+from typing import Final as Constant
+from typing import Self
 
 import msgspec
 import numpy as np
@@ -17,34 +18,64 @@ from websockets.exceptions import ConnectionClosed
 
 from ...streaming.audio.samples import as_packet, checked, shaped
 from ...streaming.config import SAMPLE_BYTES
-from ...streaming.errors import EventError
-from ...streaming.protocol.events import Ack, Error, Event, SessionEnded, SessionResumed, SessionStarted, from_json
-from ...streaming.protocol.messages import ClientMessage, End, Flush, Grammar, Hotwords, SetLanguage, Start, to_json
+from ...streaming.protocol.events import (
+    Ack,
+    Error,
+    Event,
+    Final,
+    Moving,
+    SessionEnded,
+    SessionMoved,
+    SessionResumed,
+    SessionStarted,
+    SpeechEnded,
+    Warning,
+)
+from ...streaming.protocol.messages import (
+    ClientMessage,
+    End,
+    Flush,
+    Grammar,
+    Hotwords,
+    Movable,
+    SetLanguage,
+    Start,
+    to_json,
+)
 from ..errors import ConnectionProblem
+from .connection import Servers
+from .greeting import greet, parse, refusal
 from .pcm import encode
+from .position import SessionPosition
 from .replay import ReplayBuffer
 
-EVENT_QUEUE: Final = 4_096  # unread events
-RESUME_TIMEOUT_S: Final = 10.0  # for the server's answer to a resumption
+EVENT_QUEUE: Constant = 4_096  # unread events
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0  # between attempts to reconnect
-FINAL_STATUSES: Final = (401, 403, 404)  # refusals that no further attempt changes
-FINAL_CODES: Final = ("resume_lost", "not_our_protocol", "proxy")
-
-Open = Callable[[], Awaitable[ClientConnection]]
+FINAL_STATUSES: Constant = (401, 403, 404)  # refusals that no further attempt changes
+FINAL_CODES: Constant = ("resume_lost", "not_our_protocol", "proxy", "bad_config", "bad_grammar")
+GOING_AWAY: Constant = 1001  # close code of a server that stops
+MOVE_ANYWAY_S: Constant = 3.0  # before the server takes no more audio: also in the middle of an utterance
 
 
 class Stream:
     """One session on a server, from `connect`."""
 
-    def __init__(self, open_connection: Open, connection: ClientConnection, start: Start) -> None:
-        self.resumed = 0  # reconnections
-        self._open = open_connection
+    def __init__(self, servers: Servers, connection: ClientConnection, start: Start) -> None:
+        self.resumed = 0  # reconnections to the same session
+        self.moved = 0  # times that another server continued the session
+        self._servers = servers
         self._connection = connection
-        self._audio = start.audio
+        self._start = start
         self._token: str | None = None  # for resuming the session
         self._resume_s = 0.0  # how long the server keeps the session
         self._received = 0  # number of events
-        self._replay = ReplayBuffer(SAMPLE_BYTES[start.encoding] * start.channels)
+        self._replay = ReplayBuffer(SAMPLE_BYTES[start.encoding] * start.channels, start.config)
+        self._place = SessionPosition()
+        self._held: list[Event] = []  # a final and what follows it, until its utterance ends
+        self._announces = False  # whether to tell the server that this client can move
+        self._leave_by: float | None = None  # when a server that will stop takes no more audio
+        self._next_attempt = 0.0  # to leave it
+        self._closing: set[asyncio.Task[None]] = set()  # old connections
         self._may_send = asyncio.Event()  # cleared while the replay buffer is full
         self._may_send.set()
         self._send_lock = asyncio.Lock()
@@ -56,9 +87,9 @@ class Stream:
         self._reader = asyncio.create_task(self._read())
 
     @classmethod
-    async def open(cls, open_connection: Open, start: Start) -> Self:
+    async def open(cls, servers: Servers, start: Start) -> Self:
         """Connect and send the first message. Raises `ConnectionProblem`."""
-        stream = cls(open_connection, await open_connection(), start)
+        stream = cls(servers, await servers.open_any(), start)
         try:
             await stream._connection.send(to_json(start))
         except BaseException as error:
@@ -76,7 +107,7 @@ class Stream:
         """
         packet = as_packet(audio)
         if isinstance(packet, np.ndarray):
-            packet = encode(checked(shaped(packet, self._audio.channels)), self._audio.encoding)
+            packet = encode(checked(shaped(packet, self._start.channels)), self._start.encoding)
         await self._send(packet)
 
     async def flush(self) -> None:
@@ -103,7 +134,7 @@ class Stream:
         """Close the connection at once and drop the remaining events."""
         self._reader.cancel()
         await asyncio.gather(self._reader, return_exceptions=True)
-        await self._connection.close()
+        await asyncio.gather(self._connection.close(), *self._closing)
         self._finish()
 
     async def __aiter__(self) -> AsyncIterator[Event]:
@@ -130,9 +161,12 @@ class Stream:
                 self._replay.add(message)
                 connection = self._connection
                 try:
+                    if self._announces:
+                        self._announces = False
+                        await connection.send(to_json(Movable()))
                     await connection.send(message)
                 except ConnectionClosed:
-                    if self._reader.done() or not self._resumable(connection):
+                    if self._reader.done() or not self._continues(connection):
                         raise self._problem or self._closed() from None
                 return  # an unsent message is in the replay buffer, and `_resume` sends it
 
@@ -142,11 +176,16 @@ class Stream:
         """Read events until the session ends; reconnect if the connection breaks."""
         try:
             while True:
+                connection = self._connection
                 with suppress(ConnectionClosed):
-                    async for message in self._connection:
-                        if await self._receive(_parse(message)):
+                    async for message in connection:
+                        if await self._receive(parse(message)):
                             return
-                if not self._resumable(self._connection):
+                        if self._leaves and await self._leave():
+                            break
+                if self._connection is not connection:
+                    continue
+                if not self._continues(connection):
                     return
                 await self._reconnect()
         except ConnectionProblem as problem:
@@ -158,66 +197,93 @@ class Stream:
         self._replay.disable()
         self._may_send.set()
         with suppress(asyncio.QueueFull):  # then the iteration ends without it
+            while self._held:
+                self._events.put_nowait(self._held.pop(0))
             self._events.put_nowait(None)
 
     async def _receive(self, event: Event) -> bool:
         """Handle an event; return whether it is the last one."""
         match event:
             case Ack(received=received):
-                self._replay.acknowledge(received)
+                self._replay.acknowledge(received, event.safe or None)
                 self._may_send.set()
                 return False
-            case SessionStarted(resume=token, resume_s=seconds):
-                self._token, self._resume_s = token or None, seconds or 0.0
-                if not token:
-                    self._replay.disable()
-                    self._may_send.set()
-                event = replace(event, resume=msgspec.UNSET, resume_s=msgspec.UNSET)
+            case SessionStarted() | SessionMoved():
+                event = self._started(event)
+            case Moving(within_s=seconds):
+                self._leave_by = asyncio.get_running_loop().time() + seconds
+            case Warning(code="bad_config" | "bad_grammar" as code):
+                self._replay.refused(code)
             case Error():
                 self._error = event
             case _:
                 pass
         self._received += 1
-        await self._events.put(event)
+        self._place.receive(event)
+        # An utterance ends as a whole: a server that vanishes in between must not make another repeat its final.
+        self._held.append(event)
+        if not isinstance(self._held[0], Final) or isinstance(event, SpeechEnded | SessionEnded | Error):
+            held, self._held = self._held, []
+            for each in held:
+                await self._events.put(each)
         return isinstance(event, SessionEnded)
+
+    def _started(self, event: SessionStarted | SessionMoved) -> SessionStarted | SessionMoved:
+        """Handle the start of a session; returns what the caller needs of the event."""
+        self._token, self._resume_s = event.resume or None, event.resume_s or 0.0
+        self._replay.keeps = self._announces = bool(event.movable)
+        if not self._token:
+            self._replay.disable()
+            self._may_send.set()
+        return replace(event, resume=msgspec.UNSET, resume_s=msgspec.UNSET, movable=msgspec.UNSET)
 
     # ── reconnecting ──
 
-    def _resumable(self, connection: ClientConnection) -> bool:
-        """Whether the connection broke without a close frame and the server keeps the session."""
-        return self._token is not None and connection.protocol.close_rcvd is None
+    def _continues(self, connection: ClientConnection) -> bool:
+        """Whether the session continues after this connection: on the same server if it broke without a close frame, on
+        another if its server stops.
+        """
+        if self._token is None:
+            return False
+        closed = connection.protocol.close_rcvd
+        return closed is None or (closed.code == GOING_AWAY and self._replay.complete)
 
     async def _reconnect(self) -> None:
-        """Connect again and resume the session. Raises `ConnectionProblem` if the server's time limit passes."""
+        """Connect again and resume the session, or continue it on another server. Raises `ConnectionProblem` if the
+        server's time limit passes.
+        """
         loop = asyncio.get_running_loop()
         deadline, pause = loop.time() + self._resume_s, FIRST_PAUSE_S
+        home = self._servers.current
+        gone = self._connection.protocol.close_rcvd is not None
         while True:
+            elsewhere = gone or self._servers.current != home
             try:
-                return await self._resume(await self._open())
+                return await (self._move if elsewhere else self._resume)(await self._servers.open())
             except ConnectionProblem as problem:
+                if problem.code == "resume_lost" and self._replay.complete:
+                    gone = True
+                    continue
+                if problem.code in ("bad_config", "bad_grammar") and self._replay.config != self._start.config:
+                    self._replay.config = self._start.config  # of a message that the server had refused
+                    continue
                 final = problem.status in FINAL_STATUSES or problem.code in FINAL_CODES
                 if final or loop.time() + pause > deadline:
                     raise
             except ConnectionClosed:  # the new connection broke too
                 if loop.time() + pause > deadline:
                     raise self._closed() from None
-            await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # random, so clients do not return all at once
-            pause = min(2 * pause, LONGEST_PAUSE_S)
+            if self._replay.complete:
+                self._servers.next()
+            if self._servers.current == home:
+                await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # random, so clients do not return all at once
+                pause = min(2 * pause, LONGEST_PAUSE_S)
 
     async def _resume(self, connection: ClientConnection) -> None:
         try:
-            await connection.send(to_json(Start(resume=self._token, events=self._received)))
-            try:
-                async with asyncio.timeout(RESUME_TIMEOUT_S):
-                    event = _parse(await connection.recv())
-            except TimeoutError:
-                connection.transport.abort()  # a closing handshake would wait for another answer
-                raise ConnectionProblem("the server does not answer the resumption", code="timeout") from None
+            event = await greet(connection, Start(resume=self._token, events=self._received))
             if not isinstance(event, SessionResumed):
-                code, why = (
-                    (event.code, event.message) if isinstance(event, Error) else ("not_our_protocol", str(event))
-                )
-                raise ConnectionProblem(f"the session cannot continue after the connection broke: {why}", code=code)
+                raise refusal(event)
             async with self._send_lock:
                 for message in self._replay.since(event.received):
                     await connection.send(message)
@@ -226,7 +292,54 @@ class Stream:
             await connection.close()
             raise
         self.resumed += 1
+        self._announces = self._replay.keeps
         self._may_send.set()
+
+    # ── moving ──
+
+    async def _move(self, connection: ClientConnection) -> None:
+        """Continue the session on another server, which begins with the safe sample."""
+        try:
+            origin = self._place.origin(self._replay.safe)
+            start = replace(self._start, config=self._replay.config, origin=origin, events=self._received)
+            event = await greet(connection, start)
+            if not isinstance(event, SessionMoved):
+                raise refusal(event)
+            async with self._send_lock:
+                for message in self._replay.restart():
+                    await connection.send(message)
+                self._connection = connection
+        except BaseException:
+            await connection.close()
+            raise
+        self.moved += 1
+        self._leave_by = None
+        self._held.clear()  # the other server gives this final again
+        await self._receive(event)
+        self._may_send.set()
+
+    @property
+    def _leaves(self) -> bool:
+        """Whether it is time to leave a server that will stop: between utterances, or at the last moment."""
+        if self._leave_by is None or not self._replay.complete:
+            return False
+        now = asyncio.get_running_loop().time()
+        return now >= self._next_attempt and (not self._place.open or now >= self._leave_by - MOVE_ANYWAY_S)
+
+    async def _leave(self) -> bool:
+        """Move while this server still listens. False if no other server takes the session now."""
+        old, home = self._connection, self._servers.current
+        self._servers.next()
+        try:
+            await self._move(await self._servers.open_any())
+        except (ConnectionProblem, ConnectionClosed):
+            self._servers.current = home
+            self._next_attempt = asyncio.get_running_loop().time() + 5 * FIRST_PAUSE_S
+            return False
+        closing = asyncio.create_task(old.close())
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+        return True
 
     def _closed(self) -> ConnectionProblem:
         if self._error:
@@ -234,13 +347,3 @@ class Stream:
         code, reason = self._connection.close_code, self._connection.close_reason
         why = f"{code} {reason}".strip() if code else "no reason given"
         return ConnectionProblem(f"the server closed the connection before the end ({why})", code="closed_early")
-
-
-def _parse(message: str | bytes) -> Event:
-    try:
-        return from_json(message)
-    except EventError:
-        raise ConnectionProblem(
-            "the server does not use this protocol: is it an xlsr-live server, and the path /v1/stream?",
-            code="not_our_protocol",
-        ) from None

@@ -10,24 +10,25 @@ Sending and receiving are independent: run them as two tasks for live audio. A b
 so none is lost before the iteration starts.
 
 If the connection breaks and the server keeps the session, the client reconnects: it sends the audio that the server has
-not received, and the events continue where they stopped.
+not received, and the events continue where they stopped. If that server is gone or will stop, the session moves to
+another one at the same address or at one of several: after a `session_moved`, an utterance that was open begins again
+under its number, and all else goes on.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 
 from ...streaming.config import AudioFormat, SessionConfig
 from ...streaming.protocol.messages import Start
-from .connection import open_connection
+from .connection import Servers
 from .stream import Stream
 
 
 @asynccontextmanager
 async def connect(
-    url: str,
+    url: str | Sequence[str],
     *,
     config: SessionConfig | None = None,
     audio: AudioFormat | None = None,
@@ -35,7 +36,8 @@ async def connect(
     resume: bool = True,
     share: bool = False,
 ) -> AsyncGenerator[Stream]:
-    """Open a session at `url` (`ws://host:port/v1/stream`, or `wss://`) and start it.
+    """Open a session at `url` (`ws://host:port/v1/stream`, or `wss://`) and start it. Several addresses are those of
+    servers with the same model; the first that answers counts.
 
     `token` goes into the `Authorization` header. With `resume=False` the session ends when the connection breaks. With
     `share` the `session_started` event has a key with which others can watch. Raises `ConnectionProblem`.
@@ -49,7 +51,7 @@ async def connect(
         resumable=resume,
         share=share,
     )
-    stream = await Stream.open(partial(open_connection, url, token), start)
+    stream = await Stream.open(Servers([url] if isinstance(url, str) else url, token), start)
     try:
         yield stream
     finally:

@@ -1,4 +1,4 @@
-"""The microphones of this machine, through PortAudio."""
+"""The microphones of this machine: PortAudio's devices, and the sources of a PulseAudio or PipeWire server."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import importlib
 import os
 import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from ...streaming.errors import XlsrLiveError
 from ...streaming.quiet import quiet
 from ..console import needs
+from .sound_server import list_sources
 
 
 class MicrophoneError(XlsrLiveError):
@@ -23,16 +24,21 @@ class MicrophoneError(XlsrLiveError):
 class Device:
     """A microphone or another input of the sound system."""
 
-    index: int
+    index: int  # PortAudio's
     name: str
-    host: str  # the sound system: ALSA, Core Audio, WASAPI
+    host: str  # the sound system: ALSA, Core Audio, WASAPI, PulseAudio, PipeWire
     channels: int
     sample_rate: int  # Hz, the device's own
     default: bool
+    source: str = ""  # its name on a sound server, which is reached through the device `index`
+
+
+# PortAudio's devices that lead to a sound server, the best first. In most systems "default" does, too.
+SERVER_DEVICES: Final = ("pulse", "pipewire", "default")
 
 
 def input_devices() -> list[Device]:
-    """Every input device. Raises `MicrophoneError` without PortAudio."""
+    """Every input device; the sources of a sound server come last. Raises `MicrophoneError` without PortAudio."""
     sounddevice = portaudio()
     with quiet():
         hosts = [host["name"] for host in sounddevice.query_hostapis()]
@@ -48,25 +54,37 @@ def input_devices() -> list[Device]:
             )
             for index, one in enumerate(sounddevice.query_devices())
         ]
-    return [device for device in found if device.channels > 0]
+    devices = [device for device in found if device.channels > 0]
+    through = {device.name: device.index for device in reversed(devices)}
+    index = next((through[name] for name in SERVER_DEVICES if name in through), None)
+    if index is not None:
+        for one in list_sources():
+            form = one.server, one.channels, one.sample_rate, one.default
+            devices.append(Device(index, one.description, *form, source=one.name))
+    return devices
 
 
 def choose(found: list[Device], wanted: str | None) -> Device:
-    """The device with the number or name `wanted`, or a unique part of the name; None: the default device."""
+    """The device with the number or name `wanted`, or a unique part of the name; None: the default device.
+
+    A sound server's source comes before PortAudio's devices of that name: the server usually holds those open.
+    """
     if not found:
         raise MicrophoneError(f"no input device: {no_devices()}")
     if wanted is None:
-        return next((device for device in found if device.default), found[0])
+        return next((device for device in found if device.default and not device.source), found[0])
     if wanted.isdecimal():
-        matching = [device for device in found if device.index == int(wanted)]
+        matching = [device for device in found if device.index == int(wanted) and not device.source]
     else:
-        matching = [device for device in found if device.name.casefold() == wanted.casefold()]
-        matching = matching or [device for device in found if wanted.casefold() in device.name.casefold()]
+        name = wanted.casefold()
+        matching = [device for device in found if name in (device.name.casefold(), device.source.casefold())]
+        matching = matching or [device for device in found if name in f"{device.name}\n{device.source}".casefold()]
+        matching = [device for device in matching if device.source] or matching
     if len(matching) == 1:
         return matching[0]
     if matching:
-        names = ", ".join(f"{device.index} {device.name}" for device in matching)
-        raise MicrophoneError(f"{wanted!r} matches several input devices ({names}): give the number")
+        names = ", ".join(device.source or f"{device.index} {device.name}" for device in matching)
+        raise MicrophoneError(f"{wanted!r} matches several input devices ({names}): give the number or the whole name")
     raise MicrophoneError(f"no input device {wanted!r}; see: xlsr-live devices")
 
 

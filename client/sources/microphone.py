@@ -1,90 +1,150 @@
-"""Live audio of a microphone, through PortAudio.
-
-PortAudio calls back on its own thread, which must never wait. A queue of `QUEUE_SECONDS` separates it from the
-recognizer; a full queue drops and counts new audio.
-"""
+"""Audio of a microphone, which a process of its own records (`recorder`)."""
 
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
+import threading
+from collections import deque
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Final
+from typing import Final
 
+import msgspec
 import numpy as np
 
-from ...streaming.config import MAX_CHANNELS, AudioFormat
-from ...streaming.frames import SAMPLE_RATE
-from ...streaming.quiet import quiet
+from ..console import waiting
 from ..pump import Block
-from .devices import Device, MicrophoneError, choose, input_devices, no_devices, portaudio
+from .devices import MicrophoneError
+from .recorder import BLOCK_SECONDS, HEAD, RecorderProblem, RecorderReady
 
-BLOCK_SECONDS: Final = 0.05
-QUEUE_SECONDS: Final = 30.0
-BUSY: Final = -9985  # paDeviceUnavailable
+RING_SECONDS: Final = 120.0  # kept while nobody takes audio, such as during the load of a model
+CLOSE_SECONDS: Final = 2.0
+FIRST_SECONDS: Final = 5.0  # for the first audio of a device; a suspended one may send none
+RECORDER: Final = (sys.executable, "-m", "xlsr_live.client.sources.recorder")
 
 
 class Microphone:
-    """An input device, by number or part of its name. It records from the first call of `blocks`.
+    """An input device, by number or part of its name. It records from its creation, so that no word is lost while the
+    program gets ready: `blocks` starts with the first sample, or with the last `RING_SECONDS`.
 
-    Records 16 kHz mono if the device supports it, else the device's own rate and channels, which the recognizer
-    converts. Raises `MicrophoneError`.
+    Raises `MicrophoneError`.
     """
 
     def __init__(self, wanted: str | None = None) -> None:
-        sounddevice = portaudio()
-        self.device = choose(input_devices(), wanted)
-        self.dropped = 0.0  # seconds lost because the queue was full
+        self.dropped = 0.0  # seconds that the ring no longer held
+        self.gaps = 0  # times that the sound system lost audio
         self.silence = 0.0  # seconds of zeros since the start; 0 after the first nonzero sample
-        self._sound = False
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._queue: asyncio.Queue[bytes] = asyncio.Queue(int(QUEUE_SECONDS / BLOCK_SECONDS))
-        with quiet():
-            self.audio = _format(sounddevice, self.device)
-            try:
-                self._stream = sounddevice.RawInputStream(
-                    device=self.device.index,
-                    samplerate=self.audio.sample_rate,
-                    channels=self.audio.channels,
-                    dtype="int16",
-                    blocksize=round(self.audio.sample_rate * BLOCK_SECONDS),
-                    callback=self._record,
-                )
-            except sounddevice.PortAudioError as error:
-                raise _problem(self.device, error) from error
+        self._sound = self._ended = self._stopped = False
+        self._ring: deque[bytes] = deque(maxlen=int(RING_SECONDS / BLOCK_SECONDS))
+        self._news = threading.Event()  # a block, or the end
+        self._wake: Callable[[], object] | None = None  # the taker in an event loop
+        # A session of its own: Ctrl-C on a terminal must not end it before the last words have come.
+        self._process = subprocess.Popen(
+            [*RECORDER, wanted or ""],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+        assert self._process.stdout is not None
+        self._out = self._process.stdout
+        line = self._out.readline()
+        try:
+            opened: RecorderReady | RecorderProblem = msgspec.json.decode(line, type=RecorderReady | RecorderProblem)
+        except msgspec.DecodeError as error:
+            self._refuse()
+            raise MicrophoneError("the process that records the microphone failed (its message is above)") from error
+        if isinstance(opened, RecorderProblem):
+            self._refuse()
+            raise MicrophoneError(opened.problem)
+        self.device, self.audio = opened.device, opened.audio
+        threading.Thread(target=self._read, name="microphone", daemon=True).start()
+
+    @property
+    def waiting(self) -> float:
+        """Seconds of recorded audio that `blocks` has not yielded yet."""
+        return len(self._ring) * BLOCK_SECONDS
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for the first audio, at most so long. Whether there is any."""
+        return self._news.wait(seconds)
 
     async def blocks(self, seconds: float | None, level: Callable[[float], None]) -> AsyncIterator[Block]:
-        """Record for `seconds`, or without end. Calls `level` with the loudness of each block in dBFS."""
-        self._loop = asyncio.get_running_loop()
-        with quiet():
-            self._stream.start()
+        """All audio since the start, for `seconds` or without end. Calls `level` with the loudness of each block in
+        dBFS. Raises `MicrophoneError` when the device stops."""
+        loop, arrived = asyncio.get_running_loop(), asyncio.Event()
+        self._wake = lambda: loop.call_soon_threadsafe(arrived.set)
         size = 2 * self.audio.channels
         left = None if seconds is None else round(seconds * self.audio.sample_rate) * size
         while left is None or left > 0:
-            block = await self._queue.get()
+            arrived.clear()
+            if not self._ring:
+                if self._ended and self._stopped:
+                    return
+                if self._ended:
+                    raise MicrophoneError(f"{self.device.name} has stopped: unplugged, or the sound system ended")
+                await arrived.wait()
+                continue
+            block = self._ring.popleft()
             if left is not None:
                 block = block[:left]
                 left -= len(block)
             level(loudness(block))
             yield block
 
+    def stop(self) -> None:
+        """Record no more; `blocks` ends with the audio that waits."""
+        self._stopped = True
+        self._process.terminate()
+
     def close(self) -> None:
-        with quiet():
-            self._stream.abort()
-            self._stream.close()
+        self._process.terminate()
+        try:
+            self._process.wait(CLOSE_SECONDS)
+        except subprocess.TimeoutExpired:  # the sound system hangs
+            self._process.kill()
+            self._process.wait()
 
-    def _record(self, data: Any, *_: Any) -> None:
-        # Runs on PortAudio's thread. The loop may end before the device is closed.
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._put, bytes(data))
+    def _refuse(self) -> None:
+        self._out.close()
+        self.close()
 
-    def _put(self, data: bytes) -> None:
-        length = len(data) / (2 * self.audio.channels * self.audio.sample_rate)
-        self._sound = self._sound or any(data)
+    def _read(self) -> None:
+        """Moves audio from the recorder to the ring, in a thread."""
+        with self._out:
+            while len(head := self._out.read(HEAD.size)) == HEAD.size:
+                size, gap = HEAD.unpack(head)
+                self._put(self._out.read(size), gap)
+        self._ended = True
+        self._tell()
+
+    def _put(self, block: bytes, gap: bool) -> None:
+        length = len(block) / (2 * self.audio.channels * self.audio.sample_rate)
+        self._sound = self._sound or any(block)
         self.silence = 0.0 if self._sound else self.silence + length
-        if self._queue.full():
+        self.gaps += gap
+        if len(self._ring) == self._ring.maxlen:
             self.dropped += length
-        else:
-            self._queue.put_nowait(data)
+        self._ring.append(block)
+        self._tell()
+
+    def _tell(self) -> None:
+        self._news.set()
+        if self._wake is not None:
+            try:
+                self._wake()
+            except RuntimeError:  # the loop may end before the device is closed
+                self._wake = None
+
+
+def open_microphone(wanted: str | None) -> Microphone:
+    """Open a microphone and wait for its first audio; a terminal shows both. Raises `MicrophoneError`."""
+    with waiting("starting the microphone"):
+        microphone = Microphone(wanted)
+        microphone.wait(FIRST_SECONDS)
+    if sys.stderr.isatty():
+        print(f"Recording from {microphone.device.name}: speak, the text follows.", file=sys.stderr)
+    return microphone
 
 
 def loudness(block: bytes) -> float:
@@ -92,24 +152,3 @@ def loudness(block: bytes) -> float:
     samples = np.frombuffer(block, "<i2").astype(np.float64)
     power = float(np.mean(samples**2)) if len(samples) else 0.0
     return 10 * float(np.log10(max(power, 1e-3) / (32_768**2 / 2)))
-
-
-def _format(sounddevice: Any, device: Device) -> AudioFormat:
-    own = min(device.channels, MAX_CHANNELS)
-    for rate, channels in ((SAMPLE_RATE, 1), (device.sample_rate, 1), (device.sample_rate, own)):
-        try:
-            sounddevice.check_input_settings(device=device.index, channels=channels, dtype="int16", samplerate=rate)
-        except sounddevice.PortAudioError:
-            continue
-        return AudioFormat(sample_rate=rate, channels=channels)
-    return AudioFormat(sample_rate=device.sample_rate, channels=own)  # opening the device then fails with the reason
-
-
-def _problem(device: Device, error: Exception) -> MicrophoneError:
-    codes = [code for code in error.args if isinstance(code, int)]
-    text = str(error.args[0]) if error.args else "unknown"
-    if BUSY in codes or "unavailable" in text or "busy" in text:
-        return MicrophoneError(f"{device.name} is busy: close the program that uses it, or choose another device")
-    if "denied" in text or "permission" in text.casefold():
-        return MicrophoneError(f"no permission to use {device.name}: {no_devices()}")
-    return MicrophoneError(f"{device.name} cannot be opened: {text}")

@@ -18,7 +18,7 @@ from typing import Final, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ...streaming.config import AudioFormat, SessionConfig
+from ...streaming.config import AudioFormat, Origin, SessionConfig
 from ...streaming.errors import XlsrLiveError
 from ...streaming.frames import SAMPLE_RATE
 from ...streaming.languages import bcp47
@@ -90,9 +90,11 @@ class Dialect(DialectHooks, Generic[Received]):
         """The newest text's language as a BCP 47 tag; None if the model does not have several."""
         return None if self.language is None else bcp47(self.language)
 
-    async def begin_session(self, config: SessionConfig, audio: AudioFormat) -> StreamSession:
-        """Open a session; a previous one must be finished. Its events go to `on_event`. Raises `ConfigError`, and
-        `ProtocolError` if the server cannot serve it.
+    async def begin_session(
+        self, config: SessionConfig, audio: AudioFormat, origin: Origin | None = None
+    ) -> StreamSession:
+        """Open a session, or continue one of another server; a previous one must be finished. Its events go to
+        `on_event`. Raises `ConfigError`, and `ProtocolError` if the server cannot serve it.
         """
         self.lease.start(self.dialect)
         await self.recognizer.prepare(config)
@@ -100,7 +102,7 @@ class Dialect(DialectHooks, Generic[Received]):
             raise ProtocolError(
                 Code.BAD_CONFIG, "this server has no language model in partials; leave lm_for at 'auto'"
             )
-        session = self.recognizer.session(config, audio, name=self.name)
+        session = self.recognizer.session(config, audio, name=self.name, origin=origin)
         self._active = ActiveSession(session, audio, self._group.create_task(self._pump(session)), self.lease)
         return session
 
@@ -157,6 +159,10 @@ class Dialect(DialectHooks, Generic[Received]):
             if self._active is not None:
                 await self._active.release()
                 self._active = None
+
+    def leave(self, within_s: float) -> bool:
+        """Ask the client to move to another server within this time. False if it cannot."""
+        return False
 
     def shut_down(self) -> None:
         """Take no more audio, finish what was accepted, then close with 1001."""

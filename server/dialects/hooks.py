@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
+from ...streaming.protocol.codes import Code
 from ...streaming.protocol.events import Error, Event
 from ..refusals import CLOSE_CODES
 from ..transport import Data
@@ -14,6 +15,8 @@ class DialectHooks(ABC):
     """A dialect says what its messages do (`handle_messages`) and how events look (`on_event`, `encode_error`)."""
 
     dialect: ClassVar[str]  # its name in the metrics
+    # Close code when the server stops. Clients take 1000 and 1001 for a normal end, and connect again after 1012.
+    stopping_code: ClassVar[int] = 1012
     ignored_errors: ClassVar[frozenset[str]] = frozenset()  # the session goes on, and the dialect cannot express them
 
     @abstractmethod
@@ -34,7 +37,7 @@ class DialectHooks(ABC):
 
     def close_frame(self, code: str) -> tuple[int, str]:
         """Code and reason of the close frame after this error."""
-        return CLOSE_CODES.get(code, 1011), code
+        return self.stopping_code if code == Code.SHUTTING_DOWN else CLOSE_CODES.get(code, 1011), code
 
     def on_end(self) -> None:  # noqa: B027
         """Send what comes last, after all events."""

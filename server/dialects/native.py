@@ -1,10 +1,12 @@
 """The native protocol at `/v1/stream`: session events go out unchanged. Its clients may resume a session after their
-connection broke.
+connection broke, and continue it on another server.
 """
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Final
 
 from msgspec import UNSET
@@ -15,14 +17,16 @@ from ...streaming.config import SAMPLE_BYTES
 from ...streaming.errors import ConfigError, ModelError
 from ...streaming.live import StreamSession
 from ...streaming.protocol.codes import Code, ProtocolError
-from ...streaming.protocol.events import Error, Event, Partial, SessionStarted, Warning, to_json
+from ...streaming.protocol.events import Error, Event, Moving, Partial, SessionMoved, SessionStarted, Warning, to_json
 from ...streaming.protocol.messages import (
     ClientMessage,
     End,
     Flush,
     Grammar,
     Hotwords,
+    Movable,
     SetLanguage,
+    Share,
     Start,
     parse,
 )
@@ -33,19 +37,24 @@ from ..sessions.sharing import SharedSession
 from .websocket import WebSocketDialect, check_size
 
 ACK_EVERY_S: Final = 1.0
+UNSHARED: Final = "this server shares no sessions (max_viewers is 0)"
 
 
 class NativeDialect(WebSocketDialect):
     """A session in the native protocol."""
 
     dialect = "native"
+    stopping_code = 1001
 
     def __init__(self, name: str, websocket: WebSocket, lease: Lease) -> None:
         super().__init__(name, websocket, lease)
         self.idle.limit_s = min(lease.settings.request_timeout_s, self.idle.limit_s)  # for the first message
         self.resume: Start | None = None  # the first message of a client that resumes another session
         self._token: str | None = None  # with which this session can be resumed
+        self._began = ""  # time of the session's start
         self._shared: SharedSession | None = None
+        self._session: StreamSession | None = None
+        self._movable = False  # whether the client moves its session when this server stops
         self._ack_timer: asyncio.TimerHandle | None = None  # runs while received audio is not acknowledged
 
     def transport(self, websocket: WebSocket, lease: Lease) -> Link:
@@ -69,8 +78,12 @@ class NativeDialect(WebSocketDialect):
                     raise ProtocolError(Code.UNEXPECTED_MESSAGE, "`start` must be the first message")
                 case Flush():
                     await session.flush()
+                case Movable():
+                    self._movable = self._token is not None
                 case Hotwords() | Grammar() | SetLanguage():
                     await self._change(session, message)
+                case Share():
+                    self._share(message.title)
                 case _:
                     await self.send_audio(message)
             message = await self._parsed_message()
@@ -78,11 +91,15 @@ class NativeDialect(WebSocketDialect):
     async def _start(self, start: Start) -> StreamSession:
         self.lease.start(self.dialect)
         self._link.sample_bytes = SAMPLE_BYTES[start.encoding] * start.channels
+        self._began = datetime.now(UTC).isoformat(timespec="seconds")
         if start.share and not self.lease.sharing.limit:
-            raise ProtocolError(Code.BAD_CONFIG, "this server shares no sessions (max_viewers is 0)")
-        session = await self.begin_session(start.config, start.audio)
+            raise ProtocolError(Code.BAD_CONFIG, UNSHARED)
+        self._session = session = await self.begin_session(start.config, start.audio, start.origin)
+        if start.origin is not None:
+            self._link.begin(start.origin.sample, start.events)
+            self.lease.stats.moved += 1
         if start.share:
-            self._shared = self.lease.sharing.open()
+            self._shared = self.lease.sharing.open(self._began)
         if start.resumable and self.lease.resume_store.grace_s:
             self._token = self.lease.resume_store.add(self.lease.account.client, self)
         else:
@@ -101,6 +118,12 @@ class NativeDialect(WebSocketDialect):
         except (ConfigError, ModelError) as error:  # the session keeps what it had
             self.on_event(Warning(code=error.code, message=str(error)))
 
+    def _share(self, title: str) -> None:
+        if not self.lease.sharing.limit:
+            return self.on_event(Warning(code=Code.BAD_CONFIG, message=UNSHARED))
+        self._shared = self._shared or self.lease.sharing.open(self._began)
+        self.on_event(self._shared.set_title(title))
+
     async def _parsed_message(self) -> bytes | ClientMessage:
         data = await self.next_message()
         if self._token is not None and self._ack_timer is None:
@@ -109,9 +132,10 @@ class NativeDialect(WebSocketDialect):
         return data if isinstance(data, bytes) else parse(data)
 
     def on_event(self, event: Event) -> None:
-        if isinstance(event, SessionStarted):
+        if isinstance(event, SessionStarted | SessionMoved):
             if self._token is not None:
-                event = replace(event, resume=self._token, resume_s=self.lease.resume_store.grace_s)
+                seconds = self.lease.resume_store.grace_s
+                event = replace(event, resume=self._token, resume_s=seconds, movable=True)
             event = replace(event, share=UNSET if self._shared is None else self._shared.key)
         text = to_json(event)
         if self._shared is not None:
@@ -151,6 +175,13 @@ class NativeDialect(WebSocketDialect):
         self.outbox.wake()
         return in_use
 
+    def leave(self, within_s: float) -> bool:
+        moves = self._movable and not self.away and not self._input_ended
+        if moves:
+            with suppress(ProtocolError):  # the outbox is full: the pump finds that out by itself
+                self.on_event(Moving(within_s=within_s))
+        return moves
+
     def shut_down(self) -> None:
         self._link.abandon()
         super().shut_down()
@@ -164,6 +195,8 @@ class NativeDialect(WebSocketDialect):
         await super().abort(code, message)
 
     async def on_wake(self) -> None:
+        if self._session is not None:
+            self._link.safe = self._session.safe  # all events read from the session have been sent
         await self._link.flush()
 
     def _acknowledge(self) -> None:

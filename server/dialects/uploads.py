@@ -116,6 +116,9 @@ class Upload(ABC):
                 lengths[language] += round(1000 * (final.end - final.start))
         return max(lengths, key=lambda language: lengths[language], default=None)
 
+    def leave(self, within_s: float) -> bool:
+        return False
+
     def shut_down(self) -> None:  # noqa: B027
         """All of its audio has been received: it runs to its end."""
 

@@ -58,6 +58,8 @@ def check(recognizer: Recognizer) -> None:
     if not np.isfinite(rows).all():
         raise EngineError("the model gives numbers that are not finite for one second of noise")
     recognizer.transcribe(noise, SessionConfig(vad="none", language=recognizer.languages.trial))
+    if recognizer.languages.identifies:
+        recognizer.transcribe(noise, SessionConfig(vad="none"))
 
 
 async def in_thread(work: Callable[[], T]) -> T:

@@ -65,6 +65,7 @@ class Exporter(Collector):
         yield _gauge("viewers", "Viewers of shared sessions.", self._sharing.viewers)
         yield _counters("sessions", "Opened sessions.", stats.sessions, "dialect")
         yield _counter("resumed", "Connections that resumed a session.", stats.resumed)
+        yield _counter("moved", "Sessions of other servers that continued here.", stats.moved)
         yield _counters("refused", "Refused connections and requests.", stats.refused, "reason")
         yield _counters("errors", "Errors sent to clients.", stats.errors, "code")
         yield _counter("audio_seconds", "Received audio.", stats.audio_s)

@@ -25,8 +25,8 @@ logger = logging.getLogger("xlsr_live.server")
 Reread = Callable[[], ServerSettings]  # reads the settings again
 
 RELOADABLE: Final = (
-    *("model", "revision", "language", "allowed_languages", "device", "dtype", "threads", "lm", "calibration"),
-    *("max_sessions", "translators", "translate_from", "translate_beams", "translate_max_lag"),
+    *("model", "revision", "language", "allowed_languages", "lid", "device", "dtype", "threads", "lm", "calibration"),
+    *("punctuation_model", "max_sessions", "translators", "translate_from", "translate_beams", "translate_max_lag"),
 )
 
 

@@ -2,10 +2,14 @@
 
 import { canListen, canShareTab, CaptureError, microphones, openFile, openMicrophone, openTab } from "./capture.js";
 import { choices } from "./languages.js";
-import { describe, RETRIED } from "./messages.js";
+import { HINTS, RETRIED } from "./messages.js";
+import { hideNotice, showNotice, shownKind, showProblem } from "./notice.js";
 import { reader } from "./reader.js";
+import { keepAwake } from "./screen.js";
+import { sharing, showLinks, wantedTitle } from "./share.js";
 import { spoken } from "./spoken.js";
 import { dial, Stream, StreamError } from "./stream.js";
+import { Transcript } from "./transcript.js";
 
 const SILENT_S = 3; // of zeros: every real microphone has noise
 const RETRY_S = 5; // if the server names no time
@@ -23,12 +27,12 @@ const STATES = {
 
 const $ = (id) => document.getElementById(id);
 const captions = reader();
+const transcript = new Transcript(captions);
 let state = "idle";
 let capture = null;
 let stream = null;
 let token = sessionStorage.getItem("xlsr-live.token") ?? "";
 let retryTimer = null;
-let offset = 0; // seconds of audio before this session
 let samples = 0; // of this session
 let duration = null; // seconds of this session, from the server's last event
 let pending = []; // blocks captured while there is no session
@@ -46,9 +50,7 @@ function setState(next) {
   $("start").textContent = running && next !== "finishing" ? "Stop" : "Start";
   $("start").disabled = next === "finishing";
   $("sources").disabled = running;
-  $("clear").hidden = running || captions.empty;
-  $("hint-idle").hidden = running;
-  $("hint-opening").hidden = next !== "opening";
+  keepAwake(running);
   if (!running || next === "finishing") {
     showLevel(0);
     $("lag").textContent = "";
@@ -60,28 +62,8 @@ function showStatus() {
   const shown = ["connecting", "live"].includes(state) ? (heard ? "live" : "connecting") : state;
   $("status").textContent = STATES[shown];
   document.body.dataset.listening = shown === "live";
-  $("hint-starting").hidden = shown !== "connecting";
-  $("hint-going").hidden = ["idle", "opening", "connecting"].includes(shown);
-}
-
-function showProblem(problem, kind = "problem") {
-  const { title, text } = describe(problem);
-  showNotice(title, text, kind);
-  $("token-form").hidden = !["unauthorized", "wrong_token"].includes(problem.code);
-  if (!$("token-form").hidden) $("token").focus();
-}
-
-function showNotice(title, text, kind = "problem") {
-  $("notice").dataset.kind = kind;
-  $("notice-title").textContent = title;
-  $("notice-text").textContent = text;
-  $("token-form").hidden = true;
-  $("notice").hidden = false;
-}
-
-function hideNotice() {
-  $("notice").hidden = true;
-  $("countdown").textContent = "";
+  const hints = HINTS[source()];
+  $("hint-text").textContent = hints[shown] ?? hints.going;
 }
 
 function showLevel(part) {
@@ -106,6 +88,7 @@ function source() {
 function showSource() {
   $("device-row").hidden = source() !== "microphone";
   $("file-row").hidden = source() !== "file";
+  showStatus();
 }
 
 // ── a session ──
@@ -116,6 +99,8 @@ async function start() {
   if (spoken.incomplete) return showProblem({ code: "few_languages" });
   heard = false;
   pending = [];
+  samples = 0;
+  duration = null;
   setState("opening");
   let opened;
   try {
@@ -130,6 +115,7 @@ async function start() {
   }
   if (state !== "opening") return opened.stop(); // Stop was pressed meanwhile
   capture = opened;
+  transcript.begin();
   if (capture.live) listen();
   listMicrophones();
   await connect();
@@ -143,7 +129,7 @@ function listen() {
 /** Start a session with the open capture. */
 async function connect() {
   setState("connecting");
-  const first = { sample_rate: capture.rate, share: $("share-on").checked };
+  const first = { sample_rate: capture.rate, };
   const languages = await choices.wanted(token);
   const { choice } = spoken;
   first.config = { ...(languages.length && { translate_to: languages }), ...choice };
@@ -168,8 +154,7 @@ function send(bytes) {
 
 function onRefused(error) {
   if (!RETRIED.has(error.code) || state === "finishing") {
-    release();
-    setState("idle");
+    finished(0);
     if (error.code === "unauthorized" && token) error.code = "wrong_token";
     return showProblem(error);
   }
@@ -198,8 +183,8 @@ function onBlock(block) {
   for (const sample of block) peak = Math.max(peak, Math.abs(sample));
   showLevel(peak ? Math.max(0, 1 + (20 * Math.log10(peak / 32768)) / 60) : 0); // 60 dB
   zeros = peak ? 0 : zeros + block.length;
-  if (peak && !$("notice").hidden && $("notice").dataset.kind === "silent") hideNotice();
-  if (zeros > SILENT_S * capture.rate && $("notice").hidden && source() === "microphone") {
+  if (peak && shownKind() === "silent") hideNotice();
+  if (zeros > SILENT_S * capture.rate && !shownKind() && source() === "microphone") {
     showNotice("There is no sound", "The microphone gives nothing at all: it may be muted.", "silent");
   }
   const bytes = new Uint8Array(block.buffer);
@@ -212,7 +197,14 @@ function onEvent(event) {
   switch (event.type) {
     case "session_started":
       if (state !== "finishing") setState("live");
+      if (wantedTitle() !== null) stream.share(wantedTitle());
+      break;
+    case "shared":
       showLinks(event.share);
+      break;
+    case "session_moved":
+      showLinks(null); // the other server gives another key
+      if (wantedTitle() !== null) stream.share(wantedTitle());
       break;
     case "partial":
       showLag(Math.max(0, samples / capture.rate - event.audio_s));
@@ -224,7 +216,11 @@ function onEvent(event) {
       showProblem(event, "warning");
       break;
   }
-  captions.handle(event, offset);
+  captions.handle(event, transcript.offset);
+  if (event.type === "final" || event.type === "translation") {
+    transcript.keep(samples / capture.rate);
+    transcript.show();
+  }
 }
 
 function onState(next) {
@@ -235,23 +231,18 @@ function onState(next) {
 }
 
 function onEnd(error) {
-  const last = stream;
   stream = null;
   showLinks(null);
-  if (error?.code === "resume_lost" && state === "reconnecting") {
-    // The server has dropped the session. A new one gets all audio without a final and gives the unfinished text again.
-    const { parts, from } = last.unfinished();
-    offset += from / capture.rate;
-    pending = parts;
-    hideNotice();
-    connect();
-    return;
-  }
-  offset += duration ?? samples / capture.rate;
+  finished(duration ?? samples / capture.rate);
+  if (error) showProblem(error);
+  else if (!["problem", "warning"].includes(shownKind())) hideNotice();
+}
+
+/** There is no session any more; it had so many seconds. */
+function finished(seconds) {
   release();
   setState("idle");
-  if (error) showProblem(error);
-  else if (!["problem", "warning"].includes($("notice").dataset.kind)) hideNotice();
+  transcript.end(seconds);
 }
 
 /** The capture has ended by itself. */
@@ -265,10 +256,7 @@ function finish() {
     setState("finishing");
     capture.stop();
     if (stream) end(); // else once it is connected
-  } else {
-    release();
-    setState("idle");
-  }
+  } else finished(0);
 }
 
 function end() {
@@ -288,35 +276,10 @@ function release() {
   capture = null;
 }
 
-// ── sharing ──
-
-function showLinks(key) {
-  $("links").hidden = !key;
-  $("share").classList.toggle("on", !!key);
-  if (!key) return;
-  for (const page of ["view", "overlay"]) {
-    const link = new URL(page, document.baseURI);
-    link.hash = key;
-    $(`${page}-link`).href = $(`${page}-link`).textContent = link.href;
-  }
-  $("local-only").hidden = !["localhost", "127.0.0.1", "[::1]"].includes(location.hostname);
-}
-
-for (const page of ["view", "overlay"]) {
-  $(`copy-${page}`).onclick = async () => {
-    await navigator.clipboard.writeText($(`${page}-link`).href);
-    $("copied").textContent = "Copied.";
-  };
-}
-
 // ── controls ──
 
 $("start").onclick = () => (state === "idle" ? start() : stop());
-$("clear").onclick = () => {
-  captions.clear();
-  offset = 0;
-  $("clear").hidden = true;
-};
+sharing((title) => stream?.share(title));
 spoken.onChange = () => stream?.setLanguage(spoken.choice);
 $("token-form").onsubmit = (event) => {
   event.preventDefault();
@@ -328,7 +291,7 @@ $("notice-close").onclick = hideNotice;
 document.querySelectorAll("input[name=source]").forEach((radio) => (radio.onchange = showSource));
 navigator.mediaDevices?.addEventListener("devicechange", listMicrophones);
 addEventListener("beforeunload", (event) => {
-  if (stream) event.preventDefault();
+  if (stream || transcript.unsaved) event.preventDefault();
 });
 
 if (!canShareTab()) $("source-tab").disabled = true;

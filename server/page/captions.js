@@ -2,115 +2,11 @@
 // words nor with the window size, only when the reader asks for it (`refit`).
 
 import { hasSmall, small } from "./case.js";
-import { aligned, breakLines } from "./lines.js";
-import { clock } from "./clock.js";
-import { nameOf, tagOf } from "./languages.js";
+import { tagOf } from "./languages.js";
+import { divider, Utterance } from "./utterance.js";
 
 const MAX_WIDTH_EM = { transcript: 34, captions: 24 }; // 24 em hold about the 42 characters of a subtitle line
 const ANNOUNCED = 5; // finals in the live region
-const TRANSLATION_SIZE = 0.85; // em, as in the style sheet
-const CONFIDENCE = { doubtful: 0.5, unsure: 0.8 }; // a word below these is marked so
-
-/** One utterance: a `<div>` with one `<div>` per line. */
-class Utterance {
-  element = document.createElement("div");
-  language = ""; // code of the checkpoint; empty if it has only one
-  final = null; // the event
-  #stamp = document.createElement("time");
-  #label = null; // the element that names the language
-  #translation = null; // the element of the second line
-  #separator = " "; // between its words
-  #starts = [];
-  #texts = [];
-  words = [];
-
-  constructor(start, width) {
-    this.width = width;
-    this.element.className = "utterance";
-    this.#stamp.className = "stamp";
-    this.#stamp.textContent = clock(start);
-    this.element.append(this.#stamp);
-  }
-
-  /**
-   * `display` gives the text of a word, `fits` whether a text fits the width. Committed words keep their lines, since
-   * nothing before them changes; a final may revise them, so it keeps the line breaks `starts`.
-   */
-  show(words, separator, display, fits, starts = this.#starts) {
-    const texts = words.map((word, at) => display(word.word, at));
-    const places = starts.length > 1 ? aligned(this.#texts, texts) : [];
-    const fixed = new Set(starts.slice(1).map((at) => places[at]).filter((at) => at !== null));
-    this.words = words;
-    this.#separator = separator;
-    this.#texts = texts;
-    this.#starts = breakLines(texts, separator, (text) => fits(text, this.width), fixed);
-    this.#draw();
-  }
-
-  /** Mark the text with its language, and name it if the utterance before had another. */
-  setLanguage(code, before) {
-    if (code === this.language) return;
-    this.language = code;
-    this.element.lang = tagOf(code);
-    this.#label?.remove();
-    if (!code || code === before) return;
-    this.#label = create("div", "language");
-    this.#label.textContent = nameOf(code);
-    this.#label.lang = navigator.language; // of the name
-    this.#stamp.after(this.#label);
-  }
-
-  /** Show a translation below the lines; null: none. */
-  translate(text, language) {
-    if (text === null) {
-      this.#translation?.remove();
-      this.#translation = null;
-      return;
-    }
-    this.#translation ??= this.element.appendChild(create("div", "translation"));
-    this.#translation.lang = language;
-    this.#translation.dir = "auto";
-    this.#translation.style.maxWidth = `${this.width / TRANSLATION_SIZE}em`;
-    this.#translation.textContent = text;
-  }
-
-  /** Lay the words out again for another width. */
-  refit(width, display, fits) {
-    this.width = width;
-    this.show(this.words, this.#separator, display, fits, []);
-  }
-
-  #draw() {
-    const lines = this.element.getElementsByClassName("line");
-    while (lines.length > this.#starts.length) lines[lines.length - 1].remove();
-    this.#starts.forEach((first, row) => {
-      const line = lines[row] ?? this.element.insertBefore(create("div", "line"), this.#translation);
-      const count = (this.#starts[row + 1] ?? this.words.length) - first;
-      while (line.children.length > count) {
-        line.lastElementChild.remove();
-        line.lastChild.remove(); // the separator
-      }
-      for (let at = 0; at < count; at += 1) {
-        if (at === line.children.length) line.append(...(at ? [this.#separator] : []), create("span", "word"));
-        drawWord(line.children[at], this.words[first + at], this.#texts[first + at]);
-      }
-    });
-  }
-}
-
-function drawWord(span, word, text) {
-  const mark = Object.keys(CONFIDENCE).find((name) => word.confidence < CONFIDENCE[name]);
-  const kind = `word${word.committed === false ? " volatile" : ""}${mark ? ` ${mark}` : ""}`;
-  if (span.textContent !== text) span.textContent = text;
-  if (span.className !== kind) span.className = kind;
-  span.word = word;
-}
-
-function create(tag, kind) {
-  const element = document.createElement(tag);
-  element.className = kind;
-  return element;
-}
 
 /**
  * `box`: the element that scrolls. `announcer`: a live region, which gets finals only. `onChange` is called when
@@ -119,6 +15,7 @@ function create(tag, kind) {
 export class Captions {
   finals = []; // events of the protocol; `translations` has the texts by language
   languages = new Set(); // of translations
+  spoken = new Set(); // the checkpoint's codes of the finals' languages
   following = true; // the view scrolls with the newest line
   #box;
   #announcer;
@@ -127,6 +24,9 @@ export class Captions {
   #utterances = [];
   #open = null; // {utterance, event} of the utterance that is not final
   #byNumber = new Map(); // final utterances of the session, by the protocol's number
+  #began = ""; // time at which the session began
+  #divided = ""; // the same of the newest utterance
+  #loading = false;
   #frame = 0; // requested animation frame
   #separator = " ";
   #cased = false; // whether the model writes lower case
@@ -148,6 +48,12 @@ export class Captions {
   get misfit() {
     const width = this.#width();
     return this.#utterances.some((one) => one.width > width + 0.5 || one.width < 0.8 * width);
+  }
+
+  /** Events from here on belong to a session that began at this time (ISO 8601). */
+  beginSession(began) {
+    this.#began = began;
+    this.#byNumber.clear();
   }
 
   /** Show an event of a session whose audio began `offset` seconds after that of the first. */
@@ -194,22 +100,50 @@ export class Captions {
     const width = this.#width();
     for (const one of this.#utterances) one.refit(width, this.#display, this.#fits);
     this.#follow();
-    this.#onChange();
+    this.#changed();
   }
 
   /** Scroll to the newest line and follow it. */
   toLive() {
     this.following = true;
     this.#follow();
-    this.#onChange();
+    this.#changed();
   }
 
+  /** Remove the finished text; returns it for `restore`. */
   clear() {
-    this.#open = null;
+    const nodes = [...this.#box.querySelectorAll(".utterance.final, .divider")];
+    nodes.forEach((node) => node.remove());
+    const removed = { nodes, finals: this.finals, utterances: this.#utterances.filter((one) => one.final) };
     this.finals = [];
-    this.#utterances.forEach((one) => one.element.remove());
-    this.#utterances = [];
-    this.#byNumber.clear();
+    this.#utterances = this.#utterances.filter((one) => !one.final);
+    this.toLive();
+    return removed;
+  }
+
+  /** Put removed text back, above the present one. */
+  restore({ nodes, finals, utterances }) {
+    const next = this.#box.querySelector(".utterance");
+    if (next) next.before(...nodes);
+    else this.#box.append(...nodes);
+    this.finals.unshift(...finals);
+    this.#utterances.unshift(...utterances);
+    this.toLive();
+  }
+
+  /** Show finals of an earlier visit, with their translations; nobody reads them out. */
+  load(finals) {
+    const announcer = this.#announcer;
+    this.#announcer = null;
+    this.#loading = true;
+    for (const final of finals) {
+      if (final.began !== this.#began) this.beginSession(final.began ?? "");
+      this.#showFinal(final);
+      for (const language of Object.keys(final.translations ?? {})) this.languages.add(language);
+    }
+    this.#loading = false;
+    this.#announcer = announcer;
+    this.#utterances.forEach((one) => this.#drawTranslation(one));
     this.toLive();
   }
 
@@ -229,7 +163,9 @@ export class Captions {
     if (event.words.length > 1) this.#separator = event.text.includes(" ") ? " " : "";
     const { utterance } = this.#open ?? { utterance: this.#add(event.words[0]?.start ?? event.start) };
     this.#open = null;
+    if (this.#began) event = { ...event, began: this.#began };
     this.finals.push(event);
+    if (event.language) this.spoken.add(event.language);
     this.#setLanguage(event);
     utterance.show(event.words, this.#separator, this.#display, this.#fits);
     utterance.element.classList.add("final");
@@ -238,7 +174,7 @@ export class Captions {
     if (event.utterance !== undefined) this.#byNumber.set(event.utterance, utterance);
     this.#announce(event.text, tagOf(event.language));
     this.#follow();
-    this.#onChange();
+    this.#changed();
   }
 
   /** Of the newest utterance. */
@@ -251,7 +187,7 @@ export class Captions {
     if (!one) return;
     one.final.translations = { ...one.final.translations, [language]: text };
     this.languages.add(language);
-    this.#onChange(); // which may choose this language
+    this.#changed(); // which may choose this language
     this.#drawTranslation(one);
     if (language === this.#style.translation) this.#announce(text, language);
     this.#follow();
@@ -266,7 +202,7 @@ export class Captions {
     if (!this.#open) return;
     this.#utterances.pop().element.remove();
     this.#open = null;
-    this.#onChange();
+    this.#changed();
   }
 
   #draw() {
@@ -280,9 +216,11 @@ export class Captions {
   #add(start) {
     const utterance = new Utterance(start, this.#width());
     utterance.element.setAttribute("aria-hidden", "true"); // until it is final: screen readers would repeat it at every change
+    if (!this.empty && this.#began !== this.#divided) this.#box.append(divider(this.#began));
+    this.#divided = this.#began;
     this.#utterances.push(utterance);
     this.#box.append(utterance.element);
-    this.#onChange();
+    this.#changed();
     return utterance;
   }
 
@@ -311,7 +249,12 @@ export class Captions {
     return Math.max(4, Math.min(room / parseFloat(style.fontSize) - stamps, maximum));
   }
 
+  #changed() {
+    if (!this.#loading) this.#onChange();
+  }
+
   #follow() {
+    if (this.#loading) return;
     if (this.following && !selecting(this.#box)) this.#box.scrollTop = this.#box.scrollHeight;
   }
 
@@ -321,12 +264,12 @@ export class Captions {
     const following = below < 2 * parseFloat(getComputedStyle(this.#box).fontSize);
     if (following === this.following) return;
     this.following = following;
-    this.#onChange();
+    this.#changed();
   }
 
   #resized() {
     this.#follow();
-    this.#onChange();
+    this.#changed();
   }
 }
 

@@ -2,7 +2,7 @@
 
 import { stamp } from "./clock.js";
 import { cuesOfEach, translatedCuesOfEach } from "./cues.js";
-import { tagOf } from "./languages.js";
+import { spokenOf, tagOf } from "./languages.js";
 
 export const FORMATS = {
   txt: { kind: "text/plain", write: txt },
@@ -11,13 +11,16 @@ export const FORMATS = {
   json: { kind: "application/json", write: json },
 };
 
-/** Save the finals as a file, or their translations into a language. */
-export function download(name, finals, language = "") {
+/** Save the finals as a file, or, by a choice of language, their translations into it or those that were spoken in it. */
+export function download(name, all, choice = "") {
   const format = FORMATS[name];
+  const spoken = spokenOf(choice);
+  const finals = spoken ? all.filter((final) => final.language === spoken) : all;
+  const language = spoken ? "" : choice;
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([format.write(finals, language)], { type: format.kind }));
   const time = new Date().toISOString().slice(0, 16).replace("T", "-").replace(":", "");
-  link.download = `captions-${time}${language && `.${language}`}.${name}`;
+  link.download = `captions-${time}${choice && `.${spoken || language}`}.${name}`;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }

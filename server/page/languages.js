@@ -43,6 +43,22 @@ export function offer(select, languages) {
   }
 }
 
+const SPOKEN = "spoken:"; // before the code of a language in the values of a select
+
+/** Add a choice to a select for each language of the speech, if there are several. */
+export function offerSpoken(select, codes) {
+  if (codes.size < 2) return;
+  for (const code of codes) {
+    const value = SPOKEN + code;
+    if (![...select.options].some((option) => option.value === value)) select.add(new Option(`Only ${nameOf(code)}`, value));
+  }
+}
+
+/** The code in the value of such a choice; empty for another choice. */
+export function spokenOf(value) {
+  return value.startsWith(SPOKEN) ? value.slice(SPOKEN.length) : "";
+}
+
 /** The language of the second line: "auto" is the reader's own, if there is a translation into it. */
 export function chosen(preference, languages) {
   if (preference !== "auto") return languages.has(preference) ? preference : "";

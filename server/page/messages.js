@@ -52,6 +52,28 @@ const MESSAGES = {
   session_too_long: ["The session has reached its limit", "The text so far is kept. Press Start to continue."],
 };
 
+/** What to do, where there is no text yet: by source, then by state; `going` in all other states. */
+export const HINTS = {
+  microphone: {
+    idle: "Press Start and speak.",
+    opening: "Allow the microphone, then speak.",
+    connecting: "One moment.",
+    going: "Speak.",
+  },
+  tab: {
+    idle: "Press Start, choose a tab, and switch on its sound.",
+    opening: "Choose a tab, and switch on its sound.",
+    connecting: "One moment.",
+    going: "Play something in that tab.",
+  },
+  file: {
+    idle: "Choose a sound or video file, then press Start.",
+    opening: "One moment: the browser reads the file.",
+    connecting: "One moment.",
+    going: "The file runs at its own speed.",
+  },
+};
+
 export const RETRIED = new Set(["server_full", "client_full", "overloaded", "shutting_down", "encoder_failed"]);
 
 /** The message for a problem: {title, text}. */

@@ -1,9 +1,11 @@
 // The parts of every page with a transcript: the captions, their style, scrolling, and saving.
 
 import { Captions } from "./captions.js";
+import { copyCaptions } from "./copying.js";
 import { download, FORMATS } from "./download.js";
-import { offer, chosen } from "./languages.js";
+import { chosen, offer, offerSpoken } from "./languages.js";
 import { preferences } from "./preferences.js";
+import { fullScreen } from "./screen.js";
 import { showWordInfo } from "./wordinfo.js";
 
 const $ = (id) => document.getElementById(id);
@@ -19,7 +21,9 @@ export function reader() {
     for (const name of Object.keys(FORMATS)) $(`save-${name}`).disabled = !captions.finals.length;
     offer($("translation"), captions.languages);
     offer($("save-language"), captions.languages);
-    $("translation-row").hidden = $("save-language-row").hidden = !captions.languages.size;
+    offerSpoken($("save-language"), captions.spoken);
+    $("translation-row").hidden = !captions.languages.size;
+    $("save-language-row").hidden = $("save-language").options.length < 2;
     applyStyle();
   }
   function applyStyle() {
@@ -49,6 +53,8 @@ export function reader() {
     applyStyle();
   });
   showWordInfo($("captions"), $("word-info"));
+  copyCaptions($("captions"));
+  fullScreen($("full-screen"));
   update();
   return captions;
 }

@@ -1,17 +1,24 @@
-// Messages that may have to be sent again: unacknowledged ones after a broken connection; with a new session, also the
-// acknowledged audio that has no final yet.
+// Messages that may have to be sent again: unacknowledged ones to the same server after a broken connection; to another
+// server also the acknowledged ones from the safe sample on.
 
 const MAX_UNACKNOWLEDGED = 16 << 20; // bytes: 9 minutes of 16 kHz 16-bit mono; more is dropped
-const MAX_UNFINISHED = 4 << 20; // bytes: 2 minutes, more than an utterance and its delay; the oldest is dropped
+const MAX_ACKNOWLEDGED = 16 << 20; // bytes; beyond them the oldest is dropped, and the session cannot move
 
 /** Audio (Uint8Array of 16-bit mono samples) and the messages between it (strings), in order. */
 export class Replay {
+  config; // the session's settings at the safe sample
+  keeps = false; // whether another server can continue the session
+  safe = 0; // sample; no server needs audio before it
   #messages = []; // unacknowledged: {end: bytes of audio up to here, message}
   #end = 0;
   #bytes = 0; // of #messages
-  #acknowledged = []; // audio without a final, as in #messages
+  #acknowledged = []; // as #messages
   #acknowledgedBytes = 0;
-  #finished = 0; // bytes of audio with finals
+  #dropped = 0; // bytes of audio before which messages were dropped
+
+  constructor(config = {}) {
+    this.config = { ...config };
+  }
 
   /** Store a message before it is sent. False if there is no room. */
   add(message) {
@@ -22,51 +29,64 @@ export class Replay {
     return true;
   }
 
+  /** Whether another server can have everything from the safe sample on. */
+  get complete() {
+    return this.keeps && this.#dropped <= 2 * this.safe;
+  }
+
   /** The server has received so many samples. Messages right behind them may still be on their way. */
-  acknowledge(samples) {
+  acknowledge(samples, safe = 0) {
     const received = 2 * samples;
     while (this.#messages.length && this.#messages[0].end <= received) {
       const { end, message } = this.#messages[0];
       if (end === received && typeof message === "string") break;
       this.#messages.shift();
       this.#bytes -= message.length;
-      if (typeof message === "string") continue;
       this.#acknowledged.push({ end, message });
       this.#acknowledgedBytes += message.length;
     }
+    this.safe = Math.max(this.safe, safe);
     this.#prune();
-  }
-
-  /** The text of all audio before this sample is final. */
-  finish(sample) {
-    this.#finished = Math.max(this.#finished, 2 * Math.floor(sample));
-    this.#prune();
-  }
-
-  /** The audio without a final, and its first sample: {parts, from}. */
-  unfinished() {
-    const audio = [...this.#acknowledged, ...this.#messages].filter(({ message }) => typeof message !== "string");
-    const rest = audio.filter(({ end }) => end > this.#finished);
-    const parts = rest.map(({ end, message }) => message.subarray(Math.max(0, this.#finished - (end - message.length))));
-    return { parts, from: (this.#end - parts.reduce((sum, part) => sum + part.length, 0)) / 2 };
-  }
-
-  #prune() {
-    const superfluous = () => this.#acknowledged[0].end <= this.#finished || this.#acknowledgedBytes > MAX_UNFINISHED;
-    while (this.#acknowledged.length && superfluous()) {
-      this.#acknowledgedBytes -= this.#acknowledged.shift().message.length;
-    }
   }
 
   /** The messages to send again to a server that has received so many samples. */
   since(samples) {
     this.acknowledge(samples);
-    const received = 2 * samples;
-    const rest = [];
-    for (const { end, message } of this.#messages) {
-      if (typeof message === "string") rest.push(message);
-      else if (end > received) rest.push(message.subarray(Math.max(0, received - (end - message.length))));
-    }
-    return rest;
+    return after(this.#messages, 2 * samples);
   }
+
+  /** The messages for another server, from the safe sample on; they count as unacknowledged again. */
+  restart() {
+    this.#messages.unshift(...this.#acknowledged.splice(0));
+    this.#bytes += this.#acknowledgedBytes;
+    this.#acknowledgedBytes = 0;
+    return after(this.#messages, 2 * this.safe);
+  }
+
+  #prune() {
+    const safe = this.keeps ? 2 * this.safe : Infinity;
+    while (this.#acknowledged.length) {
+      const { end, message } = this.#acknowledged[0];
+      const passed = end < safe || (end === safe && typeof message !== "string");
+      if (!passed && this.#acknowledgedBytes <= MAX_ACKNOWLEDGED) return;
+      this.#acknowledged.shift();
+      this.#acknowledgedBytes -= message.length;
+      if (typeof message === "string") this.#apply(JSON.parse(message));
+      else if (!passed) this.#dropped = end;
+    }
+  }
+
+  #apply({ type, language, allowed_languages = [] }) {
+    if (type === "set_language") Object.assign(this.config, { language, allowed_languages });
+  }
+}
+
+/** The messages after a position in bytes; text messages also at it. */
+function after(messages, position) {
+  const rest = [];
+  for (const { end, message } of messages) {
+    if (typeof message === "string") rest.push(message);
+    else if (end > position) rest.push(message.subarray(Math.max(0, position - (end - message.length))));
+  }
+  return rest;
 }

@@ -3,6 +3,8 @@
 import { follow } from "./follow.js";
 import { describe } from "./messages.js";
 import { reader } from "./reader.js";
+import { keepAwake } from "./screen.js";
+import { timeOfDay } from "./utterance.js";
 
 const STATES = { connecting: "Connecting", live: "Live", reconnecting: "Reconnecting", full: "Waiting", ended: "Ended" };
 
@@ -12,6 +14,7 @@ const captions = reader();
 function setState(state) {
   document.body.dataset.state = state;
   $("status").textContent = STATES[state];
+  keepAwake(state !== "ended");
 }
 
 function showNotice(code, kind) {
@@ -36,6 +39,14 @@ function onEnd(valid) {
   else showNotice("view_unknown", "problem");
 }
 
+function onEvent(event) {
+  if (event.type === "shared") {
+    $("title").textContent = document.title = event.title || "Live captions";
+    $("began").textContent = `since ${timeOfDay(event.began)}`;
+  }
+  captions.handle(event);
+}
+
 setState("connecting");
 addEventListener("hashchange", () => location.reload());
-follow(location.hash.slice(1), { onEvent: (event) => captions.handle(event), onState, onEnd });
+follow(location.hash.slice(1), { onEvent, onState, onEnd });

@@ -57,6 +57,7 @@ class Link:
 
     def __init__(self, websocket: WebSocket, subprotocol: str | None = None, *, grace_s: float, keeps: int) -> None:
         self.received = 0  # bytes of audio
+        self.safe = 0  # sample from which another server can continue, by the events before the next acknowledgement
         self.sample_bytes = 1  # of all channels together
         self.state = LinkState.CONNECTED
         self._websocket = websocket  # the newest
@@ -134,6 +135,11 @@ class Link:
         self.received += len(data) - cut
         return data[cut:] if cut else data
 
+    def begin(self, sample: int, event: int) -> None:
+        """Continue the session of another server at this sample, with this event as the next."""
+        self.received, self.safe = sample * self.sample_bytes, sample
+        self._events.begin(event)
+
     def request_ack(self) -> None:
         """Make the next `flush` acknowledge the received audio."""
         self._ack_due = bool(self._grace_s)
@@ -149,11 +155,11 @@ class Link:
         while self._greeting or self._ack_due or self._events.pending:
             websocket = await self._connected()
             number, greeting = self._events.next, self._greeting
-            ack = greeting is None and self._ack_due
+            ack = greeting is None and not self._events.pending  # `safe` relies on the events before it
             if greeting is not None:
                 data: Data = greeting
             elif ack:
-                data = to_json(Ack(received=self.received // self.sample_bytes))
+                data = to_json(Ack(received=self.received // self.sample_bytes, safe=self.safe))
             else:
                 data = self._events[number]
             if not await self._deliver(websocket, data):

@@ -15,6 +15,10 @@ class Drainable(Protocol):
 
     name: str
 
+    def leave(self, within_s: float) -> bool:
+        """Ask the client to move to another server. False if it cannot."""
+        ...
+
     def shut_down(self) -> None:
         """Take no more audio, finish the accepted audio, then close."""
         ...
@@ -59,21 +63,34 @@ class SessionRegistry:
             if not self._open:
                 self.empty.set()
 
-    async def drain(self, grace_s: float) -> None:
-        """Let every stream finish. Drop those still open after `grace_s` seconds, or when `hurry` is called."""
+    async def drain(self, grace_s: float, move_s: float = 0.0) -> None:
+        """Let every stream finish; for `move_s` seconds its client may move to another server instead. Drop those still
+        open after `grace_s` seconds, or when `hurry` is called.
+        """
         self.draining = True
+        moving = [stream for stream in self._open.values() if move_s and stream.leave(move_s)]
         for stream in list(self._open.values()):
-            stream.shut_down()
+            if stream not in moving:
+                stream.shut_down()
         with suppress(TimeoutError):
             async with asyncio.timeout(grace_s) as self._grace:
                 try:
+                    if moving:
+                        await self._wait(move_s)
+                    for stream in moving:
+                        if stream.name in self._open:
+                            stream.shut_down()
                     await self.empty.wait()
                 finally:
                     self._grace = None
         for stream in list(self._open.values()):
             stream.drop()
+        await self._wait(DROP_S)  # for their close frames; a stuck stream sends none
+
+    async def _wait(self, longest_s: float) -> None:
+        """Until all streams have ended."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(DROP_S):  # for their close frames; a stuck stream sends none
+            async with asyncio.timeout(longest_s):
                 await self.empty.wait()
 
     def hurry(self) -> None:

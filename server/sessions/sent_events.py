@@ -18,6 +18,10 @@ class SentEvents:
         self._kept: deque[Data] = deque()
         self._bytes = 0  # of `_kept`
 
+    def begin(self, number: int) -> None:
+        """Number the first event so."""
+        self.count = self.next = number
+
     def add(self, data: Data) -> None:
         self._kept.append(data)
         self.count += 1

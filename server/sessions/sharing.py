@@ -14,10 +14,11 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Final
 
+from msgspec.structs import replace
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from ...streaming.protocol.events import Event, Partial, SessionEnded, SpeechEnded, Translation
+from ...streaming.protocol.events import Event, Partial, SessionEnded, Shared, SpeechEnded, Translation, to_json
 from ...streaming.protocol.events import Final as FinalEvent
 from ..access.tokens import digest
 
@@ -30,14 +31,24 @@ BEAT_S: Final = 15.0  # between comments on an idle connection, which proxies wo
 class SharedSession:
     """The log of one session's events. Belongs to one event loop."""
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: str, began: str) -> None:
         self.key = key
+        self._began = began
         self._log: deque[tuple[bool, bytes]] = deque()  # whether it is a final
         self._finals = 0  # of these
         self._count = 0  # number of all logged events, kept or not
         self._newest = b""  # the newest partial of the open utterance
         self._ended = False
         self._changed = asyncio.Event()  # replaced after each change
+        self._head = b""  # the event that viewers get first, and again when the title changes
+        self.set_title("")
+
+    def set_title(self, title: str) -> Shared:
+        """Show viewers a title. Returns the event for the client that shares."""
+        head = Shared(began=self._began, title=title)
+        self._head = f"data: {to_json(head)}\n\n".encode()
+        self._wake()
+        return replace(head, share=self.key)
 
     def publish(self, event: Event, text: str) -> None:
         """Log an event if viewers receive its type; `text` is its JSON."""
@@ -64,13 +75,16 @@ class SharedSession:
     async def watch(self, seen: int) -> AsyncIterator[bytes]:
         """The stream for a viewer that has received the first `seen` logged events."""
         position = seen if seen <= self._count else 0
-        sent = b""
-        yield b"retry: 1000\n\n"
+        head, sent = self._head, b""
+        yield b"retry: 1000\n\n" + head
         while True:
             changed = self._changed
             missing = min(self._count - position, len(self._log))
             news = [self._log[at][1] for at in range(len(self._log) - missing, len(self._log))]
             position = self._count
+            if self._head is not head:
+                news.insert(0, self._head)
+            head = self._head
             if self._newest and self._newest is not sent:
                 news.append(self._newest)
             sent = self._newest
@@ -110,9 +124,9 @@ class SharedSessions:
     def full(self) -> bool:
         return self.viewers >= self.limit
 
-    def open(self) -> SharedSession:
-        """Share a session. Anyone with its key can read it."""
-        shared = SharedSession(secrets.token_urlsafe(24))
+    def open(self, began: str) -> SharedSession:
+        """Share a session that began at this time. Anyone with its key can read it."""
+        shared = SharedSession(secrets.token_urlsafe(24), began)
         self._sessions[digest(shared.key)] = shared
         return shared
 

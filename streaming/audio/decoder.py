@@ -50,6 +50,7 @@ class AudioDecoder:
     """
 
     def __init__(self, audio: AudioFormat) -> None:
+        self.received = 0  # samples of each channel
         self.format = audio
         self._width = SAMPLE_BYTES[audio.encoding] * audio.channels  # bytes of one sample of every channel
         self._held = b""
@@ -74,6 +75,7 @@ class AudioDecoder:
 
     def receive(self, packet: Packet) -> Float32:
         channels = self._from_array(packet) if isinstance(packet, np.ndarray) else self._from_bytes(bytes(packet))
+        self.received += len(channels)
         mono, self._downmix = self._downmix.receive(channels)
         return self._resample(mono)
 

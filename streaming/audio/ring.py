@@ -11,14 +11,16 @@ from numpy.typing import NDArray
 
 
 class AudioRing:
-    """Holds samples `[start, end)`; `dropped` counts samples that were overwritten before a `discard`."""
+    """Holds samples `[start, end)`; `dropped` counts samples that were overwritten before a `discard`. `start` is the
+    index of the first sample.
+    """
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, start: int = 0) -> None:
         if capacity < 1:
             raise ValueError("capacity must be at least one sample")
         self.capacity = capacity
-        self.start = 0
-        self.end = 0
+        self.start = start
+        self.end = start
         self.dropped = 0
         self._data = np.zeros(min(capacity, 16_384), np.float32)
 

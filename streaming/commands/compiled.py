@@ -17,6 +17,7 @@ from .expressions import CommandGrammar
 from .grammar import parse_grammar
 from .machine import from_network
 from .meaning import Meaning
+from .nearest import nearest_phrases
 from .network_builder import build_network
 from .viterbi import Path
 
@@ -50,6 +51,11 @@ class CompiledGrammar:
         """The meaning of typed words."""
         units = [self._speller.spell(unit) for unit in self._speller.units(typed)]
         return self.network.interpret([unit or "" for unit in units])
+
+    def nearest(self, typed: str) -> list[str]:
+        """The commands that are nearest to typed words, the nearest first, in the model's spelling."""
+        units = [self._speller.spell(unit) or unit for unit in self._speller.units(typed)]
+        return [self.vocabulary.join(words) for words in nearest_phrases(self.network, units)]
 
     def text(self, path: Path) -> str:
         """The text that a path writes."""

@@ -14,6 +14,7 @@ class LanguageSet:
     """Vocabulary and assets by language, as the checkpoint names it; None where it has only one, without a name."""
 
     entries: Mapping[str | None, tuple[Vocabulary, Assets]]
+    classes: Mapping[str, tuple[int, ...]] | None = None  # of an identification model, by language; None: there is none
 
     @property
     def only(self) -> Vocabulary | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import cast
 
 from ..errors import LanguageModelError
 from .vocabulary import BOUNDARY, Vocabulary
@@ -42,17 +43,16 @@ class TokenSpeller:
     def read(self, lines: Iterable[str], name: str) -> dict[str, list[Spelling]]:
         """Spellings by word from lines `WORD TOKEN TOKEN ... |`. Raises `LanguageModelError` with line and column."""
         spellings: dict[str, list[Spelling]] = {}
+        number_of = self._tokens.get
         for number, line in enumerate(lines, 1):
             if not (fields := line.split()):
                 continue
-            word, *tokens = fields
-            if tokens[-1:] == [_DELIMITER]:
-                tokens.pop()
-            numbers = [self._tokens.get(token, self.boundary) for token in tokens]
-            if not numbers:
+            word, tokens = fields[0], fields[1:-1] if fields[-1] == _DELIMITER else fields[1:]
+            spelling = tuple(map(number_of, tokens))
+            if not spelling:
                 raise LanguageModelError(f"{name}, line {number}, column {len(line)}: no tokens follow {word!r}")
-            if self.boundary in numbers:
-                place = numbers.index(self.boundary)
+            if None in spelling or self.boundary in spelling:
+                place = next(place for place, number in enumerate(spelling) if number in (None, self.boundary))
                 column = line.index(word) + len(word)
                 for token in tokens[: place + 1]:
                     column = line.index(token, column) + len(token)
@@ -60,9 +60,10 @@ class TokenSpeller:
                 raise LanguageModelError(
                     f"{where}: {tokens[place]!r} is no token of the model{self._hint(tokens[place])}"
                 )
-            known = spellings.setdefault(word, [])
-            if (spelling := tuple(numbers)) not in known:
-                known.append(spelling)
+            if (known := spellings.get(word)) is None:
+                spellings[word] = [cast(Spelling, spelling)]
+            elif spelling not in known:
+                known.append(cast(Spelling, spelling))
         if not spellings:
             raise LanguageModelError(f"{name} has no words")
         return spellings

@@ -75,6 +75,17 @@ class LanguageModel:
         labels = self.trie.find(spelling) if spelling else []
         return max((float(self.ngram.scores[label]) for label in labels), default=-inf)
 
+    def sentence_end(self, words: Sequence[str]) -> float | None:
+        """log10 probability that a sentence of these words ends here; None if the model has no ends of sentences."""
+        ngram, context = self.ngram, self.ngram.start
+        if ngram.end == UNKNOWN:
+            return None
+        for word in words[-ngram.order :]:
+            spelling = self.spell(word)
+            labels = self.trie.find(spelling) if spelling else []
+            context = ngram.score(context, labels[0] if labels else UNKNOWN)[1]
+        return ngram.score(context, ngram.end)[0]
+
     def unknown_words(self, spellings: Iterable[Spelling]) -> Trie:
         """A trie of words that the lexicon lacks, scored as its rarest word; see `Search.extend`."""
         spelled = list(dict.fromkeys(spellings))

@@ -12,9 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
 
-import huggingface_hub
 import torch
-from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
 from safetensors import torch as safetensors_torch
 from torch import Tensor
@@ -73,6 +71,9 @@ def _file_names(source: Source) -> set[str] | None:
     if source.options.get("local_files_only"):
         weights = find_file(source, "config.json")
         return {file.name for file in weights.parent.iterdir()} if weights else set()
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError
+
     try:
         found = cast(Any, huggingface_hub).list_repo_files(source.path, revision=source.options.get("revision"))
     except (OSError, ValueError, HfHubHTTPError):
@@ -103,6 +104,8 @@ def _cached(source: Source, name: str) -> Path | None:
     """A file of a hub checkpoint, if it lies in the cache: a language that loads again does not wait for the hub."""
     if not source.options:
         return None
+    import huggingface_hub
+
     found = cast(Any, huggingface_hub).try_to_load_from_cache(
         source.path, name, revision=source.options.get("revision")
     )

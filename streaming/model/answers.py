@@ -12,6 +12,7 @@ from .banks import HeadBank
 from .languages import Place
 
 Float32 = NDArray[np.float32]
+Int32 = NDArray[np.int32]
 Answer = Float32 | EngineError  # rows, (frames, vocabulary)
 Pending = Callable[[], list[Answer]]  # waits for the device
 

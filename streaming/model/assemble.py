@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
+import torch
+from torch import Tensor
 from torch.nn.utils import parametrize
 
 from ..audio.normalize import EPSILON
@@ -17,6 +20,8 @@ from .full_pass import PassEncoder
 from .int8 import quantize
 from .languages import Languages
 from .layers import XlsrLayers, flop_per_frame
+from .packed import PackedStepEncoder
+from .packed_pass import PackedPassEncoder
 from .readback import BEST
 from .runners import EagerRunner, GraphRunner, Runner
 from .step import StepEncoder
@@ -38,9 +43,12 @@ def assemble(
     max_batch: int | None = None,
     int8: bool = False,
     runner: Runner | None = None,
+    packed: bool = False,
 ) -> XlsrEncoder:
-    """Build the encoder, with the layers' products in 8-bit integers if `int8`. The device decides the default
-    `runner`."""
+    """Build the encoder, with the layers' products in 8-bit integers if `int8`, and with packed attention if `packed`.
+
+    The device decides the default `runner`.
+    """
     device, config = model.device, model.config
     on_gpu = device.type == "cuda"
     bake_weight_norm(model)
@@ -52,14 +60,7 @@ def assemble(
         if int8:
             network.quantize()
         runner = runner or (GraphRunner(device) if on_gpu else EagerRunner(device))
-        best = BEST if on_gpu else None
-        caches = CacheManager(
-            network.pool,
-            most_bytes=cache_budget(device) if on_gpu else _CPU_MEMORY,
-            rounding=GPU_LEFT_ROUNDING if on_gpu else LEFT_ROUNDING,
-        )
-        cached = StepEncoder(network, caches, runner, best=best)
-        passes = PassEncoder(network, caches, runner, best=best)
+        cached, passes = _with_caches(network, runner, device, packed=packed)
     elif int8:
         quantize(model.wav2vec2.encoder.layers)
     info = ModelInfo(
@@ -84,6 +85,30 @@ def assemble(
         languages=languages,
         pipelined=cached is not None and runner is not None and runner.overlaps,
     )
+
+
+def _with_caches(
+    network: XlsrLayers, runner: Runner, device: torch.device, *, packed: bool
+) -> tuple[StepEncoder, PassEncoder]:
+    """Steps and passes over the same slots."""
+    on_gpu = device.type == "cuda"
+    caches = CacheManager(
+        partial(network.pool, paged=packed),
+        most_bytes=cache_budget(device) if on_gpu else _CPU_MEMORY,
+        rounding=GPU_LEFT_ROUNDING if on_gpu else LEFT_ROUNDING,
+    )
+    steps = PackedStepEncoder if packed else StepEncoder
+    passes = PackedPassEncoder if packed and network.languages is None else PassEncoder
+    best = BEST if on_gpu else None
+    return steps(network, caches, runner, best=best), passes(network, caches, runner, best=best)
+
+
+def full_passes(model: Any, head: tuple[Tensor, Tensor], *, int8: bool) -> PassEncoder:
+    """Full passes alone of a model that is on its device, to the rows of `head` (weight and bias); without graphs."""
+    network = XlsrLayers(model, head=head)
+    if int8:
+        network.quantize()
+    return PassEncoder(network, CacheManager(network.pool, most_bytes=0), EagerRunner(model.device))
 
 
 def bake_weight_norm(model: Any) -> None:

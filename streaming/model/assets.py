@@ -6,9 +6,6 @@ import logging
 from pathlib import Path
 from typing import Any, cast
 
-import huggingface_hub
-from huggingface_hub.errors import HfHubHTTPError
-
 from ..ctc.assets import Assets
 from ..ctc.calibration import FILE, load_calibration
 from ..ctc.lm import Files, LanguageModel, find, find_in_checkpoint
@@ -86,6 +83,9 @@ def _folder(source: Source, names: list[str]) -> Path | None:
     """Where the files lie; those of a checkpoint on the hub are fetched, if they are there."""
     if not source.options:
         return Path(source.path)
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError
+
     try:
         return Path(cast(Any, huggingface_hub).snapshot_download(source.path, **source.options, allow_patterns=names))
     except (OSError, ValueError, HfHubHTTPError) as error:

@@ -42,12 +42,14 @@ def plan_steps(
     pool = slots[0].pool
     left, cells = pool.shape.left, pool.cells
     new = [window.newest - window.encoded for window in windows]
-    dummy = (0, 0, 0, 0, shape.queries, shape.queries)  # encodes silence; its rows are dropped
+    dummy = (0, 0, 0, 0, shape.queries, shape.queries, left)  # encodes silence; its rows are dropped
     columns = [
-        (p.index, w.first, w.committed, w.commit, w.newest, w.encoded) for p, w in zip(slots, windows, strict=True)
+        (p.index, w.first, w.committed, w.commit, w.newest, w.encoded, p.ring)
+        for p, w in zip(slots, windows, strict=True)
     ]
     columns += [dummy] * (shape.batch - len(windows))
-    index, first, committed, commit, newest, encoded = np.array(columns, np.int32).T[:, :, None]
+    index, first, committed, commit, newest, encoded, size = np.array(columns, np.int32).T[:, :, None]
+    size_or_1 = np.maximum(size, 1)
     ring = index * cells
 
     frame = encoded + np.arange(shape.new, dtype=np.int32)
@@ -57,16 +59,32 @@ def plan_steps(
     around = np.where((frame >= 0) & (frame < newest) & (index > 0), ring + frame % cells, ZERO)
 
     frame = committed + np.arange(shape.kept, dtype=np.int32)
-    keep = (frame < commit) & (frame >= commit - left)
-    kept = np.where(keep, index * left + frame % max(left, 1), NOWHERE)
+    keep = (frame < commit) & (frame >= commit - size)
+    kept = np.where(keep, index * pool.kept_cells + frame % size_or_1, NOWHERE)
 
-    last = committed - 1
-    inside = last - (last - np.arange(left, dtype=np.int32)) % max(left, 1) >= first  # the frame that a cell holds
+    last, cell = committed - 1, np.arange(left, dtype=np.int32)
+    inside = (last - (last - cell) % size_or_1 >= first) & (cell < size)  # the frame that a cell holds
     own = committed + np.arange(shape.queries, dtype=np.int32) < newest
     valid_keys = np.concatenate((inside, own), axis=1)
 
     indices = index, written, around, kept, valid_keys, own & (index > 0)
     return [*_audio(shape, audio, new), *(x.astype(np.int32, copy=False).ravel() for x in indices)]
+
+
+def packed_columns(shape: Shape) -> tuple[int, ...]:
+    """Two more columns of a plan for packed attention: cells for the step's own keys and values, valid keys."""
+    return shape.queries, 1
+
+
+def packed_words(shape: Shape, windows: Sequence[Window], slots: Sequence[Slot]) -> list[Int32]:
+    """The words of these columns. Valid keys are the first ones: those of the ring, and then the step's own."""
+    cells = slots[0].pool.kept_cells
+    columns = [(p.index, w.committed - w.first, w.newest - w.committed) for p, w in zip(slots, windows, strict=True)]
+    columns += [(0, 0, 0)] * (shape.batch - len(windows))
+    index, cached, own = np.array(columns, np.int32).T[:, :, None]
+    frame = np.arange(shape.queries, dtype=np.int32)
+    written = np.where(frame < own, index * cells + cached + frame, NOWHERE)
+    return [written.ravel(), np.maximum(cached + own, 1).ravel()]
 
 
 def language_words(batch: int, places: Sequence[Place]) -> list[Int32]:

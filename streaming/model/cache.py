@@ -27,6 +27,9 @@ _LONGEST_ROUNDING = 500
 
 _RESERVED_SHARE = 0.75  # of the limit; the rest is for utterances that do not fit into the reserved slots
 
+PAGE = 256  # cells of a page of keys: what FlashAttention demands
+OWN = 56  # frames of a step that packed attention can take: hop and lookahead of the defaults, and some
+
 NOWHERE = 0  # cell for writes that must have no effect
 ZERO = 1  # cell whose features are always zero
 
@@ -56,17 +59,31 @@ class Pool:
     cell `f % cells` of its slot. There are `reach` cells more than `longest`: the frames before the committed edge stay
     available at any length. `keys_values`, per layer (slots, left, 2 * hidden), holds frame `f` in cell `f % left`. The
     order of keys does not matter, because attention has no relative positions.
+
+    In a pool with `own` cells, for packed attention, a slot is whole pages. The ring of an utterance is as long as its
+    own left context, and its last cells are followed by `own` more at least, for the keys of the step itself.
     """
 
     def __init__(
-        self, shape: SlotShape, *, reach: int, layers: int, hidden: int, device: torch.device, dtype: torch.dtype
+        self,
+        shape: SlotShape,
+        *,
+        reach: int,
+        layers: int,
+        hidden: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        own: int = 0,
     ) -> None:
         self.shape = shape
         self.cells = shape.longest + reach
-        self.slot_bytes = (shape.left * 2 * layers + self.cells) * hidden * dtype.itemsize
+        self.own = own
+        self.kept_cells = _up(shape.left + own, PAGE) if own else shape.left
+        self.slot_bytes = (self.kept_cells * 2 * layers + self.cells) * hidden * dtype.itemsize
         self.slots = 0
         self.features = torch.zeros(0, hidden, device=device, dtype=dtype)
-        self.keys_values = [torch.zeros(0, shape.left, 2 * hidden, device=device, dtype=dtype) for _ in range(layers)]
+        empty = 0, self.kept_cells, 2 * hidden
+        self.keys_values = [torch.zeros(empty, device=device, dtype=dtype) for _ in range(layers)]
         self.free: list[int] = []
         self.version = object()  # of the tensors; a new one after they move
 
@@ -106,6 +123,7 @@ class Slot:
     index: int  # in the pool
     committed: int = 0
     encoded: int = 0
+    ring: int = 0  # cells of its ring of keys and values
     touched: int = 0  # frames whose features a step has written or tried to
 
     def holds(self, frames: int) -> bool:
@@ -149,7 +167,8 @@ class CacheManager:
         pool = self._pool(self.shape(handle))
         if not pool.free:
             self._grow(pool)
-        slot = self._slots[handle.number] = Slot(pool, pool.free.pop())
+        ring = handle.left_context if pool.own else pool.shape.left
+        slot = self._slots[handle.number] = Slot(pool, pool.free.pop(), ring=ring)
         return slot
 
     def reserve(self, handle: CacheHandle, utterances: int) -> Pool:
@@ -174,7 +193,11 @@ class CacheManager:
         if pool is not None and pool is self.reserved:
             return pool.slots - 1
         fixed = self.reserved.bytes if self.reserved else 0
-        return max(0, (self._most_bytes - fixed) // self._make(self.shape(handle)).slot_bytes - 1)
+        return max(0, (self._most_bytes - fixed) // self.slot_bytes(handle) - 1)
+
+    def slot_bytes(self, handle: CacheHandle) -> int:
+        """Size of one utterance's slot."""
+        return self._make(self.shape(handle)).slot_bytes
 
     def _pool(self, shape: SlotShape) -> Pool:
         if shape not in self._pools:

@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import msgspec
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..audio.normalize import EPSILON, normalize
 from ..config import Mode, SessionConfig
 from ..ctc.vocabulary import Vocabulary
 from ..errors import EngineError
 from ..frames import STRIDE, frames, ms
-from ..requests import CachedFeatures, CachedStep, CacheHandle
-from .answers import Answer, Float32, Pending
+from ..requests import MULTIPLE, CachedFeatures, CachedStep, CacheHandle
+from .answers import Answer, Float32, Pending, collected
 from .batching import evenly_long
 from .full_pass import PassEncoder
 from .languages import Languages
 from .preparing import Limits, Preparation, prepare
 from .runners import GraphRunner
 from .step import StepEncoder
+
+
+class Identifies(Protocol):
+    """An identification model: see `identifier.Identifier`."""
+
+    def begin(self, batch: Sequence[Float32]) -> Pending: ...
 
 
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,12 +74,13 @@ class XlsrEncoder:
         self.max_batch = max_batch
         self.most_samples = most_samples
         self.languages = languages  # None: the checkpoint has no adapters, or one language was merged
+        self.identifier: Identifies | None = None  # of the language, for rows of `MULTIPLE`
         self.cached = cached  # None: the checkpoint does not allow it
         self.pipelined = pipelined
         self._passes = passes  # None: transformers' own forward runs instead
         self._model = model
-        self._device = model.device
-        self._dtype = model.dtype
+        self.device: torch.device = model.device
+        self.dtype: torch.dtype = model.dtype
         # Group norm computes statistics over time: padding would change every frame, so lengths must be equal.
         self._may_pad = model.config.feat_extract_norm == "layer"
 
@@ -85,10 +93,8 @@ class XlsrEncoder:
             return True
         if not self._may_pad:
             return samples == others[0]
-        if self.pipelined and self._passes:  # shapes are few: equal ones add no padding
-            length = self._passes.fitted(frames(samples))
-            least = length * STRIDE * (len(others) + 1)
-            return length == self._passes.fitted(frames(others[0])) and least <= self.most_samples
+        if self.pipelined and self._passes:
+            return self._passes.fits(frames(samples), [frames(other) for other in others], self.most_samples / STRIDE)
         lengths = [samples, *others]
         return evenly_long(lengths) and max(lengths) * len(lengths) <= self.most_samples
 
@@ -101,12 +107,11 @@ class XlsrEncoder:
         """Log-probabilities, (frames, vocabulary) float32, of normalized 16 kHz audio, (n,) with n of at least 400.
 
         With `CachedFeatures` the pass may reuse features of the live steps. The output is then the same
-        within rounding. Rows of a language have the width of its vocabulary; None is the default language. An utterance
-        that fails alone has an `EngineError` instead of rows; if all fail, raises the first.
+        within rounding. Rows of a language have the width of its vocabulary; None is the default language. Those of
+        `MULTIPLE` come from the identification model. An utterance that fails alone has an `EngineError` instead of
+        rows; if all fail, raises the first.
         """
-        if self._passes is None:
-            return self._forward(batch)
-        return self._passes.encode(batch, cached or [None] * len(batch), languages)
+        return collected(self.begin(batch, cached or [None] * len(batch), languages))
 
     def begin(
         self,
@@ -117,7 +122,29 @@ class XlsrEncoder:
         """`encode` without its wait: call the result for the answers."""
         if self._passes is None:
             return lambda: self._forward(batch)
-        return self._passes.begin(batch, cached, languages)
+        if self.identifier is None or languages is None or MULTIPLE not in languages:
+            return self._passes.begin(batch, cached, languages)
+        asked = [at for at, language in enumerate(languages) if language == MULTIPLE]
+        others = [at for at, language in enumerate(languages) if language != MULTIPLE]
+        started = [(asked, self.identifier.begin([batch[at] for at in asked]))]
+        if others:
+            rest = [[each[at] for at in others] for each in (batch, cached, languages)]
+            started.append((others, self._passes.begin(*cast(Any, rest))))
+
+        def finish() -> list[Answer]:
+            answers: dict[int, Answer] = {}
+            for members, pending in started:
+                answers.update(zip(members, pending(), strict=True))
+            return [answers[at] for at in range(len(batch))]
+
+        return finish
+
+    def with_head(self, weight: Tensor, bias: Tensor) -> PassEncoder | None:
+        """Passes over the same layers with another linear head, (outputs, hidden) and (outputs,), and without adapters;
+        None if it does not fit."""
+        if self._passes is None or weight.shape[1] != self._model.config.hidden_size:
+            return None
+        return self._passes.with_head(weight.to(self.device), bias.to(self.device))
 
     @torch.inference_mode()
     def _forward(self, batch: Sequence[Float32]) -> list[Answer]:
@@ -127,8 +154,8 @@ class XlsrEncoder:
             row[: len(samples)] = torch.from_numpy(samples)
         mask = None
         if min(lengths) != max(lengths):
-            mask = (torch.arange(max(lengths))[None] < torch.tensor(lengths)[:, None]).long().to(self._device)
-        logits = self._model(audio.to(self._device, self._dtype), attention_mask=mask).logits
+            mask = (torch.arange(max(lengths))[None] < torch.tensor(lengths)[:, None]).long().to(self.device)
+        logits = self._model(audio.to(self.device, self.dtype), attention_mask=mask).logits
         rows = cast(Float32, logits.float().log_softmax(-1).cpu().numpy())
         if not np.isfinite(rows).all():
             raise EngineError("the model's output is not finite")

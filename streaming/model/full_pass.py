@@ -5,10 +5,10 @@ A pass may take features that live steps left in the cache; the CNN then runs ov
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,11 +23,15 @@ from .cache import CacheManager, Pool, Slot
 from .languages import Place
 from .layers import XlsrLayers
 from .readback import pack, unpack
-from .runners import GraphRunner, Key, Runner, split_words
+from .runners import EagerRunner, GraphRunner, Key, Runner, split_words
 from .shapes import Shape
 
+_LENGTHS: Final = (64, 104, 152, 200, 256, 304, 400, 504, 600, 800, 1_000)  # frames of full passes, 1.3 to 20 s
+_RECALLED: Final = 104  # frames that a pass computes where live steps left the others
+GRAPHED: Final = 4_000  # frames of a batch of passes, above which launches cost little
 
-class _Utterance(NamedTuple):
+
+class PassInput(NamedTuple):
     samples: Float32  # of the frames after the cached ones
     length: int  # frames
     cached: int  # of these, in the slot
@@ -45,10 +49,29 @@ class PassEncoder:
         self._best = best
         self._standby: Pool | None = None  # of passes without cached features: graphs read a pool
 
-    def fitted(self, length: int) -> int:
-        """Frames of the graph in which a pass of that many frames runs alone; without graphs, about that many."""
+    def fits(self, length: int, others: Sequence[int], most: float) -> bool:
+        """Whether an utterance may share a batch with others on a GPU, all in frames, of which it has `most`.
+
+        Shapes are few: equal ones add no padding.
+        """
         bank = self._network.languages.usual_heads() if self._network.languages else None
-        return self._runner.fit(self._family(self._standby, False, bank), Shape(1, length, length)).queries
+        family = self._family(self._standby, False, bank)
+        own, first = (self._runner.fit(family, Shape(1, each, each)).queries for each in (length, others[0]))
+        return own == first and own * (len(others) + 1) <= most
+
+    def shapes(self, batches: Sequence[int], longest: int, most: float, *, recalls: bool) -> Iterator[Shape]:
+        """Shapes to prepare, for utterances of up to `longest` frames and batches of `most`; `recalls`: whether passes
+        read cached features."""
+        last = next((length for length in _LENGTHS if length >= longest), _LENGTHS[-1])
+        for length in (length for length in _LENGTHS if length <= last):
+            for size in batches:
+                if size == 1 or size * length <= min(GRAPHED, most):
+                    for new in sorted({length, min(length, _RECALLED)} if recalls else {length}):
+                        yield Shape(size, length, new)
+
+    def with_head(self, weight: Tensor, bias: Tensor) -> PassEncoder:
+        """Passes over the same layers, without adapters and graphs, to all rows of another head."""
+        return PassEncoder(self._network.with_head(weight, bias), self._caches, EagerRunner(weight.device))
 
     def encode(
         self,
@@ -89,25 +112,25 @@ class PassEncoder:
 
         return finish
 
-    def _group(self, utterance: _Utterance) -> tuple[object, ...]:
+    def _group(self, utterance: PassInput) -> tuple[object, ...]:
         """Equal for utterances that may share a batch: they have one pool, and heads that go together."""
         place = utterance.place
         pool = self._pool(utterance)
         return pool, place and place.bank, place and (None if place.bank.mixes else place.head)
 
-    def _pool(self, utterance: _Utterance) -> Pool | None:
+    def _pool(self, utterance: PassInput) -> Pool | None:
         return utterance.slot.pool if utterance.slot else self._standby
 
-    def _utterance(self, samples: Float32, features: CachedFeatures | None, place: Place | None) -> _Utterance:
+    def _utterance(self, samples: Float32, features: CachedFeatures | None, place: Place | None) -> PassInput:
         count = frames(len(samples))
         slot = self._caches.get(features.cache.number) if features else None
         if features is None or slot is None or not slot.holds(features.frames):
-            return _Utterance(samples[: span(count)], count, 0, None, place)
+            return PassInput(samples[: span(count)], count, 0, None, place)
         known = min(features.frames, count)
         rest = samples[known * STRIDE : span(count)] if known < count else samples[:0]
-        return _Utterance(rest, count, known, slot, place)
+        return PassInput(rest, count, known, slot, place)
 
-    def _start(self, utterances: Sequence[_Utterance]) -> Pending:
+    def _start(self, utterances: Sequence[PassInput]) -> Pending:
         pool = self._pool(utterances[0])
         places = [utterance.place for utterance in utterances if utterance.place]
         bank = heads_of(places)
@@ -162,8 +185,9 @@ class PassEncoder:
         x = sources[0] if len(sources) == 1 else sources[0] + sources[1]  # one is zero where the other is not
         x = network.positioned(pad(x.view(size, length, -1), (0, 0, network.reach, 0)))
         mask = None if full else network.bias(valid_keys.view(size, 1, 1, -1) > 0).expand(-1, -1, length, -1)
+        attention = network.masked(_own, mask)
         for layer in range(len(network.layers)):
-            x = network.layer(layer, x, _own, mask, rows)
+            x = network.layer(layer, x, attention, rows)
         return pack(network.log_probs(x, rows), valid.view(size, -1) > 0, best=self._best)[0]
 
 

@@ -9,6 +9,7 @@ works in float32.
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from typing import Any, NamedTuple
 
 import torch
@@ -17,12 +18,14 @@ from torch.nn.functional import conv1d, layer_norm, linear, pad, scaled_dot_prod
 
 from ..frames import STRIDE
 from .banks import LanguageRows
-from .cache import Pool, SlotShape
+from .cache import OWN, Pool, SlotShape
 from .int8 import Int8Linear, quantize
 from .languages import Languages
 
 # From a layer and its input's keys and values, (B, T, 2 * hidden), to those that it attends to, (B, K, 2 * hidden).
 Context = Callable[[int, Tensor], Tensor]
+# From a layer and its queries, keys and values, (B, T, 3 * hidden), to what it attends to, (B, T, hidden).
+Attention = Callable[[int, Tensor], Tensor]
 
 
 class _Convolution(NamedTuple):
@@ -39,25 +42,41 @@ class _Convolution(NamedTuple):
 class XlsrLayers:
     """Shares the model's weights. Only the thread that runs the model uses it."""
 
-    def __init__(self, model: Any, languages: Languages | None = None) -> None:
+    def __init__(
+        self, model: Any, languages: Languages | None = None, *, head: tuple[Tensor, Tensor | None] | None = None
+    ) -> None:
         base = model.wav2vec2
         self.languages = languages  # whose adapters and heads replace the model's
-        self.vocabulary: int = model.config.vocab_size
+        if languages is not None:
+            for layer in base.encoder.layers:
+                layer.adapter_layer = None
         self.dtype: torch.dtype = model.dtype
         self.hidden: int = model.config.hidden_size
         self.layers: list[Any] = list(base.encoder.layers)
         width: int = model.config.num_conv_pos_embeddings
         self.reach = width // 2  # frames before a frame that its positional convolution covers
         self._reach_after = width - 1 - self.reach  # frames after it: one fewer for an even kernel
-        self._head_width: int = self.hidden // model.config.num_attention_heads
+        self.head_width: int = self.hidden // model.config.num_attention_heads
         self._position = base.encoder.pos_conv_embed
         self._position_weights = _exact_weights(self._position.conv)
         self._norm = base.encoder.layer_norm
         self._projection = base.feature_projection
         self._convolutions = [_convolution(layer) for layer in base.feature_extractor.conv_layers]
         self._qkv: list[Any] = [_fused(layer.attention) for layer in self.layers]
-        head = model.lm_head
-        self._head = (head.weight.detach().float(), None if head.bias is None else head.bias.detach().float())
+        weight, bias = head or (model.lm_head.weight, model.lm_head.bias)
+        self._head = (weight.detach().float(), None if bias is None else bias.detach().float())
+
+    @property
+    def vocabulary(self) -> int:
+        """Outputs of the head; of the model's, where languages have heads of their own."""
+        return len(self._head[0])
+
+    def with_head(self, weight: Tensor, bias: Tensor) -> XlsrLayers:
+        """The same layers, without the adapters of languages, and another head."""
+        other = copy(self)
+        other.languages = None
+        other._head = weight.float(), bias.float()
+        return other
 
     def quantize(self) -> None:
         """Compute the layers' products in 8-bit integers. transformers' own forward fails afterwards."""
@@ -69,10 +88,11 @@ class XlsrLayers:
             quantize(layer)
             layer.adapter_layer = adapter
 
-    def pool(self, shape: SlotShape) -> Pool:
-        """An empty pool for caches of this model's utterances."""
+    def pool(self, shape: SlotShape, *, paged: bool = False) -> Pool:
+        """An empty pool for caches of this model's utterances; `paged` as packed attention needs it."""
         return Pool(
             shape,
+            own=OWN if paged else 0,
             reach=self.reach,
             layers=len(self.layers),
             hidden=self.hidden,
@@ -104,20 +124,23 @@ class XlsrLayers:
         moved = conv1d(padded, weight, bias, groups=self._position.conv.groups).to(near.dtype)
         return near[:, self.reach :] + self._position.activation(moved).transpose(1, 2)
 
-    def layer(
-        self, index: int, x: Tensor, context: Context, mask: Tensor | None, rows: LanguageRows | None = None
-    ) -> Tensor:
-        """One layer over (B, T, hidden); `mask`, (B, 1, 1 or T, K), is added to the scores."""
-        return self.feed(index, self.attend(index, x, context, mask), rows)
+    def layer(self, index: int, x: Tensor, attention: Attention, rows: LanguageRows | None = None) -> Tensor:
+        """One layer over (B, T, hidden)."""
+        return self.feed(index, self.attend(index, x, attention), rows)
 
-    def attend(self, index: int, x: Tensor, context: Context, mask: Tensor | None) -> Tensor:
+    def attend(self, index: int, x: Tensor, attention: Attention) -> Tensor:
         layer = self.layers[index]
-        queries = self._qkv[index](layer.layer_norm(x))
-        keys, values = self._by_head(context(index, queries[..., self.hidden :])).chunk(2, 1)
-        attended = scaled_dot_product_attention(
-            self._by_head(queries[..., : self.hidden]), keys, values, attn_mask=mask
-        )
-        return x + layer.attention.out_proj(attended.transpose(1, 2).flatten(2))
+        return x + layer.attention.out_proj(attention(index, self._qkv[index](layer.layer_norm(x))))
+
+    def masked(self, context: Context, mask: Tensor | None) -> Attention:
+        """Attention whose `mask`, (B, 1, 1 or T, K), is added to the scores."""
+
+        def attention(index: int, queries: Tensor) -> Tensor:
+            keys, values = self._by_head(context(index, queries[..., self.hidden :])).chunk(2, 1)
+            own = self._by_head(queries[..., : self.hidden])
+            return scaled_dot_product_attention(own, keys, values, attn_mask=mask).transpose(1, 2).flatten(2)
+
+        return attention
 
     def feed(self, index: int, x: Tensor, rows: LanguageRows | None = None) -> Tensor:
         layer = self.layers[index]
@@ -137,7 +160,7 @@ class XlsrLayers:
 
     def _by_head(self, x: Tensor) -> Tensor:
         """(B, T, n * hidden) to (B, n * heads, T, hidden / heads)."""
-        return x.view(*x.shape[:2], -1, self._head_width).transpose(1, 2)
+        return x.view(*x.shape[:2], -1, self.head_width).transpose(1, 2)
 
 
 def flop_per_frame(config: Any, keys: int = 0) -> float:

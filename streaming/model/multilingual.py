@@ -83,6 +83,12 @@ def make_languages(found: Multilingual, model: Any, max_batch: int, options: Mod
 
 def _vocabulary(source: Source, layout: Layout, language: str, tokens: int) -> Vocabulary:
     try:
-        return make_vocabulary(source, load_tokenizer(source, language), layout, tokens)
+        return make_vocabulary(
+            source,
+            load_tokenizer(source, language),
+            tokens,
+            blank=layout.blank,
+            padding=layout.config.pad_token_id,
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{source.name}: the vocabulary of {language} cannot be read") from error

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 import torch
-import transformers.utils.hub
 from safetensors import torch as safetensors_torch
 from torch import Tensor
 
@@ -121,6 +120,8 @@ def find_file(source: Source, name: str) -> Path | None:
     if not source.options:
         path = Path(source.path) / name
         return path if path.is_file() else None
+    import transformers.utils.hub
+
     cached_file = cast(Any, transformers.utils.hub).cached_file
     found = cached_file(source.path, name, **source.options, _raise_exceptions_for_missing_entries=False)
     return Path(found) if found else None

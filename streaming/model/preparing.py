@@ -23,9 +23,6 @@ from .shapes import Shape
 from .step import StepEncoder
 
 MOST_GRAPHS: Final = 128
-_LENGTHS: Final = (64, 104, 152, 200, 256, 304, 400, 504, 600, 800, 1_000)  # frames of full passes, 1.3 to 20 s
-_GRAPHED: Final = 4_000  # frames of a batch of passes, above which launches cost little
-_RECALLED: Final = 104  # frames that a pass computes where live steps left the others
 _REPORT_S: Final = 5.0  # between two lines of progress
 
 log = logging.getLogger("xlsr_live.model")
@@ -97,13 +94,8 @@ def _captures(
 
     yield from steps(usual)
     if what.passes:
-        longest = next((length for length in _LENGTHS if length >= pool.shape.longest), _LENGTHS[-1])
-        for length in (length for length in _LENGTHS if length <= longest):
-            for size in batches:
-                if size == 1 or size * length <= min(_GRAPHED, what.most_samples / STRIDE):
-                    for new in sorted({length, min(length, _RECALLED)} if recalls else {length}):
-                        shape = Shape(size, length, new)
-                        yield partial(what.passes.prepare, pool if recalls else None, shape, what.runner)
+        for shape in what.passes.shapes(batches, pool.shape.longest, what.most_samples / STRIDE, recalls=recalls):
+            yield partial(what.passes.prepare, pool if recalls else None, shape, what.runner)
     for hop in wider:
         yield from steps(hop)
 

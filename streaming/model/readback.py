@@ -24,38 +24,52 @@ def pack(rows: Tensor, valid: Tensor, *, best: int | None) -> tuple[Tensor, Tens
     whether all rows that are `valid`, (B, T) bool, are finite, (B,); the first words say so too. `best` None keeps all
     tokens."""
     finite = (rows.isfinite().all(-1) | ~valid).all(-1)
+    return words_of(rows, finite, best=best), finite
+
+
+def words_of(rows: Tensor, finite: Tensor, *, best: int | None) -> Tensor:
+    """The words of `pack` if it is known which utterances are finite, (B,) bool."""
     if best is None or best >= rows.shape[-1]:
-        return torch.cat((finite.int(), rows.flatten().view(torch.int32))), finite
+        return torch.cat((finite.int(), rows.flatten().view(torch.int32)))
     values, tokens = rows.topk(best, dim=-1)
     rest = (1 - values.double().exp().sum(-1)).clamp_min(torch.finfo(torch.float32).tiny).log().float()
     parts = rest.view(torch.int32), values.view(torch.int32), tokens.int()
-    return torch.cat((finite.int(), *(part.flatten() for part in parts))), finite
+    return torch.cat((finite.int(), *(part.flatten() for part in parts)))
 
 
 def unpack(
-    words: Int32, size: int, lengths: Sequence[int], vocabulary: int, *, best: int | None, tokens: Sequence[int] = ()
+    words: Int32,
+    size: int,
+    lengths: Sequence[int],
+    vocabulary: int,
+    *,
+    best: int | None,
+    tokens: Sequence[int] = (),
+    starts: Sequence[int] | None = None,
 ) -> list[Float32 | None]:
     """Rows, (length, vocabulary), of the first utterances of a batch of `size`, from the words of `pack`; None for one
-    whose rows are not finite. `tokens`, for each, counts those that are not padding."""
+    whose rows are not finite. `tokens`, for each, counts those that are not padding. `starts` are their first rows
+    among all rows of the batch; None: each has as many."""
     finite, words = words[:size], words[size:]
-    if best is None or best >= vocabulary:
-        dense = words.view(np.float32).reshape(size, -1, vocabulary)
-        return [row[:length] if good else None for row, length, good in zip(dense, lengths, finite, strict=False)]
-    count = len(words) // (2 * best + 1)
-    rest = words[:count].view(np.float32).reshape(size, -1)
-    values = words[count : count * (best + 1)].view(np.float32).reshape(size, -1, best)
-    places = words[count * (best + 1) :].reshape(size, -1, best)
-    found: list[Float32 | None] = []
-    # An array for each utterance: memory of this size is reused, that of a whole batch would be mapped anew each time.
-    for index, length in enumerate(lengths):
-        if not finite[index]:
-            found.append(None)
-            continue
-        others = max((tokens[index] if tokens else vocabulary) - best, 1)
-        floor = np.minimum(rest[index, :length] - np.float32(np.log(others)), values[index, :length, -1])
-        rows = np.empty((length, vocabulary), np.float32)
-        rows[:] = floor[:, None]
-        starts = np.arange(0, length * vocabulary, vocabulary)
-        rows.ravel()[places[index, :length] + starts[:, None]] = values[index, :length]
-        found.append(rows)
+    few = best is not None and best < vocabulary
+    frames = len(words) // (2 * best + 1 if best is not None and few else vocabulary)
+    if starts is None:
+        starts = range(0, frames, frames // size)
+    ranges = [slice(start, start + length) for start, length in zip(starts, lengths, strict=False)]
+    if best is None or not few:
+        dense = words.view(np.float32).reshape(-1, vocabulary)
+        return [dense[own] if good else None for own, good in zip(ranges, finite, strict=False)]
+    good = [index for index in range(len(lengths)) if finite[index]]
+    chosen = np.concatenate([np.arange(0), *(np.arange(ranges[index].start, ranges[index].stop) for index in good)])
+    values = words[frames : frames * (best + 1)].view(np.float32).reshape(-1, best)[chosen]
+    places = words[frames * (best + 1) :].reshape(-1, best)[chosen]
+    counts = [lengths[index] for index in good]
+    others = np.repeat([max((tokens[index] if tokens else vocabulary) - best, 1) for index in good], counts)
+    floor = np.minimum(words[:frames].view(np.float32)[chosen] - np.log(others, dtype=np.float32), values[:, -1])
+    rows = np.empty((len(floor), vocabulary), np.float32)  # one array: large ones have large pages
+    rows[:] = floor[:, None]
+    rows.ravel()[places + np.arange(0, rows.size, vocabulary)[:, None]] = values
+    found: list[Float32 | None] = [None] * len(lengths)
+    for index, count, end in zip(good, counts, np.cumsum(counts), strict=True):
+        found[index] = rows[end - count : end]
     return found

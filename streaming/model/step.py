@@ -28,13 +28,13 @@ from torch import Tensor
 from ..errors import EngineError
 from ..frames import span
 from ..requests import CachedStep, CacheHandle, Window
-from .answers import Answer, Float32, Pending, collected, cut, heads_of
+from .answers import Answer, Float32, Int32, Pending, collected, cut, heads_of
 from .banks import HeadBank, LanguageRows
 from .batching import LANGUAGE_COLUMNS, evenly_long, language_words, plan_steps, step_columns
 from .cache import CacheManager, Pool, Slot
 from .gathering import with_cached
 from .languages import Place
-from .layers import XlsrLayers
+from .layers import Attention, XlsrLayers
 from .readback import pack, unpack
 from .runners import GraphRunner, Key, Runner, split_words
 from .shapes import Shape
@@ -58,6 +58,7 @@ class StepEncoder:
         self._network = network
         self._runner = runner
         self._best = best
+        self._fits: dict[Shape, tuple[int, ...]] = {}
 
     def fits(self, step: CachedStep, others: Sequence[CachedStep]) -> bool:
         """Whether a step may share a batch with others that do: they lie in one pool, and little would be padding."""
@@ -127,7 +128,7 @@ class StepEncoder:
         lengths = [window.newest - window.committed for window in windows]
         shape = self._runner.fit(self._family(pool, bank), _least(windows))
         samples = [step.samples for step in steps]
-        words = plan_steps(shape, samples, windows, [step.slot for step in steps], self._network.reach)
+        words = self._plan(shape, samples, windows, [step.slot for step in steps])
         if bank:
             words += language_words(shape.batch, places)
         for step in steps:
@@ -146,8 +147,9 @@ class StepEncoder:
 
     def prepare(self, pool: Pool, shape: Shape, runner: GraphRunner) -> bool:
         """Capture steps of that shape; see `GraphRunner.prepare`."""
+        self._fits.clear()
         bank = self._network.languages.usual_heads() if self._network.languages else None
-        columns = step_columns(shape, pool.shape.left, self._network.reach) + (LANGUAGE_COLUMNS if bank else ())
+        columns = self._columns(pool, shape) + (LANGUAGE_COLUMNS if bank else ())
         words = shape.batch * (span(shape.new) + sum(columns))
         key = Key(self._family(pool, bank), shape)
         return runner.prepare(key, partial(self._step, pool, shape, bank), words)
@@ -157,14 +159,16 @@ class StepEncoder:
 
     def _fitted(self, step: CachedStep) -> tuple[int, ...]:
         """The frames of the shape in which a step runs alone."""
-        languages, pool = self._network.languages, self.caches.reserved
-        assert pool
-        bank = languages.usual_heads() if languages else None
-        return self._runner.fit(self._family(pool, bank), _least([step.window]))[1:]
+        languages, pool, least = self._network.languages, self.caches.reserved, _least([step.window])
+        if least not in self._fits:
+            assert pool
+            bank = languages.usual_heads() if languages else None
+            self._fits[least] = self._runner.fit(self._family(pool, bank), least)[1:]
+        return self._fits[least]
 
     def utterance_bytes(self, handle: CacheHandle) -> int:
         """Size of one utterance's cache."""
-        return self._network.pool(self.caches.shape(handle)).slot_bytes
+        return self.caches.slot_bytes(handle)
 
     def release(self, number: int) -> None:
         """Free the cache with that number, if there is one."""
@@ -184,34 +188,50 @@ class StepEncoder:
             raise EngineError("the steps of this utterance are not in order")
         return slot
 
+    def _plan(
+        self, shape: Shape, samples: Sequence[Float32], windows: Sequence[Window], slots: Sequence[Slot]
+    ) -> list[Int32]:
+        return plan_steps(shape, samples, windows, slots, self._network.reach)
+
+    def _columns(self, pool: Pool, shape: Shape) -> tuple[int, ...]:
+        return step_columns(shape, pool.shape.left, self._network.reach)
+
     # ── the step, on the device ──
 
     def _step(self, pool: Pool, shape: Shape, bank: HeadBank | None, words: Tensor) -> Tensor:
-        network, (left, _) = self._network, pool.shape
-        columns = step_columns(shape, left, network.reach) + (LANGUAGE_COLUMNS if bank else ())
-        audio, (slots, written, around, kept, valid_keys, valid, *languages) = split_words(
+        network = self._network
+        columns = self._columns(pool, shape) + (LANGUAGE_COLUMNS if bank else ())
+        audio, (slots, written, around, kept, valid_keys, valid, *more) = split_words(
             words, shape.batch, span(shape.new), columns
         )
-        rows = LanguageRows(languages[0], languages[1], bank) if bank else None
+        rows = LanguageRows(more[-2], more[-1], bank) if bank else None
         if shape.new:
             pool.features.index_copy_(0, written, network.features(audio).flatten(0, 1))
         near = pool.features.index_select(0, around).view(shape.batch, -1, network.hidden)
-        mask = network.bias(valid_keys.view(shape.batch, 1, 1, -1) > 0).expand(-1, -1, shape.queries, -1)
         fresh: list[Tensor] = []
-
-        def context(layer: int, own: Tensor) -> Tensor:
-            fresh.append(own[:, : shape.kept].flatten(0, 1))
-            return with_cached(pool.keys_values[layer], slots, own)
-
+        attention = self._attention(pool, shape, fresh, slots, valid_keys, more)
         x = network.positioned(near)
         for layer in range(len(network.layers)):
-            x = network.layer(layer, x, context, mask, rows)
+            x = network.layer(layer, x, attention, rows)
         answer, finite = pack(network.log_probs(x, rows), valid.view(shape.batch, -1) > 0, best=self._best)
-        if left:
+        if pool.shape.left:
             cells = (kept.view(shape.batch, -1) * finite[:, None]).flatten()  # a step that fails changes nothing
             for ring, own in zip(pool.keys_values, fresh, strict=True):  # nothing here can fail half-way
                 ring.flatten(0, 1).index_copy_(0, cells, own)
         return answer
+
+    def _attention(
+        self, pool: Pool, shape: Shape, fresh: list[Tensor], slots: Tensor, valid_keys: Tensor, more: Sequence[Tensor]
+    ) -> Attention:
+        """Over cached keys and the step's own; adds to `fresh`, for each layer, what may stay in the cache."""
+        mask = self._network.bias(valid_keys.view(shape.batch, 1, 1, -1) > 0).expand(-1, -1, shape.queries, -1)
+        left = pool.shape.left
+
+        def context(layer: int, own: Tensor) -> Tensor:
+            fresh.append(own[:, : shape.kept].flatten(0, 1))
+            return with_cached(pool.keys_values[layer][:, :left], slots, own)
+
+        return self._network.masked(context, mask)
 
 
 def _least(windows: Sequence[Window]) -> Shape:

@@ -78,6 +78,7 @@ class SessionStarted(_Stamped, frozen=True, tag="session_started"):
     resume: str | msgspec.UnsetType = msgspec.UNSET  # token with which a client resumes a server's session
     resume_s: float | msgspec.UnsetType = msgspec.UNSET  # how long a server keeps the session of a lost connection
     share: str | msgspec.UnsetType = msgspec.UNSET  # key with which others watch a server's session, if requested
+    movable: bool | msgspec.UnsetType = msgspec.UNSET  # whether this server's sessions can continue on another
 
 
 class SpeechStarted(_Stamped, frozen=True, tag="speech_started"):
@@ -118,6 +119,7 @@ class Final(_Stamped, frozen=True, tag="final"):
     start: float  # seconds, of the utterance
     end: float  # seconds, of the utterance
     confidence: float  # 0..1, mean of the words'; without a calibration the geometric mean over all tokens
+    display_text: str | msgspec.UnsetType = msgspec.UNSET  # if requested: the text with punctuation and case
     nbest: tuple[Alternative, ...] | msgspec.UnsetType = msgspec.UNSET  # if requested; best first
     language: str | msgspec.UnsetType = msgspec.UNSET  # as the checkpoint names it, if it has several
 
@@ -197,10 +199,37 @@ class SessionResumed(_Stamped, frozen=True, tag="session_resumed"):
     event: int  # number of the next event, counted from 0; acknowledgements and this event do not count
 
 
+class SessionMoved(_Stamped, frozen=True, tag="session_moved"):
+    """Another server continues the session. An utterance that was open begins again under its number."""
+
+    session: str  # its name there
+    model: str
+    mode: str
+    resume: str | msgspec.UnsetType = msgspec.UNSET  # as in `SessionStarted`, for the new server
+    resume_s: float | msgspec.UnsetType = msgspec.UNSET
+    share: str | msgspec.UnsetType = msgspec.UNSET
+    movable: bool | msgspec.UnsetType = msgspec.UNSET
+
+
+class Shared(_Stamped, frozen=True, tag="shared"):
+    """Others can watch a server's session. Its viewers get this event first."""
+
+    began: str  # time of the session's start: ISO 8601, UTC
+    title: str = ""
+    share: str | msgspec.UnsetType = msgspec.UNSET  # the key, for the client that shares
+
+
 class Ack(_Stamped, frozen=True, tag="ack"):
     """A server has received this much audio."""
 
     received: int  # samples of each channel, at the client's rate
+    safe: int | msgspec.UnsetType = msgspec.UNSET  # no server needs samples before this one: see `Origin`
+
+
+class Moving(_Stamped, frozen=True, tag="moving"):
+    """The server will stop: a client that can move continues its session on another."""
+
+    within_s: float  # seconds; then this server takes no more audio
 
 
 Event = (
@@ -217,7 +246,10 @@ Event = (
     | Warning
     | Error
     | SessionResumed
+    | SessionMoved
+    | Shared
     | Ack
+    | Moving
 )
 
 _encoder = msgspec.json.Encoder()

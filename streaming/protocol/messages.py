@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, get_args
 
 import msgspec
 
-from ..config import AudioFormat, SessionConfig
+from ..config import AudioFormat, Origin, SessionConfig
 from .codes import Code, ProtocolError
 
 VERSION: Final = 1
@@ -17,13 +17,16 @@ TOO_DEEP: Final = "the message is nested too deeply"
 
 
 class Start(AudioFormat, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="start"):
-    """The first message; optional. It gives the audio format and the session's settings, or resumes a session."""
+    """The first message; optional. It gives the audio format and the session's settings, or resumes a session, or
+    continues one of another server.
+    """
 
     version: int = VERSION
     config: SessionConfig = SessionConfig()
     share: bool = False  # let others watch, with a key that `session_started` carries
     resumable: bool = True  # keep the session for a while when the connection breaks
     resume: str | None = None  # token of the session to resume; all other fields but `events` are then ignored
+    origin: Origin | None = None  # where the session of another server continues here
     events: Annotated[int, msgspec.Meta(ge=0)] = 0  # number of that session's events that the client has received
 
     @property
@@ -54,11 +57,21 @@ class SetLanguage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="
     allowed_languages: tuple[str, ...] = ()
 
 
+class Share(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="share"):
+    """Let others watch from here on, with a key that the event `shared` carries. Sent again, it changes the title."""
+
+    title: Annotated[str, msgspec.Meta(max_length=200)] = ""  # for viewers
+
+
+class Movable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="movable"):
+    """This client moves its session to another server when it receives `moving`."""
+
+
 class End(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="end"):
     """No more audio: the server sends the last final and `session_ended`, then closes."""
 
 
-ClientMessage = Start | Flush | Hotwords | Grammar | SetLanguage | End
+ClientMessage = Start | Flush | Hotwords | Grammar | SetLanguage | Share | Movable | End
 
 
 class _Head(msgspec.Struct):

@@ -24,6 +24,7 @@ from ..ctc.beam import LIVE_LOOK_BACK, BeamDecoder
 from ..ctc.greedy import DecodedWord
 from ..ctc.vocabulary import Vocabulary
 from ..errors import ConfigError
+from .ending import PauseCheck
 from .final_decoder import FinalDecoder
 from .timeline import Timeline
 from .transcript import Transcript, make_transcript
@@ -142,6 +143,15 @@ class Decoding:
         return FinalDecoder(
             self.vocabulary, self._assets, self._config.nbest, self.hotwords(end), spec, awake=bool(awake)
         )
+
+    def at_pause(self, end: int, *, awake: bool | None, whole: bool, awake_before: bool) -> FinalDecoder:
+        """The decoder of a pass that ends in a pause, with evidence on it; `whole` if it begins with the utterance.
+
+        `awake` is as for `final`; `awake_before` says whether the wake phrase came before the utterance.
+        """
+        spec = self.commands(end) if whole else None
+        check = PauseCheck(self.vocabulary, self._assets.language_model, spec, awake_before)
+        return replace(self.final(end, awake=awake if whole else None), check=check)
 
     def _make_spec(self, grammar: str) -> CommandSpec | None:
         if not grammar.strip():

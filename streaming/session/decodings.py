@@ -16,7 +16,7 @@ from ..ctc.languages import LanguageSet
 from ..ctc.spelling import Speller
 from ..ctc.vocabulary import Vocabulary
 from ..errors import ConfigError
-from .deciders import ConfidenceDecider
+from .deciders import ConfidenceDecider, Decider, HeadDecider
 from .decoding import Decoding
 from .timeline import Timeline
 
@@ -33,8 +33,10 @@ class Choice:
         """The decoding of the only language; None if there are several."""
         return next(iter(self.decodings.values())) if len(self.decodings) == 1 else None
 
-    def decider(self) -> ConfidenceDecider:
+    def decider(self) -> Decider:
         """The decider among these languages."""
+        if self.languages.classes is not None:
+            return HeadDecider(self.languages.classes)
         entries: list[tuple[str, Vocabulary, LanguageScale]] = []
         for language, (vocabulary, assets) in self.languages.entries.items():
             scale = assets.calibration and assets.calibration.language

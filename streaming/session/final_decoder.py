@@ -13,6 +13,7 @@ from ..ctc.assets import Assets
 from ..ctc.beam import BeamDecoder
 from ..ctc.greedy import decode
 from ..ctc.vocabulary import Vocabulary
+from .ending import PauseCheck
 from .transcript import Transcript, make_transcript
 
 Rows = NDArray[np.float32]
@@ -28,17 +29,21 @@ class FinalDecoder:
     hotwords: HotwordSet | None
     spec: CommandSpec | None  # commands to find
     awake: bool  # as in `CommandSpec.listen`
+    check: PauseCheck | None = None  # if the rows end in a pause
 
     @property
     def slow(self) -> bool:
         """Whether a call would hold up an event loop."""
-        return self.assets.language_model is not None or self.hotwords is not None or self.spec is not None
+        finds_commands = self.spec is not None or (self.check is not None and self.check.spec is not None)
+        return self.assets.language_model is not None or self.hotwords is not None or finds_commands
 
     def __call__(self, rows: Rows) -> Transcript:
         transcript = self._transcribe(rows)
+        favoured = favour(rows, self.hotwords.phrases) if self.hotwords and (self.spec or self.check) else rows
+        if self.check is not None:
+            transcript = replace(transcript, pause=self.check(favoured, transcript.words))
         if self.spec is None:
             return transcript
-        favoured = favour(rows, self.hotwords.phrases) if self.hotwords else rows
         return replace(transcript, decision=self.spec.decide(favoured, awake=self.awake))
 
     def _transcribe(self, rows: Rows) -> Transcript:

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from ..audio.normalize import EPSILON, normalize
 from ..config import SessionConfig
 from ..frames import FIELD, SAMPLE_RATE, STRIDE, ms
-from ..requests import Request
-from .deciders import ConfidenceDecider
+from ..requests import MULTIPLE, Request
+from .deciders import Decider
 from .language_lock import LanguageDecision, LanguageLock
 
 _EVERY: Final = 5  # frames between two looks at the probabilities
@@ -34,7 +34,7 @@ class Identification:
         index: int,
         start: int,
         config: SessionConfig,
-        decider: ConfidenceDecider,
+        decider: Decider,
         lock: LanguageLock,
         *,
         lead: int,
@@ -61,7 +61,7 @@ class Identification:
         self._missing: set[int] = set()  # requests without an answer
 
     def plan(self, *, known: int, closed: int | None, now: float) -> list[Request]:
-        """Return the requests that are due, one for each allowed language.
+        """Return the requests that are due, one for each question of the decider.
 
         The utterance has at least the audio up to sample `known`; it ends at `closed` if the gate has closed.
         """
@@ -74,16 +74,20 @@ class Identification:
         self._stages = [stage for stage in self._stages if stage > self.end]
         self._last = not self._stages or self.end == closed
         samples = self._read(self.start, self.end)
-        if self._normalized:
-            samples = normalize(samples, self._epsilon)
+        normalized = normalize(samples, self._epsilon) if self._normalized else samples
         deadline = now + len(samples) / SAMPLE_RATE / 2
-        jobs = [
-            Request(self._next_id(), "identify", self.index, samples, deadline, None, language=language)
-            for language in self._decider.allowed
-        ]
+        jobs: list[Request] = []
+        for language in self._decider.questions:
+            audio = samples if language == MULTIPLE else normalized
+            jobs.append(Request(self._next_id(), "identify", self.index, audio, deadline, None, language=language))
         self._answers = dict.fromkeys(job.id for job in jobs)
         self._missing = set(self._answers)
         return jobs
+
+    @property
+    def busy(self) -> bool:
+        """Whether requests lack an answer."""
+        return bool(self._missing)
 
     def wants(self, job: int) -> bool:
         """Whether the answer to a job still matters."""
@@ -96,7 +100,7 @@ class Identification:
         self._answered(job)
 
     def fail(self, job: int) -> None:
-        """A request failed: the other languages decide."""
+        """A request failed: the others decide."""
         self._answered(job)
 
     def _answered(self, job: int) -> None:

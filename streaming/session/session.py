@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 import numpy as np
@@ -12,17 +12,18 @@ from ..audio.decoder import RESAMPLER_DELAY, AudioDecoder
 from ..audio.normalize import EPSILON
 from ..audio.segmenter import Segmenter
 from ..audio.vad import Vad
-from ..config import AudioFormat, Mode, SessionConfig
+from ..config import AudioFormat, Mode, Origin, SessionConfig
 from ..ctc.assets import Assets
 from ..ctc.languages import LanguageSet
 from ..ctc.vocabulary import Vocabulary
 from ..errors import BacklogFull, ConfigError, SessionClosed
 from ..frames import FIELD, SAMPLE_RATE, seconds, too_short
 from ..overload import Level
-from ..protocol.events import Error, Event, SessionEnded, SessionStarted, Warning
+from ..protocol.events import Error, Event, SessionEnded, SessionMoved, SessionStarted, Warning
 from ..requests import CacheHandle, Job
 from .decodings import Decodings
 from .outbox import Outbox
+from .safe_sample import SafeSample
 from .utterance_loop import UtteranceLoop
 
 Float32 = NDArray[np.float32]
@@ -72,6 +73,11 @@ class Session:
     With a multilingual checkpoint `languages` are those that utterances may have; then `vocabulary` and `assets` are
     unused, and each request names a language. With several languages, the first requests of each utterance have the
     kind "identify".
+
+    `punctuate` makes the `display_text` of finals from their text and whether a pause ended them.
+
+    With an `origin` the session continues one that another server lost: its first sample is that of the origin, and
+    numbers and times go on. Raises `ConfigError` for an origin that cannot be.
     """
 
     def __init__(
@@ -89,8 +95,10 @@ class Session:
         assets: Assets | None = None,
         languages: LanguageSet | None = None,
         level: Level = Level.NORMAL,
+        origin: Origin | None = None,
+        punctuate: Callable[[str, bool], str] | None = None,
     ) -> None:
-        config = config or SessionConfig()
+        config, audio, begin = config or SessionConfig(), audio or AudioFormat(), origin or Origin()
         mode = config.mode or modes[0]
         if mode not in modes:
             raise ConfigError(f"mode {mode!r} does not work with this checkpoint; it allows {', '.join(modes)}")
@@ -99,13 +107,28 @@ class Session:
         self.config = msgspec.structs.replace(config, mode=mode, trailing_blank_ms=trailing)
         self.name = name
         self._decodings = Decodings(languages or LanguageSet({None: (vocabulary, assets or Assets())}), self.config)
-        self._audio = AudioDecoder(audio or AudioFormat())
-        self._front = Segmenter(self.config, vad)
+        self._audio = AudioDecoder(audio)
+        start, final_end = begin.at(audio.sample_rate)
+        self._first = begin.sample
+        self._final_end = final_end
+        self._safe = SafeSample(audio.sample_rate, begin.sample, start)
+        self._front = Segmenter(self.config, vad, start=start, final_end=final_end)
         self._outbox = Outbox(level)
-        self._outbox.emit(SessionStarted(session=name, model=model, mode=mode), 0)
-        self._report_notes(0)
+        opening = SessionStarted if origin is None else SessionMoved
+        self._outbox.emit(opening(session=name, model=model, mode=mode), 0)
+        if origin is None:
+            self._report_notes(0)
+        else:  # its client has these warnings
+            self._decodings.take_notes()
         self._utterances = UtteranceLoop(
-            self.config, self._decodings, self._front, self._outbox, normalized=normalized, epsilon=epsilon
+            self.config,
+            self._decodings,
+            self._front,
+            self._outbox,
+            begin,
+            normalized=normalized,
+            epsilon=epsilon,
+            punctuate=punctuate,
         )
         self._live_time = float("-inf")  # when the received audio would have come at live pace
         self._eof = False
@@ -132,6 +155,7 @@ class Session:
         self._outbox.now = now
         self._append(self._audio.flush())
         self._front.finish("flush")
+        self._safe.flushed(self._first + self._audio.received, self._front.position)
         self._settle()
 
     def receive_eof(self, now: float) -> None:
@@ -248,6 +272,12 @@ class Session:
         return seconds(self._front.position)
 
     @property
+    def safe(self) -> int:
+        """The sample at the client's rate from which another server can continue the session, by its events so far."""
+        spans = self._front.spans
+        return self._safe.at(spans[0].start if spans else self._front.quiet_until)
+
+    @property
     def quiet_s(self) -> float:
         """Seconds of audio examined without speech that is not in the events yet; 0 while an utterance is open."""
         return seconds(self._front.quiet_until)
@@ -277,8 +307,9 @@ class Session:
         self._front.receive(samples)
         if len(samples):
             self._outbox.arrived(self._front.position)
-            # A recording sent at full speed must not delay people who speak live.
-            self._live_time = max(self._outbox.now, self._live_time + len(samples) / SAMPLE_RATE / _LIVE_PACE)
+            # A recording sent at full speed must not delay people who speak live. Audio with finals needs no encoder.
+            new = min(len(samples), max(0, self._front.position - self._final_end))
+            self._live_time = max(self._outbox.now, self._live_time + new / SAMPLE_RATE / _LIVE_PACE)
 
     def _settle(self) -> None:
         """Do all that is possible now."""

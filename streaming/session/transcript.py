@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..audio.pauses import PauseEvidence
 from ..commands.decision import Decision
 from ..ctc.beam import Hypothesis
 from ..ctc.greedy import DecodedWord, confidence
@@ -19,6 +20,7 @@ class Transcript:
     confidence: float  # of the whole
     hypotheses: tuple[Hypothesis, ...] = ()  # best first, if the session asks for them
     decision: Decision | None = None  # on commands, if the session has a grammar
+    pause: PauseEvidence | None = None  # on the pause at its end, if the pass looks for it
 
 
 def make_transcript(

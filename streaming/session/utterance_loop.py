@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import count
+
+import msgspec
 
 from ..audio.loudness import QuietCheck
 from ..audio.normalize import EPSILON, Moments
+from ..audio.pauses import PauseEvidence
 from ..audio.segmenter import Reason, Segmenter, Span
 from ..audio.vad import FRAME
 from ..commands.decision import Decision
-from ..config import SessionConfig
-from ..frames import FIELD, STRIDE, ms, seconds
+from ..config import Origin, SessionConfig
+from ..frames import FIELD, SAMPLE_RATE, STRIDE, ms, seconds
 from ..languages import UNDETERMINED
 from ..protocol.events import LanguageIdentified, SpeechEnded, SpeechStarted, Warning
 from ..requests import CacheHandle, Job
@@ -28,7 +32,8 @@ from .utterance import Utterance
 class UtteranceLoop:
     """Turns the spans of the segmenter into utterances. It finishes one before it begins the next.
 
-    `normalized` says whether the checkpoint requires zero mean and unit variance, with `epsilon`.
+    `normalized` says whether the checkpoint requires zero mean and unit variance, with `epsilon`. `origin` is where the
+    session began elsewhere.
     """
 
     def __init__(
@@ -37,17 +42,20 @@ class UtteranceLoop:
         decodings: Decodings,
         segmenter: Segmenter,
         outbox: Outbox,
+        origin: Origin,
         *,
         normalized: bool,
         epsilon: float = EPSILON,
+        punctuate: Callable[[str, bool], str] | None = None,
     ) -> None:
-        self.begun = 0  # utterances
+        self.begun = origin.utterance  # utterances
         self.jobs: list[Job] = []  # for the driver
         self.released: list[CacheHandle] = []  # for the driver
         self._config = config
         self._decodings = decodings
         self._segmenter = segmenter
         self._outbox = outbox
+        self._punctuate = punctuate if config.punctuation else None
         self._normalized = normalized
         self._epsilon = epsilon
         self._ids = count(1)
@@ -57,11 +65,14 @@ class UtteranceLoop:
         # before that place applies to the utterance.
         self._lead = segmenter.lead and segmenter.lead + 2 * FRAME
         self._lock = make_lock(config)
+        self._lock.language = origin.language
         self._utterance: Utterance | None = None  # the open one
         self._partials: PartialMaker | None = None  # of the open utterance
         self._loudness: Moments | None = None  # of the utterance before
-        self._quiet = QuietCheck()
-        self._woken: int | None = None  # sample after the wake phrase, until an utterance follows
+        self._quiet = QuietCheck() if not origin.utterance else None  # once in a session
+        # Sample after the wake phrase, until an utterance follows.
+        self._woken = None if origin.woken is None else round(origin.woken * SAMPLE_RATE)
+        self._decided = origin.utterance if origin.decided else None  # an utterance whose decision is out
 
     def wants(self, job: int) -> bool:
         """Whether the answer to a job still matters."""
@@ -93,24 +104,31 @@ class UtteranceLoop:
             return False
         first, utterance = self._segmenter.spans[0], self._utterance
         known = self._segmenter.known(first)
+        paused = first.end is None and self._segmenter.paused
         if self._identification is not None:
-            return self._identify(self._identification, first, known, now)
+            return self._identify(self._identification, first, known, now, paused=paused)
         if utterance is None:
             spoken = first.start + max(FIELD, self._lead)
-            if known >= spoken or (first.end is not None and known - first.start >= FIELD):
+            if known >= spoken or ((first.end is not None or paused) and known - first.start >= FIELD):
                 self._open(first.start, self._decodings.at(min(spoken, known)))
                 return True
             if first.end is not None:  # too short to make a frame, as the rest after a cut can be
                 self._segmenter.spans.popleft()
                 return True
-            return False
+            if paused:
+                self._segmenter.decide(PauseEvidence())
+            return paused
         self.jobs += utterance.plan(
             known=known,
             likely_end=self._segmenter.likely_end(first),
             closed=first.end,
             now=now,
             level=self._outbox.level,
+            paused=paused,
         )
+        if paused and (evidence := utterance.evidence) is not None:
+            self._segmenter.decide(evidence)
+            return True
         if utterance.end is None or (transcript := utterance.transcript) is None:
             return False
         self._finish(utterance, transcript, utterance.end, first.reason)
@@ -150,11 +168,13 @@ class UtteranceLoop:
             epsilon=self._epsilon,
         )
 
-    def _identify(self, identification: Identification, span: Span, known: int, now: float) -> bool:
+    def _identify(self, identification: Identification, span: Span, known: int, now: float, *, paused: bool) -> bool:
         """Continue the identification; False while it waits for audio or answers."""
         if identification.decision is None:
             self.jobs += identification.plan(known=known, closed=span.end, now=now)
-            return False
+            if idle := paused and not identification.busy:  # the language is unknown, so there is no evidence
+                self._segmenter.decide(PauseEvidence())
+            return idle
         language, probability = identification.decision
         assert self._choice is not None
         decoding = self._choice.decodings[language]
@@ -181,7 +201,7 @@ class UtteranceLoop:
             next_id=self._ids.__next__,
             normalized=self._normalized,
             epsilon=self._epsilon,
-            seed=self._loudness,
+            seed=self._loudness or self._segmenter.loudness,
             level=self._outbox.level,
             awake=self._woken is not None and start - self._woken <= ms(self._config.wake_ms),
         )
@@ -190,22 +210,27 @@ class UtteranceLoop:
     def _finish(self, utterance: Utterance, transcript: Transcript, end: int, reason: Reason) -> None:
         index, start = utterance.index, utterance.start
         final = report_final(transcript, utterance.decoding, utterance=index, start=start, end=end)
+        why = reason if utterance.cut is None else utterance.cut.reason
         if final is not None:
+            if self._punctuate is not None:
+                shown = self._punctuate(final.text, why != "length")
+                final = msgspec.structs.replace(final, display_text=shown)
             self._outbox.emit(final, end)
         self._woken = None
         if (decision := utterance.decision(transcript)) is not None:
             self._decide(utterance, decision, end)
             if not decision.accepted and decision.woken is not None:
                 self._woken = start + decision.woken * STRIDE
-        why = reason if utterance.cut is None else utterance.cut.reason
         self._outbox.emit(SpeechEnded(utterance=index, end=seconds(end), reason=why), end)
         # Of this utterance alone: how much audio is there beyond a cut depends on when the encoder answers.
         samples = self._segmenter.ring.read(start, end)
         self._loudness = Moments().plus(samples)
-        if final is not None and (hint := self._quiet.receive(samples)) is not None:
+        if final is not None and self._quiet and (hint := self._quiet.receive(samples)) is not None:
             self._outbox.emit(Warning(code="very_quiet", message=hint), end)
         self.drop()
 
     def _decide(self, utterance: Utterance, decision: Decision, end_sample: int) -> None:
+        if utterance.index == self._decided:
+            return
         event = report_decision(decision, utterance=utterance.index, start=utterance.start, end_sample=end_sample)
         self._outbox.emit(event, end_sample)

@@ -103,6 +103,14 @@ def test_options_of_the_model_and_the_session_arrive(loaded: list[ModelOptions],
     assert "partial" not in capsys.readouterr().out
 
 
+def test_an_identification_model_is_for_language_auto(loaded: list[ModelOptions], capsys: Out):
+    assert run(["transcribe", flac("george"), "--lid", "some/lid"]) == 2
+    assert "--lid is for --language auto" in capsys.readouterr().err
+    allowed = ["--allowed-language", "de", "--allowed-language", "en"]
+    run(["transcribe", flac("george"), "--lid", "some/lid", "--language", "auto", *allowed])
+    assert [options.lid for options in loaded] == ["some/lid"]
+
+
 def test_a_language_is_that_of_the_model_and_of_the_session(loaded: list[ModelOptions], capsys: Out):
     assert run(["transcribe", flac("george"), "--language", "deu"]) == 2  # the model that is loaded here has only one
     assert capsys.readouterr().err.count("leave the language out") == 1

@@ -1,23 +1,25 @@
-"""Times of a device: steps by batch size, full passes by length, and the stages of a step separately."""
+"""Times of a device: steps by batch size with a profile, full passes by length, and the stages of a step."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 from xlsr_live.streaming.frames import frames, span
-from xlsr_live.streaming.model.batching import Shape, plan_steps
+from xlsr_live.streaming.model.batching import plan_steps
 from xlsr_live.streaming.model.cache import Slot, SlotShape
 from xlsr_live.streaming.model.encoder import XlsrEncoder
+from xlsr_live.streaming.model.gathering import with_cached
 from xlsr_live.streaming.model.layers import XlsrLayers, flop_per_frame
 from xlsr_live.streaming.model.readback import BEST, pack
 from xlsr_live.streaming.model.runners import CudaCapture
-from xlsr_live.streaming.model.step import with_cached
+from xlsr_live.streaming.model.shapes import Shape
 from xlsr_live.streaming.requests import CachedStep, CacheHandle, Window
 from xlsr_live.streaming.session.planner import WindowPlanner
 
@@ -26,7 +28,8 @@ from tests.support.random_xlsr import HOP, LEFT, LOOKAHEAD, noise
 Float32 = NDArray[np.float32]
 
 LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16, 20)  # seconds of an utterance
-_WARM = 12  # steps until the left context is full and every shape is captured
+_WARM = 12  # steps until the left context is full
+_PROFILED = 5  # steps
 
 
 class StepTime(NamedTuple):
@@ -48,49 +51,71 @@ class PassTime(NamedTuple):
         return self.batch * self.length / self.median
 
 
-def step_times(encoder: XlsrEncoder, config: Any, peak: float | None, *, repeats: int) -> list[StepTime]:
-    """Steps in the middle of utterances, in batches of powers of two."""
-    found: list[StepTime] = []
-    for batch in _doubling(encoder.max_batch):
-        planner = WindowPlanner(hop=HOP, lookahead=LOOKAHEAD, left_context=LEFT)
-        windows = planner.plan(span(HOP * (_WARM + repeats)))
-        memories = [CacheHandle(LEFT, LOOKAHEAD) for _ in range(batch)]
-        audio = noise(windows[-1].newest * 0.02 + 0.1, 0)
-        taken: list[float] = []
-        for w in windows:
-            samples = audio[slice(*w.new_samples)]
-            steps = [(samples, CachedStep(memory, w)) for memory in memories]
-            started = time.perf_counter()
-            encoder.encode_steps(steps)
-            taken.append(time.perf_counter() - started)
-        for memory in memories:
-            encoder.release(memory.number)
-        times = np.array(taken[_WARM:])
-        median = float(np.median(times))
-        flop = batch * (HOP + LOOKAHEAD) * flop_per_frame(config, LEFT + HOP + LOOKAHEAD)
-        found.append(StepTime(batch, median, float(np.quantile(times, 0.95)), peak and flop / median / peak))
-    return found
+def step_time(
+    encoder: XlsrEncoder, config: Any, peak: float | None, batch: int, repeats: int
+) -> tuple[StepTime, dict[str, Any]]:
+    """Steps of `batch` utterances in their middle, and a profile of some of them."""
+    calls = _steps(encoder, batch, _WARM + repeats + _PROFILED)
+    taken = [timed(next(calls)) for _ in range(_WARM + repeats)][_WARM:]
+    found = profiled(lambda: [call() for call in calls])
+    median = float(np.median(taken))
+    flop = batch * (HOP + LOOKAHEAD) * flop_per_frame(config, LEFT + HOP + LOOKAHEAD)
+    return StepTime(batch, median, float(np.quantile(taken, 0.95)), peak and flop / median / peak), found
 
 
-def pass_times(encoder: XlsrEncoder, config: Any, peak: float | None, *, repeats: int) -> list[PassTime]:
+def _steps(encoder: XlsrEncoder, batch: int, count: int) -> Iterator[Callable[[], object]]:
+    planner = WindowPlanner(hop=HOP, lookahead=LOOKAHEAD, left_context=LEFT)
+    windows = planner.plan(span(HOP * count))
+    handles = [CacheHandle(LEFT, LOOKAHEAD) for _ in range(batch)]
+    audio = noise(windows[-1].newest * 0.02 + 0.1, 0)
+    for window in windows:
+        samples = audio[slice(*window.new_samples)]
+        steps = [(samples, CachedStep(handle, window)) for handle in handles]
+        yield lambda steps=steps: encoder.encode_steps(steps)
+    for handle in handles:
+        encoder.release(handle.number)
+
+
+def profiled(run: Callable[[], object]) -> dict[str, Any]:
+    """Kernels, the share of time without one, and the ten kinds that take most; operators without a GPU."""
+    cuda = torch.cuda.is_available()
+    with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]) as found:
+        run()
+        if cuda:
+            torch.cuda.synchronize()
+    kernels = sorted(
+        (event.time_range.start, event.time_range.end)
+        for event in cast(Any, found.events())
+        if event.device_type == torch.autograd.DeviceType.CUDA
+    )
+    busy, last = 0.0, kernels[0][0] if kernels else 0.0
+    for start, end in kernels:
+        busy += max(0.0, end - max(start, last))
+        last = max(last, end)
+    whole = last - kernels[0][0] if kernels else 0.0
+    kind = "self_device_time_total" if cuda else "self_cpu_time_total"
+    top = sorted(found.key_averages(), key=lambda event: -getattr(event, kind))[:10]
+    return {
+        "kernels": len(kernels),
+        "gaps": 1 - busy / whole if whole else None,
+        "top": [[event.key[:60], event.count, getattr(event, kind) / 1e6] for event in top],
+    }
+
+
+def pass_times(encoder: XlsrEncoder, config: Any, peak: float | None, *, repeats: int) -> Iterator[PassTime]:
     """Full passes of one utterance, and of the largest batch."""
-    found: list[PassTime] = []
     for seconds in LENGTHS:
         samples = noise(seconds, seconds)
         most = 1
         while most < encoder.max_batch and encoder.fits(len(samples), [len(samples)] * (2 * most - 1)):
             most *= 2
         for batch in sorted({1, most}):
-            taken: list[float] = []
-            for _ in range(3 + repeats):
-                started = time.perf_counter()
-                encoder.encode([samples] * batch)
-                taken.append(time.perf_counter() - started)
-            median = float(np.median(taken[3:]))
+            audio = [samples] * batch
+            taken = [timed(lambda audio=audio: encoder.encode(audio)) for _ in range(3 + repeats)][3:]
+            median = float(np.median(taken))
             count = frames(len(samples))
             flop = batch * count * flop_per_frame(config, count)
-            found.append(PassTime(seconds, batch, median, peak and flop / median / peak))
-    return found
+            yield PassTime(seconds, batch, median, peak and flop / median / peak)
 
 
 @torch.inference_mode()
@@ -100,7 +125,7 @@ def stage_times(model: Any, batch: int, *, repeats: int) -> dict[str, float]:
     device, queries = model.device, HOP + LOOKAHEAD
     pool = network.pool(SlotShape.of(CacheHandle(LEFT, LOOKAHEAD)))
     pool.grow(batch + 1)
-    slots = [Slot(pool, slot + 1) for slot in range(batch)]
+    slots = [Slot(pool, slot + 1, ring=LEFT) for slot in range(batch)]
     window = Window(11, 40, 240, 240 + HOP, 240 + queries, 240 + queries - HOP)
     shape = Shape(batch, queries, HOP, HOP)
     audio = [noise(span(HOP) / 16_000, 0)[: span(HOP)]] * batch
@@ -127,10 +152,12 @@ def stage_times(model: Any, batch: int, *, repeats: int) -> dict[str, float]:
     def gathered(layer: int, own: Tensor) -> Tensor:
         return with_cached(pool.keys_values[layer], indices, own)
 
+    masked = network.masked(gathered, mask)
+
     def attention() -> Tensor:
         y = x
         for layer in range(len(network.layers)):
-            y = network.attend(layer, y, gathered, mask)
+            y = network.attend(layer, y, masked)
         return y
 
     def feed_forward() -> Tensor:
@@ -153,30 +180,27 @@ def stage_times(model: Any, batch: int, *, repeats: int) -> dict[str, float]:
         "keeping": keep,
     }
     found = {
-        "planning (host)": _wall(plan, repeats),
-        "copy in": _device(lambda: on_device.copy_(staged), device, repeats),
+        "planning (host)": float(np.median([timed(plan) for _ in range(repeats + 1)][1:])),
+        "copy in": device_time(lambda: on_device.copy_(staged), device, repeats),
     }
     for name, stage in stages.items():
         run: Callable[[], Any] = CudaCapture(device)(stage)[0] if device.type == "cuda" else stage
-        found[name] = _device(run, device, repeats)
-    found["copy out"] = _device(lambda: fetched.copy_(answer, non_blocking=True), device, repeats)
+        found[name] = device_time(run, device, repeats)
+    found["copy out"] = device_time(lambda: fetched.copy_(answer, non_blocking=True), device, repeats)
     return found
 
 
-def _wall(run: Callable[[], object], repeats: int) -> float:
+def timed(run: Callable[[], object]) -> float:
+    """Seconds of a call that waits for its result."""
+    started = time.perf_counter()
     run()
-    taken: list[float] = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        run()
-        taken.append(time.perf_counter() - started)
-    return float(np.median(taken))
+    return time.perf_counter() - started
 
 
-def _device(run: Callable[[], object], device: torch.device, repeats: int) -> float:
-    """Seconds on the device, by CUDA events if possible."""
+def device_time(run: Callable[[], object], device: torch.device, repeats: int) -> float:
+    """Median seconds on the device, by CUDA events if possible."""
     if device.type != "cuda":
-        return _wall(run, repeats)
+        return float(np.median([timed(run) for _ in range(repeats + 1)][1:]))
     started, done = (cast(Any, torch.cuda.Event)(enable_timing=True) for _ in range(2))
     taken: list[float] = []
     for _ in range(repeats + 1):
@@ -188,5 +212,7 @@ def _device(run: Callable[[], object], device: torch.device, repeats: int) -> fl
     return float(np.median(taken[1:]))
 
 
-def _doubling(most: int) -> Sequence[int]:
-    return [1 << power for power in range(most.bit_length()) if 1 << power <= most]
+def relative_error(found: Sequence[Float32], wanted: Sequence[Float32]) -> float:
+    """Of all rows together."""
+    a, b = np.concatenate(list(found)), np.concatenate(list(wanted))
+    return float(np.linalg.norm(a - b) / np.linalg.norm(b))

@@ -12,7 +12,7 @@ from collections import defaultdict
 from typing import Literal
 
 import jiwer
-from xlsr_live.client.bench.corpus import Recording, read_corpus, read_samples
+from xlsr_live.client.bench.corpus import CorpusRecording, read_corpus, read_samples
 from xlsr_live.streaming import Final, Partial, Recognizer, SessionConfig
 
 from tests.support.speech import require_speech
@@ -26,12 +26,12 @@ def changed(before: list[str], after: list[str]) -> int:
     return sum(one != other for one, other in zip(before, after, strict=False)) + max(0, len(before) - len(after))
 
 
-def error_rate(recordings: list[Recording], texts: list[str]) -> str:
+def error_rate(recordings: list[CorpusRecording], texts: list[str]) -> str:
     found = jiwer.process_words([recording.text for recording in recordings], texts)
     return f"{100 * found.wer:.1f} %"
 
 
-def measure(recognizer: Recognizer, recordings: list[Recording], config: SessionConfig) -> list[str]:
+def measure(recognizer: Recognizer, recordings: list[CorpusRecording], config: SessionConfig) -> list[str]:
     """Error rates of the last partials and of the finals, churn, committed words, CPU."""
     last, finals = list[str](), list[str]()
     churn = committed = 0

@@ -282,7 +282,7 @@ def test_unusable_audio_is_refused(recognizer: Recognizer, tmp_path: Path):
 def test_a_failing_model_is_an_error_and_not_an_empty_transcript(clip: Clip, monkeypatch: pytest.MonkeyPatch):
     samples = clip("george") / np.float32(32_768)
     with Recognizer.load(device="cpu", lm="none") as recognizer:
-        monkeypatch.setattr(recognizer.engine, "_run_batch", lambda batch: 1 / 0)
+        monkeypatch.setattr(recognizer.engine._calls, "start", lambda batch: 1 / 0)
         for transcribe in (recognizer.offline, recognizer.transcribe):
             with pytest.raises(EngineError, match=r"the model failed \(ZeroDivisionError"):
                 transcribe(samples)

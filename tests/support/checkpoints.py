@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from transformers import Wav2Vec2Config, Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor, Wav2Vec2ForCTC
@@ -95,6 +97,15 @@ def publish_multilingual(directory: Path, languages: Mapping[str, tuple[str, ...
         adapter = {key: value.detach().contiguous() for key, value in adapters.items()}
         save_file(adapter, directory / f"adapter.{name}.safetensors", metadata={"format": "pt"})
     return directory
+
+
+_Reference: Any = cache(Wav2Vec2ForCTC.from_pretrained)
+
+
+@torch.inference_mode()
+def forward(checkpoint: str, samples: np.ndarray) -> np.ndarray:
+    """Rows of transformers' own forward of a checkpoint, (frames, vocabulary)."""
+    return _Reference(checkpoint)(torch.from_numpy(samples)[None]).logits[0].log_softmax(-1).numpy()
 
 
 def _model(size: Mapping[str, Any], vocabulary: int, seed: int) -> Wav2Vec2ForCTC:

@@ -63,23 +63,7 @@ class Driver:
 
     def run(self, packets: Iterable[Packet]) -> list[Event]:
         for packet in packets:
-            if isinstance(packet, str):
-                if packet == FLUSH:
-                    self.session.receive_flush(0.0)
-                else:
-                    self.session.receive_grammar(packet)
-            elif isinstance(packet, LanguageSet):
-                self.session.receive_languages(packet)
-            elif isinstance(packet, tuple):
-                self.session.receive_hotwords(packet)
-            else:
-                while not self.session.can_take(packet):
-                    assert self.waiting, "a full session has no open job"
-                    self.answer()
-                self.session.receive_audio(packet, 0.0)
-            self.collect()
-            while self.waiting and (self.random is None or self.random.random() < 0.3):
-                self.answer()
+            self.feed(packet)
         self.session.receive_eof(0.0)
         self.collect()
         while self.waiting:
@@ -89,6 +73,25 @@ class Driver:
         assert ring.dropped == 0
         assert not self.memories, "a cache was never released"
         return self.events
+
+    def feed(self, packet: Packet) -> None:
+        if isinstance(packet, str):
+            if packet == FLUSH:
+                self.session.receive_flush(0.0)
+            else:
+                self.session.receive_grammar(packet)
+        elif isinstance(packet, LanguageSet):
+            self.session.receive_languages(packet)
+        elif isinstance(packet, tuple):
+            self.session.receive_hotwords(packet)
+        else:
+            while not self.session.can_take(packet):
+                assert self.waiting, "a full session has no open job"
+                self.answer()
+            self.session.receive_audio(packet, 0.0)
+        self.collect()
+        while self.waiting and (self.random is None or self.random.random() < 0.3):
+            self.answer()
 
     def answer(self) -> None:
         at = self.random.randrange(len(self.waiting)) if self.random else 0

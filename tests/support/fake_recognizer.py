@@ -12,7 +12,7 @@ from typing import Any, Literal
 import msgspec
 from xlsr_live.streaming.engine.counters import EngineCounters
 from xlsr_live.streaming.overload import Level
-from xlsr_live.streaming.protocol.events import Event, Final, SessionEnded, SessionStarted
+from xlsr_live.streaming.protocol.events import Event, Final, SessionEnded, SessionMoved, SessionStarted
 
 Trouble = Literal["none", "deaf", "stuck", "broken", "endless"]
 
@@ -54,9 +54,15 @@ class FakeRecognizer:
     room = None
 
     def session(
-        self, config: Any = None, audio: Any = None, *, name: str | None = None, complete_translations: bool = False
+        self,
+        config: Any = None,
+        audio: Any = None,
+        *,
+        name: str | None = None,
+        complete_translations: bool = False,
+        origin: Any = None,
     ) -> FakeSession:
-        self.opened.append(FakeSession(name or "", self.trouble))
+        self.opened.append(FakeSession(name or "", self.trouble, moved=origin is not None))
         return self.opened[-1]
 
     async def prepare(self, config: Any) -> None:
@@ -67,10 +73,11 @@ class FakeRecognizer:
 
 
 class FakeSession:
-    coalesced = dropped = unfinished = 0
+    coalesced = dropped = unfinished = safe = 0
 
-    def __init__(self, name: str, trouble: Trouble) -> None:
+    def __init__(self, name: str, trouble: Trouble, *, moved: bool = False) -> None:
         self.name = name
+        self._opening = SessionMoved if moved else SessionStarted
         self.closed = False
         self._trouble = trouble
         self._received = 0
@@ -94,7 +101,7 @@ class FakeSession:
         self.closed = True
 
     async def __aiter__(self) -> AsyncIterator[Event]:
-        yield SessionStarted(session=self.name, model="fake", mode="window")
+        yield self._opening(session=self.name, model="fake", mode="window")
         while self._trouble == "endless":
             yield Final(utterance=0, text="A" * 1_000, words=(), start=0.0, end=1.0, confidence=1.0)
             await asyncio.sleep(0)

@@ -18,7 +18,7 @@ from xlsr_live.streaming.ctc.languages import LanguageSet
 from xlsr_live.streaming.ctc.vocabulary import Vocabulary
 from xlsr_live.streaming.frames import frames
 from xlsr_live.streaming.model.encoder import ModelInfo
-from xlsr_live.streaming.requests import CachedFeatures, CachedStep, CacheHandle, Window
+from xlsr_live.streaming.requests import MULTIPLE, CachedFeatures, CachedStep, CacheHandle, Window
 
 Float32 = NDArray[np.float32]
 
@@ -118,6 +118,7 @@ class FakeLanguages:
 
     tokens: ClassVar = {"deu": LETTERS, "eng": LETTERS.lower() + "xy", "xho": "ΑΒΓΔΕΖΗΘ"}
     known = tuple(sorted(tokens))
+    classes: ClassVar = {"deu": (1,), "eng": (3, 4), "xho": (0,)}  # of five; the middle one is French
 
     def __init__(self, default: str | None = None) -> None:
         self.default = default
@@ -135,6 +136,10 @@ class FakeLanguages:
     def only(self, *languages: str) -> LanguageSet:
         return LanguageSet({each: (self.vocabulary(each), self.assets(each)) for each in languages})
 
+    def by_head(self, *languages: str) -> LanguageSet:
+        """The same, with an identification model, which has more languages."""
+        return LanguageSet(self.only(*languages).entries, {each: self.classes[each] for each in languages})
+
 
 class PolyglotEncoder(FakeEncoder):
     """Speaks three languages. Sound with its sign changed is English, other sound is German; nothing is Xhosa.
@@ -148,6 +153,8 @@ class PolyglotEncoder(FakeEncoder):
 
     def rows(self, samples: Float32, language: str | None = None) -> Float32:
         assert language is not None
+        if language == MULTIPLE:
+            return self._classes(samples)
         size = len(self.languages.tokens[language]) + 2
         plain = super().rows(samples)
         rows = np.full((len(plain), size), -20.0, np.float32)
@@ -156,6 +163,13 @@ class PolyglotEncoder(FakeEncoder):
         spoken = {"deu": middle > 0, "eng": middle < 0, "xho": middle > 9}[language]
         rows[np.arange(len(rows)), plain.argmax(axis=1)] += np.where(spoken | (plain.argmax(axis=1) == 0), 6.0, -1.0)
         return (rows - np.log(np.exp(rows).sum(axis=1, keepdims=True))).astype(np.float32)
+
+    def _classes(self, samples: Float32) -> Float32:
+        """Log-probabilities of the five classes: French is always the most probable one."""
+        middle = samples[np.arange(super().rows(samples).shape[0]) * 320 + 200]
+        rows = np.zeros((len(middle), 5), np.float32)
+        rows[:, 2], rows[:, 1], rows[:, 4] = 20, 12 * (middle > 0), 12 * (middle < 0)
+        return rows - np.log(np.exp(rows).sum(axis=1, keepdims=True))
 
 
 class LoudVad:

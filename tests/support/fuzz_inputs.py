@@ -64,6 +64,8 @@ NATIVE = [
     {"type": "start", "config": {"vad": "none", "hop_ms": 320, "hotwords": ["AB:3", "CD"], "grammar": "a: b [c]"}},
     {"type": "start", "config": {"wake": "AB", "nbest": 3, "max_utterance_ms": 2_000, "finals": "append"}},
     {"type": "start", "resume": "mZ8fWb0s4nJq1Tg7xUcEoVh2RkPyLdAi", "events": 7, "resumable": True},
+    {"type": "start", "origin": {"sample": 7_680, "utterance": 3, "final_end": 0.6, "decided": True}, "events": 9},
+    {"type": "movable"},
     {"type": "flush"},
     {"type": "hotwords", "phrases": ["AB", "CD:3.5"]},
     {"type": "grammar", "text": "light: (state: A | B)\nstop: C"},
@@ -218,6 +220,40 @@ audio = st.one_of(
 def conversations(seeds: list[dict[str, Any]]) -> SearchStrategy[list[str | bytes]]:
     """Up to eight messages, text and audio mixed."""
     return st.lists(texts_of(seeds) | audio, min_size=1, max_size=8)
+
+
+_SPEECH = np.tile((32_768 * sound("AB C~D.. " + "." * 5 + "EF GH. A")).astype("<i2"), 2)
+
+
+@st.composite
+def moves(draw: Callable[..., Any]) -> tuple[str, list[str | bytes]]:
+    """A `start` with an origin, true or not, and what the client sends again: of any format, too little or too much."""
+    form = draw(st.sampled_from([{}, {}, {"encoding": "pcm_f32le"}, {"sample_rate": 44_101}, {"channels": 2}]))
+    rate = form.get("sample_rate", 16_000)
+    sample = draw(st.sampled_from([0, 7_680, 138_240, 1 << 39]) | st.integers(0, 1 << 41))
+    ahead = draw(st.floats(-1, 3) | st.floats(-400, 400))
+    origin = {
+        "sample": sample,
+        "utterance": draw(st.integers(0, 9) | numbers),
+        "final_end": draw(st.just(max(0.0, sample / rate + ahead)) | numbers),
+        "decided": draw(st.booleans()),
+        "woken": draw(st.none() | st.just(sample / rate) | numbers),
+        "language": draw(st.none() | texts),
+    }
+    if not draw(st.integers(0, 4)):
+        origin = draw(with_replaced_values([origin]))
+    vad, grammar = draw(st.sampled_from(["none", "cascade"])), draw(st.sampled_from(["", "a: AB\nb: CD EF"]))
+    limits = {"min_speech_ms": 90, "hangover_ms": 240, "max_utterance_ms": 2_000}
+    config = {"vad": vad, "grammar": grammar, **draw(st.sampled_from([{}, limits]))}
+    start = {"type": "start", **form, "config": config, "origin": origin, "events": draw(st.just(7) | numbers)}
+    begin = draw(st.integers(0, len(_SPEECH) // 2))
+    sent: list[str | bytes] = []
+    for size in draw(st.lists(st.sampled_from([1, 480, 3_000, 16_000]), max_size=6)):
+        sent.append(_SPEECH[begin : begin + size].tobytes())
+        begin += size
+        if not draw(st.integers(0, 3)):
+            sent.append("flush")
+    return json.dumps(start), sent
 
 
 @st.composite

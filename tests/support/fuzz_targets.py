@@ -14,14 +14,17 @@ from xlsr_live.server.access.tokens import load_tokens
 from xlsr_live.server.configuration import PREFIX, configure
 from xlsr_live.server.settings import ServerSettings
 from xlsr_live.streaming.commands.compiled import CompiledGrammar
-from xlsr_live.streaming.config import SessionConfig
+from xlsr_live.streaming.config import Origin, SessionConfig
 from xlsr_live.streaming.errors import XlsrLiveError
+from xlsr_live.streaming.protocol.events import SessionEnded, SpeechStarted
 from xlsr_live.streaming.protocol.messages import Start, parse
 from xlsr_live.streaming.session.session import Session
 
 from tests.support import fuzz_inputs
-from tests.support.fakes import VOCABULARY
+from tests.support.driving import Driver
+from tests.support.fakes import VOCABULARY, FakeEncoder, LoudVad
 from tests.support.fuzz_server import Server
+from tests.support.moves import session
 
 
 class Target(NamedTuple):
@@ -83,6 +86,28 @@ def native(text: str) -> None:
         Session(VOCABULARY, message.config, message.audio, vad=None, normalized=False, modes=modes)
 
 
+def origin(move: tuple[str, list[str | bytes]]) -> None:
+    """A session that continues another: nothing comes before its origin, and nothing is said of final audio."""
+    text, sent = move
+    start = parse(text)
+    assert isinstance(start, Start)
+    begin = start.origin or Origin()
+    vad = None if start.config.vad == "none" else LoudVad()
+    begun = session(FakeEncoder(context=False), vad, start.config, start.audio, begin)
+    driver = Driver(begun, FakeEncoder(context=False))
+    sample, final_end = (at / 16_000 for at in begin.at(start.sample_rate))
+    events = driver.run(sent)
+    numbers = [event.utterance for event in events if isinstance(event, SpeechStarted)]
+    assert numbers == list(range(begin.utterance, begin.utterance + len(numbers)))
+    assert all(event.start >= final_end - 0.001 for event in events if isinstance(event, SpeechStarted))
+    ended = events[-1]
+    assert isinstance(ended, SessionEnded)
+    assert ended.utterances == begin.utterance + len(numbers)
+    assert ended.audio_s >= sample - 0.001
+    received = begun._audio.received
+    assert begin.sample <= begun.safe <= begin.sample + received
+
+
 def hotwords(phrases: list[str]) -> None:
     Session(VOCABULARY, SessionConfig(hotwords=tuple(phrases)), vad=None, normalized=False)
 
@@ -111,6 +136,7 @@ _PHRASES = st.lists(fuzz_inputs.texts | fuzz_inputs.documents("AB CD:2.5"), max_
 TARGETS: Final = {
     "native messages": function(fuzz_inputs.texts_of(fuzz_inputs.NATIVE), native),
     "native": dialect("/v1/stream", fuzz_inputs.NATIVE),
+    "origin": function(fuzz_inputs.moves(), origin),
     "vosk": dialect("/", fuzz_inputs.VOSK),
     "deepgram": dialect("/v1/listen", fuzz_inputs.DEEPGRAM, fuzz_inputs.queries()),
     "openai realtime": dialect("/v1/realtime", fuzz_inputs.REALTIME),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -66,15 +66,22 @@ def encoder(
     vocabulary: int = 32,
     max_batch: int | None = None,
     runner: Runner | None = None,
+    state: Mapping[str, torch.Tensor] | None = None,
+    packed: bool = False,
 ) -> XlsrEncoder:
+    """`state`: other float32 weights, as of `weights` on another device."""
     tokens = ["", " ", *(chr(0x4E00 + index) for index in range(vocabulary - 2))]
+    model = weights(size, device, vocabulary=vocabulary)
+    if state is not None:
+        model.load_state_dict(state)
     return assemble(
-        weights(size, device, vocabulary=vocabulary).to(dtype),
+        model.to(dtype),
         Vocabulary(tuple(tokens), 0),
         name=f"XLS-R {size}, random weights",
         normalized=False,
         max_batch=max_batch,
         runner=runner,
+        packed=packed,
     )
 
 

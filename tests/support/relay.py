@@ -21,7 +21,14 @@ class Relay:
     def cut(self) -> None:
         self._loop.call_soon_threadsafe(self._cut)
 
+    def route(self, to: int) -> None:
+        """Carry new connections to this port, as a load balancer would."""
+        self._to = to
+
     def mend(self) -> None:
+        self._loop.call_soon_threadsafe(self._mend)
+
+    def _mend(self) -> None:
         self._open = True
 
     def _cut(self) -> None:

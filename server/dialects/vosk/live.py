@@ -126,7 +126,7 @@ class VoskDialect(WebSocketDialect):
     def close_frame(self, code: str) -> tuple[int, str]:
         number, reason = super().close_frame(code)
         cut = (self._problem or reason).encode()[:LONGEST_REASON].decode(errors="ignore")
-        return (number if number in (1001, 1013) else 1011), cut
+        return (number if number in (1012, 1013) else 1011), cut
 
     def on_end(self) -> None:
         if self._eof or self._finals:

@@ -7,10 +7,13 @@ import os
 import re
 import sys
 from pathlib import Path
+from typing import ClassVar
 
+import numpy as np
 import pytest
 from xlsr_live.client.cli import run
 from xlsr_live.client.output.actions import describe
+from xlsr_live.client.output.sounds import ACCEPTED, REJECTED, samples
 from xlsr_live.server.run import running_server
 from xlsr_live.streaming.commands.grammar import parse_grammar
 from xlsr_live.streaming.config import ModelOptions
@@ -81,14 +84,14 @@ def test_a_terminal_gets_lines_for_people(
     assert re.fullmatch(r"0:00\.\d  digits  digits=129481  score (0\.9\d|1\.00)\n", capsys.readouterr().out)
     (tmp_path / "seven.txt").write_text("seven: seven\nsix: six three\n")
     assert run(["commands", str(tmp_path / "seven.txt"), CLIP]) == 0
-    assert re.fullmatch(r"0:0\d\.\d  rejected(  nearest:  s\w+  score 0\.\d\d)?\n", capsys.readouterr().out)
+    assert re.fullmatch(r"0:0\d\.\d  rejected(  nearest: 's[\w ]+'  score 0\.\d\d)?\n", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize(
     ("reason", "line"),
     [
-        ("unmatched", "0:02.5  rejected  nearest:  light  room=kitchen  score 0.25"),
-        ("asleep", "0:02.5  rejected (no wake phrase)  nearest:  light  room=kitchen  score 0.25"),
+        ("unmatched", "0:02.5  rejected  nearest: 'kitchen light'  score 0.25"),
+        ("asleep", "0:02.5  rejected (no wake phrase)  nearest: 'kitchen light'  score 0.25"),
         ("woken", "0:02.5  wake phrase  score 0.25"),
     ],
 )
@@ -141,7 +144,28 @@ def test_text_can_be_matched_without_audio(capsys: pytest.CaptureFixture[str]):
     assert run(["commands", NUMBERS, "--say", "oh one two"]) == 0
     assert json.loads(capsys.readouterr().out) == {"command": "digits", "slots": {"digits": "012"}}
     assert run(["commands", NUMBERS, "--say", "one hundred"]) == 2
-    assert "not in the grammar: one hundred" in capsys.readouterr().err
+    assert "not in the grammar: one hundred; nearest: 'one'" in capsys.readouterr().err
+
+
+def test_sounds_follow_commands_and_rejections(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    class FakePortAudio:
+        PortAudioError = type("PortAudioError", (Exception,), {})
+        played: ClassVar[list[int]] = []
+
+        def play(self, sound: np.ndarray, rate: int, blocking: bool) -> None:
+            assert np.abs(sound).max() <= 0.2
+            self.played.append(len(sound))
+            if len(self.played) > 1:
+                raise self.PortAudioError("no output device")
+
+    monkeypatch.setattr("xlsr_live.client.output.sounds.portaudio", FakePortAudio)
+    (tmp_path / "seven.txt").write_text("seven: seven\n")
+    for grammar, tones in ((NUMBERS, ACCEPTED), (str(tmp_path / "seven.txt"), REJECTED)):
+        assert run(["commands", grammar, CLIP, "--sound"]) == 0
+        assert FakePortAudio.played[-1] == len(samples(tones))
+    assert "no sound: no output device" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

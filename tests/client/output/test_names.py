@@ -31,7 +31,7 @@ def test_what_has_no_content_may_be_replaced(tmp_path: Path):
 
 @pytest.mark.parametrize("flags", [[], ["--format", "vtt"], ["--plain"]])
 @pytest.mark.parametrize("name", ["a.srt", "a.VTT", "a.json", "a.jsonl", "a.txt", "a.srt.bak", "a", "folder.srt/a"])
-def test_the_suffix_of_the_output_is_the_format_unless_an_option_names_one(name: str, flags: list[str]):
+def test_the_suffix_of_the_output_is_the_format_and_no_option_may_contradict_it(name: str, flags: list[str]):
     @click.command
     @output_options("text")
     def command(output: OutputOptions, **_: Any) -> None:
@@ -39,5 +39,20 @@ def test_the_suffix_of_the_output_is_the_format_unless_an_option_names_one(name:
 
     result = CliRunner().invoke(command, ["--output", name, *flags])
     suffix = name.rpartition("/")[2].lower().partition(".")[2].replace("txt", "text")
-    wanted = flags[-1].lstrip("-") if flags else suffix if suffix in FORMATS else None
-    assert result.output == f"{wanted}\n"
+    by_suffix = suffix if suffix in FORMATS else None
+    named = flags[-1].lstrip("-") if flags else None
+    if named and by_suffix and named != by_suffix and (named, by_suffix) != ("plain", "text"):
+        assert result.exit_code == 2
+        assert f"stands for the format {by_suffix}, not {named}" in result.output
+    else:
+        assert result.output == f"{named or by_suffix}\n"
+
+
+def test_the_suffix_overrides_a_format_of_the_configuration():
+    @click.command
+    @output_options("text")
+    def command(output: OutputOptions, **_: Any) -> None:
+        click.echo(str(output.form))
+
+    result = CliRunner().invoke(command, ["--output", "talk.srt"], default_map={"form": "jsonl"})
+    assert result.output == "srt\n"

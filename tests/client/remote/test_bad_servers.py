@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from websockets.asyncio.server import ServerConnection
 from xlsr_live.client.errors import ConnectionProblem
-from xlsr_live.client.remote import connection, liveness, stream
+from xlsr_live.client.remote import connection, greeting, liveness, stream
 from xlsr_live.client.remote.websocket import connect
 from xlsr_live.streaming.protocol.events import (
     Error,
@@ -120,7 +120,7 @@ ENDED = to_json(SessionEnded(audio_s=0.0, utterances=0))
 
 
 def test_a_server_that_accepts_the_reconnection_and_stays_silent(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(stream, "RESUME_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(greeting, "ANSWER_S", 0.2)
 
     async def handler(connection: ServerConnection) -> None:
         if "resume" in str(await connection.recv()):

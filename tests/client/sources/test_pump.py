@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterable
 
 import pytest
 from xlsr_live.client.errors import ConnectionProblem
-from xlsr_live.client.pump import Block, pump
+from xlsr_live.client.pump import END_HERE, Block, pump
 from xlsr_live.client.sources.sources import paced
 from xlsr_live.streaming.config import AudioFormat
 from xlsr_live.streaming.errors import AudioError, XlsrLiveError
@@ -30,6 +30,9 @@ class Echo:
         if len(self.sent) >= self.after:
             self.ended.set()
         await asyncio.sleep(0)
+
+    async def flush(self) -> None:
+        self.sent.append(END_HERE)
 
     async def end(self) -> None:
         self.ended.set()
@@ -61,6 +64,29 @@ def test_everything_is_sent_then_ended():
     assert [type(event) for event in shown] == [Final, SessionEnded]
     assert shown[0].text == "3"
     assert not interrupted
+
+
+def test_ctrl_c_lets_a_source_that_can_stop_send_what_waits():
+    async def run() -> str:
+        shown: list[Event] = []
+        stopped = asyncio.Event()
+
+        async def blocks() -> AsyncIterator[Block]:
+            yield b"first"
+            await stopped.wait()
+            yield b"recorded before Ctrl-C"
+
+        asyncio.get_running_loop().call_later(0.1, os.kill, os.getpid(), signal.SIGINT)
+        assert await pump(Echo(), blocks(), shown.append, stop=stopped.set)
+        return shown[0].text
+
+    assert asyncio.run(run()) == "2"
+
+
+def test_a_flush_among_the_blocks_ends_the_utterance():
+    session = Echo()
+    asyncio.run(pump(session, source([b"a", END_HERE, b"b"]), lambda _: None))
+    assert session.sent == [b"a", END_HERE, b"b"]
 
 
 def test_ctrl_c_ends_the_audio_and_keeps_the_last_final():

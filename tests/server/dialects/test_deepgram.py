@@ -236,6 +236,6 @@ def test_the_server_stops(recognizer: Recognizer, brief: Callable[[str], Samples
 
     with running_server(recognizer) as server:
         received, code = asyncio.run(scene(server))
-    assert code == 1001
+    assert code == 1012
     assert transcripts(received)
     assert received[-1]["type"] == "Metadata"

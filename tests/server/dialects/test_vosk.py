@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import ConnectionClosed, ConnectionClosedError, InvalidStatus
 from xlsr_live.server.run import RunningServer, running_server
 from xlsr_live.server.settings import ServerSettings
 from xlsr_live.streaming.protocol.events import Command
@@ -283,13 +283,15 @@ def test_accepted_audio_is_finished_when_the_server_stops(recognizer: Recognizer
             await websocket.send(brief("george").tobytes())
             replies = [json.loads(await websocket.recv())]
             asyncio.run_coroutine_threadsafe(server.sessions.drain(20), server.loop)
-            replies += [json.loads(message) async for message in websocket]
+            replies.append(json.loads(await websocket.recv()))
+            with pytest.raises(ConnectionClosedError):  # not a normal end
+                await websocket.recv()
             return replies, websocket.close_code
 
     with running_server(recognizer) as server:
         replies, code = asyncio.run(scene(server))
         assert settles(lambda: server.sessions.count, 0)
-    assert code == 1001
+    assert code == 1012
     assert len(replies) == 2
     assert replies[1]["text"]
 

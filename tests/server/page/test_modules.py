@@ -122,31 +122,39 @@ def test_line_breaks_keep_all_words_and_never_change(opened: Callable[..., Any],
 def test_replay_sends_what_the_python_client_sends(opened: Callable[..., Any], server: RunningServer):
     page = opened(server.port)
     rng = random.Random(1)
-    script = [rng.choice([2 * rng.randrange(1, 30), "mark"]) for _ in range(80)]
+    script = [rng.choice([2 * rng.randrange(1, 30), '{"type":"flush"}']) for _ in range(80)]
     total = sum(size for size in script if isinstance(size, int)) // 2
     positions = sorted(rng.randrange(total + 1) for _ in range(10))
     replay = ReplayBuffer(2)
     for step in script:
         replay.add(bytes(step) if isinstance(step, int) else step)
-    expected = [[part if isinstance(part, str) else len(part) for part in replay.since(at)] for at in positions]
+
+    def sizes(parts: Sequence[bytes | str]) -> list[int | str]:
+        return [part if isinstance(part, str) else len(part) for part in parts]
+
+    replay.keeps = True
+    expected: list[list[int | str]] = []
+    for at in positions:
+        expected.append(sizes(replay.since(at)))
+        replay.acknowledge(at, at // 2)
+    expected.append(sizes(replay.restart()))
     got = page.evaluate(
         """async ([script, positions]) => {
         const { Replay } = await import("/page/replay.js");
         const replay = new Replay();
         for (const step of script) replay.add(typeof step === "string" ? step : new Uint8Array(step));
-        const rest = (at) => replay.since(at).map((part) => (typeof part === "string" ? part : part.length));
-        const resent = positions.map(rest);
-        // For a server that has dropped the session: all audio without a final, acknowledged or not.
-        const unfinished = positions.map((at) => {
-            replay.finish(at + 0.5);
-            const { parts, from } = replay.unfinished();
-            return [from, parts.reduce((sum, part) => sum + part.length, 0)];
+        const sizes = (parts) => parts.map((part) => (typeof part === "string" ? part : part.length));
+        replay.keeps = true;
+        const resent = positions.map((at) => {
+            const rest = sizes(replay.since(at));
+            replay.acknowledge(at, Math.floor(at / 2));
+            return rest;
         });
-        return [resent, unfinished];
+        return [...resent, sizes(replay.restart())]; // the last: for another server
     }""",
         [script, positions],
     )
-    assert got == [expected, [[at, 2 * (total - at)] for at in positions]]
+    assert got == expected
 
 
 def test_subtitles_equal_those_of_transcribe(opened: Callable[..., Any], server: RunningServer):

@@ -26,7 +26,7 @@ def test_no_microphone(opened: Callable[..., Any], server: RunningServer):
     asking = f"new Promise((resolve) => {{ window.answer = resolve; }}).then(() => {{ {refuse}; }})"
     page.evaluate(f"() => {{ navigator.mediaDevices.getUserMedia = () => {asking}; }}")
     page.click("#start")
-    assert "The browser asks first." in page.inner_text("#hint")
+    assert "Allow the microphone, then speak." in page.text_content("#hint")
     accessible(page)
     page.evaluate("answer()")
     assert message(page) == "No microphone found"

@@ -18,10 +18,10 @@ Samples = NDArray[np.int16]
 
 
 WATCH_LINES = """() => {
-    // Record the first place of every finished line, and the lines that moved or disappeared.
+    // Record the first place of every finished line below the first one, and the lines that moved or disappeared.
     const box = document.getElementById("captions"), places = new Map(), moved = [];
     const look = () => {
-        const top = box.getBoundingClientRect().top - box.scrollTop;
+        const top = box.querySelector(".final .line")?.getBoundingClientRect().top;
         for (const line of box.querySelectorAll(".final .line")) {
             const at = line.getBoundingClientRect();
             const place = JSON.stringify([at.x, Math.round(4 * (at.y - top)) / 4, at.width, line.textContent]);
@@ -94,6 +94,40 @@ def test_finished_lines_never_move_and_scrolling_stays(
     page.click("#refit")  # only on request
     assert page.evaluate("Math.max(...[...document.querySelectorAll('.line')].map((line) => line.offsetWidth))") < 340
     assert words(finals(page)) == " ".join(texts)
+
+
+def test_a_running_session_can_be_shared(opened: Callable[..., Any], server: RunningServer):
+    page = opened(server.port)
+    page.click("#start")
+    page.wait_for_selector(".utterance.final")
+    page.click("#share")
+    page.fill("#title", "Digits")
+    page.check("#share-on")
+    page.wait_for_selector("#links:not([hidden])")
+    assert page.is_hidden("#qr")  # of a link that works only on this computer
+    page.fill("#address", "192.168.1.20")
+    link = page.get_attribute("#view-link", "href")
+    assert link.startswith(f"http://192.168.1.20:{server.port}/view#")
+    assert "127.0.0.1" in page.get_attribute("#overlay-link", "href")
+    modules = page.evaluate("document.getElementById('qr').width")
+    assert modules > 2 * 4 + 21  # the margin, and more than the smallest code
+    accessible(page)
+    page.keyboard.press("Escape")
+
+    view = opened(server.port, f"/view#{link.partition('#')[2]}")
+    wait(view, "document.title === 'Digits'")
+    assert view.inner_text("#began").startswith("since ")
+    accessible(view)
+    page.click("#share")
+    page.fill("#title", "Numbers")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Escape")
+    wait(view, "document.getElementById('title').textContent === 'Numbers'")
+    view.wait_for_selector(".utterance")  # what is said from now on
+    page.click("#start")
+    wait_for_state(page, "idle")
+    wait_for_state(view, "ended")
+    assert page.is_hidden("#links")
 
 
 def test_an_invalid_link(opened: Callable[..., Any], server: RunningServer):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from xlsr_live.streaming.recognizer import Recognizer
 
 from tests.support.browser import INSECURE, accessible, finals, message, wait, wait_for_state, words
 from tests.support.relay import relay
+from tests.support.serving import get
 
 webvtt = pytest.importorskip("webvtt", reason="needs webvtt-py")
 
@@ -116,6 +118,23 @@ def test_a_session_that_the_server_has_dropped_loses_no_speech(
         assert words(finals(page)) == " ".join(transcript)
         times = page.evaluate("[...document.querySelectorAll('.word')].map(({ word }) => word.start)")
         assert times == sorted(times)
+        page.close()
+
+
+def test_a_session_moves_from_a_server_that_stops(
+    opened: Callable[..., Any], recognizer: Recognizer, transcript: list[str]
+):
+    with running_server(recognizer) as first, running_server(recognizer) as second, relay(first.port) as link:
+        page = opened(link.port)
+        page.click("#start")
+        page.wait_for_selector(".utterance:not(.final) .word:not(.volatile)")
+        link.route(second.port)
+        asyncio.run_coroutine_threadsafe(first.sessions.drain(60, 30), first.loop)
+        wait(page, f"document.querySelectorAll('.final').length === {len(transcript)}")
+        page.click("#start")
+        wait_for_state(page, "idle")
+        assert words(finals(page)) == " ".join(transcript)
+        assert "xlsr_live_moved_total 1.0" in get(second, "/metrics").text
         page.close()
 
 

@@ -44,7 +44,7 @@ def many(multilingual: Recognizer) -> Iterator[RunningServer]:
         yield server
 
 
-def test_the_language_changes_in_mid_session(opened: Callable[..., Any], many: RunningServer):
+def test_the_language_changes_in_mid_session(opened: Callable[..., Any], many: RunningServer, tmp_path: Path):
     (model,) = httpx.get(f"http://127.0.0.1:{many.port}/v1/models").json()["data"]
     assert (sorted(model["languages"]), model["language"]) == (sorted(LANGUAGES), None)
 
@@ -73,6 +73,15 @@ def test_the_language_changes_in_mid_session(opened: Callable[..., Any], many: R
     assert set(tags) == {"de", "zh-Hans"}
     assert page.locator(".language").all_inner_texts() == ["Deutsch", "Chinesisch (vereinfacht)"]
     assert set(page.locator("#finals p").evaluate_all("all => all.map(({ lang }) => lang)")) <= set(tags)
+    texts = page.locator(".utterance.final[lang=de] .line").all_inner_texts()
+    page.click("[popovertarget=save]:visible")
+    accessible(page)
+    page.select_option("#save-language", label="Only Deutsch")
+    with page.expect_download() as saved:
+        page.click("#save-txt")
+    assert saved.value.suggested_filename.endswith(".deu.txt")
+    saved.value.save_as(tmp_path / "german.txt")
+    assert "".join((tmp_path / "german.txt").read_text().split()).lower() == "".join("".join(texts).split()).lower()
     page.reload()
     page.wait_for_selector("#spoken:not([hidden])")
     assert page.input_value("#spoken") == "cmn-script_simplified"  # the last choice

@@ -283,7 +283,7 @@ def test_a_client_gives_up_when_the_server_has_stopped():
 
 
 def test_a_waiting_sender_continues_after_an_acknowledgement(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(client, "ReplayBuffer", lambda size: ReplayBuffer(size, limit=100_000))
+    monkeypatch.setattr(client, "ReplayBuffer", lambda size, config: ReplayBuffer(size, config, limit=100_000))
     monkeypatch.setattr(native, "ACK_EVERY_S", 0.05)
     with serving(FakeRecognizer()) as server:
         events, _ = asyncio.run(converse(server.url, [bytes(30_000)] * 8, AudioFormat()))

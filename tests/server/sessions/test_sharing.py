@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import numpy as np
 import pytest
 import soundfile
 from click.testing import CliRunner
+from msgspec import UNSET
+from msgspec.structs import replace
 from websockets.asyncio.client import ClientConnection
 from xlsr_live.client.cli import cli
 from xlsr_live.client.remote.sharing import view_link
@@ -27,7 +30,9 @@ from xlsr_live.streaming.protocol.events import (
     Partial,
     SessionEnded,
     SessionStarted,
+    Shared,
     SpeechEnded,
+    Warning,
     from_json,
     to_json,
 )
@@ -37,6 +42,7 @@ from tests.support.serving import AUDIO, get, serving
 from tests.support.wire import END, dial, listen, settles
 
 START = '{"type":"start","share":true}'
+BEGAN = "2026-01-02T03:04:05+00:00"
 
 
 def final(number: int) -> Final:
@@ -53,13 +59,13 @@ def publish(shared: SharedSession, *events: Event) -> None:
 
 
 def read(data: str) -> list[tuple[str, Event]]:
-    """Server-sent events as (id, event), parsed by the rules of the HTML standard."""
+    """Server-sent events but the title as (id, event), parsed by the rules of the HTML standard."""
     found: list[tuple[str, Event]] = []
     for block in data.split("\n\n"):
         fields = dict(line.split(": ", 1) for line in block.splitlines() if ": " in line)
         if "data" in fields:
             found.append((fields.get("id", ""), from_json(fields["data"])))
-    return found
+    return [(number, event) for number, event in found if not isinstance(event, Shared)]
 
 
 async def watched(shared: SharedSession, seen: int = 0) -> list[tuple[str, Event]]:
@@ -160,14 +166,56 @@ def test_the_number_of_viewers_is_limited():
         assert settles(lambda: server_viewers(server), 0)
 
 
+def test_an_open_session_can_be_shared_and_renamed():
+    async def scene() -> tuple[list[Shared], list[Shared]]:
+        async with dial(server.url) as websocket:
+            await websocket.send('{"type":"start"}')
+            await websocket.send('{"type":"share","title":"A talk"}')
+            await websocket.send('{"type":"share","title":"The talk"}')
+            await websocket.send(END)
+            own = [event for event in await listen(websocket) if isinstance(event, Shared)]
+            assert isinstance(own[0].share, str)
+            async with viewer(server, own[0].share) as response:
+                data = [line.removeprefix("data: ") async for line in response.aiter_lines() if line.startswith("data")]
+            return own, [event for event in map(from_json, data) if isinstance(event, Shared)]
+
+    with serving() as server:
+        (first, second), (head,) = asyncio.run(scene())
+    assert (first.title, second.title, first.share) == ("A talk", "The talk", second.share)
+    assert head == replace(second, share=UNSET)  # a viewer gets no key
+    assert datetime.fromisoformat(head.began).tzinfo is UTC
+
+
+def test_viewers_get_a_new_title():
+    async def scene() -> list[Event]:
+        shared = SharedSession("key", BEGAN)
+        watching = shared.watch(0)
+        parts = [await anext(watching)]
+        shared.set_title("A talk")
+        parts.append(await anext(watching))
+        lines = b"".join(parts).decode().splitlines()
+        return [from_json(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
+
+    assert asyncio.run(scene()) == [Shared(began=BEGAN), Shared(began=BEGAN, title="A talk")]
+
+
 def test_sharing_can_be_turned_off():
     async def scene() -> list[Event]:
         async with dial(server.url) as websocket:
             await websocket.send(START)
             return await listen(websocket)
 
+    async def later() -> list[Event]:
+        async with dial(server.url) as websocket:
+            for message in ('{"type":"start"}', '{"type":"share"}', END):
+                await websocket.send(message)
+            return await listen(websocket)
+
     with serving(max_viewers=0) as server:
         assert [event.code for event in asyncio.run(scene()) if isinstance(event, Error)] == ["bad_config"]
+        events = asyncio.run(later())
+    assert [event.code for event in events if isinstance(event, Warning)] == ["bad_config"]
+    assert isinstance(events[-1], SessionEnded)
 
 
 def test_a_viewer_that_reconnects_misses_nothing():
@@ -213,7 +261,7 @@ def test_a_stopping_server_closes_viewers():
 
 def test_a_late_viewer_gets_the_finals_and_the_current_partial():
     async def scene() -> list[tuple[str, Event]]:
-        shared = SharedSession("key")
+        shared = SharedSession("key", BEGAN)
         publish(shared, final(0), final(1), partial("A"), partial("A B"))
         watching = asyncio.create_task(watched(shared))
         await asyncio.sleep(0)
@@ -226,9 +274,9 @@ def test_a_late_viewer_gets_the_finals_and_the_current_partial():
 
 def test_a_slow_viewer_gets_the_newest_partial_and_every_final():
     async def scene() -> list[list[tuple[str, Event]]]:
-        shared, got = SharedSession("key"), []
+        shared, got = SharedSession("key", BEGAN), []
         watching = shared.watch(0)
-        assert await anext(watching) == b"retry: 1000\n\n"
+        assert (await anext(watching)).startswith(b"retry: 1000\n\n")
         for number in range(3):
             for words in ("A", "A B", "A B C"):
                 publish(shared, partial(words))
@@ -248,7 +296,7 @@ def test_viewers_drop_the_partial_of_an_utterance_without_final():
     nothing = SpeechEnded(utterance=0, end=1.0, reason="silence")
 
     async def scene() -> list[tuple[str, Event]]:
-        shared = SharedSession("key")
+        shared = SharedSession("key", BEGAN)
         publish(shared, final(0), nothing)  # the final contains the same words
         publish(shared, partial("A"), nothing)
         shared.end()
@@ -261,7 +309,7 @@ def test_the_last_finals_of_a_long_session_are_kept(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(sharing, "MOST_KEPT", 3)
 
     async def scene() -> tuple[list[str], list[str]]:
-        shared = SharedSession("key")
+        shared = SharedSession("key", BEGAN)
         publish(shared, *map(final, range(10)))
         shared.end()
         return [number for number, _ in await watched(shared)], [number for number, _ in await watched(shared, 9)]
@@ -271,7 +319,7 @@ def test_the_last_finals_of_a_long_session_are_kept(monkeypatch: pytest.MonkeyPa
 
 def test_an_unknown_event_id_starts_from_the_beginning():
     async def scene() -> list[str]:
-        shared = SharedSession("key")
+        shared = SharedSession("key", BEGAN)
         publish(shared, final(0))
         shared.end()
         return [number for number, _ in await watched(shared, 77)]
@@ -283,10 +331,10 @@ def test_idle_streams_get_comments_for_proxies(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sharing, "BEAT_S", 0.01)
 
     async def scene() -> list[bytes]:
-        watching = SharedSession("key").watch(0)
+        watching = SharedSession("key", BEGAN).watch(0)
         return [await anext(watching) for _ in range(3)]
 
-    assert asyncio.run(scene()) == [b"retry: 1000\n\n", b":\n\n", b":\n\n"]
+    assert asyncio.run(scene())[1:] == [b":\n\n", b":\n\n"]
 
 
 def test_ended_sessions_do_not_pile_up(monkeypatch: pytest.MonkeyPatch):
@@ -294,7 +342,7 @@ def test_ended_sessions_do_not_pile_up(monkeypatch: pytest.MonkeyPatch):
 
     async def scene() -> list[bool]:
         shared = SharedSessions(limit=1)
-        sessions = [shared.open() for _ in range(5)]
+        sessions = [shared.open(BEGAN) for _ in range(5)]
         for one in sessions:
             shared.close(one)
         return [shared.find(one.key) is one for one in sessions]

@@ -83,6 +83,27 @@ def test_without_a_detector_a_span_lasts_from_flush_to_flush():
     assert found(front) == [(0, 200, "flush"), (200, None, "silence")]
 
 
+def test_without_a_detector_only_the_open_span_is_kept():
+    front = Segmenter(SessionConfig(), None)
+    for second in range(100):
+        front.receive(np.zeros(16_000, np.float32))
+        front.spans[0].start = 16_000 * second
+        front.release()
+    assert front.ring.end - front.ring.start == 16_000
+
+
+def test_speech_that_has_its_final_makes_no_span():
+    config = SessionConfig(min_speech_ms=90, hangover_ms=300, pre_roll_ms=0, post_roll_ms=0)
+    speech, silence = np.ones(4_800, np.float32), np.zeros(9_600, np.float32)
+    audio = np.concatenate((speech, silence, speech, speech, silence))
+    whole = [(480_000, 484_800), (494_400, 504_000)]
+    for final_end, spans in [(480_000, whole), (484_800, whole[1:]), (499_200, [(499_200, 504_000)]), (504_000, [])]:
+        front = Segmenter(config, LoudVad(), start=480_000, final_end=final_end)
+        front.receive(audio)
+        assert [(start, end) for start, end, _ in found(front)] == spans
+        assert (front.loudness is None) == (final_end == 480_000)
+
+
 def test_after_a_flush_the_detector_starts_with_the_next_sample():
     vad = Listening()
     front = Segmenter(SessionConfig(), vad)

@@ -12,8 +12,9 @@ import pytest
 import torch
 from xlsr_live.streaming.config import ModelOptions, SessionConfig
 from xlsr_live.streaming.engine.engine import Engine
-from xlsr_live.streaming.errors import EngineError
+from xlsr_live.streaming.errors import EngineError, ModelError
 from xlsr_live.streaming.frames import frames
+from xlsr_live.streaming.model import load as loading
 from xlsr_live.streaming.model.encoder import XlsrEncoder
 from xlsr_live.streaming.model.load import load
 from xlsr_live.streaming.model.preparing import MOST_GRAPHS, Limits
@@ -23,7 +24,7 @@ from xlsr_live.streaming.requests import CachedFeatures
 
 from tests.support import random_xlsr
 from tests.support.cached_reference import Utterance, difference, fresh
-from tests.support.checkpoints import publish
+from tests.support.checkpoints import forward, publish
 from tests.support.graphs import GraphModel, again
 from tests.support.noise import noise
 
@@ -77,7 +78,7 @@ def test_steps_and_passes_of_every_length_replay_prepared_graphs(
         assert difference(utterance.rows, alone.rows) < 1e-4
     for at in range(0, 9, 3):
         batch = [utterance.samples for utterance in utterances[at : at + 3]]
-        want = [encoder._forward([samples])[0] for samples in batch]
+        want = [forward(encoder.info.name, samples) for samples in batch]
         recalls = [CachedFeatures(utterance.memory, frames(len(utterance.samples))) for utterance in utterances[at:]]
         assert difference(graphs.wholes.encode(batch, recalls[:3]), want) < 1e-4
         assert difference(graphs.wholes.encode(batch, [None, recalls[1], None]), want) < 1e-4
@@ -157,6 +158,15 @@ def test_any_other_failed_capture_gives_the_process_up(encoder: XlsrEncoder):
     runner = GraphRunner(CPU, capture=failing(2, RuntimeError("operation not permitted")))  # type: ignore[arg-type]
     with pytest.raises(EngineError, match=r"not permitted\); this process cannot use the device any more: start it"):
         GraphModel(encoder._model, *SETTING, runner=runner)
+
+
+def test_a_model_whose_graphs_fail_does_not_load(monkeypatch: pytest.MonkeyPatch):
+    runner = GraphRunner(CPU, capture=failing(2, RuntimeError("operation not permitted")))  # type: ignore[arg-type]
+    encoder = random_xlsr.encoder("tiny", CPU, torch.float32, max_batch=2, runner=runner)
+    monkeypatch.setattr(loading, "used_memory", lambda device: 0)
+    monkeypatch.setattr(loading, "_GPU_UTTERANCES", 4)
+    with pytest.raises(ModelError, match=r"cannot be prepared on cpu: .* start it again"):
+        loading._prepare(encoder, runner, CPU)
 
 
 @pytest.mark.parametrize("limit", ["graphs", "seconds", "bytes"])

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.server
+import json
 import os
 import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from xlsr_live.streaming.model import hub
@@ -71,17 +75,96 @@ def test_an_unreachable_hub_is_one_clear_sentence_at_once(cache: Path):
     assert not noise
 
 
+class Hub(http.server.BaseHTTPRequestHandler):
+    """The hub's answers about owner/digits. Its files are those of the digits model, and some that nobody needs."""
+
+    files: ClassVar[dict[str, bytes]] = {
+        **{file.name: file.read_bytes() for file in DIGITS.iterdir() if file.is_file()},
+        "pytorch_model.bin": b"x" * 1_000,
+        "adapter.eng.safetensors": b"x" * 1_000,
+        "README.md": b"x" * 1_000,
+    }
+    fetched: ClassVar[list[str]] = []
+    protocol_version = "HTTP/1.1"
+
+    def do_HEAD(self):
+        self.answer(body=False)
+
+    def do_GET(self):
+        self.answer(body=True)
+
+    def answer(self, *, body: bool) -> None:
+        path = self.path.split("?")[0]
+        if path == "/":
+            return self.reply(b"", body)
+        if path in ("/api/models/owner/digits", "/api/models/owner/digits/revision/main"):
+            siblings = [{"rfilename": name, "size": len(content)} for name, content in self.files.items()]
+            about = {"id": "owner/digits", "modelId": "owner/digits", "sha": REVISIONS[0], "siblings": siblings}
+            return self.reply(json.dumps(about).encode(), body)
+        name = path.rpartition("/")[2]
+        if not path.startswith("/owner/digits/resolve/") or name not in self.files:
+            return self.reply(b"", body, status=404, headers={"X-Error-Code": "EntryNotFound"})
+        if body:
+            self.fetched.append(name)
+        content = self.files[name]
+        tag = f'"{hashlib.sha1(content).hexdigest()}"'
+        return self.reply(content, body, headers={"ETag": tag, "X-Repo-Commit": REVISIONS[0]})
+
+    def reply(self, content: bytes, body: bool, status: int = 200, headers: Mapping[str, str] = {}) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(content)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if body:
+            self.wfile.write(content)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+DOWNLOAD = """
+from xlsr_live.streaming import ModelOptions, Recognizer
+with Recognizer.from_options(ModelOptions("owner/digits"), report=lambda p: print(p.stage, p.done, p.total)):
+    import sys
+    print("transformers" in sys.modules)
+"""
+
+
+@pytest.mark.slow
+def test_a_download_reports_its_bytes_and_fetches_only_what_loading_needs(tmp_path: Path):
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        settings = {**os.environ, "HF_HOME": str(tmp_path), "HF_ENDPOINT": address, "no_proxy": "127.0.0.1"}
+        for start in range(2):
+            Hub.fetched.clear()
+            run = subprocess.run(
+                [sys.executable, "-c", DOWNLOAD], env=settings, capture_output=True, text=True, check=False, timeout=90
+            )
+            assert run.returncode == 0, run.stderr
+            lines = [line.split(" ") for line in run.stdout.splitlines()]
+            assert lines[-2:] == [["loading", "0", "0"], ["False"]]  # without transformers
+            lines.pop()
+            if start:  # everything is in the cache
+                assert (len(lines), Hub.fetched) == (1, [])
+                continue
+            done = [int(line[1]) for line in lines[:-1]]
+            needed = {name for name in Hub.files if name.endswith(".json") or name == "model.safetensors"}
+            assert {line[0] for line in lines[:-1]} == {"downloading"}
+            assert done[0] == 0
+            assert done == sorted(done)
+            assert {int(line[2]) for line in lines[:-1]} == {done[-1]} == {sum(len(Hub.files[name]) for name in needed)}
+            assert set(Hub.fetched) == needed
+        server.shutdown()
+
+
 @pytest.mark.parametrize(("status", "reason"), [(200, None), (404, None), (503, "HTTP 503")])
 def test_a_hub_that_answers_is_reachable(monkeypatch: pytest.MonkeyPatch, status: int, reason: str | None):
-    class Hub(http.server.BaseHTTPRequestHandler):
+    class Other(Hub):
         def do_HEAD(self):
-            self.send_response(status)
-            self.end_headers()
+            self.reply(b"", body=False, status=status)
 
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    with http.server.HTTPServer(("127.0.0.1", 0), Hub) as server:
+    with http.server.HTTPServer(("127.0.0.1", 0), Other) as server:
         threading.Thread(target=server.handle_request).start()
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
         assert hub.problem() == reason

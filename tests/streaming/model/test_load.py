@@ -182,6 +182,16 @@ def test_a_language_for_a_checkpoint_without_adapters(copy: Path):
     refused(str(copy), "no language adapters", language="eng")
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_rounds_the_weights_of_float32_once(small: Path, dtype: str):
+    """Also the positional convolution, whose weights are products of norms and directions."""
+    exact, half = (load(ModelOptions(str(small), device="cpu", dtype=each))._model for each in ("float32", dtype))
+    weights = dict(half.named_parameters())
+    assert weights.keys() == dict(exact.named_parameters()).keys()
+    for name, weight in exact.named_parameters():
+        assert torch.equal(weight.to(getattr(torch, dtype)), weights[name]), name
+
+
 @pytest.mark.parametrize("device", ["gpu", "cpu:x", "meta", "mps"])
 def test_an_unknown_device(small: Path, device: str):
     refused(str(small), "auto, cpu or cuda", device=device)

@@ -22,7 +22,7 @@ from xlsr_live.streaming.model.step import StepEncoder
 from xlsr_live.streaming.requests import CachedFeatures, CacheHandle
 
 from tests.support.cached_reference import Utterance, difference
-from tests.support.checkpoints import LETTERS, SMALL, SMALL_MMS, publish
+from tests.support.checkpoints import LETTERS, SMALL, SMALL_MMS, forward, publish
 from tests.support.noise import noise
 
 Float32 = np.ndarray
@@ -73,7 +73,7 @@ def test_a_pass_that_recalls_features_is_the_plain_pass(tmp_path: Path, kind: st
             utterance.take(model.steps.encode_steps([utterance.next])[0])
         batch += [utterance.samples, utterance.samples[: len(utterance.samples) // 2 + 200]]
         recalls += [CachedFeatures(utterance.memory, recalls_now), CachedFeatures(utterance.memory, recalls_now)]
-    plain = [encoder._forward([samples])[0] for samples in batch]
+    plain = [forward(encoder.info.name, samples) for samples in batch]
     together = model.encode(batch, recalls)
     assert difference(together, plain) < 1e-4
     for samples, recall, rows in zip(batch, recalls, plain, strict=True):
@@ -122,7 +122,7 @@ def test_passes_equal_the_forward_of_the_model_in_any_batch(encoder: XlsrEncoder
     model = Model(encoder, EagerRunner(CPU))
     for samples, rows in zip(batch, model.encode(batch), strict=True):
         assert rows.shape == (frames(len(samples)), len(LETTERS))
-        assert np.abs(rows - encoder._forward([samples])[0]).max() < 1e-4
+        assert np.abs(rows - forward(encoder.info.name, samples)).max() < 1e-4
 
 
 # ── answers ──

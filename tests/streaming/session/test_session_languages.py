@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections.abc import Callable
 from random import Random
 
 import numpy as np
@@ -11,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from xlsr_live.streaming.config import SessionConfig
+from xlsr_live.streaming.ctc.languages import LanguageSet
 from xlsr_live.streaming.errors import ConfigError
 from xlsr_live.streaming.protocol.events import Error, Event, to_json
-from xlsr_live.streaming.requests import CachedStep, Request
+from xlsr_live.streaming.requests import MULTIPLE, CachedStep, Request
 
 from tests.support.driving import FLUSH, Driver, lines, pieces, run, timeless, utterances
 from tests.support.fakes import FakeLanguages, PolyglotEncoder, sound
@@ -21,6 +23,7 @@ from tests.support.fakes import FakeLanguages, PolyglotEncoder, sound
 LANGUAGES = FakeLanguages()
 DEU, ENG = LANGUAGES.only("deu"), LANGUAGES.only("eng")
 BOTH, ALL = LANGUAGES.only("deu", "eng"), LANGUAGES.only("deu", "eng", "xho")
+ALL_BY_HEAD = LANGUAGES.by_head("deu", "eng", "xho")
 PAUSE = sound("." * 10)
 GERMAN, ENGLISH = sound("ABC DEF ABC DE "), -sound("CAB FED CAB FE ")
 SHORT = -sound("AB")
@@ -93,8 +96,9 @@ def test_what_a_choice_means_depends_on_its_place_alone(at: int, sizes: list[int
     assert timeless(cut) == timeless(plain)
 
 
-def test_every_utterance_gets_its_own_language():
-    events = say(CONVERSATION, languages=ALL)
+@pytest.mark.parametrize("languages", [ALL, ALL_BY_HEAD], ids=["by confidence", "by head"])
+def test_every_utterance_gets_its_own_language(languages: LanguageSet):
+    events = say(CONVERSATION, languages=languages)
     found = [(one.language.language, one.language.probability, one.final.language) for one in utterances(events)]
     assert [language for language, _, _ in found] == ["deu", "eng", "eng", "deu", "eng"]
     assert all(probability > 0.7 for _, probability, _ in found)
@@ -106,23 +110,26 @@ def test_every_utterance_gets_its_own_language():
     st.lists(st.integers(1, 20_000), max_size=30),
     st.randoms(use_true_random=False),
     st.sampled_from(["cached", "window", "offline"]),
+    st.sampled_from([ALL, ALL_BY_HEAD]),
 )
-def test_identification_depends_on_the_audio_alone(sizes: list[int], random: Random, mode: str):
+def test_identification_depends_on_the_audio_alone(sizes: list[int], random: Random, mode: str, languages: LanguageSet):
     config = SessionConfig(mode=mode)
-    plain = say(CONVERSATION, languages=ALL, config=config)
-    assert timeless(say(*pieces(CONVERSATION, sizes), languages=ALL, config=config, random=random)) == timeless(plain)
+    plain = say(CONVERSATION, languages=languages, config=config)
+    cut = say(*pieces(CONVERSATION, sizes), languages=languages, config=config, random=random)
+    assert timeless(cut) == timeless(plain)
 
 
 @settings(deadline=None, max_examples=60)
 @given(
     st.lists(st.tuples(st.sampled_from([-1, 1]), st.text("ABC ~", min_size=1, max_size=30)), min_size=1, max_size=6),
     st.sampled_from([("deu", "xho"), ("xho", "eng"), ("deu", "eng", "xho")]),
+    st.sampled_from([LANGUAGES.only, LANGUAGES.by_head]),
 )
 def test_a_language_is_one_of_the_allowed_and_stays_for_its_utterance(
-    parts: list[tuple[int, str]], allowed: tuple[str, ...]
+    parts: list[tuple[int, str]], allowed: tuple[str, ...], among: Callable[..., LanguageSet]
 ):
     audio = np.concatenate([np.concatenate((sign * sound(text), PAUSE)) for sign, text in parts])
-    for one in utterances(say(audio, languages=LANGUAGES.only(*allowed))):
+    for one in utterances(say(audio, languages=among(*allowed))):
         assert one.language.language in (*allowed, "und")
         spoken = {each.language for each in (*one.partials, *([one.final] if one.final else []))}
         assert len(spoken) <= 1
@@ -150,7 +157,15 @@ def test_short_speech_keeps_the_language_of_before():
     assert second.final is None or second.final.language == "eng"
 
 
-def test_the_encoder_is_asked_once_for_each_language_and_sooner_for_sure_ones():
+@pytest.mark.parametrize(
+    ("languages", "questions"),
+    [(BOTH, ["deu", "eng"]), (LANGUAGES.by_head("deu", "eng"), [MULTIPLE])],
+    ids=["by confidence", "by head"],
+)
+def test_the_encoder_is_asked_each_question_once_and_sooner_if_the_answer_is_sure(
+    languages: LanguageSet, questions: list[str]
+):
+    """Nothing is encoded in another language after the decision."""
     session_requests: list[Request] = []
 
     class Listening(Driver):
@@ -159,9 +174,9 @@ def test_the_encoder_is_asked_once_for_each_language_and_sooner_for_sure_ones():
             super().collect()
             session_requests.extend(self.waiting[before:])
 
-    events = run_with(Listening, np.concatenate((GERMAN, GERMAN, PAUSE)))
+    events = run_with(Listening, np.concatenate((GERMAN, GERMAN, PAUSE)), languages)
     asked = [request for request in session_requests if request.kind == "identify"]
-    assert [request.language for request in asked] == ["deu", "eng"]
+    assert [request.language for request in asked] == questions
     assert {len(request.samples) for request in asked} == {(300 + 1_000 + 500 + 100) * 16 + 400}
     others = [request for request in session_requests if request.kind != "identify"]
     assert {request.language for request in others} == {"deu"}
@@ -169,7 +184,7 @@ def test_the_encoder_is_asked_once_for_each_language_and_sooner_for_sure_ones():
     assert len(texts(events)) == 1
 
 
-def run_with(driver: type[Driver], audio: np.ndarray) -> list[Event]:
+def run_with(driver: type[Driver], audio: np.ndarray, languages: LanguageSet) -> list[Event]:
     from xlsr_live.streaming.session.session import Session
 
     from tests.support.driving import MODES
@@ -177,7 +192,12 @@ def run_with(driver: type[Driver], audio: np.ndarray) -> list[Event]:
 
     encoder = PolyglotEncoder()
     session = Session(
-        encoder.vocabulary, SessionConfig(mode="cached"), vad=LoudVad(), normalized=False, modes=MODES, languages=BOTH
+        encoder.vocabulary,
+        SessionConfig(mode="cached"),
+        vad=LoudVad(),
+        normalized=False,
+        modes=MODES,
+        languages=languages,
     )
     return driver(session, encoder).run([audio])
 
@@ -190,8 +210,9 @@ def test_when_the_encoder_fails_one_language_the_others_decide():
     assert [event.code for event in events if isinstance(event, Error)] == ["encoder_failed"]
 
 
-def test_when_the_encoder_fails_all_languages_the_text_still_comes():
-    events = say(GERMAN, PAUSE, languages=BOTH, fails=lambda request: request.kind == "identify")
+@pytest.mark.parametrize("languages", [BOTH, ALL_BY_HEAD], ids=["by confidence", "by head"])
+def test_when_identification_fails_the_text_still_comes(languages: LanguageSet):
+    events = say(GERMAN, PAUSE, languages=languages, fails=lambda request: request.kind == "identify")
     assert texts(events) == [("deu", "ABC DEF ABC DE")]
     assert [one.language.language for one in utterances(events)] == ["und"]
 

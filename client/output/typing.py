@@ -1,0 +1,68 @@
+"""`--type`: writes finals into the window with the focus, through a program that plays a keyboard."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+import click
+
+from ...streaming.protocol.events import Final as FinalEvent
+from ..console import complain
+from .formats import Output
+
+PATIENCE: Final = 60.0  # seconds to type one final
+# They read the text from standard input, so other users do not see it in the list of processes.
+WTYPE: Final = ("wtype", "-")  # Wayland, where the compositor allows virtual keyboards (not GNOME)
+YDOTOOL: Final = ("ydotool", "type", "--file", "-")  # both, through /dev/uinput; needs its daemon
+XDOTOOL: Final = ("xdotool", "type", "--clearmodifiers", "--file", "-")  # X11
+
+
+def typing_program(environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+    """The command that types its standard input. Raises `click.UsageError` if there is none for this desktop."""
+    wayland, x11 = environment.get("WAYLAND_DISPLAY"), environment.get("DISPLAY")
+    if not wayland and not x11:
+        raise click.UsageError("--type needs a desktop (WAYLAND_DISPLAY or DISPLAY is not set)")
+    programs = [WTYPE, YDOTOOL] if wayland else [XDOTOOL, YDOTOOL]
+    for program in programs:
+        if shutil.which(program[0]):
+            return program
+    first = programs[0][0]
+    raise click.UsageError(f"--type needs {first} or ydotool: install one (Debian and Ubuntu: apt install {first})")
+
+
+class Typist(Output):
+    """Types finals in order, in a thread of its own, each with a blank space after it."""
+
+    def __init__(self, program: tuple[str, ...]) -> None:
+        super().__init__(sys.stdout)
+        self._program = program
+        self._executor = ThreadPoolExecutor(1, "typing")
+        self._failed = False
+
+    quiet = True
+
+    def final(self, final: FinalEvent) -> None:
+        if final.text:
+            self._executor.submit(self._type, final.text + " ")
+
+    def close(self) -> None:
+        self._executor.shutdown()
+
+    def _type(self, text: str) -> None:
+        try:
+            subprocess.run(self._program, input=text.encode(), capture_output=True, timeout=PATIENCE, check=True)
+        except subprocess.CalledProcessError as error:
+            self._fail(error.stderr.decode(errors="replace").strip().partition("\n")[0] or f"status {error.returncode}")
+        except (OSError, subprocess.TimeoutExpired) as error:
+            self._fail(str(error))
+
+    def _fail(self, reason: str) -> None:
+        if not self._failed:
+            self._failed = True
+            complain(f"{self._program[0]} cannot type: {reason}")

@@ -1,0 +1,138 @@
+// The text as something to keep: copied, saved, cleared with undo, and restored after the page was left.
+
+import { clock } from "./clock.js";
+import { textOf } from "./copying.js";
+import { store, stored } from "./languages.js";
+
+const KEY = "xlsr-live.transcript";
+const COPIED_MS = 2_000;
+
+const $ = (id) => document.getElementById(id);
+
+export class Transcript {
+  offset = 0; // seconds of audio of the sessions so far
+  #captions;
+  #running = false;
+  #kind = "Finished";
+  #safe = 0; // number of finals that are saved or copied
+  #cleared = null; // what Undo brings back
+
+  constructor(captions) {
+    this.#captions = captions;
+    $("new").onclick = $("clear").onclick = () => this.#clear();
+    $("copy-all").onclick = () => this.#copy();
+    $("save").addEventListener("click", ({ target }) => target.tagName === "BUTTON" && this.#mark());
+    this.#offerKept();
+  }
+
+  /** Whether the page has text that is neither saved nor copied. */
+  get unsaved() {
+    return this.#captions.finals.length > this.#safe;
+  }
+
+  /** A session begins. */
+  begin() {
+    this.#running = true;
+    this.#kind = "Finished";
+    if (!this.#cleared || this.#cleared.offset !== this.offset) hideOffer(); // the times would no longer fit
+    this.#captions.beginSession(new Date().toISOString());
+    this.show();
+  }
+
+  /** A session of so many seconds has ended. */
+  end(seconds) {
+    this.#running = false;
+    this.offset += seconds;
+    if (seconds) this.keep(0);
+    this.show();
+  }
+
+  /** Store the text; the open session has so many seconds. */
+  keep(seconds) {
+    const { finals } = this.#captions;
+    if (finals.length) store(KEY, { seconds: this.offset + seconds, finals });
+  }
+
+  show() {
+    const { finals } = this.#captions;
+    $("clear").hidden = !this.#running || !finals.length;
+    $("finished").hidden = this.#running || !finals.length;
+    $("finished-text").textContent = `${this.#kind}, ${size(this.offset, finals)}`;
+  }
+
+  #mark() {
+    this.#safe = this.#captions.finals.length;
+  }
+
+  async #copy() {
+    await navigator.clipboard.writeText(`${textOf($("captions"))}\n`);
+    this.#mark();
+    $("copied-all").textContent = "Copied.";
+    setTimeout(() => ($("copied-all").textContent = ""), COPIED_MS);
+  }
+
+  #clear() {
+    this.#cleared = { removed: this.#captions.clear(), offset: this.offset, safe: this.#safe };
+    if (!this.#running) this.offset = 0;
+    this.#safe = 0;
+    forget();
+    this.show();
+    offer("The text is cleared.", { Undo: () => this.#undo(), Close: () => {} }, () => (this.#cleared = null));
+    if (!this.#running) $("start").focus();
+  }
+
+  #undo() {
+    const { removed, offset, safe } = this.#cleared;
+    this.#captions.restore(removed);
+    this.offset = offset;
+    this.#safe = safe;
+    this.keep(0);
+    this.show();
+  }
+
+  /** Offer the text of the last visit. */
+  #offerKept() {
+    const kept = stored(KEY);
+    if (!Array.isArray(kept?.finals) || !kept.finals.length) return;
+    const restore = () => {
+      this.#captions.load(kept.finals);
+      this.offset = kept.seconds;
+      this.#kind = "Restored";
+      this.#mark();
+      this.show();
+    };
+    offer(`This browser has kept your last text: ${size(kept.seconds, kept.finals)}.`, { Restore: restore, Delete: forget });
+  }
+}
+
+/** "0:38, 52 words" */
+function size(seconds, finals) {
+  const words = finals.reduce((sum, final) => sum + final.words.length, 0);
+  return `${clock(seconds)}, ${words} ${words === 1 ? "word" : "words"}`;
+}
+
+/** Ask with one button for each answer; `onClose` is called in any case. */
+function offer(text, answers, onClose = () => {}) {
+  $("offer-text").textContent = text;
+  $("offer-answers").replaceChildren(
+    ...Object.entries(answers).map(([name, act]) => {
+      const button = document.createElement("button");
+      button.textContent = name;
+      button.onclick = () => {
+        act();
+        hideOffer();
+        onClose();
+      };
+      return button;
+    }),
+  );
+  $("offer").hidden = false;
+}
+
+function hideOffer() {
+  $("offer").hidden = true;
+}
+
+function forget() {
+  store(KEY, null);
+}

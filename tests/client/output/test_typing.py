@@ -1,0 +1,128 @@
+"""`--type`: the choice of a program, and text in the window that has the focus."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from xlsr_live.client.cli import run
+from xlsr_live.client.output.typing import WTYPE, XDOTOOL, YDOTOOL, Typist, typing_program
+from xlsr_live.streaming.protocol.events import Final
+
+FIELD = """
+import sys, tkinter
+from pathlib import Path
+root = tkinter.Tk()
+field = tkinter.Text(root)
+field.pack()
+field.bind("<KeyRelease>", lambda _: Path(sys.argv[1]).write_text(field.get("1.0", "end-1c"), encoding="utf-8"))
+field.focus_force()
+root.after(100, lambda: Path(sys.argv[2]).touch())
+root.mainloop()
+"""
+
+
+def final(text: str) -> Final:
+    return Final(utterance=0, text=text, words=(), start=0, end=1, confidence=1)
+
+
+@pytest.mark.parametrize(
+    ("installed", "environment", "program"),
+    [
+        ({"wtype", "ydotool", "xdotool"}, {"WAYLAND_DISPLAY": "wayland-0", "DISPLAY": ":0"}, WTYPE),
+        ({"ydotool", "xdotool"}, {"WAYLAND_DISPLAY": "wayland-0"}, YDOTOOL),
+        ({"wtype", "ydotool", "xdotool"}, {"DISPLAY": ":0"}, XDOTOOL),
+        ({"ydotool"}, {"DISPLAY": ":0"}, YDOTOOL),
+    ],
+)
+def test_the_program_fits_the_desktop(
+    installed: set[str], environment: dict[str, str], program: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(shutil, "which", lambda name: name if name in installed else None)
+    assert typing_program(environment) == program
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [({}, "needs a desktop"), ({"DISPLAY": ":0"}, "apt install xdotool"), ({"WAYLAND_DISPLAY": "w"}, "install wtype")],
+)
+def test_a_missing_program_is_named(environment: dict[str, str], words: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(click.UsageError, match=words):
+        typing_program(environment)
+
+
+def test_mic_checks_it_before_it_opens_the_microphone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    assert run(["mic", "--type"]) == 2
+    assert "needs a desktop" in capsys.readouterr().err
+
+
+def test_finals_reach_the_program_in_order_on_its_standard_input(tmp_path: Path):
+    code = "import sys; open(sys.argv[1], 'a').write(sys.stdin.read())"
+    with Typist((sys.executable, "-S", "-c", code, str(tmp_path / "typed"))) as typist:
+        for text in ("One two.", "", "-x $HOME"):
+            typist.show(final(text))
+    assert (tmp_path / "typed").read_text() == "One two. -x $HOME "
+
+
+def test_a_program_that_fails_is_reported_once(capsys: pytest.CaptureFixture[str]):
+    code = "import sys; print('Compositor does not support it', 'and more', sep='\\n', file=sys.stderr); sys.exit(1)"
+    with Typist((sys.executable, "-S", "-c", code)) as typist:
+        for _ in range(3):
+            typist.show(final("one"))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("cannot type: Compositor does not support it")
+
+
+@pytest.fixture
+def display(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An X server with no window manager."""
+    pytest.importorskip("tkinter")
+    for program in ("Xvfb", "xdotool"):
+        if shutil.which(program) is None:
+            pytest.skip(f"not installed: {program}")
+    read, write = os.pipe()
+    arguments = ["Xvfb", "-displayfd", str(write), "-screen", "0", "640x480x24", "-nolisten", "tcp"]
+    server = subprocess.Popen(arguments, pass_fds=[write], stderr=subprocess.DEVNULL)
+    os.close(write)
+    with os.fdopen(read) as numbers:
+        name = f":{numbers.readline().strip()}"
+    monkeypatch.setenv("DISPLAY", name)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    try:
+        yield name
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+def test_finals_appear_in_a_text_field(display: str, tmp_path: Path):
+    typed, ready = tmp_path / "typed", tmp_path / "ready"
+    window = subprocess.Popen([sys.executable, "-c", FIELD, str(typed), str(ready)])
+    try:
+        wait_for(ready.exists)
+        with Typist(typing_program()) as typist:
+            typist.show(final("Nine four, Zürich!"))
+            typist.show(final("Two."))
+        wait_for(lambda: typed.exists() and typed.read_text("utf-8") == "Nine four, Zürich! Two. ")
+    finally:
+        window.kill()
+        window.wait()
+
+
+def wait_for(condition: object, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
