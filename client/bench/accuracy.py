@@ -106,8 +106,9 @@ def accuracy(
                 "rows": [row.report() for row in rows],
             }
             written = tables.write(out, "accuracy", shown, report)
-            drawn = plots.reliability(out / "accuracy-reliability.png", rows[0].reliabilities())
-            for path in (*written, *plots.accuracy(out, rows), drawn):
+            title = plots.titled(recognizer.info.name, len(recordings), "recordings")
+            drawn = plots.reliability(out / "accuracy-reliability.png", rows[0].reliabilities(), title)
+            for path in (*written, *plots.accuracy(out, rows, title), drawn):
                 click.echo(f"written: {path}")
 
 

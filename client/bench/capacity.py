@@ -89,8 +89,9 @@ def capacity(bound: float, moment: str, start: int, most: int, **options: Any) -
                 f"{name} {percentile}": [outcome.latencies.report()[name][percentile] for outcome in finished]
                 for name, percentile in (("shown", "p95"), ("committed", "p50"), ("committed", "p95"))
             }
+            title = plots.titled(test.name, test.settings["recordings"], "recordings")
             written = tables.write(out, "capacity", shown, report)
-            for path in (*written, plots.curve(out / "capacity.png", numbers, lines, bound)):
+            for path in (*written, plots.curve(out / "capacity.png", numbers, lines, bound, title)):
                 click.echo(f"written: {path}")
 
 

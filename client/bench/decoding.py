@@ -53,7 +53,7 @@ def decoding(
 ) -> None:
     """Decode the same finals greedily and with a language model, with and without hotwords, set by set."""
     with needs("bench", "this benchmark"):
-        from . import corpus, scoring, tables
+        from . import corpus, plots, scoring, tables
     with needs("server", "recognizing speech here"):
         from . import decoding_variants, rare_words
 
@@ -89,7 +89,9 @@ def decoding(
                 "boost": boost,
                 "sets": {name: [variant.report() for variant in variants] for name, variants in sets.items()},
             }
-            for path in tables.write(out, "decoding", shown, report):
+            title = plots.titled(recognizer.info.name, len(recordings), "recordings")
+            drawn = plots.decoding(out / "decoding.png", sets, title)
+            for path in (*tables.write(out, "decoding", shown, report), drawn):
                 click.echo(f"written: {path}")
 
 

@@ -40,7 +40,7 @@ def latency(streams: int, verify: bool, **options: Any) -> None:
     """
     check_place(options["url"])
     with needs("bench", "this benchmark"):
-        from . import load_tables, load_test, tables
+        from . import load_tables, load_test, plots, tables
         from .streams import TrialPlan
 
     out: Path | None = options["out"]
@@ -54,7 +54,10 @@ def latency(streams: int, verify: bool, **options: Any) -> None:
         if out:
             report = tables.provenance("latency") | test.settings
             report |= {"trials": [outcome.report()], "finals_as_alone": checked}
-            for path in tables.write(out, "latency", shown, report):
+            kinds = {label: getattr(outcome.latencies, name) for name, label in load_tables.MOMENTS.items()}
+            title = plots.titled(test.name, len(outcome.latencies.committed), f"words in {streams} streams")
+            drawn = plots.distribution(out / "latency.png", kinds, title)
+            for path in (*tables.write(out, "latency", shown, report), drawn):
                 click.echo(f"written: {path}")
         if problem := outcome.trial.problem:
             raise XlsrLiveError(f"{streams} streams: {problem}")

@@ -93,6 +93,11 @@ class LoadTest:
         self._pid = pid
         self._aligned = aligned
 
+    @property
+    def name(self) -> str:
+        """Of the model, or of the server that runs it."""
+        return self.settings["url"] or self.settings["model"].name
+
     def run(self, plan: TrialPlan) -> Outcome:
         """Run one trial. Raises `XlsrLiveError` if no stream started, or if all completed without a word."""
         while self._level():  # wait until the overload of the previous trial is over

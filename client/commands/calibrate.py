@@ -104,7 +104,7 @@ def calibrate(
         if test and (own is None or own.final is None or own.partial is None):
             raise ConfigError(f"{model} has no calibration to test: give one with --calibration")
         collected = collect(recognizer, recordings, advance)
-    report(collected, recognizer.assets.calibration if test else None, folder, plot)
+    report(collected, recognizer.assets.calibration if test else None, folder, plot, model)
 
 
 def collect(
@@ -123,7 +123,9 @@ def collect(
     return collected
 
 
-def report(collected: CalibrationData, tested: Calibration | None, folder: Path, plot: Path | None) -> None:
+def report(
+    collected: CalibrationData, tested: Calibration | None, folder: Path, plot: Path | None = None, model: str = ""
+) -> None:
     """Print the errors of the calibration `tested`, or fit one, write it to `folder` and print its errors."""
     from ...streaming.ctc.calibration import FILE, Calibration, load_calibration, save_calibration
 
@@ -154,6 +156,7 @@ def report(collected: CalibrationData, tested: Calibration | None, folder: Path,
         error = f"expected calibration error {results[name].error:.3f}"
         click.echo(f"{name}: {len(words.right)} words, {100 * right:.1f} % right, {error}")
     if plot:
-        from ..bench.plots import reliability
+        from ..bench.plots import reliability, titled
 
-        click.echo(f"written: {reliability(plot, results)}")
+        title = titled(model, len(collected.final.right), "words of finals")
+        click.echo(f"written: {reliability(plot, results, title)}")

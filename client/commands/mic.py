@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from ...streaming.protocol.events import Event
 from ..console import complain
-from ..options.address import url_option
+from ..options.address import urls_option
 from ..options.model import (
     lid_option,
     load_recognizer,
@@ -76,7 +75,7 @@ Examples:
     is_flag=True,
     help="Write the finals into the window that has the focus (with wtype, ydotool or xdotool).",
 )
-@url_option("Recognize on this server instead of here.")
+@urls_option("Recognize on this server instead of here.")
 @output_options("live text on a terminal, else jsonl")
 @recognizer_options(device=("--device", "--compute"))
 @token_option
@@ -90,7 +89,7 @@ def mic(
     duration: float | None,
     held: bool,
     typed: bool,
-    url: str | None,
+    url: list[str],
     output: OutputOptions,
     token_file: Path | None,
     share: bool,
@@ -125,9 +124,8 @@ def mic(
         shown = Together([stack.enter_context(live_output(output, meter=True)), *others])
         shown.begin(source.device.name)
         shown.note(f"Listening to {source.device.name}. Ctrl-C stops.")
-        show = announce_link(url or "", shown.show)
         gate = partial(_while_held, keys, shown) if keys else None
-        return 130 if asyncio.run(_listen(source, open_session, duration, shown, show, gate)) else 0
+        return 130 if asyncio.run(_listen(source, open_session, duration, shown, gate)) else 0
 
 
 @contextmanager
@@ -156,7 +154,6 @@ async def _listen(
     open_session: OpenSession,
     duration: float | None,
     shown: Output,
-    show: Callable[[Event], None],
     gate: Callable[[AsyncIterator[Block]], AsyncIterator[Block | EndHere]] | None,
 ) -> bool:
     from ..sources.microphone import RING_SECONDS
@@ -185,4 +182,5 @@ async def _listen(
 
     async with open_session() as session:
         blocks = microphone.blocks(duration, level)
+        show = announce_link(session, shown.show)
         return await pump(session, gate(blocks) if gate else blocks, show, stop=microphone.stop)

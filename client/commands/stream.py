@@ -12,7 +12,7 @@ import click
 
 from ...streaming.config import AudioFormat, Encoding
 from ..console import printable
-from ..options.address import SERVER_URL, url_option
+from ..options.address import SERVER_URL, urls_option
 from ..options.server import audio_options, read_token, refuse, token_option
 from ..options.session import session_config, session_options
 from ..output.formats import Together
@@ -35,7 +35,7 @@ Examples:
 
 @click.command(epilog=EPILOG, short_help="A recording or a pipe through a server.")
 @click.argument("file", metavar="FILE|-")
-@url_option("The server.", SERVER_URL)
+@urls_option("The server.", SERVER_URL)
 @click.option(
     "--pace",
     type=click.FloatRange(min=0),
@@ -49,7 +49,7 @@ Examples:
 @session_options
 def stream(
     file: str,
-    url: str,
+    url: list[str],
     pace: float | None,
     output: OutputOptions,
     encoding: str,
@@ -87,6 +87,6 @@ def stream(
             shown = Together([main, *others])
             shown.begin(printable(file))
             async with connect(url, config=config, audio=audio, token=token, share=share) as session:
-                return await pump(session, paced(blocks, audio, rate), announce_link(url, shown.show))
+                return await pump(session, paced(blocks, audio, rate), announce_link(session, shown.show))
 
     return 130 if asyncio.run(run()) else 0

@@ -18,7 +18,7 @@ from ...streaming.config import AudioFormat
 from ...streaming.errors import ConfigError, GrammarError, XlsrLiveError
 from ...streaming.protocol.events import Command, Event, Rejected, Warning
 from ..console import complain
-from ..options.address import url_option
+from ..options.address import urls_option
 from ..options.model import load_recognizer, microphone_option, recognizer_options, take_model_options
 from ..options.server import check_place, read_token, refuse, token_option
 from ..options.session import session_config, session_options
@@ -73,7 +73,7 @@ Examples:
 @click.option("--rejected", is_flag=True, help="Print rejected speech, too. [default: on a terminal]")
 @click.option("--sound", is_flag=True, help="A high tone for a command, a low one for rejected speech.")
 @microphone_option
-@url_option("Recognize on this server instead of here.")
+@urls_option("Recognize on this server instead of here.")
 @recognizer_options("none", device=("--device", "--compute"))
 @token_option
 @partial(session_options, leave=OWN)
@@ -86,7 +86,7 @@ def commands(
     rejected: bool,
     sound: bool,
     microphone: str | None,
-    url: str | None,
+    url: list[str],
     token_file: Path | None,
     **settings: Any,
 ) -> int:

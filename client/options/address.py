@@ -38,8 +38,24 @@ def url_option(text: str, default: str | None = None) -> Callable[[F], F]:
     return click.option("--url", callback=_read, default=default, show_default=True, metavar="HOST:PORT|URL", help=text)
 
 
+def urls_option(text: str, default: str | None = None) -> Callable[[F], F]:
+    """--url: one or several servers with the same model, as the list of the URLs of their websockets."""
+    return click.option(
+        "--url",
+        callback=_read_several,
+        default=default,
+        show_default=True,
+        metavar="HOST:PORT|URL[,...]",
+        help=f"{text} With several, a session moves to the next when its server is gone.",
+    )
+
+
 def _read(context: click.Context, option: click.Parameter, text: str | None) -> str | None:
     try:
         return stream_url(text) if text else None
     except ValueError as error:
         raise click.BadParameter(str(error), context, option) from None
+
+
+def _read_several(context: click.Context, option: click.Parameter, text: str | None) -> list[str]:
+    return [url for each in (text or "").split(",") if (url := _read(context, option, each.strip()))]

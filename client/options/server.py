@@ -28,8 +28,8 @@ def refuse(names: Collection[str], why: str) -> None:
             raise click.UsageError(f"{option.opts[0]} {why}")
 
 
-def check_place(url: str | None) -> None:
-    """Raise `UsageError` for options without effect: of a local model with `url`, of a server without it."""
+def check_place(url: object) -> None:
+    """Raise `UsageError` for options without effect: of a local model with `url`, of a server without."""
     if url:
         refuse(MODEL_NAMES, "is for a model in this process; the server at --url has its own")
     else:

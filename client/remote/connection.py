@@ -26,13 +26,18 @@ class Servers:
         self._urls = urls
         self._token = token
 
+    @property
+    def url(self) -> str:
+        """The current address."""
+        return self._urls[self.current]
+
     def next(self) -> None:
         """Turn to the next address; the first follows the last."""
         self.current = (self.current + 1) % len(self._urls)
 
     async def open(self) -> ClientConnection:
         """Connect to the current address. Raises `ConnectionProblem`."""
-        return await open_connection(self._urls[self.current], self._token)
+        return await open_connection(self.url, self._token)
 
     async def open_any(self) -> ClientConnection:
         """Connect to the first address that answers, from the current one on. Raises the first `ConnectionProblem`."""

@@ -1,4 +1,4 @@
-"""The first message over a new connection of a running session, and its answer."""
+"""The first and the last message of a connection."""
 
 from __future__ import annotations
 
@@ -41,3 +41,12 @@ def parse(message: str | bytes) -> Event:
             "the server does not use this protocol: is it an xlsr-live server, and the path /v1/stream?",
             code="not_our_protocol",
         ) from None
+
+
+def closing_problem(connection: ClientConnection, error: Error | None) -> ConnectionProblem:
+    """The problem when the server has closed the connection, after this error."""
+    if error:
+        return ConnectionProblem(f"the server ended the session: {error.message}", code=error.code)
+    code, reason = connection.close_code, connection.close_reason
+    why = f"{code} {reason}".strip() if code else "no reason given"
+    return ConnectionProblem(f"the server closed the connection before the end ({why})", code="closed_early")

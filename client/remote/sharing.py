@@ -10,6 +10,7 @@ import click
 
 from ...streaming.protocol.events import Event, SessionMoved, SessionStarted
 from ..console import complain
+from .stream import Stream
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -19,12 +20,14 @@ def share_option(command: F) -> F:
     return click.option("--share", is_flag=True, help="Print a link with which others can watch in a browser.")(command)
 
 
-def announce_link(url: str, show: Callable[[Event], None]) -> Callable[[Event], None]:
-    """`show`, and print the link when the session starts and when it moves."""
+def announce_link(session: object, show: Callable[[Event], None]) -> Callable[[Event], None]:
+    """`show`, and print the link when a session on a server starts and when it moves."""
+    if not isinstance(session, Stream):
+        return show
 
     def announce(event: Event) -> None:
         if isinstance(event, SessionStarted | SessionMoved) and isinstance(event.share, str):
-            complain(f"others can watch at {view_link(url, event.share)}")
+            complain(f"others can watch at {view_link(session.url, event.share)}")
         show(event)
 
     return announce

@@ -44,7 +44,7 @@ from ...streaming.protocol.messages import (
 )
 from ..errors import ConnectionProblem
 from .connection import Servers
-from .greeting import greet, parse, refusal
+from .greeting import closing_problem, greet, parse, refusal
 from .pcm import encode
 from .position import SessionPosition
 from .replay import ReplayBuffer
@@ -52,7 +52,8 @@ from .replay import ReplayBuffer
 EVENT_QUEUE: Constant = 4_096  # unread events
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0  # between attempts to reconnect
 FINAL_STATUSES: Constant = (401, 403, 404)  # refusals that no further attempt changes
-FINAL_CODES: Constant = ("resume_lost", "not_our_protocol", "proxy", "bad_config", "bad_grammar")
+BAD_SETTINGS: Constant = ("bad_config", "bad_grammar")
+FINAL_CODES: Constant = ("resume_lost", "not_our_protocol", "proxy", *BAD_SETTINGS)
 GOING_AWAY: Constant = 1001  # close code of a server that stops
 MOVE_ANYWAY_S: Constant = 3.0  # before the server takes no more audio: also in the middle of an utterance
 
@@ -98,6 +99,11 @@ class Stream:
                 raise stream._closed() from None
             raise
         return stream
+
+    @property
+    def url(self) -> str:
+        """The address of its server."""
+        return self._servers.url
 
     async def send(self, audio: bytes | bytearray | memoryview | NDArray[np.floating]) -> None:
         """Send audio: bytes in the format given to `connect`, or float samples (n,) or (n, channels) in [-1, 1].
@@ -212,7 +218,7 @@ class Stream:
                 event = self._started(event)
             case Moving(within_s=seconds):
                 self._leave_by = asyncio.get_running_loop().time() + seconds
-            case Warning(code="bad_config" | "bad_grammar" as code):
+            case Warning(code=code) if code in BAD_SETTINGS:
                 self._replay.refused(code)
             case Error():
                 self._error = event
@@ -237,7 +243,7 @@ class Stream:
             self._may_send.set()
         return replace(event, resume=msgspec.UNSET, resume_s=msgspec.UNSET, movable=msgspec.UNSET)
 
-    # ── reconnecting ──
+    # ── reconnecting and moving ──
 
     def _continues(self, connection: ClientConnection) -> bool:
         """Whether the session continues after this connection: on the same server if it broke without a close frame, on
@@ -264,7 +270,7 @@ class Stream:
                 if problem.code == "resume_lost" and self._replay.complete:
                     gone = True
                     continue
-                if problem.code in ("bad_config", "bad_grammar") and self._replay.config != self._start.config:
+                if problem.code in BAD_SETTINGS and self._replay.config != self._start.config:
                     self._replay.config = self._start.config  # of a message that the server had refused
                     continue
                 final = problem.status in FINAL_STATUSES or problem.code in FINAL_CODES
@@ -294,8 +300,6 @@ class Stream:
         self.resumed += 1
         self._announces = self._replay.keeps
         self._may_send.set()
-
-    # ── moving ──
 
     async def _move(self, connection: ClientConnection) -> None:
         """Continue the session on another server, which begins with the safe sample."""
@@ -342,8 +346,4 @@ class Stream:
         return True
 
     def _closed(self) -> ConnectionProblem:
-        if self._error:
-            return ConnectionProblem(f"the server ended the session: {self._error.message}", code=self._error.code)
-        code, reason = self._connection.close_code, self._connection.close_reason
-        why = f"{code} {reason}".strip() if code else "no reason given"
-        return ConnectionProblem(f"the server closed the connection before the end ({why})", code="closed_early")
+        return closing_problem(self._connection, self._error)

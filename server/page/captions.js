@@ -18,6 +18,7 @@ export class Captions {
   spoken = new Set(); // the checkpoint's codes of the finals' languages
   following = true; // the view scrolls with the newest line
   #box;
+  #text = document.createElement("div"); // a block in the box: browsers lay out only what changes in it
   #announcer;
   #onChange;
   #measure = document.createElement("canvas").getContext("2d");
@@ -26,7 +27,8 @@ export class Captions {
   #byNumber = new Map(); // final utterances of the session, by the protocol's number
   #began = ""; // time at which the session began
   #divided = ""; // the same of the newest utterance
-  #loading = false;
+  #height = 0; // of the box, in pixels
+  #loading = 0; // width of all lines, in em, while `load` runs
   #frame = 0; // requested animation frame
   #separator = " ";
   #cased = false; // whether the model writes lower case
@@ -34,6 +36,8 @@ export class Captions {
 
   constructor(box, { announcer = null, onChange = () => {} } = {}) {
     this.#box = box;
+    this.#text.className = "text";
+    box.append(this.#text);
     this.#announcer = announcer;
     this.#onChange = onChange;
     box.addEventListener("scroll", () => this.#scrolled());
@@ -112,7 +116,7 @@ export class Captions {
 
   /** Remove the finished text; returns it for `restore`. */
   clear() {
-    const nodes = [...this.#box.querySelectorAll(".utterance.final, .divider")];
+    const nodes = [...this.#text.querySelectorAll(".utterance.final, .divider")];
     nodes.forEach((node) => node.remove());
     const removed = { nodes, finals: this.finals, utterances: this.#utterances.filter((one) => one.final) };
     this.finals = [];
@@ -123,9 +127,7 @@ export class Captions {
 
   /** Put removed text back, above the present one. */
   restore({ nodes, finals, utterances }) {
-    const next = this.#box.querySelector(".utterance");
-    if (next) next.before(...nodes);
-    else this.#box.append(...nodes);
+    this.#text.prepend(...nodes);
     this.finals.unshift(...finals);
     this.#utterances.unshift(...utterances);
     this.toLive();
@@ -135,13 +137,13 @@ export class Captions {
   load(finals) {
     const announcer = this.#announcer;
     this.#announcer = null;
-    this.#loading = true;
+    this.#loading = this.#width();
     for (const final of finals) {
       if (final.began !== this.#began) this.beginSession(final.began ?? "");
       this.#showFinal(final);
       for (const language of Object.keys(final.translations ?? {})) this.languages.add(language);
     }
-    this.#loading = false;
+    this.#loading = 0;
     this.#announcer = announcer;
     this.#utterances.forEach((one) => this.#drawTranslation(one));
     this.toLive();
@@ -216,10 +218,10 @@ export class Captions {
   #add(start) {
     const utterance = new Utterance(start, this.#width());
     utterance.element.setAttribute("aria-hidden", "true"); // until it is final: screen readers would repeat it at every change
-    if (!this.empty && this.#began !== this.#divided) this.#box.append(divider(this.#began));
+    if (!this.empty && this.#began !== this.#divided) this.#text.append(divider(this.#began));
     this.#divided = this.#began;
     this.#utterances.push(utterance);
-    this.#box.append(utterance.element);
+    this.#text.append(utterance.element);
     this.#changed();
     return utterance;
   }
@@ -241,6 +243,7 @@ export class Captions {
 
   /** The width of a line in em, which does not depend on the text size. */
   #width() {
+    if (this.#loading) return this.#loading;
     const style = getComputedStyle(this.#box);
     this.#measure.font = `${style.fontWeight} 100px ${style.fontFamily}`;
     const room = this.#box.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
@@ -260,6 +263,7 @@ export class Captions {
 
   #scrolled() {
     if (this.#style.mode === "captions") return; // it does not scroll
+    if (this.#box.clientHeight !== this.#height) return; // the observer follows the new size
     const below = this.#box.scrollHeight - this.#box.scrollTop - this.#box.clientHeight;
     const following = below < 2 * parseFloat(getComputedStyle(this.#box).fontSize);
     if (following === this.following) return;
@@ -268,6 +272,7 @@ export class Captions {
   }
 
   #resized() {
+    this.#height = this.#box.clientHeight;
     this.#follow();
     this.#changed();
   }

@@ -21,7 +21,9 @@ export class Transcript {
     this.#captions = captions;
     $("new").onclick = $("clear").onclick = () => this.#clear();
     $("copy-all").onclick = () => this.#copy();
-    $("save").addEventListener("click", ({ target }) => target.tagName === "BUTTON" && this.#mark());
+    $("save").addEventListener("click", ({ target }) => {
+      if (target.tagName === "BUTTON" && !$("save-language").value) this.#mark(); // the whole text, in the original
+    });
     this.#offerKept();
   }
 
@@ -50,7 +52,7 @@ export class Transcript {
   /** Store the text; the open session has so many seconds. */
   keep(seconds) {
     const { finals } = this.#captions;
-    if (finals.length) store(KEY, { seconds: this.offset + seconds, finals });
+    if (finals.length) store(KEY, { seconds: this.offset + seconds, finals: finals.map(packed) });
   }
 
   show() {
@@ -93,16 +95,27 @@ export class Transcript {
   /** Offer the text of the last visit. */
   #offerKept() {
     const kept = stored(KEY);
-    if (!Array.isArray(kept?.finals) || !kept.finals.length) return;
+    if (!kept?.finals?.length) return;
+    const finals = kept.finals.map(unpacked);
     const restore = () => {
-      this.#captions.load(kept.finals);
+      this.#captions.load(finals);
       this.offset = kept.seconds;
       this.#kind = "Restored";
       this.#mark();
       this.show();
     };
-    offer(`This browser has kept your last text: ${size(kept.seconds, kept.finals)}.`, { Restore: restore, Delete: forget });
+    offer(`This browser has kept your last text: ${size(kept.seconds, finals)}.`, { Restore: restore, Delete: forget });
   }
+}
+
+/** A final in a quarter of the room: browsers store some megabytes, which are then ten hours. */
+function packed({ words, ...rest }) {
+  const round = (number) => Math.round(number * 1000) / 1000;
+  return { ...rest, words: words.map(({ word, start, end, confidence }) => [word, ...[start, end, confidence].map(round)]) };
+}
+
+function unpacked({ words, ...rest }) {
+  return { ...rest, words: words.map(([word, start, end, confidence]) => ({ word, start, end, confidence })) };
 }
 
 /** "0:38, 52 words" */

@@ -7,6 +7,7 @@ a loop over the sequences computes the same, for tests.
 from __future__ import annotations
 
 import inspect
+from functools import cache
 from itertools import pairwise
 from typing import Any, cast
 
@@ -14,12 +15,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-try:
-    from torch.nn.attention.varlen import varlen_attn
-except ImportError:  # an older torch
-    varlen_attn = None
 
-_attend: Any = varlen_attn
+@cache
+def _attention() -> Any:
+    """torch's function, or None in an older torch. Its import takes a second, so only a GPU pays for it."""
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return None
+    return varlen_attn
 
 
 def supported(device: torch.device, dtype: torch.dtype) -> bool:
@@ -27,8 +31,8 @@ def supported(device: torch.device, dtype: torch.dtype) -> bool:
     return (
         device.type == "cuda"
         and dtype in (torch.bfloat16, torch.float16)
-        and _attend is not None
-        and "block_table" in inspect.signature(_attend).parameters
+        and _attention() is not None
+        and "block_table" in inspect.signature(_attention()).parameters
         and torch.cuda.get_device_capability(device) >= (8, 0)
     )
 
@@ -43,7 +47,7 @@ def attend_pages(
     """
     if queries.device.type == "cuda":
         most = table.shape[1] * keys.shape[1]
-        return _attend(
+        return _attention()(
             queries, keys, values, starts, None, longest, most, seqused_k=used, block_table=table, num_splits=1
         )
     attended = torch.empty_like(queries)
@@ -56,7 +60,7 @@ def attend_pages(
 def attend_packed(queries: Tensor, keys: Tensor, values: Tensor, starts: Tensor, longest: int) -> Tensor:
     """Each sequence's attention to itself; all are (T, heads, width), and `starts`, (N + 1,) int32, bounds them."""
     if queries.device.type == "cuda":
-        return _attend(queries, keys, values, starts, starts, longest, longest)
+        return _attention()(queries, keys, values, starts, starts, longest, longest)
     attended = torch.zeros_like(queries)
     for start, end in pairwise(_numbers(starts)):
         attended[start:end] = _one(queries[start:end], keys[start:end], values[start:end])

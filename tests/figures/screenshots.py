@@ -72,15 +72,16 @@ def opened(browser: Any, url: str, width: int, height: int, **options: Any) -> I
 
 
 def draw_page(browser: Any, server: RunningServer) -> None:
-    """Ready, live, shared; and the pages of readers."""
+    """Ready, live, shared, finished; and the pages of readers."""
     address = f"http://127.0.0.1:{server.port}"
     with opened(browser, f"{address}/", 1000, 470) as page:
         save(page, "page-ready.png")
         page.click("#share")
         page.check("#share-on")
+        page.fill("#title", "Spears and arrows")
         page.keyboard.press("Escape")
         page.click("#start")
-        wait_for_state(page, "live")
+        page.wait_for_selector("#links:not([hidden])", state="attached")
         key = page.get_attribute("#view-link", "href").partition("#")[2]
         with (
             opened(browser, f"{address}/view#{key}", 390, 600, color_scheme="dark") as view,
@@ -91,9 +92,17 @@ def draw_page(browser: Any, server: RunningServer) -> None:
             save(page, "page-live.png")
             save(view, "page-view.png")
             save(overlay, "page-overlay.png")
-        page.set_viewport_size({"width": 1000, "height": 580})
+        page.set_viewport_size({"width": 1000, "height": 740})
         page.click("#share")
+        page.fill("#address", "192.168.1.20")
+        page.locator("#address").blur()
         save(page, "page-share.png")
+        page.keyboard.press("Escape")
+        page.set_viewport_size({"width": 1000, "height": 470})
+        page.click("#start")
+        wait_for_state(page, "idle")
+        page.locator("#start").blur()
+        save(page, "page-finished.png")
 
 
 def draw_translated(browser: Any, server: RunningServer) -> None:

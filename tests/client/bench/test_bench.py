@@ -139,7 +139,9 @@ def test_decoding_reports_the_effect_of_a_language_model_and_hotwords(folder: Pa
     soundfile.write(folder / "noise.wav", np.zeros(32_000, np.int16), 16_000)
     (folder / "test.tsv").write_text("file\ttext\tset\ntwo.wav\tone two\ta\ntwo.wav\tsix nine\ta\nnoise.wav\t\tb\n")
     assert run(["bench", "decoding", str(folder / "test.tsv"), "--hotwords", "1", "--out", str(folder)]) == 0
-    read = report(written(capsys.readouterr().out), "decoding")
+    files = written(capsys.readouterr().out)
+    assert png(files["decoding.png"])
+    read = report(files, "decoding")
     assert [(row["said"], row["not_said"]) for row in read["hotwords"]] == [
         (["TWO"], ["NINE"]),
         (["NINE"], ["TWO"]),
@@ -184,6 +186,7 @@ def test_latency_of_streams_in_this_process(folder: Path, capsys: Out, recognize
     out = capsys.readouterr().out
     ((equal, total),) = re.findall(r"^(\d+) of (\d+) finals equal those of the same audio alone$", out, re.MULTILINE)
     assert int(equal) == int(total) >= 2
+    assert png(written(out)["latency.png"])
     read = report(written(out), "latency")
     assert read["config"]["hop_ms"] == 240
     assert read["model"]["name"] == recognizer.info.name

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import click
 import pytest
-from xlsr_live.client.options.address import stream_url
+from xlsr_live.client.options.address import stream_url, urls_option
 
 
 @pytest.mark.parametrize(
@@ -24,6 +25,16 @@ from xlsr_live.client.options.address import stream_url
 def test_an_address(written: str, expected: str):
     assert stream_url(written) == expected
     assert stream_url(expected) == expected
+
+
+def test_several_addresses():
+    found: list[list[str]] = []
+    command = click.Command("x", callback=lambda url: found.append(url))
+    command = urls_option("The server.")(command)
+    for arguments in ([], ["--url", "studio"], ["--url", "studio, hall:9000"]):
+        command.main(arguments, standalone_mode=False)
+    studio, hall = "ws://studio:8765/v1/stream", "ws://hall:9000/v1/stream"
+    assert found == [[], [studio], [studio, hall]]
 
 
 @pytest.mark.parametrize("written", ["", "ftp://studio", "ws://", "studio:port", "http://studio:99999"])

@@ -141,7 +141,7 @@ def test_secrets_cannot_be_guessed():
     token = sessions.add(Client("alice"), object())  # type: ignore[arg-type]
     assert len(token) == 32
     assert token not in repr(vars(sessions))
-    assert len(sharing.SharedSessions(1).open().key) == 32
+    assert len(sharing.SharedSessions(1).open("").key) == 32
 
 
 def test_the_system_closes_a_socket_whose_data_is_not_read():

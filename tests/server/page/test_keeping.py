@@ -9,6 +9,7 @@ from xlsr_live.server.run import RunningServer
 
 from tests.support.browser import accessible, finals, wait, wait_for_state, words
 
+NEWEST_SHOWN = "captions.scrollHeight - captions.scrollTop - captions.clientHeight < 2"
 WARNS = "() => !dispatchEvent(new Event('beforeunload', { cancelable: true }))"
 
 
@@ -27,7 +28,7 @@ def speak(page: Any, utterances: int) -> None:
 def test_finished_text_can_be_copied_cleared_and_restored(
     opened: Callable[..., Any], server: RunningServer, transcript: list[str]
 ):
-    page = opened(server.port)
+    page = opened(server.port, viewport={"width": 1000, "height": 330})  # room for two lines
     page.context.grant_permissions(["microphone", "clipboard-read", "clipboard-write"])
     assert page.is_hidden("#offer")
     assert not page.evaluate(WARNS)
@@ -51,10 +52,12 @@ def test_finished_text_can_be_copied_cleared_and_restored(
     assert words(finals(page)) == " ".join(transcript)
 
     speak(page, len(transcript) + 1)
+    wait(page, NEWEST_SHOWN)
+    assert page.is_hidden("#to-live")
     shown = finals(page)
     assert words(shown[: len(transcript) + 1]) == " ".join([*transcript, transcript[0]])
     assert (
-        page.locator("#captions > *").evaluate_all(
+        page.locator("#captions .divider, #captions .utterance").evaluate_all(
             "all => all.map(({ className }) => className).filter((name) => name === 'divider').length"
         )
         == 1
