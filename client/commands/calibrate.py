@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from ...streaming.config import AUTO
 from ...streaming.errors import ConfigError
@@ -92,14 +93,15 @@ def calibrate(
         with load_recognizer(take_model_options(options | {"model": model})) as recognizer:
             languages = read_spoken(data, recognizer.languages.known, model)
             with progress(sum(len(each) for each in languages.values())) as (advance, _):
-                fit(recognizer, languages, folder, advance)
+                fit(recognizer, languages, folder, out, advance)
         return
     recordings = spoken(read_corpus(data, where=where, limit=limit))
     with (
         load_recognizer(take_model_options(options | {"model": model})) as recognizer,
         progress(len(recordings)) as (advance, _),
     ):
-        if test and recognizer.assets.calibration is None:
+        own = recognizer.assets.calibration
+        if test and (own is None or own.final is None or own.partial is None):
             raise ConfigError(f"{model} has no calibration to test: give one with --calibration")
         collected = collect(recognizer, recordings, advance)
     report(collected, recognizer.assets.calibration if test else None, folder, plot, model)
@@ -125,7 +127,7 @@ def report(
     collected: CalibrationData, tested: Calibration | None, folder: Path, plot: Path | None = None, model: str = ""
 ) -> None:
     """Print the errors of the calibration `tested`, or fit one, write it to `folder` and print its errors."""
-    from ...streaming.ctc.calibration import FILE, Calibration, save_calibration
+    from ...streaming.ctc.calibration import FILE, Calibration, load_calibration, save_calibration
 
     kinds = {"finals": collected.final, "partials": collected.partial}
     if collected.lm:
@@ -134,9 +136,10 @@ def report(
     if tested:
         curves = {"finals": tested.final, "partials": tested.partial, "language model": tested.beam or tested.final}
         curves["language model in partials"] = tested.beam_partial or tested.partial
-        results = {name: words.test(curves[name]) for name, words in kinds.items()}
+        results = {name: words.test(curve) for name, words in kinds.items() if (curve := curves[name])}
     else:
-        fitted = Calibration(
+        fitted = msgspec.structs.replace(
+            load_calibration(folder) or Calibration(),  # which may have the scale of its language
             final=collected.final.fit(),
             partial=collected.partial.fit(),
             beam=collected.beam.fit() if collected.lm else None,
@@ -147,7 +150,8 @@ def report(
         with writing(folder / FILE):
             save_calibration(folder, fitted)
         click.echo(f"written: {folder / FILE}")
-    for name, words in kinds.items():
+    for name in results:
+        words = kinds[name]
         right = sum(words.right) / len(words.right)
         error = f"expected calibration error {results[name].error:.3f}"
         click.echo(f"{name}: {len(words.right)} words, {100 * right:.1f} % right, {error}")

@@ -16,10 +16,8 @@ from ...streaming.config import SessionConfig
 from ...streaming.ctc.calibration import (
     FILE,
     Calibration,
-    Curve,
     LanguageScale,
     fit_languages,
-    load_calibration,
     save_calibration,
 )
 from ...streaming.frames import SAMPLE_RATE
@@ -32,6 +30,7 @@ if TYPE_CHECKING:
     from ..bench.corpus import CorpusRecording
 
 _DEFAULT: Final = SessionConfig()
+_FOLDS: Final = 5
 SPEECH_MS: Final = (_DEFAULT.language_least_ms + _DEFAULT.language_hold_ms, _DEFAULT.language_wait_ms)  # judged at
 
 
@@ -53,8 +52,9 @@ def read_spoken(table: Path, known: tuple[str, ...], model: str) -> dict[str, li
 
 def collect_levels(
     recognizer: Recognizer, spoken: Mapping[str, Sequence[CorpusRecording]], advance: Callable[[], None]
-) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """Levels (examples, languages) of the beginnings of all recordings, and the column of the language of each.
+) -> tuple[NDArray[np.float64], NDArray[np.intp], NDArray[np.intp]]:
+    """Levels (examples, languages) of the beginnings of all recordings, the column of the language of each, and the
+    number of its recording within that language.
 
     Each recording begins with speech. One that is shorter than a beginning counts as it is.
     """
@@ -62,14 +62,16 @@ def collect_levels(
 
     levels: list[list[float]] = []
     places: list[int] = []
+    numbers: list[int] = []
     for place, language in enumerate(spoken):
-        for recording in spoken[language]:
+        for number, recording in enumerate(spoken[language]):
             samples = read_samples(recording)
             for length in {min(len(samples), SAMPLE_RATE * ms // 1000) for ms in SPEECH_MS}:
                 levels.append(levels_of(recognizer, samples[:length], tuple(spoken)))
                 places.append(place)
+                numbers.append(number)
             advance()
-    return np.array(levels), np.array(places, np.intp)
+    return np.array(levels), np.array(places, np.intp), np.array(numbers, np.intp)
 
 
 def levels_of(recognizer: Recognizer, samples: NDArray[np.float32], languages: Sequence[str]) -> list[float]:
@@ -81,35 +83,36 @@ def levels_of(recognizer: Recognizer, samples: NDArray[np.float32], languages: S
     return [float(token_levels(rows.result(), vocabulary)[-1]) for rows, vocabulary in pairs]
 
 
-def write_scales(folder: Path, scales: Mapping[str, LanguageScale], default: str | None) -> list[Path]:
-    """Put each language's scale into its calibration, whose other parts stay; return the files."""
-    written: list[Path] = []
-    for language, scale in scales.items():
-        own = folder / "languages" / language
-        if language == default and not own.is_dir():
-            own = folder  # what lies beside the checkpoint is that of its default language
-        own.mkdir(parents=True, exist_ok=True)
-        before = load_calibration(own) or Calibration(final=Curve(), partial=Curve())
-        with writing(own / FILE):
-            written.append(save_calibration(own, msgspec.structs.replace(before, language=scale)))
-    return written
-
-
 def fit(
     recognizer: Recognizer,
     spoken: Mapping[str, Sequence[CorpusRecording]],
-    folder: Path,
+    model: Path,
+    out: Path | None,
     advance: Callable[[], None],
 ) -> None:
-    """Fit the scales, write them, and print how often the language is right before and after, in cross-validation."""
-    levels, places = collect_levels(recognizer, spoken, advance)
-    scales = dict(zip(spoken, fit_languages(levels, places), strict=True))
-    many = recognizer.encoder.languages
-    for path in write_scales(folder, scales, many.default if many else None):
-        click.echo(f"written: {path}")
-    plain = [LanguageScale()] * len(scales)
-    for name, share in (("default scales", right(levels, places, plain)), ("fitted", cross_validated(levels, places))):
+    """Fit the scales, write them, and print how often the language is right before and after, in cross-validation.
+
+    They join the calibrations of the checkpoint in `model`; with `out`, that folder gets one for each language.
+    """
+    levels, places, numbers = collect_levels(recognizer, spoken, advance)
+    for language, scale in zip(spoken, fit_languages(levels, places), strict=True):
+        before = recognizer.languages.load(language)[language][1].calibration
+        own = out / language if out else _own_folder(model, language, recognizer)
+        own.mkdir(parents=True, exist_ok=True)
+        with writing(own / FILE):
+            save_calibration(own, msgspec.structs.replace(before or Calibration(), language=scale))
+        click.echo(f"written: {own / FILE}")
+    shares = {"default scales": right(levels, places, [LanguageScale()] * len(spoken))}
+    if (folds := min(_FOLDS, *(len(each) for each in spoken.values()))) > 1:
+        shares["fitted"] = cross_validated(levels, places, numbers % folds)
+    for name, share in shares.items():
         click.echo(f"{name}: {100 * share:.1f} % of {len(places)} beginnings in the right language")
+
+
+def _own_folder(model: Path, language: str, recognizer: Recognizer) -> Path:
+    """Where a checkpoint holds a language's calibration: beside it, if it is the default language without a folder."""
+    own, many = model / "languages" / language, recognizer.encoder.languages
+    return model if many and language == many.default and not own.is_dir() else own
 
 
 def right(levels: NDArray[np.float64], places: NDArray[np.intp], scales: Sequence[LanguageScale]) -> float:
@@ -118,12 +121,10 @@ def right(levels: NDArray[np.float64], places: NDArray[np.intp], scales: Sequenc
     return float((scores.argmax(axis=1) == places).mean())
 
 
-def cross_validated(levels: NDArray[np.float64], places: NDArray[np.intp], folds: int = 5) -> float:
-    """The same with scales for each fifth of the examples, fitted on the other four fifths."""
-    fold = np.arange(len(places)) // 2 % folds  # both beginnings of a recording in one
-    shares = [
-        right(levels[fold == each], places[fold == each], fit_languages(levels[fold != each], places[fold != each]))
-        * (fold == each).sum()
-        for each in range(folds)
-    ]
-    return float(np.sum(shares) / len(places))
+def cross_validated(levels: NDArray[np.float64], places: NDArray[np.intp], fold: NDArray[np.intp]) -> float:
+    """The same, each fold with scales that were fitted on the others."""
+    found = np.zeros(len(places))
+    for each in np.unique(fold):
+        own, others = fold == each, fold != each
+        found[own] = right(levels[own], places[own], fit_languages(levels[others], places[others]))
+    return float(found.mean())

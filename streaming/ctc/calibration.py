@@ -75,28 +75,35 @@ class LanguageScale(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The curves of one checkpoint: for finals and partials of the greedy decoder and of a beam search."""
+    """The curves of one checkpoint: for finals and partials of the greedy decoder and of a beam search.
+
+    Confidences without a curve are None. A beam search without one uses that of the greedy decoder.
+    """
 
     version: int = 1
-    final: Curve
-    partial: Curve
+    final: Curve | None = None
+    partial: Curve | None = None
     beam: Curve | None = None
     beam_partial: Curve | None = None
     language: LanguageScale | None = None  # for identification, where one checkpoint has several languages
 
-    def of_final(self, words: Sequence[DecodedWord], greedy: Sequence[DecodedWord] | None = None) -> list[float]:
+    def __post_init__(self) -> None:
+        if (self.final is None) != (self.partial is None):
+            raise ValueError("`final` and `partial` go together")
+
+    def of_final(self, words: Sequence[DecodedWord], greedy: Sequence[DecodedWord] | None = None) -> list[float] | None:
         """Confidences of a greedy final's words. With hotwords, `greedy` are the words of the path without them."""
         return confidences(self.final, words, [level(words if greedy is None else greedy)] * len(words))
 
-    def of_partial(self, words: Sequence[DecodedWord]) -> list[float]:
+    def of_partial(self, words: Sequence[DecodedWord]) -> list[float] | None:
         """Confidences of a greedy partial's words; later words do not change them."""
         return confidences(self.partial, words, levels(words))
 
-    def of_beam_partial(self, words: Sequence[DecodedWord]) -> list[float]:
+    def of_beam_partial(self, words: Sequence[DecodedWord]) -> list[float] | None:
         """Confidences of a beam search's words in a partial; later words do not change them."""
         return confidences(self.beam_partial or self.partial, words, levels(words))
 
-    def of_beam(self, words: Sequence[DecodedWord], greedy: Sequence[DecodedWord]) -> list[float]:
+    def of_beam(self, words: Sequence[DecodedWord], greedy: Sequence[DecodedWord]) -> list[float] | None:
         """Confidences of a beam search's words in a final; `greedy` are those of the greedy path."""
         return confidences(self.beam or self.final, words, [level(greedy)] * len(words))
 
@@ -127,7 +134,9 @@ def levels(words: Sequence[DecodedWord]) -> list[float]:
     return [score / count for score, count in zip(scores, tokens, strict=True)]
 
 
-def confidences(curve: Curve, words: Sequence[DecodedWord], levels: Sequence[float]) -> list[float]:
+def confidences(curve: Curve | None, words: Sequence[DecodedWord], levels: Sequence[float]) -> list[float] | None:
+    if curve is None:
+        return None
     return curve(np.array([word.score for word in words], float), np.array(levels, float)).tolist()
 
 

@@ -33,6 +33,7 @@ from xlsr_live.streaming.protocol.events import Event, Final, LanguageIdentified
 from tests.support.speech import listed
 
 RATE = 16_000
+PARTS = ("words", "identification", "alternation")
 SECONDS = (1, 2, 3, 5)
 REAL = {"eng": ("kathleen", "librispeech"), "deu": ("german",)}
 PAUSE = 1.0  # seconds between the utterances of a recording with two languages
@@ -108,12 +109,12 @@ def measure_words(recognizer: Recognizer, spoken: Sequence[Spoken], sessions: in
         words, characters = ([pair[unit] for pair in scores] for unit in (0, 1))
         rows.append((language, kind, str(len(own)), _rate(words), percent(rate(characters))))
     print(f"{equal} of {len(spoken)} texts of mixed batches are those of each session alone\n")
-    return Table("Words in the right language", ("language", "speech", "recordings", "WER (%)", "CER (%)"), rows)
+    return Table("Words in the right language", ("language", "speech", "recordings", "WER", "CER"), rows)
 
 
 def measure_identification(
     recognizer: Recognizer, spoken: Sequence[Spoken], languages: Sequence[str], plot: Path | None
-) -> list[Table]:
+) -> Table:
     """Share of beginnings whose most probable language is the right one, with the calibration and without."""
     found = {language: recognizer.languages.load(language)[language][1].calibration for language in languages}
     scales = [(own and own.language) or LanguageScale() for own in found.values()]
@@ -138,7 +139,7 @@ def measure_identification(
     note = "without calibration: " + ", ".join(f"{each} s {percent(plain[each] / total)}" for each in SECONDS)
     if plot:
         draw(plot, confusion, [f"{language}, {kind}" for language, kind in kinds], languages)
-    return [Table("Right language of six (%)", columns, rows, [note])]
+    return Table("Right language of six", columns, rows, [note])
 
 
 def draw(path: Path, confusion: dict[int, NDArray[np.intp]], spoken: Sequence[str], languages: Sequence[str]) -> None:
@@ -174,18 +175,20 @@ def measure_alternation(recognizer: Recognizer, spoken: Sequence[Spoken], pair: 
     found = Alternation()
     of = [[each for each in spoken if each.language == language and each.kind == "real"] for language in pair]
     turns = [each for both in zip(*of, strict=False) for each in both]
+    if len(turns) < UTTERANCES:
+        raise SystemExit(f"alternation needs {UTTERANCES // 2} real recordings of each language")
     silence = np.random.default_rng(1).normal(0, 1e-4, int(PAUSE * RATE)).astype(np.float32)
     for at in tqdm(range(0, len(turns) - UTTERANCES + 1, UTTERANCES), "alternating"):
         _alternate(recognizer, turns[at : at + UTTERANCES], silence, pair, found)
     low, high = (f"{quantile:.1f}" for quantile in np.percentile(found.waits, (50, 95)))
     rows = [
         ("utterances", str(found.utterances)),
-        ("in the right language (%)", percent(found.right / found.utterances)),
+        ("in the right language", percent(found.right / found.utterances)),
         ("events that say und", str(found.undecided)),
         ("texts in another language than their event", str(found.flips)),
         ("audio until the event (s), median and 95 %", f"{low}, {high}"),
-        ("WER with auto (%)", _rate(found.auto)),
-        ("WER in the right languages (%)", _rate(found.oracle)),
+        ("WER with auto", _rate(found.auto)),
+        ("WER in the right languages", _rate(found.oracle)),
     ]
     return Table(f"Alternating {pair[0]} and {pair[1]}", ("", "auto"), rows)
 
@@ -230,17 +233,20 @@ def main() -> None:
     parser.add_argument("model", metavar="MODEL")
     parser.add_argument("data", type=Path, metavar="DATA")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="confusion matrices")
-    parser.add_argument("--most", type=int, default=24, help="recordings of each language and kind")
+    parser.add_argument("--most", type=int, default=14, help="recordings of each language and kind")
+    parser.add_argument("--parts", nargs="*", choices=PARTS, default=PARTS, help="tables to make (default: all)")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     with Recognizer.load(args.model, device="cpu", threads=args.threads) as recognizer:
         languages = recognizer.languages.known
         spoken = load(args.data, languages, args.most)
-        tables = [
-            measure_words(recognizer, spoken, len(languages)),
-            *measure_identification(recognizer, spoken, languages, args.plot),
-            measure_alternation(recognizer, spoken, ("deu", "eng")),
-        ]
+        tables: list[Table] = []
+        if "words" in args.parts:
+            tables.append(measure_words(recognizer, spoken, len(languages)))
+        if "identification" in args.parts:
+            tables.append(measure_identification(recognizer, spoken, languages, args.plot))
+        if "alternation" in args.parts:
+            tables.append(measure_alternation(recognizer, spoken, ("deu", "eng")))
     for table in tables:
         print(table.markdown())
     print(f"{describe(machine())}")

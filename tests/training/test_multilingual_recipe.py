@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from xlsr_live.streaming.errors import ModelError
 from xlsr_live.streaming.model.adapters import Adapter, AdapterShape, languages_of, read_adapter
 from xlsr_live.streaming.model.source import Source, find_source
 from xlsr_live.training.recipe.multilingual.checkpoint import ENGLISH, LETTERS, WIDTH, begin, join, keep
@@ -55,7 +56,7 @@ def test_a_joined_checkpoint_has_the_trained_adapters(tmp_path: Path):
     begin(str(base), tmp_path / "begin")
     source = find_source(str(tmp_path / "begin"))
     assert languages_of(source) == tuple(sorted((ENGLISH, *LETTERS)))
-    keep(dict.fromkeys(LETTERS, tmp_path / "begin"), tmp_path / "adapters")
+    keep(str(base), dict.fromkeys(LETTERS, tmp_path / "begin"), tmp_path / "adapters")
     join(str(base), tmp_path / "adapters", tmp_path / "joined")
     joined, shape = find_source(str(tmp_path / "joined")), AdapterShape(2, 32, WIDTH)
     for language in (ENGLISH, *LETTERS):
@@ -63,6 +64,14 @@ def test_a_joined_checkpoint_has_the_trained_adapters(tmp_path: Path):
         assert all(torch.allclose(*pair, atol=1e-3) for pair in zip(_flat(one), _flat(other), strict=True))
         assert not other.up[0].any()  # an adapter that is not trained has no output
         assert len(other.head[0]) == len(LETTERS.get(language, "")) + 5 or language == ENGLISH
+
+
+def test_adapters_of_another_model_are_refused(tmp_path: Path):
+    base, other = (publish(tmp_path / str(seed), SMALL, LETTERS_OF_BASE, seed=seed) for seed in (0, 1))
+    begin(str(base), tmp_path / "begin")
+    keep(str(base), {"deu": tmp_path / "begin"}, tmp_path / "adapters")
+    with pytest.raises(ModelError, match="trained beside another model"):
+        join(str(other), tmp_path / "adapters", tmp_path / "joined")
 
 
 def test_a_language_begins_with_the_rows_of_plain_letters(tmp_path: Path):

@@ -20,6 +20,7 @@ from xlsr_live.streaming.ctc.calibration import (
     FILE,
     Calibration,
     Curve,
+    LanguageScale,
     fit,
     level,
     levels,
@@ -40,6 +41,16 @@ def sample(words: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarra
     rng = np.random.default_rng(seed)
     scores, levels = -rng.exponential(1.0, words), -rng.exponential(0.3, words)
     return scores, levels, rng.random(words) < TRUE(scores, levels)
+
+
+def known(confidences: list[float] | None) -> list[float]:
+    assert confidences is not None
+    return confidences
+
+
+def test_a_calibration_of_the_language_alone_changes_no_confidence():
+    assert Calibration(language=LanguageScale(scale=3.0)).of_final(WORDS) is None
+    assert Calibration().of_beam_partial(WORDS) is None
 
 
 def test_fitting_recovers_a_known_temperature():
@@ -102,9 +113,9 @@ WORDS = [DecodedWord("A", 0, 3, -0.2, 2), DecodedWord("B", 5, 9, -1.0, 1), Decod
 
 def test_confidences_of_a_partial_do_not_depend_on_later_rows():
     calibration = Calibration(final=TRUE, partial=TRUE)
-    assert calibration.of_partial(WORDS)[:2] == calibration.of_partial(WORDS[:2])
+    assert known(calibration.of_partial(WORDS))[:2] == calibration.of_partial(WORDS[:2])
     assert levels(WORDS) == pytest.approx([-0.1, -0.4, -1.3 / 4])
-    assert calibration.of_final(WORDS)[2] == calibration.of_partial(WORDS)[2]
+    assert known(calibration.of_final(WORDS))[2] == known(calibration.of_partial(WORDS))[2]
     assert calibration.of_final([]) == calibration.of_partial([]) == []
     assert level([]) == 0.0
 
@@ -112,7 +123,7 @@ def test_confidences_of_a_partial_do_not_depend_on_later_rows():
 def test_words_of_a_beam_use_the_level_of_the_greedy_path():
     beam = Curve(temperature=3.0, level=1.0, offset=-1.0)
     calibration = Calibration(final=TRUE, partial=TRUE, beam=beam)
-    (found,) = calibration.of_beam(WORDS[:1], WORDS)
+    (found,) = known(calibration.of_beam(WORDS[:1], WORDS))
     assert found == pytest.approx(float(beam(np.array([-0.2]), np.array([-1.3 / 4]))[0]))
     assert Calibration(final=TRUE, partial=TRUE).of_beam(WORDS, WORDS) == calibration.of_final(WORDS)
 
@@ -128,7 +139,7 @@ def test_writing_and_reading_a_calibration_are_inverse(tmp_path: Path):
     ("content", "why"),
     [
         ("{", "is not a calibration"),
-        ('{"final": {}}', "missing required field `partial`"),
+        ('{"final": {}}', "`final` and `partial` go together"),
         ('{"final": {}, "partial": {}, "other": 1}', "unknown field `other`"),
         ('{"final": {"temperature": 0}, "partial": {}}', "the temperature is 0"),
         ('{"final": {}, "partial": {}, "version": 2}', "version 2"),

@@ -2,7 +2,7 @@
 
 read: Kokoro-82M and espeak-ng read phrases in six languages. train: the adapter and head of each language but English,
 with `xlsr-live finetune --adapter`. join: the adapters and their letters alone, to --out; and the whole checkpoint, to
-WORK/checkpoint. calibrate: the probabilities of languages, on the recordings for development.
+WORK/checkpoint. calibrate: the probabilities of languages, on the recordings for development, in both places.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from typing import Final
 from ....client.bench.corpus import read_corpus
 from ....client.cli import run
 from ...export import ADAPTER
-from .checkpoint import LETTERS, begin, join, keep
+from .checkpoint import CALIBRATIONS, LETTERS, begin, join, keep
 from .phrases import LANGUAGES
 from .speech import read_phrases
 
 STAGES: Final = ("read", "train", "join", "calibrate")
+MOST: Final = 16  # recordings of a table for the calibration of languages
 HEADER: Final = "file\ttext\tspeaker\tlanguage"
 
 
@@ -40,17 +41,21 @@ def arguments() -> argparse.Namespace:
         nargs="*",
         default=[],
         metavar="CODE=DIR",
-        help="real speech of a language: a folder with train.tsv and dev.tsv (columns file, text, speaker)",
+        help="real speech of a language: a folder with train.tsv and dev.tsv (file, text, speaker); eng: dev.tsv",
     )
     add("--languages", nargs="*", default=list(LETTERS), metavar="CODE", help="languages to train (default: all)")
     add("--noise", type=Path, metavar="DIR", help="recordings without speech, as for finetune")
-    add("--steps", type=int, default=300, help="updates for each language (default: %(default)s)")
+    add("--steps", type=int, help="updates for each language (default: 160 of 16 s; of real speech 400 of 32 s)")
     add("--threads", type=int, default=1, help="threads of the training (default: %(default)s)")
     args = parser.parse_args()
     args.real = dict(each.partition("=")[::2] for each in args.real)
     args.stages = args.stages or list(STAGES)
     args.out = args.out or args.work / "adapters"
-    if unknown := (set(args.stages) - set(STAGES)) | (set(args.languages) | set(args.real)) - set(LETTERS):
+    if (
+        unknown := (set(args.stages) - set(STAGES))
+        | (set(args.languages) - set(LETTERS))
+        | (set(args.real) - set(LANGUAGES))
+    ):
         parser.error(f"no such stage or language: {', '.join(sorted(unknown))}")
     if "read" in args.stages and not args.kokoro:
         parser.error("read needs --kokoro DIR")
@@ -65,19 +70,14 @@ def main() -> None:
         train(args)
     if "join" in args.stages:
         runs = {language: args.work / f"run-{language}" for language in LETTERS}
-        keep({language: folder for language, folder in runs.items() if (folder / "vocab.json").exists()}, args.out)
+        done = {language: folder for language, folder in runs.items() if (folder / "vocab.json").exists()}
+        keep(args.base, done, args.out)
         join(args.base, args.out, args.work / "checkpoint")
-        for language, folder in runs.items():
-            calibration = folder / "calibration.json"
-            own = args.work / "checkpoint" / "languages" / language
-            if calibration.exists():
-                own.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(calibration, own / calibration.name)
     if "calibrate" in args.stages:
         table = args.work / "dev.tsv"
-        write_table(table, {language: tables(args, language, "dev") for language in LANGUAGES})
-        _xlsr_live("calibrate", args.work / "checkpoint", table, "--language", "auto")
-        shutil.copytree(args.work / "checkpoint" / "languages", args.out / "languages", dirs_exist_ok=True)
+        write_table(table, {language: tables(args, language, "dev") for language in LANGUAGES}, MOST)
+        _xlsr_live("calibrate", args.work / "checkpoint", table, "--language", "auto", "--threads", args.threads)
+        shutil.copytree(args.work / "checkpoint" / CALIBRATIONS, args.out / CALIBRATIONS, dirs_exist_ok=True)
 
 
 def train(args: argparse.Namespace) -> None:
@@ -92,25 +92,26 @@ def train(args: argparse.Namespace) -> None:
             table = args.work / f"{language}-{split}.tsv"
             if not table.exists():  # an interrupted run continues with the same recordings
                 write_table(table, {language: tables(args, language, split)})
-        options = ["--steps", args.steps, "--threads", args.threads, "--batch-seconds", 16, "--rate", 2]
+        steps, seconds = (400, 32) if language in args.real else (160, 16)
+        options = ["--steps", args.steps or steps, "--batch-seconds", seconds, "--rate", 2, "--threads", args.threads]
         options += ["--noise", args.noise] if args.noise else []
         data = ["--data", args.work / f"{language}-train.tsv", "--validation", args.work / f"{language}-dev.tsv"]
         _xlsr_live("finetune", args.work / "begin", "--adapter", language, *data, "--out", out, *options)
 
 
 def tables(args: argparse.Namespace, language: str, split: str) -> list[Path]:
-    """The tables of a language's recordings, synthetic and real."""
-    found = [args.work / "speech" / language / f"{split}.tsv"]
-    if language in args.real:
-        found.append(Path(args.real[language]) / f"{split}.tsv")
-    return found
+    """The tables of a language's recordings: synthetic and real ones; for training real ones alone, if any."""
+    real = [Path(args.real[language]) / f"{split}.tsv"] if language in args.real else []
+    if split == "train" and real:
+        return real
+    return [args.work / "speech" / language / f"{split}.tsv", *real]
 
 
-def write_table(path: Path, sources: dict[str, list[Path]]) -> None:
-    """One table of several, with absolute paths and the language of each recording."""
+def write_table(path: Path, sources: dict[str, list[Path]], most: int | None = None) -> None:
+    """One table of `most` recordings of each of several, with absolute paths and languages."""
     lines = [HEADER]
     for language, listed in sources.items():
-        for each in (each for table in listed for each in read_corpus(table)):
+        for each in (each for table in listed for each in read_corpus(table, limit=most)):
             lines.append(f"{each.path.resolve()}\t{each.text}\t{each.speaker}\t{language}")
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 

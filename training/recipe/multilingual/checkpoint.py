@@ -6,7 +6,9 @@ letters: a letter with a mark takes the row of the plain one.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,10 +19,17 @@ import torch
 import transformers
 from torch import Tensor
 
+from ....streaming.ctc.calibration import FILE
+from ....streaming.errors import ModelError
 from ....streaming.model.source import find_source
+from ...checkpoint import restore
+from ...finetune import STATE
+from ...run import FOLDER
 
 WIDTH: Final = 32  # of the adapters
 ENGLISH: Final = "eng"
+DIGEST: Final = "base.sha256"  # beside the adapters: that of the model's weights
+CALIBRATIONS: Final = "languages"  # folder with a folder for each language
 SPECIAL: Final = ("<pad>", "<s>", "</s>", "<unk>", "|")
 _PLAIN: Final = "abcdefghijklmnopqrstuvwxyz"
 LETTERS: Final[Mapping[str, str]] = {
@@ -52,13 +61,27 @@ def begin(model: str, folder: Path, *, seed: int = 1) -> None:
 
 
 def join(model: str, trained: Path, folder: Path) -> None:
-    """Write the English model with the adapters of a folder: `adapter.CODE.safetensors`, in float16 or float32, and
-    `vocab.json`. Raises `FileNotFoundError`."""
+    """Write the English model with the adapters of a folder that `keep` wrote, and with its calibrations.
+
+    Raises `ModelError` if the adapters were trained beside another model.
+    """
+    if (trained / DIGEST).read_text(encoding="utf-8").strip() != digest(model):
+        raise ModelError(
+            f"the adapters in {trained} were trained beside another model than {model}: train them again with "
+            "python -m xlsr_live.training.recipe.multilingual"
+        )
     english, vocabulary = _widened(model)
     own: dict[str, dict[str, int]] = json.loads((trained / "vocab.json").read_text(encoding="utf-8"))
     vocabularies = {language: sorted(tokens, key=lambda token: tokens[token]) for language, tokens in own.items()}
     adapters = {language: read(trained / f"adapter.{language}.safetensors") for language in vocabularies}
     _write(english, vocabulary, adapters, vocabularies, folder)
+    if (trained / CALIBRATIONS).is_dir():
+        shutil.copytree(trained / CALIBRATIONS, folder / CALIBRATIONS, dirs_exist_ok=True)
+
+
+def digest(model: str) -> str:
+    """SHA-256 of the weights of a local model."""
+    return hashlib.sha256((Path(find_source(model).path) / "model.safetensors").read_bytes()).hexdigest()
 
 
 def read(path: Path) -> dict[str, Tensor]:
@@ -66,16 +89,33 @@ def read(path: Path) -> dict[str, Tensor]:
     return {name: tensor.float() for name, tensor in _torch_files.load_file(path).items()}
 
 
-def keep(trained: Mapping[str, Path], folder: Path) -> None:
-    """Write only the adapters, in float16, and their letters: from the checkpoints in which each was trained."""
+def keep(model: str, trained: Mapping[str, Path], folder: Path) -> None:
+    """Write only the adapters, in float16, with their letters and calibrations: from the checkpoints in which each was
+    trained. English has the calibration of the model."""
     folder.mkdir(parents=True, exist_ok=True)
     letters: dict[str, dict[str, int]] = {}
     for language, checkpoint in trained.items():
         letters[language] = json.loads((checkpoint / "vocab.json").read_text(encoding="utf-8"))[language]
-        half = {name: x.half() for name, x in read(checkpoint / f"adapter.{language}.safetensors").items()}
+        half = {name: x.half() for name, x in _last(checkpoint, language).items()}
         _torch_files.save_file(half, folder / f"adapter.{language}.safetensors", metadata={"format": "pt"})
     text = json.dumps(letters, ensure_ascii=False, sort_keys=True)
     (folder / "vocab.json").write_text(text + "\n", encoding="utf-8")
+    (folder / DIGEST).write_text(digest(model) + "\n", encoding="utf-8")
+    for language, checkpoint in {ENGLISH: Path(find_source(model).path), **trained}.items():
+        if (checkpoint / FILE).exists():
+            own = folder / CALIBRATIONS / language
+            own.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(checkpoint / FILE, own / FILE)
+
+
+def _last(run: Path, language: str) -> dict[str, Tensor]:
+    """The averaged weights of the last update of a run. The run itself keeps those with the fewest wrong words, which
+    is chance where nearly all words are wrong."""
+    weights, state = read(run / f"adapter.{language}.safetensors"), run / FOLDER / STATE
+    if state.exists():
+        averaged: dict[str, Tensor] = restore(state)["average"]["weights"]
+        weights |= {name.removeprefix("model."): tensor for name, tensor in averaged.items()}
+    return weights
 
 
 def _widened(model: str) -> tuple[Any, dict[str, int]]:

@@ -66,16 +66,13 @@ def read_phrases(folder: Path, source: Path, kokoro: int, espeak: int) -> None:
 
 
 def plan(voices: Collection[str], kokoro: int, espeak: int) -> list[Reading]:
-    """All recordings; languages and splits take turns, so that an unfinished run has some of each.
-
-    German has half of the recordings, since it has real ones.
-    """
+    """All recordings; languages and splits take turns, so that an unfinished run has some of each."""
     columns: list[list[Reading]] = []
     for language in LANGUAGES:
-        share = {"eng": 0.0, "deu": 0.5}.get(language, 1.0)
-        counts: dict[Split, int] = {"train": round(kokoro * share), "dev": DEV, "test": TEST}
+        trained = language != "eng"
+        counts: dict[Split, int] = {"train": kokoro * trained, "dev": DEV, "test": TEST}
         columns += [list(_readings(language, split, count, voices)) for split, count in counts.items()]
-        columns.append(list(_readings(language, "train", round(espeak * share), ())))
+        columns.append(list(_readings(language, "train", espeak * trained, ())))
     spread = [(at / len(column), place) for place, column in enumerate(columns) for at in range(len(column))]
     taken = [iter(column) for column in columns]
     return [next(taken[place]) for _, place in sorted(spread)]

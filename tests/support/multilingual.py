@@ -1,0 +1,19 @@
+"""A small checkpoint with six languages, in the layout of MMS: the packaged English model with trained adapters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from xlsr_live.training.recipe.multilingual.checkpoint import join
+
+from tests.support.paths import CLIPS, TESTS
+
+ADAPTERS = TESTS / "models" / "multilingual"  # the folder holds its licence
+SPOKEN = CLIPS / "languages"  # a clip for each language, named by its code; the folder holds their licence
+LANGUAGES = ("deu", "eng", "fra", "ita", "por", "spa")
+
+
+def make_multilingual(folder: Path) -> Path:
+    """Write the checkpoint into a folder: the packaged model with the adapters and calibrations of the tests."""
+    join("bundled", ADAPTERS, folder)
+    return folder
