@@ -66,6 +66,7 @@ SETTINGS: dict[str, Any] = {
     "lm": None,
     "calibration": None,
     "lm_partials": False,
+    "punctuation_model": None,
     "translators": (),
     "translate_from": None,
     "translate_beams": 1,

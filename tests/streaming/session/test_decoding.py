@@ -251,6 +251,7 @@ def test_partials_and_finals_have_calibrated_confidences():
         assert before.final is not None
         words = decode(encoder.rows(SPEECH[utterance.start : utterance.end]), VOCABULARY)
         want = CALIBRATION.of_final(words)
+        assert want is not None
         assert [word.confidence for word in utterance.final.words] == [round(each, 3) for each in want]
         assert utterance.final.confidence == round(sum(want) / len(want), 3)
         assert utterance.final.text == before.final.text
