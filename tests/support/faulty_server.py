@@ -112,8 +112,8 @@ class InjectingEngine:
 
 
 class FaultyRecognizer(Recognizer):
-    def session(self, config: Any = None, audio: Any = None, *, name: str | None = None) -> StreamSession:
-        session = super().session(config, audio, name=name)
+    def session(self, config: Any = None, audio: Any = None, **others: Any) -> StreamSession:
+        session = super().session(config, audio, **others)
         if config.wake_ms in INJECTIONS.values():
             session._driver._engine = InjectingEngine(self.engine, config.wake_ms)  # type: ignore[assignment]
         return session

@@ -17,6 +17,7 @@ from xlsr_live.client.sources.clips import load_clips
 from xlsr_live.streaming.frames import frames, span
 from xlsr_live.streaming.recognizer import Recognizer
 from xlsr_live.training import checkpoint
+from xlsr_live.training.base import find_base, load_base
 from xlsr_live.training.network import Network, StepLengths
 from xlsr_live.training.recipe.books import dialogue, sentences
 from xlsr_live.training.recipe.curves import read_history
@@ -332,7 +333,7 @@ def test_streamed_training_sees_the_features_of_cached_live_steps(
     live = Steps(samples, hop, lookahead, left)
     kept = [window.commit - window.committed for window in live.left]
     rows = np.concatenate([r[:n] for r, n in zip(live.run(fresh(packaged.encoder)).rows, kept, strict=True)])
-    network = Network(packaged.encoder._model)
+    network = Network(load_base(find_base("bundled"), None).eval())
     with torch.inference_mode():
         x = torch.nn.functional.pad(network.features(torch.from_numpy(samples)[None]), (0, 0, lookahead, 0))
         valid = torch.arange(x.shape[1])[None] >= lookahead
