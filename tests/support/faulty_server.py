@@ -16,13 +16,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from xlsr_live.server import run
 from xlsr_live.server.models.models import Models
 from xlsr_live.server.settings import ServerSettings
+from xlsr_live.streaming.engine.batches import BatchCalls
 from xlsr_live.streaming.live import StreamSession
 from xlsr_live.streaming.recognizer import Recognizer
 from xlsr_live.streaming.requests import CachedStep
@@ -166,7 +167,8 @@ def main(model: str, host: str) -> None:
 
     def load(settings: ServerSettings) -> Recognizer:
         recognizer = FaultyRecognizer.load(model, device="cpu", adaptive=False, lm="none")
-        recognizer.encoder = recognizer.engine._encoder = FaultyEncoder(recognizer.encoder)  # type: ignore[assignment]
+        recognizer.encoder = encoder = cast(Any, FaultyEncoder(recognizer.encoder))
+        recognizer.engine._encoder, recognizer.engine._calls = encoder, BatchCalls(encoder)
         return recognizer
 
     run.Server = CensusServer  # type: ignore[misc]
