@@ -1,78 +1,26 @@
-"""Fine-tuning: a killed run ends as an unbroken one, every kind of base trains, and what comes out loads elsewhere."""
+"""Fine-tuning: a killed run ends as an unbroken one, and a run that leads nowhere ends with a sentence."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from transformers import Wav2Vec2Config, Wav2Vec2CTCTokenizer, Wav2Vec2ForCTC, Wav2Vec2ForPreTraining
-from xlsr_live.client.bench.corpus import read_corpus
-from xlsr_live.streaming.errors import ModelError
-from xlsr_live.streaming.recognizer import Recognizer
-from xlsr_live.training.base import find_base, load_base
+from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
 from xlsr_live.training.batch import Batch
 from xlsr_live.training.curves import read_history
 from xlsr_live.training.errors import TrainingError
 from xlsr_live.training.finetune import FineTuner
 from xlsr_live.training.learner import Learner
-from xlsr_live.training.memory import PROGRAM, USABLE, fit, kept_per_second
-from xlsr_live.training.methods import merge, optimiser, prepare
+from xlsr_live.training.methods import optimiser
 from xlsr_live.training.network import Network, StepLengths
 from xlsr_live.training.recordings import Listed
-from xlsr_live.training.run import FineTuneRequest, FineTuneRun
 from xlsr_live.training.settings import FineTuning
 
-from tests.support.checkpoints import SMALL, SMALL_GROUP_NORM, SPECIAL, XLSR_300M, publish, publish_multilingual
-from tests.support.spoken_tables import write_table
-
-TINY = SMALL | {"num_conv_pos_embedding_groups": 2, "hidden_dropout": 0.0, "activation_dropout": 0.0}
-TOKENS = (*SPECIAL, "|", *"ABCDEF")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def table(tmp_path_factory: pytest.TempPathFactory) -> list[Listed]:
-    path = write_table(tmp_path_factory.mktemp("speech"))
-    return [Listed(each.path, each.text, each.speaker) for each in read_corpus(path)]
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return publish(tmp_path_factory.mktemp("base") / "ctc", TINY, TOKENS)
-
-
-def start(base: Path | str, out: Path, table: list[Listed], **how: object) -> FineTuneRun:
-    settings = {"steps": 6, "batch_seconds": 12.0, "threads": 2, "device": "cpu", **how}
-    run = FineTuneRun(FineTuneRequest(str(base), out, **settings), lambda sentence: None)
-    run.look(table, None)
-    run.load()
-    return run
-
-
-def finish(run: FineTuneRun) -> FineTuneRun:
-    assert run.train(lambda position, done: None, lambda found: None, lambda: False)
-    run.export()
-    return run
-
-
-def weights(run: FineTuneRun) -> dict[str, torch.Tensor]:
-    return dict(run.tuner.learner.network.named_parameters())
-
-
-# ── the run ──
+from tests.support.fine_tuning import TINY, finish, start, weights
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
@@ -256,183 +204,3 @@ def test_recomputed_layers_have_the_same_gradients():
         out = Network(model, recompute=recompute)(samples, lengths, StepLengths(10, 5, 50))[0]
         found.append(torch.autograd.grad(out.square().sum(), list(model.wav2vec2.encoder.layers.parameters())))
     assert all(torch.equal(want, got) for want, got in zip(*found, strict=True))
-
-
-# ── bases ──
-
-
-def pretrained(folder: Path, size: dict, *, pickled: bool = True) -> Path:
-    """A checkpoint in the layout of facebook/wav2vec2-xls-r-300m: no vocabulary, no head, pytorch_model.bin."""
-    torch.manual_seed(0)
-    config = Wav2Vec2Config(**size, vocab_size=32, proj_codevector_dim=8, codevector_dim=8, num_codevectors_per_group=4)
-    model = Wav2Vec2ForPreTraining(config)
-    folder.mkdir(parents=True)
-    model.config.architectures = ["Wav2Vec2ForPreTraining"]
-    model.config.save_pretrained(folder)
-    if pickled:
-        torch.save(model.state_dict(), folder / "pytorch_model.bin")
-    else:
-        model.save_pretrained(folder)
-    return folder
-
-
-def heard(folder: Path, table: list[Listed], **options: str) -> tuple[Recognizer, list[np.ndarray]]:
-    recognizer = Recognizer.load(str(folder), device="cpu", lm="none", **options)
-    audio = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
-    return recognizer, recognizer.encoder.encode([audio])
-
-
-@pytest.mark.parametrize("pickled", [True, False])
-def test_a_base_without_a_head_gets_the_vocabulary_of_the_texts_and_serves(
-    pickled: bool, table: list[Listed], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    run = finish(start(pretrained(tmp_path / "base", TINY, pickled=pickled), tmp_path / "out", table))
-    recognizer, (rows,) = heard(tmp_path / "out", table)
-    with recognizer:
-        assert recognizer.encoder.normalized
-        assert recognizer.info.modes[0] == "cached"
-        assert set("".join(recognizer.encoder.vocabulary.texts)) == set(" ABCDEF")
-    want = weights(run)
-    assert rows.shape[1] == len(run.survey.vocabulary)
-    assert want["model.lm_head.weight"].shape[0] == rows.shape[1]
-
-
-@pytest.mark.parametrize("method", ["full", "lora"])
-def test_an_export_gives_what_the_trained_network_gives(method: str, base: Path, table: list[Listed], tmp_path: Path):
-    run = start(base, tmp_path / "out", table, method=method, rate=5.0)
-    assert run.train(lambda *_: None, lambda _: None, lambda: False)
-    samples = torch.randn(1, 16_000)
-    network = run.tuner.learner.network.eval()
-    with torch.inference_mode():
-        want = network(samples, torch.tensor([16_000]))[0].log_softmax(-1)
-    run.export()
-    model = Wav2Vec2ForCTC.from_pretrained(tmp_path / "out").eval()
-    with torch.inference_mode():
-        got = model(samples).logits.log_softmax(-1)
-    assert torch.allclose(got, want, atol=1e-4)
-    assert "lora" not in "".join(model.state_dict())
-
-
-def test_a_new_head_keeps_the_rows_of_known_characters(base: Path):
-    old = load_base(find_base(str(base)), None).lm_head.weight
-    new = load_base(find_base(str(base)), (*SPECIAL, "|", "b", "ü"), seed=3).lm_head.weight
-    assert torch.equal(new[0], old[0])
-    assert torch.equal(new[4:6], old[[4, 6]])
-
-
-LANGUAGES = {"eng": (*SPECIAL, "|", *"ABCDEF"), "fra": (*SPECIAL, "|", *"ABCDEFGH")}
-
-
-@pytest.mark.parametrize("language", ["deu", "fra"])
-def test_an_adapter_trains_and_loads_beside_the_others(language: str, table: list[Listed], tmp_path: Path):
-    base = publish_multilingual(tmp_path / "base", LANGUAGES, target="eng")
-    before = {path.name: (path.read_bytes(), path.stat().st_mode) for path in base.iterdir()}
-    run = finish(start(base, tmp_path / "out", table, language=language))
-    trained = {name for name, p in run._network.model.named_parameters() if p.requires_grad}
-    assert trained
-    assert all("adapter_layer" in name or name.startswith("lm_head") for name in trained)
-    assert {path.name: (path.read_bytes(), path.stat().st_mode) for path in base.iterdir()} == before
-    # transformers' own way to load an adapter: from our folder, and from the base with the file beside the others
-    shutil.copyfile(tmp_path / "out" / f"adapter.{language}.safetensors", base / f"adapter.{language}.safetensors")
-    samples = torch.randn(1, 16_000)
-    logits = []
-    for folder in (tmp_path / "out", base):
-        model = Wav2Vec2ForCTC.from_pretrained(folder).eval()
-        model.load_adapter(language, use_safetensors=True)
-        with torch.inference_mode():
-            logits.append(model(samples).logits)
-    own = run._network.model.eval()
-    with torch.inference_mode():
-        logits += [own(samples).logits, Network(own)(samples, torch.tensor([16_000]))[0]]
-    assert torch.allclose(logits[0], logits[1])
-    assert torch.allclose(logits[0], logits[2], atol=1e-5)
-    assert torch.allclose(logits[0], logits[3], atol=1e-4)
-    tokenizer = Wav2Vec2CTCTokenizer.from_pretrained(tmp_path / "out", target_lang=language)
-    assert tokenizer.decode([5]) == "A"
-    for each in {*LANGUAGES, language}:
-        recognizer, _ = heard(tmp_path / "out", table, language=each)
-        recognizer.close()
-
-
-@pytest.mark.parametrize(
-    ("size", "options", "message"),
-    [
-        (SMALL_GROUP_NORM, {}, "cannot hear live steps"),
-        (TINY, {"adapter": "deu"}, "no language adapters; leave --adapter out"),
-        (TINY | {"adapter_attn_dim": 8}, {}, "name the one to train with --adapter"),
-        (TINY | {"conv_stride": (5, 2, 2, 2, 2, 2, 1)}, {}, "one frame of every 320 samples"),
-    ],
-)
-def test_a_base_that_cannot_work_is_refused_with_a_sentence(size: dict, options: dict, message: str, tmp_path: Path):
-    publish(tmp_path / "base", size, TOKENS)
-    with pytest.raises(ModelError, match=message):
-        find_base(str(tmp_path / "base"), **options)
-
-
-def test_a_folder_with_other_files_is_no_place_for_a_checkpoint(base: Path, table: list[Listed], tmp_path: Path):
-    (tmp_path / "thesis.txt").write_text("two years of work")
-    with pytest.raises(TrainingError, match="holds other files"):
-        start(base, tmp_path, table)
-
-
-# ── memory ──
-
-
-def test_the_estimate_of_memory_is_near_what_autograd_keeps():
-    size = XLSR_300M | {"num_hidden_layers": 2, "hidden_size": 256, "intermediate_size": 1024}
-    model = Wav2Vec2ForCTC(Wav2Vec2Config(**size, vocab_size=32)).train()
-    model.wav2vec2.feature_extractor.requires_grad_(False)
-    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
-
-    def kept(seconds: int) -> float:
-        seen: dict[int, int] = {}
-        alive: list[torch.Tensor] = []
-
-        def pack(tensor: torch.Tensor) -> torch.Tensor:
-            storage = tensor.untyped_storage()
-            if storage.data_ptr() not in own:
-                seen[storage.data_ptr()] = storage.nbytes()
-                alive.append(tensor)
-            return tensor
-
-        with (
-            torch.autocast("cpu", torch.bfloat16, cache_enabled=False),
-            torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
-        ):
-            Network(model)(torch.randn(1, 16_000 * seconds), torch.tensor([16_000 * seconds]), StepLengths(24, 24, 200))
-        return float(sum(seen.values()))
-
-    measured = (kept(4) - kept(2)) / 2
-    assert 0.5 < kept_per_second(model.config, recompute=False) / measured < 2
-
-
-def test_steps_are_cut_to_fit_the_memory_and_too_little_is_an_error():
-    model = Wav2Vec2ForCTC(Wav2Vec2Config(**TINY, vocab_size=32))
-    ample = fit(model, free=64e9, longest=10.0, batch_seconds=32.0, threads=2)
-    assert (ample.part_seconds, ample.threads, ample.recompute) == (16.0, 2, False)
-    enough = PROGRAM + 0.7 * (ample.bytes - PROGRAM)
-    tight = fit(model, free=enough / USABLE, longest=10.0, batch_seconds=32.0, threads=2)
-    assert tight.bytes < ample.bytes
-    assert tight.part_seconds >= 10.0
-    # The longest recording must fit, however small the steps and the parts are.
-    small = fit(model, free=64e9, longest=20.0, batch_seconds=2.0, threads=2)
-    assert small.part_seconds == 1.0
-    least = small.bytes / USABLE
-    assert fit(model, free=least * 1.001, longest=20.0, batch_seconds=2.0, threads=2).bytes == small.bytes
-    less = fit(model, free=least * 0.999, longest=20.0, batch_seconds=2.0, threads=2)
-    assert less.recompute
-    assert less.bytes < small.bytes
-    many = fit(model, free=64e9, longest=20.0, batch_seconds=32.0, threads=8)
-    assert (many.part_seconds, many.threads) == (4.0, 8)  # a long recording leaves the other threads their parts
-    with pytest.raises(TrainingError, match=r"needs \d+\.\d GB of free memory"):
-        fit(model, free=2e6, longest=10.0, batch_seconds=32.0, threads=2)
-
-
-def test_lora_trains_little_and_merges_into_plain_weights(base: Path):
-    model = load_base(find_base(str(base)), None)
-    names = set(model.state_dict())
-    model = prepare(model, "lora", seed=1)
-    trained = [name for name, p in model.named_parameters() if p.requires_grad]
-    assert all("lora" in name or "lm_head" in name for name in trained)
-    assert set(merge(model, "lora").state_dict()) == names

@@ -51,14 +51,6 @@ BRIEF = Schedule(round_hours=0.004, spliced_from=99)  # a few steps
 TEXTS = ("ONE TWO", "YES", "NO", "GO ON")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture
 def work(tmp_path: Path) -> Work:
     """A folder in the layout of `prepare`, with a minute of noise as speech."""
