@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 import soundfile
+import torch
 from numpy.typing import NDArray
 from xlsr_live.server.logs import JsonFormatter, TextFormatter
 from xlsr_live.streaming.recognizer import Recognizer
@@ -32,6 +33,15 @@ def restore_root_logger() -> Iterator[None]:
     root.setLevel(level)
     for handler in [each for each in root.handlers if isinstance(each.formatter, JsonFormatter | TextFormatter)]:
         root.removeHandler(handler)
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Small models gain nothing from more threads, and lose time if other tests run in parallel."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import io
 import re
 import textwrap
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -43,6 +43,9 @@ SPOKEN = {
 }
 
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
 class Rows:
     """The real encoder for a `Driver`; it caches answers because the same samples recur."""
 
@@ -68,15 +71,6 @@ def speech(clip: Clip) -> np.ndarray:
     """Two speakers with a pause between."""
     pause = np.zeros(12_800, np.int16)
     return np.concatenate((clip("george")[:48_000], pause, clip("jackson")[:48_000])).astype(np.float32) / 32_768
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """A small model gains nothing from more threads, and loses time if other tests run in parallel."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module", params=["recognizer", "packaged"])

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from xlsr_live.client.bench.corpus import read_corpus
 from xlsr_live.training.recordings import Listed
 
@@ -16,11 +14,8 @@ from tests.support.spoken_tables import write_table
 
 
 @pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def _one_thread(one_thread: None) -> None:
+    """In every module of this folder."""
 
 
 @pytest.fixture(scope="module")

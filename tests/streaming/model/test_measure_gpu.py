@@ -21,13 +21,7 @@ from tests.figures.gpu_times import PassTime, StepTime
 from tests.figures.measure_gpu import Figures, peak, run
 from tests.support import random_xlsr
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def bench() -> Bench:

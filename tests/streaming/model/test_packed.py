@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from random import Random
 
 import pytest
@@ -23,17 +22,10 @@ from tests.support.cached_reference import Utterance, difference
 from tests.support.graphs import again
 from tests.support.noise import noise
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = torch.device("cpu")
 CUDA = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is available here")]
 DEVICES = ["cpu", pytest.param("cuda", marks=CUDA)]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def encoder(runner: EagerRunner | GraphRunner | None = None, *, packed: bool) -> XlsrEncoder:

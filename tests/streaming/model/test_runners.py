@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +30,9 @@ SETTING = (12, 12, 50)
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is available here")
 
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
 class Model:
     """Steps and passes of one checkpoint over the same slots."""
 
@@ -47,14 +49,6 @@ class Model:
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> XlsrEncoder:
     return load(ModelOptions(str(publish(tmp_path_factory.mktemp("m"), normalize=False)), device="cpu"))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 # ── features that are recalled ──

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -33,21 +33,15 @@ SIZES: dict[str, dict[str, Any]] = {
 SETTINGS = [(10, 0, 20), (5, 30, 7), (40, 10, 0), (30, 30, 12), (1, 3, 4), (16, 25, 50), (300, 5, 50)]  # of steps
 
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
 @pytest.fixture(scope="module")
 def encoders(tmp_path_factory: pytest.TempPathFactory, packaged: Recognizer) -> dict[str, XlsrEncoder]:
     made = {name: publish(tmp_path_factory.mktemp("m"), size) for name, size in SIZES.items()}
     return {name: load(ModelOptions(str(path), device="cpu")) for name, path in made.items()} | {
         "packaged": packaged.encoder
     }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small models gain nothing from more threads, and lose time if other tests run in parallel."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

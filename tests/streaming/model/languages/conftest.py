@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 from xlsr_live.streaming.model.encoder import XlsrEncoder
 
 from tests.support.checkpoints import publish_multilingual
@@ -19,12 +17,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return publish_multilingual(tmp_path_factory.mktemp("mms"), TOKENS, target=None)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread(one_thread: None) -> None:
+    """In every module of this folder."""
 
 
 @pytest.fixture
