@@ -129,10 +129,10 @@ function listen() {
 /** Start a session with the open capture. */
 async function connect() {
   setState("connecting");
-  const first = { sample_rate: capture.rate, };
   const languages = await choices.wanted(token);
   const { choice } = spoken;
-  first.config = { ...(languages.length && { translate_to: languages }), ...choice };
+  const config = { ...(languages.length && { translate_to: languages }), ...choice };
+  const first = { sample_rate: capture.rate, config };
   try {
     stream = await Stream.open(() => dial(token), first, { onEvent, onState, onEnd });
     if (spoken.choice !== choice) stream.setLanguage(spoken.choice); // chosen meanwhile
@@ -140,8 +140,6 @@ async function connect() {
     if (!(error instanceof StreamError)) throw error;
     return onRefused(error);
   }
-  samples = 0;
-  duration = null;
   pending.splice(0).forEach(send);
   if (state === "finishing") return end(); // Stop was pressed meanwhile
   listen();
@@ -247,8 +245,9 @@ function finished(seconds) {
 
 /** The capture has ended by itself. */
 function onCaptureEnd() {
+  if (state === "waiting") stop(); // no later try may connect without a capture
+  else finish();
   if (source() === "microphone") showProblem({ code: "microphone_gone" });
-  finish();
 }
 
 function finish() {

@@ -14,6 +14,21 @@ function paragraph(part, separator) {
   return [text.trim(), translation].filter(Boolean).join("\n");
 }
 
+/** Put a text on the clipboard, also on pages without TLS, which have no `navigator.clipboard`. */
+export async function copyText(text) {
+  if (navigator.clipboard) return navigator.clipboard.writeText(text);
+  const put = (event) => {
+    event.clipboardData.setData("text/plain", text);
+    event.preventDefault();
+    event.stopImmediatePropagation();
+  };
+  document.addEventListener("copy", put, { capture: true });
+  getSelection().selectAllChildren(document.body); // Safari copies nothing without a selection
+  document.execCommand("copy");
+  getSelection().removeAllRanges();
+  document.removeEventListener("copy", put, { capture: true });
+}
+
 /** Whatever is selected besides, a copy takes only the captions in `box`. Ctrl-A there selects all of them. */
 export function copyCaptions(box) {
   document.addEventListener("copy", (event) => {

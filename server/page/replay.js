@@ -9,6 +9,7 @@ export class Replay {
   config; // the session's settings at the safe sample
   keeps = false; // whether another server can continue the session
   safe = 0; // sample; no server needs audio before it
+  #enabled = true;
   #messages = []; // unacknowledged: {end: bytes of audio up to here, message}
   #end = 0;
   #bytes = 0; // of #messages
@@ -20,8 +21,16 @@ export class Replay {
     this.config = { ...config };
   }
 
+  /** Store nothing: the session can neither be resumed nor move. */
+  disable() {
+    this.#enabled = false;
+    this.#messages = this.#acknowledged = [];
+    this.#bytes = this.#acknowledgedBytes = 0;
+  }
+
   /** Store a message before it is sent. False if there is no room. */
   add(message) {
+    if (!this.#enabled) return true;
     if (this.#bytes + message.length > MAX_UNACKNOWLEDGED) return false;
     if (typeof message !== "string") this.#end += message.length;
     this.#bytes += message.length;

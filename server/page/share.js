@@ -1,5 +1,6 @@
 // The panel for sharing: links for readers, a QR code, and the title that they see.
 
+import { copyText } from "./copying.js";
 import { generate } from "./lean-qr.js";
 import { store, stored } from "./languages.js";
 
@@ -27,7 +28,7 @@ export function sharing(onShare) {
   $("share-panel").onsubmit = (event) => event.preventDefault();
   for (const page of ["view", "overlay"]) {
     $(`copy-${page}`).onclick = async () => {
-      await navigator.clipboard.writeText($(`${page}-link`).href);
+      await copyText($(`${page}-link`).href);
       $("copied").textContent = "Copied.";
     };
   }
@@ -50,7 +51,7 @@ function draw() {
   for (const page of ["view", "overlay"]) {
     const link = new URL(page, document.baseURI);
     // OBS may run on this computer, readers do not.
-    if (LOCAL && page === "view" && $("address").value.trim()) link.hostname = $("address").value.trim();
+    if (LOCAL && page === "view" && $("address").value.trim()) link.host = $("address").value.trim(); // with or without a port
     link.hash = key ?? "";
     $(`${page}-link`).href = $(`${page}-link`).textContent = link.href;
   }

@@ -167,6 +167,7 @@ export class Stream {
     if (event.type === "session_started" || event.type === "session_moved") {
       this.#token = event.resume ?? null;
       this.#replay.keeps = event.movable ?? false;
+      if (!this.#token) this.#replay.disable(); // the server acknowledges nothing
       if (event.movable) this.#socket.send(JSON.stringify({ type: "movable" }));
     }
     if (event.type === "speech_started") this.#open = true;
@@ -177,7 +178,7 @@ export class Stream {
     }
     if (event.type === "moving") this.#leaveBy = performance.now() + 1_000 * event.within_s;
     if (event.type === "error") this.#error = new StreamError(event.code, event.message);
-    // An utterance ends as a whole: a server that vanishes in between must not make another repeat its final.
+    // Hold a final until its utterance ends: if the server vanishes in between, another one sends the final again.
     this.#held.push(event);
     const ends = ["speech_ended", "session_ended", "error"].includes(event.type);
     if (this.#held[0].type === "final" && !ends) return;
@@ -186,11 +187,11 @@ export class Stream {
   }
 
   #check() {
-    if (this.#waiting && !this.#disconnected && this.#token && performance.now() - this.#lastMessage > DEAD_MS) this.#reconnect();
+    if (this.#waiting && !this.#disconnected && !this.#leaving && this.#token && performance.now() - this.#lastMessage > DEAD_MS) this.#reconnect();
   }
 
   #offline = () => {
-    if (!this.#disconnected && !this.#ended && this.#token) this.#reconnect();
+    if (!this.#disconnected && !this.#leaving && !this.#ended && this.#token) this.#reconnect();
   };
 
   /** Connect again and resume the session; if its server is `gone`, continue it on another. */
@@ -297,6 +298,7 @@ export class Stream {
     this.#ended = true;
     clearInterval(this.#watch);
     removeEventListener("offline", this.#offline);
+    for (const each of this.#held.splice(0)) this.#listener.onEvent(each);
     this.#listener.onEnd(error);
   }
 }

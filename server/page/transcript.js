@@ -1,11 +1,12 @@
 // The text as something to keep: copied, saved, cleared with undo, and restored after the page was left.
 
 import { clock } from "./clock.js";
-import { textOf } from "./copying.js";
+import { copyText, textOf } from "./copying.js";
 import { store, stored } from "./languages.js";
 
 const KEY = "xlsr-live.transcript";
 const COPIED_MS = 2_000;
+const STORE_MS = 1_000; // between two writes of the whole text
 
 const $ = (id) => document.getElementById(id);
 
@@ -16,6 +17,9 @@ export class Transcript {
   #kind = "Finished";
   #safe = 0; // number of finals that are saved or copied
   #cleared = null; // what Undo brings back
+  #kept = null; // brings back the text of the last visit, until the speaker has decided
+  #timer = 0; // of the next write to the store
+  #seconds = 0; // of the open session
 
   constructor(captions) {
     this.#captions = captions;
@@ -24,6 +28,7 @@ export class Transcript {
     $("save").addEventListener("click", ({ target }) => {
       if (target.tagName === "BUTTON" && !$("save-language").value) this.#mark(); // the whole text, in the original
     });
+    addEventListener("pagehide", () => this.#timer && this.#store());
     this.#offerKept();
   }
 
@@ -34,6 +39,8 @@ export class Transcript {
 
   /** A session begins. */
   begin() {
+    this.#kept?.(); // or the first final would replace it in the store
+    this.#kept = null;
     this.#running = true;
     this.#kind = "Finished";
     if (!this.#cleared || this.#cleared.offset !== this.offset) hideOffer(); // the times would no longer fit
@@ -45,21 +52,29 @@ export class Transcript {
   end(seconds) {
     this.#running = false;
     this.offset += seconds;
-    if (seconds) this.keep(0);
+    this.#seconds = 0;
+    if (seconds) this.#store();
     this.show();
   }
 
-  /** Store the text; the open session has so many seconds. */
+  /** Store the text soon; the open session has so many seconds. */
   keep(seconds) {
-    const { finals } = this.#captions;
-    if (finals.length) store(KEY, { seconds: this.offset + seconds, finals: finals.map(packed) });
+    this.#seconds = seconds;
+    this.#timer ||= setTimeout(() => this.#store(), STORE_MS);
   }
 
   show() {
     const { finals } = this.#captions;
     $("clear").hidden = !this.#running || !finals.length;
     $("finished").hidden = this.#running || !finals.length;
-    $("finished-text").textContent = `${this.#kind}, ${size(this.offset, finals)}`;
+    if (!this.#running) $("finished-text").textContent = `${this.#kind}, ${size(this.offset, finals)}`;
+  }
+
+  #store() {
+    clearTimeout(this.#timer);
+    this.#timer = 0;
+    const { finals } = this.#captions;
+    if (finals.length) store(KEY, { seconds: this.offset + this.#seconds, finals: finals.map(packed) });
   }
 
   #mark() {
@@ -67,7 +82,7 @@ export class Transcript {
   }
 
   async #copy() {
-    await navigator.clipboard.writeText(`${textOf($("captions"))}\n`);
+    await copyText(`${textOf($("captions"))}\n`);
     this.#mark();
     $("copied-all").textContent = "Copied.";
     setTimeout(() => ($("copied-all").textContent = ""), COPIED_MS);
@@ -77,6 +92,8 @@ export class Transcript {
     this.#cleared = { removed: this.#captions.clear(), offset: this.offset, safe: this.#safe };
     if (!this.#running) this.offset = 0;
     this.#safe = 0;
+    clearTimeout(this.#timer);
+    this.#timer = 0;
     forget();
     this.show();
     offer("The text is cleared.", { Undo: () => this.#undo(), Close: () => {} }, () => (this.#cleared = null));
@@ -86,9 +103,9 @@ export class Transcript {
   #undo() {
     const { removed, offset, safe } = this.#cleared;
     this.#captions.restore(removed);
-    this.offset = offset;
+    this.offset = Math.max(this.offset, offset); // a session may have ended since
     this.#safe = safe;
-    this.keep(0);
+    this.#store();
     this.show();
   }
 
@@ -104,7 +121,9 @@ export class Transcript {
       this.#mark();
       this.show();
     };
-    offer(`This browser has kept your last text: ${size(kept.seconds, finals)}.`, { Restore: restore, Delete: forget });
+    this.#kept = restore;
+    const text = `This browser has kept your last text: ${size(kept.seconds, finals)}.`;
+    offer(text, { Restore: restore, Delete: forget }, () => (this.#kept = null));
   }
 }
 

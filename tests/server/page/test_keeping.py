@@ -76,6 +76,34 @@ def test_finished_text_can_be_copied_cleared_and_restored(
     assert page.is_hidden("#offer")
 
 
+def test_a_new_session_follows_the_text_of_the_last_visit(
+    opened: Callable[..., Any], server: RunningServer, transcript: list[str]
+):
+    page = opened(server.port)
+    speak(page, 1)
+    before = words(finals(page))
+    page.reload()
+    page.wait_for_selector("#offer:not([hidden])")
+    speak(page, 2)
+    assert words(finals(page)[:-1]).startswith(before)
+    page.reload()
+    page.click("text=Restore")
+    assert words(finals(page)).startswith(before)
+    assert len(words(finals(page))) > len(before)
+
+
+def test_a_page_without_tls_copies_too(opened: Callable[..., Any], server: RunningServer, transcript: list[str]):
+    page = opened(server.port)
+    page.context.grant_permissions(["microphone", "clipboard-read", "clipboard-write"])
+    speak(page, 1)
+    text = words(finals(page))
+    page.evaluate("() => Object.defineProperty(navigator, 'clipboard', { value: undefined, configurable: true })")
+    page.click("#copy-all")
+    page.wait_for_selector("#copied-all:not(:empty)")
+    page.evaluate("() => delete navigator.clipboard")
+    assert copied(page).upper().split() == text.split()
+
+
 def test_a_copy_has_only_the_captions(opened: Callable[..., Any], server: RunningServer):
     page = opened(server.port)
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])

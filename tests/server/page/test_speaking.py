@@ -17,6 +17,12 @@ from tests.support.browser import INSECURE, accessible, finals, message, wait, w
 from tests.support.relay import relay
 from tests.support.serving import get
 
+COUNT_BLOCKS = """() => {
+    window.blocks = 0;  // the level changes once in each block of 100 ms
+    const level = document.getElementById("level");
+    new MutationObserver(() => (window.blocks += 1)).observe(level, { attributes: true });
+}"""
+
 webvtt = pytest.importorskip("webvtt", reason="needs webvtt-py")
 
 
@@ -69,10 +75,11 @@ def test_speech_before_the_connection_is_kept(opened: Callable[..., Any], server
     page = opened(server.port)
     held: list[Any] = []
     page.route("**/v1/stream", lambda route: held.append(route))
+    page.evaluate(COUNT_BLOCKS)
     page.click("#start")
     wait(page, "document.getElementById('status').textContent === 'Listening'")
     assert page.inner_text("#hint") == "Speak.\nThe text appears here."
-    page.wait_for_timeout(2_500)  # of speech
+    wait(page, "blocks >= 25")  # 2.5 s of speech
     page.click("#start")  # Stop
     wait_for_state(page, "finishing")
     held[0].continue_()
