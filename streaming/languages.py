@@ -83,8 +83,8 @@ def no_language(known: Sequence[str], model: str) -> str:
 
 @lru_cache(maxsize=100)
 def find_classes(codes: tuple[str, ...], labels: tuple[str, ...], model: str) -> dict[str, tuple[int, ...]]:
-    """The classes that an identification model has for each language. A class has no script, and a language without one
-    of its own has those of the languages that it is one with (`_Key`).
+    """The classes that an identification model has for each language. Labels name no script, so all scripts of a
+    language share its classes. A language that no label names gets those of its macrolanguage (`_Key`).
 
     `labels` name the classes as `id2label` of checkpoints does: codes or names. Raises `ConfigError` for a language
     without a class, and for two with the same.

@@ -6,11 +6,13 @@ import time
 from itertools import count
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from .audio.decoder import AudioDecoder
 from .audio.files import AudioInput, open_input
+from .captions.punctuation import Punctuate
 from .config import SessionConfig
 from .engine.engine import Engine
 from .errors import AudioError
@@ -26,12 +28,16 @@ from .session.to_events import report_final
 if TYPE_CHECKING:
     from .model.encoder import XlsrEncoder
 
-_BLOCK_SECONDS = 0.1
 Float32 = NDArray[np.float32]
 
 
 def recognize_offline(
-    encoder: XlsrEncoder, engine: Engine, languages: ModelLanguages, audio: AudioInput, config: SessionConfig
+    encoder: XlsrEncoder,
+    engine: Engine,
+    languages: ModelLanguages,
+    audio: AudioInput,
+    config: SessionConfig,
+    punctuate: Punctuate,
 ) -> Final | None:
     """See `Recognizer.offline`."""
 
@@ -40,7 +46,7 @@ def recognize_offline(
         return engine.submit(normalized, deadline=time.monotonic(), language=language).result()
 
     choice = Decodings(languages.load(config.language, config.allowed_languages), config).newest
-    form, blocks = open_input(audio, _BLOCK_SECONDS)
+    form, blocks = open_input(audio)
     decoder = AudioDecoder(form)
     samples = np.concatenate([*(decoder.receive(block) for block in blocks), decoder.flush()])
     if len(samples) < FIELD:
@@ -53,7 +59,10 @@ def recognize_offline(
                 question.receive(job.id, encode(job.samples, job.language))
         decoding = choice.decodings[question.decision.language]
     transcript = decoding.final(len(samples))(encode(samples, decoding.language))
-    return report_final(transcript, decoding, utterance=0, start=0, end=len(samples))
+    final = report_final(transcript, decoding, utterance=0, start=0, end=len(samples))
+    if final is None or not config.punctuation:
+        return final
+    return msgspec.structs.replace(final, display_text=punctuate(final.text, True))
 
 
 def _question(samples: Float32, choice: Choice, config: SessionConfig) -> Identification:

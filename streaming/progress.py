@@ -1,4 +1,4 @@
-"""What a start is busy with: for people who wait."""
+"""Progress of loading a model, for people who wait."""
 
 from __future__ import annotations
 

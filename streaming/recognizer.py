@@ -63,7 +63,6 @@ class Recognizer:
         language: str | None = None,
         allowed_languages: Sequence[str] = (),
         classes: Classes | None = None,
-        translation: TranslationService | None = None,
         translate_from: str | None = None,
         punctuate: Punctuate = punctuate_pauses,
     ) -> None:
@@ -74,7 +73,7 @@ class Recognizer:
         self.languages = ModelLanguages(name, encoder.languages, only, language, allowed_languages, classes)
         if language == AUTO:
             self.languages.codes()  # refuse them now, not in each session
-        self.translation = translation  # closed with the recognizer
+        self.translation: TranslationService | None = None  # closed with the recognizer
         self._translate_from = translate_from
         self.engine = Engine(encoder, adaptive=adaptive)
         self._compiler = ThreadPoolExecutor(1, "compile")  # for grammars
@@ -114,7 +113,8 @@ class Recognizer:
         - `max_batch`: maximum number of utterances in one call of the model. By default 64 on a GPU and one on a CPU,
           where a batch saves nothing and changes the last bits of the results.
         - `adaptive`: while answers are late, sessions send fewer partials (`Level`); finals stay the same.
-        - `lm` ("bundled", "none", a path), `calibration`; None: the checkpoint's. `punctuation_model`; None: a rule.
+        - `lm`: file or folder of a language model, "bundled" or "none"; `calibration`: file or folder; None: its own.
+        - `punctuation_model`: folder or Hugging Face name. None: capitals and full stops by a rule.
         - `translators`: what translates finals for sessions with `translate_to`: "apertium", or folders or Hugging Face
           names of sequence-to-sequence checkpoints. The first that knows a pair of languages is used.
         - `translate_from`: language of the speech, if the checkpoint does not say it; `translate_beams`: 1 is greedy.
@@ -152,11 +152,12 @@ class Recognizer:
 
         language, allowed = options.language, options.allowed_languages
         check_language_choice(language, allowed)
+        punctuate = load_punctuation(options.punctuation_model)
         source = find_source(options.model, options.revision)
         encoder = load(replace(options, language=None) if language == AUTO else options, source, report=report)
         classes = None
         if options.lid is not None:
-            from .model.identifier import load_identifier
+            from .model.identifier import load_identifier  # with transformers, which most starts do without
 
             identifier = encoder.identifier = load_identifier(options.lid, encoder)
             classes = Classes(identifier.name, identifier.labels)
@@ -164,18 +165,22 @@ class Recognizer:
             assets = load_assets(source, encoder.vocabulary, options.lm, options.calibration)
         else:  # of other languages when they are needed
             assets = many.assets(many.default) if many.default else Assets()
-        translation = load_translation(options, encoder.info.device)
-        return cls(
+        recognizer = cls(
             encoder,
             assets,
             adaptive=adaptive,
             language=language,
             allowed_languages=allowed,
             classes=classes,
-            translation=translation,
             translate_from=options.translate_from,
-            punctuate=load_punctuation(options.punctuation_model),
+            punctuate=punctuate,
         )
+        try:
+            recognizer.translation = load_translation(options, encoder.info.device)
+        except BaseException:
+            recognizer.close()
+            raise
+        return recognizer
 
     @property
     def info(self) -> ModelInfo:
@@ -252,7 +257,7 @@ class Recognizer:
         Raises `ConfigError`, `GrammarError` and `AudioError` for bad settings and unreadable audio; a later fault
         becomes an `Error` event.
         """
-        form, blocks = open_input(audio, 0.1)  # seconds in each block
+        form, blocks = open_input(audio)
         answers: SimpleQueue[Call] = SimpleQueue()
         driver = SessionDriver(
             self._new_session(config, form, None),
@@ -288,10 +293,10 @@ class Recognizer:
     def offline(self, audio: AudioInput, config: SessionConfig | None = None) -> Final | None:
         """Encode all of the audio in one pass, with full context and without a gate; None if there are no words.
 
-        Memory grows with the square of the length, so use it for minutes, not hours. Raises `ConfigError`,
-        `GrammarError`, `AudioError` and `EngineError`.
+        Memory grows with the square of its length. Raises `ConfigError`, `GrammarError`, `AudioError`, `EngineError`.
         """
-        return recognize_offline(self.encoder, self.engine, self.languages, audio, config or SessionConfig())
+        config = config or SessionConfig()
+        return recognize_offline(self.encoder, self.engine, self.languages, audio, config, self._punctuate)
 
     def close(self, timeout: float | None = None) -> None:
         """Stop the engine; open sessions get errors. Waits at most `timeout` seconds for the current batch."""

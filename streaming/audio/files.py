@@ -75,7 +75,7 @@ def open_audio(source: AudioSource, *, media: bool = True) -> AudioFile:
         return AudioFile(name, file, resources.pop_all())
 
 
-def open_input(audio: AudioInput, seconds: float) -> tuple[AudioFormat, Iterator[NDArray[np.floating]]]:
+def open_input(audio: AudioInput, seconds: float = 0.1) -> tuple[AudioFormat, Iterator[NDArray[np.floating]]]:
     """A file, or samples in memory (an array, a list or a tensor), as blocks of that length. Raises `AudioError`."""
     if isinstance(audio, Path | str | bytes) or hasattr(audio, "read"):
         file = open_audio(cast(AudioSource, audio))

@@ -5,8 +5,9 @@ before its first speech frame, but not inside the previous span, and ends `post_
 burst too short to open the gate belongs to a burst or an onset that follows within `hangover`. This keeps up to two
 short first words. Only the gate applies pre-roll and hangover, so no delay counts twice.
 
-With adaptive endpointing each pause has a hangover of its own. After the least one the gate asks: it takes no further
-frame until `decide` brings the evidence. So evidence that comes late delays the gate and changes nothing else.
+With adaptive endpointing each pause gets its own hangover. After the shortest possible one the gate stops (`ASKING`)
+and takes no frame until the caller gives evidence to `decide`. Late evidence delays the gate but does not change its
+decision.
 """
 
 from __future__ import annotations

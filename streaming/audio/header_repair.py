@@ -15,7 +15,7 @@ _TO_THE_END: Final = b"\xff\xff\xff\xff"  # a size that readers cut to that of t
 
 
 class Patch(NamedTuple):
-    """Other bytes for one place of a header."""
+    """Bytes to write over a header, and where."""
 
     at: int
     content: bytes

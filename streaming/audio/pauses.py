@@ -17,12 +17,13 @@ from typing import Final, NamedTuple
 from ..frames import ms
 from .vad import FRAME
 
-# Chosen on training recordings: as many cuts as 600 ms of silence make, and the least delay.
+# Chosen on training recordings (`python -m tests.figures.measure_endpoint`): as many cuts as 600 ms of silence make,
+# and the least delay.
 ODDS: Final = 12.0
 FADE: Final = ms(200)  # beforehand, resumed pauses get rarer by a factor e for each `FADE` of silence
 FORGET: Final = 0.95  # factor on earlier pauses for each new one
 TYPICAL_LAG: Final = ms(160)  # from the last token to the end of speech, as detectors find it
-MOST_LAG: Final = ms(300)  # that counts as silence beyond the typical one
+MOST_LAG: Final = ms(300)  # greatest lag beyond `TYPICAL_LAG` that counts as silence
 _NEGLIGIBLE: Final = 0.05  # weight of a forgotten pause
 
 

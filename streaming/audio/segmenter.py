@@ -23,6 +23,7 @@ Float32 = NDArray[np.float32]
 Reason = Literal["silence", "blanks", "length", "flush", "end"]
 
 _BACKLOG = ms(30_000)  # audio that may wait for the encoder, besides the longest utterance
+_ROUNDING = ms(1)  # of `final_end`: events have seconds with three decimals
 _FINAL_KEPT = ms(12_000)  # of an utterance that has its final, for its loudness
 
 
@@ -52,8 +53,8 @@ class _Finish(NamedTuple):
 class Segmenter:
     """Without a `vad` a span opens with the first sample, and again with the first sample after each `finish`.
 
-    With adaptive endpointing the gate stops in a pause until `decide` (`paused`). Meanwhile frames and calls of
-    `finish` wait.
+    With adaptive endpointing the gate stops in each pause: `paused` is then true, and the caller must call `decide`.
+    Until then new frames and calls of `finish` wait.
 
     The first sample has the index `start`. Speech before `final_end` has its final: no span begins there, and one that
     goes on begins at `final_end`.
@@ -176,7 +177,7 @@ class Segmenter:
 
     def _examine(self, probability: float, start: int) -> None:
         match self._gate.receive(probability, start, self._examined):
-            case Opened(start=first) if first < self._final_end:
+            case Opened(start=first) if first < self._final_end - _ROUNDING:
                 self._finished = first
             case Opened(start=first):
                 self.spans.append(Span(first))
@@ -186,7 +187,8 @@ class Segmenter:
             self._leave_finished(self._final_end)
             self.spans.append(Span(self._final_end))
         if self.paused and self._open is None:  # the speech has its final: this pause ended it, or did not
-            ended = self._gate.likely_end == self._final_end
+            end = self._gate.likely_end
+            ended = end is not None and abs(end - self._final_end) < _ROUNDING
             self._close(self._gate.decide(PauseEvidence(inf if ended else -inf)), "silence")
 
     def _leave_finished(self, end: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -9,12 +10,12 @@ import msgspec
 from ..protocol.events import Final, Word
 from .case import in_sentence
 
-Punctuate = Callable[[str, bool], str]  # from the text of a final, and whether a pause ended it
+Punctuate = Callable[[str, bool], str]  # from the text of a final; False: its utterance was cut at its greatest length
 
 
 def punctuate_pauses(text: str, ended: bool) -> str:
-    """Sentence case, and a full stop if a pause ended the utterance. A sentence may go on after a pause, so this is
-    only a guess."""
+    """Sentence case, and a full stop unless the utterance was cut. A sentence may go on after a pause, so this is only
+    a guess."""
     shown = text if any(char.islower() for char in text) else in_sentence(text)
     return shown[:1].upper() + shown[1:] + "." * ended
 
@@ -23,7 +24,7 @@ def same_words(text: str, shown: str) -> bool:
     """Whether two texts differ only in case and in characters that are no letters, digits or marks."""
 
     def letters(each: str) -> str:
-        return "".join(char for char in each.casefold() if char.isalnum())
+        return "".join(char for char in each.casefold() if unicodedata.category(char)[0] in "LMN")
 
     return letters(text) == letters(shown)
 

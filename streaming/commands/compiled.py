@@ -41,7 +41,7 @@ class CompiledGrammar:
         # Letters of the longest command through each cell, and of the longest word in or after each state.
         self.longest = automaton.longest(vocabulary)[automaton.owner]
         self.longest_word = automaton.longest(vocabulary, words=True)
-        self.silent = np.array([not text.strip() for text in vocabulary.texts])  # tokens that write nothing
+        self.silent = np.array(vocabulary.silent)  # tokens that write nothing
 
     def interpret(self, texts: Iterable[str], budget: Budget | None = None) -> Meaning | None:
         """The meaning of decoded words; see `WordNetwork.interpret`."""

@@ -66,7 +66,7 @@ class Phrases:
         except TooLarge as error:
             raise ConfigError(f"too many phrases: {error}") from error
         # By token: whether it writes no letter, and whether no word is open after it or before it.
-        self.silent = [not text.strip() for text in vocabulary.texts]
+        self.silent = vocabulary.silent
         self.closes = [text[-1:].isspace() or not vocabulary.separator for text in vocabulary.texts]
         self.opens = [text[:1].isspace() and bool(text.strip()) for text in vocabulary.texts]
         gains = [boost * count for boost, count in zip(self.boosts.values(), self.letters, strict=True)]

@@ -12,7 +12,7 @@ entropies (Laptev and Ginsburg, arXiv 2212.08703), which cost a pass over every 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -155,21 +155,15 @@ def fit(scores: Float64, levels: Float64, right: NDArray[np.bool_]) -> Curve:
     prior = np.array([1.0, 0.0, 0.0])
     signed = features * np.where(right, 1, -1)[:, None]
 
-    def loss(weights: NDArray[np.floating]) -> float:
+    def loss(weights: Float64) -> float:
         return float(np.logaddexp(0, -signed @ weights).sum() + _PRIOR / 2 * np.square(weights - prior).sum())
 
-    weights = prior
-    for _ in range(_ROUNDS):
+    def derivatives(weights: Float64) -> tuple[Float64, Float64]:
         predicted = _sigmoid(features @ weights)
         gradient = features.T @ (predicted - right) + _PRIOR * (weights - prior)
-        hessian = (features.T * (predicted * (1 - predicted))) @ features + _PRIOR * np.eye(3)
-        step = np.linalg.solve(hessian, gradient)
-        before = loss(weights)
-        while np.abs(step).max() > 1e-9 and loss(weights - step) > before:
-            step = step / 2  # a full Newton step may overshoot
-        weights = weights - step
-        if np.abs(step).max() < 1e-9:
-            break
+        return gradient, (features.T * (predicted * (1 - predicted))) @ features + _PRIOR * np.eye(3)
+
+    weights = _minimum(prior, loss, derivatives)
     if weights[0] <= 0:
         raise ModelError("in these recordings, words with a higher score are not more often right")
     return Curve(temperature=float(1 / weights[0]), level=float(weights[1]), offset=float(weights[2]))
@@ -202,23 +196,33 @@ def fit_languages(levels: Float64, spoken: NDArray[np.intp]) -> list[LanguageSca
         penalty = (weight * np.square(weights - prior)).sum() / 2
         return float(penalty - shares @ np.log(np.maximum(right, 1e-300)))
 
-    weights: Float64 = prior.copy()
-    for _ in range(_ROUNDS):
+    def derivatives(weights: Float64) -> tuple[Float64, Float64]:
         p = probabilities(weights)
         gradient: Float64 = shares @ (np.tile(p - own, 2) * design) + weight * (weights - prior)
         spread: Float64 = np.einsum("nl,lm->nlm", p, np.eye(count)) - p[:, :, None] * p[:, None, :]
         products: Float64 = np.einsum("n,nl,nlm,nm->lm", shares, design, np.tile(spread, (1, 2, 2)), design)
-        hessian: Float64 = products + np.diag(weight)
-        step: NDArray[np.floating] = np.linalg.solve(hessian, gradient)
-        before = loss(weights)
-        while np.abs(step).max() > 1e-9 and loss(weights - step) > before:
-            step = step / 2
-        weights = weights - step
-        if np.abs(step).max() < 1e-9:
-            break
+        return gradient, products + np.diag(weight)
+
+    weights = _minimum(prior, loss, derivatives)
     if (weights[:count] <= 0).any():
         raise ModelError("in these recordings, a language is no surer where it is spoken")
     return [LanguageScale(scale=float(a), offset=float(b)) for a, b in zip(*np.split(weights, 2), strict=True)]
+
+
+def _minimum(
+    weights: Float64, loss: Callable[[Float64], float], derivatives: Callable[[Float64], tuple[Float64, Float64]]
+) -> Float64:
+    """The minimum of a convex loss, by Newton's method; `derivatives` are the gradient and the Hessian."""
+    for _ in range(_ROUNDS):
+        gradient, hessian = derivatives(weights)
+        step: NDArray[np.floating] = np.linalg.solve(hessian, gradient)
+        before = loss(weights)
+        while np.abs(step).max() > 1e-9 and loss(weights - step) > before:
+            step = step / 2  # a full Newton step may overshoot
+        weights = weights - step
+        if np.abs(step).max() < 1e-9:
+            break
+    return weights
 
 
 def reliability(confidences: Float64, right: NDArray[np.bool_], bins: int = BINS) -> Reliability:

@@ -18,11 +18,13 @@ class Vocabulary:
 
     texts: tuple[str, ...]
     blank: int
+    silent: tuple[bool, ...] = field(init=False, repr=False, compare=False)  # tokens that write no letter
     separator: str = field(init=False)  # between words: a blank space, or nothing in a vocabulary without boundaries
 
     def __post_init__(self) -> None:
         if not 0 <= self.blank < len(self.texts):
             raise ValueError(f"blank {self.blank} is not one of {len(self.texts)} tokens")
+        object.__setattr__(self, "silent", tuple(not text.strip() for text in self.texts))
         has_boundary = any(text != text.strip() for text in self.texts)
         object.__setattr__(self, "separator", BOUNDARY if has_boundary else "")
 

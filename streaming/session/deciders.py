@@ -96,7 +96,7 @@ def token_levels(rows: Rows, vocabulary: Vocabulary) -> Float64:
     peaks = np.maximum.reduceat(best, starts)
     ends = np.append(starts[1:], len(rows)) - 1
     tokens: list[int] = path[starts].tolist()
-    writes = np.array([bool(vocabulary.texts[token].strip()) for token in tokens])
+    writes = np.array([not vocabulary.silent[token] for token in tokens])
     total, count = np.zeros(len(rows)), np.zeros(len(rows))
     total[ends], count[ends] = np.where(writes, peaks, 0.0), writes
     return (total.cumsum() + DOUBTFUL * DOUBT) / (count.cumsum() + DOUBTFUL)

@@ -58,6 +58,5 @@ def _command_odds(rows: Rows, spec: CommandSpec, *, awake: bool) -> float | None
 
 def _blank_frames(rows: Rows, vocabulary: Vocabulary) -> int:
     """Frames at the end that surely write nothing."""
-    silent = [token for token, text in enumerate(vocabulary.texts) if not text.strip()]
-    writes = np.flatnonzero(np.exp(rows[:, silent]).sum(axis=1) < SURE)
+    writes = np.flatnonzero(np.exp(rows[:, np.flatnonzero(vocabulary.silent)]).sum(axis=1) < SURE)
     return len(rows) - (int(writes[-1]) + 1 if len(writes) else 0)

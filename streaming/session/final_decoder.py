@@ -34,12 +34,15 @@ class FinalDecoder:
     @property
     def slow(self) -> bool:
         """Whether a call would hold up an event loop."""
-        finds_commands = self.spec is not None or (self.check is not None and self.check.spec is not None)
-        return self.assets.language_model is not None or self.hotwords is not None or finds_commands
+        return self.assets.language_model is not None or self.hotwords is not None or self._finds_commands
+
+    @property
+    def _finds_commands(self) -> bool:
+        return self.spec is not None or (self.check is not None and self.check.spec is not None)
 
     def __call__(self, rows: Rows) -> Transcript:
         transcript = self._transcribe(rows)
-        favoured = favour(rows, self.hotwords.phrases) if self.hotwords and (self.spec or self.check) else rows
+        favoured = favour(rows, self.hotwords.phrases) if self.hotwords and self._finds_commands else rows
         if self.check is not None:
             transcript = replace(transcript, pause=self.check(favoured, transcript.words))
         if self.spec is None:

@@ -74,7 +74,9 @@ class Identification:
         self._stages = [stage for stage in self._stages if stage > self.end]
         self._last = not self._stages or self.end == closed
         samples = self._read(self.start, self.end)
-        normalized = normalize(samples, self._epsilon) if self._normalized else samples
+        normalized = samples
+        if self._normalized and self._decider.questions != (MULTIPLE,):
+            normalized = normalize(samples, self._epsilon)
         deadline = now + len(samples) / SAMPLE_RATE / 2
         jobs: list[Request] = []
         for language in self._decider.questions:

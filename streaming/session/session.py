@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 import numpy as np
@@ -12,6 +12,7 @@ from ..audio.decoder import RESAMPLER_DELAY, AudioDecoder
 from ..audio.normalize import EPSILON
 from ..audio.segmenter import Segmenter
 from ..audio.vad import Vad
+from ..captions.punctuation import Punctuate, punctuate_pauses
 from ..config import AudioFormat, Mode, Origin, SessionConfig
 from ..ctc.assets import Assets
 from ..ctc.languages import LanguageSet
@@ -74,10 +75,10 @@ class Session:
     unused, and each request names a language. With several languages, the first requests of each utterance have the
     kind "identify".
 
-    `punctuate` makes the `display_text` of finals from their text and whether a pause ended them.
+    `punctuate` makes the `display_text` of finals, in another thread if it is a model.
 
-    With an `origin` the session continues one that another server lost: its first sample is that of the origin, and
-    numbers and times go on. Raises `ConfigError` for an origin that cannot be.
+    With an `origin` the session continues one that began on another server: its first sample, its utterance numbers and
+    its times continue from there. Raises `ConfigError` for an origin that cannot be.
     """
 
     def __init__(
@@ -96,7 +97,7 @@ class Session:
         languages: LanguageSet | None = None,
         level: Level = Level.NORMAL,
         origin: Origin | None = None,
-        punctuate: Callable[[str, bool], str] | None = None,
+        punctuate: Punctuate = punctuate_pauses,
     ) -> None:
         config, audio, begin = config or SessionConfig(), audio or AudioFormat(), origin or Origin()
         mode = config.mode or modes[0]
@@ -188,7 +189,7 @@ class Session:
         """A job failed. The utterance goes on with the other results: its final is never lost."""
         self._outbox.now = now
         if self._utterances.wants(job):
-            self._error("encoder_failed", f"{why}; the text of this utterance comes from the other results")
+            self._error("encoder_failed", f"{why}; this utterance goes on with the other results")
             self._utterances.fail(job)
             self._settle()
 

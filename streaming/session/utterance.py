@@ -104,7 +104,9 @@ class Utterance:
             self._plan_check(likely_end, now)
         elif end is not None and end != self._final.end and not self._config.appends:
             # The result for a likely end has time until the hangover is over, and may be of no use.
-            deadline = now if self.end is not None else now + self._config.hangover_ms / 3000
+            config = self._config
+            hangover_ms = config.least_hangover_ms if config.endpointing == "adaptive" else config.hangover_ms
+            deadline = now if self.end is not None else now + hangover_ms / 3000
             self._final.plan(end, deadline, self._live.cached_features(frames(end - self.start)))
         jobs = self._jobs.copy()
         self._jobs.clear()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import count
 
 import msgspec
@@ -12,6 +11,7 @@ from ..audio.normalize import EPSILON, Moments
 from ..audio.pauses import PauseEvidence
 from ..audio.segmenter import Reason, Segmenter, Span
 from ..audio.vad import FRAME
+from ..captions.punctuation import Punctuate, punctuate_pauses
 from ..commands.decision import Decision
 from ..config import Origin, SessionConfig
 from ..frames import FIELD, SAMPLE_RATE, STRIDE, ms, seconds
@@ -20,6 +20,7 @@ from ..protocol.events import LanguageIdentified, SpeechEnded, SpeechStarted, Wa
 from ..requests import CacheHandle, Job
 from .decoding import Decoding
 from .decodings import Choice, Decodings
+from .display_text import DisplayText
 from .identification import Identification
 from .language_lock import make_lock
 from .outbox import Outbox
@@ -46,7 +47,7 @@ class UtteranceLoop:
         *,
         normalized: bool,
         epsilon: float = EPSILON,
-        punctuate: Callable[[str, bool], str] | None = None,
+        punctuate: Punctuate = punctuate_pauses,
     ) -> None:
         self.begun = origin.utterance  # utterances
         self.jobs: list[Job] = []  # for the driver
@@ -55,10 +56,10 @@ class UtteranceLoop:
         self._decodings = decodings
         self._segmenter = segmenter
         self._outbox = outbox
-        self._punctuate = punctuate if config.punctuation else None
         self._normalized = normalized
         self._epsilon = epsilon
         self._ids = count(1)
+        self._display = DisplayText(punctuate, self._ids.__next__)
         self._identification: Identification | None = None  # of the open utterance, until its language is certain
         self._choice: Choice | None = None  # its languages, meanwhile
         # Samples from an utterance's start to its first speech, plus two frames of the detector: a choice of language
@@ -72,15 +73,19 @@ class UtteranceLoop:
         self._quiet = QuietCheck() if not origin.utterance else None  # once in a session
         # Sample after the wake phrase, until an utterance follows.
         self._woken = None if origin.woken is None else round(origin.woken * SAMPLE_RATE)
-        self._decided = origin.utterance if origin.decided else None  # an utterance whose decision is out
+        # Number of an utterance whose command was sent before a move.
+        self._decided = origin.utterance if origin.decided else None
 
     def wants(self, job: int) -> bool:
         """Whether the answer to a job still matters."""
         owner = self._identification or self._utterance
-        return owner is not None and owner.wants(job)
+        return owner is not None and (owner.wants(job) or self._display.wants(job))
 
     def receive(self, job: int, answer: object) -> None:
         """Take the answer to a job that `wants` it, and emit the partials and decisions that follow from it."""
+        if self._display.wants(job):
+            self._display.receive(answer)
+            return
         if self._identification is not None:
             self._identification.receive(job, answer)
             return
@@ -94,6 +99,9 @@ class UtteranceLoop:
 
     def fail(self, job: int) -> None:
         """Take the failure of a job that `wants` its answer."""
+        if self._display.wants(job):
+            self._display.fail()
+            return
         owner = self._identification or self._utterance
         assert owner is not None
         owner.fail(job)
@@ -131,7 +139,8 @@ class UtteranceLoop:
             return True
         if utterance.end is None or (transcript := utterance.transcript) is None:
             return False
-        self._finish(utterance, transcript, utterance.end, first.reason)
+        if not self._finish(utterance, transcript, utterance.end, first.reason, now):
+            return False
         if utterance.cut is None:
             self._segmenter.spans.popleft()
         else:
@@ -207,27 +216,31 @@ class UtteranceLoop:
         )
         self._partials = PartialMaker(self._config, decoding, utterance=index, start=start)
 
-    def _finish(self, utterance: Utterance, transcript: Transcript, end: int, reason: Reason) -> None:
+    def _finish(self, utterance: Utterance, transcript: Transcript, end: int, reason: Reason, now: float) -> bool:
+        """Emit the last events of an utterance; False while the `display_text` of its final is missing."""
         index, start = utterance.index, utterance.start
+        reason = reason if utterance.cut is None else utterance.cut.reason
         final = report_final(transcript, utterance.decoding, utterance=index, start=start, end=end)
-        why = reason if utterance.cut is None else utterance.cut.reason
+        if final is not None and self._config.punctuation:
+            self.jobs += self._display.plan(final.text, ended=reason != "length", utterance=index, now=now)
+            if (shown := self._display.take()) is None:
+                return False
+            final = msgspec.structs.replace(final, display_text=shown)
         if final is not None:
-            if self._punctuate is not None:
-                shown = self._punctuate(final.text, why != "length")
-                final = msgspec.structs.replace(final, display_text=shown)
             self._outbox.emit(final, end)
         self._woken = None
         if (decision := utterance.decision(transcript)) is not None:
             self._decide(utterance, decision, end)
             if not decision.accepted and decision.woken is not None:
                 self._woken = start + decision.woken * STRIDE
-        self._outbox.emit(SpeechEnded(utterance=index, end=seconds(end), reason=why), end)
+        self._outbox.emit(SpeechEnded(utterance=index, end=seconds(end), reason=reason), end)
         # Of this utterance alone: how much audio is there beyond a cut depends on when the encoder answers.
         samples = self._segmenter.ring.read(start, end)
         self._loudness = Moments().plus(samples)
         if final is not None and self._quiet and (hint := self._quiet.receive(samples)) is not None:
             self._outbox.emit(Warning(code="very_quiet", message=hint), end)
         self.drop()
+        return True
 
     def _decide(self, utterance: Utterance, decision: Decision, end_sample: int) -> None:
         if utterance.index == self._decided:

@@ -71,9 +71,8 @@ class TranslationService:
         self.max_lag_s = max_lag_s
         self.counters = TranslationCounters()
         self.clock = clock
-        self._call_timeout_s = (
-            max_lag_s / 2 if call_timeout_s is None else call_timeout_s
-        )  # then others are not late yet
+        # By default half the lag: then other jobs are not late yet.
+        self._call_timeout_s = max_lag_s / 2 if call_timeout_s is None else call_timeout_s
         self._limit = limit
         self._waiting: list[TranslationJob] = []
         self._changed = threading.Condition()

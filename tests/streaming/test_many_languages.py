@@ -169,9 +169,10 @@ def test_openai_translates_the_language_that_a_file_names(many: Recognizer):
     file = as_file((NOISE * 32_767).astype(np.int16))
     translation = service(FromGerman(targets=("en",)), call_timeout_s=LIMIT)
     with (
-        Recognizer(many.encoder, language="en", translation=translation) as other,
+        Recognizer(many.encoder, language="en") as other,
         running_server(other) as running,
     ):
+        other.translation = translation
 
         def text(kind: str, **form: str) -> str:
             place = f"http://127.0.0.1:{running.port}/v1/audio/{kind}"

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from xlsr_live.streaming.audio.normalize import normalize
 from xlsr_live.streaming.audio.segmenter import Segmenter
 from xlsr_live.streaming.audio.vad import Vad, make_vad
+from xlsr_live.streaming.captions.punctuation import Punctuate, punctuate_pauses
 from xlsr_live.streaming.config import AudioFormat, SessionConfig
 from xlsr_live.streaming.ctc.assets import Assets
 from xlsr_live.streaming.ctc.greedy import confidence, decode
@@ -100,7 +101,12 @@ class Driver:
         if self.random is None and not self.session.wants(job.id):
             return  # otherwise the late answer must have no effect
         if isinstance(job, DecodeJob):
-            self.session.receive_answer(job.id, job.run(), 0.0)
+            try:
+                answer = job.run()
+            except RuntimeError as error:
+                self.session.receive_failure(job.id, str(error), 0.0)
+            else:
+                self.session.receive_answer(job.id, answer, 0.0)
         elif self.fails(job):
             self.session.receive_failure(job.id, "it broke", 0.0)
         else:
@@ -136,6 +142,7 @@ def run(
     fails: Callable[[Request], bool] = lambda request: False,
     assets: Assets | None = None,
     languages: LanguageSet | None = None,
+    punctuate: Punctuate = punctuate_pauses,
 ) -> list[Event]:
     """Events of a session. `vad` "loud" is the fake one, "real" the one that the settings name."""
     config, encoder = config or SessionConfig(), encoder or FakeEncoder()
@@ -151,6 +158,7 @@ def run(
         name="s",
         assets=assets,
         languages=languages,
+        punctuate=punctuate,
     )
     return Driver(session, encoder, random, fails).run(packets)
 

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from xlsr_live.streaming.audio.pauses import PauseEvidence
 from xlsr_live.streaming.audio.segmenter import Segmenter
 from xlsr_live.streaming.audio.vad import FRAME
 from xlsr_live.streaming.config import SessionConfig
 from xlsr_live.streaming.errors import BacklogFull
+from xlsr_live.streaming.frames import seconds
 
 from tests.support.fakes import LoudVad, sound
 
@@ -102,6 +104,24 @@ def test_speech_that_has_its_final_makes_no_span():
         front.receive(audio)
         assert [(start, end) for start, end, _ in found(front)] == spans
         assert (front.loudness is None) == (final_end == 480_000)
+
+
+def test_seconds_of_events_name_a_final_end_between_their_milliseconds():
+    config = SessionConfig(endpointing="adaptive", min_speech_ms=90, least_hangover_ms=300, most_hangover_ms=900)
+    speech = np.ones(9_600, np.float32)
+    audio = np.concatenate((speech, np.zeros(13_000, np.float32), speech, np.zeros(32_000, np.float32)))
+
+    def spans(final_end: int) -> list[tuple[int, int | None, str]]:
+        front = Segmenter(config, LoudVad(), start=1_001, final_end=final_end)
+        front.receive(audio)
+        while front.paused:
+            front.decide(PauseEvidence())
+        return found(front)
+
+    first, second = spans(1_001)
+    assert first[1] is not None
+    assert first[1] % 16 != 0
+    assert spans(round(seconds(first[1]) * 16_000)) == [second]
 
 
 def test_after_a_flush_the_detector_starts_with_the_next_sample():

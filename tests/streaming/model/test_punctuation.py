@@ -51,6 +51,11 @@ def test_words_that_the_model_does_not_know_stay(model: PunctuationModel):
     assert model("ZÜRICH IS TWO", False) == "Zürich is two"
 
 
+def test_vowel_signs_are_part_of_a_word():
+    assert not same_words("किताब", "कताब")
+    assert same_words("किताब", "किताब!")
+
+
 def test_files_of_either_name_are_found(tmp_path: Path):
     folder = publish(tmp_path, WORDS, graph="model.onnx", pieces="sp.model")
     assert load_punctuation(str(folder))("one", True) == "One."
