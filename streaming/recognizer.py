@@ -107,8 +107,7 @@ class Recognizer:
           `allowed_languages`.
         - `lid`: folder or Hugging Face name of a checkpoint that identifies the language for "auto", such as MMS-LID,
           or of its head alone, over the model's encoder. None: the model's confidence in each language decides.
-        - `device`: auto, cpu, cuda, or cuda:1 and so on for other GPUs than the first.
-        - `dtype`: auto, float32, bfloat16, float16, or int8 on processors that support it.
+        - `device`: auto, cpu, cuda, cuda:1; `dtype`: auto, float32, bfloat16, float16, int8 (some processors lack it).
         - `threads`: torch's threads for the whole process. A small model on a CPU gets one by default.
         - `max_batch`: maximum number of utterances in one call of the model. By default 64 on a GPU and one on a CPU,
           where a batch saves nothing and changes the last bits of the results.
