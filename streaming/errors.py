@@ -84,3 +84,8 @@ class EngineError(XlsrLiveError):
     """The model failed on a request."""
 
     code = "encoder_failed"
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its type without one."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -18,7 +18,7 @@ import transformers
 from safetensors import SafetensorError
 
 from ..streaming.ctc.vocabulary import Vocabulary
-from ..streaming.errors import ModelError
+from ..streaming.errors import ModelError, first_line
 from ..streaming.frames import FIELD, SAMPLE_RATE, STRIDE, geometry
 from ..streaming.model.pickled import safe_weights
 from ..streaming.model.pretrained import load_adapter
@@ -199,6 +199,6 @@ def _quietly(name: str) -> Generator[None]:
     except ModelError:
         raise
     except _FAILURES as error:
-        raise ModelError(f"{name} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
+        raise ModelError(f"{name} cannot be loaded: {first_line(error)}") from error
     finally:
         logging.set_verbosity(before)

@@ -41,8 +41,11 @@ def export(model: Any, base: Base, tokens: Sequence[str] | None, folder: Path) -
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model._get_adapters().items()}
         path = folder / ADAPTER.format(base.language)
         part = path.with_suffix(".part")
-        cast(Any, safetensors.torch).save_file(weights, part, metadata={"format": "pt"})
-        os.replace(part, path)  # an earlier run may have linked it to the file of the base
+        try:
+            cast(Any, safetensors.torch).save_file(weights, part, metadata={"format": "pt"})
+            os.replace(part, path)  # an earlier run may have linked it to the file of the base
+        finally:
+            part.unlink(missing_ok=True)
         written = [path, *written]
     for path in written:
         path.chmod(0o644)

@@ -276,7 +276,7 @@ class FineTuner:
         try:
             write()
         except (OSError, TrainingError) as error:
-            self._say(f"Not saved, the run goes on: {error}.")
+            self._say(f"The run goes on, but this was not saved: {error}.")
 
     def _fingerprint(self) -> str:
         """Changes with everything that a run must keep to be continued."""

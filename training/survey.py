@@ -1,4 +1,4 @@
-"""A look at the data before any step: usable recordings, problems of the others, and the split by speakers."""
+"""Examines the data before training: usable recordings, the problems of the others, and the split by speakers."""
 
 from __future__ import annotations
 

@@ -54,15 +54,16 @@ def capacity(recognizer: Recognizer, folder: Path | None = None, *, remember: bo
     file = (folder or cache_folder()) / "capacity.json"
     name, known = _name(recognizer), _read(file)
     if name in known and 0 <= time.time() - known[name].when < CACHED_S:
-        logger.info("capacity: %d sessions, from an earlier measurement (%s)", known[name].sessions, file)
-        return known[name].sessions
-    logger.info("measuring how many sessions this machine carries; this happens once and takes some seconds")
-    sessions = measure(recognizer)
-    recognizer.engine.counters = EngineCounters()  # they count only clients' audio
-    logger.info("capacity: %d sessions", sessions)
-    if remember:
-        _write(file, known | {name: Measured(sessions, round(time.time()))})
-    return sessions
+        sessions = known[name].sessions
+        logger.info("capacity: %d sessions, from an earlier measurement (%s)", sessions, file)
+    else:
+        logger.info("measuring how many sessions this machine carries; this happens once and takes some seconds")
+        sessions = measure(recognizer)
+        recognizer.engine.counters = EngineCounters()  # they count only clients' audio
+        logger.info("capacity: %d sessions", sessions)
+        if remember:
+            _write(file, known | {name: Measured(sessions, round(time.time()))})
+    return sessions if recognizer.room is None else max(1, min(sessions, recognizer.room))
 
 
 def measure(recognizer: Recognizer, *, audio_s: float = AUDIO_S, rounds: int = ROUNDS) -> int:
@@ -78,15 +79,15 @@ def measure(recognizer: Recognizer, *, audio_s: float = AUDIO_S, rounds: int = R
         asyncio.run(_round(recognizer, noise, streams))
         durations.append(clock() - started)
     sessions = int(MARGIN * cores * streams * audio_s / min(durations))
-    return max(1, sessions if recognizer.room is None else min(sessions, recognizer.room))
+    return max(1, sessions)
 
 
 def warn_if_crowded(limit: int, recognizer: Recognizer) -> None:
     """Log it if fewer sessions than `limit` can speak at the same time: the others would get no partials."""
     if recognizer.room is not None and recognizer.room < limit:
         logger.warning(
-            "max_sessions is %d, but the memory for live utterances is enough for %d; sessions that find none get no "
-            "partials of an utterance",
+            "max_sessions is %d, but the memory for live utterances is enough for %d; if more speak at the "
+            "same time, some get finals without partials",
             limit,
             recognizer.room,
         )

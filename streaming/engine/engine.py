@@ -61,7 +61,7 @@ class Engine:
         self._level_at = 0.0
         self._queue = RequestQueue()
         self._batch: list[EncodeJob] = []  # unanswered jobs of the worker
-        self._filling: list[EncodeJob] = []  # of these, in the batch that fills
+        self._filling: list[EncodeJob] = []  # those of the batch that fills; not in `_batch` yet
         self._call_started: float | None = None  # since when the encoder owes an answer
         self._generation = 0  # number of the worker
         self._caches = CacheRegistry()
@@ -83,7 +83,7 @@ class Engine:
 
     @property
     def working_s(self) -> float:
-        """Duration of the current encoder call so far, in seconds; 0 without one."""
+        """Seconds for which the encoder has owed its next answer; 0 if it owes none."""
         started = self._call_started
         return 0.0 if started is None else self._clock() - started
 
@@ -227,7 +227,7 @@ class Engine:
         if jobs:
             running.append(self._begin(jobs, generation))
         if running and (not jobs or len(running) >= self._calls.depth):
-            self._finish(running.popleft(), generation)
+            self._finish(running.popleft(), running, generation)
             return True
         return jobs is not None
 
@@ -271,16 +271,18 @@ class Engine:
             answers = partial(_raise, error)
         return RunningBatch(jobs, answers)
 
-    def _finish(self, batch: RunningBatch, generation: int) -> None:
+    def _finish(self, batch: RunningBatch, running: deque[RunningBatch], generation: int) -> None:
         jobs = batch.jobs
         try:
             answers = batch.answers()
         except Exception as error:
             if len(jobs) > 1:
                 self._leave(generation, [])
+                while running:  # the encoder keeps the answers of two batches at most: halves would overwrite them
+                    self._finish(running.popleft(), running, generation)
                 half = len(jobs) // 2
                 for part in (jobs[:half], jobs[half:]):
-                    self._finish(self._begin(part, generation), generation)
+                    self._finish(self._begin(part, generation), running, generation)
                 return
             if not isinstance(error, EngineError):
                 log.exception("the model failed")

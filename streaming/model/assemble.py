@@ -47,11 +47,10 @@ def assemble(
 ) -> XlsrEncoder:
     """Build the encoder, with the layers' products in 8-bit integers if `int8`, and with packed attention if `packed`.
 
-    The device decides the default `runner`.
+    The device decides the default `runner`. The model has its weight norm computed already (`bake_weight_norm`).
     """
     device, config = model.device, model.config
     on_gpu = device.type == "cuda"
-    bake_weight_norm(model)
     parameters = sum(p.numel() for p in model.parameters())
     cached = passes = None
     # Frames of a CNN with group norm depend on the whole input, so no cache can hold them.

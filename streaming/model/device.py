@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Any, Final, cast
 
 import torch
 
 from ..config import DEVICE
 from ..errors import ModelError
 
-DEVICES: Final = "auto, cpu or cuda (cuda:1 and so on for other GPUs than the first)"
+DEVICES: Final = "auto, cpu or cuda (cuda:1 for the second GPU, cuda:2 for the third)"
 # Of the whole device, for the caches of one model: with less than half, a second model fits beside it during a reload,
 # and gets as much.
 _CACHE_SHARE: Final = 0.4
@@ -49,6 +49,7 @@ def used_memory(device: torch.device) -> int:
 
 def cache_budget(device: torch.device) -> int:
     """Bytes that caches may take on a CUDA device, after the weights are there."""
+    torch.cuda.empty_cache()  # also of the graphs of a closed model
     free, total = torch.cuda.mem_get_info(device)
     return budget(free + _unused(device), total)
 
@@ -59,5 +60,10 @@ def budget(free: int, total: int) -> int:
 
 
 def _unused(device: torch.device) -> int:
-    """Bytes that torch holds for later tensors; the device counts them as used."""
-    return torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    """Bytes that torch holds for later tensors; the device counts them as used. The memory of graphs is not among them:
+    replays write there.
+    """
+    index = device.index if ":" in str(device) else torch.cuda.current_device()
+    segments: list[dict[str, Any]] = cast(Any, torch.cuda).memory_snapshot()
+    own = [each for each in segments if each["device"] == index and tuple(each["segment_pool_id"]) == (0, 0)]
+    return sum(each["total_size"] - each["allocated_size"] for each in own)

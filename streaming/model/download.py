@@ -27,14 +27,13 @@ def download(source: Source, report: Report) -> Path | None:
     if not source.options:
         return Path(source.path)
     import huggingface_hub
-    from huggingface_hub.errors import HfHubHTTPError
 
     hub = cast(Any, huggingface_hub)
     revision: str | None = source.options.get("revision")
     try:
         if not source.options.get("local_files_only"):
             _fetch(hub, source, revision, report)
-    except (OSError, ValueError, HfHubHTTPError) as error:
+    except Exception as error:  # also those of the hub's HTTP library, which have no public base
         log.debug("downloading %s", source.name, exc_info=error)
         return None
     config = hub.try_to_load_from_cache(source.path, "config.json", revision=revision)
@@ -59,6 +58,7 @@ def _fetch(hub: Any, source: Source, revision: str | None, report: Report) -> No
 
 def _needed(names: Sequence[str]) -> list[str]:
     """The files that loading reads, small ones first."""
+    names = [name for name in names if "/" not in name or name.startswith("language_model/")]
     safe, pickled = (_matching(names, patterns) for patterns in _WEIGHTS)
     weights = safe or pickled
     small = [name for name in _matching(names, _SMALL) if not name.endswith(".bin.index.json") and name not in weights]

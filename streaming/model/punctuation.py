@@ -7,6 +7,7 @@ the punctuation before and after it, which of its letters are capitals, and whet
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
@@ -16,7 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..captions.punctuation import Punctuate, punctuate_pauses, same_words
-from ..errors import ModelError
+from ..errors import ModelError, first_line
+
+log = logging.getLogger("xlsr_live.model")
 
 _SPACE: Final = "▁"  # SentencePiece's, before a word
 _ACRONYM: Final = "<ACRONYM>"  # a full stop after each letter
@@ -69,15 +72,23 @@ class PunctuationModel:
             options.intra_op_num_threads = 1  # the recognizer needs the others
             session = runtime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # those of ONNX Runtime have no common class
-            raise ModelError(f"{name} cannot be loaded: {str(error).splitlines()[0]}") from error
+            raise ModelError(f"{name} cannot be loaded: {first_line(error)}") from error
         if [each.name for each in session.get_inputs()] != [_INPUT] or len(session.get_outputs()) != _OUTPUTS:
             raise ModelError(f"{name} is no model for punctuation of the known layout (docs/captions.md)")
         self._run: Any = session.run
+        try:
+            self._predict(self._pieces.encode("one"))
+        except Exception as error:
+            raise ModelError(f"{name} does not run: {first_line(error)}") from error
 
     def __call__(self, text: str, ended: bool) -> str:
         """The text with punctuation and case. Where the model does not keep the words, as with letters that it does
         not know, the rule of pauses."""
-        shown = _joined(self._predict(self._pieces.encode(text.lower())))
+        try:
+            shown = _joined(self._predict(self._pieces.encode(text.lower())))
+        except Exception:  # those of ONNX Runtime have no common class
+            log.exception("the model for punctuation failed; the rule gives the text instead")
+            return punctuate_pauses(text, ended)
         if not same_words(text, shown) or shown.count(" ") != text.count(" "):
             return punctuate_pauses(text, ended)
         return shown
@@ -148,4 +159,4 @@ def _download(name: str) -> Path:
         fetch = cast(Any, huggingface_hub).snapshot_download
         return Path(fetch(name, allow_patterns=["config.yaml", "*.onnx", "*.model"]))
     except (OSError, ValueError, HfHubHTTPError) as error:
-        raise ModelError(f"{name} cannot be fetched from the Hugging Face hub: {str(error).splitlines()[0]}") from error
+        raise ModelError(f"{name} cannot be fetched from the Hugging Face hub: {first_line(error)}") from error

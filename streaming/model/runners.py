@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..errors import EngineError
+from ..errors import EngineError, first_line
 from .shapes import Shape
 
 Int32 = NDArray[np.int32]
@@ -173,7 +173,7 @@ class GraphRunner:
             return False
         except RuntimeError as error:
             raise EngineError(
-                f"capturing a CUDA graph failed ({type(error).__name__}: {str(error).splitlines()[0]}); this process "
+                f"capturing a CUDA graph failed ({type(error).__name__}: {first_line(error)}); this process "
                 "cannot use the device any more: start it again"
             ) from error
         shapes = self._prepared.setdefault(key.family, [])

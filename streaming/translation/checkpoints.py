@@ -13,7 +13,7 @@ import transformers
 from safetensors import torch as safetensors_torch
 from torch import Tensor
 
-from ..errors import ModelError
+from ..errors import ModelError, first_line
 from ..model.pickled import safe_weights
 from ..model.source import SAFE, Source, find_source
 from .generation import place
@@ -103,7 +103,7 @@ def _loaded(source: Source, load: Any) -> Any:
         raise
     except ImportError as error:
         hint = "pip install 'xlsr-live[translate]'"
-        raise ModelError(f"{source.name} needs another package: {str(error).splitlines()[0]}; {hint}") from error
+        raise ModelError(f"{source.name} needs another package: {first_line(error)}; {hint}") from error
     except Exception as error:
         log.debug("loading %s", source.name, exc_info=error)
         raise ModelError(f"{source.name} cannot be loaded: {' '.join(str(error).split())[:300]}") from error

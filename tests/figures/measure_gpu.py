@@ -148,7 +148,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     def restart() -> None:
         left = options.minutes - (time.monotonic() - began) / 60
-        command = list(arguments or sys.argv[1:])
+        # Without --retry, since the failure that led here is among those that it tries again.
+        command = [word for word in arguments or sys.argv[1:] if word != "--retry"]
         os.execv(
             sys.executable, [sys.executable, "-m", "tests.figures.measure_gpu", *command, "--minutes", f"{left:.2f}"]
         )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
@@ -84,3 +86,11 @@ class Hanging(Model):
         if self.hangs.intersection(batch):
             self.hung.release()
             assert self.freed.wait(LIMIT)
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    """Give other threads a turn until it is true. Fails after `LIMIT` seconds."""
+    end = time.monotonic() + LIMIT
+    while not true():
+        assert time.monotonic() < end
+        os.sched_yield()

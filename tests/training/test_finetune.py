@@ -94,7 +94,7 @@ def test_a_disk_that_is_full_for_a_while_does_not_end_a_run(
     run, said = start(base, tmp_path / "out", table), []
     run.how, run.say = replace(run.how, save_seconds=-1.0), said.append
     assert run.train(lambda at, _: disk(100 if 2 <= at.step < 6 else None), lambda _: None, lambda: False)
-    assert sum("Not saved" in sentence for sentence in said) >= 4
+    assert sum("this was not saved" in sentence for sentence in said) >= 4
     rows = read_history(tmp_path / "out" / ".training" / "history.jsonl")
     assert (rows[0].step, rows[-1].step) == (0, 6)
     again = start(base, tmp_path / "out", table)

@@ -25,6 +25,7 @@ def test_the_capacity_is_measured_once_for_each_model(
         ),
         engine=recognizer.engine,
         assets=recognizer.assets,
+        room=None,
     )
     assert capacity.capacity(other, tmp_path) == 20
     assert capacity.capacity(recognizer, tmp_path) == 10
@@ -47,7 +48,10 @@ def test_the_capacity_is_measured_again_when_its_conditions_change(
         monkeypatch.setattr(capacity, name, lambda value=value: value)
         assert capacity.capacity(recognizer, tmp_path) == number
     with_lm: Any = SimpleNamespace(
-        info=recognizer.info, engine=recognizer.engine, assets=SimpleNamespace(language_model=SimpleNamespace(words=9))
+        info=recognizer.info,
+        engine=recognizer.engine,
+        assets=SimpleNamespace(language_model=SimpleNamespace(words=9)),
+        room=None,
     )
     assert capacity.capacity(with_lm, tmp_path) == 5
 
@@ -91,12 +95,16 @@ def test_a_short_measurement(recognizer: Recognizer):
 
 
 def test_the_memory_for_caches_limits_the_sessions(
-    monkeypatch: pytest.MonkeyPatch, recognizer: Recognizer, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, recognizer: Recognizer, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ):
     monkeypatch.setattr(Recognizer, "room", 3)
-    seconds = iter(range(100))
-    monkeypatch.setattr(capacity.time, "process_time", lambda: next(seconds))
-    assert capacity.measure(recognizer, audio_s=10.0, rounds=1) == 3
+    monkeypatch.setattr(capacity, "measure", lambda recognizer: 9)
+    assert capacity.capacity(recognizer, tmp_path) == 3
+    assert capacity.capacity(recognizer, tmp_path) == 3  # remembered
+    monkeypatch.setattr(Recognizer, "room", 7)
+    assert capacity.capacity(recognizer, tmp_path) == 7
+    monkeypatch.setattr(Recognizer, "room", 3)
+    caplog.clear()
     capacity.warn_if_crowded(3, recognizer)
     assert not caplog.records
     capacity.warn_if_crowded(4, recognizer)

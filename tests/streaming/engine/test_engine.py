@@ -14,7 +14,7 @@ from xlsr_live.streaming.errors import EngineError
 from xlsr_live.streaming.overload import Level
 from xlsr_live.streaming.requests import CachedFeatures
 
-from tests.support.engine_model import LIMIT, Float32, Model, audio, names
+from tests.support.engine_model import LIMIT, Float32, Model, audio, names, wait_until
 
 
 def test_the_earliest_deadline_runs_first_and_equal_ones_in_order(start):
@@ -92,8 +92,7 @@ def test_closing_finishes_the_running_batch_and_cancels_waiting_requests(start, 
         futures[0].cancel()
     closing = threading.Thread(target=engine.close)
     closing.start()
-    while engine.alive:
-        pass
+    wait_until(lambda: not engine.alive)
     model.go.set()
     closing.join(LIMIT)
     for future in futures[1:]:

@@ -10,7 +10,7 @@ from xlsr_live.streaming.engine.engine import Engine
 from xlsr_live.streaming.errors import EngineError
 from xlsr_live.streaming.requests import CachedFeatures, CacheHandle
 
-from tests.support.engine_model import LIMIT, Clock, Hanging, Model, audio, names, step
+from tests.support.engine_model import LIMIT, Clock, Hanging, Model, audio, names, step, wait_until
 
 
 @pytest.fixture
@@ -47,8 +47,7 @@ def test_waiters_of_a_hanging_worker_get_an_error_and_others_are_served(model: H
     assert not engine.replace_stuck_worker(10.0)
     late = names([engine.submit(audio(4), deadline=0)])
     model.freed.set()  # the first worker returns with an answer that has no waiter
-    while engine._caches.hung:
-        pass
+    wait_until(lambda: not engine._caches.hung)
     assert late + names([engine.submit(audio(5), deadline=0)]) == [4, 5]
     assert engine.counters.pass_waits.count == 4
     engine.close()
@@ -117,8 +116,7 @@ def test_caches_that_a_hanging_worker_may_still_write_are_not_reused(model: Hang
     assert names([engine.submit(audio(7), deadline=0)]) == [7]
     assert model.applied == [(other.number, 4)]
     model.freed.set()
-    while (hung.number, "released") not in model.applied:
-        pass
+    wait_until(lambda: (hung.number, "released") in model.applied)
     assert model.applied[1:] == [(hung.number, 1), (hung.number, "released")]
     engine.close()
 
@@ -187,8 +185,7 @@ def test_a_replaced_worker_that_dies_fails_no_request(clock: Clock):
     clock.now = 99.0
     assert engine.replace_stuck_worker(1.0)
     model.freed.set()
-    while engine._caches.hung:
-        pass
+    wait_until(lambda: not engine._caches.hung)
     assert engine.alive
     assert names([engine.submit(audio(2), deadline=0)]) == [2]
     engine.close()

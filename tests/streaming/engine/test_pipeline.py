@@ -12,7 +12,7 @@ from xlsr_live.streaming.engine.engine import Engine
 from xlsr_live.streaming.errors import EngineError
 from xlsr_live.streaming.requests import CachedFeatures, CachedStep, CacheHandle
 
-from tests.support.engine_model import LIMIT, Clock, Float32, Model, audio, names, step
+from tests.support.engine_model import LIMIT, Clock, Float32, Model, audio, names, step, wait_until
 
 
 class Refusing(Model):
@@ -98,6 +98,24 @@ def test_the_next_batch_begins_before_the_answers_of_the_one_before(start):
     assert engine.working_s == 0.0
 
 
+def test_a_failed_batch_is_tried_again_after_the_answers_of_the_one_that_has_begun(start):
+    class Broken(Pipelined):
+        def begin(self, batch, cached, languages=None) -> Pending:
+            if any(int(samples[0]) == 3 for samples in batch):
+                self.record.append(("fail", tuple(int(samples[0]) for samples in batch)))
+                raise MemoryError
+            return super().begin(batch, cached, languages)
+
+    model = Broken(max_batch=4)
+    engine = start(model)
+    futures = [engine.submit(audio(i), deadline=i) for i in range(1, 6)]
+    model.go.set()
+    assert names([future for i, future in enumerate(futures, 1) if i != 3]) == [1, 2, 4, 5]
+    record = model.record
+    assert record[:3] == [("begin", (0,)), ("wait", (0,)), ("fail", (1, 2, 3, 4))]
+    assert record.index(("begin", (5,))) < record.index(("wait", (5,))) < record.index(("begin", (1, 2)))
+
+
 def test_an_utterance_is_never_in_two_batches_at_the_same_time(start):
     model = Pipelined(max_batch=4)
     engine = start(model)
@@ -130,8 +148,7 @@ def test_requests_behind_a_hanging_batch_get_an_error_with_it():
     assert futures[0] in failed
     model.go.set()
     assert names([*(future for future in futures if future not in failed), later])[-1] == 3
-    while engine._caches.hung:
-        pass
+    wait_until(lambda: not engine._caches.hung)
     assert engine.alive
     engine.close()
 
@@ -143,8 +160,7 @@ def test_closing_answers_the_batches_that_have_begun():
     assert model.busy.wait(LIMIT)
     closing = threading.Thread(target=engine.close)
     closing.start()
-    while engine.alive:
-        pass
+    wait_until(lambda: not engine.alive)
     begun = sum(what == "begin" for what, _ in model.record)
     model.go.set()
     closing.join(LIMIT)

@@ -24,10 +24,16 @@ def test_a_full_device_leaves_nothing_for_caches():
 
 
 def test_memory_that_torch_holds_for_later_counts_as_free(monkeypatch: pytest.MonkeyPatch):
-    """Of a closed model, for example."""
+    """Of a closed model, for example; but not the memory of graphs."""
+
+    def segment(device: int, pool: tuple[int, int], size: int, allocated: int) -> dict[str, object]:
+        return {"device": device, "segment_pool_id": pool, "total_size": size, "allocated_size": allocated}
+
+    segments = [segment(0, (0, 0), 60, 25), segment(0, (0, 1), 7, 0), segment(1, (0, 0), 9, 0)]
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (30, 100))
-    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 60)
-    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 25)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(torch.cuda, "memory_snapshot", lambda: segments)
     assert devices.used_memory(torch.device("cuda")) == 35
     assert devices.cache_budget(torch.device("cuda")) == 40
 
