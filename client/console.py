@@ -64,6 +64,11 @@ def report_saved(path: Path, amount: str) -> None:
         print(f"saved {printable(path)}" + f" ({amount})" * bool(amount), file=sys.stderr)
 
 
+def without_controls(text: str) -> str:
+    """The text with blank spaces in place of control characters, which could steer a terminal."""
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
 def complain(message: str) -> None:
     """Print one line on stderr."""
     line = " ".join(message.split())

@@ -89,7 +89,7 @@ def calibrate(
     if not test and not out and (model == "bundled" or not folder.is_dir()):
         raise ConfigError(f"{model} is not a local folder: give a folder for calibration.json with --out")
     if options["language"] == AUTO:
-        refuse(("test", "plot", "where", "limit"), "is for confidences, not for --language auto")
+        refuse(("test", "plot", "where", "limit", "lm"), "is for confidences, not for --language auto")
         with load_recognizer(take_model_options(options | {"model": model})) as recognizer:
             languages = read_spoken(data, recognizer.languages.known, model)
             with progress(sum(len(each) for each in languages.values())) as (advance, _):

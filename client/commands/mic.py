@@ -67,7 +67,7 @@ Examples:
     is_flag=True,
     help="Record only while you hold Space, or between two presses of it; Enter ends the utterance. Terminals do not "
     "report that a key is released, so recording ends when Space stops repeating. With --type: between two signals "
-    "USR1 (pkill -USR1 -x xlsr-live), which a key of the desktop can send.",
+    "USR1 (pkill -USR1 -f 'xlsr-live [m]ic'), which a key of the desktop can send.",
 )
 @click.option(
     "--type",
@@ -101,7 +101,6 @@ def mic(
         return 0
     check_place(url)
 
-    from ..remote.websocket import connect
     from ..sources.microphone import open_microphone
 
     if held and settings["vad"] is None:
@@ -110,10 +109,14 @@ def mic(
     model, config, token = take_model_options(settings), session_config(settings), read_token(token_file)
     # It records from here on: words that are said while the model loads are recognized, too.
     with ExitStack() as stack:
+        if held and sys.platform != "win32":
+            signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until the session starts; its default ends the program
         keys = stack.enter_context(_keys(typed)) if held else None
-        source = stack.enter_context(closing(open_microphone(microphone)))
+        source = stack.enter_context(closing(open_microphone(microphone, held=held)))
         audio = source.audio
         if url:
+            from ..remote.websocket import connect
+
             open_session: OpenSession = partial(connect, url, config=config, audio=audio, token=token, share=share)
         else:
             recognizer = stack.enter_context(load_recognizer(model))
@@ -173,7 +176,7 @@ async def _listen(
         if live and microphone.waiting > LATE_SECONDS:
             warn("slow", "recognition is slower than real time: use a smaller model, a GPU or --url")
         if microphone.dropped:
-            warn("lost", f"{microphone.dropped:.0f} s of audio were lost: at most {RING_SECONDS:.0f} s can wait")
+            warn("lost", f"audio was lost: at most {RING_SECONDS:.0f} s can wait for recognition")
         if microphone.gaps:
             warn("gaps", f"{microphone.device.name} lost audio: this computer is too busy to record all of it")
         if microphone.silence > SILENT_SECONDS:

@@ -22,7 +22,7 @@ from ..options.address import urls_option
 from ..options.model import load_recognizer, microphone_option, recognizer_options, take_model_options
 from ..options.server import check_place, read_token, refuse, token_option
 from ..options.session import session_config, session_options
-from ..output.actions import Action, RecognizedCommand, describe, function, program, show
+from ..output.actions import Action, RecognizedCommand, describe, function, program, show, small
 from ..output.sounds import Sounds
 from ..pump import Block, LiveSession, pump
 from ..sources.recordings import read_recording
@@ -133,7 +133,7 @@ def _say(grammar: str, vocabulary: Vocabulary, words: str) -> int:
     commands = compiled(grammar, vocabulary)
     meaning = commands.understand(words)
     if meaning is None:
-        near = ", ".join(f"'{phrase.lower()}'" for phrase in commands.nearest(words))
+        near = ", ".join(f"'{small(phrase)}'" for phrase in commands.nearest(words))
         raise ConfigError(f"not in the grammar: {words}" + f"; nearest: {near}" * bool(near))
     show({"command": meaning.command, "slots": meaning.values()})
     return 0

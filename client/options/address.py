@@ -58,4 +58,7 @@ def _read(context: click.Context, option: click.Parameter, text: str | None) -> 
 
 
 def _read_several(context: click.Context, option: click.Parameter, text: str | None) -> list[str]:
-    return [url for each in (text or "").split(",") if (url := _read(context, option, each.strip()))]
+    found = [url for each in (text or "").split(",") if (url := _read(context, option, each.strip()))]
+    if text and not found:
+        raise click.BadParameter("there is no address in it", context, option)
+    return found

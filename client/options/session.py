@@ -13,6 +13,7 @@ from ...streaming.commands.grammar import parse_grammar
 from ...streaming.config import SessionConfig
 from ...streaming.errors import ConfigError, GrammarError
 from ...streaming.textfile import read_text
+from .combined import combined
 from .model import language_option
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -63,10 +64,8 @@ HELP: Final = {
 
 def session_options(command: F, *, leave: Collection[str] = ()) -> F:
     """Add every setting of `SessionConfig` to `command`, except those in `leave`, for which it has its own options."""
-    for field in reversed(msgspec.structs.fields(SessionConfig)):
-        if field.name not in leave:
-            command = _option(field)(command)
-    return command
+    fields = msgspec.structs.fields(SessionConfig)
+    return combined(*(_option(field) for field in fields if field.name not in leave))(command)
 
 
 def session_config(options: dict[str, Any]) -> SessionConfig:

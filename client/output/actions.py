@@ -35,12 +35,12 @@ def describe(event: Command | Rejected) -> str:
         return "  ".join([short_clock(event.start), *_named(event.command, event.slots), score])
     if event.reason == "woken":
         return f"{short_clock(event.audio_s)}  wake phrase  {score}"
-    best = [f"nearest: '{_small(event.best.text)}'", score] if event.best else []
+    best = [f"nearest: '{small(event.best.text)}'", score] if event.best else []
     why = " (no wake phrase)" if event.reason == "asleep" else ""
     return "  ".join([short_clock(event.audio_s), f"rejected{why}", *best])
 
 
-def _small(text: str) -> str:
+def small(text: str) -> str:
     """Text of a model that writes only capitals in small letters."""
     return text if any(char.islower() for char in text) else text.lower()
 

@@ -31,7 +31,7 @@ from ...streaming.protocol.events import (
     Translation,
     Warning,
 )
-from ..console import can_print
+from ..console import can_print, without_controls
 from .formats import Output
 from .lines import wrap
 
@@ -215,10 +215,10 @@ def _rows(style: str, begun: str, text: str, width: int, *, plain: int | None = 
     Letters after the first `plain` ones are in the style `faint`.
     """
     rows: list[str] = []
-    label = _printable(begun)[: TIME_CELLS - 1]
+    label = without_controls(begun)[: TIME_CELLS - 1]
     left = len(text) if plain is None else plain
     # The last column stays empty: some terminals wrap when it is full.
-    for line in wrap(_printable(text), width - TIME_CELLS - 1) or [""]:
+    for line in wrap(without_controls(text), width - TIME_CELLS - 1) or [""]:
         at = 0
         while at < len(line) and (left or line[at] == " "):
             left -= line[at] != " "
@@ -227,11 +227,6 @@ def _rows(style: str, begun: str, text: str, width: int, *, plain: int | None = 
         rows.append(f"{style}{label.ljust(TIME_CELLS)}{line[:at]}{dim}{PLAIN if style else ''}")
         label = ""
     return rows
-
-
-def _printable(text: str) -> str:
-    """The text without control characters."""
-    return "".join(char if char.isprintable() else " " for char in text)
 
 
 def _bar(dbfs: float, cells: int, out: TextIO) -> str:

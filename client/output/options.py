@@ -57,7 +57,7 @@ def output_options(default: str, folder: bool = False) -> Callable[[F], F]:
         ) -> Any:
             if plain and form not in (None, "plain"):
                 raise click.UsageError(f"use --plain or --format {form}, not both")
-            form = _checked("plain" if plain else form, path)
+            form = _checked("plain", path, "plain") if plain else _checked(form, path, "form")
             languages = others.get("translate_to") or ()
             if per_language and not (path and form in SUBTITLES):
                 raise click.UsageError("--per-language needs subtitles in files: --output FILE.vtt or FILE.srt")
@@ -71,15 +71,16 @@ def output_options(default: str, folder: bool = False) -> Callable[[F], F]:
     return decorate
 
 
-def _checked(form: str | None, path: Path | None) -> str | None:
-    """The format, from the suffix of the file if none is named. Raises `click.UsageError` where both disagree."""
+def _checked(form: str | None, path: Path | None, option: str) -> str | None:
+    """The format that `option` names, or that of the file's suffix. Raises `click.UsageError` where both disagree."""
     by_suffix = form_of(path) if path else None
     if form is None or by_suffix is None or form == by_suffix or (form, by_suffix) == ("plain", "text"):
         return form or by_suffix
-    source = click.get_current_context().get_parameter_source("form")
+    source = click.get_current_context().get_parameter_source(option)
     if source is ParameterSource.DEFAULT_MAP:  # of the environment or the configuration, which a file's name overrides
         return by_suffix
-    raise click.UsageError(f"--output {path} stands for the format {by_suffix}, not {form}: leave --format out")
+    flag = "--plain" if option == "plain" else "--format"
+    raise click.UsageError(f"--output {path} stands for the format {by_suffix}, not {form}: leave {flag} out")
 
 
 def form_of(path: Path) -> str | None:
@@ -123,8 +124,8 @@ def _options(default: str, folder: bool) -> Callable[[F], F]:
             type=click.Choice(get_args(Case)),
             default="sentence",
             show_default=True,
-            help="sentence: a model that writes only capitals gets small letters. model: text as the model writes it; "
-            "jsonl and json always are.",
+            help="sentence: text of a model that writes only capitals is in sentence case. model: text as the model "
+            "writes it; jsonl and json always are.",
         ),
         click.option("--summary", is_flag=True, help="At the end: words, latency, speed."),
         click.option("--reference", type=path, metavar="FILE", help="The true text; the summary then has the WER."),

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...streaming.protocol.events import Command, Event, Rejected
-from ...streaming.quiet import quiet
 from ..console import complain
 from ..sources.devices import portaudio
 
@@ -46,8 +45,7 @@ class Sounds:
 
     def _play(self, tones: tuple[tuple[float, float], ...]) -> None:
         try:
-            with quiet():
-                self._sounddevice.play(samples(tones), RATE, blocking=True)
+            self._sounddevice.play(samples(tones), RATE, blocking=True)
         except self._sounddevice.PortAudioError as error:
             if not self._failed:
                 self._failed = True

@@ -13,7 +13,7 @@ from typing import Final
 import click
 
 from ...streaming.protocol.events import Final as FinalEvent
-from ..console import complain
+from ..console import complain, without_controls
 from .formats import Output
 
 PATIENCE: Final = 60.0  # seconds to type one final
@@ -48,8 +48,9 @@ class Typist(Output):
     quiet = True
 
     def final(self, final: FinalEvent) -> None:
-        if final.text:
-            self._executor.submit(self._type, final.text + " ")
+        # A server's text must not press keys such as Enter.
+        if text := " ".join(without_controls(final.text).split()):
+            self._executor.submit(self._type, text + " ")
 
     def close(self) -> None:
         self._executor.shutdown()

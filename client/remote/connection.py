@@ -22,6 +22,8 @@ class Servers:
     """One address, or those of several servers with the same model."""
 
     def __init__(self, urls: Sequence[str], token: str | None) -> None:
+        if not urls:
+            raise ValueError("there is no address to connect to")
         self.current = 0  # of the newest connection
         self._urls = urls
         self._token = token

@@ -23,13 +23,13 @@ async def greet(connection: ClientConnection, start: Start) -> Event:
             return parse(await connection.recv())
     except TimeoutError:
         connection.transport.abort()  # a closing handshake would wait for another answer
-        raise ConnectionProblem("the server does not answer the resumption", code="timeout") from None
+        raise ConnectionProblem("the server did not answer the first message", code="timeout") from None
 
 
 def refusal(event: Event) -> ConnectionProblem:
     """The problem when the answer is not the expected one."""
     code, why = (event.code, event.message) if isinstance(event, Error) else ("not_our_protocol", str(event))
-    return ConnectionProblem(f"the session cannot continue after the connection broke: {why}", code=code)
+    return ConnectionProblem(f"the session cannot continue on this connection: {why}", code=code)
 
 
 def parse(message: str | bytes) -> Event:

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from ...streaming.config import SessionConfig
 from ...streaming.errors import ConfigError
-from ...streaming.protocol.messages import Grammar, Hotwords, SetLanguage, Share, parse
+from ...streaming.protocol.messages import Grammar, Hotwords, SetLanguage, parse
 
 LIMIT_BYTES: Final = 16 << 20  # unacknowledged: 9 minutes of 16 kHz 16-bit mono; at the limit the sender waits
 KEPT_BYTES: Final = 16 << 20  # acknowledged, for another server; beyond the limit the oldest is dropped
@@ -43,7 +43,6 @@ class ReplayBuffer:
         self._end = 0  # position after the last message
         self._size = 0  # bytes of `_messages`
         self._kept_size = 0
-        self._share: str | None = None  # the last message before the safe sample that shares the session
         self._dropped = 0  # position before which messages were dropped
         self._enabled = True
 
@@ -91,8 +90,7 @@ class ReplayBuffer:
         self._size += self._kept_size
         self._kept.clear()
         self._kept_size = 0
-        rest = _after(self._messages, self.safe * self._sample_bytes)
-        return rest if self._share is None else [self._share, *rest]
+        return _after(self._messages, self.safe * self._sample_bytes)
 
     def refused(self, code: str) -> None:
         """The server warns that a message changed nothing: forget the newest one that this can be about."""
@@ -136,8 +134,6 @@ class ReplayBuffer:
                     self.config = replace(self.config, grammar=text)
                 case SetLanguage(language=language, allowed_languages=allowed):
                     self.config = replace(self.config, language=language, allowed_languages=allowed)
-                case Share():
-                    self._share = message
                 case _:
                     pass
         except ConfigError:  # the server has refused it too

@@ -10,7 +10,6 @@ import click
 
 from ...streaming.protocol.events import Event, SessionMoved, SessionStarted
 from ..console import complain
-from .stream import Stream
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -22,6 +21,8 @@ def share_option(command: F) -> F:
 
 def announce_link(session: object, show: Callable[[Event], None]) -> Callable[[Event], None]:
     """`show`, and print the link when a session on a server starts and when it moves."""
+    from .stream import Stream
+
     if not isinstance(session, Stream):
         return show
 

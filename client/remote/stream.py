@@ -274,8 +274,8 @@ class Stream:
                     self._replay.config = self._start.config  # of a message that the server had refused
                     continue
                 final = problem.status in FINAL_STATUSES or problem.code in FINAL_CODES
-                if final or loop.time() + pause > deadline:
-                    raise
+                if (final and self._servers.current == home) or loop.time() + pause > deadline:
+                    raise  # what another server refuses, the session's own may still do
             except ConnectionClosed:  # the new connection broke too
                 if loop.time() + pause > deadline:
                     raise self._closed() from None

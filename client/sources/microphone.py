@@ -45,6 +45,7 @@ class Microphone:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             start_new_session=True,
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # the same on Windows
         )
         assert self._process.stdout is not None
         self._out = self._process.stdout
@@ -137,13 +138,17 @@ class Microphone:
                 self._wake = None
 
 
-def open_microphone(wanted: str | None) -> Microphone:
-    """Open a microphone and wait for its first audio; a terminal shows both. Raises `MicrophoneError`."""
+def open_microphone(wanted: str | None, *, held: bool = False) -> Microphone:
+    """Open a microphone and wait for its first audio; a terminal shows both. With `held` only audio counts during which
+    the user holds a key. Raises `MicrophoneError`.
+    """
     with waiting("starting the microphone"):
         microphone = Microphone(wanted)
         microphone.wait(FIRST_SECONDS)
     if sys.stderr.isatty():
-        print(f"Recording from {microphone.device.name}: speak, the text follows.", file=sys.stderr)
+        name = microphone.device.name
+        ready = f"{name} is ready: talk when the model is loaded."
+        print(ready if held else f"Recording from {name}: speak, the text follows.", file=sys.stderr)
     return microphone
 
 

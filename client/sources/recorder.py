@@ -14,7 +14,6 @@ import signal
 import struct
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -93,20 +92,19 @@ class Recorder:
 
 def main() -> None:
     """Record until standard output is closed, or the device stops."""
-    blocks: queue.Queue[tuple[bytes, bool] | None] = queue.Queue(int(QUEUE_SECONDS / BLOCK_SECONDS))
-    lost = False
+    blocks: queue.SimpleQueue[tuple[bytes, bool] | None] = queue.SimpleQueue()  # reentrant: `stop` interrupts `get`
+    most, lost = int(QUEUE_SECONDS / BLOCK_SECONDS), False
 
     def put(block: bytes, gap: bool) -> None:
         nonlocal lost
-        try:
-            blocks.put_nowait((block, gap or lost))
-            lost = False
-        except queue.Full:
+        if blocks.qsize() >= most:
             lost = True
+            return
+        blocks.put((block, gap or lost))
+        lost = False
 
     def stop(*_: object) -> None:
-        with suppress(queue.Full):
-            blocks.put_nowait(None)  # after the blocks that wait
+        blocks.put(None)  # after the blocks that wait
 
     signal.signal(signal.SIGTERM, stop)
     out = sys.stdout.buffer

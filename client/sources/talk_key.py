@@ -19,6 +19,7 @@ import click
 
 from ..pump import END_HERE, Block, EndHere
 
+KEEP_ALIVE_S: Final = 15.0  # a server drops clients that send nothing for a minute
 REPEAT_S: Final = 0.25  # longer than the pause between the repeats of a key, on every system
 
 
@@ -55,9 +56,10 @@ async def push_to_talk(
     show: Callable[[bool], None],
     clock: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[Block | EndHere]:
-    """The blocks while the user talks, and an `END_HERE` after each time. `keys` returns the letters typed since its
-    last call, `show` gets each change."""
+    """The blocks while the user talks, and an `END_HERE` after each time and now and then between. `keys` returns the
+    letters typed since its last call, `show` gets each change."""
     talking = unended = False
+    sent = clock()
     show(talking)
     async for block in blocks:
         ends = False
@@ -69,10 +71,10 @@ async def push_to_talk(
         if before != talking:
             show(talking)
         if before or talking:
-            unended = True
+            unended, sent = True, clock()
             yield block
-        if unended and (ends or not talking):
-            unended = False
+        if (unended and (ends or not talking)) or clock() - sent > KEEP_ALIVE_S:
+            unended, sent = False, clock()
             yield END_HERE
 
 

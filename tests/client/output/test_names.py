@@ -54,5 +54,8 @@ def test_the_suffix_overrides_a_format_of_the_configuration():
     def command(output: OutputOptions, **_: Any) -> None:
         click.echo(str(output.form))
 
-    result = CliRunner().invoke(command, ["--output", "talk.srt"], default_map={"form": "jsonl"})
-    assert result.output == "srt\n"
+    for values in ({"form": "jsonl"}, {"plain": True}):
+        result = CliRunner().invoke(command, ["--output", "talk.srt"], default_map=values)
+        assert result.output == "srt\n"
+    result = CliRunner().invoke(command, ["--output", "talk.srt", "--plain"])
+    assert "leave --plain out" in result.output

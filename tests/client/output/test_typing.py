@@ -71,9 +71,9 @@ def test_mic_checks_it_before_it_opens_the_microphone(
 def test_finals_reach_the_program_in_order_on_its_standard_input(tmp_path: Path):
     code = "import sys; open(sys.argv[1], 'a').write(sys.stdin.read())"
     with Typist((sys.executable, "-S", "-c", code, str(tmp_path / "typed"))) as typist:
-        for text in ("One two.", "", "-x $HOME"):
+        for text in ("One two.", "", "-x $HOME", "ls\nrm x\x1b\n", "\n"):
             typist.show(final(text))
-    assert (tmp_path / "typed").read_text() == "One two. -x $HOME "
+    assert (tmp_path / "typed").read_text() == "One two. -x $HOME ls rm x "
 
 
 def test_a_program_that_fails_is_reported_once(capsys: pytest.CaptureFixture[str]):

@@ -55,7 +55,7 @@ async def gate(typed: dict[int, str], count: int = 40) -> tuple[list[object], li
     async def blocks() -> AsyncIterator[bytes]:
         nonlocal now
         for now in range(count):
-            yield bytes([now])
+            yield bytes([now % 256])
 
     passed = push_to_talk(blocks(), TalkKey(), lambda: typed.get(now, ""), shown.append, lambda: now * BLOCK_S)
     return [each if each is END_HERE else each[0] async for each in passed], shown
@@ -71,6 +71,11 @@ def test_enter_ends_the_utterance_and_the_next_one_begins():
     passed, _ = asyncio.run(gate({5: " ", 10: "\n", 12: "\r", 39: " "}))
     assert passed == [*range(5, 11), END_HERE, 11, 12, END_HERE, *range(13, 40)]
     assert asyncio.run(gate({5: "\n", 8: "x"})) == ([], [False])
+
+
+def test_a_server_hears_from_a_silent_user_before_it_gives_up():
+    passed, _ = asyncio.run(gate({}, 800))  # 40 s
+    assert passed == [END_HERE, END_HERE]
 
 
 def test_it_needs_a_keyboard(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
