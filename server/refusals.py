@@ -16,6 +16,7 @@ CLOSE_CODES: Final[dict[str, int]] = {  # the websocket's close code after an er
     Code.BAD_VERSION: 1003,
     Code.BAD_CONFIG: 1008,
     Code.BAD_GRAMMAR: 1008,
+    Code.BAD_MODEL: 1011,
     Code.UNEXPECTED_MESSAGE: 1008,
     Code.MESSAGE_TOO_LARGE: 1009,
     Code.BAD_AUDIO: 1007,

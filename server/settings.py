@@ -128,7 +128,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     grace_s: Annotated[float, Meta(ge=0, description="Time to finish open utterances when the server stops.")] = 30.0
     move_s: Annotated[
         float,
-        Meta(ge=0, description="Of that, time for clients to move to another server after SIGTERM; 0: they do not."),
+        Meta(ge=0, description="Of that, at most half, for clients to move to another server after SIGTERM; 0: none."),
     ] = 10.0
     resume_grace_s: Annotated[
         float, Meta(ge=0, le=600, description="Time to resume a session after a lost connection; 0: no resuming.")

@@ -52,7 +52,7 @@ from .replay import ReplayBuffer
 EVENT_QUEUE: Constant = 4_096  # unread events
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0  # between attempts to reconnect
 FINAL_STATUSES: Constant = (401, 403, 404)  # refusals that no further attempt changes
-BAD_SETTINGS: Constant = ("bad_config", "bad_grammar")
+BAD_SETTINGS: Constant = ("bad_config", "bad_grammar", "bad_model")
 FINAL_CODES: Constant = ("resume_lost", "not_our_protocol", "proxy", *BAD_SETTINGS)
 GOING_AWAY: Constant = 1001  # close code of a server that stops
 MOVE_ANYWAY_S: Constant = 3.0  # before the server takes no more audio: also in the middle of an utterance

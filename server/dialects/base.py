@@ -165,7 +165,7 @@ class Dialect(DialectHooks, Generic[Received]):
         return False
 
     def shut_down(self) -> None:
-        """Take no more audio, finish what was accepted, then close with 1001."""
+        """Take no more audio, finish what was accepted, then close with `stopping_code`."""
         self._stopping = True
         with suppress(ProtocolError):  # the outbox is full: the pump finds that out by itself
             self.on_event(Warning(code=Code.SHUTTING_DOWN, message="the server stops; accepted audio is finished"))

@@ -31,6 +31,7 @@ from ...streaming.protocol.messages import (
     parse,
 )
 from ..access.access import subprotocol
+from ..refusals import CLOSE_CODES
 from ..sessions.admission import Lease
 from ..sessions.link import Link
 from ..sessions.sharing import SharedSession
@@ -44,7 +45,7 @@ class NativeDialect(WebSocketDialect):
     """A session in the native protocol."""
 
     dialect = "native"
-    stopping_code = 1001
+    stopping_code = CLOSE_CODES[Code.SHUTTING_DOWN]
 
     def __init__(self, name: str, websocket: WebSocket, lease: Lease) -> None:
         super().__init__(name, websocket, lease)

@@ -9,6 +9,7 @@ export class Replay {
   config; // the session's settings at the safe sample
   keeps = false; // whether another server can continue the session
   safe = 0; // sample; no server needs audio before it
+  #first; // the settings of the start
   #enabled = true;
   #messages = []; // unacknowledged: {end: bytes of audio up to here, message}
   #end = 0;
@@ -18,7 +19,18 @@ export class Replay {
   #dropped = 0; // bytes of audio before which messages were dropped
 
   constructor(config = {}) {
-    this.config = { ...config };
+    this.#first = config;
+    this.reset();
+  }
+
+  /** Whether messages have changed the settings. */
+  get changed() {
+    return JSON.stringify(this.config) !== JSON.stringify(this.#first);
+  }
+
+  /** Take the settings of the start again. */
+  reset() {
+    this.config = { ...this.#first };
   }
 
   /** Store nothing: the session can neither be resumed nor move. */

@@ -12,7 +12,7 @@ const RESUME_MS = 8 * 60_000; // as long as audio can be stored; the server ends
 const GOING_AWAY = 1001; // close code of a server that stops
 const MOVE_ANYWAY_MS = 3_000; // before it takes no more audio: also in the middle of an utterance
 const RETRY_MOVE_MS = 500;
-const FINAL = new Set(["unauthorized", "forbidden_origin", "not_found", "resume_lost", "bad_config"]);
+const FINAL = new Set(["unauthorized", "forbidden_origin", "not_found", "resume_lost", "bad_config", "bad_model"]);
 
 /** Why there is no session (any more); `code` is one of the protocol, or `unreachable`, `lost`. */
 export class StreamError extends Error {
@@ -210,6 +210,10 @@ export class Stream {
         if (!(error instanceof StreamError)) throw error;
         if (error.code === "resume_lost" && this.#replay.complete) {
           gone = true;
+          continue;
+        }
+        if (["bad_config", "bad_model"].includes(error.code) && this.#replay.changed) {
+          this.#replay.reset(); // of a language that the server had refused
           continue;
         }
         if (FINAL.has(error.code) || performance.now() + pause > deadline) this.#finish(error);

@@ -57,7 +57,7 @@ class Link:
 
     def __init__(self, websocket: WebSocket, subprotocol: str | None = None, *, grace_s: float, keeps: int) -> None:
         self.received = 0  # bytes of audio
-        self.safe = 0  # sample from which another server can continue, by the events before the next acknowledgement
+        self.safe = 0  # first sample that another server needs once the client has all queued events
         self.sample_bytes = 1  # of all channels together
         self.state = LinkState.CONNECTED
         self._websocket = websocket  # the newest

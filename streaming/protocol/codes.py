@@ -16,6 +16,7 @@ class Code(StrEnum):
     BAD_VERSION = "bad_version"
     BAD_CONFIG = "bad_config"
     BAD_GRAMMAR = "bad_grammar"
+    BAD_MODEL = "bad_model"
     UNEXPECTED_MESSAGE = "unexpected_message"
     MESSAGE_TOO_LARGE = "message_too_large"
     BAD_AUDIO = "bad_audio"

@@ -7,7 +7,6 @@ status is 1.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -25,6 +24,7 @@ from xlsr_live.streaming.config import AudioFormat
 from xlsr_live.streaming.protocol.events import Event, Partial, SessionStarted, to_json
 from xlsr_live.streaming.recognizer import Recognizer
 
+from tests.load.program import campaign_options
 from tests.support.paths import CLIPS
 
 NEVER = 1 << 60
@@ -170,12 +170,7 @@ async def campaign(server: RunningServer, sessions: int, cuts: int, seed: int) -
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sessions", type=int, default=50)
-    parser.add_argument("--cuts", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--model", default="bundled")
-    options = parser.parse_args()
+    options = campaign_options(__doc__, sessions=50, cuts=200)
     client.FIRST_PAUSE_S = 0.01  # type: ignore[misc]
     with Recognizer.load(options.model, adaptive=False) as recognizer, running_server(recognizer) as server:
         found = asyncio.run(campaign(server, options.sessions, options.cuts, options.seed))

@@ -7,7 +7,6 @@ nothing that it did not hold before. Otherwise the exit status is 1.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import tempfile
@@ -27,6 +26,7 @@ from xlsr_live.client.proxies import open_url
 
 from tests.load.fault_kinds import KINDS, NEEDS_A_LINK
 from tests.load.fault_scene import LOOPBACK, Program, Scene, patiently, timeless
+from tests.load.program import campaign_options
 from tests.support.bad_link import BadLink, available, in_own_namespace
 from tests.support.faulty_server import FaultyServerProcess
 from tests.support.paths import CLIPS
@@ -232,11 +232,7 @@ def run(faults: int, seed: int, model: str, log: IO[Any]) -> FaultCampaign:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--faults", type=int, default=1_000)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--model", default="bundled")
-    options = parser.parse_args(arguments)
+    options = campaign_options(__doc__, arguments, faults=1_000)
     started = time.monotonic()
     with tempfile.TemporaryFile("w+") as log:
         found = run(options.faults, options.seed, options.model, log)

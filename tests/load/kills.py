@@ -8,12 +8,7 @@ over a stable connection. The exit status is 1 if an utterance is lost or double
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import os
-import re
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +24,8 @@ from xlsr_live.client.sources.sources import paced
 from xlsr_live.streaming.config import AudioFormat
 from xlsr_live.streaming.protocol.events import Event, Final, Partial, SpeechEnded
 
+from tests.load.program import campaign_options
+from tests.load.server_process import ready_url, start_server
 from tests.support.speech import listed
 
 PACKET: Constant = 3_200  # bytes: 100 ms
@@ -40,21 +37,15 @@ class Replica:
     """A server in its own process."""
 
     def __init__(self, model: str) -> None:
-        command = [sys.executable, "-m", "xlsr_live.client.cli", "serve", "--port", "0", "--model", model]
-        flags = ["--max-sessions", "16", "--log-level", "error"]
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("XLSR_LIVE_")}
-        self._process = subprocess.Popen([*command, *flags], env=environment, stdout=subprocess.PIPE, text=True)
-        self._url = ""
+        self._process = start_server(["--model", model, "--max-sessions", "16", "--log-level", "error"])
+        self._url: str | None = None
 
     @property
     def url(self) -> str:
         """Its address, once it is ready."""
-        if not self._url:
-            assert self._process.stdout is not None
-            found = re.search(r"ws://\S+", self._process.stdout.readline())
-            if found is None:
-                raise SystemExit("a server did not start")
-            self._url = found.group()
+        self._url = self._url or ready_url(self._process)
+        if self._url is None:
+            raise SystemExit("a server did not start")
         return self._url
 
     def kill(self) -> None:
@@ -157,12 +148,7 @@ class Kills:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=10)
-    parser.add_argument("--sessions", type=int, default=4)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--model", default="bundled")
-    options = parser.parse_args()
+    options = campaign_options(__doc__, kills=10, sessions=4)
     found, rng = Kills(), Random(options.seed)
     replicas = [Replica(options.model), Replica(options.model)]
     try:

@@ -1,7 +1,8 @@
-"""Runs a campaign's click command as a program: errors become one line and exit status 2, as in `xlsr-live`."""
+"""Campaigns as programs: their options, and errors as one line with exit status 2, as in `xlsr-live`."""
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 
@@ -23,3 +24,12 @@ def run_program(command: click.Command, arguments: Sequence[str] | None = None) 
         return 130
     print(f"{name}: {message}", file=sys.stderr)
     return 2
+
+
+def campaign_options(doc: str | None, arguments: Sequence[str] | None = None, **numbers: int) -> argparse.Namespace:
+    """The options of a campaign's command: these numbers with their defaults, --seed and --model."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in {**numbers, "seed": 1}.items():
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--model", default="bundled")
+    return parser.parse_args(arguments)

@@ -11,7 +11,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from prometheus_client.parser import text_string_to_metric_families
 from xlsr_live.client.bench.resources import cpu_of, resident_mib
@@ -63,6 +63,20 @@ class SoakServer:
             raise XlsrLiveError(f"the server ended with status {status}: {lines[-1]}")
 
 
+def start_server(flags: Sequence[str], log: IO[str] | None = None) -> subprocess.Popen[str]:
+    """Start a server with these flags on a free port, without settings of the environment."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("XLSR_LIVE_")}
+    command = [sys.executable, "-m", "xlsr_live.client.cli", "serve", "--port", "0", *flags]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
+
+
+def ready_url(process: subprocess.Popen[str]) -> str | None:
+    """Wait until the server is ready; its address, or None if it ended."""
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    return line.removeprefix(READY).split(" (")[0] if line.startswith(READY) else None
+
+
 @contextmanager
 def server_process(flags: Sequence[str]) -> Generator[SoakServer]:
     """Run a server with these flags on a free port for the duration of the block, without settings of the environment.
@@ -71,19 +85,16 @@ def server_process(flags: Sequence[str]) -> Generator[SoakServer]:
     """
     if not Path("/proc/self/statm").exists():
         raise ConfigError("this needs Linux: it reads the memory of another process from /proc")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("XLSR_LIVE_")}
-    command = [sys.executable, "-m", "xlsr_live.client.cli", "serve", "--port", "0", *flags]
     with tempfile.TemporaryDirectory() as folder, (Path(folder) / "log").open("w") as log:
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
+        process = start_server(flags, log)
         server = SoakServer("", process, Path(log.name))
         try:
-            assert process.stdout is not None
             with waiting("starting the server"):
-                line = process.stdout.readline()
-            if not line.startswith(READY):
+                url = ready_url(process)
+            if url is None:
                 process.wait(STOP_S)
                 server.check()
-            yield SoakServer(line.removeprefix(READY).split(" (")[0], process, server.log)
+            yield SoakServer(url or "", process, server.log)
             process.terminate()
             if process.wait(STOP_S):
                 server.check()

@@ -32,12 +32,12 @@ class EnglishTranslation(Transcription):
         recognizer = self._admission.models.current
         config = self.settings(recognizer)
         codes = recognizer.languages.codes(config.language, config.allowed_languages)
-        spoken = codes[0] or recognizer.spoken_language
-        english = spoken is not None and same_language(spoken, ENGLISH)
-        if english and len(codes) == 1:
+        spoken = [code or recognizer.spoken_language for code in codes]
+        foreign = [each for each in spoken if each is None or not same_language(each, ENGLISH)]
+        if not foreign:
             return
         translators = () if recognizer.translation is None else recognizer.translation.translators
-        if not english and ENGLISH not in target_languages(translators, spoken):
+        if any(ENGLISH not in target_languages(translators, each) for each in foreign):
             raise ProtocolError(Code.NOT_FOUND, NOT_HERE)
         if self._streams:
             raise ProtocolError(Code.BAD_MESSAGE, "translations have no streams; leave `stream` out")
