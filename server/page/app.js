@@ -8,7 +8,8 @@ import { reader } from "./reader.js";
 import { keepAwake } from "./screen.js";
 import { sharing, showLinks, wantedTitle } from "./share.js";
 import { spoken } from "./spoken.js";
-import { dial, Stream, StreamError } from "./stream.js";
+import { dial, StreamError } from "./dial.js";
+import { Stream } from "./stream.js";
 import { Transcript } from "./transcript.js";
 
 const SILENT_S = 3; // of zeros: every real microphone has noise

@@ -5,7 +5,8 @@ import { openMicrophone, CaptureError } from "./capture.js";
 import { Captions } from "./captions.js";
 import { follow } from "./follow.js";
 import { describe } from "./messages.js";
-import { dial, Stream, StreamError } from "./stream.js";
+import { dial, StreamError } from "./dial.js";
+import { Stream } from "./stream.js";
 
 const RETRY_MS = 5_000; // an overlay has no button
 const options = new URLSearchParams(location.search);

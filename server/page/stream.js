@@ -2,9 +2,10 @@
 // that the server has not received is sent again, and the events continue where they stopped. If the server is gone or
 // will stop, another one continues the session.
 
+import { StreamError } from "./dial.js";
 import { Replay } from "./replay.js";
 
-const OPEN_MS = 10_000; // to connect
+const OPEN_MS = 10_000; // for the first answer
 const DEAD_MS = 8_000; // without any message while audio is sent, not even an acknowledgement: the network is gone
 const FIRST_PAUSE_MS = 100;
 const MAX_PAUSE_MS = 5_000;
@@ -13,55 +14,6 @@ const GOING_AWAY = 1001; // close code of a server that stops
 const MOVE_ANYWAY_MS = 3_000; // before it takes no more audio: also in the middle of an utterance
 const RETRY_MOVE_MS = 500;
 const FINAL = new Set(["unauthorized", "forbidden_origin", "not_found", "resume_lost", "bad_config", "bad_model"]);
-
-/** Why there is no session (any more); `code` is one of the protocol, or `unreachable`, `lost`. */
-export class StreamError extends Error {
-  constructor(code, message = "", retryAfter = null) {
-    super(message);
-    this.code = code;
-    this.retryAfter = retryAfter; // seconds
-  }
-}
-
-/**
- * Open a websocket. Throws `StreamError`. Asks over HTTP first: browsers hide from pages why a websocket was refused.
- */
-export async function dial(token) {
-  const http = new URL("v1/stream", document.baseURI);
-  const headers = token ? { authorization: `Bearer ${token}` } : {};
-  const response = await request(http, { headers });
-  if (response.status !== 204) throw await refusal(response);
-  const protocols = ["xlsr-live"];
-  if (token) {
-    const issued = await request(new URL("v1/ticket", document.baseURI), { method: "POST", headers });
-    if (!issued.ok) throw await refusal(issued);
-    protocols.push(`xlsr-live.ticket.${(await issued.json()).ticket}`);
-  }
-  const address = new URL(http);
-  address.protocol = http.protocol === "https:" ? "wss:" : "ws:";
-  const socket = new WebSocket(address, protocols);
-  socket.binaryType = "arraybuffer";
-  await new Promise((resolve, reject) => {
-    const timeout = setTimeout(() => socket.close(), OPEN_MS);
-    socket.onopen = () => (clearTimeout(timeout), resolve());
-    socket.onclose = () => (clearTimeout(timeout), reject(new StreamError("unreachable")));
-  });
-  return socket;
-}
-
-async function request(address, options) {
-  try {
-    return await fetch(address, { ...options, cache: "no-store", signal: AbortSignal.timeout(OPEN_MS) });
-  } catch {
-    throw new StreamError("unreachable");
-  }
-}
-
-async function refusal(response) {
-  const { code, message } = await response.json().catch(() => ({ code: "unreachable", message: "" }));
-  const seconds = Number(response.headers.get("retry-after"));
-  return new StreamError(code, message, seconds > 0 ? seconds : null);
-}
 
 /**
  * One session. `onEvent` gets its events, `onState` "live" or "reconnecting", `onEnd` null or the `StreamError` that ended
