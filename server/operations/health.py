@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from ...streaming.engine.engine import Engine
+from ...streaming.engine.service import EngineService
 from ...streaming.overload import Level
 from ..sessions.registry import SessionRegistry
 from ..settings import ServerSettings
 
 
-def unready_reasons(engine: Engine, sessions: SessionRegistry, settings: ServerSettings) -> list[str]:
+def unready_reasons(engine: EngineService, sessions: SessionRegistry, settings: ServerSettings) -> list[str]:
     """Reasons for a load balancer to send no traffic here; empty if the server is ready."""
     conditions = {
         "stopped": not engine.alive,

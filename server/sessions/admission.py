@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from starlette.requests import HTTPConnection
 
-from ...streaming.engine.engine import Engine
+from ...streaming.engine.service import EngineService
 from ...streaming.overload import Level
 from ...streaming.protocol.codes import Code, ProtocolError
 from ...streaming.recognizer import Recognizer
@@ -165,7 +165,7 @@ class Admission:
         """Why the server starts no sessions now; None if it does."""
         return Code.SHUTTING_DOWN if self.sessions.draining else _failed(self.models.current.engine)
 
-    def _busy(self, client: Client, engine: Engine, sessions: int) -> Code | None:
+    def _busy(self, client: Client, engine: EngineService, sessions: int) -> Code | None:
         """Why the server cannot serve `sessions` more sessions of the client now; None if it can."""
         if self._clients.full(client, sessions):
             return Code.CLIENT_FULL
@@ -174,5 +174,5 @@ class Admission:
         return Code.OVERLOADED if engine.level >= Level.FINALS else None
 
 
-def _failed(engine: Engine) -> Code | None:
+def _failed(engine: EngineService) -> Code | None:
     return None if engine.alive and engine.healthy else Code.ENCODER_FAILED
