@@ -7,8 +7,8 @@ import logging
 import signal
 import socket
 import ssl
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, nullcontext, suppress
 from types import FrameType
 from typing import Final
 
@@ -37,6 +37,7 @@ class Server(uvicorn.Server):
     not raised again (the exit status is 0). It also runs the watchdogs, and reloads on SIGHUP.
 
     `wyoming`: a listening socket for Wyoming clients. `stop_when_dead`: stop when the engine has failed permanently.
+    `supervised`: another process gets the signals, and calls `handle_exit`.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Server(uvicorn.Server):
         tls: ssl.SSLContext | None,
         wyoming: socket.socket | None,
         stop_when_dead: bool = False,
+        supervised: bool = False,
     ) -> None:
         self.sessions = SessionRegistry(limit)
         self._models = models
@@ -62,6 +64,7 @@ class Server(uvicorn.Server):
         self._terminated = False  # by SIGTERM: perhaps another server takes over
         self._on_ready = on_ready
         self._stop_when_dead = stop_when_dead
+        self._supervised = supervised
         self._background: list[asyncio.Task[None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         logging.getLogger("uvicorn.error").addFilter(_is_no_refusal)
@@ -73,7 +76,7 @@ class Server(uvicorn.Server):
         if self._wyoming_socket is not None:
             self._wyoming = await listen_wyoming(self._wyoming_socket, self._admission)
         self._background = [self._loop.create_task(each) for each in (self._models.watch(), trim_memory())]
-        if hangup_means_reload():
+        if not self._supervised and hangup_means_reload():
             self._loop.add_signal_handler(signal.SIGHUP, self._reloader.request)
         self._on_ready()
 
@@ -100,6 +103,11 @@ class Server(uvicorn.Server):
         connections = self.server_state.connections
         while any(isinstance(one, WebSocketsSansIOProtocol) for one in connections):  # noqa: ASYNC110  no event exists
             await asyncio.sleep(0.02)
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        with nullcontext() if self._supervised else super().capture_signals():
+            yield
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit and self._loop is not None:
