@@ -16,12 +16,14 @@ from ..streaming.recognizer import Recognizer
 from .logs import configure_logging
 from .models.models import Models
 from .models.options import model_options
+from .net.shared_listener import SharedListener
 from .net.sockets import tls_context
 from .operations.memory import freeze_loaded
 from .processes.engine_process import send_error
 from .processes.link import start_thread
 from .processes.remote_engine import RemoteEngine
 from .processes.remote_model import front_recognizer
+from .sessions.fronts import Fronts
 from .settings import ServerSettings
 from .web import Server
 
@@ -47,6 +49,10 @@ def run_front(
     try:
         recognizer = front_recognizer(model_options(settings), engine, address)
         freeze_loaded()
+        fronts = Fronts.open(folder, settings.fronts, number)
+        listeners: dict[str, socket.socket] = {
+            name: SharedListener(listener, fronts.board) for name, listener in sockets.items()
+        }
         server = Server(
             Models(recognizer, settings.stall_s),
             settings,
@@ -55,9 +61,9 @@ def run_front(
             reread=partial(replace, settings),
             limit=engine.description.result().limit,
             tls=tls_context(settings),
-            wyoming=sockets.pop("wyoming_port", None),
+            wyoming=listeners.pop("wyoming_port", None),
             stop_when_dead=True,
-            supervised=True,
+            fronts=fronts,
         )
     except Exception as error:
         send_error(control, error)
@@ -65,7 +71,7 @@ def run_front(
         return
     start_thread(partial(_obey, control, server), "xlsr-control")
     try:
-        server.run(sockets=[*sockets.values()])
+        server.run(sockets=[*listeners.values()])
     finally:
         recognizer.close(timeout=1)
 

@@ -57,6 +57,8 @@ def serve(settings: ServerSettings, load: Load, reread: Reread | None = None) ->
     an unreadable file, `EngineError` when the model has failed permanently, and the errors of `load`.
     """
     if settings.fronts > 1:
+        configure_logging(settings)
+        _warn_if_open(settings)
         return serve_fronts(settings, load, _announce)
     configure_logging(settings)
     with deferred_hangups() as hangups, bound_sockets(settings) as (settings, sockets):

@@ -105,7 +105,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     fronts: Annotated[
         int,
-        Meta(ge=1, le=64, description="Processes for sessions; with several, one more process runs the model."),
+        Meta(ge=1, le=128, description="Processes for sessions; with several, one more process runs the model."),
     ] = 1
     max_sessions: (
         Annotated[int, Meta(ge=1, description="Limit of open sessions; auto: measure at the first start.")]

@@ -24,11 +24,13 @@ from typing import Any, Final
 
 from ..streaming.errors import EngineError
 from ..streaming.model.info import ModelInfo
+from .access.ledger import Ledger
 from .front import READY, run_front
-from .logs import configure_logging
 from .models.candidate import Load
+from .net.board import Board
 from .net.sockets import bound_sockets, listen
 from .operations.memory import freeze_loaded
+from .operations.systemd import hangup_means_reload
 from .processes.children import Child
 from .processes.engine_process import run_engine
 from .processes.messages import ModelDescription
@@ -48,7 +50,6 @@ def serve_fronts(settings: ServerSettings, load: Load, announce: Callable[[Serve
     `announce` gets the settings with the ports, and the `ModelInfo`. Raises `ConfigError` for a taken port or an
     unreadable file, `EngineError` when the engine does not stay up, and the errors of `load`.
     """
-    configure_logging(settings)
     with bound_sockets(settings) as (settings, sockets), tempfile.TemporaryDirectory(prefix="xlsr-live-") as folder:
         Supervisor(settings, load, sockets, Path(folder), announce).run()
 
@@ -78,6 +79,8 @@ class Supervisor:
             Child(f"front {number}", run_front, lambda number=number: (number, settings, sockets, folder))
             for number in range(settings.fronts)
         ]
+        self._ledger = Ledger(folder / "ledger", -1)
+        self._board = Board(folder / "board", settings.fronts)
         self._description: ModelDescription | None = None  # of the first engine
         self._announced = False
         self._stopping = False
@@ -97,6 +100,7 @@ class Supervisor:
                 for child in (*self.fronts, self.engine):
                     child.kill()
                     child.forget()
+                self._ledger.close()
 
     @contextmanager
     def _signal_pipe(self) -> Generator[int]:
@@ -136,7 +140,7 @@ class Supervisor:
         self._check(time.monotonic())
 
     def _on_signal(self, number: int) -> None:
-        if number == signal.SIGHUP:
+        if number == signal.SIGHUP and hangup_means_reload():
             logger.error("a server with several fronts cannot change its model or its tokens; restart it")
             return
         if self._description is None:
@@ -149,7 +153,7 @@ class Supervisor:
         for front in self.fronts:
             front.restart_at = None
             if front.ready:
-                front.send(number)
+                front.send(signal.SIGTERM if number == signal.SIGHUP else number)
             else:
                 front.kill()
 
@@ -209,6 +213,9 @@ class Supervisor:
             return
         child.ended(now)
         if child is not self.engine:
+            number = self.fronts.index(child)
+            self._ledger.forget(number)
+            self._board.clear(number)
             return
         if self._description is None:
             raise EngineError("the engine process ended before its model was loaded; see the log")

@@ -6,8 +6,9 @@ import logging
 import pickle
 import sys
 from collections.abc import Callable
+from functools import partial
 from multiprocessing.connection import Connection
-from typing import Any, Final
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -17,6 +18,7 @@ from ...streaming.recognizer import Recognizer
 from ..logs import configure_logging
 from ..models.candidate import Load
 from ..models.capacity import capacity, warn_if_crowded
+from ..models.memory import gpu_memory
 from ..models.watchdog import INTERVAL_S, Watchdog
 from ..settings import ServerSettings
 from .engine_host import EngineHost, wait_for_fronts
@@ -49,7 +51,13 @@ def run_engine(
         return
     description = describe(recognizer, limit)
     recognizer.assets = Assets()
-    host = EngineHost(recognizer.engine, recognizer.encoder.languages, description, address, memory=_gpu(recognizer))
+    host = EngineHost(
+        recognizer.engine,
+        recognizer.encoder.languages,
+        description,
+        address,
+        memory=partial(gpu_memory, recognizer.info.device),
+    )
     try:
         control.send(description)
         _watch(recognizer, settings, control)
@@ -77,20 +85,3 @@ def _watch(recognizer: Recognizer, settings: ServerSettings, control: Connection
         if not recognizer.engine.alive:
             logger.error("the model has failed permanently")
             sys.exit(1)
-
-
-def _gpu(recognizer: Recognizer) -> Callable[[], dict[str, int]]:
-    device = recognizer.info.device
-    if not device.startswith("cuda"):
-        return dict[str, int]
-
-    def memory() -> dict[str, int]:
-        cuda: Any = sys.modules["torch"].cuda
-        try:
-            free, total = cuda.mem_get_info(device)
-        except RuntimeError:  # every call fails on a broken device
-            return {}
-        used = {"allocated": cuda.memory_allocated(device), "reserved": cuda.memory_reserved(device)}
-        return {**used, "free": free, "total": total}
-
-    return memory
