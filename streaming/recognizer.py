@@ -32,6 +32,7 @@ from .engine.engine import Engine
 from .engine.service import EngineService
 from .errors import AudioError, ConfigError, EngineError
 from .feed import feed
+from .known_models import language_of
 from .live import StreamSession
 from .model_languages import Classes, ModelLanguages
 from .model_parts import RunningModel, load_parts
@@ -70,7 +71,7 @@ class Recognizer:
         engine: EngineService | None = None,
     ) -> None:
         self.encoder = encoder
-        self._punctuate = punctuate
+        self.punctuate = punctuate
         self.assets = assets or Assets()
         name, only = encoder.info.name, (encoder.info.language, encoder.vocabulary, self.assets)
         self.languages = ModelLanguages(name, encoder.languages, only, language, allowed_languages, classes)
@@ -192,8 +193,8 @@ class Recognizer:
 
     @property
     def spoken_language(self) -> str | None:
-        """The language that translators translate from; None if it is unknown."""
-        return self._translate_from or self.info.language or ("en" if self.info.name == "bundled" else None)
+        """The language of the speech, where the model has one; None if it is unknown. Translators translate from it."""
+        return self._translate_from or self.info.language or language_of(self.info.name)
 
     @property
     def translates_to(self) -> tuple[str, ...]:
@@ -294,7 +295,7 @@ class Recognizer:
         Memory grows with the square of its length. Raises `ConfigError`, `GrammarError`, `AudioError`, `EngineError`.
         """
         config = config or SessionConfig()
-        return recognize_offline(self.encoder, self.engine, self.languages, audio, config, self._punctuate)
+        return recognize_offline(self.encoder, self.engine, self.languages, audio, config, self.punctuate)
 
     def close(self, timeout: float | None = None) -> None:
         """Stop the engine; open sessions get errors. Waits at most `timeout` seconds for the current batch."""
@@ -344,5 +345,5 @@ class Recognizer:
             languages=self.languages.load(config.language, config.allowed_languages),
             level=level,
             origin=origin,
-            punctuate=self._punctuate,
+            punctuate=self.punctuate,
         )

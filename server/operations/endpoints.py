@@ -9,8 +9,10 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
+from ...streaming.captions.punctuation import punctuate_pauses
 from ...streaming.config import AUTO
 from ...streaming.errors import XlsrLiveError
+from ...streaming.languages import bcp47
 from ...streaming.protocol.codes import Code
 from ..refusals import Refused
 from ..sessions.admission import Admission
@@ -122,15 +124,19 @@ class Endpoints:
             "owned_by": "xlsr-live",
             **info,
             **self._languages(),
+            "punctuation": self._models.current.punctuate is not punctuate_pauses,
         }
 
     def _languages(self) -> dict[str, Any]:
-        """BCP 47 tags of the languages that sessions can be translated into. Of a multilingual checkpoint also the
-        codes of its languages; its `language` is that of sessions which name none, and null if they must."""
+        """BCP 47 tags of the languages that sessions can be translated into, and of the language of the speech if the
+        checkpoint has one. Of a multilingual checkpoint the codes of its languages; its `language` is that of sessions
+        which name none, and null if they must."""
         current = self._models.current
         answer: dict[str, Any] = {"translates_to": list(current.translates_to)}
         if current.languages.known:
             answer["languages"] = list(current.languages.known[:LISTED])
+        elif current.spoken_language:
+            answer["spoken_language"] = bcp47(current.spoken_language)
         if current.languages.identifies:
             answer["language"] = AUTO
         return answer
