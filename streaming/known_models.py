@@ -16,6 +16,7 @@ class KnownModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     hub: str  # owner/model
     languages: str
     use: str  # what it is good for
+    language: str | None = None  # BCP 47; None if it has several
     revision: str | None = None  # the commit that the other fields describe
     parameters: str = ""
     licence: str = ""
@@ -27,6 +28,13 @@ def known_models() -> dict[str, KnownModel]:
     """The checkpoints by short name."""
     text = Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")
     return msgspec.convert(tomllib.loads(text), dict[str, KnownModel])
+
+
+def language_of(name: str) -> str | None:
+    """The BCP 47 tag of the language of a checkpoint, by its name on the hub; None if it is unknown."""
+    if name == "bundled":
+        return "en"
+    return next((model.language for model in known_models().values() if model.hub == name), None)
 
 
 def similar_names(name: str) -> str:

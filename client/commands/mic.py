@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from ...streaming.protocol.events import Event, SessionStarted
 from ..console import complain
 from ..options.address import urls_option
 from ..options.model import (
@@ -26,6 +27,7 @@ from ..options.model import (
 )
 from ..options.server import check_place, read_token, token_option
 from ..options.session import session_config, session_options
+from ..output.about import about_loaded, about_model
 from ..output.case import in_case
 from ..output.formats import Output, Together
 from ..output.open import live_output
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from ..sources.microphone import Microphone
 
 OpenSession = Callable[[], AbstractAsyncContextManager[LiveSession]]
+About = Callable[[str], str]  # from the name of the session's model to a line for people
 
 LIVE_SECONDS: Final = 1.0  # of audio that waits: recognition is up to date
 LATE_SECONDS: Final = 20.0
@@ -118,9 +121,11 @@ def mic(
             from ..remote.websocket import connect
 
             open_session: OpenSession = partial(connect, url, config=config, audio=audio, token=token, share=share)
+            about: About = about_model
         else:
             recognizer = stack.enter_context(load_recognizer(model))
             open_session = partial(recognizer.session, config, audio)
+            about = partial(about_loaded, recognizer, config)
         others = stack.enter_context(side_outputs(output, config=config, paced=True, local=not url))
         if typing:
             others.append(stack.enter_context(in_case(Typist(typing), output.case)))
@@ -128,7 +133,7 @@ def mic(
         shown.begin(source.device.name)
         shown.note(f"Listening to {source.device.name}. Ctrl-C stops.")
         gate = partial(_while_held, keys, shown) if keys else None
-        return 130 if asyncio.run(_listen(source, open_session, duration, shown, gate)) else 0
+        return 130 if asyncio.run(_listen(source, open_session, duration, shown, gate, about)) else 0
 
 
 @contextmanager
@@ -158,6 +163,7 @@ async def _listen(
     duration: float | None,
     shown: Output,
     gate: Callable[[AsyncIterator[Block]], AsyncIterator[Block | EndHere]] | None,
+    about: About,
 ) -> bool:
     from ..sources.microphone import RING_SECONDS
 
@@ -183,7 +189,12 @@ async def _listen(
             name = microphone.device.name
             warn("silent", f"{name} sends only zeros: it is muted, or this program has no permission to use it")
 
+    def show(event: Event) -> None:
+        if isinstance(event, SessionStarted):
+            shown.note(about(event.model))
+        shown.show(event)
+
     async with open_session() as session:
         blocks = microphone.blocks(duration, level)
-        show = announce_link(session, shown.show)
-        return await pump(session, gate(blocks) if gate else blocks, show, stop=microphone.stop)
+        announced = announce_link(session, show)
+        return await pump(session, gate(blocks) if gate else blocks, announced, stop=microphone.stop)

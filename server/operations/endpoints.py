@@ -9,8 +9,10 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
+from ...streaming.captions.punctuation import punctuate_pauses
 from ...streaming.config import AUTO
 from ...streaming.errors import XlsrLiveError
+from ...streaming.languages import bcp47
 from ...streaming.protocol.codes import Code
 from ..refusals import Refused
 from ..sessions.admission import Admission
@@ -55,7 +57,7 @@ class Endpoints:
         self._sharing = admission.sharing
         self._reloader = reloader
         self._pages = pages
-        self._exporter = Exporter(self._models, self._sessions, admission.stats, self._settings, self._sharing)
+        self._exporter = Exporter(admission)
         self._started = round(time.time())
 
     async def index(self, request: Request) -> Response:
@@ -83,11 +85,11 @@ class Endpoints:
     async def ready(self, request: Request) -> Response:
         """200 if new sessions are served; otherwise 503 with the reasons."""
         engine = self._models.current.engine
-        reasons = unready_reasons(engine, self._sessions, self._settings)
+        reasons = unready_reasons(engine, self._admission)
         state = {
             "ready": not reasons,
             "why": reasons,
-            "sessions": self._sessions.count,
+            "sessions": self._admission.open_sessions,
             "limit": self._sessions.limit,
             "queued": engine.queued,
             "level": int(engine.level),
@@ -122,15 +124,19 @@ class Endpoints:
             "owned_by": "xlsr-live",
             **info,
             **self._languages(),
+            "punctuation": self._models.current.punctuate is not punctuate_pauses,
         }
 
     def _languages(self) -> dict[str, Any]:
-        """BCP 47 tags of the languages that sessions can be translated into. Of a multilingual checkpoint also the
-        codes of its languages; its `language` is that of sessions which name none, and null if they must."""
+        """BCP 47 tags of the languages that sessions can be translated into, and of the language of the speech if the
+        checkpoint has one. Of a multilingual checkpoint the codes of its languages; its `language` is that of sessions
+        which name none, and null if they must."""
         current = self._models.current
         answer: dict[str, Any] = {"translates_to": list(current.translates_to)}
         if current.languages.known:
             answer["languages"] = list(current.languages.known[:LISTED])
+        elif current.spoken_language:
+            answer["spoken_language"] = bcp47(current.spoken_language)
         if current.languages.identifies:
             answer["language"] = AUTO
         return answer

@@ -3,6 +3,7 @@
 import { canListen, canShareTab, CaptureError, microphones, openFile, openMicrophone, openTab } from "./capture.js";
 import { choices } from "./languages.js";
 import { HINTS, RETRIED } from "./messages.js";
+import { showModel, wantsPunctuation } from "./model.js";
 import { hideNotice, showNotice, shownKind, showProblem } from "./notice.js";
 import { reader } from "./reader.js";
 import { keepAwake } from "./screen.js";
@@ -132,7 +133,8 @@ async function connect() {
   setState("connecting");
   const languages = await choices.wanted(token);
   const { choice } = spoken;
-  const config = { ...(languages.length && { translate_to: languages }), ...choice };
+  const punctuation = wantsPunctuation() && { punctuation: true };
+  const config = { ...(languages.length && { translate_to: languages }), ...punctuation, ...choice };
   const first = { sample_rate: capture.rate, config };
   try {
     stream = await Stream.open(() => dial(token), first, { onEvent, onState, onEnd });
@@ -302,6 +304,9 @@ if (!canListen()) {
 }
 showSource();
 listMicrophones();
-choices.onModel = (model) => spoken.offer(model);
+choices.onModel = (model) => {
+  spoken.offer(model);
+  showModel(model);
+};
 choices.list(token);
 setState("idle");

@@ -1,7 +1,7 @@
 // The captions on the page. Each utterance has a line width, and a finished line never changes again: neither with later
 // words nor with the window size, only when the reader asks for it (`refit`).
 
-import { hasSmall, small } from "./case.js";
+import { displayed, hasSmall, reworded, small } from "./case.js";
 import { tagOf } from "./languages.js";
 import { divider, Utterance } from "./utterance.js";
 
@@ -32,7 +32,7 @@ export class Captions {
   #frame = 0; // requested animation frame
   #separator = " ";
   #cased = false; // whether the model writes lower case
-  #style = { mode: "transcript", sentence: true, translation: "" };
+  #style = { mode: "transcript", sentence: true, punctuation: true, translation: "" };
 
   constructor(box, { announcer = null, onChange = () => {} } = {}) {
     this.#box = box;
@@ -88,11 +88,14 @@ export class Captions {
     this.#showFinal({ type: "final", language, text, words, start: words[0].start, end: words.at(-1).end, confidence });
   }
 
-  /** Set the style; another mode or case lays all lines out again. `translation` is a language, or empty. */
-  setStyle({ mode, sentence, translation = "" }) {
-    const relayout = mode !== this.#style.mode || sentence !== this.#style.sentence;
-    const other = translation !== this.#style.translation;
-    this.#style = { mode, sentence, translation };
+  /**
+   * Set the style; another mode, case or punctuation lays all lines out again. `translation` is a language, or empty.
+   */
+  setStyle({ mode, sentence, punctuation = true, translation = "" }) {
+    const old = this.#style;
+    const relayout = mode !== old.mode || sentence !== old.sentence || punctuation !== old.punctuation;
+    const other = translation !== old.translation;
+    this.#style = { mode, sentence, punctuation, translation };
     if (other) this.#utterances.forEach((one) => this.#drawTranslation(one));
     if (relayout) this.refit();
     else this.#resized();
@@ -169,12 +172,12 @@ export class Captions {
     this.finals.push(event);
     if (event.language) this.spoken.add(event.language);
     this.#setLanguage(event);
+    utterance.final = event;
     utterance.show(event.words, this.#separator, this.#display, this.#fits);
     utterance.element.classList.add("final");
     utterance.element.removeAttribute("aria-hidden");
-    utterance.final = event;
     if (event.utterance !== undefined) this.#byNumber.set(event.utterance, utterance);
-    this.#announce(event.text, tagOf(event.language));
+    this.#announce(this.display(event).text, tagOf(event.language));
     this.#follow();
     this.#changed();
   }
@@ -235,8 +238,17 @@ export class Captions {
     while (this.#announcer.children.length > ANNOUNCED) this.#announcer.firstElementChild.remove();
   }
 
-  #display = (word, at) => {
-    return !this.#style.sentence || this.#cased ? word : small(word, at === 0);
+  /** A final as people read it. */
+  display = (final) => displayed(final, { ...this.#style, sentence: this.#lowers });
+
+  get #lowers() {
+    return this.#style.sentence && !this.#cased;
+  }
+
+  /** The words of an utterance as people read them; `final` is null for an open one. */
+  #display = (words, final) => {
+    if (final) return this.display(final).words;
+    return this.#lowers ? reworded(words, (word, at) => small(word, at === 0)) : words;
   };
 
   #fits = (text, width) => this.#measure.measureText(text).width / 100 <= width;

@@ -11,11 +11,15 @@ export const FORMATS = {
   json: { kind: "application/json", write: json },
 };
 
-/** Save the finals as a file, or, by a choice of language, their translations into it or those that were spoken in it. */
-export function download(name, all, choice = "") {
+/**
+ * Save the finals as a file, or, by a choice of language, their translations into it or those that were spoken in it.
+ * `display` makes the texts for people; JSON has them as recognized.
+ */
+export function download(name, all, display, choice = "") {
   const format = FORMATS[name];
   const spoken = spokenOf(choice);
-  const finals = spoken ? all.filter((final) => final.language === spoken) : all;
+  const chosen = spoken ? all.filter((final) => final.language === spoken) : all;
+  const finals = name === "json" ? chosen : chosen.map(display);
   const language = spoken ? "" : choice;
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([format.write(finals, language)], { type: format.kind }));

@@ -36,7 +36,7 @@ export function reader() {
   }
   for (const name of Object.keys(FORMATS)) {
     $(`save-${name}`).onclick = () => {
-      download(name, captions.finals, $("save-language").value);
+      download(name, captions.finals, captions.display, $("save-language").value);
       $("save").hidePopover();
     };
   }
@@ -48,10 +48,12 @@ export function reader() {
     captions.refit();
     $("captions").focus({ preventScroll: true });
   };
-  preferences($("look"), ({ mode, sentence, translation }) => {
-    style = { mode, sentence, translation, shown: null };
+  preferences($("look"), ({ mode, sentence, punctuation, translation }) => {
+    style = { mode, sentence, punctuation: punctuation !== "none", translation, shown: null };
     applyStyle();
   });
+  // Who turns a telephone wants other lines; who resizes a window may not.
+  matchMedia("(orientation: portrait)").onchange = () => matchMedia("(pointer: coarse)").matches && captions.refit();
   showWordInfo($("captions"), $("word-info"));
   copyCaptions($("captions"));
   fullScreen($("full-screen"));

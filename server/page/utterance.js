@@ -29,11 +29,11 @@ export class Utterance {
   }
 
   /**
-   * `display` gives the text of a word, `fits` whether a text fits the width. Committed words keep their lines, since
-   * nothing before them changes; a final may revise them, so it keeps the line breaks `starts`.
+   * `display` gives the texts of words and of the final, `fits` whether a text fits the width. Committed words keep their
+   * lines, since nothing before them changes; a final may revise them, so it keeps the line breaks `starts`.
    */
   show(words, separator, display, fits, starts = this.#starts) {
-    const texts = words.map((word, at) => display(word.word, at));
+    const texts = display(words, this.final).map(({ word }) => word);
     const places = starts.length > 1 ? aligned(this.#texts, texts) : [];
     const fixed = new Set(starts.slice(1).map((at) => places[at]).filter((at) => at !== null));
     this.words = words;

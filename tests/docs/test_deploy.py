@@ -43,10 +43,13 @@ def dockerfile(instruction: str) -> list[str]:
     return [line.partition(" ")[2] for line in lines("Dockerfile") if line.startswith(instruction + " ")]
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in DEPLOY.iterdir() if path.name != "grafana.json"))
-def test_every_variable_is_a_setting(name: str):
+FILES = sorted(path for path in DEPLOY.rglob("*") if path.is_file() and path.name != "grafana.json")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(DEPLOY)))
+def test_every_variable_is_a_setting(path: Path):
     known = {PREFIX + field.upper() for field in FIELDS} | NOT_SETTINGS
-    assert set(re.findall(r"\bXLSR_LIVE_[A-Z_]+", (DEPLOY / name).read_text())) <= known
+    assert set(re.findall(r"\bXLSR_LIVE_[A-Z_]+", path.read_text())) <= known
 
 
 def test_every_command_and_option_exists():

@@ -60,6 +60,7 @@ class Speaker:
     audio: bytes
     events: list[tuple[float, Event]] = field(default_factory=list)
     moved: int = 0
+    token: str | None = None
 
     async def run(self, urls: Sequence[str], pace: float) -> None:
         loop = asyncio.get_running_loop()
@@ -68,7 +69,7 @@ class Speaker:
             for at in range(0, len(self.audio), PACKET):
                 yield self.audio[at : at + PACKET]
 
-        async with connect(urls) as stream:
+        async with connect(urls, token=self.token) as stream:
             blocks = paced(packets(), AudioFormat(), pace)
             await pump(stream, blocks, lambda event: self.events.append((loop.time(), event)), interruptible=False)
             self.moved = stream.moved

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,9 +63,12 @@ class SoakServer:
             raise XlsrLiveError(f"the server ended with status {status}: {lines[-1]}")
 
 
-def start_server(flags: Sequence[str], log: IO[str] | None = None) -> subprocess.Popen[str]:
-    """Start a server with these flags on a free port, without settings of the environment."""
+def start_server(
+    flags: Sequence[str], log: IO[str] | None = None, variables: Mapping[str, str] | None = None
+) -> subprocess.Popen[str]:
+    """Start a server with these flags and settings on a free port, without settings of this process's environment."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("XLSR_LIVE_")}
+    environment |= variables or {}
     command = [sys.executable, "-m", "xlsr_live.client.cli", "serve", "--port", "0", *flags]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
 

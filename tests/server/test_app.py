@@ -114,6 +114,7 @@ def test_one_model_by_its_name(server: RunningServer):
     url = f"http://127.0.0.1:{server.port}/v1/models"
     (model,) = httpx.get(url, headers=TOKEN).json()["data"]
     assert httpx.get(f"{url}/{model['id']}", headers=TOKEN).json() == model
+    assert model["punctuation"] is False
     missing = httpx.get(f"{url}/facebook/wav2vec2-base-960h", headers=TOKEN)
     assert missing.status_code == 404
     assert model["id"] in missing.json()["error"]["message"]

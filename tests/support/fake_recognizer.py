@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any, Literal
 
 import msgspec
+from xlsr_live.streaming.captions.punctuation import punctuate_pauses
 from xlsr_live.streaming.engine.counters import EngineCounters
 from xlsr_live.streaming.overload import Level
 from xlsr_live.streaming.protocol.events import Event, Final, SessionEnded, SessionMoved, SessionStarted
@@ -51,6 +52,7 @@ class FakeRecognizer:
     translates_to = ()
     languages = SimpleNamespace(known=(), identifies=False)
     spoken_language = None
+    punctuate = staticmethod(punctuate_pauses)
     room = None
 
     def session(

@@ -44,6 +44,20 @@ def test_the_newest_line_has_one_place(opened: Callable[..., Any], server: Runni
     assert page.evaluate("captions.scrollHeight > captions.clientHeight")
 
 
+def test_a_turned_telephone_gets_other_lines(opened: Callable[..., Any], server: RunningServer):
+    page = opened(server.port, viewport={"width": 740, "height": 360}, has_touch=True, is_mobile=True)
+    page.evaluate("""async () => {
+        const { reader } = await import("/page/reader.js");
+        const text = "spears and arrows began to fall among the invaders ".repeat(3).trim();
+        const words = text.split(" ").map((word) => ({ word, start: 1, end: 2, confidence: 1 }));
+        reader().handle({ type: "final", utterance: 0, text, words, start: 1, end: 2 });
+    }""")
+    widest = "Math.max(...[...document.querySelectorAll('.line')].map((line) => line.offsetWidth))"
+    assert page.evaluate(widest) > 360
+    page.set_viewport_size({"width": 360, "height": 740})
+    wait(page, f"{widest} < 360")
+
+
 def test_two_lines_are_in_the_middle_and_grow_with_the_window(opened: Callable[..., Any], server: RunningServer):
     page = opened(server.port)
     page.evaluate("() => document.querySelector('[name=mode][value=captions]').click()")

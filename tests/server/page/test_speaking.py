@@ -39,7 +39,8 @@ def test_text_appears_during_speech_and_equals_transcribe(
     page.click("#start")
     wait_for_state(page, "idle")
     assert words(finals(page)) == " ".join(transcript)
-    assert page.locator("#finals p").all_inner_texts() == transcript  # the live region: finals, each once
+    shown = [text.capitalize() for text in transcript]
+    assert page.locator("#finals p").all_inner_texts() == shown  # the live region: finals, each once
 
     page.locator(".final .word").first.hover()
     assert page.inner_text("#word-info").startswith("0:01.")
@@ -64,9 +65,9 @@ def test_text_appears_during_speech_and_equals_transcribe(
         download.value.save_as(path)
         return path
 
-    assert saved("txt").read_text().splitlines() == transcript
+    assert saved("txt").read_text().splitlines() == shown
     for captions in (webvtt.WebVTT().read(saved("vtt")), webvtt.from_srt(saved("srt"))):
-        assert " ".join(caption.text.replace("\n", " ") for caption in captions) == " ".join(transcript)
+        assert " ".join(caption.text.replace("\n", " ") for caption in captions) == " ".join(shown)
     document = json.loads(saved("json").read_text())
     assert document["text"] == " ".join(word["word"] for word in document["words"]) == " ".join(transcript)
 
