@@ -5,6 +5,7 @@ the bounds and descriptions below apply to all three.
 from __future__ import annotations
 
 import ipaddress
+import os
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -102,6 +103,10 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         bool, Meta(description="Allow clients to use the language model in partials, which costs much CPU time.")
     ] = False
 
+    fronts: Annotated[
+        int,
+        Meta(ge=1, le=128, description="Processes for sessions; with several, one more process runs the model."),
+    ] = 1
     max_sessions: (
         Annotated[int, Meta(ge=1, description="Limit of open sessions; auto: measure at the first start.")]
         | (Literal["auto"])
@@ -149,6 +154,8 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
                 msgspec.convert(value, field.type)
             except msgspec.ValidationError as error:
                 raise ConfigError(describe_error(field.name, value, str(error))) from None
+        if self.fronts > 1 and os.name != "posix":
+            raise ConfigError("fronts: this system has no several fronts; leave it at 1")
         if self.token is not None and not printable(self.token):
             raise ConfigError("token must be printable ASCII and not empty")
         if self.token is not None and self.token_file is not None:

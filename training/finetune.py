@@ -31,7 +31,7 @@ from .learner import Learner, Part, draw_lengths
 from .network import LIVE, StepLengths
 from .plan import Examples, StepParts, plan_epoch
 from .processes import Processes
-from .score import transcribe, word_errors
+from .score import ErrorRates, badness, transcribe
 from .settings import FineTuning
 from .survey import Spoken
 
@@ -52,8 +52,10 @@ class Evaluation:
     minutes: float
     audio_hours: float
     loss: float | None  # training, nats per character; None before the first update
-    offline: float
+    offline: float  # word error rates
     live: float
+    offline_characters: float  # character error rates
+    live_characters: float
 
 
 @dataclass(slots=True)
@@ -65,7 +67,7 @@ class RunPosition:
     at: int = 0  # steps of the epoch that are done
     wall: float = 0.0  # seconds of training
     seconds: float = 0.0  # of audio
-    best: float = float("inf")  # mean of the offline and the live rate
+    best: float = float("inf")  # `badness` of the best weights
     best_step: int = 0
     evaluated: int = 0  # evaluations that are done
     since_best: int = 0
@@ -204,17 +206,17 @@ class FineTuner:
         offline, texts = self._rate(None)
         live, live_texts = self._rate(LIVE)
         position.evaluated = int(self.progress * self.how.evaluations + 1e-9)
-        mean = (offline + live) / 2
-        position.since_best += mean < 1  # before the first right word nothing can get worse
-        if mean <= position.best:
-            position.best, position.best_step, position.since_best = mean, position.step, 0
+        position.since_best += offline.words + live.words < 2  # before the first right word nothing can get worse
+        if (bad := badness(offline, live)) <= position.best:
+            position.best, position.best_step, position.since_best = bad, position.step, 0
             self._best = {name: p.detach().cpu().clone() for name, p in network.named_parameters() if p.requires_grad}
         self.learner.average.swap(network)
         position.wall = self._processes.same(time.monotonic() - self._begun)
         loss = sum(position.losses) / len(position.losses) if position.losses else None
         position.losses = []
         minutes, hours = position.wall / 60, position.seconds / 3600
-        entry = Evaluation(position.step, position.epoch, self.progress, minutes, hours, loss, offline, live)
+        words, characters = zip(offline, live, strict=True)
+        entry = Evaluation(position.step, position.epoch, self.progress, minutes, hours, loss, *words, *characters)
         if self._processes.first:
             self._write_if_possible(partial(checkpoint.append_history, self.folder / HISTORY, asdict(entry)))
         self._report(entry)
@@ -237,13 +239,12 @@ class FineTuner:
                 f"{position.best_step} are kept"
             )
 
-    def _rate(self, stream: StepLengths | None) -> tuple[float, list[str]]:
-        """Word error rate on validation, and the texts."""
+    def _rate(self, stream: StepLengths | None) -> tuple[ErrorRates, list[str]]:
+        """Error rates on validation, and the texts."""
         samples = [samples for _, samples in self._validation]
         texts = transcribe(self.learner.network, samples, self._text, self.learner.device, stream, self._part_seconds)
         wanted = [self._units(spoken.text) for spoken, _ in self._validation]
-        wrong = sum(word_errors(want, self._units(text)) for want, text in zip(wanted, texts, strict=True))
-        return wrong / sum(len(want.split()) for want in wanted), texts
+        return ErrorRates.of(wanted, [self._units(text) for text in texts]), texts
 
     def _units(self, text: str) -> str:
         """The text as words; its characters in a vocabulary without word boundaries."""

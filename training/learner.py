@@ -22,6 +22,7 @@ from ..streaming.frames import SAMPLE_RATE
 from .batch import Batch
 from .checkpoint import Average
 from .network import Network, StepLengths, frames
+from .precision import mixed
 
 Part = Callable[[], Batch]
 
@@ -111,8 +112,7 @@ class Learner:
     ) -> tuple[Tensor, list[Tensor], float]:
         lengths = batch.lengths.to(self.device, non_blocking=True)
         samples, masks = (x.to(self.device, non_blocking=True) for x in (batch.samples, batch.masks))
-        # No cache: all threads would share it, and a graph through it.
-        with torch.autocast(self.device.type, torch.bfloat16, cache_enabled=False):
+        with mixed(self.device):
             last, middle = self.network(samples, lengths, stream, masks)
         loss = (1 - self._middle) * self._ctc(last, lengths, batch)
         if self._middle:

@@ -16,7 +16,7 @@ import torch
 from ..streaming.frames import SAMPLE_RATE, STRIDE
 from .errors import TrainingError
 
-KEPT: Final = 60  # bytes
+KEPT: Final = 60  # bytes, with products in bfloat16; twice as many in float32
 KEPT_INPUT: Final = 4  # bytes: the layer's input in float32
 STREAMED: Final = 2.5  # live steps encode lookahead frames twice and attend to longer sequences
 PROGRAM: Final = 1e9  # bytes: libraries, their caches, evaluations
@@ -48,10 +48,11 @@ def free_memory(device: torch.device) -> float:
     return float(psutil.virtual_memory().available)
 
 
-def kept_per_second(config: Any, *, recompute: bool) -> float:
+def kept_per_second(config: Any, *, recompute: bool, bfloat16: bool) -> float:
     """Bytes that autograd keeps for a second of audio in one part of a step."""
     rate, layers, hidden = SAMPLE_RATE / STRIDE, config.num_hidden_layers, config.hidden_size
-    return STREAMED * rate * hidden * (KEPT * (1 if recompute else layers) + KEPT_INPUT * layers)
+    kept = KEPT if bfloat16 else 2 * KEPT
+    return STREAMED * rate * hidden * (kept * (1 if recompute else layers) + KEPT_INPUT * layers)
 
 
 def passing_per_second(config: Any) -> float:
@@ -66,6 +67,7 @@ def fit(
     longest: float,
     batch_seconds: float,
     threads: int,
+    bfloat16: bool,
 ) -> Fit:
     """The largest parts that fit into `free` bytes, up to a whole step of `batch_seconds`.
 
@@ -80,7 +82,8 @@ def fit(
     fewest = min(at_once * longest, step)  # seconds at once if each thread has the longest recording
     need = 0.0
     for recompute in (False, True):
-        second = kept_per_second(model.config, recompute=recompute) + passing_per_second(model.config)
+        kept = kept_per_second(model.config, recompute=recompute, bfloat16=bfloat16)
+        second = kept + passing_per_second(model.config)
         seconds = min(step, (USABLE * free - fixed) / second)
         if seconds >= fewest:
             return Fit(min(seconds, batch_seconds) / at_once, at_once, recompute, fixed + seconds * second)

@@ -21,6 +21,7 @@ from .memory import Fit, fit, free_memory
 from .methods import NEW_HEAD_PEAK, PEAKS, Method, merge, optimiser, prepare
 from .network import Network
 from .plan import EDGE, Examples, plan_epoch
+from .precision import has_bfloat16
 from .processes import Processes
 from .recordings import Audio, Listed, decode
 from .settings import Augmentation, FineTuning
@@ -207,6 +208,7 @@ class FineTuneRun:
             longest=(longest + 2 * EDGE) / self.how.augmentation.speed[0],
             batch_seconds=self.how.batch_seconds / self.processes.count,
             threads=self._threads if self.device.type == "cpu" else 1,
+            bfloat16=has_bfloat16(self.device),
         )
 
     def _default_steps(self) -> int:

@@ -1,8 +1,9 @@
-"""Texts and word errors of validation clips, offline and as live steps give them."""
+"""Texts and errors of validation clips, offline and as live steps give them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -11,6 +12,9 @@ from numpy.typing import NDArray
 from .augment import Samples
 from .batch import packed
 from .network import Network, StepLengths, frames
+from .precision import mixed
+
+SATURATED: Final = 0.8  # word error rate
 
 
 class _Numbered:
@@ -40,7 +44,7 @@ def transcribe(
         samples = torch.zeros(len(batch), int(lengths.max()))
         for row, each in zip(samples, batch, strict=True):
             row[: each.samples] = torch.from_numpy(clips[each.number])
-        with torch.autocast(device.type, torch.bfloat16, cache_enabled=False):
+        with mixed(device):
             logits = network(samples.to(device), lengths.to(device), stream)[0].float().cpu().numpy()
         for each, row in zip(batch, logits, strict=True):
             texts[each.number] = read(row[: frames(each.samples)])
@@ -49,10 +53,34 @@ def transcribe(
 
 def word_errors(want: str, got: str) -> int:
     """Fewest words to insert, delete or replace to turn `got` into `want`."""
-    a, b = want.split(), got.split()
-    row = list(range(len(b) + 1))
-    for i, x in enumerate(a, 1):
+    return edits(want.split(), got.split())
+
+
+def edits(want: Sequence[str], got: Sequence[str]) -> int:
+    """Fewest items to insert, delete or replace to turn `got` into `want`: of strings, characters."""
+    row = list(range(len(got) + 1))
+    for i, x in enumerate(want, 1):
         corner, row[0] = row[0], i
-        for j, y in enumerate(b, 1):
+        for j, y in enumerate(got, 1):
             corner, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, corner + (x != y))
     return row[-1]
+
+
+class ErrorRates(NamedTuple):
+    """Of all texts together, as shares."""
+
+    words: float
+    characters: float
+
+    @classmethod
+    def of(cls, wanted: Sequence[str], texts: Sequence[str]) -> Self:
+        pairs = list(zip(wanted, texts, strict=True))
+        words = sum(word_errors(*pair) for pair in pairs) / sum(len(want.split()) for want in wanted)
+        return cls(words, sum(edits(*pair) for pair in pairs) / sum(map(len, wanted)))
+
+
+def badness(offline: ErrorRates, live: ErrorRates) -> float:
+    """Orders weights by validation: by words in error, but from `SATURATED` on, where those are chance, by
+    characters."""
+    words = (offline.words + live.words) / 2
+    return words if words < SATURATED else SATURATED + (offline.characters + live.characters) / 2

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from ...training.finetune import Evaluation, RunPosition
+from ...training.score import SATURATED
 from ...training.survey import counted
 from ..console import steerable
 
@@ -57,6 +58,9 @@ class RunDisplay:
 
     def show(self, found: Evaluation) -> None:
         self._rates = f"WER offline {100 * found.offline:.1f} %, live {100 * found.live:.1f} %"
+        if min(found.offline, found.live) >= SATURATED:
+            characters = found.offline_characters, found.live_characters
+            self._rates += ", CER {:.1f} and {:.1f} %".format(*(100 * each for each in characters))
         loss = "" if found.loss is None else f", loss {found.loss:.3f}"
         self._say(f"step {found.step}, {found.minutes:.1f} min{loss}, {self._rates}")
 

@@ -119,7 +119,7 @@ class LoadClients:
             try:
                 await self._session(number % len(self._scripts))
             except XlsrLiveError as problem:
-                if (refusal := _refusal(problem)) is None:
+                if (refusal := refusal_of(problem)) is None:
                     self._result.broken.append(str(problem))
                 else:
                     self._result.refusals[refusal] += 1
@@ -165,7 +165,7 @@ def _finals(received: Iterable[events.Event]) -> list[events.Final]:
     return [event for event in received if isinstance(event, events.Final)]
 
 
-def _refusal(problem: XlsrLiveError) -> Refusal | None:
+def refusal_of(problem: XlsrLiveError) -> Refusal | None:
     """The refusal of a busy server; None for any other problem."""
     if isinstance(problem, ConnectionProblem) and problem.status in (429, 503):
         return Refusal(problem.code, problem.status, problem.retry_after)

@@ -18,6 +18,7 @@ from xlsr_live.training.learner import Learner
 from xlsr_live.training.methods import optimiser
 from xlsr_live.training.network import Network, StepLengths
 from xlsr_live.training.recordings import Listed
+from xlsr_live.training.score import ErrorRates, badness
 from xlsr_live.training.settings import FineTuning
 
 from tests.support.fine_tuning import TINY, finish, start, weights
@@ -161,12 +162,20 @@ def test_a_run_whose_validation_gets_no_better_ends_early(
 ):
     run = start(base, tmp_path / "out", table, steps=40, rate=0.001)
     run.how = replace(run.how, evaluations=40, patience=3)
-    rates = iter([0.5, 0.4, *[0.6] * 50])
-    monkeypatch.setattr(FineTuner, "_rate", lambda self, stream: (next(rates) if stream else 0.5, ["a"]))
+    live = iter([0.5, 0.4, *[0.6] * 50])
+    monkeypatch.setattr(FineTuner, "_rate", lambda self, how: (ErrorRates(next(live) if how else 0.5, 0.3), ["a"]))
     finish(run)
     assert run.tuner.position.best_step == 1
     assert "has not improved for" in run.tuner.position.ended
     assert run.tuner.position.step < 40
+
+
+def test_where_nearly_all_words_are_wrong_characters_choose_the_weights():
+    chance, better, good = ErrorRates(0.95, 0.6), ErrorRates(0.97, 0.4), ErrorRates(0.7, 0.5)
+    assert badness(better, better) < badness(chance, chance)
+    assert badness(good, good) < badness(better, better)
+    assert badness(ErrorRates(0.69, 0.9), good) < badness(good, good)
+    assert ErrorRates.of(["ab cd", "e"], ["ab c", ""]) == (2 / 3, 2 / 6)
 
 
 def test_threads_and_parts_do_not_change_the_sum_of_gradients(monkeypatch: pytest.MonkeyPatch):

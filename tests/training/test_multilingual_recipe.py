@@ -41,7 +41,7 @@ def test_voices_of_the_tests_read_nothing_else():
     for reading in readings:
         names = set(reading.speaker.partition(":")[0].split("+"))
         assert bool(names & held) == (reading.split == "test")
-    assert {each.language for each in readings if each.split == "train"} == set(LETTERS)
+    assert {each.language for each in readings if each.split == "train"} == set(LANGUAGES)
     assert all({each.speaker for each in readings if each.language == one} & set(HELD_VOICES) for one in LANGUAGES)
 
 

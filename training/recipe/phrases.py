@@ -14,6 +14,7 @@ import torch
 from tqdm import tqdm
 
 from ..network import Network
+from ..precision import mixed
 from .data import Speech
 from .prepare import PHRASE, Utterance, read_utterances, write_table
 from .settings import FRAME, HOP, RATE, SCALE, Work
@@ -43,7 +44,7 @@ def phrases(work: Work, speech: Speech, network: Network) -> list[Utterance]:
 @torch.inference_mode()
 def log_probabilities(network: Network, audio: np.ndarray) -> np.ndarray:
     """(frames, vocabulary) of samples (n,) in [-1, 1)."""
-    with torch.autocast("cpu", torch.bfloat16):
+    with mixed(torch.device("cpu")):
         logits = network(torch.from_numpy(audio * SCALE)[None], torch.tensor([len(audio)]))[0][0]
     return logits.float().log_softmax(-1).numpy()
 

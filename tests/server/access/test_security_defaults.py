@@ -71,6 +71,7 @@ SETTINGS: dict[str, Any] = {
     "translate_from": None,
     "translate_beams": 1,
     "translate_max_lag": 10.0,
+    "fronts": 1,
     "max_sessions": "auto",
     "max_client_sessions": 0,
     "client_audio_s_per_minute": 0.0,

@@ -22,6 +22,7 @@ from .phrases import LANGUAGES
 from .speech import read_phrases
 
 STAGES: Final = ("read", "train", "join", "calibrate")
+STEPS: Final = 400  # updates of 32 s
 MOST: Final = 16  # recordings of a table for the calibration of languages
 HEADER: Final = "file\ttext\tspeaker\tlanguage"
 
@@ -41,11 +42,13 @@ def arguments() -> argparse.Namespace:
         nargs="*",
         default=[],
         metavar="CODE=DIR",
-        help="real speech of a language: a folder with train.tsv and dev.tsv (file, text, speaker); eng: dev.tsv",
+        help="real speech of a language: a folder with train.tsv and dev.tsv (file, text, speaker)",
     )
     add("--languages", nargs="*", default=list(LETTERS), metavar="CODE", help="languages to train (default: all)")
+    add("--from", dest="start", type=Path, metavar="DIR", help="begin with these adapters (an earlier --out)")
     add("--noise", type=Path, metavar="DIR", help="recordings without speech, as for finetune")
-    add("--steps", type=int, help="updates for each language (default: 160 of 16 s; of real speech 400 of 32 s)")
+    add("--steps", type=int, help="updates for each language (default: 400)")
+    add("--minutes", type=float, help="end the training of a language after so long at the latest")
     add("--threads", type=int, default=1, help="threads of the training (default: %(default)s)")
     args = parser.parse_args()
     args.real = dict(each.partition("=")[::2] for each in args.real)
@@ -83,7 +86,10 @@ def main() -> None:
 def train(args: argparse.Namespace) -> None:
     """One run for each language; a finished run is kept, an interrupted one continues."""
     if not (args.work / "begin").exists():
-        begin(args.base, args.work / "begin")
+        if args.start:
+            join(args.base, args.start, args.work / "begin")
+        else:
+            begin(args.base, args.work / "begin")
     for language in args.languages:
         out = args.work / f"run-{language}"
         if (out / ADAPTER.format(language)).exists():
@@ -92,18 +98,16 @@ def train(args: argparse.Namespace) -> None:
             table = args.work / f"{language}-{split}.tsv"
             if not table.exists():  # an interrupted run continues with the same recordings
                 write_table(table, {language: tables(args, language, split)})
-        steps, seconds = (400, 32) if language in args.real else (160, 16)
-        options = ["--steps", args.steps or steps, "--batch-seconds", seconds, "--rate", 2, "--threads", args.threads]
+        options = ["--steps", args.steps or STEPS, "--rate", 2, "--threads", args.threads]
+        options += ["--minutes", args.minutes] if args.minutes else []
         options += ["--noise", args.noise] if args.noise else []
         data = ["--data", args.work / f"{language}-train.tsv", "--validation", args.work / f"{language}-dev.tsv"]
         _xlsr_live("finetune", args.work / "begin", "--adapter", language, *data, "--out", out, *options)
 
 
 def tables(args: argparse.Namespace, language: str, split: str) -> list[Path]:
-    """The tables of a language's recordings: synthetic and real ones; for training real ones alone, if any."""
+    """The tables of a language's recordings: synthetic and real ones."""
     real = [Path(args.real[language]) / f"{split}.tsv"] if language in args.real else []
-    if split == "train" and real:
-        return real
     return [args.work / "speech" / language / f"{split}.tsv", *real]
 
 

@@ -22,9 +22,7 @@ from torch import Tensor
 from ....streaming.ctc.calibration import FILE
 from ....streaming.errors import ModelError
 from ....streaming.model.source import find_source
-from ...checkpoint import restore
-from ...finetune import STATE
-from ...run import FOLDER
+from ...export import ADAPTER
 
 WIDTH: Final = 32  # of the adapters
 ENGLISH: Final = "eng"
@@ -73,7 +71,7 @@ def join(model: str, trained: Path, folder: Path) -> None:
     english, vocabulary = _widened(model)
     own: dict[str, dict[str, int]] = json.loads((trained / "vocab.json").read_text(encoding="utf-8"))
     vocabularies = {language: sorted(tokens, key=lambda token: tokens[token]) for language, tokens in own.items()}
-    adapters = {language: read(trained / f"adapter.{language}.safetensors") for language in vocabularies}
+    adapters = {language: read(trained / ADAPTER.format(language)) for language in vocabularies}
     _write(english, vocabulary, adapters, vocabularies, folder)
     if (trained / CALIBRATIONS).is_dir():
         shutil.copytree(trained / CALIBRATIONS, folder / CALIBRATIONS, dirs_exist_ok=True)
@@ -96,8 +94,8 @@ def keep(model: str, trained: Mapping[str, Path], folder: Path) -> None:
     letters: dict[str, dict[str, int]] = {}
     for language, checkpoint in trained.items():
         letters[language] = json.loads((checkpoint / "vocab.json").read_text(encoding="utf-8"))[language]
-        half = {name: x.half() for name, x in _last(checkpoint, language).items()}
-        _torch_files.save_file(half, folder / f"adapter.{language}.safetensors", metadata={"format": "pt"})
+        half = {name: x.half() for name, x in read(checkpoint / ADAPTER.format(language)).items()}
+        _torch_files.save_file(half, folder / ADAPTER.format(language), metadata={"format": "pt"})
     text = json.dumps(letters, ensure_ascii=False, sort_keys=True)
     (folder / "vocab.json").write_text(text + "\n", encoding="utf-8")
     (folder / DIGEST).write_text(digest(model) + "\n", encoding="utf-8")
@@ -106,16 +104,6 @@ def keep(model: str, trained: Mapping[str, Path], folder: Path) -> None:
             own = folder / CALIBRATIONS / language
             own.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(checkpoint / FILE, own / FILE)
-
-
-def _last(run: Path, language: str) -> dict[str, Tensor]:
-    """The averaged weights of the last update of a run. The run itself keeps those with the fewest wrong words, which
-    is chance where nearly all words are wrong."""
-    weights, state = read(run / f"adapter.{language}.safetensors"), run / FOLDER / STATE
-    if state.exists():
-        averaged: dict[str, Tensor] = restore(state)["average"]["weights"]
-        weights |= {name.removeprefix("model."): tensor for name, tensor in averaged.items()}
-    return weights
 
 
 def _widened(model: str) -> tuple[Any, dict[str, int]]:
@@ -172,7 +160,7 @@ def _write(
     english.save_pretrained(folder)
     for language, tensors in ({ENGLISH: _tensors(english)} | dict(adapters)).items():
         kept = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        _torch_files.save_file(kept, folder / f"adapter.{language}.safetensors", metadata={"format": "pt"})
+        _torch_files.save_file(kept, folder / ADAPTER.format(language), metadata={"format": "pt"})
     nested = {ENGLISH: dict(vocabulary)} | {
         language: {token: index for index, token in enumerate(tokens)} for language, tokens in vocabularies.items()
     }

@@ -50,7 +50,7 @@ class Reading(NamedTuple):
 
 
 def read_phrases(folder: Path, source: Path, kokoro: int, espeak: int) -> None:
-    """Make recordings for training in each language but English, and those for development and tests in all.
+    """Make recordings for training, development and tests in each language.
 
     A recording depends on its language, split and number alone; those that exist are kept. The tables list what
     exists. `source` holds `model.onnx` and `voices.npz`.
@@ -66,16 +66,15 @@ def read_phrases(folder: Path, source: Path, kokoro: int, espeak: int) -> None:
 
 
 def plan(voices: Collection[str], kokoro: int, espeak: int) -> list[Reading]:
-    """All recordings; languages and splits take turns, so that an unfinished run has some of each."""
+    """All recordings, those for development and tests first; languages take turns, so that an unfinished run has some
+    of each."""
     columns: list[list[Reading]] = []
     for language in LANGUAGES:
-        trained = language != "eng"
-        counts: dict[Split, int] = {"train": kokoro * trained, "dev": DEV, "test": TEST}
+        counts: dict[Split, int] = {"train": kokoro, "dev": DEV, "test": TEST}
         columns += [list(_readings(language, split, count, voices)) for split, count in counts.items()]
-        columns.append(list(_readings(language, "train", espeak * trained, ())))
-    spread = [(at / len(column), place) for place, column in enumerate(columns) for at in range(len(column))]
-    taken = [iter(column) for column in columns]
-    return [next(taken[place]) for _, place in sorted(spread)]
+        columns.append(list(_readings(language, "train", espeak, ())))
+    spread = [(each.split == "train", at / len(column), each) for column in columns for at, each in enumerate(column)]
+    return [each for *_, each in sorted(spread)]
 
 
 def _readings(language: str, split: Split, count: int, voices: Collection[str]) -> Iterator[Reading]:
