@@ -5,6 +5,7 @@ the bounds and descriptions below apply to all three.
 from __future__ import annotations
 
 import ipaddress
+import os
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -18,6 +19,7 @@ NOT_REPLICABLE: Final = {
     "tls_cert": "end TLS in a proxy in front of them",
     "vosk_port": "Vosk's clients can use their common port",
     "wyoming_port": "run one server for Wyoming",
+    "fronts": "use more replicas",
 }
 
 
@@ -120,6 +122,10 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         bool, Meta(description="Start Ray's dashboard, on this machine only; it has no access control.")
     ] = False
 
+    fronts: Annotated[
+        int,
+        Meta(ge=1, le=128, description="Processes for sessions; with several, one more process runs the model."),
+    ] = 1
     max_sessions: (
         Annotated[int, Meta(ge=1, description="Limit of open sessions; auto: measure at the first start.")]
         | (Literal["auto"])
@@ -167,6 +173,8 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
                 msgspec.convert(value, field.type)
             except msgspec.ValidationError as error:
                 raise ConfigError(describe_error(field.name, value, str(error))) from None
+        if self.fronts > 1 and os.name != "posix":
+            raise ConfigError("fronts: this system has no several fronts; leave it at 1")
         if self.token is not None and not printable(self.token):
             raise ConfigError("token must be printable ASCII and not empty")
         if self.token is not None and self.token_file is not None:
@@ -213,7 +221,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 def check_replicable(settings: ServerSettings) -> None:
     """Raise `ConfigError` for settings that replicas cannot have."""
     for name, why in NOT_REPLICABLE.items():
-        if getattr(settings, name) is not None:
+        if getattr(settings, name) not in (None, 1):
             raise ConfigError(f"replicas cannot have {name}: {why}")
 
 

@@ -7,8 +7,9 @@ import logging
 import signal
 import socket
 import ssl
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
 from types import FrameType
 from typing import Final
 
@@ -20,12 +21,14 @@ from .app import UPLOADS, create_app
 from .dialects.wyoming.listener import listen as listen_wyoming
 from .models.candidate import Load
 from .models.models import Models
+from .net.board import Posted
 from .net.connections import uvicorn_options
 from .net.handshakes import over_tls
 from .operations.memory import trim_memory
 from .operations.reload import Reloader, Reread
 from .operations.systemd import hangup_means_reload
 from .sessions.admission import Admission
+from .sessions.fronts import Fronts
 from .sessions.registry import SessionRegistry
 from .settings import ServerSettings
 
@@ -37,6 +40,7 @@ class Server(uvicorn.Server):
     not raised again (the exit status is 0). It also runs the watchdogs, and reloads on SIGHUP.
 
     `wyoming`: a listening socket for Wyoming clients. `stop_when_dead`: stop when the engine has failed permanently.
+    `fronts`: this is one of several fronts; their supervisor gets the signals, and `handle_exit` is called for them.
     """
 
     def __init__(
@@ -51,10 +55,11 @@ class Server(uvicorn.Server):
         tls: ssl.SSLContext | None,
         wyoming: socket.socket | None,
         stop_when_dead: bool = False,
+        fronts: Fronts | None = None,
     ) -> None:
         self.sessions = SessionRegistry(limit)
         self._models = models
-        self._admission = Admission(models, settings, self.sessions)
+        self._admission = Admission(models, settings, self.sessions, fronts)
         self._reloader = Reloader(self._admission, load, reread)
         self._wyoming_socket = wyoming
         self._wyoming: asyncio.Server | None = None
@@ -62,10 +67,12 @@ class Server(uvicorn.Server):
         self._terminated = False  # by SIGTERM: perhaps another server takes over
         self._on_ready = on_ready
         self._stop_when_dead = stop_when_dead
+        self._supervised = fronts is not None
         self._background: list[asyncio.Task[None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         logging.getLogger("uvicorn.error").addFilter(_is_no_refusal)
-        super().__init__(_configuration(create_app(self._admission, self._reloader), settings, tls))
+        connections = None if fronts is None else partial(fronts.board.total, Posted.CONNECTIONS)
+        super().__init__(_configuration(create_app(self._admission, self._reloader), settings, tls, connections))
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -73,7 +80,7 @@ class Server(uvicorn.Server):
         if self._wyoming_socket is not None:
             self._wyoming = await listen_wyoming(self._wyoming_socket, self._admission)
         self._background = [self._loop.create_task(each) for each in (self._models.watch(), trim_memory())]
-        if hangup_means_reload():
+        if not self._supervised and hangup_means_reload():
             self._loop.add_signal_handler(signal.SIGHUP, self._reloader.request)
         self._on_ready()
 
@@ -101,6 +108,11 @@ class Server(uvicorn.Server):
         while any(isinstance(one, WebSocketsSansIOProtocol) for one in connections):  # noqa: ASYNC110  no event exists
             await asyncio.sleep(0.02)
 
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        with nullcontext() if self._supervised else super().capture_signals():
+            yield
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit and self._loop is not None:
             self.force_exit = True
@@ -109,8 +121,13 @@ class Server(uvicorn.Server):
         self._terminated = sig == signal.SIGTERM
 
 
-def _configuration(app: Starlette, settings: ServerSettings, tls: ssl.SSLContext | None) -> uvicorn.Config:
-    options = uvicorn_options(settings, UPLOADS)
+def _configuration(
+    app: Starlette,
+    settings: ServerSettings,
+    tls: ssl.SSLContext | None,
+    connections: Callable[[], int] | None,
+) -> uvicorn.Config:
+    options = uvicorn_options(settings, UPLOADS, connections)
     if tls is not None:
         options["http"] = over_tls(options["http"], tls)
     return uvicorn.Config(

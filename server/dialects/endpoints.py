@@ -38,7 +38,8 @@ def upload(admission: Admission, dialect: type[Upload]) -> HttpEndpoint:
     async def endpoint(request: Request) -> Response:
         client = admission.admit(request)
         logs.session.set(name := secrets.token_hex(4))
-        admission.access.spend(request)
+        if not admission.access.spend(request):
+            raise Refused(Code.UNAUTHORIZED)
         return await dialect(name, request, admission, client).answer()
 
     return endpoint
@@ -85,7 +86,8 @@ async def _serve(admission: Admission, dialect: type[S], websocket: WebSocket, c
             stream = dialect(name, websocket, lease)
         except ConfigError as error:
             raise Refused(Code.BAD_CONFIG, str(error)) from None
-        admission.access.spend(websocket)
+        if not admission.access.spend(websocket):
+            raise Refused(Code.UNAUTHORIZED)
         with lease.registered(stream):
             await stream.run()
     return stream

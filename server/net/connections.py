@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any, ClassVar, Final
 
 import h11
@@ -15,11 +15,13 @@ from ..settings import ServerSettings
 MIN_UPLOAD_RATE: Final = 125_000  # bytes/s
 
 
-def uvicorn_options(settings: ServerSettings, upload_paths: Collection[str]) -> dict[str, Any]:
-    """uvicorn's protocols with the limits of the settings."""
+def uvicorn_options(
+    settings: ServerSettings, upload_paths: Collection[str], count: Callable[[], int] | None = None
+) -> dict[str, Any]:
+    """uvicorn's protocols with the limits of the settings; see `limited_http`."""
     return {
         "h11_max_incomplete_event_size": 16 << 10,  # of a request's head
-        "http": limited_http(settings, upload_paths),
+        "http": limited_http(settings, upload_paths, count),
         "server_header": False,
         "proxy_headers": bool(settings.trusted_proxies),
         "forwarded_allow_ips": list(settings.trusted_proxies),
@@ -41,12 +43,14 @@ def websocket_options(settings: ServerSettings) -> dict[str, Any]:
     }
 
 
-def limited_http(settings: ServerSettings, upload_paths: Collection[str]) -> type[LimitedProtocol]:
+def limited_http(
+    settings: ServerSettings, upload_paths: Collection[str], count: Callable[[], int] | None = None
+) -> type[LimitedProtocol]:
     """uvicorn's HTTP protocol with the limits of the settings.
 
     A connection beyond `max_connections` is closed at once. A request must arrive within `request_timeout_s`, head and
     body; on `upload_paths` the body has the time of the largest upload at `MIN_UPLOAD_RATE`. Without a deadline, slow
-    senders could hold connections forever.
+    senders could hold connections forever. `count`: of open connections, if not only this process has some.
     """
 
     class Configured(LimitedProtocol):
@@ -54,6 +58,7 @@ def limited_http(settings: ServerSettings, upload_paths: Collection[str]) -> typ
         request_timeout_s = settings.request_timeout_s
         upload_timeout_s = request_timeout_s + settings.max_upload_bytes / MIN_UPLOAD_RATE
         uploads = upload_paths
+        count_all = (count,)
 
     return Configured
 
@@ -65,6 +70,7 @@ class LimitedProtocol(H11Protocol):
     request_timeout_s: ClassVar[float]
     upload_timeout_s: ClassVar[float]
     uploads: ClassVar[Collection[str]]
+    count_all: ClassVar[tuple[Callable[[], int] | None]]  # in a tuple: a class would bind the function
 
     def __init__(self, config: Config, *args: Any, **kwargs: Any) -> None:
         super().__init__(config, *args, **kwargs)
@@ -73,7 +79,8 @@ class LimitedProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > self.max_connections:
+        (count_all,) = self.count_all
+        if (len(self.connections) if count_all is None else count_all()) > self.max_connections:
             transport.abort()
         else:
             self._set_deadline(self.request_timeout_s)

@@ -57,7 +57,7 @@ class Endpoints:
         self._sharing = admission.sharing
         self._reloader = reloader
         self._pages = pages
-        self._exporter = Exporter(self._models, self._sessions, admission.stats, self._settings, self._sharing)
+        self._exporter = Exporter(admission)
         self._started = round(time.time())
 
     async def index(self, request: Request) -> Response:
@@ -85,11 +85,11 @@ class Endpoints:
     async def ready(self, request: Request) -> Response:
         """200 if new sessions are served; otherwise 503 with the reasons."""
         engine = self._models.current.engine
-        reasons = unready_reasons(engine, self._sessions, self._settings)
+        reasons = unready_reasons(engine, self._admission)
         state = {
             "ready": not reasons,
             "why": reasons,
-            "sessions": self._sessions.count,
+            "sessions": self._admission.open_sessions,
             "limit": self._sessions.limit,
             "queued": engine.queued,
             "level": int(engine.level),

@@ -36,7 +36,7 @@ from xlsr_live.streaming.config import SessionConfig
 from xlsr_live.streaming.ctc.vocabulary import Vocabulary
 from xlsr_live.streaming.frames import frames, ms
 from xlsr_live.streaming.live import StreamSession
-from xlsr_live.streaming.model.encoder import ModelInfo
+from xlsr_live.streaming.model.info import ModelInfo
 from xlsr_live.streaming.protocol.events import from_json
 from xlsr_live.streaming.requests import CachedFeatures, CachedStep
 

@@ -76,6 +76,7 @@ SETTINGS: dict[str, Any] = {
     "replica_cpus": 1.0,
     "replica_gpus": 0.0,
     "ray_dashboard": False,
+    "fronts": 1,
     "max_sessions": "auto",
     "max_client_sessions": 0,
     "client_audio_s_per_minute": 0.0,
