@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Final as Constant
 from typing import Self
@@ -31,19 +31,10 @@ from ...streaming.protocol.events import (
     SpeechEnded,
     Warning,
 )
-from ...streaming.protocol.messages import (
-    ClientMessage,
-    End,
-    Flush,
-    Grammar,
-    Hotwords,
-    Movable,
-    SetLanguage,
-    Start,
-    to_json,
-)
+from ...streaming.protocol.messages import ClientMessage, Movable, Share, Start, to_json
 from ..errors import ConnectionProblem
 from .connection import Servers
+from .controls import SessionControls
 from .greeting import closing_problem, greet, parse, refusal
 from .pcm import encode
 from .position import SessionPosition
@@ -58,10 +49,11 @@ GOING_AWAY: Constant = 1001  # close code of a server that stops
 MOVE_ANYWAY_S: Constant = 3.0  # before the server takes no more audio: also in the middle of an utterance
 
 
-class Stream:
+class Stream(SessionControls):
     """One session on a server, from `connect`."""
 
     def __init__(self, servers: Servers, connection: ClientConnection, start: Start) -> None:
+        super().__init__(share=start.share)
         self.resumed = 0  # reconnections to the same session
         self.moved = 0  # times that another server continued the session
         self._servers = servers
@@ -115,26 +107,6 @@ class Stream:
         if isinstance(packet, np.ndarray):
             packet = encode(checked(shaped(packet, self._start.channels)), self._start.encoding)
         await self._send(packet)
-
-    async def flush(self) -> None:
-        """End the utterance here; the session continues."""
-        await self._send_message(Flush())
-
-    async def set_hotwords(self, hotwords: Sequence[str]) -> None:
-        """Replace the hotwords ("PHRASE" or "PHRASE:BOOST") from here on. Errors come as a `warning`."""
-        await self._send_message(Hotwords(tuple(hotwords)))
-
-    async def set_language(self, language: str | None, allowed_languages: Sequence[str] = ()) -> None:
-        """Choose the language of utterances whose speech begins from here on, as `SessionConfig` does."""
-        await self._send_message(SetLanguage(language, tuple(allowed_languages)))
-
-    async def set_grammar(self, grammar: str) -> None:
-        """Replace the command grammar from here on; an empty text removes it. Errors come as a `warning`."""
-        await self._send_message(Grammar(grammar))
-
-    async def end(self) -> None:
-        """No more audio: the server finishes the open utterance and ends the session."""
-        await self._send_message(End())
 
     async def aclose(self) -> None:
         """Close the connection at once and drop the remaining events."""
@@ -226,6 +198,7 @@ class Stream:
                 pass
         self._received += 1
         self._place.receive(event)
+        self._take_key(event)
         # An utterance ends as a whole: a server that vanishes in between must not make another repeat its final.
         self._held.append(event)
         if not isinstance(self._held[0], Final) or isinstance(event, SpeechEnded | SessionEnded | Error):
@@ -305,11 +278,14 @@ class Stream:
         """Continue the session on another server, which begins with the safe sample."""
         try:
             origin = self._place.origin(self._replay.safe)
-            start = replace(self._start, config=self._replay.config, origin=origin, events=self._received)
+            shared = self._title is not None
+            start = replace(self._start, config=self._replay.config, share=shared, origin=origin, events=self._received)
             event = await greet(connection, start)
             if not isinstance(event, SessionMoved):
                 raise refusal(event)
             async with self._send_lock:
+                if self._title:
+                    self._replay.add(to_json(Share(self._title)))
                 for message in self._replay.restart():
                     await connection.send(message)
                 self._connection = connection
