@@ -22,7 +22,7 @@ from .dialects.wyoming.listener import listen as listen_wyoming
 from .models.candidate import Load
 from .models.models import Models
 from .net.board import Posted
-from .net.connections import limited_http
+from .net.connections import uvicorn_options
 from .net.handshakes import over_tls
 from .net.peers import AbortableWebSocket
 from .operations.memory import trim_memory
@@ -136,28 +136,14 @@ def _configuration(
     tls: ssl.SSLContext | None,
     connections: Callable[[], int] | None,
 ) -> uvicorn.Config:
-    http = limited_http(settings, UPLOADS, connections)
+    options = uvicorn_options(settings, UPLOADS, connections)
+    if tls is not None:
+        options["http"] = over_tls(options["http"], tls)
+    if connections is not None:
+        options["ws"] = AbortableWebSocket
     return uvicorn.Config(
-        app,
-        loop="asyncio",
-        h11_max_incomplete_event_size=16 << 10,  # of a request's head
-        http=http if tls is None else over_tls(http, tls),
-        ws="websockets-sansio" if connections is None else AbortableWebSocket,
-        lifespan="off",
-        log_config=None,
-        log_level=logging.WARNING,  # INFO lines contain addresses and query strings
-        access_log=False,
-        server_header=False,
-        proxy_headers=bool(settings.trusted_proxies),
-        forwarded_allow_ips=list(settings.trusted_proxies),
-        ws_max_size=settings.hard_limit_bytes,
-        ws_per_message_deflate=False,  # audio compresses badly, and small messages could expand to huge ones
-        ws_ping_interval=20,
-        # A pong waits behind audio that a full backlog leaves unread, so a deadline would drop clients that send faster
-        # than real time. The idle timeout finds lost clients.
-        ws_ping_timeout=None,
-        timeout_graceful_shutdown=5,
-    )
+        app, loop="asyncio", lifespan="off", log_config=None, log_level=logging.WARNING, access_log=False, **options
+    )  # INFO lines contain addresses and query strings
 
 
 def _is_no_refusal(record: logging.LogRecord) -> bool:

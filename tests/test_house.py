@@ -46,7 +46,7 @@ LAYERS: dict[str, list[str | tuple[str, ...]]] = {
         "translation",
         TOP,
     ],
-    "server": [BASE, "net", "access", "models", "processes", "sessions", "dialects", "operations", TOP],
+    "server": [BASE, "net", "access", "models", "processes", "sessions", "dialects", "operations", TOP, "cluster"],
     "client": [BASE, "options", "remote", "sources", "output", "captions", "bench", "commands", TOP],
     "training": [BASE, TOP],
 }

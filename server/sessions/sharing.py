@@ -152,6 +152,11 @@ class SharedSessions:
             self._forget(self._ended[0])
         asyncio.get_running_loop().call_later(ENDED_S, self._forget, shared)
 
+    def revoke(self, shared: SharedSession) -> None:
+        """The session is shared no more: its key is void, and its viewers are disconnected."""
+        shared.end()
+        self._forget(shared)
+
     def _forget(self, shared: SharedSession) -> None:
         self._sessions.pop(digest(shared.key), None)
         with suppress(ValueError):

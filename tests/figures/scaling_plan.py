@@ -32,6 +32,7 @@ class Costs:
     gflop: float = 110.0
     tflops: float = 790.0
     utilisation: float = 0.25
+    front_share: float = 0.8
     gpu_share: float = 0.9
     open_s: float = 2.0
     session_s: float = 600.0
@@ -56,7 +57,11 @@ SOURCES: Final[dict[str, tuple[str, str, str]]] = {  # meaning with its unit; me
         MEASURED,
         "[a server without its model](measurements.md#a-server-without-its-model), 300 streams",
     ),
-    "process_streams": ("streams that one process carries", MEASURED, "240 to 290, packets of 100 ms; prototype"),
+    "process_streams": (
+        "streams that one process carries at most",
+        MEASURED,
+        "240 to 290, packets of 100 ms; prototype",
+    ),
     "haproxy_ms": (
         "Ray Serve's proxy as HAProxy: CPU for a stream-second (ms)",
         MEASURED,
@@ -104,6 +109,7 @@ SOURCES: Final[dict[str, tuple[str, str, str]]] = {  # meaning with its unit; me
     ),
     "tflops": ("peak of a large GPU in bfloat16 (TFLOP/s)", ASSUMED, "data sheet of an H200"),
     "utilisation": ("share of that peak that is reached", ASSUMED, "nothing measured on a GPU"),
+    "front_share": ("share of a front process that sessions may fill", ASSUMED, "room for moved sessions"),
     "gpu_share": ("share of a GPU that sessions may fill", ASSUMED, "room for moved sessions and for batching"),
     "open_s": ("audio of an open utterance, on average over sessions (s)", ASSUMED, "utterances of some 4 s"),
     "session_s": ("length of a session, exponential (s)", ASSUMED, "any mixture with this mean is similar"),
@@ -122,8 +128,9 @@ class MachineType:
     processes: int = 14
 
     def slots(self, costs: Costs) -> int:
-        """Sessions of one process, by its own limit and by its part of the GPU."""
-        return min(costs.process_streams, int(costs.gpu_share * costs.gpu_streams / self.processes))
+        """Sessions that one process admits: by what it can do itself, and by its part of the GPU."""
+        of_gpu = costs.gpu_share * costs.gpu_streams / self.processes
+        return int(min(costs.front_share * costs.process_streams, of_gpu))
 
     def sessions(self, costs: Costs) -> int:
         return self.processes * self.slots(costs)

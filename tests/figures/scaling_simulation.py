@@ -83,16 +83,24 @@ class ScaleResult:
 
 
 class ScaleSimulation:
-    """`run` gives the result of one failure of the last machine, or of its last process."""
+    """`run` gives the result of one failure of the machine number `victim`, or of its first process."""
 
     def __init__(
-        self, streams: int, machines: int, failure: Failure, costs: Costs, machine: MachineType, seed: int = 1
+        self,
+        streams: int,
+        machines: int,
+        failure: Failure,
+        costs: Costs,
+        machine: MachineType,
+        seed: int = 1,
+        victim: int = 0,
     ) -> None:
         self._streams, self._costs, self._silent = streams, costs, failure is Failure.MACHINE
         self._slots = machine.slots(costs)
         self._processes = [_Process(at) for at in range(machines) for _ in range(machine.processes)]
         self._encoders: list[deque[_Replay]] = [deque() for _ in range(machines)]
         self._ready = list(self._processes)
+        self._victim = victim
         self._rng = Random(seed)
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()
@@ -182,9 +190,8 @@ class ScaleSimulation:
     # ── the failure ──
 
     def _fail(self) -> None:
-        last = self._processes[-1]
-        machine = [each for each in self._processes if each.machine == last.machine]
-        for process in machine if self._silent else [last]:
+        machine = [each for each in self._processes if each.machine == self._victim]
+        for process in machine if self._silent else machine[:1]:
             process.alive = False
             self._at(self._removed(self._now), lambda process=process: setattr(process, "listed", False))
             for client in process.clients:
@@ -228,7 +235,7 @@ class ScaleSimulation:
         live = [0] * len(self._encoders)
         for process in self._processes:
             live[process.machine] += len(process.clients)
-            room = 1000 / self._costs.front_ms - len(process.clients)
+            room = self._costs.process_streams - len(process.clients)
             for replay in _worked_off(process.queue, room * STEP_S):
                 replay.left = replay.audio_s
                 self._encoders[process.machine].append(replay)

@@ -32,13 +32,14 @@ def simulate(
     costs: Costs = COSTS,
     machine: MachineType = SMALL,
     seed: int = 1,
+    victim: int = 0,
     seconds: float = 200.0,
 ) -> ScaleResult:
-    return ScaleSimulation(streams, machines, failure, costs, machine, seed).run(seconds)
+    return ScaleSimulation(streams, machines, failure, costs, machine, seed, victim).run(seconds)
 
 
 @pytest.mark.parametrize("failure", Failure)
-@pytest.mark.parametrize(("streams", "machines"), [(700, 3), (1_000, 3), (1_440, 3), (2_000, 3), (900, 2)])
+@pytest.mark.parametrize(("streams", "machines"), [(500, 3), (800, 3), (1_150, 3), (2_000, 3), (700, 2)])
 @pytest.mark.parametrize("seconds", [60.0, 90.0, 200.0])
 def test_every_session_is_served_moved_or_refused(failure: Failure, streams: int, machines: int, seconds: float):
     found = simulate(streams, machines, failure, seconds=seconds)
@@ -51,9 +52,10 @@ def test_every_session_is_served_moved_or_refused(failure: Failure, streams: int
 
 
 @pytest.mark.parametrize("failure", Failure)
-@pytest.mark.parametrize("seed", range(5))
-def test_a_failure_takes_no_more_than_the_sessions_of_its_machine(failure: Failure, seed: int):
-    found = simulate(1_200, 4, failure, seed=seed)
+@pytest.mark.parametrize("victim", range(4))
+def test_a_failure_takes_no_more_than_the_sessions_of_its_machine(failure: Failure, victim: int):
+    found = simulate(1_000, 4, failure, seed=victim, victim=victim)
+    assert found.moved == found.failed  # and they are served again, whichever machine it is
     lost = SMALL.slots(COSTS) if failure is Failure.PROCESS else SMALL.sessions(COSTS)
     assert 0 < found.failed <= lost
     assert found.fullest <= SMALL.slots(COSTS)  # admission holds, whatever happens
@@ -61,13 +63,13 @@ def test_a_failure_takes_no_more_than_the_sessions_of_its_machine(failure: Failu
 
 @pytest.mark.parametrize("failure", Failure)
 def test_one_seed_gives_one_result(failure: Failure):
-    first, again, other = (simulate(900, 3, failure, seed=seed) for seed in (7, 7, 8))
+    first, again, other = (simulate(700, 3, failure, seed=seed) for seed in (7, 7, 8))
     assert first == again
     assert first.times != other.times
 
 
 def test_more_machines_serve_all_earlier_and_lose_fewer():
-    found = [simulate(1_200, machines) for machines in (3, 4, 5, 6)]
+    found = [simulate(1_000, machines) for machines in (3, 4, 5, 6)]
     assert found[0].gave_up > 0  # they do not fit
     for fewer, more in pairwise(found):
         assert more.failed < fewer.failed
@@ -77,9 +79,11 @@ def test_more_machines_serve_all_earlier_and_lose_fewer():
     assert all(earlier is not None and later is not None and later <= earlier for earlier, later in pairwise(times))
 
 
-@pytest.mark.parametrize("change", [{"front_ms": 4.0}, {"replay_s": 24.0}, {"lost_removed_s": 50.0}, {"gflop": 125.0}])
+@pytest.mark.parametrize(
+    "change", [{"process_streams": 210}, {"replay_s": 24.0}, {"lost_removed_s": 50.0}, {"gflop": 125.0}]
+)
 def test_more_work_or_a_later_notice_delays_the_last_session(change: dict[str, float]):
-    machine, before = MachineType(processes=4), replace(COSTS, front_ms=3.5, gflop=110.0, tflops=250.0)
+    machine, before = MachineType(processes=4), replace(COSTS, gflop=110.0, tflops=250.0)
     costs = [before, replace(before, **change)]
     assert costs[0].gpu_streams >= costs[1].gpu_streams
     least = min(machine.slots(each) for each in costs)
@@ -89,7 +93,7 @@ def test_more_work_or_a_later_notice_delays_the_last_session(change: dict[str, f
 
 def test_nobody_is_served_again_before_the_balancer_knows():
     for failure, notice in ((Failure.PROCESS, COSTS.removed_s), (Failure.MACHINE, COSTS.lost_removed_s)):
-        found = simulate(900, 4, failure)
+        found = simulate(800, 4, failure)
         assert min(found.times) >= notice
         counts = [count for _, count in found.unserved]
         assert counts == sorted(counts, reverse=True)  # nobody fails later
