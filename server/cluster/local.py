@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import math
 import os
@@ -11,7 +12,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any, Final
 
@@ -84,8 +85,9 @@ def _ray(settings: ServerSettings) -> Generator[None]:
     try:
         yield
     finally:
-        serve.shutdown()
-        ray.shutdown()
+        with redirect_stderr(io.StringIO()):  # Ray reports the end of its own processes as errors
+            serve.shutdown()
+            ray.shutdown()
 
 
 @contextmanager

@@ -53,9 +53,8 @@ class ServerReplica:
         self._models = Models(recognizer, settings.stall_s)
         self._sessions = SessionRegistry(limit)
         self._admission = Admission(self._models, settings, self._sessions)
-        admission = self._admission
-        self._exporter = Exporter(self._models, self._sessions, admission.stats, settings, admission.sharing)
-        self._app = create_app(admission, Reloader(admission, load, _Reread(settings)))
+        self._exporter = Exporter(self._admission)
+        self._app = create_app(self._admission, Reloader(self._admission, load, _Reread(settings)))
         self._app.router.routes.insert(0, Route("/metrics", self._all_metrics))
         self._background = [asyncio.create_task(each) for each in (self._models.watch(), trim_memory())]
         self._draining: asyncio.Task[None] | None = None
@@ -66,7 +65,7 @@ class ServerReplica:
 
     async def check_health(self) -> None:
         """Raise if Serve must replace this replica."""
-        reasons = unready_reasons(self._models.current.engine, self._sessions, self._settings)
+        reasons = unready_reasons(self._models.current.engine, self._admission)
         if ill := ILL.intersection(reasons):
             raise EngineError(f"the model is {', '.join(sorted(ill))}")
 

@@ -5,25 +5,31 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
+import httpx
 import pytest
 import uvicorn
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
+from starlette.requests import HTTPConnection
 from xlsr_live.client.cli import run
 from xlsr_live.server.cluster import environment, tuning
 from xlsr_live.server.cluster.metrics import merged
+from xlsr_live.server.cluster.replica import ServerReplica, before_stopping
 from xlsr_live.server.cluster.scaling import BUSY, policy, replicas
 from xlsr_live.server.net.connections import websocket_options
+from xlsr_live.server.refusals import Refused
 from xlsr_live.server.settings import ServerSettings
-from xlsr_live.streaming.errors import ConfigError
+from xlsr_live.streaming.errors import ConfigError, EngineError
+from xlsr_live.streaming.overload import Level
+
+from tests.support.fake_recognizer import FakeRecognizer
 
 # ── how many replicas ──
 
@@ -174,11 +180,83 @@ def test_a_cluster_reads_yaml_and_says_what_is_wrong_in_it(tmp_path: Path, capsy
         assert problem in line
 
 
-# ── before a replica stops ──
+# ── a replica ──
 
 
-def test_serve_stops_a_replica_only_after_its_work(monkeypatch: pytest.MonkeyPatch):
-    replica_module = pytest.importorskip("xlsr_live.server.cluster.replica")
+async def stop() -> None:
+    """What Serve does to stop a replica."""
+
+
+@pytest.fixture
+def serve_replica(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Serve's own object around a replica, in a process of Ray."""
+    found = SimpleNamespace(perform_graceful_shutdown=stop)
+    worker = SimpleNamespace(actor_id=b"1", actors={b"1": SimpleNamespace(_replica_impl=found)})
+    monkeypatch.setitem(sys.modules, "ray._private.worker", SimpleNamespace(global_worker=worker))
+    monkeypatch.setattr(uvicorn, "Config", uvicorn.Config)
+    monkeypatch.setattr("xlsr_live.server.cluster.replica.freeze_loaded", lambda: None)  # not of a test process
+    return found
+
+
+async def make_replica(recognizer: FakeRecognizer, **settings: Any) -> ServerReplica:
+    replica = ServerReplica.__new__(ServerReplica)
+    await replica.__init__(ServerSettings(max_sessions=3, **settings), lambda _: cast(Any, recognizer))
+    return replica
+
+
+def test_a_replica_is_ill_only_when_its_model_is(serve_replica: SimpleNamespace):
+    async def scene() -> None:
+        recognizer = FakeRecognizer()
+        replica = await make_replica(recognizer)
+        recognizer.engine.level = Level.FINALS  # overloaded is not ill
+        await replica.check_health()
+        assert replica.record_autoscaling_stats() == {"sessions": 0.0, "limit": 3.0}
+        recognizer.engine.healthy = False
+        with pytest.raises(EngineError, match="failing"):
+            await replica.check_health()
+
+    asyncio.run(scene())
+
+
+def test_a_replica_does_not_change_its_model_alone(serve_replica: SimpleNamespace, tmp_path: Path):
+    (tmp_path / "tokens.toml").write_text('[operator]\ntoken = "secret"\nadmin = true\n')
+
+    async def scene() -> httpx.Response:
+        replica = await make_replica(FakeRecognizer(), tokens_file=str(tmp_path / "tokens.toml"))
+        transport = httpx.ASGITransport(replica.__serve_build_asgi_app__())
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            assert (await client.get("/readyz")).status_code == 200
+            assert (await client.get("/metrics")).status_code == 401
+            return await client.post("/v1/reload", headers={"authorization": "Bearer secret"})
+
+    answer = asyncio.run(scene())
+    assert (answer.status_code, answer.json()["code"]) == (500, "reload_failed")
+    assert "xlsr-live cluster deploy" in answer.json()["message"]
+
+
+def test_a_replica_drains_before_serve_stops_it(serve_replica: SimpleNamespace):
+    done: list[str] = []
+
+    async def stop() -> None:
+        done.append("stopped")
+
+    serve_replica.perform_graceful_shutdown = stop
+
+    async def scene() -> None:
+        replica = await make_replica(FakeRecognizer(), grace_s=5)
+        stream = SimpleNamespace(name="a", leave=lambda s: done.append(f"move within {s:g} s") or True)
+        with replica._sessions.registered(cast(Any, stream)):
+            stopping = asyncio.create_task(serve_replica.perform_graceful_shutdown())
+            await asyncio.sleep(0.01)
+            with pytest.raises(Refused, match="shutting_down"):
+                replica._admission.admit(HTTPConnection({"type": "http", "headers": [], "client": ("127.0.0.1", 1)}))
+        await stopping
+
+    asyncio.run(scene())
+    assert done == ["move within 2.5 s", "stopped"]
+
+
+def test_serve_stops_a_replica_even_if_its_drain_fails(serve_replica: SimpleNamespace):
     done: list[str] = []
 
     async def stop() -> None:
@@ -188,10 +266,7 @@ def test_serve_stops_a_replica_only_after_its_work(monkeypatch: pytest.MonkeyPat
         done.append("drained")
         raise RuntimeError("a bug")
 
-    serve_replica = SimpleNamespace(perform_graceful_shutdown=stop)
-    worker = SimpleNamespace(actor_id=b"1", actors={b"1": SimpleNamespace(_replica_impl=serve_replica)})
-    monkeypatch.setitem(sys.modules, "ray._private.worker", SimpleNamespace(global_worker=worker))
-    before_stopping: Callable[[Callable[[], Awaitable[None]]], None] = replica_module.before_stopping
+    serve_replica.perform_graceful_shutdown = stop
     before_stopping(failing)
     asyncio.run(serve_replica.perform_graceful_shutdown())
     assert done == ["drained", "stopped"]
