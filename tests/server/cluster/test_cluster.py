@@ -114,9 +114,12 @@ def test_a_killed_replica_loses_nothing(cluster: Cluster, speech: bytes, unbroke
 
 def test_a_stopped_replica_hands_over_its_sessions(cluster: Cluster, speech: bytes, unbroken: list[Final]):
     cluster.wait_for(2)
+    before = set(cluster.sessions())
 
     async def scale_down() -> None:
         await asyncio.to_thread(cluster.deploy, **SETTINGS, replicas=1)
 
     check(asyncio.run(speak(cluster, speech, scale_down)), unbroken)
     cluster.wait_for(1)
+    assert set(cluster.sessions()) < before, "the other replica was replaced"
+    assert cluster.command("status") == "running, replicas: 1 running\n"
