@@ -14,7 +14,7 @@ import urllib.request
 from collections.abc import Generator
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from msgspec.structs import replace
 
@@ -60,7 +60,7 @@ def _announce(settings: ServerSettings) -> None:
 
     count = f"{settings.replicas} replicas" if settings.replicas > 1 else "1 replica"
     proxy = "HAProxy" if haproxy_binary() else "the Python proxy of Ray Serve"
-    address: str = ray.get_runtime_context().gcs_address
+    address = cast(Any, ray).get_runtime_context().gcs_address
     url, page = websocket_url(settings), page_url(settings)
     print(f"xlsr-live is ready: {url} ({count} behind {proxy}, Ray at {address}); in a browser: {page}", flush=True)
     notify_systemd("READY=1")
