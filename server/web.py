@@ -85,7 +85,7 @@ class Server(uvicorn.Server):
         background = [self._models.watch(), trim_memory()]
         if self._fronts is not None and self._private is not None:
             await self._private.begin(self._fronts.address(self._fronts.number))
-            background.append(self._admission.post_away())
+            background.append(self._admission.post_state())
         self._background = [self._loop.create_task(each) for each in background]
         if self._fronts is None and hangup_means_reload():
             self._loop.add_signal_handler(signal.SIGHUP, self._reloader.request)
