@@ -1,9 +1,9 @@
-"""One process against several: `python -m tests.figures.measure_fronts [--streams 12] [--fronts 2] [--rounds 3]`.
+"""One process against several: `python -m tests.figures.measure_fronts [--streams 4] [--fronts 2] [--rounds 3]`.
 
-A server with one process and one with several fronts take turns, each with the packaged model and the same paced
-streams. It prints the CPU time of all their processes, which other programs hardly change, and the lags that the events
-state, which they do. The last table sends the same requests to an engine in this process and to one in another, with a
-model that answers at once: what the link itself costs.
+A server with one process and one with several fronts take turns, each with the packaged model. Every stream sends the
+packaged clips as fast as the server takes them, so nothing is left out under load: the CPU time of all processes for a
+second of audio depends little on other programs. The last lines send the same requests to an engine in this process and
+to one in another, with a model that answers at once: what the link itself costs (alone: `--rounds 0`).
 """
 
 from __future__ import annotations
@@ -15,29 +15,26 @@ import os
 import tempfile
 import threading
 import time
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soundfile
-from websockets.asyncio.client import connect
 from xlsr_live.client.bench.resources import cpu_of
 from xlsr_live.client.sources.clips import load_clips
 from xlsr_live.server.processes.engine_host import EngineHost
 from xlsr_live.server.processes.remote_engine import RemoteEngine
 from xlsr_live.server.processes.remote_model import describe
 from xlsr_live.streaming.engine.engine import Engine
-from xlsr_live.streaming.protocol.events import Final, Partial, from_json
+from xlsr_live.streaming.protocol.events import Final, Partial, SessionEnded
 from xlsr_live.streaming.recognizer import Recognizer
 
 from tests.load.profile_server import TalkativeEncoder
 from tests.load.server_process import ready_url, start_server
 from tests.support.fakes import FakeEncoder
+from tests.support.wire import END, packets, talk
 
-PACKET = 3_200  # bytes: 100 ms
-SETTLE_S = 6.0
 STEP = 7_760  # samples of a live step
 CONTEXT = multiprocessing.get_context("spawn")
 
@@ -46,11 +43,11 @@ CONTEXT = multiprocessing.get_context("spawn")
 class Figures:
     """Of all rounds of one kind of server."""
 
-    cpu: list[float] = field(default_factory=list)  # seconds for a second of a stream, by round
+    cpu: list[float] = field(default_factory=list)  # ms for a second of audio, by round
     engine: list[float] = field(default_factory=list)  # the part of the engine process
     memory: list[float] = field(default_factory=list)  # MiB; shared pages are divided
-    partial: list[float] = field(default_factory=list)  # ms
-    final: list[float] = field(default_factory=list)  # ms
+    speed: list[float] = field(default_factory=list)  # seconds of audio in a second
+    level: int = 0  # the highest
 
 
 def family(pid: int) -> list[int]:
@@ -64,53 +61,35 @@ def proportional_mib(pid: int) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
 
 
-async def stream(url: str, audio: bytes, until: float, measuring: asyncio.Event, found: Figures) -> None:
-    async with connect(url, compression=None, ping_interval=None, open_timeout=60) as websocket:
-
-        async def listen() -> None:
-            async for message in websocket:
-                event = from_json(message)
-                if measuring.is_set() and isinstance(event, Partial | Final):
-                    (found.partial if isinstance(event, Partial) else found.final).append(event.lag_ms)
-
-        listening, due, at = asyncio.create_task(listen()), time.monotonic(), 0
-        while time.monotonic() < until:
-            await websocket.send(audio[at : at + PACKET])
-            at = at + PACKET if at + PACKET < len(audio) else 0
-            due += 0.1
-            await asyncio.sleep(due - time.monotonic())
-        listening.cancel()
-        with suppress(asyncio.CancelledError):
-            await listening
+async def stream(url: str, audio: bytes, found: Figures) -> None:
+    received = await talk(url, [*packets(audio), END])
+    assert isinstance(received.events[-1], SessionEnded)
+    found.level = max([found.level, *(event.level for event in received.events if isinstance(event, Partial | Final))])
 
 
-async def load(url: str, pids: list[int], streams: int, seconds: float, found: Figures) -> None:
+async def load(url: str, pids: list[int], streams: int, found: Figures) -> None:
     clips = [soundfile.read(clip.path, dtype="int16")[0] for clip in load_clips()]
     silence = np.zeros(16_000, np.int16)
-    audio = np.concatenate([part for clip in clips for part in (clip, silence)]).tobytes()
-    measuring, until = asyncio.Event(), time.monotonic() + SETTLE_S + seconds
-    shifted = [audio[at:] + audio[:at] for at in (number * 2 * 16_017 % len(audio) & ~1 for number in range(streams))]
+    audio = np.concatenate([part for clip in clips for part in (clip, silence)])
+    await stream(url, audio.tobytes(), found)  # the first session does what is done once
+    before, started = [cpu_of(pid) or 0.0 for pid in pids], time.monotonic()
     async with asyncio.TaskGroup() as group:
-        for each in shifted:
-            group.create_task(stream(url, each, until, measuring, found))
-        await asyncio.sleep(SETTLE_S)
-        before, started = [cpu_of(pid) or 0.0 for pid in pids], time.monotonic()
-        measuring.set()
-        await asyncio.sleep(seconds - 1)
-        after, taken = [cpu_of(pid) or 0.0 for pid in pids], time.monotonic() - started
-        measuring.clear()
-        spent = [(late - early) / taken / streams for early, late in zip(before, after, strict=True)]
-        found.cpu.append(sum(spent))
-        found.engine.append(spent[2] if len(spent) > 2 else 0.0)  # after the supervisor and the resource tracker
-        found.memory.append(sum(map(proportional_mib, pids)))
+        for number in range(streams):
+            group.create_task(stream(url, np.roll(audio, number * 16_017).tobytes(), found))
+    seconds = streams * len(audio) / 16_000
+    spent = [1000 * ((cpu_of(pid) or 0.0) - cpu) / seconds for pid, cpu in zip(pids, before, strict=True)]
+    found.speed.append(seconds / (time.monotonic() - started))
+    found.cpu.append(sum(spent))
+    found.engine.append(spent[2] if len(spent) > 2 else 0.0)  # after the supervisor and the resource tracker
+    found.memory.append(sum(map(proportional_mib, pids)))
 
 
-def round_of(fronts: int, streams: int, seconds: float, found: Figures) -> None:
+def round_of(fronts: int, streams: int, found: Figures) -> None:
     process = start_server(["--fronts", str(fronts), "--max-sessions", str(2 * streams), "--log-level", "error"])
     try:
         url = ready_url(process)
         assert url
-        asyncio.run(load(url, family(process.pid), streams, seconds, found))
+        asyncio.run(load(url, family(process.pid), streams, found))
     finally:
         process.terminate()
         process.communicate()
@@ -160,23 +139,21 @@ def link(requests: int) -> dict[str, tuple[list[float], float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--streams", type=int, default=12)
+    parser.add_argument("--streams", type=int, default=4)
     parser.add_argument("--fronts", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=20)
     options = parser.parse_args()
     found = {1: Figures(), options.fronts: Figures()}
     for _ in range(options.rounds):
         for fronts, figures in found.items():
-            round_of(fronts, options.streams, options.seconds, figures)
-    print(f"{options.streams} streams, {options.rounds} rounds, {os.getloadavg()[2]:.1f} processes ran at a time")
-    for fronts, figures in found.items():
-        cpu, engine = 1000 * np.array(figures.cpu), 1000 * np.array(figures.engine)
-        lags = [np.percentile(each, [50, 95]).round() for each in (figures.partial, figures.final)]
+            round_of(fronts, options.streams, figures)
+    print(f"{options.streams} streams, {options.rounds} rounds; load average {os.getloadavg()[2]:.1f}")
+    for fronts, figures in found.items() if options.rounds else ():
         print(
-            f"fronts {fronts}: CPU {np.median(cpu):.1f} ms a stream-second ({cpu.min():.1f} to {cpu.max():.1f}), of it "
-            f"the engine {np.median(engine):.1f}; {np.median(figures.memory):.0f} MiB; lag p50, p95: partials "
-            f"{lags[0][0]:.0f}, {lags[0][1]:.0f} ms, finals {lags[1][0]:.0f}, {lags[1][1]:.0f} ms"
+            f"fronts {fronts}: CPU {np.median(figures.cpu):.1f} ms for a second of audio ({min(figures.cpu):.1f} to "
+            f"{max(figures.cpu):.1f}), of it the engine {np.median(figures.engine):.1f}; "
+            f"{np.median(figures.speed):.1f} s of audio in a second; {np.median(figures.memory):.0f} MiB; "
+            f"level {figures.level} at most"
         )
     for name, (values, cpu_ms) in link(2_000).items():
         p50, p95, p99 = np.percentile(values, [50, 95, 99])
