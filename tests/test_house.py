@@ -52,7 +52,7 @@ LAYERS: dict[str, list[str | tuple[str, ...]]] = {
 }
 TOPS = {
     "streaming": {"driver", "feed", "live", "model_languages", "model_parts", "offline", "recognizer"},
-    "server": {"app", "web", "front", "supervisor", "run"},
+    "server": {"app", "private", "web", "front", "supervisor", "run"},
     "client": {"cli"},
     "training": {"run"},
 }
