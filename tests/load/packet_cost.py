@@ -80,7 +80,7 @@ def child() -> None:
         for kind, vad in VADS.items():
             for packet_ms in PACKETS_MS:
                 packet, least = noise[: 32 * packet_ms], float("inf")
-                with connect(server.url, compression=None) as websocket:
+                with connect(server.url, compression=None, ping_interval=None) as websocket:
                     websocket.send(json.dumps({"type": "start", "config": {"vad": vad}}))
                     websocket.recv()
                     sent, front = 0, recognizer.opened[-1]._session._front
