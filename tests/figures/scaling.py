@@ -112,7 +112,9 @@ def main() -> None:
     print("\n".join(table.markdown() for table in shown))
     least = min(machines for _, machines in outcomes)
     early = ScaleSimulation(options.streams, least + 1, Failure.MACHINE, QUICK, machine, options.seed).run()
-    print(f"a balancer that knows within {QUICK.lost_removed_s:g} s, {least + 1} machines: {early.all_served or 0:.0f} s")
+    print(
+        f"a balancer that knows within {QUICK.lost_removed_s:g} s, {least + 1} machines: {early.all_served or 0:.0f} s"
+    )
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
         plot(options.out / "scaling.png", outcomes, options.streams)
