@@ -58,12 +58,12 @@ def serve(settings: ServerSettings, load: Load, reread: Reread | None = None) ->
     """
     if settings.fronts > 1:
         configure_logging(settings)
-        _warn_if_open(settings)
+        warn_if_open(settings)
         return serve_fronts(settings, load, _announce)
     configure_logging(settings)
     with deferred_hangups() as hangups, bound_sockets(settings) as (settings, sockets):
         tls = tls_context(settings)
-        _warn_if_open(settings)
+        warn_if_open(settings)
         recognizer = _load_and_freeze(load, settings)
         models = Models(recognizer, settings.stall_s)
         try:
@@ -95,7 +95,8 @@ def serve(settings: ServerSettings, load: Load, reread: Reread | None = None) ->
             models.close()
 
 
-def _warn_if_open(settings: ServerSettings) -> None:
+def warn_if_open(settings: ServerSettings) -> None:
+    """Log it if strangers can use the server."""
     if settings.loopback:
         return
     if not load_tokens(settings).required:  # critical: logged at every level

@@ -79,6 +79,7 @@ class Supervisor:
             Child(f"front {number}", run_front, lambda number=number: (number, settings, sockets, folder))
             for number in range(settings.fronts)
         ]
+        self._folder = folder
         self._ledger = Ledger(folder / "ledger", -1)
         self._board = Board(folder / "board", settings.fronts)
         self._description: ModelDescription | None = None  # of the first engine
@@ -216,6 +217,7 @@ class Supervisor:
             number = self.fronts.index(child)
             self._ledger.forget(number)
             self._board.clear(number)
+            (self._folder / f"front-{number}").unlink(missing_ok=True)
             return
         if self._description is None:
             raise EngineError("the engine process ended before its model was loaded; see the log")

@@ -22,11 +22,13 @@ from .dialects.wyoming.listener import listen as listen_wyoming
 from .models.candidate import Load
 from .models.models import Models
 from .net.board import Posted
-from .net.connections import limited_http
+from .net.connections import uvicorn_options
 from .net.handshakes import over_tls
+from .net.peers import AbortableWebSocket
 from .operations.memory import trim_memory
 from .operations.reload import Reloader, Reread
 from .operations.systemd import hangup_means_reload
+from .private import PrivateServer
 from .sessions.admission import Admission
 from .sessions.fronts import Fronts
 from .sessions.registry import SessionRegistry
@@ -67,7 +69,8 @@ class Server(uvicorn.Server):
         self._terminated = False  # by SIGTERM: perhaps another server takes over
         self._on_ready = on_ready
         self._stop_when_dead = stop_when_dead
-        self._supervised = fronts is not None
+        self._fronts = fronts
+        self._private = None if fronts is None else PrivateServer(self._admission)
         self._background: list[asyncio.Task[None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         logging.getLogger("uvicorn.error").addFilter(_is_no_refusal)
@@ -79,8 +82,12 @@ class Server(uvicorn.Server):
         self._loop = asyncio.get_running_loop()
         if self._wyoming_socket is not None:
             self._wyoming = await listen_wyoming(self._wyoming_socket, self._admission)
-        self._background = [self._loop.create_task(each) for each in (self._models.watch(), trim_memory())]
-        if not self._supervised and hangup_means_reload():
+        background = [self._models.watch(), trim_memory()]
+        if self._fronts is not None and self._private is not None:
+            await self._private.begin(self._fronts.address(self._fronts.number))
+            background.append(self._admission.post_away())
+        self._background = [self._loop.create_task(each) for each in background]
+        if self._fronts is None and hangup_means_reload():
             self._loop.add_signal_handler(signal.SIGHUP, self._reloader.request)
         self._on_ready()
 
@@ -94,6 +101,8 @@ class Server(uvicorn.Server):
         await self.sessions.drain(self._grace_s, move_s)
         for task in self._background:
             task.cancel()
+        if self._private is not None:
+            self._private.end()
         if not self.force_exit:
             with suppress(TimeoutError):
                 async with asyncio.timeout(CLOSING_S):
@@ -110,7 +119,7 @@ class Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
-        with nullcontext() if self._supervised else super().capture_signals():
+        with nullcontext() if self._fronts else super().capture_signals():
             yield
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -127,28 +136,14 @@ def _configuration(
     tls: ssl.SSLContext | None,
     connections: Callable[[], int] | None,
 ) -> uvicorn.Config:
-    http = limited_http(settings, UPLOADS, connections)
+    options = uvicorn_options(settings, UPLOADS, connections)
+    if tls is not None:
+        options["http"] = over_tls(options["http"], tls)
+    if connections is not None:
+        options["ws"] = AbortableWebSocket
     return uvicorn.Config(
-        app,
-        loop="asyncio",
-        h11_max_incomplete_event_size=16 << 10,  # of a request's head
-        http=http if tls is None else over_tls(http, tls),
-        ws="websockets-sansio",
-        lifespan="off",
-        log_config=None,
-        log_level=logging.WARNING,  # INFO lines contain addresses and query strings
-        access_log=False,
-        server_header=False,
-        proxy_headers=bool(settings.trusted_proxies),
-        forwarded_allow_ips=list(settings.trusted_proxies),
-        ws_max_size=settings.hard_limit_bytes,
-        ws_per_message_deflate=False,  # audio compresses badly, and small messages could expand to huge ones
-        ws_ping_interval=20,
-        # A pong waits behind audio that a full backlog leaves unread, so a deadline would drop clients that send faster
-        # than real time. The idle timeout finds lost clients.
-        ws_ping_timeout=None,
-        timeout_graceful_shutdown=5,
-    )
+        app, loop="asyncio", lifespan="off", log_config=None, log_level=logging.WARNING, access_log=False, **options
+    )  # INFO lines contain addresses and query strings
 
 
 def _is_no_refusal(record: logging.LogRecord) -> bool:

@@ -93,13 +93,19 @@ def serve(config: Path | None, print_config: bool, **flags: Any) -> None:
         use_utf8()  # as TOML files are
         click.echo(str(configured), nl=False)
         return
+    if configured.settings.replicated:
+        with needs("cluster", "a server with replicas"):
+            from ...server.cluster.local import serve_replicas
+
+            return serve_replicas(configured.settings, load_model)
     with needs("server", "the server"):
         from ...server.run import serve as run
 
-    run(configured.settings, _load, lambda: configure(config, os.environ, flags, others=others).settings)
+    run(configured.settings, load_model, lambda: configure(config, os.environ, flags, others=others).settings)
 
 
-def _load(settings: ServerSettings) -> Recognizer:
+def load_model(settings: ServerSettings) -> Recognizer:
+    """The recognizer of the settings."""
     from ...server.models.options import model_options
 
     return load_recognizer(model_options(settings))

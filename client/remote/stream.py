@@ -33,7 +33,7 @@ from ...streaming.protocol.events import (
 )
 from ...streaming.protocol.messages import ClientMessage, Movable, Share, Start, to_json
 from ..errors import ConnectionProblem
-from .connection import Servers
+from .connection import Servers, next_try_s
 from .controls import SessionControls
 from .greeting import closing_problem, greet, parse, refusal
 from .pcm import encode
@@ -46,6 +46,7 @@ FINAL_STATUSES: Constant = (401, 403, 404)  # refusals that no further attempt c
 BAD_SETTINGS: Constant = ("bad_config", "bad_grammar", "bad_model")
 FINAL_CODES: Constant = ("resume_lost", "not_our_protocol", "proxy", *BAD_SETTINGS)
 GOING_AWAY: Constant = 1001  # close code of a server that stops
+SEARCH_S: Constant = 60.0  # for another server: a balancer may know only after 45 s that a machine is gone
 MOVE_ANYWAY_S: Constant = 3.0  # before the server takes no more audio: also in the middle of an utterance
 
 
@@ -80,9 +81,9 @@ class Stream(SessionControls):
         self._reader = asyncio.create_task(self._read())
 
     @classmethod
-    async def open(cls, servers: Servers, start: Start) -> Self:
+    async def open(cls, servers: Servers, start: Start, wait_s: float) -> Self:
         """Connect and send the first message. Raises `ConnectionProblem`."""
-        stream = cls(servers, await servers.open_any(), start)
+        stream = cls(servers, await servers.open_within(wait_s), start)
         try:
             await stream._connection.send(to_json(start))
         except BaseException as error:
@@ -229,10 +230,11 @@ class Stream(SessionControls):
 
     async def _reconnect(self) -> None:
         """Connect again and resume the session, or continue it on another server. Raises `ConnectionProblem` if the
-        server's time limit passes.
+        server's time limit passes, or `SEARCH_S` for a session that can move.
         """
         loop = asyncio.get_running_loop()
-        deadline, pause = loop.time() + self._resume_s, FIRST_PAUSE_S
+        longest_s = max(self._resume_s, SEARCH_S) if self._replay.complete else self._resume_s
+        deadline, pause, told = loop.time() + longest_s, FIRST_PAUSE_S, 0.0
         home = self._servers.current
         gone = self._connection.protocol.close_rcvd is not None
         while True:
@@ -247,7 +249,8 @@ class Stream(SessionControls):
                     self._replay.config = self._start.config  # of a message that the server had refused
                     continue
                 final = problem.status in FINAL_STATUSES or problem.code in FINAL_CODES
-                if (final and self._servers.current == home) or loop.time() + pause > deadline:
+                told = max(told, next_try_s(problem) or 0.0)
+                if (final and self._servers.current == home) or loop.time() + max(pause, told) > deadline:
                     raise  # what another server refuses, the session's own may still do
             except ConnectionClosed:  # the new connection broke too
                 if loop.time() + pause > deadline:
@@ -255,8 +258,8 @@ class Stream(SessionControls):
             if self._replay.complete:
                 self._servers.next()
             if self._servers.current == home:
-                await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # random, so clients do not return all at once
-                pause = min(2 * pause, LONGEST_PAUSE_S)
+                await asyncio.sleep(max(told, pause * random.uniform(0.5, 1.5)))  # random: not all clients at once
+                pause, told = min(2 * pause, LONGEST_PAUSE_S), 0.0
 
     async def _resume(self, connection: ClientConnection) -> None:
         try:

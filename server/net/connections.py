@@ -1,4 +1,4 @@
-"""Limits below HTTP: the number of connections, and the time in which a request must arrive."""
+"""uvicorn's options, with limits below HTTP: the number of connections, and the time in which a request must arrive."""
 
 from __future__ import annotations
 
@@ -13,6 +13,35 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from ..settings import ServerSettings
 
 MIN_UPLOAD_RATE: Final = 125_000  # bytes/s
+PING_S: Final = 5.0  # between pings, by which clients notice that this machine is gone
+
+
+def uvicorn_options(
+    settings: ServerSettings, upload_paths: Collection[str], count: Callable[[], int] | None = None
+) -> dict[str, Any]:
+    """uvicorn's protocols with the limits of the settings; see `limited_http`."""
+    return {
+        "h11_max_incomplete_event_size": 16 << 10,  # of a request's head
+        "http": limited_http(settings, upload_paths, count),
+        "server_header": False,
+        "proxy_headers": bool(settings.trusted_proxies),
+        "forwarded_allow_ips": list(settings.trusted_proxies),
+        "timeout_graceful_shutdown": 5,
+        **websocket_options(settings),
+    }
+
+
+def websocket_options(settings: ServerSettings) -> dict[str, Any]:
+    """Those of uvicorn's websockets."""
+    return {
+        "ws": "websockets-sansio",
+        "ws_max_size": settings.hard_limit_bytes,
+        "ws_per_message_deflate": False,  # audio compresses badly, and small messages could expand to huge ones
+        "ws_ping_interval": PING_S,
+        # A pong waits behind audio that a full backlog leaves unread, so a deadline would drop clients that send faster
+        # than real time. The idle timeout finds lost clients.
+        "ws_ping_timeout": None,
+    }
 
 
 def limited_http(

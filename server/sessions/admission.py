@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from typing import Final
 
 from starlette.requests import HTTPConnection
 
@@ -30,6 +31,7 @@ from .resume_store import ResumeStore
 from .sharing import SharedSessions
 
 logger = logging.getLogger("xlsr_live.server")
+POST_S: Final = 0.2
 
 
 @dataclass
@@ -184,6 +186,12 @@ class Admission:
         """Whether no more connections are accepted."""
         limit = self.settings.max_connections
         return (self.sessions.streams if self.fronts is None else self.fronts.board.total(Posted.CONNECTIONS)) >= limit
+
+    async def post_away(self) -> None:
+        """Tell the other fronts how many clients are away, forever."""
+        while self.fronts is not None:
+            self.fronts.board.post(Posted.AWAY, self.resume_store.away)
+            await asyncio.sleep(POST_S)
 
     def _client_full(self, client: Client, sessions: int) -> bool:
         if self._ledger is None:

@@ -27,6 +27,7 @@ from .fronts import Fronts
 MOST_KEPT: Final = 1_000  # finals of one session; the oldest are dropped
 MOST_ENDED: Final = 100  # ended sessions that viewers can still read
 ENDED_S: Final = 30.0  # how long viewers can still read them after a broken connection
+VIEWER_HEADERS: Final = {"cache-control": "no-store", "x-content-type-options": "nosniff", "x-accel-buffering": "no"}
 BEAT_S: Final = 15.0  # between comments on an idle connection, which proxies would otherwise close
 
 
@@ -167,8 +168,7 @@ class ViewerResponse(StreamingResponse):
 
     def __init__(self, sharing: SharedSessions, shared: SharedSession, last_event_id: str) -> None:
         seen = int(last_event_id) if last_event_id.isdecimal() and len(last_event_id) < 16 else 0
-        headers = {"cache-control": "no-store", "x-content-type-options": "nosniff", "x-accel-buffering": "no"}
-        super().__init__(shared.watch(seen), headers=headers, media_type="text/event-stream")
+        super().__init__(shared.watch(seen), headers=VIEWER_HEADERS, media_type="text/event-stream")
         self._sharing = sharing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
