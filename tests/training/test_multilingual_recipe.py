@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+import shutil
 from itertools import islice
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from xlsr_live.streaming.errors import ModelError
 from xlsr_live.streaming.model.adapters import Adapter, AdapterShape, languages_of, read_adapter
 from xlsr_live.streaming.model.source import Source, find_source
@@ -72,6 +74,17 @@ def test_adapters_of_another_model_are_refused(tmp_path: Path):
     keep(str(base), {"deu": tmp_path / "begin"}, tmp_path / "adapters")
     with pytest.raises(ModelError, match="trained beside another model"):
         join(str(other), tmp_path / "adapters", tmp_path / "joined")
+
+
+def test_adapters_may_bring_their_model(tmp_path: Path):
+    base, other = (publish(tmp_path / str(seed), SMALL, LETTERS_OF_BASE, seed=seed) for seed in (0, 1))
+    begin(str(base), tmp_path / "begin")
+    keep(str(base), {"deu": tmp_path / "begin"}, tmp_path / "adapters")
+    shutil.copytree(base, tmp_path / "adapters" / "base")
+    for number, named in enumerate((base, other)):
+        join(str(named), tmp_path / "adapters", tmp_path / f"joined-{number}")
+    first, second = (load_file(tmp_path / f"joined-{number}" / "model.safetensors") for number in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_a_language_begins_with_the_rows_of_plain_letters(tmp_path: Path):
