@@ -17,13 +17,9 @@ from xlsr_live.training.recipe.multilingual.checkpoint import ENGLISH, LETTERS, 
 from xlsr_live.training.recipe.multilingual.phrases import LANGUAGES, Phrases, split_of
 from xlsr_live.training.recipe.multilingual.speech import HELD_NATIVE, HELD_VOICES, plan
 
-from tests.support.checkpoints import XLSR, publish
+from tests.support.checkpoints import publish
+from tests.support.recipe_base import LETTERS_OF_BASE, SMALL
 
-LETTERS_OF_BASE = ("<pad>", "<s>", "</s>", "<unk>", "|", *"'ABCDEFGHIJKLMNOPQRSTUVWXYZ")
-SMALL = XLSR | {
-    "conv_dim": (16,) * 7, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
-    "intermediate_size": 64, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4,
-}  # fmt: skip
 VOICES = ["af_alloy", "am_adam", "ef_dora", "em_santa", "ff_siwis", "if_sara", "pf_dora", *HELD_VOICES, *HELD_NATIVE]
 
 

@@ -28,6 +28,7 @@ WIDTH: Final = 32  # of the adapters
 ENGLISH: Final = "eng"
 DIGEST: Final = "base.sha256"  # beside the adapters: that of the model's weights
 BASE: Final = "base"  # beside the adapters, optional: the model itself, when the one that is named has new weights
+LID: Final = "lid"  # beside the adapters: the folder of the head that identifies the language
 CALIBRATIONS: Final = "languages"  # folder with a folder for each language
 SPECIAL: Final = ("<pad>", "<s>", "</s>", "<unk>", "|")
 _PLAIN: Final = "abcdefghijklmnopqrstuvwxyz"
