@@ -17,6 +17,7 @@ from typing import Any, Final, cast
 
 import numpy as np
 import safetensors.torch
+import soxr
 import torch
 import torch.nn.functional as F
 import transformers
@@ -26,6 +27,7 @@ from tqdm import tqdm
 
 from ....client.bench.corpus import CorpusRecording, read_corpus, read_samples
 from ....streaming.model.source import find_source
+from ...settings import Augmentation
 from ..settings import RATE
 
 SEED: Final = 15
@@ -34,7 +36,7 @@ LEAD: Final = 0.3  # seconds of quiet before the speech, at most: live audio beg
 QUIET: Final = (-4.5, -3.0)  # common logarithm of its amplitude
 BATCH: Final = 16
 FOLDS: Final = 5
-PENALTIES: Final = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
+PENALTIES: Final = (3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
 
 _Config: Any = transformers.Wav2Vec2Config
 _Model: Any = transformers.Wav2Vec2ForCTC
@@ -96,11 +98,12 @@ def _beginning(rows: Sequence[CorpusRecording], at: int, length: int, draw: np.r
     lead = int(draw.uniform(0, LEAD) * RATE)
     quiet = draw.normal(0, 10 ** draw.uniform(*QUIET), lead).astype(np.float32)
     pieces, have = [quiet], lead
+    speed = float(draw.uniform(*Augmentation().speed)) if draw.random() < 2 / 3 else 1.0  # other voices, in effect
     following = [row for row in (*rows[at:], *rows[:at]) if row.speaker == rows[at].speaker]
     while have < length:
         for row in following:
             if have < length:
-                pieces.append(read_samples(row))
+                pieces.append(soxr.resample(read_samples(row), RATE * speed, RATE, "MQ"))
                 have += len(pieces[-1])
     return np.concatenate(pieces)[:length]
 
