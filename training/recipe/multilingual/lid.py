@@ -186,4 +186,6 @@ def save(head: Head, languages: Sequence[str], model: str, folder: Path) -> None
         "classifier.bias": head.bias,
     }
     half = {name: tensor.half().contiguous() for name, tensor in tensors.items()}
-    _torch_files.save_file(half, folder / "model.safetensors", metadata={"format": "pt"})
+    path = folder / "model.safetensors"
+    _torch_files.save_file(half, path, metadata={"format": "pt"})
+    path.chmod(0o644)
