@@ -42,6 +42,7 @@ MODULES = {
     "mic": "commands.mic",
     "commands": "commands.voice_commands",
     "serve": "commands.serve",
+    "cluster": "commands.cluster",
     "stream": "commands.stream",
     "bench": "bench.group",
     "finetune": "commands.finetune",
@@ -102,7 +103,7 @@ def cli(context: click.Context) -> None:
     """
     if (name := context.invoked_subcommand) is None:
         click.echo(context.get_help())
-    elif name != "serve":  # which reads them itself
+    elif name not in ("serve", "cluster"):  # which read them themselves
         file = read_file(os.environ, lambda: known_names(cli) | {"token"})
         context.default_map = {name: default_map(cli.commands[name], file, os.environ)}
 

@@ -1,4 +1,4 @@
-"""Sources of settings: a TOML file, overridden by the environment, overridden by flags. All three use the same names:
+"""Sources of settings: a TOML or YAML file, overridden by the environment, overridden by flags. All use the same names:
 `max_sessions` in the file, `XLSR_LIVE_MAX_SESSIONS`, `--max-sessions`.
 
 An error is one sentence that names the file and line, the variable or the flag.
@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Final, get_args, get_origin
+from typing import Any, Final, cast, get_args, get_origin
 
 import msgspec
 
@@ -96,17 +96,30 @@ def repeatable(name: str) -> bool:
 
 def _read_file(file: Path, foreign: Collection[str]) -> Iterator[tuple[str, Any, str]]:
     text = read_text(file, "the configuration")
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:  # the message ends with line and column
-        raise ConfigError(f"{file} is not TOML: {error}") from None
-    for name, value in table.items():
+    for name, value in _parsed(file, text).items():
         if name in foreign:
             continue
         key = rf"\s*(\[+\s*)?[\"']?{re.escape(name)}\b"
         line = next((number for number, line in enumerate(text.splitlines(), 1) if re.match(key, line)), 1)
         where = f"{file}, line {line}"
         yield name, _converted(name, value, where, strict=True), where
+
+
+def _parsed(file: Path, text: str) -> dict[str, Any]:
+    if file.suffix not in (".yaml", ".yml"):
+        try:
+            return tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:  # the message ends with line and column
+            raise ConfigError(f"{file} is not TOML: {error}") from None
+    import yaml  # of the extra `cluster`
+
+    try:
+        table: Any = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{file} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(table, dict):
+        raise ConfigError(f"{file} is not a list of settings: write `name: value` lines")
+    return {str(name): value for name, value in cast(dict[Any, Any], table).items()}
 
 
 def _read_environment(environment: Mapping[str, str], foreign: Collection[str]) -> Iterator[tuple[str, Any, str]]:

@@ -17,6 +17,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from ..streaming.errors import ConfigError, EngineError
+from ..streaming.model.info import ModelInfo
 from ..streaming.recognizer import Recognizer
 from .access.tokens import load_tokens
 from .logs import configure_logging
@@ -29,6 +30,7 @@ from .operations.reload import Reread
 from .operations.systemd import deferred_hangups, notify_systemd
 from .sessions.registry import SessionRegistry
 from .settings import ServerSettings
+from .supervisor import serve_fronts
 from .web import Server
 
 logger = logging.getLogger("xlsr_live.server")
@@ -54,10 +56,14 @@ def serve(settings: ServerSettings, load: Load, reread: Reread | None = None) ->
     binds its ports before it loads the model, so a taken port shows at once. Raises `ConfigError` for a taken port or
     an unreadable file, `EngineError` when the model has failed permanently, and the errors of `load`.
     """
+    if settings.fronts > 1:
+        configure_logging(settings)
+        warn_if_open(settings)
+        return serve_fronts(settings, load, _announce)
     configure_logging(settings)
     with deferred_hangups() as hangups, bound_sockets(settings) as (settings, sockets):
         tls = tls_context(settings)
-        _warn_if_open(settings)
+        warn_if_open(settings)
         recognizer = _load_and_freeze(load, settings)
         models = Models(recognizer, settings.stall_s)
         try:
@@ -65,7 +71,7 @@ def serve(settings: ServerSettings, load: Load, reread: Reread | None = None) ->
             warn_if_crowded(limit, recognizer)
 
             def ready() -> None:
-                _announce(settings, recognizer)
+                _announce(settings, recognizer.info)
                 if hangups:  # received while the model loaded: the settings may have changed
                     signal.raise_signal(signal.SIGHUP)
 
@@ -89,7 +95,8 @@ def serve(settings: ServerSettings, load: Load, reread: Reread | None = None) ->
             models.close()
 
 
-def _warn_if_open(settings: ServerSettings) -> None:
+def warn_if_open(settings: ServerSettings) -> None:
+    """Log it if strangers can use the server."""
     if settings.loopback:
         return
     if not load_tokens(settings).required:  # critical: logged at every level
@@ -104,8 +111,7 @@ def _load_and_freeze(load: Load, settings: ServerSettings) -> Recognizer:
     return recognizer
 
 
-def _announce(settings: ServerSettings, recognizer: Recognizer) -> None:
-    info = recognizer.info
+def _announce(settings: ServerSettings, info: ModelInfo) -> None:
     model = f"model {info.name} on {info.device}, {info.dtype}"
     print(f"xlsr-live is ready: {websocket_url(settings)} ({model}); in a browser: {page_url(settings)}", flush=True)
     notify_systemd("READY=1")

@@ -5,6 +5,7 @@ the bounds and descriptions below apply to all three.
 from __future__ import annotations
 
 import ipaddress
+import os
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -14,6 +15,12 @@ from ..streaming.config import DEVICE, MAX_RATE, MIN_RATE, Dtype
 from ..streaming.errors import ConfigError
 
 SECRET: Final = ("token",)  # not shown, and not a flag: process lists show flags
+NOT_REPLICABLE: Final = {
+    "tls_cert": "end TLS in a proxy in front of them",
+    "vosk_port": "Vosk's clients can use their common port",
+    "wyoming_port": "run one server for Wyoming",
+    "fronts": "use more replicas",
+}
 
 
 class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -102,6 +109,23 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         bool, Meta(description="Allow clients to use the language model in partials, which costs much CPU time.")
     ] = False
 
+    replicas: Annotated[
+        int, Meta(ge=1, description="Servers that share the port, each a process with its own model (Ray Serve).")
+    ] = 1
+    max_replicas: (
+        Annotated[int, Meta(ge=1, description="Limit of replicas: more than `replicas` run while sessions need them.")]
+        | None
+    ) = None
+    replica_cpus: Annotated[float, Meta(gt=0, description="CPUs of one replica; also its threads if not set.")] = 1.0
+    replica_gpus: Annotated[float, Meta(ge=0, description="GPUs of one replica, or a part of one: 0.25.")] = 0.0
+    ray_dashboard: Annotated[
+        bool, Meta(description="Start Ray's dashboard, on this machine only; it has no access control.")
+    ] = False
+
+    fronts: Annotated[
+        int,
+        Meta(ge=1, le=128, description="Processes for sessions; with several, one more process runs the model."),
+    ] = 1
     max_sessions: (
         Annotated[int, Meta(ge=1, description="Limit of open sessions; auto: measure at the first start.")]
         | (Literal["auto"])
@@ -149,12 +173,16 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
                 msgspec.convert(value, field.type)
             except msgspec.ValidationError as error:
                 raise ConfigError(describe_error(field.name, value, str(error))) from None
+        if self.fronts > 1 and os.name != "posix":
+            raise ConfigError("fronts: this system has no several fronts; leave it at 1")
         if self.token is not None and not printable(self.token):
             raise ConfigError("token must be printable ASCII and not empty")
         if self.token is not None and self.token_file is not None:
             raise ConfigError("token and token_file are both set; set only one of them")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ConfigError("tls_cert and tls_key must be set together")
+        if self.max_replicas is not None and self.max_replicas < self.replicas:
+            raise ConfigError(f"max_replicas is {self.max_replicas}, less than replicas ({self.replicas})")
         tokens = (self.token, self.token_file, self.tokens_file) != (None, None, None)
         if self.wyoming_port is not None and tokens and not self.loopback and not self.wyoming_open:
             raise ConfigError(
@@ -180,9 +208,21 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         return 4 * self.max_message_bytes
 
     @property
+    def replicated(self) -> bool:
+        """Whether several processes serve."""
+        return self.replicas > 1 or self.max_replicas is not None
+
+    @property
     def loopback(self) -> bool:
         """Whether only this machine can reach the server."""
         return is_loopback(self.host)
+
+
+def check_replicable(settings: ServerSettings) -> None:
+    """Raise `ConfigError` for settings that replicas cannot have."""
+    for name, why in NOT_REPLICABLE.items():
+        if getattr(settings, name) not in (None, 1):
+            raise ConfigError(f"replicas cannot have {name}: {why}")
 
 
 def describe_error(name: str, value: Any, reason: str) -> str:

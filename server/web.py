@@ -7,8 +7,9 @@ import logging
 import signal
 import socket
 import ssl
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
 from types import FrameType
 from typing import Final
 
@@ -20,12 +21,16 @@ from .app import UPLOADS, create_app
 from .dialects.wyoming.listener import listen as listen_wyoming
 from .models.candidate import Load
 from .models.models import Models
-from .net.connections import limited_http
+from .net.board import Posted
+from .net.connections import uvicorn_options
 from .net.handshakes import over_tls
+from .net.peers import AbortableWebSocket
 from .operations.memory import trim_memory
 from .operations.reload import Reloader, Reread
 from .operations.systemd import hangup_means_reload
+from .private import PrivateServer
 from .sessions.admission import Admission
+from .sessions.fronts import Fronts
 from .sessions.registry import SessionRegistry
 from .settings import ServerSettings
 
@@ -37,6 +42,7 @@ class Server(uvicorn.Server):
     not raised again (the exit status is 0). It also runs the watchdogs, and reloads on SIGHUP.
 
     `wyoming`: a listening socket for Wyoming clients. `stop_when_dead`: stop when the engine has failed permanently.
+    `fronts`: this is one of several fronts; their supervisor gets the signals, and `handle_exit` is called for them.
     """
 
     def __init__(
@@ -51,10 +57,11 @@ class Server(uvicorn.Server):
         tls: ssl.SSLContext | None,
         wyoming: socket.socket | None,
         stop_when_dead: bool = False,
+        fronts: Fronts | None = None,
     ) -> None:
         self.sessions = SessionRegistry(limit)
         self._models = models
-        self._admission = Admission(models, settings, self.sessions)
+        self._admission = Admission(models, settings, self.sessions, fronts)
         self._reloader = Reloader(self._admission, load, reread)
         self._wyoming_socket = wyoming
         self._wyoming: asyncio.Server | None = None
@@ -62,18 +69,25 @@ class Server(uvicorn.Server):
         self._terminated = False  # by SIGTERM: perhaps another server takes over
         self._on_ready = on_ready
         self._stop_when_dead = stop_when_dead
+        self._fronts = fronts
+        self._private = None if fronts is None else PrivateServer(self._admission)
         self._background: list[asyncio.Task[None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         logging.getLogger("uvicorn.error").addFilter(_is_no_refusal)
-        super().__init__(_configuration(create_app(self._admission, self._reloader), settings, tls))
+        connections = None if fronts is None else partial(fronts.board.total, Posted.CONNECTIONS)
+        super().__init__(_configuration(create_app(self._admission, self._reloader), settings, tls, connections))
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._loop = asyncio.get_running_loop()
         if self._wyoming_socket is not None:
             self._wyoming = await listen_wyoming(self._wyoming_socket, self._admission)
-        self._background = [self._loop.create_task(each) for each in (self._models.watch(), trim_memory())]
-        if hangup_means_reload():
+        background = [self._models.watch(), trim_memory()]
+        if self._fronts is not None and self._private is not None:
+            await self._private.begin(self._fronts.address(self._fronts.number))
+            background.append(self._admission.post_away())
+        self._background = [self._loop.create_task(each) for each in background]
+        if self._fronts is None and hangup_means_reload():
             self._loop.add_signal_handler(signal.SIGHUP, self._reloader.request)
         self._on_ready()
 
@@ -87,6 +101,8 @@ class Server(uvicorn.Server):
         await self.sessions.drain(self._grace_s, move_s)
         for task in self._background:
             task.cancel()
+        if self._private is not None:
+            self._private.end()
         if not self.force_exit:
             with suppress(TimeoutError):
                 async with asyncio.timeout(CLOSING_S):
@@ -101,6 +117,11 @@ class Server(uvicorn.Server):
         while any(isinstance(one, WebSocketsSansIOProtocol) for one in connections):  # noqa: ASYNC110  no event exists
             await asyncio.sleep(0.02)
 
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        with nullcontext() if self._fronts else super().capture_signals():
+            yield
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit and self._loop is not None:
             self.force_exit = True
@@ -109,29 +130,20 @@ class Server(uvicorn.Server):
         self._terminated = sig == signal.SIGTERM
 
 
-def _configuration(app: Starlette, settings: ServerSettings, tls: ssl.SSLContext | None) -> uvicorn.Config:
-    http = limited_http(settings, UPLOADS)
+def _configuration(
+    app: Starlette,
+    settings: ServerSettings,
+    tls: ssl.SSLContext | None,
+    connections: Callable[[], int] | None,
+) -> uvicorn.Config:
+    options = uvicorn_options(settings, UPLOADS, connections)
+    if tls is not None:
+        options["http"] = over_tls(options["http"], tls)
+    if connections is not None:
+        options["ws"] = AbortableWebSocket
     return uvicorn.Config(
-        app,
-        loop="asyncio",
-        h11_max_incomplete_event_size=16 << 10,  # of a request's head
-        http=http if tls is None else over_tls(http, tls),
-        ws="websockets-sansio",
-        lifespan="off",
-        log_config=None,
-        log_level=logging.WARNING,  # INFO lines contain addresses and query strings
-        access_log=False,
-        server_header=False,
-        proxy_headers=bool(settings.trusted_proxies),
-        forwarded_allow_ips=list(settings.trusted_proxies),
-        ws_max_size=settings.hard_limit_bytes,
-        ws_per_message_deflate=False,  # audio compresses badly, and small messages could expand to huge ones
-        ws_ping_interval=20,
-        # A pong waits behind audio that a full backlog leaves unread, so a deadline would drop clients that send faster
-        # than real time. The idle timeout finds lost clients.
-        ws_ping_timeout=None,
-        timeout_graceful_shutdown=5,
-    )
+        app, loop="asyncio", lifespan="off", log_config=None, log_level=logging.WARNING, access_log=False, **options
+    )  # INFO lines contain addresses and query strings
 
 
 def _is_no_refusal(record: logging.LogRecord) -> bool:

@@ -7,7 +7,7 @@ from concurrent.futures import CancelledError, Future
 from functools import partial
 from typing import Any
 
-from .engine.engine import Engine
+from .engine.service import EngineService
 from .errors import EngineError, XlsrLiveError
 from .protocol.events import Event
 from .requests import DecodeJob, Job, Request
@@ -26,7 +26,7 @@ class SessionDriver:
     def __init__(
         self,
         session: Session,
-        engine: Engine,
+        engine: EngineService,
         *,
         hand_over: Callable[[Call], None],
         clock: Callable[[], float],

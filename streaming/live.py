@@ -27,7 +27,7 @@ from .audio.samples import as_packet
 from .ctc.languages import LanguageSet
 from .ctc.vocabulary import Vocabulary
 from .driver import Call, SessionDriver, Translate
-from .engine.engine import Engine
+from .engine.service import EngineService
 from .errors import ConfigError, SessionClosed
 from .protocol.events import Event, Partial
 from .session.session import Session
@@ -45,7 +45,7 @@ class StreamSession:
     def __init__(
         self,
         session: Session,
-        engine: Engine,
+        engine: EngineService,
         *,
         compile: Callable[[str, Vocabulary], Awaitable[None]] | None = None,
         languages: Callable[[str | None, Sequence[str]], Awaitable[LanguageSet]] | None = None,

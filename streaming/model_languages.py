@@ -55,7 +55,7 @@ class ModelLanguages:
         allowed: Sequence[str] = (),
         classes: Classes | None = None,
     ) -> None:
-        self._classes = classes
+        self.classes = classes
         self._model = model
         self._many = many
         self._only = only
@@ -99,9 +99,9 @@ class ModelLanguages:
         return codes
 
     def _classes_of(self, codes: Sequence[str | None]) -> Mapping[str, tuple[int, ...]] | None:
-        if self._classes is None or len(codes) < 2:
+        if self.classes is None or len(codes) < 2:
             return None
-        return find_classes(tuple(map(str, codes)), self._classes.labels, self._classes.model)
+        return find_classes(tuple(map(str, codes)), self.classes.labels, self.classes.model)
 
     def load(self, language: str | None = None, allowed: Sequence[str] = ()) -> LanguageSet:
         """The same languages, loaded. Raises `ConfigError`, and `ModelError` if one does not load."""

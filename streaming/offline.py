@@ -14,7 +14,7 @@ from .audio.decoder import AudioDecoder
 from .audio.files import AudioInput, open_input
 from .captions.punctuation import Punctuate
 from .config import SessionConfig
-from .engine.engine import Engine
+from .engine.service import EngineService
 from .errors import AudioError
 from .frames import FIELD, too_short
 from .model_languages import ModelLanguages
@@ -33,7 +33,7 @@ Float32 = NDArray[np.float32]
 
 def recognize_offline(
     encoder: XlsrEncoder,
-    engine: Engine,
+    engine: EngineService,
     languages: ModelLanguages,
     audio: AudioInput,
     config: SessionConfig,

@@ -13,7 +13,6 @@ import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
@@ -30,11 +29,13 @@ from .ctc.languages import LanguageSet
 from .ctc.vocabulary import Vocabulary
 from .driver import Call, SessionDriver, Translate
 from .engine.engine import Engine
+from .engine.service import EngineService
 from .errors import AudioError, ConfigError, EngineError
 from .feed import feed
 from .known_models import language_of
 from .live import StreamSession
 from .model_languages import Classes, ModelLanguages
+from .model_parts import RunningModel, load_parts
 from .offline import recognize_offline
 from .overload import Level
 from .progress import Report, unreported
@@ -46,7 +47,8 @@ from .translation.service import TranslationService
 from .translation.session import SessionTranslator
 
 if TYPE_CHECKING:
-    from .model.encoder import ModelInfo, XlsrEncoder
+    from .model.encoder import XlsrEncoder
+    from .model.info import ModelInfo
 
 
 class Recognizer:
@@ -66,6 +68,7 @@ class Recognizer:
         classes: Classes | None = None,
         translate_from: str | None = None,
         punctuate: Punctuate = punctuate_pauses,
+        engine: EngineService | None = None,
     ) -> None:
         self.encoder = encoder
         self.punctuate = punctuate
@@ -76,7 +79,7 @@ class Recognizer:
             self.languages.codes()  # refuse them now, not in each session
         self.translation: TranslationService | None = None  # closed with the recognizer
         self._translate_from = translate_from
-        self.engine = Engine(encoder, adaptive=adaptive)
+        self.engine: EngineService = engine or Engine(encoder, adaptive=adaptive)
         self._compiler = ThreadPoolExecutor(1, "compile")  # for grammars
         self._loader = ThreadPoolExecutor(1, "languages")
 
@@ -143,37 +146,33 @@ class Recognizer:
         return cls.from_options(options, adaptive=adaptive)
 
     @classmethod
-    def from_options(cls, options: ModelOptions, *, adaptive: bool = True, report: Report = unreported) -> Self:
-        """`load` with its options in one object, and the same errors. `report` gets the stages of the start."""
-        from .model.assets import load_assets
-        from .model.load import load
+    def from_options(
+        cls,
+        options: ModelOptions,
+        *,
+        adaptive: bool = True,
+        report: Report = unreported,
+        running: RunningModel | None = None,
+    ) -> Self:
+        """`load` with its options in one object, and the same errors. `report` gets the stages of the start.
+
+        A model that is `running` in another process is not loaded here.
+        """
         from .model.punctuation import load_punctuation
-        from .model.source import find_source
 
-        language, allowed = options.language, options.allowed_languages
-        check_language_choice(language, allowed)
+        check_language_choice(options.language, options.allowed_languages)
         punctuate = load_punctuation(options.punctuation_model)
-        source = find_source(options.model, options.revision)
-        encoder = load(replace(options, language=None) if language == AUTO else options, source, report=report)
-        classes = None
-        if options.lid is not None:
-            from .model.identifier import load_identifier  # with transformers, which most starts do without
-
-            identifier = encoder.identifier = load_identifier(options.lid, encoder)
-            classes = Classes(identifier.name, identifier.labels)
-        if (many := encoder.languages) is None:
-            assets = load_assets(source, encoder.vocabulary, options.lm, options.calibration)
-        else:  # of other languages when they are needed
-            assets = many.assets(many.default) if many.default else Assets()
+        encoder, assets, classes = load_parts(options, report, running)
         recognizer = cls(
             encoder,
             assets,
             adaptive=adaptive,
-            language=language,
-            allowed_languages=allowed,
+            language=options.language,
+            allowed_languages=options.allowed_languages,
             classes=classes,
             translate_from=options.translate_from,
             punctuate=punctuate,
+            engine=None if running is None else running.engine,
         )
         try:
             recognizer.translation = load_translation(options, encoder.info.device)

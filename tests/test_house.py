@@ -46,13 +46,13 @@ LAYERS: dict[str, list[str | tuple[str, ...]]] = {
         "translation",
         TOP,
     ],
-    "server": [BASE, "net", "access", "models", "sessions", "dialects", "operations", TOP],
+    "server": [BASE, "net", "access", "models", "processes", "sessions", "dialects", "operations", TOP, "cluster"],
     "client": [BASE, "options", "remote", "sources", "output", "captions", "bench", "commands", TOP],
     "training": [BASE, TOP],
 }
 TOPS = {
-    "streaming": {"driver", "feed", "live", "model_languages", "offline", "recognizer"},
-    "server": {"app", "web", "run"},
+    "streaming": {"driver", "feed", "live", "model_languages", "model_parts", "offline", "recognizer"},
+    "server": {"app", "private", "web", "front", "supervisor", "run"},
     "client": {"cli"},
     "training": {"run"},
 }

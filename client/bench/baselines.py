@@ -14,7 +14,7 @@ import transformers
 from numpy.typing import NDArray
 
 from ...streaming.frames import FIELD, SAMPLE_RATE, STRIDE, ms
-from ...streaming.model.encoder import ModelInfo
+from ...streaming.model.info import ModelInfo
 from ...streaming.model.source import BUNDLED
 from ...streaming.recognizer import Recognizer
 from .steps import LiveMode, StepSetting, encode, greedy_text, offline_pass, run_steps

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -13,7 +12,6 @@ from msgspec import inspect
 
 from ...server.configuration import FIELDS, configure, flag, repeatable
 from ...server.settings import SECRET, ServerSettings
-from ...streaming.config import ModelOptions
 from ..console import needs, use_utf8
 from ..options.defaults import known_names
 from ..options.model import load_recognizer
@@ -95,12 +93,19 @@ def serve(config: Path | None, print_config: bool, **flags: Any) -> None:
         use_utf8()  # as TOML files are
         click.echo(str(configured), nl=False)
         return
+    if configured.settings.replicated:
+        with needs("cluster", "a server with replicas"):
+            from ...server.cluster.local import serve_replicas
+
+            return serve_replicas(configured.settings, load_model)
     with needs("server", "the server"):
         from ...server.run import serve as run
 
-    run(configured.settings, _load, lambda: configure(config, os.environ, flags, others=others).settings)
+    run(configured.settings, load_model, lambda: configure(config, os.environ, flags, others=others).settings)
 
 
-def _load(settings: ServerSettings) -> Recognizer:
-    shared = [field.name for field in fields(ModelOptions) if field.name in FIELDS]
-    return load_recognizer(ModelOptions(**{name: getattr(settings, name) for name in shared}))
+def load_model(settings: ServerSettings) -> Recognizer:
+    """The recognizer of the settings."""
+    from ...server.models.options import model_options
+
+    return load_recognizer(model_options(settings))

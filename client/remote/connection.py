@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 from collections.abc import Sequence
 from typing import Final
 
@@ -41,6 +43,20 @@ class Servers:
         """Connect to the current address. Raises `ConnectionProblem`."""
         return await open_connection(self.url, self._token)
 
+    async def open_within(self, seconds: float) -> ClientConnection:
+        """Connect to the first address that takes a client. While all refuse but say when to try again, wait so long,
+        for `seconds` in all. Raises `ConnectionProblem`.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        while True:
+            try:
+                return await self.open_any()
+            except ConnectionProblem as problem:
+                if (pause := next_try_s(problem)) is None or loop.time() + pause > deadline:
+                    raise
+                await asyncio.sleep(pause)
+
     async def open_any(self) -> ClientConnection:
         """Connect to the first address that answers, from the current one on. Raises the first `ConnectionProblem`."""
         problems: list[ConnectionProblem] = []
@@ -51,6 +67,11 @@ class Servers:
                 problems.append(problem)
                 self.next()
         raise problems[0]
+
+
+def next_try_s(problem: ConnectionProblem) -> float | None:
+    """Seconds until the next attempt, if the server says when: somewhat later, so clients do not come all at once."""
+    return None if problem.retry_after is None else problem.retry_after * random.uniform(1.0, 1.5)
 
 
 async def open_connection(url: str, token: str | None) -> ClientConnection:

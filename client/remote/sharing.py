@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import click
 
 from ...streaming.protocol.events import Event, SessionMoved, SessionStarted
 from ..console import complain
+from .links import view_link
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -32,10 +32,3 @@ def announce_link(session: object, show: Callable[[Event], None]) -> Callable[[E
         show(event)
 
     return announce
-
-
-def view_link(url: str, key: str) -> str:
-    """The URL of the viewers' page, with the key, on the server whose websocket is at `url`."""
-    parts = urlsplit(url)
-    page = parts._replace(scheme={"ws": "http", "wss": "https"}.get(parts.scheme, parts.scheme), query="", fragment=key)
-    return page._replace(path=parts.path.removesuffix("/v1/stream").rstrip("/") + "/view").geturl()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Final as Constant
 from typing import Self
@@ -31,19 +31,10 @@ from ...streaming.protocol.events import (
     SpeechEnded,
     Warning,
 )
-from ...streaming.protocol.messages import (
-    ClientMessage,
-    End,
-    Flush,
-    Grammar,
-    Hotwords,
-    Movable,
-    SetLanguage,
-    Start,
-    to_json,
-)
+from ...streaming.protocol.messages import ClientMessage, Movable, Share, Start, to_json
 from ..errors import ConnectionProblem
-from .connection import Servers
+from .connection import Servers, next_try_s
+from .controls import SessionControls
 from .greeting import closing_problem, greet, parse, refusal
 from .pcm import encode
 from .position import SessionPosition
@@ -55,13 +46,15 @@ FINAL_STATUSES: Constant = (401, 403, 404)  # refusals that no further attempt c
 BAD_SETTINGS: Constant = ("bad_config", "bad_grammar", "bad_model")
 FINAL_CODES: Constant = ("resume_lost", "not_our_protocol", "proxy", *BAD_SETTINGS)
 GOING_AWAY: Constant = 1001  # close code of a server that stops
+SEARCH_S: Constant = 60.0  # for another server: a balancer may know only after 45 s that a machine is gone
 MOVE_ANYWAY_S: Constant = 3.0  # before the server takes no more audio: also in the middle of an utterance
 
 
-class Stream:
+class Stream(SessionControls):
     """One session on a server, from `connect`."""
 
     def __init__(self, servers: Servers, connection: ClientConnection, start: Start) -> None:
+        super().__init__(share=start.share)
         self.resumed = 0  # reconnections to the same session
         self.moved = 0  # times that another server continued the session
         self._servers = servers
@@ -88,9 +81,9 @@ class Stream:
         self._reader = asyncio.create_task(self._read())
 
     @classmethod
-    async def open(cls, servers: Servers, start: Start) -> Self:
+    async def open(cls, servers: Servers, start: Start, wait_s: float) -> Self:
         """Connect and send the first message. Raises `ConnectionProblem`."""
-        stream = cls(servers, await servers.open_any(), start)
+        stream = cls(servers, await servers.open_within(wait_s), start)
         try:
             await stream._connection.send(to_json(start))
         except BaseException as error:
@@ -115,26 +108,6 @@ class Stream:
         if isinstance(packet, np.ndarray):
             packet = encode(checked(shaped(packet, self._start.channels)), self._start.encoding)
         await self._send(packet)
-
-    async def flush(self) -> None:
-        """End the utterance here; the session continues."""
-        await self._send_message(Flush())
-
-    async def set_hotwords(self, hotwords: Sequence[str]) -> None:
-        """Replace the hotwords ("PHRASE" or "PHRASE:BOOST") from here on. Errors come as a `warning`."""
-        await self._send_message(Hotwords(tuple(hotwords)))
-
-    async def set_language(self, language: str | None, allowed_languages: Sequence[str] = ()) -> None:
-        """Choose the language of utterances whose speech begins from here on, as `SessionConfig` does."""
-        await self._send_message(SetLanguage(language, tuple(allowed_languages)))
-
-    async def set_grammar(self, grammar: str) -> None:
-        """Replace the command grammar from here on; an empty text removes it. Errors come as a `warning`."""
-        await self._send_message(Grammar(grammar))
-
-    async def end(self) -> None:
-        """No more audio: the server finishes the open utterance and ends the session."""
-        await self._send_message(End())
 
     async def aclose(self) -> None:
         """Close the connection at once and drop the remaining events."""
@@ -226,6 +199,7 @@ class Stream:
                 pass
         self._received += 1
         self._place.receive(event)
+        self._take_key(event)
         # An utterance ends as a whole: a server that vanishes in between must not make another repeat its final.
         self._held.append(event)
         if not isinstance(self._held[0], Final) or isinstance(event, SpeechEnded | SessionEnded | Error):
@@ -256,10 +230,11 @@ class Stream:
 
     async def _reconnect(self) -> None:
         """Connect again and resume the session, or continue it on another server. Raises `ConnectionProblem` if the
-        server's time limit passes.
+        server's time limit passes, or `SEARCH_S` for a session that can move.
         """
         loop = asyncio.get_running_loop()
-        deadline, pause = loop.time() + self._resume_s, FIRST_PAUSE_S
+        longest_s = max(self._resume_s, SEARCH_S) if self._replay.complete else self._resume_s
+        deadline, pause, told = loop.time() + longest_s, FIRST_PAUSE_S, 0.0
         home = self._servers.current
         gone = self._connection.protocol.close_rcvd is not None
         while True:
@@ -274,7 +249,8 @@ class Stream:
                     self._replay.config = self._start.config  # of a message that the server had refused
                     continue
                 final = problem.status in FINAL_STATUSES or problem.code in FINAL_CODES
-                if (final and self._servers.current == home) or loop.time() + pause > deadline:
+                told = max(told, next_try_s(problem) or 0.0)
+                if (final and self._servers.current == home) or loop.time() + max(pause, told) > deadline:
                     raise  # what another server refuses, the session's own may still do
             except ConnectionClosed:  # the new connection broke too
                 if loop.time() + pause > deadline:
@@ -282,8 +258,8 @@ class Stream:
             if self._replay.complete:
                 self._servers.next()
             if self._servers.current == home:
-                await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # random, so clients do not return all at once
-                pause = min(2 * pause, LONGEST_PAUSE_S)
+                await asyncio.sleep(max(told, pause * random.uniform(0.5, 1.5)))  # random: not all clients at once
+                pause, told = min(2 * pause, LONGEST_PAUSE_S), 0.0
 
     async def _resume(self, connection: ClientConnection) -> None:
         try:
@@ -305,11 +281,14 @@ class Stream:
         """Continue the session on another server, which begins with the safe sample."""
         try:
             origin = self._place.origin(self._replay.safe)
-            start = replace(self._start, config=self._replay.config, origin=origin, events=self._received)
+            shared = self._title is not None
+            start = replace(self._start, config=self._replay.config, share=shared, origin=origin, events=self._received)
             event = await greet(connection, start)
             if not isinstance(event, SessionMoved):
                 raise refusal(event)
             async with self._send_lock:
+                if self._title:
+                    self._replay.add(to_json(Share(self._title)))
                 for message in self._replay.restart():
                     await connection.send(message)
                 self._connection = connection

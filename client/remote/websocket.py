@@ -35,12 +35,14 @@ async def connect(
     token: str | None = None,
     resume: bool = True,
     share: bool = False,
+    wait_s: float = 0.0,
 ) -> AsyncGenerator[Stream]:
     """Open a session at `url` (`ws://host:port/v1/stream`, or `wss://`) and start it. Several addresses are those of
     servers with the same model; the first that answers counts.
 
     `token` goes into the `Authorization` header. With `resume=False` the session ends when the connection breaks. With
-    `share` the `session_started` event has a key with which others can watch. Raises `ConnectionProblem`.
+    `share` the `session_started` event has a key with which others can watch. If the server is full, try again when it
+    says so, for up to `wait_s` seconds. Raises `ConnectionProblem`.
     """
     audio = audio or AudioFormat()
     start = Start(
@@ -51,7 +53,7 @@ async def connect(
         resumable=resume,
         share=share,
     )
-    stream = await Stream.open(Servers([url] if isinstance(url, str) else url, token), start)
+    stream = await Stream.open(Servers([url] if isinstance(url, str) else url, token), start, wait_s)
     try:
         yield stream
     finally:

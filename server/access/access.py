@@ -12,6 +12,8 @@ from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 
 from ..settings import ServerSettings, is_loopback
+from .ledger import Ledger, SharedTickets
+from .signed import SignedTickets
 from .tickets import Tickets
 from .tokens import Client, load_tokens
 
@@ -23,11 +25,14 @@ _EPHEMERAL_PREFIX: Final = "ek_"  # of the keys in dialects/openai/keys
 
 
 class Access:
-    """Raises `ConfigError` if a file with tokens cannot be read."""
+    """`ledger`: that of a server with several fronts. Raises `ConfigError` if a file with tokens cannot be read."""
 
-    def __init__(self, settings: ServerSettings) -> None:
+    def __init__(self, settings: ServerSettings, ledger: Ledger | None = None) -> None:
         self.tokens = load_tokens(settings)
-        self.tickets = Tickets(settings.ticket_s)
+        lifetime_s = settings.ticket_s
+        self.tickets: Tickets | SharedTickets | SignedTickets = (
+            Tickets(lifetime_s) if ledger is None else SharedTickets(ledger, lifetime_s)
+        )
         self._settings = settings
 
     def bearer(self, connection: HTTPConnection) -> Client | None:
@@ -52,10 +57,10 @@ class Access:
         holders = map(self.tickets.holder, _tickets(connection))
         return next((holder for holder in holders if holder is not None), None)
 
-    def spend(self, connection: HTTPConnection) -> None:
-        """Use up the connection's ticket, if it has one."""
-        for ticket in _tickets(connection):
-            self.tickets.spend(ticket)
+    def spend(self, connection: HTTPConnection) -> bool:
+        """Use up the connection's ticket, if it has one. False if another front has let somebody in with it."""
+        spent = [self.tickets.spend(ticket) for ticket in _tickets(connection)]
+        return any(spent) or self.bearer(connection) is not None
 
     def origin_allowed(self, headers: Headers) -> bool:
         """Whether the web page that opens a connection may use the server. Programs send no `Origin`.

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
+from .ledger import Ledger
 from .tokens import Client
 
 MINUTE: Final = 60.0
+CHARGE_S: Final = 0.5
 PRUNE_ABOVE: Final = 1_000  # accounts; with fewer, idle ones stay
 
 
@@ -38,11 +40,32 @@ class Account:
         return max(0.0, (self.spent - allowed) / rate)
 
 
-class Clients:
-    """The accounts of all clients; idle ones are dropped."""
+@dataclass(slots=True)
+class SharedAccount(Account):
+    """The account at one of several fronts; the ledger knows all of the client's audio. This front tells it after
+    every `CHARGE_S` seconds of audio."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    ledger: Ledger = field(kw_only=True)
+    uncharged: float = 0.0  # seconds
+
+    def charge(self, seconds: float, now: float) -> float:
+        allowed = self.client.audio_s_per_minute
+        if not allowed:
+            return 0.0
+        rate = allowed / MINUTE
+        self.uncharged += seconds
+        if self.uncharged >= CHARGE_S:
+            self.spent = self.ledger.charge(self.client, self.uncharged, now, rate)
+            self.uncharged, self.now = 0.0, now
+        return max(0.0, (self.spent - (now - self.now) * rate + self.uncharged - allowed) / rate)
+
+
+class Clients:
+    """The accounts of all clients; idle ones are dropped. `ledger`: that of a server with several fronts."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic, ledger: Ledger | None = None) -> None:
         self._clock = clock
+        self._ledger = ledger
         self._accounts: dict[str, Account] = {}
 
     def __len__(self) -> int:
@@ -57,13 +80,19 @@ class Clients:
     def entered(self, client: Client, sessions: int = 1) -> Generator[Account]:
         """Count sessions of the client for the length of the block."""
         self._prune()
-        account = self._accounts.setdefault(client.name, Account(client, self._clock()))
+        account = self._accounts.get(client.name) or self._open(client)
         account.client = client  # a reload may have changed its limits
         account.sessions += sessions
         try:
             yield account
         finally:
             account.sessions -= sessions
+
+    def _open(self, client: Client) -> Account:
+        now = self._clock()
+        account = Account(client, now) if self._ledger is None else SharedAccount(client, now, ledger=self._ledger)
+        self._accounts[client.name] = account
+        return account
 
     def _prune(self) -> None:
         if len(self._accounts) >= PRUNE_ABOVE:

@@ -41,6 +41,6 @@ class Tickets:
         known = self._tickets.get(digest(ticket))
         return known.client if known is not None and known.expires > self._clock() else None
 
-    def spend(self, ticket: str) -> None:
-        """Make the ticket invalid."""
-        self._tickets.pop(digest(ticket), None)
+    def spend(self, ticket: str) -> bool:
+        """Make the ticket invalid; False if it was already."""
+        return self._tickets.pop(digest(ticket), None) is not None

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -17,6 +18,7 @@ from ...streaming.protocol.events import Error, to_json
 from ...streaming.protocol.messages import Start
 from .. import logs
 from ..access.tokens import Client
+from ..net.peers import Relay
 from ..refusals import CLOSE_CODES, Refused
 from ..sessions.admission import Admission
 from ..transport import ClientLeft
@@ -38,7 +40,8 @@ def upload(admission: Admission, dialect: type[Upload]) -> HttpEndpoint:
     async def endpoint(request: Request) -> Response:
         client = admission.admit(request)
         logs.session.set(name := secrets.token_hex(4))
-        admission.access.spend(request)
+        if not admission.access.spend(request):
+            raise Refused(Code.UNAUTHORIZED)
         return await dialect(name, request, admission, client).answer()
 
     return endpoint
@@ -85,22 +88,43 @@ async def _serve(admission: Admission, dialect: type[S], websocket: WebSocket, c
             stream = dialect(name, websocket, lease)
         except ConfigError as error:
             raise Refused(Code.BAD_CONFIG, str(error)) from None
-        admission.access.spend(websocket)
+        if not admission.access.spend(websocket):
+            raise Refused(Code.UNAUTHORIZED)
         with lease.registered(stream):
             await stream.run()
     return stream
 
 
+class Handover(msgspec.Struct):
+    """A client that resumes a session: what another front must know of it."""
+
+    client: Client
+    token: str
+    events: int  # that it has received
+
+
 async def _resume(admission: Admission, websocket: WebSocket, client: Client, start: Start) -> None:
-    """Hand the websocket to the session that the client resumes."""
-    stream = admission.resume_store.find(start.resume or "", client, named=admission.access.tokens.required)
+    """Hand the websocket to the session that the client resumes, here or at the front that has it."""
+    fronts, handover = admission.fronts, Handover(client, start.resume or "", start.events)
+    if fronts is not None and (other := fronts.owner(handover.token)) is not None:
+        relay = Relay(secrets.token_hex(4), websocket, admission.settings.hard_limit_bytes)
+        with admission.sessions.registered(relay, slots=0):
+            if await relay.run(fronts.address(other), msgspec.json.encode(handover).decode()):
+                return
+    await resume_here(admission, websocket, handover)
+
+
+async def resume_here(admission: Admission, websocket: WebSocket, handover: Handover) -> None:
+    """Hand the websocket to the session of this front that the client resumes."""
+    named = admission.access.tokens.required
+    stream, events = admission.resume_store.find(handover.token, handover.client, named=named), handover.events
     try:
         if stream is not None:
             logs.session.set(stream.name)
-            logger.info("resumed", extra=logs.fields(events=start.events))
-            if stream.finished and await stream.send_missed(websocket, start.events):
+            logger.info("resumed", extra=logs.fields(events=events))
+            if stream.finished and await stream.send_missed(websocket, events):
                 return
-            if (in_use := stream.resume_over(websocket, start.events)) is not None:
+            if (in_use := stream.resume_over(websocket, events)) is not None:
                 admission.stats.resumed += 1
                 await in_use
                 return

@@ -17,7 +17,17 @@ from ...streaming.config import SAMPLE_BYTES
 from ...streaming.errors import ConfigError, ModelError
 from ...streaming.live import StreamSession
 from ...streaming.protocol.codes import Code, ProtocolError
-from ...streaming.protocol.events import Error, Event, Moving, Partial, SessionMoved, SessionStarted, Warning, to_json
+from ...streaming.protocol.events import (
+    Error,
+    Event,
+    Moving,
+    Partial,
+    SessionMoved,
+    SessionStarted,
+    Shared,
+    Warning,
+    to_json,
+)
 from ...streaming.protocol.messages import (
     ClientMessage,
     End,
@@ -54,6 +64,7 @@ class NativeDialect(WebSocketDialect):
         self._token: str | None = None  # with which this session can be resumed
         self._began = ""  # time of the session's start
         self._shared: SharedSession | None = None
+        self._early: list[Event] | None = []  # answers to messages before `session_started` was sent, which is first
         self._session: StreamSession | None = None
         self._movable = False  # whether the client moves its session when this server stops
         self._ack_timer: asyncio.TimerHandle | None = None  # runs while received audio is not acknowledged
@@ -84,7 +95,7 @@ class NativeDialect(WebSocketDialect):
                 case Hotwords() | Grammar() | SetLanguage():
                     await self._change(session, message)
                 case Share():
-                    self._share(message.title)
+                    self._share(message)
                 case _:
                     await self.send_audio(message)
             message = await self._parsed_message()
@@ -117,13 +128,24 @@ class NativeDialect(WebSocketDialect):
                 case SetLanguage():
                     await session.set_language(message.language, message.allowed_languages)
         except (ConfigError, ModelError) as error:  # the session keeps what it had
-            self.on_event(Warning(code=error.code, message=str(error)))
+            self._answer(Warning(code=error.code, message=str(error)))
 
-    def _share(self, title: str) -> None:
-        if not self.lease.sharing.limit:
-            return self.on_event(Warning(code=Code.BAD_CONFIG, message=UNSHARED))
-        self._shared = self._shared or self.lease.sharing.open(self._began)
-        self.on_event(self._shared.set_title(title))
+    def _share(self, message: Share) -> None:
+        if message.on:
+            if not self.lease.sharing.limit:
+                return self._answer(Warning(code=Code.BAD_CONFIG, message=UNSHARED))
+            self._shared = self._shared or self.lease.sharing.open(self._began)
+            return self._answer(self._shared.set_title(message.title))
+        if self._shared is not None:
+            self.lease.sharing.revoke(self._shared)
+            self._shared = None
+        self._answer(Shared(began=self._began))
+
+    def _answer(self, event: Event) -> None:
+        if self._early is None:
+            self.on_event(event)
+        else:
+            self._early.append(event)
 
     async def _parsed_message(self) -> bytes | ClientMessage:
         data = await self.next_message()
@@ -142,6 +164,10 @@ class NativeDialect(WebSocketDialect):
         if self._shared is not None:
             self._shared.publish(event, text)
         self.send(text, event.utterance if isinstance(event, Partial) else None)
+        if isinstance(event, SessionStarted | SessionMoved):
+            early, self._early = self._early or [], None
+            for each in early:
+                self.on_event(each)
 
     def encode_error(self, error: Error) -> str:
         return to_json(error)

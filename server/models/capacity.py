@@ -17,7 +17,7 @@ import time
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -45,20 +45,22 @@ class Measured(msgspec.Struct):
     when: float  # Unix time
 
 
-def capacity(recognizer: Recognizer, folder: Path | None = None, *, remember: bool = True) -> int:
-    """Sessions that the recognizer can carry in real time, at least 1.
+def capacity(recognizer: Recognizer, folder: Path | None = None, *, remember: bool = True, fronts: int = 1) -> int:
+    """Sessions that the recognizer can carry in real time, at least 1. With several `fronts`, those carry the sessions
+    and this process the model.
 
     Reads an earlier measurement from `folder` (default: the user's cache); otherwise measures and, with `remember`,
     writes it there.
     """
     file = (folder or cache_folder()) / "capacity.json"
     name, known = _name(recognizer), _read(file)
+    name += f", {fronts} fronts" if fronts > 1 else ""
     if name in known and 0 <= time.time() - known[name].when < CACHED_S:
         sessions = known[name].sessions
         logger.info("capacity: %d sessions, from an earlier measurement (%s)", sessions, file)
     else:
         logger.info("measuring how many sessions this machine carries; this happens once and takes some seconds")
-        sessions = measure(recognizer)
+        sessions = measure(recognizer, fronts=fronts)
         recognizer.engine.counters = EngineCounters()  # they count only clients' audio
         logger.info("capacity: %d sessions", sessions)
         if remember:
@@ -66,20 +68,38 @@ def capacity(recognizer: Recognizer, folder: Path | None = None, *, remember: bo
     return sessions if recognizer.room is None else max(1, min(sessions, recognizer.room))
 
 
-def measure(recognizer: Recognizer, *, audio_s: float = AUDIO_S, rounds: int = ROUNDS) -> int:
+class _Cost(NamedTuple):
+    """Seconds for the audio of one round."""
+
+    wall: float
+    cpu: float  # of all threads
+    encoder: float  # of the wall time
+
+
+def measure(recognizer: Recognizer, *, audio_s: float = AUDIO_S, rounds: int = ROUNDS, fronts: int = 1) -> int:
     """Measure the capacity now. Must not be called in a running event loop."""
     gpu = recognizer.info.device.startswith("cuda")
-    streams, cores = (GPU_STREAMS, 1.0) if gpu else (CPU_STREAMS, min(_threads(), processors()))
-    clock = time.perf_counter if gpu else time.process_time
+    streams = GPU_STREAMS if gpu else CPU_STREAMS
     noise = np.random.default_rng(0).normal(0, 0.1, round(audio_s * 16_000)).astype(np.float32)
-    durations: list[float] = []
+    costs: list[_Cost] = []
     began = time.monotonic()
-    while len(durations) <= rounds and time.monotonic() - began < MAX_S:  # one more: the first round warms up
-        started = clock()
+    while len(costs) <= rounds and time.monotonic() - began < MAX_S:  # one more: the first round warms up
+        wall, cpu, encoder = time.perf_counter(), time.process_time(), recognizer.engine.counters.busy_s
         asyncio.run(_round(recognizer, noise, streams))
-        durations.append(clock() - started)
-    sessions = int(MARGIN * cores * streams * audio_s / min(durations))
-    return max(1, sessions)
+        busy = recognizer.engine.counters.busy_s - encoder
+        costs.append(_Cost(time.perf_counter() - wall, time.process_time() - cpu, busy))
+    best = min(costs, key=lambda cost: cost.wall if gpu else cost.cpu)
+    return max(1, int(MARGIN * streams * audio_s / _busiest(best, fronts, gpu=gpu)))
+
+
+def _busiest(cost: _Cost, fronts: int, *, gpu: bool) -> float:
+    """Seconds that the scarcest resource is busy with a round."""
+    if fronts == 1:
+        return cost.wall if gpu else cost.cpu / min(_threads(), processors())
+    if gpu:
+        return max(cost.encoder, cost.cpu / fronts)
+    encoder = cost.cpu * min(1.0, cost.encoder / cost.wall)  # shares, which other programs change little
+    return max(encoder / min(_threads(), processors()), (cost.cpu - encoder) / fronts, cost.cpu / processors())
 
 
 def warn_if_crowded(limit: int, recognizer: Recognizer) -> None:

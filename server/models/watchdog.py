@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ...streaming.engine.engine import Engine
+from ...streaming.engine.service import EngineService
 
 INTERVAL_S: Final = 1.0  # between checks
 PROBE_INTERVAL: Final = 10  # checks between probes
@@ -22,7 +22,7 @@ logger = logging.getLogger("xlsr_live.server")
 class Watchdog:
     """Call `check` about once a second."""
 
-    def __init__(self, engine: Engine, stall_s: float) -> None:
+    def __init__(self, engine: EngineService, stall_s: float) -> None:
         self._engine = engine
         self._stall_s = stall_s
         self.probe: Future[NDArray[np.float32]] | None = None  # the latest

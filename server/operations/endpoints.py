@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Any, Final
+from urllib.parse import quote
 
 import msgspec
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
 from ...streaming.captions.punctuation import punctuate_pauses
 from ...streaming.config import AUTO
 from ...streaming.errors import XlsrLiveError
 from ...streaming.languages import bcp47
 from ...streaming.protocol.codes import Code
+from ..net import peers
 from ..refusals import Refused
 from ..sessions.admission import Admission
-from ..sessions.sharing import ViewerResponse
+from ..sessions.sharing import VIEWER_HEADERS, ViewerResponse
+from .all_metrics import of_all_fronts
 from .health import unready_reasons
 from .metrics import CONTENT_TYPE, Exporter
 from .pages import Pages, wants_html
@@ -43,6 +47,7 @@ GET        /metrics     metrics for Prometheus
 GET        /healthz     the process answers
 GET        /readyz      new sessions are served
 """
+NO_SESSION: Final = "no shared session has this key; a key expires after its session"
 NO_STORE: Final = {"cache-control": "no-store"}
 
 
@@ -57,7 +62,7 @@ class Endpoints:
         self._sharing = admission.sharing
         self._reloader = reloader
         self._pages = pages
-        self._exporter = Exporter(self._models, self._sessions, admission.stats, self._settings, self._sharing)
+        self._exporter = Exporter(admission)
         self._started = round(time.time())
 
     async def index(self, request: Request) -> Response:
@@ -73,11 +78,26 @@ class Endpoints:
 
     async def watch(self, request: Request) -> Response:
         """The events of a shared session, for every client with its key."""
-        if (shared := self._sharing.find(request.path_params["key"])) is None:
-            raise Refused(Code.NOT_FOUND, "no shared session has this key; a key expires after its session")
+        key, last = request.path_params["key"], request.headers.get("last-event-id", "")
+        if (fronts := self._admission.fronts) is not None and (other := fronts.owner(key)) is not None:
+            return await self._watch_at(fronts.address(other), key, last)
+        if (shared := self._sharing.find(key)) is None:
+            raise Refused(Code.NOT_FOUND, NO_SESSION)
         if self._sharing.full:
             raise Refused(Code.SERVER_FULL, "the limit of viewers is reached; try again later")
-        return ViewerResponse(self._sharing, shared, request.headers.get("last-event-id", ""))
+        return ViewerResponse(self._sharing, shared, last)
+
+    async def _watch_at(self, address: str, key: str, last: str) -> Response:
+        """The events of a session of another front."""
+        if self._sharing.full:
+            raise Refused(Code.SERVER_FULL, "the limit of viewers is reached; try again later")
+        sent_id = {"last-event-id": last} if last.isdecimal() else {}
+        with suppress(OSError, EOFError):
+            answer = await peers.get(address, f"/shared/{quote(key, safe='')}", sent_id)
+            if answer.status == 200:
+                return StreamingResponse(answer.body, headers=VIEWER_HEADERS, media_type="text/event-stream")
+            await answer.body.aclose()
+        raise Refused(Code.NOT_FOUND, NO_SESSION)
 
     async def health(self, request: Request) -> Response:
         return JSONResponse({"status": "ok"})
@@ -85,11 +105,11 @@ class Endpoints:
     async def ready(self, request: Request) -> Response:
         """200 if new sessions are served; otherwise 503 with the reasons."""
         engine = self._models.current.engine
-        reasons = unready_reasons(engine, self._sessions, self._settings)
+        reasons = unready_reasons(engine, self._admission)
         state = {
             "ready": not reasons,
             "why": reasons,
-            "sessions": self._sessions.count,
+            "sessions": self._admission.open_sessions,
             "limit": self._sessions.limit,
             "queued": engine.queued,
             "level": int(engine.level),
@@ -100,7 +120,10 @@ class Endpoints:
 
     async def metrics(self, request: Request) -> Response:
         self._admission.authenticate(request)
-        return Response(self._exporter.render(), media_type=CONTENT_TYPE)
+        rendered = self._exporter.render()
+        if (fronts := self._admission.fronts) is not None:
+            rendered = await of_all_fronts(rendered, fronts)
+        return Response(rendered, media_type=CONTENT_TYPE)
 
     async def models(self, request: Request) -> Response:
         """The model in use, as OpenAI lists models."""

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from ...streaming.engine.engine import Engine
+from ...streaming.engine.service import EngineService
 from ...streaming.overload import Level
-from ..sessions.registry import SessionRegistry
-from ..settings import ServerSettings
+from ..sessions.admission import Admission
 
 
-def unready_reasons(engine: Engine, sessions: SessionRegistry, settings: ServerSettings) -> list[str]:
+def unready_reasons(engine: EngineService, admission: Admission) -> list[str]:
     """Reasons for a load balancer to send no traffic here; empty if the server is ready."""
+    sessions, settings = admission.sessions, admission.settings
     conditions = {
         "stopped": not engine.alive,
         "stalled": max(engine.working_s, engine.searching_s) > settings.stall_s / 2,
         "failing": not engine.healthy,
         "overloaded": engine.level >= Level.FINALS,
         "draining": sessions.draining,
-        "full": sessions.full,
+        "full": admission.open_sessions >= sessions.limit,
     }
     return [reason for reason, holds in conditions.items() if holds]

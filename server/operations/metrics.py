@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from itertools import accumulate
@@ -15,11 +14,9 @@ from prometheus_client.registry import Collector
 
 from ...streaming.engine.counters import Histogram
 from ...streaming.translation.counters import TranslationCounters
-from ..models.models import Models
-from ..sessions.registry import SessionRegistry
-from ..sessions.sharing import SharedSessions
-from ..settings import ServerSettings
-from ..stats import Stats
+from ..models.memory import gpu_memory
+from ..processes.remote_engine import RemoteEngine
+from ..sessions.admission import Admission
 from .health import unready_reasons
 
 PREFIX: Final = "xlsr_live_"
@@ -29,14 +26,12 @@ CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 class Exporter(Collector):
     """Call `render` on the server's event loop."""
 
-    def __init__(
-        self, models: Models, sessions: SessionRegistry, stats: Stats, settings: ServerSettings, sharing: SharedSessions
-    ) -> None:
-        self._models = models
-        self._sessions = sessions
-        self._stats = stats
-        self._settings = settings
-        self._sharing = sharing
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+        self._models = admission.models
+        self._sessions = admission.sessions
+        self._stats = admission.stats
+        self._sharing = admission.sharing
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -56,7 +51,7 @@ class Exporter(Collector):
         yield _gauge(
             "info", "Version, model, device and number format; always 1.", {tuple(labels.values()): 1}, tuple(labels)
         )
-        reasons = unready_reasons(self._models.current.engine, sessions, self._settings)
+        reasons = unready_reasons(self._models.current.engine, self._admission)
         yield _gauge("ready", "1 while the server accepts new sessions.", not reasons)
         yield _gauge("sessions_open", "Open sessions.", sessions.count)
         yield _gauge("sessions_limit", "Limit of open sessions.", sessions.limit)
@@ -114,15 +109,10 @@ class Exporter(Collector):
         yield _histogram("translation_lag_seconds", "From a final to its translation.", counters.waits)
 
     def _device(self) -> Iterator[Metric]:
-        device = self._models.current.info.device
-        if device.startswith("cuda"):
-            cuda: Any = sys.modules["torch"].cuda
-            try:
-                free, total = cuda.mem_get_info(device)
-            except RuntimeError:  # every CUDA call fails on a broken device; still export the other metrics
-                return
-            memory = {"allocated": cuda.memory_allocated(device), "reserved": cuda.memory_reserved(device)}
-            memory |= {"free": free, "total": total}
+        current = self._models.current
+        engine = current.engine
+        memory = engine.memory if isinstance(engine, RemoteEngine) else gpu_memory(current.info.device)
+        if memory:
             values = {(kind,): value for kind, value in memory.items()}
             yield _gauge("gpu_memory_bytes", "GPU memory.", values, ("kind",))
 

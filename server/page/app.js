@@ -281,7 +281,7 @@ function release() {
 // ── controls ──
 
 $("start").onclick = () => (state === "idle" ? start() : stop());
-sharing((title) => stream?.share(title));
+sharing((title) => (title === null ? stream?.unshare() : stream?.share(title)));
 spoken.onChange = () => stream?.setLanguage(spoken.choice);
 $("token-form").onsubmit = (event) => {
   event.preventDefault();

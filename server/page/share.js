@@ -10,13 +10,13 @@ const LOCAL = ["localhost", "127.0.0.1", "[::1]"].includes(location.hostname);
 const $ = (id) => document.getElementById(id);
 let key = null; // of the shared session
 
-/** `onShare` is called with a title when a running session is to be shared or renamed. */
+/** `onShare` is called with a title when a running session is to be shared or renamed; with null to end that. */
 export function sharing(onShare) {
   $("local-only").hidden = !LOCAL;
   $("title").value = stored(KEYS.title) ?? "";
   $("address").value = stored(KEYS.address) ?? "";
   const wish = () => onShare($("title").value.trim());
-  $("share-on").onchange = () => $("share-on").checked && wish();
+  $("share-on").onchange = () => onShare(wantedTitle());
   $("title").onchange = () => {
     store(KEYS.title, $("title").value);
     if (key) wish();
@@ -41,7 +41,6 @@ export const wantedTitle = () => ($("share-on").checked ? $("title").value.trim(
 export function showLinks(shared) {
   key = shared ?? null;
   $("links").hidden = !key;
-  $("share-on").disabled = !!key;
   $("share").classList.toggle("on", !!key);
   $("copied").textContent = "";
   if (key) draw();

@@ -79,6 +79,11 @@ export class Stream {
     this.#sendText({ type: "share", title });
   }
 
+  /** Void the key; the event `shared` without one follows. */
+  unshare() {
+    this.#sendText({ type: "share", on: false });
+  }
+
   /** Close at once. */
   close() {
     this.#finish(null);

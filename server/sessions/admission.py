@@ -5,28 +5,33 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from typing import Final
 
 from starlette.requests import HTTPConnection
 
-from ...streaming.engine.engine import Engine
+from ...streaming.engine.service import EngineService
 from ...streaming.overload import Level
 from ...streaming.protocol.codes import Code, ProtocolError
 from ...streaming.recognizer import Recognizer
 from ..access.access import Access
 from ..access.clients import Account, Clients
+from ..access.ledger import Kind
 from ..access.tokens import Client
 from ..logs import fields
 from ..models.models import Models
+from ..net.board import Posted
 from ..refusals import WHY, Refused
 from ..settings import ServerSettings
 from ..stats import Stats
+from .fronts import Fronts
 from .registry import Drainable, SessionRegistry
 from .resume_store import ResumeStore
 from .sharing import SharedSessions
 
 logger = logging.getLogger("xlsr_live.server")
+POST_S: Final = 0.2
 
 
 @dataclass
@@ -75,17 +80,24 @@ class Lease:
 
 
 class Admission:
-    """Belongs to one event loop. Raises `ConfigError` if the files with tokens cannot be read."""
+    """Belongs to one event loop. `fronts`: of one of several fronts, whose limits hold for all of them together.
 
-    def __init__(self, models: Models, settings: ServerSettings, sessions: SessionRegistry) -> None:
+    Raises `ConfigError` if the files with tokens cannot be read.
+    """
+
+    def __init__(
+        self, models: Models, settings: ServerSettings, sessions: SessionRegistry, fronts: Fronts | None = None
+    ) -> None:
         self.models = models
         self.settings = settings
         self.sessions = sessions
-        self.access = Access(settings)
+        self.fronts = fronts
+        self._ledger = None if fronts is None else fronts.ledger
+        self.access = Access(settings, self._ledger)
         self.stats = Stats()
-        self.resume_store = ResumeStore(settings.resume_grace_s)
-        self.sharing = SharedSessions(settings.max_viewers)
-        self._clients = Clients()
+        self.resume_store = ResumeStore(settings.resume_grace_s, fronts)
+        self.sharing = SharedSessions(settings.max_viewers, fronts)
+        self._clients = Clients(ledger=self._ledger)
         self._uploads = 0  # in progress
 
     def authenticate(self, connection: HTTPConnection) -> Client:
@@ -126,14 +138,14 @@ class Admission:
 
         The limit of uploads is that of sessions; raises `ProtocolError` for more.
         """
-        if self._uploads >= self.sessions.limit:
-            raise ProtocolError(Code.SERVER_FULL, WHY[Code.SERVER_FULL])
-        self._uploads += 1
-        try:
-            with self._clients.entered(client):
+        with self._claimed("upload", client, self._uploads) as code, self._clients.entered(client):
+            if code is not None:
+                raise ProtocolError(code, WHY[code])
+            self._uploads += 1
+            try:
                 yield
-        finally:
-            self._uploads -= 1
+            finally:
+                self._uploads -= 1
 
     @contextmanager
     def lease(self, client: Client) -> Generator[Lease]:
@@ -142,8 +154,11 @@ class Admission:
         A refused client gets no slot: it may resume a session, but starting one raises the refusal.
         """
         refused = self.refusal(client)
-        slots = 0 if refused else 1
-        with self._clients.entered(client, slots) as account, self.models.lease() as recognizer:
+        with ExitStack() as stack:
+            refused = refused or stack.enter_context(self._claimed("session", client, self.sessions.count))
+            slots = 0 if refused else 1
+            account = stack.enter_context(self._clients.entered(client, slots))
+            recognizer = stack.enter_context(self.models.lease())
             engine = recognizer.engine
 
             def late_refusal() -> Code | None:  # allowed while draining: a stopping server finishes accepted audio
@@ -161,18 +176,51 @@ class Admission:
                 late_refusal,
             )
 
+    @property
+    def open_sessions(self) -> int:
+        """Slots in use, of all fronts."""
+        return self.sessions.count if self._ledger is None else self._ledger.count("session")
+
+    @property
+    def crowded(self) -> bool:
+        """Whether no more connections are accepted."""
+        limit = self.settings.max_connections
+        return (self.sessions.streams if self.fronts is None else self.fronts.board.total(Posted.CONNECTIONS)) >= limit
+
+    async def post_away(self) -> None:
+        """Tell the other fronts how many clients are away, forever."""
+        while self.fronts is not None:
+            self.fronts.board.post(Posted.AWAY, self.resume_store.away)
+            await asyncio.sleep(POST_S)
+
+    def _client_full(self, client: Client, sessions: int) -> bool:
+        if self._ledger is None:
+            return self._clients.full(client, sessions)
+        return 0 < client.max_sessions < self._ledger.count_of(client) + sessions
+
+    @contextmanager
+    def _claimed(self, kind: Kind, client: Client, count: int) -> Generator[Code | None]:
+        """Take one of the places that all fronts share, for the length of the block; else yields why there is none.
+        `count`: of places taken, without other fronts."""
+        limit = self.sessions.limit
+        if self._ledger is None:
+            yield Code.SERVER_FULL if count >= limit else None
+        else:
+            with self._ledger.claimed(kind, client, limit) as code:
+                yield code
+
     def _unavailable(self) -> Code | None:
         """Why the server starts no sessions now; None if it does."""
         return Code.SHUTTING_DOWN if self.sessions.draining else _failed(self.models.current.engine)
 
-    def _busy(self, client: Client, engine: Engine, sessions: int) -> Code | None:
+    def _busy(self, client: Client, engine: EngineService, sessions: int) -> Code | None:
         """Why the server cannot serve `sessions` more sessions of the client now; None if it can."""
-        if self._clients.full(client, sessions):
+        if self._client_full(client, sessions):
             return Code.CLIENT_FULL
-        if self.sessions.count + sessions > self.sessions.limit:
+        if self.open_sessions + sessions > self.sessions.limit:
             return Code.SERVER_FULL
         return Code.OVERLOADED if engine.level >= Level.FINALS else None
 
 
-def _failed(engine: Engine) -> Code | None:
+def _failed(engine: EngineService) -> Code | None:
     return None if engine.alive and engine.healthy else Code.ENCODER_FAILED

@@ -9,6 +9,8 @@ from typing import Final, NamedTuple, Protocol
 from starlette.websockets import WebSocket
 
 from ..access.tokens import Client, digest
+from ..net.board import Posted
+from .fronts import Fronts
 
 MOST_FINISHED: Final = 1_000  # finished sessions whose last events clients can still fetch
 
@@ -48,19 +50,26 @@ class _Entry(NamedTuple):
 class ResumeStore:
     """Holds a session while it is open, and for `grace_s` after its end."""
 
-    def __init__(self, grace_s: float) -> None:
+    def __init__(self, grace_s: float, fronts: Fronts | None = None) -> None:
         self.grace_s = grace_s
+        self._fronts = fronts
         self._entries: dict[bytes, _Entry] = {}  # by the digest of the token
         self._expiries: dict[bytes, asyncio.TimerHandle] = {}  # of finished sessions
 
     @property
     def any_away(self) -> bool:
-        """Whether any client is disconnected and may resume."""
-        return any(entry.session.away for entry in self._entries.values())
+        """Whether any client, of any front, is disconnected and may resume."""
+        return self.away > 0 or (self._fronts is not None and self._fronts.board.total(Posted.AWAY) > 0)
+
+    @property
+    def away(self) -> int:
+        """Clients of this front that are disconnected and may resume."""
+        return sum(entry.session.away for entry in self._entries.values())
 
     def add(self, client: Client, session: Resumable) -> str:
         """Store an open session. Returns its token."""
-        token = secrets.token_urlsafe(24)
+        secret = secrets.token_urlsafe(24)
+        token = secret if self._fronts is None else self._fronts.key(secret)
         self._entries[digest(token)] = _Entry(client.name, session)
         return token
 

@@ -21,10 +21,13 @@ from starlette.types import Receive, Scope, Send
 from ...streaming.protocol.events import Event, Partial, SessionEnded, Shared, SpeechEnded, Translation, to_json
 from ...streaming.protocol.events import Final as FinalEvent
 from ..access.tokens import digest
+from ..net.board import Posted
+from .fronts import Fronts
 
 MOST_KEPT: Final = 1_000  # finals of one session; the oldest are dropped
 MOST_ENDED: Final = 100  # ended sessions that viewers can still read
 ENDED_S: Final = 30.0  # how long viewers can still read them after a broken connection
+VIEWER_HEADERS: Final = {"cache-control": "no-store", "x-content-type-options": "nosniff", "x-accel-buffering": "no"}
 BEAT_S: Final = 15.0  # between comments on an idle connection, which proxies would otherwise close
 
 
@@ -114,19 +117,27 @@ class SharedSession:
 class SharedSessions:
     """The shared sessions of a server, by key. `limit` is the maximum number of viewers of all of them together."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, fronts: Fronts | None = None) -> None:
         self.limit = limit
+        self._fronts = fronts
         self.viewers = 0
         self._sessions: dict[bytes, SharedSession] = {}
         self._ended: deque[SharedSession] = deque()
 
     @property
     def full(self) -> bool:
-        return self.viewers >= self.limit
+        return (self.viewers if self._fronts is None else self._fronts.board.total(Posted.VIEWERS)) >= self.limit
+
+    def count_viewer(self, change: int) -> None:
+        """A viewer comes, or leaves."""
+        self.viewers += change
+        if self._fronts is not None:
+            self._fronts.board.post(Posted.VIEWERS, self.viewers)
 
     def open(self, began: str) -> SharedSession:
         """Share a session that began at this time. Anyone with its key can read it."""
-        shared = SharedSession(secrets.token_urlsafe(24), began)
+        secret = secrets.token_urlsafe(24)
+        shared = SharedSession(secret if self._fronts is None else self._fronts.key(secret), began)
         self._sessions[digest(shared.key)] = shared
         return shared
 
@@ -141,6 +152,11 @@ class SharedSessions:
             self._forget(self._ended[0])
         asyncio.get_running_loop().call_later(ENDED_S, self._forget, shared)
 
+    def revoke(self, shared: SharedSession) -> None:
+        """The session is shared no more: its key is void, and its viewers are disconnected."""
+        shared.end()
+        self._forget(shared)
+
     def _forget(self, shared: SharedSession) -> None:
         self._sessions.pop(digest(shared.key), None)
         with suppress(ValueError):
@@ -152,13 +168,12 @@ class ViewerResponse(StreamingResponse):
 
     def __init__(self, sharing: SharedSessions, shared: SharedSession, last_event_id: str) -> None:
         seen = int(last_event_id) if last_event_id.isdecimal() and len(last_event_id) < 16 else 0
-        headers = {"cache-control": "no-store", "x-content-type-options": "nosniff", "x-accel-buffering": "no"}
-        super().__init__(shared.watch(seen), headers=headers, media_type="text/event-stream")
+        super().__init__(shared.watch(seen), headers=VIEWER_HEADERS, media_type="text/event-stream")
         self._sharing = sharing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._sharing.viewers += 1
+        self._sharing.count_viewer(+1)
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self._sharing.viewers -= 1
+            self._sharing.count_viewer(-1)

@@ -23,6 +23,11 @@ class CacheRegistry:
         return len(self._finalizers.keys() | set(self._released))
 
     @property
+    def any_released(self) -> bool:
+        """Whether released caches wait to be freed."""
+        return bool(self._released)
+
+    @property
     def hung(self) -> int:
         """Workers that still lock caches."""
         return len(self._locked)

@@ -25,19 +25,18 @@ from functools import partial
 from typing import TypeVar
 
 from ..errors import EngineError
-from ..overload import Ladder, Level
+from ..overload import Level
 from ..requests import CachedFeatures, CachedStep, CacheHandle
 from .batches import BatchCalls, BatchFilling, RunningBatch
 from .caches import CacheRegistry
 from .counters import EngineCounters
 from .encoder import Answer, Encoder, Float32
+from .judge import AnswerJudge
 from .queue import EncodeJob, RequestQueue
 from .search import SearchThread
 
 T = TypeVar("T")
 
-_LEVEL_S = 0.25  # how long a computed level stays valid
-_GRACE_S = 0.5  # an answer within this time is never late: finals are due at once
 _MAX_HUNG = 3  # hung workers before the engine gives up
 _MAX_FAILURES = 3  # in a row, before the engine counts as unhealthy
 
@@ -52,13 +51,10 @@ class Engine:
     """Runs from its construction to `close`. All methods are safe in any thread."""
 
     def __init__(self, encoder: Encoder, *, adaptive: bool = True, clock: Callable[[], float] = time.monotonic) -> None:
-        self.counters = EngineCounters()
+        self._judge = AnswerJudge(clock, adaptive=adaptive)
         self._encoder = encoder
         self._calls = BatchCalls(encoder)
         self._clock = clock
-        self._ladder = Ladder() if adaptive else None
-        self._level = Level.NORMAL  # at `_level_at`: every packet asks for it
-        self._level_at = 0.0
         self._queue = RequestQueue()
         self._batch: list[EncodeJob] = []  # unanswered jobs of the worker
         self._filling: list[EncodeJob] = []  # those of the batch that fills; not in `_batch` yet
@@ -68,8 +64,17 @@ class Engine:
         self._failures = 0  # in a row
         self._changed = threading.Condition()
         self._closing = False
-        self._searches = SearchThread(clock, self._searched)
+        self._searches = SearchThread(clock, self._judge.searched)
         self._thread = self._start()
+
+    @property
+    def counters(self) -> EngineCounters:
+        """Totals so far; new ones may replace them."""
+        return self._judge.counters
+
+    @counters.setter
+    def counters(self, counters: EngineCounters) -> None:
+        self._judge.counters = counters
 
     @property
     def alive(self) -> bool:
@@ -100,11 +105,7 @@ class Engine:
     @property
     def level(self) -> Level:
         """The level of service, from late answers and searches; always normal unless `adaptive`."""
-        now = self._clock()
-        if self._ladder is not None and now - self._level_at > _LEVEL_S:
-            with self._changed:
-                self._level, self._level_at = self._ladder.level(now), now
-        return self._level
+        return self._judge.level
 
     def submit(
         self,
@@ -301,7 +302,7 @@ class Engine:
                 log.warning("a request of %d samples failed: %s", len(job.samples), rows)
                 _fail([job], str(rows))
             else:
-                self._count(job, now)
+                self._judge.answered(job, now)
                 job.future.set_result(rows)
 
     def _leave(self, generation: int, jobs: list[EncodeJob]) -> float:
@@ -316,25 +317,6 @@ class Engine:
             self._batch = [job for job in self._batch if job not in gone]
             self._call_started = now if self._batch else None
             return worked_s
-
-    # ── counters ──
-
-    def _count(self, job: EncodeJob, now: float) -> None:
-        waits = self.counters.step_waits if isinstance(job.reuse, CachedStep) else self.counters.pass_waits
-        waits.observe(now - job.submitted)
-        self.counters.late += now > job.deadline
-        self.counters.samples += len(job.samples)
-        self._judge(now, job.submitted, job.deadline)
-
-    def _searched(self, now: float, submitted: float, deadline: float) -> None:
-        self.counters.searches += 1
-        self.counters.late_searches += now > deadline
-        self._judge(now, submitted, deadline)
-
-    def _judge(self, now: float, submitted: float, deadline: float) -> None:
-        if self._ladder is not None:
-            with self._changed:
-                self._ladder.answered(now, waited=now - submitted, allowed=max(deadline - submitted, _GRACE_S))
 
 
 def _raise(error: Exception) -> Sequence[Answer]:

@@ -15,8 +15,9 @@ from ..ctc.vocabulary import Vocabulary
 from ..frames import STRIDE
 from .cache import GPU_LEFT_ROUNDING, LEFT_ROUNDING, CacheManager
 from .device import cache_budget
-from .encoder import ModelInfo, XlsrEncoder
+from .encoder import XlsrEncoder
 from .full_pass import PassEncoder
+from .info import ModelInfo
 from .int8 import quantize
 from .languages import Languages
 from .layers import XlsrLayers, flop_per_frame

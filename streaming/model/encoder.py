@@ -6,13 +6,12 @@ import math
 from collections.abc import Sequence
 from typing import Any, Protocol, cast
 
-import msgspec
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..audio.normalize import EPSILON, normalize
-from ..config import Mode, SessionConfig
+from ..config import SessionConfig
 from ..ctc.vocabulary import Vocabulary
 from ..errors import EngineError
 from ..frames import STRIDE, frames, ms
@@ -20,6 +19,7 @@ from ..requests import MULTIPLE, CachedFeatures, CachedStep, CacheHandle
 from .answers import Answer, Float32, Pending, collected
 from .batching import evenly_long
 from .full_pass import PassEncoder
+from .info import ModelInfo
 from .languages import Languages
 from .preparing import Limits, Preparation, prepare
 from .runners import GraphRunner
@@ -30,18 +30,6 @@ class Identifies(Protocol):
     """An identification model: see `identifier.Identifier`."""
 
     def begin(self, batch: Sequence[Float32]) -> Pending: ...
-
-
-class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """The loaded model, for people and for `/v1/models`."""
-
-    name: str
-    parameters: int
-    device: str
-    dtype: str
-    vocabulary: int  # tokens
-    language: str | None
-    modes: tuple[Mode, ...] = ("window", "offline")  # allowed in sessions; the first is the default
 
 
 class XlsrEncoder:

@@ -212,7 +212,9 @@ class SessionMoved(_Stamped, frozen=True, tag="session_moved"):
 
 
 class Shared(_Stamped, frozen=True, tag="shared"):
-    """Others can watch a server's session. Its viewers get this event first."""
+    """Others can watch a server's session. Its viewers get this event first, without a key; its client gets one without
+    a key when it is shared no more.
+    """
 
     began: str  # time of the session's start: ISO 8601, UTC
     title: str = ""

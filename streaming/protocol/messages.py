@@ -13,6 +13,7 @@ from ..config import AudioFormat, Origin, SessionConfig
 from .codes import Code, ProtocolError
 
 VERSION: Final = 1
+LONGEST_TITLE: Final = 200  # characters
 TOO_DEEP: Final = "the message is nested too deeply"
 
 
@@ -58,9 +59,12 @@ class SetLanguage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="
 
 
 class Share(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="share"):
-    """Let others watch from here on, with a key that the event `shared` carries. Sent again, it changes the title."""
+    """Let others watch from here on, with a key that the event `shared` carries. Sent again, it changes the title.
+    With `on` false the key is void at once.
+    """
 
-    title: Annotated[str, msgspec.Meta(max_length=200)] = ""  # for viewers
+    title: Annotated[str, msgspec.Meta(max_length=LONGEST_TITLE)] = ""  # for viewers
+    on: bool = True
 
 
 class Movable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="movable"):

@@ -252,7 +252,7 @@ def test_a_server_loads_the_model_of_its_settings(monkeypatch: pytest.MonkeyPatc
     loaded_options: list[ModelOptions] = []
     monkeypatch.setattr("xlsr_live.client.commands.serve.load_recognizer", loaded_options.append)
     settings = ServerSettings(model="m", revision="r", language="deu", dtype="int8", threads=2, lm="l", calibration="c")
-    import_module("xlsr_live.client.commands.serve")._load(settings)
+    import_module("xlsr_live.client.commands.serve").load_model(settings)
     named = {name: getattr(settings, name) for name in RELOADABLE if name != "max_sessions"}
     assert loaded_options == [ModelOptions(**named)]
 

@@ -64,12 +64,16 @@ class CrowdResult:
     refusals: Counter[Refusal] = field(default_factory=Counter[Refusal])
     broken: Counter[str] = field(default_factory=Counter[str])  # why sessions did not complete
     late: list[float] = field(default_factory=list[float])  # seconds that packets were sent too late
+    gaps: list[float] = field(default_factory=list[float])  # seconds without text, of moves in mid-utterance
+    level: int = 0  # the highest
     latencies: Latencies = field(default_factory=Latencies)
 
     def add(self, other: CrowdResult) -> None:
         for name in (each.name for each in fields(self)):
             if name == "latencies":
                 self.latencies.extend(other.latencies)
+            elif name == "level":
+                self.level = max(self.level, other.level)
             else:
                 setattr(self, name, getattr(self, name) + getattr(other, name))
 
@@ -91,7 +95,9 @@ class CrowdResult:
                 "broken": self.broken.total(),
             },
             "moved": self.moved,
+            "moved_without_text_s": percentiles(self.gaps),
             "resumed": self.resumed,
+            "level": self.level,
             "refusals": [{**each._asdict(), "count": count} for each, count in sorted(self.refusals.items(), key=str)],
             "finals": dict(self.finals),
             "events": dict(self.events),
@@ -180,6 +186,25 @@ class Crowd:
             [event for event in received if isinstance(event, ev.Final)], self._plan.baselines[script]
         )
         result.latencies.extend(latencies(log, since=self._since, until=self._until))
+        result.gaps += gaps(log)
+        result.level = max(result.level, *(event.level for event in received))
+
+
+def gaps(log: TimedEvents) -> list[float]:
+    """Seconds from the last event before each move in mid-utterance to the next text."""
+    found: list[float] = []
+    last, speaking, moving = 0.0, False, False
+    for at, event in log.events:
+        if isinstance(event, ev.SessionMoved):
+            moving = speaking
+        elif moving and isinstance(event, ev.Partial | ev.Final):
+            found.append(at - last)
+            moving = False
+        if isinstance(event, ev.Partial | ev.SpeechEnded):
+            speaking = isinstance(event, ev.Partial)
+        if not moving:
+            last = at
+    return found
 
 
 _worker: dict[str, Barrier] = {}

@@ -140,6 +140,8 @@ def counts(plan: CrowdPlan, result: CrowdResult, server_cpu: dict[int, float | N
         "sessions started, completed, broken": f"{result.started}, {result.completed}, {result.broken.total()}",
         **refused,
         "sessions moved, connections resumed": f"{result.moved}, {result.resumed}",
+        "seconds without text when moved in mid-utterance: p50, most": _seconds(result.gaps),
+        "highest overload level": str(result.level),
         "finals of the same audio alone": str(result.finals["finals"]),
         "of these identical, same text, other text": ", ".join(
             str(result.finals[name]) for name in ("identical", "same text", "other text")
@@ -165,6 +167,11 @@ def latency_table(result: CrowdResult) -> tables.Table:
         cells = [f"{found[each]:.2f}" if each in found else "" for each in ("p50", "p95", "p99", "max")]
         rows.append([label, *cells, str(found["count"])])
     return tables.Table("Latency", ["seconds", "p50", "p95", "p99", "most", "count"], rows)
+
+
+def _seconds(values: Sequence[float]) -> str:
+    found = percentiles(values)
+    return f"{found['p50']:.1f}, {found['max']:.1f}" if values else ""
 
 
 def _per_second(cpu_s: float, audio_s: float) -> str:

@@ -107,10 +107,11 @@ def compared(moved: Sequence[Final], unbroken: Sequence[Final]) -> Counter[str]:
     return found
 
 
-def make_audio(rng: Random) -> bytes:
+def make_audio(rng: Random, seconds: float = LENGTH_S) -> bytes:
+    """Recordings with pauses between them."""
     paths = [path for corpus in ("an4", "librispeech", "digits") for path, _ in listed(corpus)]
     parts: list[np.ndarray] = []
-    while sum(map(len, parts)) < LENGTH_S * 16_000:
+    while sum(map(len, parts)) < seconds * 16_000:
         samples, _ = soundfile.read(rng.choice(paths), dtype="int16")
         noise = np.random.default_rng(len(parts)).standard_normal(round(rng.uniform(0.8, 2.0) * 16_000)) * 4
         parts += [samples[: 9 * 16_000], noise.astype(np.int16)]

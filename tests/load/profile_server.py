@@ -36,7 +36,7 @@ from xlsr_live.streaming.config import SessionConfig
 from xlsr_live.streaming.ctc.vocabulary import Vocabulary
 from xlsr_live.streaming.frames import frames, ms
 from xlsr_live.streaming.live import StreamSession
-from xlsr_live.streaming.model.encoder import ModelInfo
+from xlsr_live.streaming.model.info import ModelInfo
 from xlsr_live.streaming.protocol.events import from_json
 from xlsr_live.streaming.requests import CachedFeatures, CachedStep
 
@@ -220,7 +220,7 @@ def speech() -> bytes:
 
 
 @dataclass
-class _Clients:
+class EndlessClients:
     """The shared state of all clients. They stream until cancelled."""
 
     url: str
@@ -252,7 +252,7 @@ class _Clients:
 
 
 async def _measure(server: _Server, streams: int, seconds: float, packet_ms: int) -> Profile:
-    loop, audio, clients = asyncio.get_running_loop(), speech(), _Clients(server.url, ms(packet_ms))
+    loop, audio, clients = asyncio.get_running_loop(), speech(), EndlessClients(server.url, ms(packet_ms))
     tasks: list[asyncio.Task[None]] = []
     for number in range(streams):
         tasks.append(asyncio.create_task(clients.one(audio, number)))

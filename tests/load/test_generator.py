@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import soundfile
 from numpy.typing import NDArray
+from xlsr_live.client.output.latency import TimedEvents
 from xlsr_live.server.run import running_server
 from xlsr_live.server.settings import ServerSettings
+from xlsr_live.streaming.protocol import events as ev
 from xlsr_live.streaming.recognizer import Recognizer
 
-from tests.load.crowd import CrowdResult
+from tests.load.crowd import CrowdResult, gaps
 from tests.load.generator import generator
 from tests.load.load_clients import Refusal
 from tests.load.program import run_program
@@ -74,10 +76,23 @@ def test_each_flaw_is_a_problem():
         "3 finals misnumbered",
         "a refusal without Retry-After: overloaded (503)",
     ]
-    both = CrowdResult()
+    bad.level = 2
+    both = CrowdResult(level=1)
     both.add(bad)
     both.add(bad)
-    assert (both.completed, both.finals["identical"], both.refusals.total()) == (2, 4, 8)
+    assert (both.completed, both.finals["identical"], both.refusals.total(), both.level) == (2, 4, 8, 2)
+
+
+def test_time_without_text_is_that_of_moves_in_mid_utterance():
+    partial = ev.Partial(utterance=0, committed="", volatile="ONE", words=(), audio_s=1.0)
+    moved = ev.SessionMoved(session="s", model="m", mode="cached")
+    ended = ev.SpeechEnded(utterance=0, end=3.0, reason="silence")
+    log = TimedEvents(0.0, [(1.0, partial), (4.0, moved), (4.5, partial), (5.0, ended), (7.0, moved), (9.0, partial)])
+    assert gaps(log) == [3.5]  # the second move fell into silence
+    log.events += [(9.5, moved), (10.5, moved), (12.0, partial)]
+    assert gaps(log) == [3.5, 3.0]  # a server that died during a move
+    log.events.append((13.0, moved))
+    assert gaps(log) == [3.5, 3.0]
 
 
 def test_a_server_that_does_not_answer_is_one_line_on_stderr(capsys: Out, folder: Path):

@@ -98,7 +98,7 @@ def test_every_setting_is_a_flag_a_variable_and_a_key(name: str, file: Path):
     (option,) = (one for one in cli.commands["serve"].params if one.name == name)
     assert flag(name) in option.opts
     choice = {"device": "cpu", "dtype": "int8", "log_format": "json", "log_level": "error", "lm_partials": "true"}
-    choice |= {"vosk_rate": "16000", "wyoming_open": "true"}
+    choice |= {"vosk_rate": "16000", "wyoming_open": "true", "ray_dashboard": "true"}
     text = choice.get(
         name,
         "https://x.example"

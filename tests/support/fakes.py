@@ -17,7 +17,7 @@ from xlsr_live.streaming.ctc.assets import Assets
 from xlsr_live.streaming.ctc.languages import LanguageSet
 from xlsr_live.streaming.ctc.vocabulary import Vocabulary
 from xlsr_live.streaming.frames import frames
-from xlsr_live.streaming.model.encoder import ModelInfo
+from xlsr_live.streaming.model.info import ModelInfo
 from xlsr_live.streaming.requests import MULTIPLE, CachedFeatures, CachedStep, CacheHandle, Window
 
 Float32 = NDArray[np.float32]

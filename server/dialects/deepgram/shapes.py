@@ -14,7 +14,7 @@ from ....streaming.protocol.events import Word
 from ...refusals import HTTP_STATUSES, WHY, headers
 
 if TYPE_CHECKING:
-    from ....streaming.model.encoder import ModelInfo
+    from ....streaming.model.info import ModelInfo
 
 _REFUSALS: Final[dict[str, str]] = {
     Code.UNAUTHORIZED: "INVALID_AUTH",

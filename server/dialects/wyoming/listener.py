@@ -24,7 +24,7 @@ async def listen(listener: Any, admission: Admission) -> asyncio.Server:
         transport = WyomingTransport(reader, writer, settings.max_message_bytes)
         peer = writer.get_extra_info("peername")  # None: the client has already left
         try:
-            if peer is not None and not sessions.draining and sessions.streams < settings.max_connections:
+            if peer is not None and not sessions.draining and not admission.crowded:
                 with admission.lease(admission.access.anonymous(peer[0])) as lease:
                     stream = WyomingDialect(name, transport, lease)
                     with lease.registered(stream):

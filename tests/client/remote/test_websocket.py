@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 
+import httpx
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from xlsr_live.server.run import RunningServer, running_server
 from xlsr_live.server.settings import ServerSettings
 from xlsr_live.streaming.audio.decoder import AudioDecoder
 from xlsr_live.streaming.config import AudioFormat, SessionConfig
-from xlsr_live.streaming.errors import AudioError
+from xlsr_live.streaming.errors import AudioError, ConfigError
 from xlsr_live.streaming.protocol.events import (
     Command,
     Event,
@@ -24,6 +25,7 @@ from xlsr_live.streaming.protocol.events import (
     Rejected,
     SessionEnded,
     SessionStarted,
+    Shared,
 )
 from xlsr_live.streaming.recognizer import Recognizer
 
@@ -64,6 +66,54 @@ def test_arrays_at_another_rate_with_settings(server: RunningServer, clip):
     events = asyncio.run(run())
     assert {type(event).__name__ for event in events}.isdisjoint({"Partial", "Error"})
     assert " ".join(final.text for final in finals(events)) == "THREE EIGHT FOUR FIVE FIVE FOUR"
+
+
+def test_a_session_is_shared_renamed_and_shared_no_more(server: RunningServer, clip):
+    def shown(link: str) -> str:
+        """What a viewer has at first."""
+        page, key = link.split("#")
+        assert httpx.get(page, headers={"accept": "text/html"}).status_code == 200
+        with httpx.stream("GET", page.replace("/view", f"/v1/shared/{key}")) as response:
+            assert response.status_code == 200
+            return next(line for line in response.iter_lines() if line.startswith("data:"))
+
+    async def run() -> list[str]:
+        async with connect(server.url, token="open sesame") as stream:
+            events = aiter(stream)
+            links: list[str] = []
+
+            async def shared() -> None:
+                while not isinstance(await anext(events), Shared):
+                    pass
+
+            assert stream.share_link is None
+            await stream.share("A talk")
+            await shared()
+            links.append(stream.share_link or "")
+            assert '"A talk"' in await asyncio.to_thread(shown, links[0])
+            await stream.share("The talk")
+            await shared()
+            assert stream.share_link == links[0]
+            assert '"The talk"' in await asyncio.to_thread(shown, links[0])
+            await stream.unshare()
+            await shared()
+            assert stream.share_link is None
+            await stream.share()
+            await shared()
+            links.append(stream.share_link or "")
+            await asyncio.to_thread(shown, links[1])
+            with pytest.raises(ConfigError, match="at most 200"):
+                await stream.share("x" * 201)
+            await stream.end()
+            assert [type(event) async for event in events][-1] is SessionEnded
+            assert stream.share_link is None
+            return links
+
+    first, second = asyncio.run(run())
+    assert first.startswith(f"http://127.0.0.1:{server.port}/view#")
+    assert first != second
+    gone = httpx.get(first.replace("/view#", "/v1/shared/"))
+    assert gone.status_code == 404
 
 
 def test_hotwords_of_the_start_and_others_in_mid_stream(server: RunningServer, clip):

@@ -17,7 +17,7 @@ def test_the_capacity_is_measured_once_for_each_model(
     measured: list[str] = []
     now = 1_000_000.0
     monkeypatch.setattr(capacity.time, "time", lambda: now)
-    monkeypatch.setattr(capacity, "measure", lambda one: measured.append(one.info.name) or len(measured) * 10)
+    monkeypatch.setattr(capacity, "measure", lambda one, fronts: measured.append(one.info.name) or len(measured) * 10)
     assert [capacity.capacity(recognizer, tmp_path) for _ in range(2)] == [10, 10]
     other: Any = SimpleNamespace(
         info=recognizer.info.__class__(
@@ -42,7 +42,7 @@ def test_the_capacity_is_measured_again_when_its_conditions_change(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recognizer: Recognizer
 ):
     measured: list[int] = []
-    monkeypatch.setattr(capacity, "measure", lambda one: measured.append(0) or len(measured))
+    monkeypatch.setattr(capacity, "measure", lambda one, fronts: measured.append(0) or len(measured))
     assert capacity.capacity(recognizer, tmp_path) == 1
     for number, (name, value) in enumerate({"_threads": 99, "processors": 0.5, "_processor": "abacus"}.items(), 2):
         monkeypatch.setattr(capacity, name, lambda value=value: value)
@@ -98,7 +98,7 @@ def test_the_memory_for_caches_limits_the_sessions(
     monkeypatch: pytest.MonkeyPatch, recognizer: Recognizer, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ):
     monkeypatch.setattr(Recognizer, "room", 3)
-    monkeypatch.setattr(capacity, "measure", lambda recognizer: 9)
+    monkeypatch.setattr(capacity, "measure", lambda recognizer, fronts: 9)
     assert capacity.capacity(recognizer, tmp_path) == 3
     assert capacity.capacity(recognizer, tmp_path) == 3  # remembered
     monkeypatch.setattr(Recognizer, "room", 7)

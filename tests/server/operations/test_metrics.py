@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from xlsr_live.server.operations import metrics as exporter
+from xlsr_live.server.models import memory as memory_module
 from xlsr_live.server.run import running_server
 from xlsr_live.streaming.recognizer import Recognizer
 
@@ -66,7 +66,7 @@ def test_metrics_need_the_token():
 def test_gpu_memory(monkeypatch: pytest.MonkeyPatch):
     memory = {"mem_get_info": (3, 4), "memory_allocated": 1, "memory_reserved": 2}
     cuda = SimpleNamespace(**{name: {"cuda:1": value}.__getitem__ for name, value in memory.items()})
-    monkeypatch.setitem(exporter.sys.modules, "torch", SimpleNamespace(cuda=cuda))
+    monkeypatch.setitem(memory_module.sys.modules, "torch", SimpleNamespace(cuda=cuda))
     recognizer = FakeRecognizer()
     recognizer.info = type(recognizer.info)(device="cuda:1")
     with serving(recognizer) as server:
@@ -83,7 +83,7 @@ def test_a_broken_gpu_leaves_the_other_metrics(monkeypatch: pytest.MonkeyPatch):
     def fail(device: str) -> None:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
-    monkeypatch.setitem(exporter.sys.modules, "torch", SimpleNamespace(cuda=SimpleNamespace(mem_get_info=fail)))
+    monkeypatch.setitem(memory_module.sys.modules, "torch", SimpleNamespace(cuda=SimpleNamespace(mem_get_info=fail)))
     recognizer = FakeRecognizer()
     recognizer.info = type(recognizer.info)(device="cuda")
     recognizer.engine.healthy = False

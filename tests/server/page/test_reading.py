@@ -124,9 +124,16 @@ def test_a_running_session_can_be_shared(opened: Callable[..., Any], server: Run
     page.keyboard.press("Escape")
     wait(view, "document.getElementById('title').textContent === 'Numbers'")
     view.wait_for_selector(".utterance")  # what is said from now on
+    page.click("#share")
+    page.uncheck("#share-on")
+    page.wait_for_selector("#links", state="hidden")
+    wait_for_state(view, "ended")
+    page.check("#share-on")
+    page.wait_for_selector("#links:not([hidden])")
+    assert page.get_attribute("#view-link", "href") != link
+    page.keyboard.press("Escape")
     page.click("#start")
     wait_for_state(page, "idle")
-    wait_for_state(view, "ended")
     assert page.is_hidden("#links")
 
 

@@ -31,6 +31,7 @@ from xlsr_live.streaming.protocol.events import (
     SessionEnded,
     SessionMoved,
     SessionStarted,
+    Shared,
     SpeechEnded,
     SpeechStarted,
     Warning,
@@ -200,6 +201,35 @@ def test_a_client_that_does_not_move_is_drained_at_once():
         events, code = asyncio.run(scene(server))
     assert [type(event) for event in events] == [Warning, Final, SessionEnded]
     assert code == 1001
+
+
+def test_a_shared_session_is_shared_where_it_goes_on():
+    async def scene(first: RunningServer, second: RunningServer) -> list[str | None]:
+        async with connect([first.url, second.url]) as stream:
+            events = aiter(stream)
+            links: list[str | None] = []
+
+            async def until(title: str, servers: int = 1) -> None:
+                async for event in events:
+                    if isinstance(event, Shared) and event.title == title and stream.moved == servers - 1:
+                        return links.append(stream.share_link)
+
+            await stream.share("A talk")
+            await until("A talk")
+            await stream.share("The talk")  # behind the message that this client moves
+            await until("The talk")
+            drain(first, 60, 30)
+            await until("The talk", servers=2)
+            await stream.unshare()
+            await until("", servers=2)
+            await stream.end()
+            return links
+
+    with serving() as first, serving() as second:
+        one, two, moved, ended = asyncio.run(scene(first, second))
+        assert str(one).startswith(f"http://127.0.0.1:{first.port}/view#")
+        assert str(moved).startswith(f"http://127.0.0.1:{second.port}/view#")
+    assert (two, ended) == (one, None)
 
 
 # ── by hand ──

@@ -19,7 +19,7 @@ from msgspec import UNSET
 from msgspec.structs import replace
 from websockets.asyncio.client import ClientConnection
 from xlsr_live.client.cli import cli
-from xlsr_live.client.remote.sharing import view_link
+from xlsr_live.client.remote.links import view_link
 from xlsr_live.server.run import RunningServer
 from xlsr_live.server.sessions import sharing
 from xlsr_live.server.sessions.sharing import SharedSession, SharedSessions
@@ -173,7 +173,9 @@ def test_an_open_session_can_be_shared_and_renamed():
             await websocket.send('{"type":"share","title":"A talk"}')
             await websocket.send('{"type":"share","title":"The talk"}')
             await websocket.send(END)
-            own = [event for event in await listen(websocket) if isinstance(event, Shared)]
+            events = await listen(websocket)
+            assert isinstance(events[0], SessionStarted)
+            own = [event for event in events if isinstance(event, Shared)]
             assert isinstance(own[0].share, str)
             async with viewer(server, own[0].share) as response:
                 data = [line.removeprefix("data: ") async for line in response.aiter_lines() if line.startswith("data")]
@@ -184,6 +186,28 @@ def test_an_open_session_can_be_shared_and_renamed():
     assert (first.title, second.title, first.share) == ("A talk", "The talk", second.share)
     assert head == replace(second, share=UNSET)  # a viewer gets no key
     assert datetime.fromisoformat(head.began).tzinfo is UTC
+
+
+def test_an_open_session_can_be_shared_no_more_and_again():
+    async def scene() -> list[Shared]:
+        async with dial(server.url) as websocket:
+            await websocket.send('{"type":"start","share":true}')
+            started = from_json(await websocket.recv())
+            assert isinstance(started, SessionStarted)
+            async with viewer(server, str(started.share)) as response:
+                await websocket.send('{"type":"share","on":false}')
+                ended = [line async for line in response.aiter_lines() if "session_ended" in line]
+            assert ended == []
+            assert get(server, f"/v1/shared/{started.share}").status_code == 404
+            await websocket.send('{"type":"share","on":false}')
+            await websocket.send('{"type":"share"}')
+            await websocket.send(END)
+            return [event for event in await listen(websocket) if isinstance(event, Shared)]
+
+    with serving() as server:
+        first, second, third = asyncio.run(scene())
+    assert (first.share, second.share) == (UNSET, UNSET)
+    assert isinstance(third.share, str)
 
 
 def test_viewers_get_a_new_title():

@@ -1,0 +1,19 @@
+"""What a loaded model is, without the model: processes that do not run it need no torch."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ..config import Mode
+
+
+class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """The loaded model, for people and for `/v1/models`."""
+
+    name: str
+    parameters: int
+    device: str
+    dtype: str
+    vocabulary: int  # tokens
+    language: str | None
+    modes: tuple[Mode, ...] = ("window", "offline")  # allowed in sessions; the first is the default
