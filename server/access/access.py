@@ -13,6 +13,7 @@ from starlette.requests import HTTPConnection
 
 from ..settings import ServerSettings, is_loopback
 from .ledger import Ledger, SharedTickets
+from .signed import SignedTickets
 from .tickets import Tickets
 from .tokens import Client, load_tokens
 
@@ -29,7 +30,9 @@ class Access:
     def __init__(self, settings: ServerSettings, ledger: Ledger | None = None) -> None:
         self.tokens = load_tokens(settings)
         lifetime_s = settings.ticket_s
-        self.tickets = Tickets(lifetime_s) if ledger is None else SharedTickets(ledger, lifetime_s)
+        self.tickets: Tickets | SharedTickets | SignedTickets = (
+            Tickets(lifetime_s) if ledger is None else SharedTickets(ledger, lifetime_s)
+        )
         self._settings = settings
 
     def bearer(self, connection: HTTPConnection) -> Client | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final
@@ -15,6 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ...streaming.errors import ConfigError, EngineError
+from ..access.signed import SignedTickets
 from ..app import UPLOADS, create_app
 from ..logs import configure_logging
 from ..models.candidate import Load, in_thread
@@ -34,6 +36,7 @@ from .tuning import tune
 
 logger = logging.getLogger("xlsr_live.server")
 
+KEY: Final = b"tickets"
 ILL: Final = {"stopped", "stalled", "failing"}  # reasons to replace a replica; a full one is well
 
 
@@ -53,6 +56,7 @@ class ServerReplica:
         self._models = Models(recognizer, settings.stall_s)
         self._sessions = SessionRegistry(limit)
         self._admission = Admission(self._models, settings, self._sessions)
+        self._admission.access.tickets = SignedTickets(await in_thread(shared_key), settings.ticket_s)
         self._exporter = Exporter(self._admission)
         self._app = create_app(self._admission, Reloader(self._admission, load, _Reread(settings)))
         self._app.router.routes.insert(0, Route("/metrics", self._all_metrics))
@@ -103,6 +107,15 @@ class _Reread:
         if settings is None:
             raise ConfigError("replicas change their model together: run `xlsr-live cluster deploy` again")
         return settings
+
+
+def shared_key() -> bytes:
+    """The key of all replicas: the first one makes it, and Ray keeps it."""
+    from ray.experimental import internal_kv
+
+    table: Any = internal_kv
+    table._internal_kv_put(KEY, secrets.token_bytes(32), overwrite=False, namespace=b"xlsr-live")
+    return table._internal_kv_get(KEY, namespace=b"xlsr-live")
 
 
 def before_stopping(work: Callable[[], Awaitable[None]]) -> None:

@@ -22,40 +22,48 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Final
+from typing import Final as Constant
+from typing import cast
 
+import httpx
 import numpy as np
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
 from xlsr_live.client.output.progress import progress
-from xlsr_live.client.proxies import open_url
 from xlsr_live.streaming.errors import XlsrLiveError
+from xlsr_live.streaming.protocol.events import Final
 
 from tests.load.kills import Speaker, compared, make_audio
 from tests.load.program import campaign_options
 from tests.load.server_process import ready_url, start_server
 
-REPLICAS: Final = 2
-ROUND_S: Final = 24.0  # of audio
-PATIENCE_S: Final = 240.0  # for replicas to start or stop
-REPLICA: Final = "ray::ServeReplica:xlsr-live"
-LOG: Final = "/replica_xlsr-live_server_"
+REPLICAS: Constant = 2
+ROUND_S: Constant = 24.0  # of audio
+PATIENCE_S: Constant = 240.0  # for replicas to start or stop
+REPLICA: Constant = "ray::ServeReplica:xlsr-live"
+LOG: Constant = "/replica_xlsr-live_server_"
 
 
 class Cluster:
     """`xlsr-live serve --replicas` in a process of its own, observed from outside."""
 
-    def __init__(self, process: subprocess.Popen[str], url: str, config: Path) -> None:
+    def __init__(self, process: subprocess.Popen[str], url: str, config: Path, token: str | None) -> None:
         self.process = process
         self.url = url  # of the websocket
+        self.token = token
         self._config = config
+
+    def request(self, method: str, path: str) -> httpx.Response:
+        address = self.url.replace("ws://", "http://").replace("/v1/stream", path)
+        headers = {"authorization": f"Bearer {self.token}"} if self.token else {}
+        return httpx.request(method, address, headers=headers, timeout=30)
 
     def sessions(self) -> dict[str, float]:
         """Open sessions by replica."""
-        address = self.url.replace("ws://", "http://").replace("/v1/stream", "/metrics")
-        with open_url(address, timeout=30) as answer:
-            families = text_string_to_metric_families(answer.read().decode())
-            found = {f.name: {s.labels["replica"]: s.value for s in f.samples} for f in families if f.type == "gauge"}
+        answer = self.request("GET", "/metrics")
+        answer.raise_for_status()
+        families = text_string_to_metric_families(answer.text)
+        found = {f.name: {s.labels["replica"]: s.value for s in f.samples} for f in families if f.type == "gauge"}
         return found["xlsr_live_sessions_open"]
 
     def replicas(self) -> dict[str, psutil.Process]:
@@ -80,7 +88,7 @@ class Cluster:
             try:
                 if len(self.sessions()) == count:
                     return
-            except OSError:
+            except httpx.HTTPError:
                 pass
             time.sleep(0.5)
         raise XlsrLiveError(f"there were never {count} replicas")
@@ -113,7 +121,7 @@ def running_cluster(**settings: object) -> Generator[Cluster]:
         try:
             if (url := ready_url(process)) is None:
                 raise XlsrLiveError("the cluster did not start")
-            yield Cluster(process, url, config)
+            yield Cluster(process, url, config, cast(str | None, settings.get("token")))
             process.terminate()
             if process.wait(PATIENCE_S):
                 raise XlsrLiveError(f"the cluster ended with status {process.returncode}")
@@ -133,6 +141,7 @@ class Disturbances:
     silences: list[float] = field(default_factory=list[float])
     moves: int = 0
     ended: list[str] = field(default_factory=list[str])  # sessions: why
+    differences: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])  # unbroken and disturbed finals
 
     async def run(self, url: str, count: int, seconds: float, rng: Random, disturb: Disturb) -> None:
         """Run sessions, disturb them, and compare their finals with those of the same audio without."""
@@ -146,7 +155,9 @@ class Disturbances:
             if isinstance(outcome, BaseException):
                 self.ended.append(str(outcome))
         for one, reference in zip(speakers, unbroken, strict=True):
-            self.finals += compared(one.finals, reference.finals)
+            self.finals += (found := compared(one.finals, reference.finals))
+            if found["other text"] or found["lost"] or found["doubled"]:
+                self.differences.append((listed_finals(reference.finals), listed_finals(one.finals)))
             self.moves += one.moved
             if lost_at is not None and one.moved and (silence := one.silence(lost_at)) is not None:
                 self.silences.append(silence)
@@ -158,10 +169,16 @@ class Disturbances:
             longest = max(self.silences)
             print(f"  time without text of moved sessions: p50 {p50:.2f} s, p95 {p95:.2f} s, longest {longest:.2f} s")
         print("  " + ", ".join(f"{count} {name}" for name, count in self.finals.items()), flush=True)
+        for unbroken, disturbed in self.differences:
+            print(f"  unbroken:  {unbroken}\n  disturbed: {disturbed}", flush=True)
 
     @property
     def harmless(self) -> bool:
         return not self.ended and not any(self.finals[name] for name in ("lost", "doubled", "misnumbered"))
+
+
+def listed_finals(finals: Sequence[Final]) -> str:
+    return "; ".join(f"{final.start:.2f}-{final.end:.2f} {final.text}" for final in finals)
 
 
 def kill(cluster: Cluster, rng: Random) -> Disturb:

@@ -29,7 +29,8 @@ from tests.load.kills import Speaker, compared
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
-SETTINGS = {"model": DIGITS, "port": 0, "max_sessions": 4, "log_level": "error"}
+TOKEN = "a-token-for-this-test"
+SETTINGS = {"model": DIGITS, "port": 0, "max_sessions": 4, "log_level": "error", "token": TOKEN}
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +60,7 @@ async def speak(cluster: Cluster, speech: bytes, disturb: Callable[[], Awaitable
     async with asyncio.TaskGroup() as group:
         while len(speakers) < 2 or not all((await asyncio.to_thread(cluster.sessions)).values()):
             assert len(speakers) < 4, "a replica gets no session"
-            speakers.append(Speaker(speech))
+            speakers.append(Speaker(speech, token=TOKEN))
             group.create_task(speakers[-1].run([cluster.url], 1.0))
             while not speakers[-1].events:
                 await asyncio.sleep(0.05)
@@ -80,17 +81,28 @@ def check(speakers: Sequence[Speaker], unbroken: Sequence[Final]) -> None:
 def test_a_full_cluster_says_when_to_come_again_and_a_client_comes(cluster: Cluster):
     async def scene() -> None:
         async with AsyncExitStack() as stack:
-            streams = [await stack.enter_async_context(connect(cluster.url)) for _ in range(8)]
+            streams = [await stack.enter_async_context(connect(cluster.url, token=TOKEN)) for _ in range(8)]
             with pytest.raises(ConnectionProblem) as refused:
-                await stack.enter_async_context(connect(cluster.url))
+                await stack.enter_async_context(connect(cluster.url, token=TOKEN))
             assert (refused.value.status, refused.value.code, refused.value.retry_after) == (503, "server_full", 5)
-            waiting = asyncio.create_task(stack.enter_async_context(connect(cluster.url, wait_s=60)))
+            waiting = asyncio.create_task(stack.enter_async_context(connect(cluster.url, token=TOKEN, wait_s=60)))
             await asyncio.sleep(0.2)
             assert await asyncio.to_thread(lambda: sum(cluster.sessions().values())) == 8
             await streams[0].aclose()
             await waiting
 
     asyncio.run(scene())
+
+
+def test_a_ticket_of_one_replica_opens_a_websocket_of_any(cluster: Cluster):
+    async def scene(ticket: str) -> None:
+        with pytest.raises(ConnectionProblem, match="401"):
+            await connect(cluster.url).__aenter__()
+        async with connect(f"{cluster.url}?ticket={ticket}"), connect(f"{cluster.url}?ticket={ticket}"):
+            with pytest.raises(ConnectionProblem, match="401"):
+                await connect(f"{cluster.url}?ticket={ticket}").__aenter__()
+
+    asyncio.run(scene(cluster.request("POST", "/v1/ticket").json()["ticket"]))
 
 
 def test_a_killed_replica_loses_nothing(cluster: Cluster, speech: bytes, unbroken: list[Final]):

@@ -194,6 +194,7 @@ def serve_replica(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     worker = SimpleNamespace(actor_id=b"1", actors={b"1": SimpleNamespace(_replica_impl=found)})
     monkeypatch.setitem(sys.modules, "ray._private.worker", SimpleNamespace(global_worker=worker))
     monkeypatch.setattr(uvicorn, "Config", uvicorn.Config)
+    monkeypatch.setattr("xlsr_live.server.cluster.replica.shared_key", lambda: b"k" * 32)
     monkeypatch.setattr("xlsr_live.server.cluster.replica.freeze_loaded", lambda: None)  # not of a test process
     return found
 
