@@ -22,6 +22,8 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from ..streaming.errors import EngineError
 from ..streaming.model.info import ModelInfo
 from .access.ledger import Ledger
@@ -38,7 +40,7 @@ from .settings import ServerSettings
 
 logger = logging.getLogger("xlsr_live.server")
 
-MAX_ENGINE_FAILURES: Final = 5  # in a row, before the server gives up
+MAX_FAILURES: Final = 5  # of a process in a row, before the server gives up
 LOOK_S: Final = 0.5  # between two looks at deadlines
 EXTRA_S: Final = 20.0  # longer than `grace_s`, before fronts that drain are killed
 ENGINE_EXIT_S: Final = 10.0
@@ -72,7 +74,9 @@ class Supervisor:
 
         def for_engine() -> tuple[Any, ...]:
             address.unlink(missing_ok=True)  # of the one before
-            return settings, load, freeze_loaded, str(address)
+            known = self._description  # measured once: sessions would distort another measurement
+            again = settings if known is None else replace(settings, max_sessions=known.limit)
+            return again, load, freeze_loaded, str(address)
 
         self.engine = Child("the engine", run_engine, for_engine)
         self.fronts = [
@@ -218,8 +222,10 @@ class Supervisor:
             self._ledger.forget(number)
             self._board.clear(number)
             (self._folder / f"front-{number}").unlink(missing_ok=True)
+            if not self._announced and child.failures > MAX_FAILURES:
+                raise EngineError(f"{child.name} does not start; see the log")
             return
         if self._description is None:
             raise EngineError("the engine process ended before its model was loaded; see the log")
-        if child.failures > MAX_ENGINE_FAILURES:
+        if child.failures > MAX_FAILURES:
             raise EngineError("the engine process does not stay up; see the log")

@@ -24,6 +24,7 @@ from .models.models import Models
 from .net.board import Posted
 from .net.connections import uvicorn_options
 from .net.handshakes import over_tls
+from .net.loop import MeasuredLoop, new_loop, warn_when_busy
 from .net.peers import AbortableWebSocket
 from .operations.memory import trim_memory
 from .operations.reload import Reloader, Reread
@@ -77,6 +78,10 @@ class Server(uvicorn.Server):
         connections = None if fronts is None else partial(fronts.board.total, Posted.CONNECTIONS)
         super().__init__(_configuration(create_app(self._admission, self._reloader), settings, tls, connections))
 
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            runner.run(self.serve(sockets=sockets))
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._loop = asyncio.get_running_loop()
@@ -85,7 +90,9 @@ class Server(uvicorn.Server):
         background = [self._models.watch(), trim_memory()]
         if self._fronts is not None and self._private is not None:
             await self._private.begin(self._fronts.address(self._fronts.number))
-            background.append(self._admission.post_away())
+            background.append(self._admission.post_state())
+        if isinstance(self._loop, MeasuredLoop):
+            background.append(warn_when_busy(self._loop))
         self._background = [self._loop.create_task(each) for each in background]
         if self._fronts is None and hangup_means_reload():
             self._loop.add_signal_handler(signal.SIGHUP, self._reloader.request)
@@ -142,7 +149,7 @@ def _configuration(
     if connections is not None:
         options["ws"] = AbortableWebSocket
     return uvicorn.Config(
-        app, loop="asyncio", lifespan="off", log_config=None, log_level=logging.WARNING, access_log=False, **options
+        app, lifespan="off", log_config=None, log_level=logging.WARNING, access_log=False, **options
     )  # INFO lines contain addresses and query strings
 
 

@@ -18,7 +18,9 @@ from .formats import Output
 
 PATIENCE: Final = 60.0  # seconds to type one final
 # They read the text from standard input, so other users do not see it in the list of processes.
-WTYPE: Final = ("wtype", "-")  # Wayland, where the compositor allows virtual keyboards (not GNOME)
+# Wayland, where the compositor allows virtual keyboards (not GNOME). The window needs a moment for the new keyboard:
+# without the pause (ms) it loses the first character of one final in five.
+WTYPE: Final = ("wtype", "-s", "100", "-")
 YDOTOOL: Final = ("ydotool", "type", "--file", "-")  # both, through /dev/uinput; needs its daemon
 XDOTOOL: Final = ("xdotool", "type", "--clearmodifiers", "--file", "-")  # X11
 

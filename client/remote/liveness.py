@@ -7,7 +7,7 @@ from typing import Final
 
 from websockets.asyncio.client import ClientConnection
 
-SILENT_S: Final = 45.0  # the server pings every 20 s, even while it reads nothing
+SILENT_S: Final = 15.0  # the server pings every 5 s, even while it reads nothing
 
 
 class MonitoredConnection(ClientConnection):

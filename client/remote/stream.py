@@ -46,6 +46,7 @@ FINAL_STATUSES: Constant = (401, 403, 404)  # refusals that no further attempt c
 BAD_SETTINGS: Constant = ("bad_config", "bad_grammar", "bad_model")
 FINAL_CODES: Constant = ("resume_lost", "not_our_protocol", "proxy", *BAD_SETTINGS)
 GOING_AWAY: Constant = 1001  # close code of a server that stops
+SEARCH_S: Constant = 60.0  # for another server: a balancer may know only after 45 s that a machine is gone
 MOVE_ANYWAY_S: Constant = 3.0  # before the server takes no more audio: also in the middle of an utterance
 
 
@@ -229,10 +230,11 @@ class Stream(SessionControls):
 
     async def _reconnect(self) -> None:
         """Connect again and resume the session, or continue it on another server. Raises `ConnectionProblem` if the
-        server's time limit passes.
+        server's time limit passes, or `SEARCH_S` for a session that can move.
         """
         loop = asyncio.get_running_loop()
-        deadline, pause, told = loop.time() + self._resume_s, FIRST_PAUSE_S, 0.0
+        longest_s = max(self._resume_s, SEARCH_S) if self._replay.complete else self._resume_s
+        deadline, pause, told = loop.time() + longest_s, FIRST_PAUSE_S, 0.0
         home = self._servers.current
         gone = self._connection.protocol.close_rcvd is not None
         while True:

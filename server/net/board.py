@@ -15,10 +15,12 @@ class Posted(IntEnum):
     CONNECTIONS = 0  # open
     VIEWERS = 1  # of shared sessions
     AWAY = 2  # clients that may resume a session
+    LEVEL = 3  # of service
 
 
 class Board:
-    """One row for each front. `number` is the own one; the supervisor has none."""
+    """One row for each front; that of a front which starts again is zero. `number` is the own one; the supervisor has
+    none."""
 
     def __init__(self, file: Path, fronts: int, number: int | None = None) -> None:
         mode = "r+" if file.exists() else "w+"
@@ -34,6 +36,10 @@ class Board:
     def total(self, what: Posted) -> int:
         """The sum over all fronts."""
         return int(self._rows[:, what].sum())
+
+    def values(self, what: Posted) -> list[int]:
+        """Of all fronts."""
+        return [int(value) for value in self._rows[:, what]]
 
     def leads(self, what: Posted) -> bool:
         """Whether another front has less than this one."""

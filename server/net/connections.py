@@ -13,6 +13,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from ..settings import ServerSettings
 
 MIN_UPLOAD_RATE: Final = 125_000  # bytes/s
+PING_S: Final = 5.0  # between pings, by which clients notice that this machine is gone
 
 
 def uvicorn_options(
@@ -36,7 +37,7 @@ def websocket_options(settings: ServerSettings) -> dict[str, Any]:
         "ws": "websockets-sansio",
         "ws_max_size": settings.hard_limit_bytes,
         "ws_per_message_deflate": False,  # audio compresses badly, and small messages could expand to huge ones
-        "ws_ping_interval": 20,
+        "ws_ping_interval": PING_S,
         # A pong waits behind audio that a full backlog leaves unread, so a deadline would drop clients that send faster
         # than real time. The idle timeout finds lost clients.
         "ws_ping_timeout": None,

@@ -112,7 +112,7 @@ class Endpoints:
             "sessions": self._admission.open_sessions,
             "limit": self._sessions.limit,
             "queued": engine.queued,
-            "level": int(engine.level),
+            "level": max(self._admission.levels),
             "models": len(self._models),
             "reloading": self._reloader.busy,
         }

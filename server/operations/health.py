@@ -14,7 +14,7 @@ def unready_reasons(engine: EngineService, admission: Admission) -> list[str]:
         "stopped": not engine.alive,
         "stalled": max(engine.working_s, engine.searching_s) > settings.stall_s / 2,
         "failing": not engine.healthy,
-        "overloaded": engine.level >= Level.FINALS,
+        "overloaded": min(admission.levels) >= Level.FINALS,
         "draining": sessions.draining,
         "full": admission.open_sessions >= sessions.limit,
     }

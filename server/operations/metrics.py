@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from itertools import accumulate
@@ -15,6 +16,7 @@ from prometheus_client.registry import Collector
 from ...streaming.engine.counters import Histogram
 from ...streaming.translation.counters import TranslationCounters
 from ..models.memory import gpu_memory
+from ..net.loop import MeasuredLoop
 from ..processes.remote_engine import RemoteEngine
 from ..sessions.admission import Admission
 from .health import unready_reasons
@@ -72,6 +74,9 @@ class Exporter(Collector):
         yield _counter(
             "abandoned_samples", "Samples of utterances whose client left before their end.", stats.abandoned
         )
+        loop = asyncio.get_running_loop()
+        if isinstance(loop, MeasuredLoop):
+            yield _counter("loop_idle_seconds", "Time without anything to do, outside the model.", loop.idle_s)
         yield _histogram("partial_lag_seconds", "From the arrival of audio to its partial.", stats.partial_lags)
         yield _histogram("final_lag_seconds", "From the arrival of an utterance's end to its final.", stats.final_lags)
 

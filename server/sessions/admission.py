@@ -185,12 +185,21 @@ class Admission:
     def crowded(self) -> bool:
         """Whether no more connections are accepted."""
         limit = self.settings.max_connections
-        return (self.sessions.streams if self.fronts is None else self.fronts.board.total(Posted.CONNECTIONS)) >= limit
+        if self.fronts is None:
+            return self.sessions.streams >= limit
+        return self.fronts.board.total(Posted.CONNECTIONS) > limit  # with the one that asks
 
-    async def post_away(self) -> None:
-        """Tell the other fronts how many clients are away, forever."""
+    @property
+    def levels(self) -> list[int]:
+        """The level of service of each front."""
+        own = self.models.current.engine.level
+        return [int(own)] if self.fronts is None else self.fronts.board.values(Posted.LEVEL)
+
+    async def post_state(self) -> None:
+        """Tell the other fronts the level of this one, and how many clients are away, forever."""
         while self.fronts is not None:
             self.fronts.board.post(Posted.AWAY, self.resume_store.away)
+            self.fronts.board.post(Posted.LEVEL, self.models.current.engine.level)
             await asyncio.sleep(POST_S)
 
     def _client_full(self, client: Client, sessions: int) -> bool:

@@ -25,6 +25,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ...streaming.protocol.events import Ack, SessionResumed, to_json
 from ..transport import ClientLeft, Data
+from .interruption import Interrupted, Interruption
 from .sent_events import SentEvents
 
 GOODBYE_S: Final = 1.0  # time for the close frame of a replaced connection
@@ -65,8 +66,7 @@ class Link:
         self._grace_s = grace_s
         self._deadline = 0.0  # of a client that is away, on the loop's clock
         self._changed = asyncio.Event()  # set when a client that was away is connected or gone
-        self._reading: asyncio.Timeout | None = None
-        self._writing: asyncio.Timeout | None = None
+        self._reading, self._writing = Interruption(), Interruption()
         self._in_use: asyncio.Future[None] | None = None  # pending while an attached websocket is in use
         self._events = SentEvents(keeps)
         self._greeting: str | None = None  # to be sent before all events
@@ -112,14 +112,10 @@ class Link:
         while True:
             websocket = await self._connected()
             try:
-                async with asyncio.timeout(None) as self._reading:
+                with self._reading:
                     message = await websocket.receive()
-            except TimeoutError:
-                if self._websocket is websocket:
-                    raise
+            except Interrupted:
                 continue  # replaced by another websocket
-            finally:
-                self._reading = None
             if self._websocket is not websocket:
                 continue  # just replaced: the client sends uncounted audio again
             if message["type"] != "websocket.disconnect":
@@ -174,17 +170,13 @@ class Link:
     async def _deliver(self, websocket: WebSocket, data: Data) -> bool:
         """Send one message. False if the connection broke or was replaced."""
         try:
-            async with asyncio.timeout(None) as self._writing:
+            with self._writing:
                 await _send(websocket, data)
-        except TimeoutError:
-            if self._websocket is websocket:
-                raise
+        except Interrupted:
             return False
         except ClientLeft:
             self._lost(websocket)
             return False
-        finally:
-            self._writing = None
         return self._websocket is websocket
 
     async def close(self, code: int, reason: str) -> None:
@@ -213,9 +205,8 @@ class Link:
         self._events.next = events
         self._skip = self.received % self.sample_bytes
         self._greeting = self._resumed(events, session)
-        for scope in (self._reading, self._writing):
-            if scope is not None and not scope.expired():
-                scope.reschedule(asyncio.get_running_loop().time())
+        self._reading.interrupt()
+        self._writing.interrupt()
         if old is not None:
             _dismiss(old)
         return self._in_use

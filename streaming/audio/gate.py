@@ -20,6 +20,7 @@ from .pauses import PauseEvidence, Pauses
 
 _WORDS: Final = 2  # short words before an onset that belong to it
 HYSTERESIS: Final = 0.15  # Silero's own: an open gate closes this far below the threshold
+_NO_EVIDENCE: Final = PauseEvidence()
 
 
 class GateState(Enum):
@@ -71,7 +72,7 @@ class Gate:
         self._adaptive = pauses is not None
         self._pauses = pauses or Pauses(least=2 * hangover // 3, most=hangover, margin=post_roll)
         self._closing: int | None = None  # hangover of this pause; None until it is decided
-        self._evidence = PauseEvidence()  # on this pause
+        self._evidence = _NO_EVIDENCE  # on this pause
         self._spoken: int | None = None  # end of the last speech frame in a span; None after a flush
         self._onset = start  # first sample of the current run of speech frames
         self._first = start  # first sample of the bursts that lead up to it
@@ -88,8 +89,8 @@ class Gate:
         self._end = end
         is_open = self.state in (GateState.SPEAKING, GateState.STOPPING)
         speech = probability >= self._threshold - (HYSTERESIS if is_open else 0.0)
-        match self.state, speech:
-            case GateState.QUIET | GateState.STARTING, True:
+        match self.state:
+            case GateState.QUIET | GateState.STARTING if speech:
                 if self.state is GateState.QUIET:
                     self.state, self._onset = GateState.STARTING, start
                     if start - self._last_speech >= self._hangover:
@@ -99,11 +100,11 @@ class Gate:
                     first = max(self._first, self._onset - self._burst_reach)
                     self._speak(first, end)
                     return Opened(max(first - self._pre_roll, self._last_span))
-            case GateState.STARTING, False:
+            case GateState.STARTING:
                 self.state = GateState.QUIET
-            case GateState.SPEAKING | GateState.STOPPING, True:
+            case GateState.SPEAKING | GateState.STOPPING if speech:
                 self._speak(start, end)
-            case GateState.SPEAKING | GateState.STOPPING, False:
+            case GateState.SPEAKING | GateState.STOPPING:
                 return self._stop()
             case _:
                 pass
@@ -162,7 +163,7 @@ class Gate:
         if self._spoken is not None and start > self._spoken:
             self._pauses.receive(start - self._spoken)
         self.state, self._last_speech, self._spoken = GateState.SPEAKING, end, end
-        self._evidence, self._closing = PauseEvidence(), None if self._adaptive else self._hangover
+        self._evidence, self._closing = _NO_EVIDENCE, None if self._adaptive else self._hangover
 
     def _stop(self) -> Closed | None:
         """Close after the hangover of this pause; ask for it after the least one."""

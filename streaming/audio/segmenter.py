@@ -160,9 +160,11 @@ class Segmenter:
             return
         frames = self.ring.read(self._detected, self._detected + count * FRAME).reshape(count, FRAME)
         for probability in vad(frames):
-            self._waiting.append(_Frame(self._detected, probability))
+            if self.paused:
+                self._waiting.append(_Frame(self._detected, probability))
+            else:  # nothing waits
+                self._examine(self._detected, probability)
             self._detected += FRAME
-        self._advance()
 
     def _advance(self) -> None:
         """Let the gate take what waits, up to a pause in which it asks."""
@@ -172,17 +174,12 @@ class Segmenter:
                     self._examined = position
                     self._close(self._gate.finish(position), reason)
                 case _Frame(start, probability):
-                    self._examined = start + FRAME
-                    self._examine(probability, start)
+                    self._examine(start, probability)
 
-    def _examine(self, probability: float, start: int) -> None:
-        match self._gate.receive(probability, start, self._examined):
-            case Opened(start=first) if first < self._final_end - _ROUNDING:
-                self._finished = first
-            case Opened(start=first):
-                self.spans.append(Span(first))
-            case closed:
-                self._close(closed, "silence")
+    def _examine(self, start: int, probability: float) -> None:
+        self._examined = start + FRAME
+        if (change := self._gate.receive(probability, start, self._examined)) is not None:
+            self._change(change)
         if self._finished is not None and self._gate.last_speech > self._final_end:
             self._leave_finished(self._final_end)
             self.spans.append(Span(self._final_end))
@@ -190,6 +187,15 @@ class Segmenter:
             end = self._gate.likely_end
             ended = end is not None and abs(end - self._final_end) < _ROUNDING
             self._close(self._gate.decide(PauseEvidence(inf if ended else -inf)), "silence")
+
+    def _change(self, change: Opened | Closed) -> None:
+        match change:
+            case Opened(start=first) if first < self._final_end - _ROUNDING:
+                self._finished = first
+            case Opened(start=first):
+                self.spans.append(Span(first))
+            case Closed():
+                self._close(change, "silence")
 
     def _leave_finished(self, end: int) -> None:
         """The speech before `final_end` is over."""

@@ -20,6 +20,9 @@ Float32 = NDArray[np.float32]
 CHUNK: Final = 512  # samples; Silero takes nothing else at 16 kHz
 _OUTPUTS: Final = ["speech_probs", "hn", "cn"]
 _CONTEXT: Final = 64  # samples of the previous chunk that each input repeats
+QUIET: Final = (
+    0.3  # how far a stream begins as if silence came before: more opens on more noise, less misses more onsets
+)
 
 
 @cache
@@ -36,21 +39,39 @@ def _network() -> Any:
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-class Silero:
-    """The network with one stream's state. The first chunk loads the network: most silent sessions never need it."""
+@cache
+def _after_silence() -> tuple[Float32, Float32]:
+    """The network's state after a chunk of zeros."""
+    nothing = np.zeros((1, 1, 128), np.float32)
+    feed = {"input": np.zeros((1, _CONTEXT + CHUNK), np.float32), "h": nothing, "c": nothing}
+    _, hidden, cell = _network().run(_OUTPUTS, feed)
+    return hidden, cell
 
-    def __init__(self) -> None:
+
+class Silero:
+    """The network with one stream's state. The first chunk loads the network: most silent sessions never need it.
+
+    From a state of zeros the network takes many onsets at the first sample for noise. `quiet` is the part of the state
+    after silence with which a stream begins.
+    """
+
+    def __init__(self, quiet: float = QUIET) -> None:
+        self._quiet = quiet
         self.reset()
 
     def __call__(self, chunks: Float32) -> list[float]:
         """Speech probabilities of the next chunks, shape (n, CHUNK). They do not depend on n."""
         if not len(chunks):
             return []
+        if self._state is None:
+            hidden, cell = _after_silence()
+            self._state = hidden * np.float32(self._quiet), cell * np.float32(self._quiet)
         inputs = np.empty((len(chunks), _CONTEXT + CHUNK), np.float32)
         inputs[:, _CONTEXT:] = chunks
         inputs[0, :_CONTEXT], inputs[1:, :_CONTEXT] = self._context, chunks[:-1, -_CONTEXT:]
-        feed = {"input": inputs, "h": self._hidden, "c": self._cell}
-        probabilities, self._hidden, self._cell = _network().run(_OUTPUTS, feed)
+        feed = {"input": inputs, "h": self._state[0], "c": self._state[1]}
+        probabilities, hidden, cell = _network().run(_OUTPUTS, feed)
+        self._state = hidden, cell
         self._context = chunks[-1, -_CONTEXT:].copy()
         return probabilities.ravel().tolist()
 
@@ -60,4 +81,4 @@ class Silero:
 
     def reset(self) -> None:
         self.skip()
-        self._hidden = self._cell = np.zeros((1, 1, 128), np.float32)
+        self._state: tuple[Float32, Float32] | None = None  # of the network; None before the first chunk

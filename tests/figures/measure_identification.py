@@ -1,11 +1,12 @@
-"""Figures of a multilingual checkpoint: `python -m tests.figures.measure_identification MODEL DATA [--plot PNG]`.
+"""Figures of a multilingual checkpoint: `python -m tests.figures.measure_identification MODEL DATA [--lid MODEL]`.
 
 DATA is the folder `speech` of `training.recipe.multilingual`: a test.tsv for each language, whose voices read several
 languages. Real speech of the test collection joins it: English (kathleen, librispeech) and German (kerstin). Prints
 Markdown tables:
 
 - error rates of finals in the right language, alone and with one session for each language at once; both must be equal;
-- how often the most probable of all languages is the right one after 1, 2, 3 and 5 s of speech;
+- how often the most probable of all languages is the right one after 1, 2, 3 and 5 s of speech, by confidence or, with
+  --lid, by an identification model;
 - recordings in which German and English utterances alternate, with `auto`: utterances in the right language, speech
   until the decision, error rates beside those in the right languages.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +31,8 @@ from xlsr_live.client.commands.calibrate_languages import levels_of
 from xlsr_live.streaming import Recognizer, SessionConfig
 from xlsr_live.streaming.ctc.calibration import LanguageScale
 from xlsr_live.streaming.protocol.events import Event, Final, LanguageIdentified, Partial
+from xlsr_live.streaming.requests import MULTIPLE
+from xlsr_live.streaming.session.deciders import HeadDecider
 
 from tests.support.speech import listed
 
@@ -112,34 +116,55 @@ def measure_words(recognizer: Recognizer, spoken: Sequence[Spoken], sessions: in
     return Table("Words in the right language", ("language", "speech", "recordings", "WER", "CER"), rows)
 
 
+Scores = tuple[NDArray[np.float64], NDArray[np.float64]]  # of each language; those without the calibration
+
+
+def by_confidence(recognizer: Recognizer, samples: Float32, languages: Sequence[str]) -> Scores:
+    found = recognizer.languages.load("auto", languages)
+    scales = [((own := found[each][1].calibration) and own.language) or LanguageScale() for each in languages]
+    levels = np.array(levels_of(recognizer, samples, languages))
+    return np.array([scale(level) for scale, level in zip(scales, levels, strict=True)]), levels
+
+
+def by_head(recognizer: Recognizer, samples: Float32, languages: Sequence[str]) -> Scores:
+    decider = HeadDecider(recognizer.languages.load("auto", languages).classes or {})
+    rows = recognizer.engine.submit(samples, deadline=time.monotonic(), language=MULTIPLE).result()
+    shares = decider.shares([rows])[-1]
+    return shares, shares
+
+
 def measure_identification(
     recognizer: Recognizer, spoken: Sequence[Spoken], languages: Sequence[str], plot: Path | None
 ) -> Table:
-    """Share of beginnings whose most probable language is the right one, with the calibration and without."""
-    found = {language: recognizer.languages.load(language)[language][1].calibration for language in languages}
-    scales = [(own and own.language) or LanguageScale() for own in found.values()]
+    """Share of beginnings whose most probable language is the right one."""
+    scores_of = by_head if recognizer.languages.load("auto", languages).classes else by_confidence
     kinds = list(dict.fromkeys((each.language, each.kind) for each in spoken))
     confusion = {seconds: np.zeros((len(kinds), len(languages)), int) for seconds in SECONDS}
+    beside = dict.fromkeys(SECONDS, 0.0)  # shares of the other languages that are less probable
     plain = dict.fromkeys(SECONDS, 0)
     for row, pair in enumerate(tqdm(kinds, "identifying")):
         own = [each.samples for each in spoken if (each.language, each.kind) == pair]
         for at in range(len(own)):
             joined = np.concatenate([*own[at:], *own[:at]])  # enough speech from each recording on
             for seconds in SECONDS:
-                levels = np.array(levels_of(recognizer, joined[: seconds * RATE], languages))
-                scores = [scale(levels[each]) for each, scale in enumerate(scales)]
+                scores, raw = scores_of(recognizer, joined[: seconds * RATE], languages)
+                place = languages.index(pair[0])
                 confusion[seconds][row, int(np.argmax(scores))] += 1
-                plain[seconds] += languages[int(levels.argmax())] == pair[0]
+                beside[seconds] += float((np.delete(scores, place) < scores[place]).mean())
+                plain[seconds] += int(np.argmax(raw)) == place
     rows: list[list[str]] = []
     for row, (language, kind) in enumerate(kinds):
         right = [confusion[each][row, languages.index(language)] / confusion[each][row].sum() for each in SECONDS]
         rows.append([language, kind, str(confusion[1][row].sum()), *map(percent, right)])
     columns = ("language", "speech", "beginnings", *(f"{each} s" for each in SECONDS))
     total = confusion[1].sum()
-    note = "without calibration: " + ", ".join(f"{each} s {percent(plain[each] / total)}" for each in SECONDS)
+    notes = [
+        f"{name}: " + ", ".join(f"{each} s {percent(counts[each] / total)}" for each in SECONDS)
+        for name, counts in (("without calibration", plain), ("beside one other language", beside))
+    ]
     if plot:
         draw(plot, confusion, [f"{language}, {kind}" for language, kind in kinds], languages)
-    return Table("Right language of six", columns, rows, [note])
+    return Table("Right language of six", columns, rows, notes)
 
 
 def draw(path: Path, confusion: dict[int, NDArray[np.intp]], spoken: Sequence[str], languages: Sequence[str]) -> None:
@@ -232,12 +257,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.figures.measure_identification", description=__doc__)
     parser.add_argument("model", metavar="MODEL")
     parser.add_argument("data", type=Path, metavar="DATA")
+    parser.add_argument("--lid", metavar="MODEL", help="identify by this model instead of by confidence")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="confusion matrices")
     parser.add_argument("--most", type=int, default=14, help="recordings of each language and kind")
     parser.add_argument("--parts", nargs="*", choices=PARTS, default=PARTS, help="tables to make (default: all)")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
-    with Recognizer.load(args.model, device="cpu", threads=args.threads) as recognizer:
+    with Recognizer.load(args.model, device="cpu", threads=args.threads, lid=args.lid) as recognizer:
         languages = recognizer.languages.known
         spoken = load(args.data, languages, args.most)
         tables: list[Table] = []

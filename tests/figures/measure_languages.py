@@ -1,7 +1,8 @@
 """Cost of adapters per row: `python -m tests.figures.measure_languages [ROUNDS]` (not part of the test suite; minutes).
 
 CPU time of live steps of XLS-R 300M with random weights, on one thread: without adapters, and with a language for each
-row of the batch. Both alternate in one run, and the least of the rounds counts.
+row of the batch. Each round measures both, in turns first; the median of the rounds' ratios counts, and its quartiles
+tell how much other programs disturb.
 """
 
 from __future__ import annotations
@@ -90,13 +91,15 @@ def main(rounds: int, size: str = "300m") -> None:
     }
     print(f"adapters and head of a language: {languages.adapters.slot_bytes / 1e6:.1f} MB in float32")
     for name, kinds in works.items():
-        least = dict.fromkeys(kinds, float("inf"))
-        for _ in range(rounds):
-            for kind, spoken in kinds.items():
-                least[kind] = min(least[kind], step(encoders[kind], spoken))
-        plain, adapted = least["without"] * 1e3, least["with"] * 1e3
-        print(f"{name}: {plain:.1f} ms without adapters, {adapted:.1f} ms with: {adapted / plain - 1:+.1%}")
+        found = list[dict[str, float]]()
+        for number in range(rounds):
+            order = list(kinds.items())[:: 1 if number % 2 else -1]
+            found.append({kind: step(encoders[kind], spoken) * 1e3 for kind, spoken in order})
+        low, middle, high = np.percentile([each["with"] / each["without"] - 1 for each in found], (25, 50, 75))
+        plain, adapted = (min(each[kind] for each in found) for kind in ("without", "with"))
+        print(f"{name}: {plain:.1f} ms without adapters, {adapted:.1f} ms with (least of {rounds} rounds); ratio "
+              f"{middle:+.1%}, quartiles {low:+.1%} and {high:+.1%}")  # fmt: skip
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 5)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 15)

@@ -13,7 +13,10 @@ MARKERS = "osD^vP"
 
 
 def draw(
-    folder: Path, costs: Mapping[str, tuple[float, float]], latencies: Mapping[str, Mapping[str, Sequence[float]]]
+    folder: Path,
+    costs: Mapping[str, tuple[float, float]],
+    latencies: Mapping[str, Mapping[str, Sequence[float]]],
+    title: str,
 ) -> None:
     """`costs` are CPU seconds per second and WER in %, `latencies` seconds of each moment."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -21,7 +24,8 @@ def draw(
     axes = figure.subplots()
     for (name, place), marker in zip(costs.items(), cycle(MARKERS), strict=False):
         axes.plot(*place, marker, markersize=8, fillstyle="none", label=name)
-    axes.set(xscale="log", xlabel="CPU seconds for each second of audio", ylabel="WER of all speech (%)")
+    axes.set(xscale="log", xlabel="CPU seconds for each second of audio", ylabel="WER of all speech (%)", title=title)
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3, which="both")
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, fontsize=8)
@@ -38,7 +42,7 @@ def draw(
         axes.bar(at, p50, 0.9 * width, yerr=(np.zeros_like(p50), p95 - p50), capsize=4, **bars)
     labels = ["first text\nafter speech begins", "committed\nafter a word ends", "final\nafter speech ends"]
     axes.set_xticks(range(len(moments)), labels)
-    axes.set(ylabel="seconds: p50, and p95 as a line")
+    axes.set(ylabel="seconds: p50, and p95 as a line", title=title)
     axes.grid(alpha=0.3, axis="y")
     axes.set_axisbelow(True)
     axes.legend(fontsize=8)

@@ -20,6 +20,7 @@ import json
 import re
 import sys
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -129,8 +130,23 @@ def read(path: Path, setup: dict[str, Any]) -> list[Line]:
 
 def run(options: argparse.Namespace) -> list[Line]:
     lines = read(options.out, {"whisper": options.whisper, "pauses": [BEFORE_S, AFTER_S]})
-    done = {(line.peer, line.set, line.file) for line in lines}
     recordings = selection(options.sets, options.limit)
+    if not options.report:
+        complete(options, recordings, lines)
+    wanted = {(each.path.parent.name, each.path.name) for each in recordings}
+    return comparable_lines([x for x in lines if x.peer in options.only and (x.set, x.file) in wanted])
+
+
+def comparable_lines(lines: Sequence[Line]) -> list[Line]:
+    """Without speech that only some of the recognizers have taken yet. Noise clips have a count for each of them."""
+    peers = {line.peer for line in lines}
+    taken = Counter((line.set, line.file) for line in lines)
+    return [line for line in lines if line.set == "noise" or taken[line.set, line.file] == len(peers)]
+
+
+def complete(options: argparse.Namespace, recordings: Sequence[CorpusRecording], lines: list[Line]) -> None:
+    """Measure what is missing; add it to `lines` and to the file."""
+    done = {(line.peer, line.set, line.file) for line in lines}
     with open_peers(options.only, options.whisper) as found, options.out.open("a") as out:
         peers: dict[str, Peer] = {}
         for name, peer in found.items():
@@ -146,8 +162,6 @@ def run(options: argparse.Namespace) -> list[Line]:
                 out.write(json.dumps(asdict(line)) + "\n")
                 out.flush()
                 lines.append(line)
-    wanted = {(each.path.parent.name, each.path.name) for each in recordings}
-    return [line for line in lines if line.peer in options.only and (line.set, line.file) in wanted]
 
 
 # ── the tables ──
@@ -204,6 +218,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=15, help="recordings of each set")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--only", nargs="+", choices=NAMES, default=list(NAMES), metavar="PEER", help=", ".join(NAMES))
+    parser.add_argument("--report", action="store_true", help="measure nothing: only what FILE already has")
     parser.add_argument("--plots", type=Path, metavar="DIR", help="draw peers-cost.png and peers-latency.png there")
     options = parser.parse_args()
     lines = run(options)
@@ -223,6 +238,7 @@ def main() -> None:
                 for name, own in live.items()
                 if any(x.final is not None for x in own)
             },
+            f"n = {len({(x.set, x.file) for x in speech})} recordings",
         )
 
 

@@ -19,7 +19,7 @@ from tests.figures.scaling_simulation import Failure, ScaleResult, ScaleSimulati
 
 STREAMS: Final = 10_000
 MORE: Final = 5  # numbers of machines, from the least on
-QUICK: Final = replace(Costs(), silent_s=12.0, lost_removed_s=12.0)  # what an earlier notice would bring
+QUICK: Final = replace(Costs(), lost_removed_s=12.0)  # a balancer with health checks of its own
 
 Outcomes = Mapping[tuple[Failure, int], ScaleResult]
 
@@ -112,7 +112,9 @@ def main() -> None:
     print("\n".join(table.markdown() for table in shown))
     least = min(machines for _, machines in outcomes)
     early = ScaleSimulation(options.streams, least + 1, Failure.MACHINE, QUICK, machine, options.seed).run()
-    print(f"noticed within {QUICK.silent_s:g} s, {least + 1} machines: all served after {early.all_served or 0:.0f} s")
+    print(
+        f"a balancer that knows within {QUICK.lost_removed_s:g} s, {least + 1} machines: {early.all_served or 0:.0f} s"
+    )
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
         plot(options.out / "scaling.png", outcomes, options.streams)

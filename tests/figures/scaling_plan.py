@@ -25,8 +25,8 @@ class Costs:
     up_bytes: float = 33_640.0
     down_bytes: float = 1_250.0
     replay_s: float = 12.0
-    silent_s: float = 45.0
-    give_up_s: float = 30.0
+    silent_s: float = 15.0
+    give_up_s: float = 60.0
     retry_after_s: float = 5.0
     speech: float = 0.6
     gflop: float = 110.0
@@ -99,7 +99,7 @@ SOURCES: Final[dict[str, tuple[str, str, str]]] = {  # meaning with its unit; me
         "[moving](protocol.md#moving)",
     ),
     "silent_s": ("until a client gives up a silent connection, at most (s)", CONSTANT, "`client/remote/liveness.py`"),
-    "give_up_s": ("until a client without a server gives up (s)", CONSTANT, "`resume_grace_s`"),
+    "give_up_s": ("until a client without a server gives up (s)", CONSTANT, "`client/remote/stream.py`"),
     "retry_after_s": ("`Retry-After` of a full server (s)", CONSTANT, "`server/refusals.py`"),
     "speech": ("share of speech in a stream", ASSUMED, "conversation with pauses"),
     "gflop": (

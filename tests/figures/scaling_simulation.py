@@ -20,7 +20,7 @@ from tests.figures.scaling_plan import Costs, MachineType
 STEP_S: Final = 0.1
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0  # of a client between attempts, as in `client/remote/stream.py`
 PROBE_S: Final = 2.0  # how often the balancer learns which processes are full
-PING_S: Final = 20.0  # between pings of the server
+PING_S: Final = 5.0  # between pings of the server
 CONNECT_S: Final = 10.0  # after which an attempt to reach a lost machine fails
 FAILS_AT: Final = 30.0
 

@@ -75,6 +75,7 @@ def draw_page(browser: Any, server: RunningServer) -> None:
     """Ready, live, shared, finished; and the pages of readers."""
     address = f"http://127.0.0.1:{server.port}"
     with opened(browser, f"{address}/", 1000, 470) as page:
+        wait(page, "document.querySelector('.model').textContent !== ''")
         save(page, "page-ready.png")
         page.click("#share")
         page.check("#share-on")

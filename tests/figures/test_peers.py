@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.figures.local_agreement import LocalAgreement, Timed
-from tests.figures.peers import comparable, read, tables
+from tests.figures.peers import comparable, comparable_lines, read, tables
 
 
 def timed(text: str, start: float = 0.0) -> list[Timed]:
@@ -75,5 +76,7 @@ def test_an_interrupted_run_continues_and_other_settings_do_not(tmp_path: Path) 
     shown = list(tables([found]))
     assert "| whisper | 0.0 % |  |" in shown
     assert "| whisper | 2.000 | 1.0 | 1.50, 1.50 | 2.25, 2.48 | 1.25, 1.25 |" in shown
+    other = replace(found, peer="pocketsphinx", file="b.flac")
+    assert comparable_lines([found, replace(found, peer="pocketsphinx"), other])[-1].file == "a.flac"
     with pytest.raises(SystemExit, match="other settings"):
         read(path, {"whisper": "tiny"})

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from xlsr_live.client.remote.liveness import SILENT_S
-from xlsr_live.client.remote.stream import FIRST_PAUSE_S, LONGEST_PAUSE_S
+from xlsr_live.client.remote.stream import FIRST_PAUSE_S, LONGEST_PAUSE_S, SEARCH_S
+from xlsr_live.server.net.connections import PING_S
 from xlsr_live.server.refusals import _RETRY_AFTER_S
-from xlsr_live.server.settings import ServerSettings
 from xlsr_live.streaming.frames import ms
 from xlsr_live.streaming.protocol.codes import Code
 from xlsr_live.streaming.session.safe_sample import SETTLING
@@ -115,11 +115,10 @@ def test_needs_grow_with_streams_and_costs():
 
 def test_the_constants_are_those_of_the_project():
     assert ms(round(1000 * COSTS.replay_s)) == SETTLING
-    assert COSTS.silent_s == SILENT_S
-    assert ServerSettings().resume_grace_s == COSTS.give_up_s
+    assert (COSTS.silent_s, COSTS.give_up_s) == (SILENT_S, SEARCH_S)
     assert COSTS.retry_after_s == _RETRY_AFTER_S[Code.SERVER_FULL]
-    pauses = scaling_simulation.FIRST_PAUSE_S, scaling_simulation.LONGEST_PAUSE_S
-    assert pauses == (FIRST_PAUSE_S, LONGEST_PAUSE_S)
+    simulated = scaling_simulation.FIRST_PAUSE_S, scaling_simulation.LONGEST_PAUSE_S, scaling_simulation.PING_S
+    assert simulated == (FIRST_PAUSE_S, LONGEST_PAUSE_S, PING_S)
     packet = 3_200 + 8  # 100 ms of samples, and the header of a websocket message from a client
     segments = -(-packet // 1_448)
     assert 10 * (packet + segments * (20 + 20 + 12)) == COSTS.up_bytes
@@ -138,7 +137,7 @@ def test_the_page_has_the_results_of_the_command(tmp_path: Path):
             assert line in page.splitlines()
     early = ScaleSimulation(scaling.STREAMS, 5, Failure.MACHINE, scaling.QUICK, machine).run()
     assert (
-        f"within {scaling.QUICK.silent_s:g} s, five machines would serve\n  everyone after {early.all_served:.0f} s"
+        f"within {scaling.QUICK.lost_removed_s:g} s, five machines serve\n  everyone after {early.all_served:.0f} s"
         in page
     )
     assert f"{COSTS.gpu_streams:,.0f} streams with 60 % speech" in page

@@ -21,7 +21,7 @@ from xlsr_live.streaming.ctc.calibration import load_calibration
 from xlsr_live.streaming.protocol.events import Event, Final, LanguageIdentified, Partial
 from xlsr_live.streaming.recognizer import Recognizer
 
-from tests.support.multilingual import LANGUAGES, SPOKEN, make_multilingual
+from tests.support.multilingual import HEAD, LANGUAGES, SPOKEN, make_multilingual
 
 PAUSE = np.zeros(16_000, np.float32)
 LIMIT = 120  # seconds; a test that takes longer has failed
@@ -97,6 +97,18 @@ def test_the_language_of_a_clip_is_found(six: Recognizer, language: str):
         told = [event.language for event in events if isinstance(event, LanguageIdentified)]
         assert set(told) == {language}
         assert {final.language for final in finals(events)} == {language}
+
+
+def test_a_head_over_the_shared_encoder_finds_the_language_too(checkpoint: Path):
+    """English and German among six; three others beside English. Italian is its weakest language."""
+    with Recognizer.load(str(checkpoint), device="cpu", adaptive=False, lid=str(HEAD)) as recognizer:
+        for language, allowed in (
+            *((each, LANGUAGES) for each in ("deu", "eng")),
+            *((each, ("eng", each)) for each in ("fra", "por", "spa")),
+        ):
+            events = list(recognizer.stream(speech(language), auto(*allowed)))
+            assert {event.language for event in events if isinstance(event, LanguageIdentified)} == {language}
+            assert {final.language for final in finals(events)} == {language}
 
 
 def test_a_recording_in_all_languages_changes_between_utterances_only(six: Recognizer):

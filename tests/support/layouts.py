@@ -17,7 +17,6 @@ from .checkpoints import LETTERS, SMALL, config, publish
 
 OMNIASR_SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
 PIECES = (*OMNIASR_SPECIAL, " ", *"abcdefgh", " th", "ing", "你", "ß", " a")
-OMNIASR_300M: dict[str, Any] = {}  # the defaults of transformers
 
 _NOT_OMNIASR = ("feat_extract_norm", "do_stable_layer_norm")
 

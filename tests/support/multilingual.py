@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from xlsr_live.training.recipe.multilingual.checkpoint import join
+from xlsr_live.training.recipe.multilingual.checkpoint import LID, join
 
 from tests.support.paths import CLIPS, TESTS
 
 ADAPTERS = TESTS / "models" / "multilingual"  # the folder holds its licence
+HEAD = ADAPTERS / LID  # identifies the six languages over the encoder of the packaged model
 SPOKEN = CLIPS / "languages"  # a clip for each language, named by its code; the folder holds their licence
 LANGUAGES = ("deu", "eng", "fra", "ita", "por", "spa")
 

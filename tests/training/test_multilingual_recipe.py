@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+import shutil
 from itertools import islice
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from xlsr_live.streaming.errors import ModelError
 from xlsr_live.streaming.model.adapters import Adapter, AdapterShape, languages_of, read_adapter
 from xlsr_live.streaming.model.source import Source, find_source
@@ -15,13 +17,9 @@ from xlsr_live.training.recipe.multilingual.checkpoint import ENGLISH, LETTERS, 
 from xlsr_live.training.recipe.multilingual.phrases import LANGUAGES, Phrases, split_of
 from xlsr_live.training.recipe.multilingual.speech import HELD_NATIVE, HELD_VOICES, plan
 
-from tests.support.checkpoints import XLSR, publish
+from tests.support.checkpoints import publish
+from tests.support.recipe_base import LETTERS_OF_BASE, SMALL
 
-LETTERS_OF_BASE = ("<pad>", "<s>", "</s>", "<unk>", "|", *"'ABCDEFGHIJKLMNOPQRSTUVWXYZ")
-SMALL = XLSR | {
-    "conv_dim": (16,) * 7, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
-    "intermediate_size": 64, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4,
-}  # fmt: skip
 VOICES = ["af_alloy", "am_adam", "ef_dora", "em_santa", "ff_siwis", "if_sara", "pf_dora", *HELD_VOICES, *HELD_NATIVE]
 
 
@@ -72,6 +70,17 @@ def test_adapters_of_another_model_are_refused(tmp_path: Path):
     keep(str(base), {"deu": tmp_path / "begin"}, tmp_path / "adapters")
     with pytest.raises(ModelError, match="trained beside another model"):
         join(str(other), tmp_path / "adapters", tmp_path / "joined")
+
+
+def test_adapters_may_bring_their_model(tmp_path: Path):
+    base, other = (publish(tmp_path / str(seed), SMALL, LETTERS_OF_BASE, seed=seed) for seed in (0, 1))
+    begin(str(base), tmp_path / "begin")
+    keep(str(base), {"deu": tmp_path / "begin"}, tmp_path / "adapters")
+    shutil.copytree(base, tmp_path / "adapters" / "base")
+    for number, named in enumerate((base, other)):
+        join(str(named), tmp_path / "adapters", tmp_path / f"joined-{number}")
+    first, second = (load_file(tmp_path / f"joined-{number}" / "model.safetensors") for number in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_a_language_begins_with_the_rows_of_plain_letters(tmp_path: Path):

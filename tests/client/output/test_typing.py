@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -119,6 +120,46 @@ def test_finals_appear_in_a_text_field(display: str, tmp_path: Path):
     finally:
         window.kill()
         window.wait()
+
+
+@pytest.fixture
+def compositor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A Wayland desktop without a screen, whose only window writes to the file what is typed into it, line by line."""
+    for program in ("sway", "foot", "wtype", "setpriv"):
+        if shutil.which(program) is None:
+            pytest.skip(f"not installed: {program}")
+    with tempfile.TemporaryDirectory() as name:  # sway's user has no access to pytest's folders
+        folder = Path(name)
+        typed, log = folder / "typed", folder / "log"
+        (folder / "config").write_text(f'exec foot --config=/dev/null sh -c "stty -echo; cat > {typed}"')
+        command = ["sway", "-c", str(folder / "config")]
+        if os.getuid() == 0:  # sway refuses to run as root
+            command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *command]
+            os.chown(folder, 65534, 65534)
+        headless = {"WLR_BACKENDS": "headless", "WLR_RENDERER": "pixman", "WLR_LIBINPUT_NO_DEVICES": "1"}
+        with log.open("w") as messages:
+            server = subprocess.Popen(
+                command, env=os.environ | headless | {"XDG_RUNTIME_DIR": name}, stdout=messages, stderr=messages
+            )
+        try:
+            wait_for(typed.exists)
+            (socket,) = (path for path in folder.glob("wayland-*") if path.suffix != ".lock")
+            monkeypatch.setenv("XDG_RUNTIME_DIR", name)
+            monkeypatch.setenv("WAYLAND_DISPLAY", socket.name)
+            yield typed
+        finally:
+            server.terminate()
+            server.wait(10)
+
+
+def test_finals_appear_in_a_window_of_wayland(compositor: Path):
+    texts = ["Nine four, Zürich!", *["Two."] * 5]
+    with Typist(typing_program()) as typist:
+        for text in texts:
+            typist.show(final(text))
+    subprocess.run([*WTYPE[:3], "-k", "Return"], check=True)
+    wait_for(lambda: compositor.read_text("utf-8"))
+    assert compositor.read_text("utf-8") == " ".join(texts) + " \n"
 
 
 def wait_for(condition: object, seconds: float = 20) -> None:

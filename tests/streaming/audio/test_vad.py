@@ -12,6 +12,7 @@ import torch
 from xlsr_live.streaming.audio import vad
 from xlsr_live.streaming.audio.silero import CHUNK, Silero
 from xlsr_live.streaming.audio.vad import FRAME, CascadeVad, EnergyVad, SileroVad, Vad, WebrtcVad, make_vad
+from xlsr_live.streaming.recognizer import Recognizer
 
 DETECTORS = ["cascade", "webrtc", "silero", "energy"]
 
@@ -163,7 +164,15 @@ def test_silero_is_what_its_own_package_makes_of_the_same_samples(speech: np.nda
     chunks = speech[: len(speech) // CHUNK * CHUNK].reshape(-1, CHUNK)
     with torch.inference_mode():
         expected = [theirs(torch.from_numpy(chunk), 16_000).item() for chunk in chunks]
-    assert Silero()(chunks) == pytest.approx(expected, abs=1e-4)
+    assert Silero(quiet=0.0)(chunks) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["george", "jackson", "nicolas"])
+def test_speech_at_the_first_sample_is_found(name: str, clip: Callable[[str], np.ndarray], recognizer: Recognizer):
+    spoken = clip(name).astype(np.float32) / 32_768
+    onset = int(np.argmax(np.abs(spoken) > 0.01))
+    (final,) = recognizer.transcribe(spoken[onset:])
+    assert final.text == recognizer.transcribe(spoken)[0].text
 
 
 def level(decibels: float) -> np.ndarray:

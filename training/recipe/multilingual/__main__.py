@@ -2,7 +2,8 @@
 
 read: Kokoro-82M and espeak-ng read phrases in six languages. train: the adapter and head of each language but English,
 with `xlsr-live finetune --adapter`. join: the adapters and their letters alone, to --out; and the whole checkpoint, to
-WORK/checkpoint. calibrate: the probabilities of languages, on the recordings for development, in both places.
+WORK/checkpoint. calibrate: the probabilities of languages, on the recordings for development, in both places. lid: a
+head that identifies the language, on the recordings for training, to OUT/lid.
 """
 
 from __future__ import annotations
@@ -14,14 +15,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+import torch
+
 from ....client.bench.corpus import read_corpus
 from ....client.cli import run
 from ...export import ADAPTER
-from .checkpoint import CALIBRATIONS, LETTERS, begin, join, keep
+from .checkpoint import CALIBRATIONS, LETTERS, LID, begin, join, keep
+from .lid import choose_penalty, collect, fit, save
 from .phrases import LANGUAGES
 from .speech import read_phrases
 
-STAGES: Final = ("read", "train", "join", "calibrate")
+STAGES: Final = ("read", "train", "join", "calibrate", "lid")
 STEPS: Final = 400  # updates of 32 s
 MOST: Final = 16  # recordings of a table for the calibration of languages
 HEADER: Final = "file\ttext\tspeaker\tlanguage"
@@ -49,6 +53,7 @@ def arguments() -> argparse.Namespace:
     add("--noise", type=Path, metavar="DIR", help="recordings without speech, as for finetune")
     add("--steps", type=int, help="updates for each language (default: 400)")
     add("--minutes", type=float, help="end the training of a language after so long at the latest")
+    add("--each-speaker", type=int, default=10, help="recordings of a speaker for lid, at most (default: %(default)s)")
     add("--threads", type=int, default=1, help="threads of the training (default: %(default)s)")
     args = parser.parse_args()
     args.real = dict(each.partition("=")[::2] for each in args.real)
@@ -81,6 +86,17 @@ def main() -> None:
         write_table(table, {language: tables(args, language, "dev") for language in LANGUAGES}, MOST)
         _xlsr_live("calibrate", args.work / "checkpoint", table, "--language", "auto", "--threads", args.threads)
         shutil.copytree(args.work / "checkpoint" / CALIBRATIONS, args.out / CALIBRATIONS, dirs_exist_ok=True)
+    if "lid" in args.stages:
+        identify(args)
+
+
+def identify(args: argparse.Namespace) -> None:
+    torch.set_num_threads(args.threads)
+    sources = {language: tables(args, language, "train") for language in sorted(LANGUAGES)}
+    beginnings = collect(args.base, sources, args.each_speaker)
+    penalty, loss, right = choose_penalty(beginnings, len(sources))
+    print(f"speakers outside the fit: {100 * right:.1f} % right, {loss:.2f} nats, with a penalty of {penalty:g}")
+    save(fit(beginnings, len(sources), penalty), list(sources), args.base, args.out / LID)
 
 
 def train(args: argparse.Namespace) -> None:

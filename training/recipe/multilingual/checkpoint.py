@@ -27,6 +27,8 @@ from ...export import ADAPTER
 WIDTH: Final = 32  # of the adapters
 ENGLISH: Final = "eng"
 DIGEST: Final = "base.sha256"  # beside the adapters: that of the model's weights
+BASE: Final = "base"  # beside the adapters, optional: the model itself, when the one that is named has new weights
+LID: Final = "lid"  # beside the adapters: the folder of the head that identifies the language
 CALIBRATIONS: Final = "languages"  # folder with a folder for each language
 SPECIAL: Final = ("<pad>", "<s>", "</s>", "<unk>", "|")
 _PLAIN: Final = "abcdefghijklmnopqrstuvwxyz"
@@ -61,13 +63,10 @@ def begin(model: str, folder: Path, *, seed: int = 1) -> None:
 def join(model: str, trained: Path, folder: Path) -> None:
     """Write the English model with the adapters of a folder that `keep` wrote, and with its calibrations.
 
-    Raises `ModelError` if the adapters were trained beside another model.
+    A folder `base` in that folder is the English model, if there is one. Raises `ModelError` if the adapters were
+    trained beside another model.
     """
-    if (trained / DIGEST).read_text(encoding="utf-8").strip() != digest(model):
-        raise ModelError(
-            f"the adapters in {trained} were trained beside another model than {model}: train them again with "
-            "python -m xlsr_live.training.recipe.multilingual"
-        )
+    model = base_of(model, trained)
     english, vocabulary = _widened(model)
     own: dict[str, dict[str, int]] = json.loads((trained / "vocab.json").read_text(encoding="utf-8"))
     vocabularies = {language: sorted(tokens, key=lambda token: tokens[token]) for language, tokens in own.items()}
@@ -75,6 +74,18 @@ def join(model: str, trained: Path, folder: Path) -> None:
     _write(english, vocabulary, adapters, vocabularies, folder)
     if (trained / CALIBRATIONS).is_dir():
         shutil.copytree(trained / CALIBRATIONS, folder / CALIBRATIONS, dirs_exist_ok=True)
+
+
+def base_of(model: str, trained: Path) -> str:
+    """The model that the adapters of a folder belong to. Raises `ModelError` if it is not there."""
+    own = trained / BASE
+    name = str(own) if own.is_dir() else model
+    if (trained / DIGEST).read_text(encoding="utf-8").strip() != digest(name):
+        raise ModelError(
+            f"the adapters in {trained} were trained beside another model than {name}: put that model into {own}, or "
+            "train them again with python -m xlsr_live.training.recipe.multilingual"
+        )
+    return name
 
 
 def digest(model: str) -> str:
