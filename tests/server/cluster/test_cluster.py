@@ -81,7 +81,7 @@ def check(speakers: Sequence[Speaker], unbroken: Sequence[Final]) -> None:
 def test_a_full_cluster_says_when_to_come_again_and_a_client_comes(cluster: Cluster):
     async def scene() -> None:
         async with AsyncExitStack() as stack:
-            streams = [await stack.enter_async_context(connect(cluster.url, token=TOKEN)) for _ in range(8)]
+            streams = [await stack.enter_async_context(connect(cluster.url, token=TOKEN, wait_s=60)) for _ in range(8)]
             with pytest.raises(ConnectionProblem) as refused:
                 await stack.enter_async_context(connect(cluster.url, token=TOKEN))
             assert (refused.value.status, refused.value.code, refused.value.retry_after) == (503, "server_full", 5)
