@@ -99,7 +99,7 @@ def main() -> None:
     parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve is not None:
-        settings = ServerSettings(port=0, max_sessions=options.streams + 1, replicas=options.serve, log_level="error")
+        settings = ServerSettings(port=0, max_sessions=2 * options.streams, replicas=options.serve, resume_grace_s=0)
         run = serve_replicas if options.serve > 1 else serve
         return run(settings, fake)
     servers: list[tuple[int, subprocess.Popen[str], str]] = []
