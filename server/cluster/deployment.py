@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
 
+import msgspec
 from msgspec.structs import replace
 from ray import serve
 from ray.exceptions import RayError
@@ -54,7 +59,18 @@ def application(settings: ServerSettings, load: Load) -> serve.Application:
         }
     untyped: Any = serve
     server = untyped.deployment(**options)(untyped.ingress()(ServerReplica))
+    server._version = code_version(own_settings(settings))  # by default Serve replaces all replicas each time
     return server.bind(own_settings(settings), load)
+
+
+def code_version(settings: ServerSettings) -> str:
+    """Changes with all that a replica reads when it starts, as far as this machine knows it."""
+    digest = hashlib.sha256(f"{version('xlsr-live')} {msgspec.json.encode(settings)}".encode())
+    for file in (settings.token_file, settings.tokens_file):
+        if file is not None:
+            with suppress(OSError):  # only the machines of the replicas may have it
+                digest.update(Path(file).read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def own_settings(settings: ServerSettings) -> ServerSettings:
@@ -93,7 +109,7 @@ def count_replicas() -> ReplicaCount | None:
         return None
     deployment = found.deployments.get(DEPLOYMENT)
     states = {str(state): count for state, count in deployment.replica_states.items()} if deployment else {}
-    return ReplicaCount(str(found.status), (deployment.message if deployment else "") or found.message, states)
+    return ReplicaCount(str(found.status.value), (deployment.message if deployment else "") or found.message, states)
 
 
 def drain_all() -> None:

@@ -14,7 +14,7 @@ import urllib.request
 from collections.abc import Generator
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from msgspec.structs import replace
 
@@ -56,10 +56,13 @@ def serve_replicas(settings: ServerSettings, load: Load) -> None:
 
 
 def _announce(settings: ServerSettings) -> None:
+    import ray
+
     count = f"{settings.replicas} replicas" if settings.replicas > 1 else "1 replica"
     proxy = "HAProxy" if haproxy_binary() else "the Python proxy of Ray Serve"
+    address = cast(Any, ray).get_runtime_context().gcs_address
     url, page = websocket_url(settings), page_url(settings)
-    print(f"xlsr-live is ready: {url} ({count} behind {proxy}); in a browser: {page}", flush=True)
+    print(f"xlsr-live is ready: {url} ({count} behind {proxy}, Ray at {address}); in a browser: {page}", flush=True)
     notify_systemd("READY=1")
 
 
@@ -80,7 +83,7 @@ def _ray(settings: ServerSettings) -> Generator[None]:
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
-    except (RuntimeError, ValueError, OSError, TimeoutError) as error:
+    except Exception as error:  # Ray raises all kinds, also `Exception`
         raise EngineError(f"Ray does not start: {error}") from error
     try:
         yield

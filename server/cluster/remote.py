@@ -66,9 +66,12 @@ def _connected(address: str, settings: ServerSettings) -> Generator[int]:
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+    except Exception as error:  # Ray raises all kinds
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise EngineError(f"there is no Ray cluster at {address} ({lines[0]}); start one with: ray start") from error
+        raise EngineError(
+            f"there is no Ray cluster at {address} ({lines[0]}); start one with `ray start`, or "
+            "set RAY_AUTH_TOKEN to its token"
+        ) from error
     try:
         nodes: list[dict[str, Any]] = cast(Any, ray).nodes()
         yield sum(1 for node in nodes if node["Alive"])

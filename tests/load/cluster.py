@@ -68,8 +68,7 @@ class Cluster:
 
     def replicas(self) -> dict[str, psutil.Process]:
         """The processes of the replicas, by their names: each has its own log open."""
-        children = psutil.Process(self.process.pid).children(recursive=True)
-        processes = [child for child in children if _title(child).startswith(REPLICA)]
+        processes = [child for child in self._children() if _title(child).startswith(REPLICA)]
         return {
             Path(file.path).stem.rpartition("_")[2]: process
             for process in processes
@@ -96,10 +95,20 @@ class Cluster:
     def deploy(self, **settings: object) -> None:
         """Change the settings of all replicas, as `xlsr-live cluster deploy` does."""
         self._config.write_text("".join(f"{name}: {value}\n" for name, value in settings.items()), encoding="utf-8")
-        command = [sys.executable, "-m", "xlsr_live.client.cli", "cluster", "deploy", str(self._config)]
+        self.command("deploy", str(self._config))
+
+    def command(self, *arguments: str) -> str:
+        """Run `xlsr-live cluster`, for this cluster of those on the machine."""
+        raylets = [title for child in self._children() if "--gcs-address=" in (title := _title(child))]
+        address = raylets[0].partition("--gcs-address=")[2].split()[0]
+        command = [sys.executable, "-m", "xlsr_live.client.cli", "cluster", *arguments, "--address", address]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise XlsrLiveError(done.stderr.strip())
+        return done.stdout
+
+    def _children(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
 
 
 def _title(process: psutil.Process) -> str:
@@ -211,11 +220,11 @@ def change(cluster: Cluster, **settings: object) -> Disturb:
 def run_kills(cluster: Cluster, kills: int, sessions: int, rng: Random) -> bool:
     found = Disturbances()
     with progress(kills) as (advance, _):
-        for _ in range(kills):
+        for number in range(1, kills + 1):
             cluster.wait_for(REPLICAS)
             asyncio.run(found.run(cluster.url, sessions, ROUND_S, rng, kill(cluster, rng)))
             advance()
-    found.report(f"{kills} kills, {sessions} sessions each")
+            found.report(f"{number} kills, {sessions} sessions each")
     return found.harmless
 
 

@@ -81,7 +81,7 @@ def check(speakers: Sequence[Speaker], unbroken: Sequence[Final]) -> None:
 def test_a_full_cluster_says_when_to_come_again_and_a_client_comes(cluster: Cluster):
     async def scene() -> None:
         async with AsyncExitStack() as stack:
-            streams = [await stack.enter_async_context(connect(cluster.url, token=TOKEN)) for _ in range(8)]
+            streams = [await stack.enter_async_context(connect(cluster.url, token=TOKEN, wait_s=60)) for _ in range(8)]
             with pytest.raises(ConnectionProblem) as refused:
                 await stack.enter_async_context(connect(cluster.url, token=TOKEN))
             assert (refused.value.status, refused.value.code, refused.value.retry_after) == (503, "server_full", 5)
@@ -114,9 +114,12 @@ def test_a_killed_replica_loses_nothing(cluster: Cluster, speech: bytes, unbroke
 
 def test_a_stopped_replica_hands_over_its_sessions(cluster: Cluster, speech: bytes, unbroken: list[Final]):
     cluster.wait_for(2)
+    before = set(cluster.sessions())
 
     async def scale_down() -> None:
         await asyncio.to_thread(cluster.deploy, **SETTINGS, replicas=1)
 
     check(asyncio.run(speak(cluster, speech, scale_down)), unbroken)
     cluster.wait_for(1)
+    assert set(cluster.sessions()) < before, "the other replica was replaced"
+    assert cluster.command("status") == "running, replicas: 1 running\n"
