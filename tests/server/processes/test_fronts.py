@@ -82,7 +82,7 @@ def fronts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FrontsServer]:
     folder = tmp_path_factory.mktemp("fronts")
     (folder / "tokens.toml").write_text(TOKENS)
     flags = ["--fronts", "2", "--max-sessions", str(LIMIT), "--tokens-file", str(folder / "tokens.toml")]
-    flags += ["--lm", "none", "--max-viewers", "2", "--resume-grace-s", "20"]
+    flags += ["--lm", "none", "--max-viewers", "2", "--resume-grace-s", "20", "--move-s", "1"]
     with (folder / "log").open("w") as log:
         process = start_server(flags, log)
         try:
