@@ -21,13 +21,22 @@ WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.b
 def models() -> None:
     """List checkpoints that --model knows by a short name; * marks those on this computer.
 
-    The fields are those of the models' cards. Any other checkpoint works by its name on the hub or its folder.
+    The fields are those of the models' cards; sessions here are what `xlsr-live serve` has measured on this computer.
+    Any other checkpoint works by its name on the hub or its folder.
     """
+    with needs("server", "the list of models"):
+        from ...server.models.capacity import remembered
+
+    def carried(name: str) -> str:
+        return f"{count} sessions here" if (count := remembered(name)) else ""
+
     click.echo("* bundled      English, small; the packaged model (docs/bundled-model.md)")
+    if here := carried("bundled"):
+        click.echo(f"{'':15}{here}")
     for short, model in known_models().items():
         mark = "*" if downloaded(model) else " "
         parameters = model.parameters and f"{model.parameters} parameters"
-        facts = (model.hub, parameters, model.licence, model.wer and f"WER {model.wer}")
+        facts = (model.hub, parameters, model.licence, model.wer and f"WER {model.wer}", carried(model.hub))
         click.echo(f"{mark} {short:11}  {model.languages}; {model.use}")
         click.echo(f"{'':15}{'; '.join(filter(None, facts))}")
 

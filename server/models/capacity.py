@@ -68,6 +68,14 @@ def capacity(recognizer: Recognizer, folder: Path | None = None, *, remember: bo
     return sessions if recognizer.room is None else max(1, min(sessions, recognizer.room))
 
 
+def remembered(name: str, folder: Path | None = None) -> int | None:
+    """The newest measurement of a model on this machine by this version, with any options; None if there is none."""
+    known = _read((folder or cache_folder()) / "capacity.json")
+    start = f"{version('xlsr-live')}, {name}, "
+    newest = max((one for key, one in known.items() if key.startswith(start)), key=lambda one: one.when, default=None)
+    return None if newest is None else newest.sessions
+
+
 class _Cost(NamedTuple):
     """Seconds for the audio of one round."""
 

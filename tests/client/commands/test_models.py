@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -56,3 +58,24 @@ def test_the_list_marks_what_is_downloaded(
     assert run(["models"]) == 0
     marked = {line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("*")}
     assert marked == {"bundled", "german"}
+
+
+def test_the_list_has_the_newest_measurement_of_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr("xlsr_live.server.models.capacity.cache_folder", lambda: tmp_path)
+    german, ours = known_models()["german"].hub, version("xlsr-live")
+    assert run(["models"]) == 0
+    assert "sessions here" not in capsys.readouterr().out
+    entries = [
+        (ours, german, 12, 100.0),
+        (ours, german, 9, 200.0),
+        ("0.0.1", german, 40, 300.0),
+        (ours, "bundled", 31, 1.0),
+    ]
+    known = {f"{by}, {name}, {at}": {"sessions": count, "when": at} for by, name, count, at in entries}
+    (tmp_path / "capacity.json").write_text(json.dumps(known), encoding="utf-8")
+    assert run(["models"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].strip() == "31 sessions here"
+    assert [line.rpartition("; ")[2] for line in lines if german in line] == ["9 sessions here"]
