@@ -28,7 +28,7 @@ def replicas(now: int, sessions: float, limits: list[float]) -> int:
     if not limits:
         return now
     limit = sum(limits) / len(limits)
-    needed = math.ceil(sessions / (BUSY * limit))
+    needed = math.ceil(sessions / (BUSY * limit) - 1e-9)  # less a rounding error
     if needed > now:
         return needed
     return now - 1 if now > 1 and sessions <= QUIET * (now - 1) * limit else now
