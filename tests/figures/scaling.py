@@ -46,7 +46,7 @@ def needs(streams: Sequence[int], costs: Costs, machine: MachineType) -> Table:
     lines = {
         "front processes": [f"{plan.processes:,}" for plan in plans],
         "front cores": [f"{plan.front_cores:,.0f}" for plan in plans],
-        "cores of a proxy: HAProxy, Ray Serve's own": [
+        "cores more with Ray Serve: HAProxy, its own proxy": [
             f"{plan.haproxy_cores:,.0f}, {plan.python_proxy_cores:,.0f}" for plan in plans
         ],
         "GPUs for XLS-R 300M, if always busy (assumed)": [f"{plan.gpus_busy:,.1f}" for plan in plans],
