@@ -31,6 +31,7 @@ from .resources import ResourceMeter
 from .streams import Int16, OpenSession, Playlist, Trial, TrialPlan, run_trial
 
 MAX_RECORDINGS = 200  # held in memory; --limit overrides it
+CALM_S = 60.0  # before a trial, for the overload of the previous one to end
 
 Transcribe = Callable[[NDArray[np.float32]], list[Final]]  # finals of 16 kHz samples, (n,)
 
@@ -100,7 +101,8 @@ class LoadTest:
 
     def run(self, plan: TrialPlan) -> Outcome:
         """Run one trial. Raises `XlsrLiveError` if no stream started, or if all completed without a word."""
-        while self._level():  # wait until the overload of the previous trial is over
+        late = time.monotonic() + CALM_S
+        while self._level() and time.monotonic() < late:  # the overload of the previous trial
             time.sleep(0.5)
         with progress(round(plan.warm_up + plan.seconds)) as (advance, _):
             meter = ResourceMeter(self._pid)
@@ -154,10 +156,11 @@ def open_load_test(options: dict[str, Any]) -> Generator[LoadTest]:
         "url": url,
     }
     transcribe: Transcribe | None = None
-    level: Callable[[], int] = int  # always 0: a server sends its level only in events
+    level: Callable[[], int]
     with ExitStack() as stack:
         if url:
             open_session: OpenSession = partial(connect, url, config=config, audio=audio, token=token)
+            level = partial(server_level, partial(open_session, wait_s=CALM_S))
         else:
             loaded = take_model_options(options)
             recognizer = stack.enter_context(load_recognizer(loaded))
@@ -175,6 +178,18 @@ def open_load_test(options: dict[str, Any]) -> Generator[LoadTest]:
             transcribe=transcribe,
             level=level,
         )
+
+
+def server_level(open_session: OpenSession) -> int:
+    """The overload level of a server, from the first event of a session. Raises `ConnectionProblem`."""
+
+    async def first() -> int:
+        async with open_session() as session:
+            async for event in session:
+                return event.level
+        return 0
+
+    return asyncio.run(first())
 
 
 def read_int16(recording: corpus.CorpusRecording) -> Int16:
