@@ -1,9 +1,8 @@
-"""Shared sessions: access, the events of viewers, and no effect on the session."""
+"""Shared sessions on a server: access, viewers, and no effect on the session."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -22,54 +21,23 @@ from xlsr_live.client.cli import cli
 from xlsr_live.client.remote.links import view_link
 from xlsr_live.server.run import RunningServer
 from xlsr_live.server.sessions import sharing
-from xlsr_live.server.sessions.sharing import SharedSession, SharedSessions
 from xlsr_live.streaming.protocol.events import (
     Error,
     Event,
     Final,
-    Partial,
     SessionEnded,
     SessionStarted,
     Shared,
-    SpeechEnded,
     Warning,
     from_json,
-    to_json,
 )
 
 from tests.support.fake_recognizer import FakeRecognizer
 from tests.support.serving import AUDIO, get, serving
+from tests.support.viewers import read_viewed
 from tests.support.wire import END, dial, listen, settles
 
 START = '{"type":"start","share":true}'
-BEGAN = "2026-01-02T03:04:05+00:00"
-
-
-def final(number: int) -> Final:
-    return Final(utterance=number, text=f"WORD {number}", words=(), start=0.0, end=1.0, confidence=1.0)
-
-
-def partial(text: str) -> Partial:
-    return Partial(utterance=0, committed=text, volatile="", words=(), audio_s=1.0, lag_ms=0.0)
-
-
-def publish(shared: SharedSession, *events: Event) -> None:
-    for event in events:
-        shared.publish(event, to_json(event))
-
-
-def read(data: str) -> list[tuple[str, Event]]:
-    """Server-sent events but the title as (id, event), parsed by the rules of the HTML standard."""
-    found: list[tuple[str, Event]] = []
-    for block in data.split("\n\n"):
-        fields = dict(line.split(": ", 1) for line in block.splitlines() if ": " in line)
-        if "data" in fields:
-            found.append((fields.get("id", ""), from_json(fields["data"])))
-    return [(number, event) for number, event in found if not isinstance(event, Shared)]
-
-
-async def watched(shared: SharedSession, seen: int = 0) -> list[tuple[str, Event]]:
-    return read(b"".join([part async for part in shared.watch(seen)]).decode())
 
 
 @asynccontextmanager
@@ -96,7 +64,7 @@ async def viewed(server: RunningServer, key: str, **headers: str) -> list[tuple[
     async with viewer(server, key, **headers) as response:
         assert response.headers["content-type"].startswith("text/event-stream")
         assert response.headers["cache-control"] == "no-store"
-        return read((await response.aread()).decode())
+        return read_viewed((await response.aread()).decode())
 
 
 def test_all_viewers_get_the_shared_events_and_no_token():
@@ -210,19 +178,6 @@ def test_an_open_session_can_be_shared_no_more_and_again():
     assert isinstance(third.share, str)
 
 
-def test_viewers_get_a_new_title():
-    async def scene() -> list[Event]:
-        shared = SharedSession("key", BEGAN)
-        watching = shared.watch(0)
-        parts = [await anext(watching)]
-        shared.set_title("A talk")
-        parts.append(await anext(watching))
-        lines = b"".join(parts).decode().splitlines()
-        return [from_json(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
-
-    assert asyncio.run(scene()) == [Shared(began=BEGAN), Shared(began=BEGAN, title="A talk")]
-
-
 def test_sharing_can_be_turned_off():
     async def scene() -> list[Event]:
         async with dial(server.url) as websocket:
@@ -283,97 +238,6 @@ def test_a_stopping_server_closes_viewers():
         assert isinstance(asyncio.run(scene())[-1][1], SessionEnded)
 
 
-def test_a_late_viewer_gets_the_finals_and_the_current_partial():
-    async def scene() -> list[tuple[str, Event]]:
-        shared = SharedSession("key", BEGAN)
-        publish(shared, final(0), final(1), partial("A"), partial("A B"))
-        watching = asyncio.create_task(watched(shared))
-        await asyncio.sleep(0)
-        shared.end()
-        return await watching
-
-    shared_events = asyncio.run(scene())
-    assert shared_events == [("1", final(0)), ("2", final(1)), ("", partial("A B"))]
-
-
-def test_a_slow_viewer_gets_the_newest_partial_and_every_final():
-    async def scene() -> list[list[tuple[str, Event]]]:
-        shared, got = SharedSession("key", BEGAN), []
-        watching = shared.watch(0)
-        assert (await anext(watching)).startswith(b"retry: 1000\n\n")
-        for number in range(3):
-            for words in ("A", "A B", "A B C"):
-                publish(shared, partial(words))
-            if number:
-                publish(shared, final(number))
-                publish(shared, partial("D"))
-            got.append(read((await anext(watching)).decode()))
-        return got
-
-    first, second, third = asyncio.run(scene())
-    assert first == [("", partial("A B C"))]
-    assert second == [("1", final(1)), ("", partial("D"))]
-    assert third == [("2", final(2)), ("", partial("D"))]
-
-
-def test_viewers_drop_the_partial_of_an_utterance_without_final():
-    nothing = SpeechEnded(utterance=0, end=1.0, reason="silence")
-
-    async def scene() -> list[tuple[str, Event]]:
-        shared = SharedSession("key", BEGAN)
-        publish(shared, final(0), nothing)  # the final contains the same words
-        publish(shared, partial("A"), nothing)
-        shared.end()
-        return await watched(shared)
-
-    assert asyncio.run(scene()) == [("1", final(0)), ("", nothing)]
-
-
-def test_the_last_finals_of_a_long_session_are_kept(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(sharing, "MOST_KEPT", 3)
-
-    async def scene() -> tuple[list[str], list[str]]:
-        shared = SharedSession("key", BEGAN)
-        publish(shared, *map(final, range(10)))
-        shared.end()
-        return [number for number, _ in await watched(shared)], [number for number, _ in await watched(shared, 9)]
-
-    assert asyncio.run(scene()) == (["8", "9", "10"], ["10"])
-
-
-def test_an_unknown_event_id_starts_from_the_beginning():
-    async def scene() -> list[str]:
-        shared = SharedSession("key", BEGAN)
-        publish(shared, final(0))
-        shared.end()
-        return [number for number, _ in await watched(shared, 77)]
-
-    assert asyncio.run(scene()) == ["1"]
-
-
-def test_idle_streams_get_comments_for_proxies(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(sharing, "BEAT_S", 0.01)
-
-    async def scene() -> list[bytes]:
-        watching = SharedSession("key", BEGAN).watch(0)
-        return [await anext(watching) for _ in range(3)]
-
-    assert asyncio.run(scene())[1:] == [b":\n\n", b":\n\n"]
-
-
-def test_ended_sessions_do_not_pile_up(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(sharing, "MOST_ENDED", 2)
-
-    async def scene() -> list[bool]:
-        shared = SharedSessions(limit=1)
-        sessions = [shared.open(BEGAN) for _ in range(5)]
-        for one in sessions:
-            shared.close(one)
-        return [shared.find(one.key) is one for one in sessions]
-
-    assert asyncio.run(scene()) == [False] * 3 + [True] * 2
-
-
 @pytest.mark.parametrize(
     ("url", "link"),
     [
@@ -394,9 +258,3 @@ def test_the_command_line_prints_the_link(tmp_path: Path):
         assert ran.exit_code == 0, ran.output
         assert f"others can watch at http://127.0.0.1:{server.port}/view#" in ran.stderr
     assert CliRunner().invoke(cli, ["mic", "--share"]).exit_code == 2
-
-
-def test_events_are_one_line_each():
-    """A line break within `data` would end it."""
-    assert "\n" not in to_json(partial("A\nB"))
-    assert json.loads(to_json(partial("A\nB")))["committed"] == "A\nB"
