@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import secrets
 import shlex
+import signal
 import socket
 import sys
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
@@ -20,6 +21,7 @@ WRAPPER = """#!/bin/sh
 for each; do
     case $each in *.cfg) sed -i 's/bind [*]\\{{0,1\\}}:/bind 127.0.0.1:/' "$each" ;; esac
 done
+echo $$ >> "$(dirname "$0")/haproxy.pids"
 exec {binary} "$@"
 """
 
@@ -101,6 +103,15 @@ def local_environment(settings: ServerSettings, folder: Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_STATS_PORT": str(stats),
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(fallback),
     }
+
+
+def end_proxies(folder: Path) -> None:
+    """Kill the HAProxy processes of this folder: Serve leaves one running if it stops while it replaces it."""
+    started = folder / "haproxy.pids"
+    for pid in map(int, started.read_text().split() if started.exists() else []):
+        with suppress(OSError):  # it has ended
+            if str(folder) in Path(f"/proc/{pid}/cmdline").read_text():
+                os.kill(pid, signal.SIGKILL)
 
 
 def free_ports(count: int) -> list[int]:

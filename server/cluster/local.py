@@ -25,7 +25,7 @@ from ..net.sockets import bound_sockets, page_url, websocket_url
 from ..operations.systemd import notify_systemd
 from ..run import warn_if_open
 from ..settings import ServerSettings, check_replicable
-from .environment import haproxy_binary, local_environment, require_ray
+from .environment import end_proxies, haproxy_binary, local_environment, require_ray
 
 ROUTED_S: Final = 60.0  # until the proxy knows the replicas
 STORE_BYTES: Final = 80 << 20  # of Ray's object store, which nothing uses
@@ -42,12 +42,13 @@ def serve_replicas(settings: ServerSettings, load: Load) -> None:
     warn_if_open(settings)
     with bound_sockets(settings) as (settings, _):  # a taken port shows at once
         pass
-    with tempfile.TemporaryDirectory(prefix="xlsr-live-") as folder:
-        os.environ.update(local_environment(settings, Path(folder)))
-        with _ray(settings):
+    with tempfile.TemporaryDirectory(prefix="xlsr-live-") as name:
+        folder = Path(name)
+        os.environ.update(local_environment(settings, folder))
+        with _ray(settings, folder):
             from . import deployment  # imports ray.serve
 
-            with _signals() as stopped:
+            with _signals(folder) as stopped:
                 deployment.deploy(settings, load)
                 _wait_until_routed(settings)
                 _announce(settings)
@@ -67,7 +68,7 @@ def _announce(settings: ServerSettings) -> None:
 
 
 @contextmanager
-def _ray(settings: ServerSettings) -> Generator[None]:
+def _ray(settings: ServerSettings, folder: Path) -> Generator[None]:
     import ray
     from ray import serve
 
@@ -88,13 +89,16 @@ def _ray(settings: ServerSettings) -> Generator[None]:
     try:
         yield
     finally:
-        with redirect_stderr(io.StringIO()):  # Ray reports the end of its own processes as errors
-            serve.shutdown()
-            ray.shutdown()
+        try:
+            with redirect_stderr(io.StringIO()):  # Ray reports the end of its own processes as errors
+                serve.shutdown()
+                ray.shutdown()
+        finally:
+            end_proxies(folder)
 
 
 @contextmanager
-def _signals() -> Generator[threading.Event]:
+def _signals(folder: Path) -> Generator[threading.Event]:
     """An event that the first signal sets; a second signal ends the program at once. Enter it after Ray has set its own
     handlers.
     """
@@ -102,6 +106,7 @@ def _signals() -> Generator[threading.Event]:
 
     def receive(number: int, _: Any) -> None:
         if stopped.is_set():
+            end_proxies(folder)
             os._exit(128 + number)
         stopped.set()
 

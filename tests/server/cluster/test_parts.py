@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import subprocess
 import sys
 from functools import partial
@@ -271,3 +272,18 @@ def test_serve_stops_a_replica_even_if_its_drain_fails(serve_replica: SimpleName
     before_stopping(failing)
     asyncio.run(serve_replica.perform_graceful_shutdown())
     assert done == ["drained", "stopped"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="HAProxy is used on Linux only")
+def test_no_proxy_outlives_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(environment, "haproxy_binary", lambda: sys.executable)
+    wrapper = environment.local_environment(ServerSettings(), tmp_path)["RAY_SERVE_HAPROXY_BINARY_PATH"]
+    program = "print('runs', flush=True); import time; time.sleep(60)"
+    command = [wrapper, "-c", program, str(tmp_path / "haproxy.cfg")]
+    (tmp_path / "haproxy.cfg").touch()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as proxy:
+        assert proxy.stdout is not None
+        assert proxy.stdout.readline() == "runs\n"
+        environment.end_proxies(tmp_path)
+        assert proxy.wait(10) == -signal.SIGKILL
+    environment.end_proxies(tmp_path)  # of processes that have ended
