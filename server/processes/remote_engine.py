@@ -277,8 +277,8 @@ class RemoteEngine:
         def flush() -> None:
             if requests or withdrawn or gone:
                 link.send(to_engine.encode(FrontMessage(caches, requests, withdrawn, gone)))
-            for each in (caches, requests, withdrawn):
-                each.clear()
+                for each in (caches, requests, withdrawn):
+                    each.clear()
 
         for number, job in jobs:
             if job.reuse is not None and job.reuse.cache.number not in link.known:

@@ -7,21 +7,24 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from xlsr_live.server.processes import link as link_module
 from xlsr_live.server.processes.engine_host import EngineHost
 from xlsr_live.server.processes.link import LinkMemory
+from xlsr_live.server.processes.messages import FrontMessage, SentArray, from_front
 from xlsr_live.server.processes.remote_engine import ENDED, RESTARTING, RemoteEngine
 from xlsr_live.server.processes.remote_model import describe
 from xlsr_live.server.processes.ring import Ring, ring_bytes
 from xlsr_live.streaming.engine.engine import Engine
+from xlsr_live.streaming.engine.queue import EncodeJob
 from xlsr_live.streaming.errors import EngineError
 from xlsr_live.streaming.recognizer import Recognizer
 from xlsr_live.streaming.requests import CachedFeatures, CacheHandle
@@ -243,3 +246,26 @@ def test_no_shared_memory_stays_when_a_link_ends(address: Path):
     memory = LinkMemory(100, 100)
     memory.unlink()
     memory.close()
+
+
+def test_a_full_ring_at_the_first_request_keeps_its_cache():
+    """The engine must know a cache before the first request that uses it."""
+
+    class FullLink:
+        def __init__(self) -> None:
+            self.known, self.sent = set[int](), list[FrontMessage]()
+
+        def send_array(self, array: NDArray[np.float32], flush: Callable[[], None]) -> SentArray:
+            flush()
+            return SentArray(array.size, 0)
+
+        def send(self, message: bytes) -> None:
+            self.sent.append(from_front.decode(message))
+
+    handle = CacheHandle(200, 24, 1_000)
+    job = EncodeJob(0.0, 0.0, np.zeros(16, np.float32), lambda: True, CachedFeatures(handle, 1), Future(), None)
+    link = FullLink()
+    RemoteEngine._send_all(cast(Any, None), cast(Any, link), [(1, job)], [], [])
+    (message,) = link.sent
+    assert [each.number for each in message.caches] == [handle.number]
+    assert [each.cache for each in message.requests] == [handle.number]
