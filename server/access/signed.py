@@ -56,6 +56,7 @@ class SignedTickets:
         claims, name = self._claims(ticket), digest(ticket)
         if claims is None or name in self._spent:
             return False
+        self._forget(self._clock())
         self._spent[name] = claims.expires
         self._issued.pop(name, None)
         return True
@@ -65,6 +66,8 @@ class SignedTickets:
             data = urlsafe_b64decode(ticket.encode("ascii") + b"=" * (-len(ticket) % 4))
         except ValueError:
             return None
+        if urlsafe_b64encode(data).rstrip(b"=") != ticket.encode("ascii"):
+            return None  # another spelling of a ticket would be good once more
         claims, signature = data[:-_SIGNATURE], data[-_SIGNATURE:]
         if not hmac.compare_digest(signature, self._signature(claims)):
             return None
