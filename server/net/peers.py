@@ -72,7 +72,8 @@ class Relay:
                 text: str | None = message.get("text")
                 await peer.send(message["bytes"] if text is None else text)
             if "reason" in message:  # a close frame: the client leaves on purpose
-                await peer.close(message.get("code") or 1000)
+                code = message.get("code")
+                await peer.close(1000 if code in (None, 1005) else code)  # 1005: its close frame has no code
         peer.transport.abort()
 
     async def _pass_outgoing(self, peer: ClientConnection) -> None:
