@@ -51,8 +51,8 @@ class MeasuredLoop(asyncio.SelectorEventLoop):
 class BusyAlarm:
     """Call `check` at intervals; it is True once for each time in which the loop is busy."""
 
-    def __init__(self) -> None:
-        self._idle_s, self._at = 0.0, 0.0  # at the last check
+    def __init__(self, idle_s: float, now: float) -> None:
+        self._idle_s, self._at = idle_s, now  # at the last check
         self._before = 1.0  # share of idle time in the interval before the last check
         self._raised = False
 
@@ -67,8 +67,7 @@ class BusyAlarm:
 
 async def warn_when_busy(loop: MeasuredLoop, clock: Callable[[], float] = time.monotonic) -> None:
     """Log it, forever."""
-    alarm = BusyAlarm()
-    alarm.check(loop.idle_s, clock())
+    alarm = BusyAlarm(loop.idle_s, clock())
     while True:
         await asyncio.sleep(INTERVAL_S)
         if alarm.check(loop.idle_s, clock()):

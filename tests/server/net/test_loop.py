@@ -53,10 +53,10 @@ def test_what_is_ready_is_not_waited_for():
 
 
 def test_the_alarm_is_raised_once_for_each_busy_time():
-    alarm, now, idle_s = BusyAlarm(), 100.0, 40.0
-    shares = (0.5, 0.0, 0.5, 0.0, 0.0, 0.0, 0.05, 0.0, 0.0, 0.5, 0.0, 0.0)
+    now, idle_s = 100.0, 40.0
+    alarm = BusyAlarm(idle_s, now)
+    shares = (0.0, 0.5, 0.5, 0.0, 0.0, 0.0, 0.05, 0.0, 0.0, 0.5, 0.0, 0.0)
     raised: list[bool] = []
-    alarm.check(idle_s, now)
     for share in shares:
         now, idle_s = now + INTERVAL_S, idle_s + share * INTERVAL_S
         raised.append(alarm.check(idle_s, now))
