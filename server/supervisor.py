@@ -216,6 +216,8 @@ class Supervisor:
     def _on_end(self, child: Child, now: float) -> None:
         if self._stopping:
             return
+        for message in child.messages():  # sent since the last look
+            self._on_engine(message) if child is self.engine else self._on_front(child, message)
         child.ended(now)
         if child is not self.engine:
             number = self.fronts.index(child)

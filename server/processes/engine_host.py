@@ -41,6 +41,7 @@ from .messages import (
 
 Float32 = NDArray[np.float32]
 
+RETRY_S: Final = 0.01  # after a connection that could not be accepted
 STATUS_S: Final = 0.25  # between two messages with the engine's status
 
 log = logging.getLogger("xlsr_live.engine")
@@ -64,7 +65,7 @@ class EngineHost:
         self._links: list[_FrontLink] = []
         self._closing = threading.Event()
         self._listener = Listener(address, "AF_UNIX", authkey=multiprocessing.current_process().authkey)
-        self._accepting = start_thread(self._accept, "xlsr-accept")
+        start_thread(self._accept, "xlsr-accept")
         start_thread(self._report, "xlsr-status")
 
     @property
@@ -84,6 +85,7 @@ class EngineHost:
             try:
                 connection = self._listener.accept()
             except (OSError, EOFError, AuthenticationError):  # that client left, or the listener is closed
+                self._closing.wait(RETRY_S)
                 continue
             start_thread(partial(self._serve, connection), "xlsr-front")
 
