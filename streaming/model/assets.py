@@ -10,7 +10,7 @@ from ..ctc.assets import Assets
 from ..ctc.calibration import FILE, load_calibration
 from ..ctc.lm import Files, LanguageModel, find, find_in_checkpoint
 from ..ctc.vocabulary import Vocabulary
-from ..errors import LanguageModelError, ModelError
+from ..errors import LanguageModelError, ModelError, first_line
 from .source import BUNDLED, Source
 
 log = logging.getLogger("xlsr_live.model")
@@ -84,10 +84,9 @@ def _folder(source: Source, names: list[str]) -> Path | None:
     if not source.options:
         return Path(source.path)
     import huggingface_hub
-    from huggingface_hub.errors import HfHubHTTPError
 
     try:
         return Path(cast(Any, huggingface_hub).snapshot_download(source.path, **source.options, allow_patterns=names))
-    except (OSError, ValueError, HfHubHTTPError) as error:
-        log.warning("what lies beside %s cannot be fetched: %s", source.name, str(error).strip().split("\n")[0])
+    except Exception as error:  # also those of the hub's HTTP library, which have no public base
+        log.warning("what lies beside %s cannot be fetched: %s", source.name, first_line(error))
         return None

@@ -153,10 +153,9 @@ def _download(name: str) -> Path:
     if name.count("/") != 1 or name.startswith(("/", ".", "~")):
         raise ModelError(f"{name}: no such folder, and not a Hugging Face name (owner/model)")
     import huggingface_hub
-    from huggingface_hub.errors import HfHubHTTPError
 
     try:
         fetch = cast(Any, huggingface_hub).snapshot_download
         return Path(fetch(name, allow_patterns=["config.yaml", "*.onnx", "*.model"]))
-    except (OSError, ValueError, HfHubHTTPError) as error:
+    except Exception as error:  # also those of the hub's HTTP library, which have no public base
         raise ModelError(f"{name} cannot be fetched from the Hugging Face hub: {first_line(error)}") from error
