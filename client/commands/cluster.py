@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 
@@ -15,8 +13,6 @@ from ...server.settings import ServerSettings
 from ..console import needs
 from ..options.defaults import known_names
 from .serve import load_model
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 EPILOG = """\b
 Examples: one machine needs no cluster of yours:
