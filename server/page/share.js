@@ -15,11 +15,10 @@ export function sharing(onShare) {
   $("local-only").hidden = !LOCAL;
   $("title").value = stored(KEYS.title) ?? "";
   $("address").value = stored(KEYS.address) ?? "";
-  const wish = () => onShare($("title").value.trim());
   $("share-on").onchange = () => onShare(wantedTitle());
   $("title").onchange = () => {
     store(KEYS.title, $("title").value);
-    if (key) wish();
+    if ($("share-on").checked) onShare(wantedTitle());
   };
   $("address").oninput = () => {
     store(KEYS.address, $("address").value.trim());
