@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Final, cast
 
 import torch
@@ -10,8 +11,9 @@ import torch
 _PRODUCTS: Final = ("avx512_bf16", "amx_bf16", "bf16")  # instructions of x86-64, of x86-64 and of ARM
 
 
+@cache
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16. A CPU that does not emulates it, about twenty times as slowly as
+    """Whether the device multiplies bfloat16. A CPU that does not emulates it, many times slower than
     float32."""
     if device.type != "cpu":
         return True
