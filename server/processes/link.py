@@ -24,7 +24,7 @@ from .ring import Ring, ring_bytes
 Float32 = NDArray[np.float32]
 
 AUDIO: Final = 1 << 20  # items of the ring for audio: 4 MiB, 65 s
-ROWS: Final = 1 << 19  # of that for rows
+ROWS: Final = 1 << 19  # items of the ring for rows: 2 MiB
 FULL_S: Final = 0.001  # between two looks at a full ring
 
 

@@ -127,7 +127,7 @@ class Head:
 
 
 def fit(data: Beginnings, languages: int, penalty: float) -> Head:
-    """Minimize the weighted cross entropy plus `penalty` times the mean square of the logits' weights."""
+    """Minimize the weighted cross entropy plus `penalty` times the sum of the squared weights."""
     own = data.weights()
     centre = own @ data.means
     scale = (own @ (data.means - centre) ** 2).sqrt() + 1e-6
