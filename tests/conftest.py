@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # for torch and the servers that tests start: each core has its process
 
 import numpy as np
 import pytest
 import soundfile
-import torch
 from numpy.typing import NDArray
 from xlsr_live.server.logs import JsonFormatter, TextFormatter
 from xlsr_live.streaming.recognizer import Recognizer
@@ -33,15 +35,6 @@ def restore_root_logger() -> Iterator[None]:
     root.setLevel(level)
     for handler in [each for each in root.handlers if isinstance(each.formatter, JsonFormatter | TextFormatter)]:
         root.removeHandler(handler)
-
-
-@pytest.fixture(scope="module")
-def one_thread() -> Iterator[None]:
-    """Small models gain nothing from more threads, and lose time if other tests run in parallel."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -43,9 +43,6 @@ SPOKEN = {
 }
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 class Rows:
     """The real encoder for a `Driver`; it caches answers because the same samples recur."""
 

@@ -1,4 +1,4 @@
-"""One thread, a small table of recordings, and a small base."""
+"""A small table of recordings, and a small base."""
 
 from __future__ import annotations
 
@@ -11,11 +11,6 @@ from xlsr_live.training.recordings import Listed
 from tests.support.checkpoints import publish
 from tests.support.fine_tuning import TINY, TOKENS
 from tests.support.spoken_tables import write_table
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread(one_thread: None) -> None:
-    """In every module of this folder."""
 
 
 @pytest.fixture(scope="module")

@@ -7,16 +7,16 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import pytest
 import soundfile
 from prometheus_client.parser import text_string_to_metric_families
 from websockets.asyncio.client import ClientConnection
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from xlsr_live.client.sources.clips import load_clips
 from xlsr_live.server.run import running_server
 from xlsr_live.server.settings import ServerSettings
@@ -45,6 +45,7 @@ token = "bob"
 """
 ALICE, BOB = ({"Authorization": f"Bearer {name}"} for name in ("alice", "bob"))
 LIMIT = 4
+T = TypeVar("T")
 CHANGING = ("lag_ms", "session", "resume", "resume_s", "movable")
 
 
@@ -95,10 +96,41 @@ def fronts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FrontsServer]:
             process.communicate()
 
 
+def play(scene: Coroutine[Any, Any, T]) -> T:
+    """Run a scene. A failed one leaves no connection to the next test."""
+
+    async def whole() -> T:
+        try:
+            return await scene
+        finally:
+            while _opened:
+                _opened.pop().transport.abort()
+
+    return asyncio.run(whole())
+
+
+_opened: list[ClientConnection] = []
+
+
 async def start(server: FrontsServer, message: str, headers: dict[str, str] = BOB) -> tuple[ClientConnection, Any]:
     websocket = await dial(server.url, additional_headers=headers)
+    _opened.append(websocket)
     await websocket.send(message)
     return websocket, from_json(await websocket.recv())
+
+
+async def one_at_each(server: FrontsServer) -> list[tuple[ClientConnection, Any]]:
+    """A session at front 0, and one at front 1. A busy front may leave several connections to the other one."""
+    while True:
+        held = [await start(server, START) for _ in range(LIMIT)]
+        at = {int(started.resume.partition(".")[0]): (websocket, started) for websocket, started in held}
+        kept = [at[front] for front in (0, 1)] if len(at) == 2 else []
+        for websocket, started in held:
+            if (websocket, started) not in kept:
+                await websocket.close()
+        assert await asyncio.to_thread(settles, lambda: sum(server.of_fronts("sessions_open")), len(kept))
+        if kept:
+            return kept
 
 
 START = '{"type":"start"}'
@@ -130,8 +162,7 @@ def test_events_are_those_of_one_process(fronts: FrontsServer, packaged: Recogni
     assert found == expected
     assert sum(event["type"] == "partial" for events in found for event in events) > 10
     opened = [value for name, value in fronts.samples().items() if name.startswith("xlsr_live_sessions_total")]
-    assert len(opened) == 2
-    assert opened[0] == opened[1]  # connections are spread evenly
+    assert sum(opened) % len(audio) == 0
 
 
 def test_limits_hold_over_all_fronts(fronts: FrontsServer):
@@ -142,7 +173,7 @@ def test_limits_hold_over_all_fronts(fronts: FrontsServer):
 
     async def scene() -> None:
         held = [await start(fronts, START, ALICE) for _ in range(3)]
-        assert fronts.of_fronts("sessions_open") in ([1, 2], [2, 1])
+        assert sum(fronts.of_fronts("sessions_open")) == len(held)
         assert {await refused(ALICE) for _ in range(4)} == {"client_full"}  # at either front
         held.append(await start(fronts, START))
         assert {await refused(BOB) for _ in range(4)} == {"server_full"}
@@ -151,7 +182,7 @@ def test_limits_hold_over_all_fronts(fronts: FrontsServer):
         for websocket, _ in held:
             await websocket.close()
 
-    asyncio.run(scene())
+    play(scene())
     assert settles(lambda: fronts.get("/readyz").json()["sessions"], 0)
     assert fronts.get("/readyz").status_code == 200
 
@@ -188,7 +219,7 @@ def test_a_session_is_resumed_whichever_front_has_it(fronts: FrontsServer):
     ]
     before = sum(fronts.of_fronts("resumed_total"))
     for busy in (True, False, True):
-        events = asyncio.run(scene(busy))
+        events = play(scene(busy))
         (final,) = (event for event in events if isinstance(event, Final))
         assert final.text == expected.text
         assert isinstance(events[-1], SessionEnded)
@@ -215,7 +246,7 @@ def test_viewers_find_a_shared_session_at_any_front(fronts: FrontsServer):
         await listen(websocket)
         return await asyncio.gather(*watching)
 
-    for seen in asyncio.run(scene()):
+    for seen in play(scene()):
         assert '"type":"final"' in seen
         assert '"type":"session_ended"' in seen
     for number in (0, 1, 7):
@@ -239,7 +270,7 @@ def test_a_ticket_admits_once_at_any_front(fronts: FrontsServer):
             await websocket.close()
         return statuses
 
-    assert asyncio.run(scene()) == [401] * 9
+    assert play(scene()) == [401] * 9
 
 
 def test_metrics_cover_all_fronts_once(fronts: FrontsServer):
@@ -254,14 +285,14 @@ def test_metrics_cover_all_fronts_once(fronts: FrontsServer):
 
 def test_a_killed_front_loses_its_own_sessions_only_and_they_move(fronts: FrontsServer):
     async def scene() -> tuple[list[Event], list[Event]]:
-        held = [await start(fronts, START) for _ in range(2)]
-        os.kill(fronts.child(1), signal.SIGKILL)
-        (gone,) = [at for at, (websocket, _) in enumerate(held) if await cut(websocket)]
-        stays = held[1 - gone][0]
+        (gone, ended), (stays, _) = await one_at_each(fronts)
+        os.kill(fronts.child(1), signal.SIGKILL)  # front 0
+        assert await cut(gone)
+        assert not await cut(stays)
         for packet in packets(clip_bytes("digits")):
             await stays.send(packet)
         await stays.send(END)
-        lost, _ = await start(fronts, json.dumps({"type": "start", "resume": held[gone][1].resume, "events": 1}))
+        lost, _ = await start(fronts, json.dumps({"type": "start", "resume": ended.resume, "events": 1}))
         await lost.close()
         origin = {"sample": 0, "utterance": 0}
         moved, started = await start(fronts, json.dumps({"type": "start", "origin": origin, "events": 1}))
@@ -270,15 +301,15 @@ def test_a_killed_front_loses_its_own_sessions_only_and_they_move(fronts: Fronts
 
     async def cut(websocket: ClientConnection) -> bool:
         try:
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(1):
                 await websocket.recv()
         except TimeoutError:
             return False
-        except Exception:
+        except ConnectionClosed:
             return True
         return False
 
-    stayed, (lost, moved) = asyncio.run(scene())
+    stayed, (lost, moved) = play(scene())
     assert [event for event in stayed if isinstance(event, Final)]
     assert isinstance(lost, Error)
     assert lost.code == "resume_lost"
@@ -301,7 +332,7 @@ def test_a_killed_engine_is_restarted_and_sessions_go_on(fronts: FrontsServer):
         await websocket.send(END)
         return await listen(websocket)
 
-    events = asyncio.run(scene())
+    events = play(scene())
     assert isinstance(events[0], Event)
     assert {event.code for event in events if isinstance(event, Error)} <= {"encoder_failed"}
     assert any(isinstance(event, Error) for event in events)
@@ -327,7 +358,7 @@ def test_sigterm_moves_clients_finishes_utterances_and_ends_all_processes(fronts
         fronts.process.send_signal(signal.SIGTERM)
         return await asyncio.gather(*(listen(websocket) for websocket, _ in held))
 
-    for events in asyncio.run(scene()):
+    for events in play(scene()):
         assert any(isinstance(event, Moving) for event in events)
         assert [event.text for event in events if isinstance(event, Final)] == ["ONE THREE FOUR ONE SIX TWO"]
         assert isinstance(events[-1], SessionEnded)

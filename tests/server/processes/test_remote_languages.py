@@ -19,7 +19,7 @@ from tests.support.multilingual import LANGUAGES, SPOKEN, make_multilingual
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Iterator[tuple[Recognizer, Recognizer]]:
+def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Recognizer, Recognizer]]:
     """A recognizer, and one over its engine as a front has it."""
     folder = make_multilingual(tmp_path_factory.mktemp("many"))
     options = ModelOptions(str(folder), device="cpu", lm="none")

@@ -28,7 +28,6 @@ from tests.support.checkpoints import forward, publish
 from tests.support.graphs import GraphModel, again
 from tests.support.noise import noise
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = torch.device("cpu")
 SETTING = (12, 12, 50)
 CUDA = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is available here")]

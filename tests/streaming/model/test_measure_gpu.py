@@ -21,8 +21,6 @@ from tests.figures.gpu_times import PassTime, StepTime
 from tests.figures.measure_gpu import Figures, peak, run
 from tests.support import random_xlsr
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def bench() -> Bench:
     return Bench("tiny", torch.device("cpu"), torch.bfloat16, 2, seconds=0.5, repeats=1, streams=(4, 6), graphs=8)

@@ -22,7 +22,6 @@ from tests.support.cached_reference import Utterance, difference
 from tests.support.graphs import again
 from tests.support.noise import noise
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = torch.device("cpu")
 CUDA = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is available here")]
 DEVICES = ["cpu", pytest.param("cuda", marks=CUDA)]

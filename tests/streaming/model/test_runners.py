@@ -30,9 +30,6 @@ SETTING = (12, 12, 50)
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is available here")
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 class Model:
     """Steps and passes of one checkpoint over the same slots."""
 

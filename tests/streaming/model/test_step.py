@@ -33,9 +33,6 @@ SIZES: dict[str, dict[str, Any]] = {
 SETTINGS = [(10, 0, 20), (5, 30, 7), (40, 10, 0), (30, 30, 12), (1, 3, 4), (16, 25, 50), (300, 5, 50)]  # of steps
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 @pytest.fixture(scope="module")
 def encoders(tmp_path_factory: pytest.TempPathFactory, packaged: Recognizer) -> dict[str, XlsrEncoder]:
     made = {name: publish(tmp_path_factory.mktemp("m"), size) for name, size in SIZES.items()}

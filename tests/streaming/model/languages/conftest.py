@@ -17,11 +17,6 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return publish_multilingual(tmp_path_factory.mktemp("mms"), TOKENS, target=None)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread(one_thread: None) -> None:
-    """In every module of this folder."""
-
-
 @pytest.fixture
 def copy(checkpoint: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(checkpoint, tmp_path / "copy"))
