@@ -19,6 +19,7 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8"]  # number form
 
 DEVICE: Final = r"^(auto|cpu|cuda(:[0-9]+)?)$"  # names of devices of a model, as a regular expression
 SAMPLE_BYTES: Final[dict[Encoding, int]] = {"pcm_s16le": 2, "pcm_f32le": 4, "mulaw": 1, "alaw": 1}
+LOOKAHEAD_MS: Final = 480  # for a model that names none
 AUTO: Final = "auto"  # the language of each utterance is identified
 ALLOWED_LANGUAGES: Final = (2, 10)  # fewest and most
 BOOST: Final = 2.0  # default boost of hotwords, in nats for each letter
@@ -123,7 +124,7 @@ class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     mode: Mode | None = None  # None: "cached" where the checkpoint allows it, else "window"; "offline": no partials
     hop_ms: int = 480  # new audio in each live step
     max_hop_ms: int = 1_920  # widest hop of an overloaded service
-    lookahead_ms: int = 480  # right context before a frame is committed
+    lookahead_ms: int | None = None  # right context before a frame is committed; None: the model's own
     left_context_ms: int = 4_000  # left context of a live step before the committed edge
     max_utterance_ms: int = 20_000  # longer speech is cut at its best pause
     trailing_blank_ms: int = 1_600  # an utterance ends this long after the last token; never if 0 or without a gate
@@ -155,7 +156,7 @@ class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         _check("most_hangover_ms", self.most_hangover_ms, self.least_hangover_ms, 10_000, "ms")
         _check("hop_ms", self.hop_ms, 20, 5_000, "ms")
         _check("max_hop_ms", self.max_hop_ms, 20, 20_000, "ms")
-        _check("lookahead_ms", self.lookahead_ms, 0, 5_000, "ms")
+        _check("lookahead_ms", self.lookahead, 0, 5_000, "ms")
         _check("left_context_ms", self.left_context_ms, 0, 30_000, "ms")
         _check("max_utterance_ms", self.max_utterance_ms, 2_000, 60_000, "ms")
         _check("hold_back_ms", self.hold_back_ms, 0, 2_000, "ms")
@@ -176,11 +177,16 @@ class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             raise ConfigError("post_roll_ms must not be longer than hangover_ms")
         if self.trailing_blank_ms:
             _check("trailing_blank_ms", self.trailing_blank_ms, max(200, self.post_roll_ms), 10_000, "ms")
-        if self.hop_ms + self.lookahead_ms > self.max_utterance_ms:
+        if self.hop_ms + self.lookahead > self.max_utterance_ms:
             raise ConfigError("hop_ms and lookahead_ms together must not be longer than max_utterance_ms")
         for name in ("hop_ms", "lookahead_ms", "left_context_ms"):
-            if ms(getattr(self, name)) % STRIDE:
+            if ms(getattr(self, name) or 0) % STRIDE:
                 raise ConfigError(f"{name} must be a multiple of 20 ms (one frame)")
+
+    @property
+    def lookahead(self) -> int:
+        """`lookahead_ms`, in milliseconds, where the model has none of its own."""
+        return LOOKAHEAD_MS if self.lookahead_ms is None else self.lookahead_ms
 
     @property
     def live(self) -> bool:

@@ -339,6 +339,7 @@ class Recognizer:
             normalized=self.encoder.normalized,
             epsilon=self.encoder.epsilon,
             modes=self.info.modes,
+            lookahead_ms=self.info.lookahead_ms,
             name=name or uuid.uuid4().hex[:12],
             model=self.info.name,
             assets=self.assets,

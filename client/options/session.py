@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar, get_args, get_origin
+from types import UnionType
+from typing import Any, Final, Literal, TypeVar, Union, get_args, get_origin
 
 import click
 import msgspec
@@ -39,7 +40,7 @@ HELP: Final = {
     "pass per utterance (transcribe: per file).",
     "hop_ms": "New audio in each live step.",
     "max_hop_ms": "Longest hop when the recognizer is overloaded.",
-    "lookahead_ms": "Audio needed after a word to commit it.",
+    "lookahead_ms": "Audio needed after a word to commit it; 480, or what the checkpoint was trained for.",
     "left_context_ms": "Earlier audio that a live step uses.",
     "max_utterance_ms": "Longer speech is cut at its best pause.",
     "trailing_blank_ms": "An utterance ends after this time without a new word. 0: never.",
@@ -111,8 +112,8 @@ def _read_grammar(path: Path) -> str:
 
 
 def _type(field: msgspec.structs.FieldInfo) -> Any:
-    choices = [each for each in (field.type, *get_args(field.type)) if get_origin(each) is Literal]
-    return click.Choice(get_args(choices[0])) if choices else field.type
+    plain = get_args(field.type)[0] if get_origin(field.type) in (Union, UnionType) else field.type
+    return click.Choice(get_args(plain)) if get_origin(plain) is Literal else plain
 
 
 def _shown(default: Any) -> str:

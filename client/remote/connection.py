@@ -58,7 +58,9 @@ class Servers:
                 await asyncio.sleep(pause)
 
     async def open_any(self) -> ClientConnection:
-        """Connect to the first address that answers, from the current one on. Raises the first `ConnectionProblem`."""
+        """Connect to the first address that answers, from the current one on. Raises the `ConnectionProblem` with the
+        soonest next try, or else the first one.
+        """
         problems: list[ConnectionProblem] = []
         for _ in self._urls:
             try:
@@ -66,7 +68,7 @@ class Servers:
             except ConnectionProblem as problem:
                 problems.append(problem)
                 self.next()
-        raise problems[0]
+        raise min(problems, key=lambda problem: float("inf") if problem.retry_after is None else problem.retry_after)
 
 
 def next_try_s(problem: ConnectionProblem) -> float | None:

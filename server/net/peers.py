@@ -113,7 +113,11 @@ async def get(address: str, path: str, headers: dict[str, str] | None = None) ->
             *(f"{name}: {value}" for name, value in (headers or {}).items()),
         ]
         writer.write("\r\n".join([*lines, "", ""]).encode())
-        head = await reader.readuntil(_HEAD)  # an IncompleteReadError is an EOFError
+        try:
+            head = await reader.readuntil(_HEAD)  # an IncompleteReadError is an EOFError
+        except BaseException:
+            writer.close()
+            raise
 
     async def body() -> AsyncGenerator[bytes]:
         try:

@@ -41,9 +41,12 @@ class Child:
         self.ready, self.restart_at = False, None
         ours, theirs = SPAWN.Pipe()
         self.process = SPAWN.Process(
-            target=self._run, args=(*self._arguments(), theirs), name=f"xlsr-live {self.name}", daemon=True
+            target=_run_ignoring_signals,
+            args=(self._run, *self._arguments(), theirs),
+            name=f"xlsr-live {self.name}",
+            daemon=True,
         )
-        with _ignored_signals():
+        with _delayed_signals():
             self.process.start()
         theirs.close()
         self.control = ours
@@ -91,15 +94,24 @@ class Child:
             self.process.join()
 
 
+def _run_ignoring_signals(run: Callable[..., None], *arguments: Any) -> None:
+    """What a new process runs. The signals of a terminal or a service manager reach all processes at once, but only the
+    supervisor must act on them. They have been blocked since the start."""
+    for number in _shared_signals():
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _shared_signals())
+    run(*arguments)
+
+
 @contextmanager
-def _ignored_signals() -> Generator[None]:
-    """Processes started in this block ignore the signals of a terminal or a service manager: those reach all processes
-    at once, but only the supervisor must act on them."""
-    before = {
-        number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    }
+def _delayed_signals() -> Generator[None]:
+    """Signals to this thread wait until the end of the block; processes started in it have them blocked."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _shared_signals())
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _shared_signals() -> set[signal.Signals]:
+    return {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}

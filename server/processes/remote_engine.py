@@ -175,10 +175,14 @@ class RemoteEngine:
     # ── the receiving thread ──
 
     def _receive(self) -> None:
+        told = ""
         while not self._closing.is_set():
             try:
                 link, description = connect(self._address)
-            except (OSError, EOFError, AuthenticationError):
+            except (OSError, EOFError, AuthenticationError) as error:
+                absent = isinstance(error, ConnectionError | FileNotFoundError | EOFError)  # the engine process starts
+                if not absent and told != (told := str(error)):
+                    log.error("no link to the engine process: %s", error)
                 self._closing.wait(RETRY_S)
                 continue
             with self._changed:

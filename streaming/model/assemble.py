@@ -11,7 +11,9 @@ from torch import Tensor
 from torch.nn.utils import parametrize
 
 from ..audio.normalize import EPSILON
+from ..config import LOOKAHEAD_MS, SessionConfig
 from ..ctc.vocabulary import Vocabulary
+from ..errors import ConfigError, ModelError
 from ..frames import STRIDE
 from .cache import GPU_LEFT_ROUNDING, LEFT_ROUNDING, CacheManager
 from .device import cache_budget
@@ -71,6 +73,7 @@ def assemble(
         vocabulary=len(vocabulary),
         language=language,
         modes=("cached", "window", "offline") if cached else ("window", "offline"),
+        lookahead_ms=_lookahead(config),
     )
     return XlsrEncoder(
         model,
@@ -85,6 +88,17 @@ def assemble(
         languages=languages,
         pipelined=cached is not None and runner is not None and runner.overlaps,
     )
+
+
+def _lookahead(config: Any) -> int:
+    """What the checkpoint names in its `config.json`, if a session may have it. Raises `ModelError`."""
+    lookahead_ms = getattr(config, "live_lookahead_ms", None)
+    if lookahead_ms is None:
+        return LOOKAHEAD_MS
+    try:
+        return SessionConfig(lookahead_ms=lookahead_ms).lookahead
+    except ConfigError as error:
+        raise ModelError(f"live_lookahead_ms in config.json: {error}") from None
 
 
 def _with_caches(

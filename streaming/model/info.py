@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from ..config import Mode
+from ..config import LOOKAHEAD_MS, Mode
 
 
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -17,3 +17,4 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     vocabulary: int  # tokens
     language: str | None
     modes: tuple[Mode, ...] = ("window", "offline")  # allowed in sessions; the first is the default
+    lookahead_ms: int = LOOKAHEAD_MS  # of sessions that name none

@@ -39,6 +39,7 @@ class NetworkConfig(msgspec.Struct, frozen=True):
     adapter_attn_dim: int | None = None
     pad_token_id: int | None = 0
     blank_token_id: int | None = None
+    live_lookahead_ms: int | None = None  # of `xlsr_live`: the lookahead that the checkpoint was trained for
 
 
 class Convolution(nn.Module):

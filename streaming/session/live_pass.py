@@ -42,9 +42,7 @@ class LivePass:
         config = context.config
         longest = ms(config.max_utterance_ms) // STRIDE
         if config.live:
-            hop, lookahead, left = (
-                ms(x) // STRIDE for x in (config.hop_ms, config.lookahead_ms, config.left_context_ms)
-            )
+            hop, lookahead, left = (ms(x) // STRIDE for x in (config.hop_ms, config.lookahead, config.left_context_ms))
         else:  # a single step once the utterance gets too long, only to find the pause at which to cut it
             hop, lookahead, left = longest, 0, 0
         if level >= Level.SHORT:

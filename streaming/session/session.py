@@ -13,7 +13,7 @@ from ..audio.normalize import EPSILON
 from ..audio.segmenter import Segmenter
 from ..audio.vad import Vad
 from ..captions.punctuation import Punctuate, punctuate_pauses
-from ..config import AudioFormat, Mode, Origin, SessionConfig
+from ..config import LOOKAHEAD_MS, AudioFormat, Mode, Origin, SessionConfig
 from ..ctc.assets import Assets
 from ..ctc.languages import LanguageSet
 from ..ctc.vocabulary import Vocabulary
@@ -69,7 +69,8 @@ class Session:
 
     `vad` is this stream's own detector (`make_vad`), None for no gate; `normalized` and `epsilon` are those of the
     checkpoint's feature extractor. `modes` are those that the encoder can serve, best first; the first is the default.
-    Raises `ConfigError` if the settings name another. `assets` is for `Decoding`, `level` for `receive_level`.
+    `lookahead_ms` is the model's, for settings without one. Raises `ConfigError` if the settings name another mode.
+    `assets` is for `Decoding`, `level` for `receive_level`.
 
     With a multilingual checkpoint `languages` are those that utterances may have; then `vocabulary` and `assets` are
     unused, and each request names a language. With several languages, the first requests of each utterance have the
@@ -91,6 +92,7 @@ class Session:
         normalized: bool = True,
         epsilon: float = EPSILON,
         modes: Sequence[Mode] = ("window", "offline"),
+        lookahead_ms: int = LOOKAHEAD_MS,
         name: str = "",
         model: str = "",
         assets: Assets | None = None,
@@ -105,7 +107,9 @@ class Session:
             raise ConfigError(f"mode {mode!r} does not work with this checkpoint; it allows {', '.join(modes)}")
         # Without a gate only the client ends utterances, and the greatest length.
         trailing = 0 if vad is None else config.trailing_blank_ms
-        self.config = msgspec.structs.replace(config, mode=mode, trailing_blank_ms=trailing)
+        if config.lookahead_ms is not None:
+            lookahead_ms = config.lookahead_ms
+        self.config = msgspec.structs.replace(config, mode=mode, trailing_blank_ms=trailing, lookahead_ms=lookahead_ms)
         self.name = name
         self._decodings = Decodings(languages or LanguageSet({None: (vocabulary, assets or Assets())}), self.config)
         self._audio = AudioDecoder(audio)

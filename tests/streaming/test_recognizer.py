@@ -102,6 +102,20 @@ def core(recognizer: Recognizer, config: SessionConfig) -> Session:
     )
 
 
+def test_sessions_have_the_lookahead_of_the_checkpoint(either: Recognizer, speech: np.ndarray):
+    own = 480 if either.info.name != "bundled" else 240
+    shown = {
+        lookahead: [
+            (event.committed, event.volatile)
+            for event in either.stream(speech, SessionConfig(lookahead_ms=lookahead))
+            if isinstance(event, Partial)
+        ]
+        for lookahead in (None, 240, 480)
+    }
+    assert either.info.lookahead_ms == own
+    assert shown[None] == shown[own] != shown[720 - own]
+
+
 SETTINGS: dict[str, dict[str, Any]] = {
     "as they come": {},
     "windows": {"mode": "window"},

@@ -44,7 +44,18 @@ class Terminal:
         new = b""
         while not new.endswith(MARK):
             new += os.read(self.master, 1 << 16)
-        new = new.removesuffix(MARK)
+        return self._take(new.removesuffix(MARK))
+
+    def interrupt(self) -> None:
+        """Ctrl-C, as the terminal shows it. With the key it drops all output that it has not delivered yet."""
+        self.read()
+        os.write(self.master, b"\x03")
+        shown = b""
+        while b"^C" not in shown:
+            shown += os.read(self.master, 1 << 16)
+        self._take(shown)
+
+    def _take(self, new: bytes) -> bytes:
         self.stream.feed(new)
         self.seen += new
         return new
@@ -186,11 +197,11 @@ def test_output_to_stderr_appears_above_the_live_line(terminal: Terminal, monkey
 def test_what_the_terminal_echoes_is_erased(terminal: Terminal):
     with LiveDisplay(terminal.out, meter=True) as display:
         display.show(partial("ONE", "TOO"))
-        os.write(terminal.master, b"\x03")
+        terminal.interrupt()
         assert terminal.screen()[-1] == "^C"
         display.show(final("ONE TWO"))
         assert terminal.screen() == ["0:01.0     ONE TWO", " " * TIME_CELLS + "─" * 20]
-        os.write(terminal.master, b"\x03")
+        terminal.interrupt()
     assert terminal.screen() == ["0:01.0     ONE TWO"]
 
 

@@ -9,6 +9,7 @@ from http import HTTPStatus
 
 import numpy as np
 import pytest
+from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.server import ServerConnection
 from xlsr_live.client.errors import ConnectionProblem
 from xlsr_live.client.remote import connection, greeting, liveness, stream
@@ -38,6 +39,19 @@ def test_refusals_give_a_remedy(status: HTTPStatus, words: str):
     _, problem = against(silent, status)
     assert words in str(problem)
     assert (problem.code, problem.status, problem.retry_after) == (f"http_{status.value}", status.value, 7)
+
+
+def test_of_several_servers_that_refuse_the_one_that_says_when_to_come_again_counts():
+    refused = [ConnectionProblem(str(seconds), retry_after=seconds) for seconds in (None, 9, 5)]
+
+    class Refusing(connection.Servers):
+        async def open(self) -> ClientConnection:
+            raise refused[self.current]
+
+    for count, expected in ((1, 0), (2, 1), (3, 2)):
+        with pytest.raises(ConnectionProblem) as raised:
+            asyncio.run(Refusing([f"ws://{number}" for number in range(count)], None).open_any())
+        assert raised.value is refused[expected]
 
 
 def test_a_server_that_hangs_up():

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import subprocess
 import sys
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import pytest
 from xlsr_live.server.processes import children
-from xlsr_live.server.processes.children import Child
+from xlsr_live.server.processes.children import SPAWN, Child
 from xlsr_live.server.run import serve
 from xlsr_live.server.settings import ServerSettings
 from xlsr_live.streaming.errors import ConfigError, EngineError, ModelError
@@ -89,3 +93,30 @@ def test_fronts_need_a_system_with_unix_sockets(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("xlsr_live.server.settings.os.name", "nt")
     with pytest.raises(ConfigError, match="fronts"):
         ServerSettings(fronts=2)
+
+
+def test_a_signal_during_the_start_of_a_process_is_not_lost_and_does_not_end_it(monkeypatch: pytest.MonkeyPatch):
+    received: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: received.append(number))
+    child = Child("a process", tell, tuple)
+    start = SPAWN.Process.start
+
+    def interrupted(process: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        start(process)
+        os.kill(process.pid, signal.SIGTERM)
+
+    monkeypatch.setattr(SPAWN.Process, "start", interrupted)
+    try:
+        child.start()
+        assert received == [signal.SIGTERM]
+        assert settles(child.messages, ["here"], within_s=60)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        child.kill()
+        child.forget()
+
+
+def tell(pipe: Connection) -> None:
+    """What a process runs: it says that it is here."""
+    pipe.send("here")

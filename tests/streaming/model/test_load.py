@@ -25,6 +25,7 @@ from xlsr_live.streaming.recognizer import Recognizer
 from tests.support.checkpoints import (
     LETTERS,
     NO_DELIMITER,
+    SMALL,
     SMALL_GROUP_NORM,
     SUB_WORDS,
     XLSR_1B,
@@ -70,6 +71,15 @@ def test_every_kind_of_checkpoint_loads_and_streams_the_text_of_transformers(tmp
         (final,) = recognizer.transcribe(samples, SessionConfig(vad="none"))
     assert final.text == " ".join(text.split())
     assert len(final.text) > 5
+
+
+@pytest.mark.parametrize("size", [SMALL, SMALL_GROUP_NORM])  # loaded without transformers, and with them
+def test_a_checkpoint_may_name_its_lookahead(tmp_path: Path, size: dict[str, Any]):
+    directory = publish(tmp_path, size)
+    options = ModelOptions(str(directory), device="cpu")
+    assert load(options).info.lookahead_ms == 480
+    edit(directory, live_lookahead_ms=320)
+    assert load(options).info.lookahead_ms == 320
 
 
 def test_the_packaged_model_has_a_description(packaged: Recognizer):
@@ -137,6 +147,8 @@ def test_a_directory_without_weights(copy: Path):
         ({"conv_stride": [5, 2, 2, 2, 2, 2, 1]}, "320 samples"),
         ({"conv_kernel": [10, 3, 3, 3, 3, 2, 3]}, "320 samples"),
         ({"add_adapter": True}, "320 samples"),
+        ({"live_lookahead_ms": 250}, "live_lookahead_ms in config.json: .* multiple of 20"),
+        ({"live_lookahead_ms": "short"}, "live_lookahead_ms in config.json"),
         ({"hidden_size": 64}, "cannot be loaded"),  # the weights have another shape
     ],
 )

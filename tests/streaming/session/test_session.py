@@ -229,6 +229,14 @@ def test_a_session_uses_the_best_mode_of_the_checkpoint():
         mode("cached", few)
 
 
+def test_the_lookahead_is_that_of_the_settings_or_the_model():
+    def lookahead(**settings):
+        config = SessionConfig(**settings)
+        return Session(VOCABULARY, config, vad=None, lookahead_ms=240).config.lookahead_ms
+
+    assert (lookahead(), lookahead(lookahead_ms=480), lookahead(lookahead_ms=0)) == (240, 480, 0)
+
+
 def test_an_abandoned_session_releases_the_cache_and_has_no_more_jobs():
     session = Session(VOCABULARY, vad=None, normalized=False, modes=("cached", "window"))
     session.receive_audio(sound("ABC DEF " * 4), 0.0)
