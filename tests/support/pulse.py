@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from pathlib import Path
 from xlsr_live.streaming.protocol.events import Event, from_json
 
 SINK = "xlsr_test"
-TAIL = 2.0  # seconds for the last audio to reach the microphone
+TAIL = 2.0  # seconds without an event after which the last audio has been recognized, also on a busy machine
 CLI = (sys.executable, "-u", "-m", "xlsr_live.client.cli")
 ALSA = """
 pcm.!default { type pulse }
@@ -73,7 +74,7 @@ def sound_server(home: Path, *modules: str) -> Iterator[dict[str, str]]:
 
 
 def listen(environment: dict[str, str], recording: Path, *arguments: str) -> tuple[list[Event], str, float]:
-    """Run `mic` and play the recording from the moment when it asks for speech; stop it with Ctrl-C after the end.
+    """Run `mic` and play the recording from the moment when it asks for speech; stop it with Ctrl-C at last.
 
     Returns its events, its messages, and the time of that moment (`time.monotonic`).
     """
@@ -84,6 +85,8 @@ def listen(environment: dict[str, str], recording: Path, *arguments: str) -> tup
     assert mic.stdout is not None
     said = b""
     player, asked = None, 0.0
+    lines: list[str] = []
+    reader = threading.Thread(target=lambda out: [lines.append(line) for line in out], args=(mic.stdout,))
     try:
         while player is None and (data := _read(master)):
             said += data
@@ -91,13 +94,18 @@ def listen(environment: dict[str, str], recording: Path, *arguments: str) -> tup
                 asked = time.monotonic()
                 player = subprocess.Popen(["paplay", str(recording)], env=environment)
         first = mic.stdout.readline()  # the session has started: an earlier Ctrl-C ends the program
+        reader.start()
         if player:
             player.wait()
-            time.sleep(TAIL)
+            events = -1
+            while len(lines) > events:
+                events = len(lines)
+                time.sleep(TAIL)
             mic.send_signal(signal.SIGINT)
         while data := _read(master):
             said += data
-        out, _ = mic.communicate(timeout=60)
+        mic.wait(60)
+        reader.join()
     finally:
         os.close(master)
         mic.kill()
@@ -107,7 +115,7 @@ def listen(environment: dict[str, str], recording: Path, *arguments: str) -> tup
             player.wait()
     messages = said.decode()
     assert mic.returncode == 130, messages
-    return [from_json(line) for line in (first + out).splitlines()], messages, asked
+    return [from_json(line) for line in (first, *lines)], messages, asked
 
 
 def _read(terminal: int) -> bytes:

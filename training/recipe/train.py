@@ -15,6 +15,7 @@ from transformers import Wav2Vec2ForCTC
 
 from .. import checkpoint
 from ..learner import Learner, draw_lengths
+from ..muon import muon
 from ..network import LIVE, Network
 from ..settings import Augmentation
 from ..stopping import StopRequest
@@ -247,9 +248,7 @@ def optimisers(network: Network, how: Optimiser) -> list[torch.optim.Optimizer]:
     made: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=how.peak, betas=(0.9, 0.98), eps=1e-8)]
     for first in (0, 1) if matrices else ():
         part = [p for layer in layers[first::2] for p in layer.parameters() if p.ndim == 2]
-        made.append(
-            torch.optim.Muon(part, lr=how.matrix_peak, weight_decay=how.weight_decay, adjust_lr_fn="match_rms_adamw")
-        )
+        made.append(muon(part, rate=how.matrix_peak, weight_decay=how.weight_decay))
     for optimiser in made:
         for group in optimiser.param_groups:
             group["peak"] = group["lr"]

@@ -265,7 +265,9 @@ def test_a_stopping_server_waits_for_no_client_that_is_away():
         assert settles(lambda: server.sessions.count, 0)
 
 
-def test_a_client_gives_up_when_the_server_has_stopped():
+def test_a_client_gives_up_when_the_server_has_stopped(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(client, "SEARCH_S", 2.0)
+
     async def scene() -> None:
         async with cutting(server, [3_000]) as url, connect(url) as stream:
             await anext(aiter(stream))
