@@ -1,4 +1,4 @@
-"""XLS-R 300M at its full size, with random weights in the layout of the pre-trained checkpoint, on a CPU."""
+"""XLS-R 300M with random weights in the layout of the pre-trained checkpoint, on a CPU: four of its layers, and all."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from tests.support.checkpoints import XLSR_300M
 from tests.support.spoken_tables import write_table
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+@pytest.fixture(scope="module", params=[4, pytest.param(24, marks=[pytest.mark.full_size, pytest.mark.slow])])
+def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("xls-r-300m")
-    config = Wav2Vec2Config(**XLSR_300M, vocab_size=32, proj_codevector_dim=768, codevector_dim=768)
+    size = XLSR_300M | {"num_hidden_layers": request.param}
+    config = Wav2Vec2Config(**size, vocab_size=32, proj_codevector_dim=768, codevector_dim=768)
     config.architectures = ["Wav2Vec2ForPreTraining"]
     config.save_pretrained(folder)
     torch.manual_seed(0)
@@ -32,7 +33,6 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (folder / "pytorch_model.bin").unlink()  # 1.3 GB
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("method", "gigabytes"), [("lora", 6), ("full", 14)])
 def test_it_starts_saves_and_continues_within_the_memory_that_was_estimated(
     method: str, gigabytes: int, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

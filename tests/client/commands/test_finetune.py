@@ -184,7 +184,7 @@ def test_the_packaged_model_is_adapted_measured_and_calibrated(tmp_path: Path, c
     rows = [row for row in (SPEECH / "test.tsv").read_text(encoding="utf-8").splitlines() if row.startswith("an4/")]
     table = tmp_path / "an4.tsv"
     lines = ["file\ttext\tspeaker"]
-    for row in rows[::4]:
+    for row in rows[::9]:
         file, _, speaker, _, text = row.split("\t")
         lines.append(f"{SPEECH / file}\t{text}\t{speaker}")
     table.write_text("\n".join(lines) + "\n", encoding="utf-8")
