@@ -43,8 +43,8 @@ class Float32Muon(torch.optim.Muon):
 def _orthogonal(matrix: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> Tensor:
     """About the nearest matrix with orthogonal rows or columns, by a Newton-Schulz iteration of the fifth order."""
     a, b, c = coefficients
-    x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
-    x = x / x.norm().clamp(min=eps)
+    x = torch.nn.functional.normalize(matrix, dim=(0, 1), eps=eps)  # pyright: ignore[reportArgumentType]
+    x = x.T if matrix.shape[0] > matrix.shape[1] else x
     for _ in range(steps):
         squared = x @ x.T
         x = torch.addmm(x, torch.addmm(squared, squared, squared, beta=b, alpha=c), x, beta=a)

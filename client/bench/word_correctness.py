@@ -143,8 +143,7 @@ class CalibrationData:
 
 def live_rows(encoder: XlsrEncoder, samples: Float32, config: SessionConfig) -> Iterator[tuple[Float32, Float32]]:
     """The committed and the volatile rows of every live step of an utterance."""
-    lookahead = encoder.info.lookahead_ms if config.lookahead_ms is None else config.lookahead_ms
-    setting = StepSetting(config.hop_ms, lookahead, config.left_context_ms)
+    setting = StepSetting(config.hop_ms, encoder.info.lookahead_of(config), config.left_context_ms)
     windows, _, audio = plan_steps(samples, setting, encoder)
     cache = setting.cache_handle() if "cached" in encoder.info.modes else None
     for window in windows:

@@ -170,7 +170,7 @@ class XlsrEncoder:
         widest = max(1, ms(config.max_hop_ms) // STRIDE // hop)  # hops
         prepare(
             Preparation(self._steps, self._passes, runner, utterances, self.max_batch, self.most_samples),
-            _handle(config),
+            self._handle(config),
             hops=[width * hop for width in sorted({1, 2, widest}) if width <= widest],
             recalls=not self.normalized,  # else the scale of audio differs between steps and passes
             limits=limits,
@@ -178,11 +178,11 @@ class XlsrEncoder:
 
     def room(self, config: SessionConfig) -> int | None:
         """The number of sessions like this one that can speak at the same time; None without cached steps."""
-        return None if self.cached is None else self.cached.caches.room(_handle(config))
+        return None if self.cached is None else self.cached.caches.room(self._handle(config))
 
     def utterance_bytes(self, config: SessionConfig) -> int:
         """Device memory of one live utterance of a session like this."""
-        return self._steps.utterance_bytes(_handle(config))
+        return self._steps.utterance_bytes(self._handle(config))
 
     def release(self, cache: int) -> None:
         """See `StepEncoder.release`."""
@@ -194,8 +194,7 @@ class XlsrEncoder:
             raise EngineError("this checkpoint does not allow cached steps")
         return self.cached
 
-
-def _handle(config: SessionConfig) -> CacheHandle:
-    lengths = config.left_context_ms, config.lookahead_ms, config.max_utterance_ms
-    left, lookahead, longest = (ms(length) // STRIDE for length in lengths)
-    return CacheHandle(left, lookahead, longest)
+    def _handle(self, config: SessionConfig) -> CacheHandle:
+        lengths = config.left_context_ms, self.info.lookahead_of(config), config.max_utterance_ms
+        left, lookahead, longest = (ms(length) // STRIDE for length in lengths)
+        return CacheHandle(left, lookahead, longest)

@@ -106,6 +106,7 @@ def listen(environment: dict[str, str], recording: Path, *arguments: str) -> tup
             said += data
         mic.wait(60)
         reader.join()
+        mic.stdout.close()
     finally:
         os.close(master)
         mic.kill()
