@@ -19,6 +19,7 @@ Float32 = NDArray[np.float32]
 
 CHUNK: Final = 512  # samples; Silero takes nothing else at 16 kHz
 _OUTPUTS: Final = ["speech_probs", "hn", "cn"]
+_SILENCE: Final = 20  # chunks: 0.64 s; with less, words after a short silence at the start of a stream are lost
 _CONTEXT: Final = 64  # samples of the previous chunk that each input repeats
 QUIET: Final = (
     0.3  # how far a stream begins as if silence came before: more opens on more noise, less misses more onsets
@@ -40,10 +41,10 @@ def _network() -> Any:
 
 
 @cache
-def _after_silence() -> tuple[Float32, Float32]:
-    """The network's state after a chunk of zeros."""
+def _after_silence(chunks: int) -> tuple[Float32, Float32]:
+    """The network's state after so many chunks of zeros."""
     nothing = np.zeros((1, 1, 128), np.float32)
-    feed = {"input": np.zeros((1, _CONTEXT + CHUNK), np.float32), "h": nothing, "c": nothing}
+    feed = {"input": np.zeros((chunks, _CONTEXT + CHUNK), np.float32), "h": nothing, "c": nothing}
     _, hidden, cell = _network().run(_OUTPUTS, feed)
     return hidden, cell
 
@@ -64,7 +65,7 @@ class Silero:
         if not len(chunks):
             return []
         if self._state is None:
-            hidden, cell = _after_silence()
+            hidden, cell = _after_silence(1)
             self._state = hidden * np.float32(self._quiet), cell * np.float32(self._quiet)
         inputs = np.empty((len(chunks), _CONTEXT + CHUNK), np.float32)
         inputs[:, _CONTEXT:] = chunks
@@ -74,6 +75,10 @@ class Silero:
         self._state = hidden, cell
         self._context = chunks[-1, -_CONTEXT:].copy()
         return probabilities.ravel().tolist()
+
+    def begin_after_silence(self) -> None:
+        """The stream has been silent so far: another state than before a first sample that may be speech."""
+        self._state = _after_silence(_SILENCE)
 
     def skip(self) -> None:
         """The next chunk does not follow the last one but belongs to the same stream."""

@@ -74,6 +74,10 @@ class SileroVad:
         self._held, self._probability = samples[count * CHUNK :].copy(), known[-1]
         return [known[end // CHUNK] for end in frame_ends]
 
+    def begin_after_silence(self) -> None:
+        """See `Silero`."""
+        self._silero.begin_after_silence()
+
     def skip(self, frames: int) -> None:
         """The stream goes on after these frames: the network keeps its state, and the chunks their places."""
         self._silero.skip()
@@ -98,6 +102,7 @@ class CascadeVad:
         self._context = np.empty((0, FRAME), np.float32)  # the last of the frames that Silero has not taken
         self._skipped = 0  # frames before them
         self._remaining = 0  # frames that Silero still follows without another sign
+        self._begun = False  # Silero has taken frames
 
     def __call__(self, frames: Frames) -> list[float]:
         fires = self._webrtc(frames)
@@ -119,6 +124,7 @@ class CascadeVad:
         self._silero.reset()
         self._context = self._context[:0]
         self._skipped = self._remaining = 0
+        self._begun = False
 
     def _skip(self, frames: Frames) -> None:
         missed = np.concatenate((self._context, frames))
@@ -135,6 +141,9 @@ class CascadeVad:
     def _follow(self, frames: Frames) -> list[float]:
         if self._remaining:
             return self._silero(frames)
+        if not self._begun and len(self._context):
+            self._silero.begin_after_silence()
+        self._begun = True
         if self._skipped:
             self._silero.skip(self._skipped)
         context, self._context, self._skipped = self._context, self._context[:0], 0

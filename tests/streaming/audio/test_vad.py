@@ -12,6 +12,7 @@ import torch
 from xlsr_live.streaming.audio import vad
 from xlsr_live.streaming.audio.silero import CHUNK, Silero
 from xlsr_live.streaming.audio.vad import FRAME, CascadeVad, EnergyVad, SileroVad, Vad, WebrtcVad, make_vad
+from xlsr_live.streaming.frames import ms
 from xlsr_live.streaming.recognizer import Recognizer
 
 DETECTORS = ["cascade", "webrtc", "silero", "energy"]
@@ -65,12 +66,13 @@ def test_the_cascade_finds_soft_speech_like_silero_alone(level: int, speech: np.
     soft = np.round(speech * 10 ** (level / 20) * 32_768).astype(np.float32) / 32_768
     alone, cascade = (np.array(probabilities(detector, soft)) >= 0.5 for detector in (SileroVad(), CascadeVad()))
     assert alone.sum() > 40
-    assert (alone & ~cascade).sum() <= 0.02 * alone.sum()
+    assert (alone & ~cascade).sum() <= 0.04 * alone.sum()
 
 
 def test_silero_follows_signs_of_both_detectors_and_takes_no_frame_twice(monkeypatch: pytest.MonkeyPatch):
     taken: list[int] = []
     skipped: list[int] = []
+    begun: list[int] = []
 
     class Silero:
         def __call__(self, frames: np.ndarray) -> list[float]:
@@ -79,6 +81,9 @@ def test_silero_follows_signs_of_both_detectors_and_takes_no_frame_twice(monkeyp
 
         def skip(self, frames: int) -> None:
             skipped.append(frames)
+
+        def begin_after_silence(self) -> None:
+            begun.append(len(taken))
 
     class Webrtc:
         def __call__(self, frames: np.ndarray) -> list[float]:
@@ -98,11 +103,13 @@ def test_silero_follows_signs_of_both_detectors_and_takes_no_frame_twice(monkeyp
     for sizes in ([1] * len(signs), [len(signs)], [5, 2, 8, 3, 4, 9], [7, 1, 10, 5, 1, 1]):
         taken.clear()
         skipped.clear()
+        begun.clear()
         cascade = CascadeVad()
         found = [p for block in np.split(frames, np.cumsum(sizes)[:-1]) for p in cascade(block)]
         assert found == [float(frames[at, 2]) if at in followed else 0.0 for at in range(len(signs))]
         assert taken == [*range(2, 13), *range(16, 28)]
         assert skipped == [2, 3]
+        assert begun == [0]
 
 
 def test_after_skipped_frames_silero_has_its_chunks_where_it_would_without(speech: np.ndarray):
@@ -173,6 +180,15 @@ def test_speech_at_the_first_sample_is_found(name: str, clip: Callable[[str], np
     onset = int(np.argmax(np.abs(spoken) > 0.01))
     (final,) = recognizer.transcribe(spoken[onset:])
     assert final.text == recognizer.transcribe(spoken)[0].text
+
+
+@pytest.mark.parametrize("lead", [60, 130])
+def test_speech_after_a_short_silence_at_the_start_is_found(lead: int, clip: Callable[[str], np.ndarray]):
+    """Silero took such speech for noise, for seconds, while it had not seen the silence itself."""
+    loud = np.concatenate((np.zeros(ms(lead), np.float32), clip("jackson").astype(np.float32) / 16_384))
+    spoken = loud[: len(loud) // FRAME * FRAME].reshape(-1, FRAME)
+    heard, all_heard = (np.array(make_vad(name)(spoken)) >= 0.35 for name in ("cascade", "silero"))
+    assert (heard & all_heard).sum() > 0.95 * all_heard.sum()
 
 
 def level(decibels: float) -> np.ndarray:
