@@ -33,6 +33,7 @@ def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     (folder / "pytorch_model.bin").unlink()  # 1.3 GB
 
 
+@pytest.mark.timeout(3_600)
 @pytest.mark.parametrize(("method", "gigabytes"), [("lora", 6), ("full", 14)])
 def test_it_starts_saves_and_continues_within_the_memory_that_was_estimated(
     method: str, gigabytes: int, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
