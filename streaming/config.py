@@ -43,7 +43,9 @@ class ModelOptions:
     device: str = "auto"  # auto, cpu, cuda, or cuda:1 and so on
     dtype: str = "auto"  # one of `Dtype`
     threads: int | None = None  # torch's, for the whole process; None: 1 for a small model on a CPU, else its default
-    max_batch: int | None = None  # utterances in one call of the model; None: 64 on a GPU, 1 on a CPU
+    max_batch: int | None = (
+        None  # utterances in one call of the model; None: 64 on a GPU, 1 on a CPU, 4 live steps of a large model there
+    )
     lm: Path | str | None = None  # file or folder of a language model, "bundled" or "none"; None: the checkpoint's own
     calibration: Path | str | None = None  # file or folder of a calibration; None: the checkpoint's own
     punctuation_model: str | None = None  # folder or Hugging Face name; None: full stops at pauses

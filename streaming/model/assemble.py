@@ -30,6 +30,8 @@ from .runners import EagerRunner, GraphRunner, Runner
 from .step import StepEncoder
 
 GPU_BATCH = 64
+CPU_BATCH = 4  # live steps of a large model
+_LARGE = 2e8  # parameters
 _GPU_PASS_FLOP = 1e13  # of a batch of full passes: some tens of milliseconds, while live steps wait
 _CPU_MEMORY = 2 << 30  # bytes, for caches
 
@@ -81,8 +83,8 @@ def assemble(
         info,
         normalized=normalized,
         epsilon=epsilon,
-        max_batch=max_batch or (GPU_BATCH if on_gpu else 1),
-        most_samples=_GPU_PASS_FLOP / flop_per_frame(config) * STRIDE if on_gpu else math.inf,
+        max_batch=max_batch or (GPU_BATCH if on_gpu else CPU_BATCH if cached and parameters >= _LARGE else 1),
+        most_samples=_GPU_PASS_FLOP / flop_per_frame(config) * STRIDE if on_gpu else math.inf if max_batch else 0.0,
         cached=cached,
         passes=passes,
         languages=languages,

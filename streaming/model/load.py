@@ -15,7 +15,7 @@ import torch
 from ..config import Dtype, ModelOptions, SessionConfig
 from ..errors import EngineError, ModelError
 from ..progress import Progress, Report, unreported
-from .assemble import GPU_BATCH, assemble, bake_weight_norm
+from .assemble import CPU_BATCH, GPU_BATCH, assemble, bake_weight_norm
 from .device import find_device, set_up, used_memory
 from .download import download
 from .encoder import XlsrEncoder
@@ -61,12 +61,12 @@ def load(options: ModelOptions, source: Source | None = None, *, report: Report 
     set_up(where)
     bake_weight_norm(model)
     model = model.to(device=where, dtype=kind)
-    max_batch = options.max_batch or (GPU_BATCH if where.type == "cuda" else 1)
     languages, vocabulary = None, loaded.vocabulary
     if loaded.many:
         from .multilingual import make_languages
 
-        languages = make_languages(loaded.many, model, max_batch, options)
+        largest = options.max_batch or (GPU_BATCH if where.type == "cuda" else CPU_BATCH)
+        languages = make_languages(loaded.many, model, largest, options)
         vocabulary = languages.vocabulary(languages.default or languages.known[0])
     assert vocabulary is not None
     runner = GraphRunner(where) if where.type == "cuda" else None
@@ -79,7 +79,7 @@ def load(options: ModelOptions, source: Source | None = None, *, report: Report 
         int8=options.dtype == "int8",
         language=languages.default if languages else loaded.language,
         languages=languages,
-        max_batch=max_batch,
+        max_batch=options.max_batch,
         runner=runner,
     )
     if runner is not None and encoder.cached:

@@ -319,6 +319,9 @@ def test_a_full_size_xlsr_300m_loads_streams_and_batches(tmp_path: Path):
             )
             assert type(events[-1]).__name__ == "SessionEnded"
             assert not [event for event in events if type(event).__name__ == "Error"]
+            encoder = recognizer.encoder
+            assert encoder.max_batch == 4
+            assert not encoder.fits(16_000, [16_000])  # passes run alone: a live step need not wait for several
             batch = [normalize(soft_noise(length, length)) for length in (16_000, 12_000)]
             for samples, rows in zip(batch, recognizer.encoder.encode(batch), strict=True):
                 assert np.abs(rows - recognizer.encoder.encode([samples])[0]).max() < 1e-3

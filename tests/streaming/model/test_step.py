@@ -14,7 +14,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from xlsr_live.streaming.audio.normalize import normalize
 from xlsr_live.streaming.config import ModelOptions
 from xlsr_live.streaming.errors import EngineError
-from xlsr_live.streaming.frames import frames
+from xlsr_live.streaming.frames import STRIDE, frames
 from xlsr_live.streaming.model.encoder import XlsrEncoder
 from xlsr_live.streaming.model.load import load
 from xlsr_live.streaming.recognizer import Recognizer
@@ -333,3 +333,20 @@ def test_steps_are_exact_at_the_full_size_of_xlsr_300m(tmp_path: Path):
     assert difference(utterance.run(steps).rows, want) < 1e-3
     whole = Utterance(samples, frames(len(samples)), 0, 0).run(steps)
     assert difference(whole.rows, encoder.encode([samples])) < 1e-3
+    assert difference(in_steps(encoder, 4), in_steps(encoder, 1)) < 1e-5
+
+
+def in_steps(encoder: XlsrEncoder, size: int) -> list[np.ndarray]:
+    """The rows of four utterances in batches of `size` steps: two each, the second with cached frames."""
+    audio = [noise(48 * STRIDE + 80, seed) for seed in range(4)]
+    caches = [CacheHandle(200, 24) for _ in audio]
+    rows: list[np.ndarray] = []
+    for at in (0, 24):
+        window = Window(step=at // 24, first=0, committed=0, commit=at, newest=at + 24, encoded=at)
+        new = slice(at * STRIDE, (at + 24) * STRIDE + 80)
+        steps = [(each[new], CachedStep(cache, window)) for each, cache in zip(audio, caches, strict=True)]
+        for first in range(0, 4, size):
+            rows += encoder.encode_steps(steps[first : first + size])
+    for cache in caches:
+        encoder.release(cache.number)
+    return rows
