@@ -179,7 +179,7 @@ class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             raise ConfigError("post_roll_ms must not be longer than hangover_ms")
         if self.trailing_blank_ms:
             _check("trailing_blank_ms", self.trailing_blank_ms, max(200, self.post_roll_ms), 10_000, "ms")
-        if self.hop_ms + self.lookahead > self.max_utterance_ms:
+        if self.lookahead_ms is not None and self.hop_ms + self.lookahead_ms > self.max_utterance_ms:
             raise ConfigError("hop_ms and lookahead_ms together must not be longer than max_utterance_ms")
         for name in ("hop_ms", "lookahead_ms", "left_context_ms"):
             if ms(getattr(self, name) or 0) % STRIDE:

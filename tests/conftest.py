@@ -19,9 +19,12 @@ from tests.support.paths import CLIPS, DIGITS
 from tests.support.tls import certificate  # noqa: F401  a fixture
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks every test that uses Chromium."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Marks every test that uses Chromium, and skips what takes minutes unless `-m full_size` asks for it."""
+    asked = "full_size" in config.option.markexpr
     for item in items:
+        if item.get_closest_marker("full_size") and not asked:
+            item.add_marker(pytest.mark.skip(reason="only pytest -m full_size runs it"))
         if isinstance(item, pytest.Function) and "browser" in item.fixturenames:
             item.add_marker(pytest.mark.browser)
 

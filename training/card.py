@@ -77,7 +77,7 @@ def write_card(card: Card, folder: Path) -> Path:
         "## Error rates",
         "",
         "WER (%) on the validation recordings, with the 95 % interval of a bootstrap over utterances. *Offline*: one "
-        "pass over a recording. *Live*: what live steps commit (480 ms, with 480 ms of lookahead). *Finals*: those of "
+        "pass over a recording. *Live*: what live steps commit, with the default hop and lookahead. *Finals*: those of "
         "sessions with the default gate. The weights were chosen on these recordings, so new recordings give somewhat "
         "higher rates.",
         "",

@@ -27,7 +27,7 @@ class StepLengths:
     left: int  # committed frames to the left that a step attends to
 
 
-LIVE: Final = StepLengths(hop=24, lookahead=24, left=200)  # the default of sessions: 480 ms steps that see 480 ms ahead
+LIVE: Final = StepLengths(hop=24, lookahead=24, left=200)  # for evaluations: 480 ms steps that see 480 ms ahead
 
 
 _checkpoint: Any = cast(Any, checkpoint).checkpoint

@@ -28,7 +28,7 @@ Live text: each recording is one utterance without a gate; the committed text of
 over the whole recording (offline). Sessions: the same recording through the gate, as live audio.
 docs/benchmarks.md explains every figure.
 """
-SETTINGS: Final = ("480,480,4000", "320,320,4000", "200,200,4000", "480,960,4000", "480,480,1000")
+SETTINGS: Final = ("480,480,4000", "480,240,4000", "320,320,4000", "200,200,4000", "480,960,4000", "480,480,1000")
 
 
 @click.command(epilog=EPILOG, short_help="Error rates, stability and cost by mode and setting.")

@@ -44,8 +44,8 @@ class Servers:
         return await open_connection(self.url, self._token)
 
     async def open_within(self, seconds: float) -> ClientConnection:
-        """Connect to the first address that takes a client. While all refuse but say when to try again, wait so long,
-        for `seconds` in all. Raises `ConnectionProblem`.
+        """Connect to the first address that takes a client. While none does, but one says when to try again, wait so
+        long, for `seconds` in all. Raises `ConnectionProblem`.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds

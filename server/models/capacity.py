@@ -175,7 +175,15 @@ def _name(recognizer: Recognizer) -> str:
         device = sys.modules["torch"].cuda.get_device_name(info.device)
     else:
         device = f"{_processor()} x {processors():g}, {_threads()} threads"
-    parts = version("xlsr-live"), info.name, info.parameters, device, info.dtype, f"{lm.words if lm else 0} words"
+    parts = (
+        version("xlsr-live"),
+        info.name,
+        info.parameters,
+        f"lookahead {info.lookahead_ms} ms",
+        device,
+        info.dtype,
+        f"{lm.words if lm else 0} words",
+    )
     return ", ".join(map(str, parts))
 
 

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any, Final
 
@@ -108,6 +109,8 @@ def _delayed_signals() -> Generator[None]:
     """Signals to this thread wait until the end of the block; processes started in it have them blocked."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _shared_signals())
     try:
+        resource_tracker.ensure_running()  # the first process would start it, which unblocks signals
+        signal.pthread_sigmask(signal.SIG_BLOCK, _shared_signals())
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -175,16 +175,18 @@ class RemoteEngine:
     # ── the receiving thread ──
 
     def _receive(self) -> None:
-        told = ""
+        told: object = None
         while not self._closing.is_set():
             try:
                 link, description = connect(self._address)
             except (OSError, EOFError, AuthenticationError) as error:
-                absent = isinstance(error, ConnectionError | FileNotFoundError | EOFError)  # the engine process starts
-                if not absent and told != (told := str(error)):
+                problem = _problem(error)
+                if problem is not None and problem != told:
                     log.error("no link to the engine process: %s", error)
+                told = problem
                 self._closing.wait(RETRY_S)
                 continue
+            told = None
             with self._changed:
                 self._link, self._status = link, None
             if not self.description.done():
@@ -309,3 +311,11 @@ def _fail(jobs: Iterable[EncodeJob], reason: str) -> None:
     for job in jobs:
         if job.future.set_running_or_notify_cancel():
             job.future.set_exception(EngineError(reason))
+
+
+def _problem(error: Exception) -> object:
+    """The kind of a failed connection; None while the engine process is only starting."""
+    starting = isinstance(error, ConnectionError | EOFError) or (
+        isinstance(error, FileNotFoundError) and error.filename is None  # no socket; shared memory has a name
+    )
+    return None if starting else (type(error), getattr(error, "errno", None))

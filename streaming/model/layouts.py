@@ -105,6 +105,7 @@ def _omniasr(source: Source, settings: Mapping[str, Any]) -> Layout:
         vocab_size=own.vocab_size,
         pad_token_id=own.pad_token_id,
         mask_time_prob=0,
+        live_lookahead_ms=settings.get("live_lookahead_ms"),
     )
     return Layout(config, _WithoutWeightNorm, _OMNIASR, OMNIASR_EPSILON, own.blank_token_id)
 

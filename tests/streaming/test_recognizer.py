@@ -98,6 +98,7 @@ def core(recognizer: Recognizer, config: SessionConfig) -> Session:
         vad=make_vad(config.vad),
         normalized=recognizer.encoder.normalized,
         modes=recognizer.info.modes,
+        lookahead_ms=recognizer.info.lookahead_ms,
         name="s",
     )
 

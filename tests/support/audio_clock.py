@@ -55,6 +55,7 @@ class AudioClock:
             normalized=recognizer.encoder.normalized,
             epsilon=recognizer.encoder.epsilon,
             modes=recognizer.info.modes,
+            lookahead_ms=recognizer.info.lookahead_ms,
             assets=recognizer.assets,
         )
         self._played = Played()

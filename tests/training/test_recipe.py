@@ -291,6 +291,7 @@ def test_an_export_gives_for_recorded_samples_the_rows_of_the_run_for_scaled_one
         want = network(torch.from_numpy(SCALE * samples)[None], torch.tensor([RATE]))[0][0].log_softmax(-1)
     with Recognizer.load(str(folder), device="cpu", lm="none") as recognizer:
         assert not recognizer.encoder.normalized
+        assert recognizer.info.lookahead_ms == 240
         (rows,) = recognizer.encoder.encode([samples])
     assert np.abs(rows - want.numpy()).max() < 0.02  # of half precision
     (work.root / "lm").mkdir()

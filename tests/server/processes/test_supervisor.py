@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,8 @@ def test_fronts_need_a_system_with_unix_sockets(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_signal_during_the_start_of_a_process_is_not_lost_and_does_not_end_it(monkeypatch: pytest.MonkeyPatch):
     received: list[int] = []
+    tracker: Any = resource_tracker
+    tracker._resource_tracker._stop()  # as at the first start
     before = signal.signal(signal.SIGTERM, lambda number, _: received.append(number))
     child = Child("a process", tell, tuple)
     start = SPAWN.Process.start

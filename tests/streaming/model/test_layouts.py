@@ -114,7 +114,10 @@ def test_hubert_has_the_rows_and_the_text_of_transformers(tmp_path: Path, extras
 
 @pytest.mark.parametrize("kind", ["hubert", "omniasr"])
 def test_one_cached_step_over_everything_is_the_full_pass(tmp_path: Path, kind: str):
-    encoder = load_here({"hubert": publish_hubert, "omniasr": publish_omniasr}[kind](tmp_path))
+    directory = {"hubert": publish_hubert, "omniasr": publish_omniasr}[kind](tmp_path)
+    edit(directory / "config.json", live_lookahead_ms=320)
+    encoder = load_here(directory)
+    assert encoder.info.lookahead_ms == 320
     assert encoder.cached
     samples = soft_noise(span(70))
     whole = Utterance(samples, 70, 0, 0).run(encoder.cached)
