@@ -114,8 +114,7 @@ class Recognizer:
         - `device`: auto, cpu, cuda, cuda:1; `dtype`: auto, float32, bfloat16, float16, int8 (some processors lack it).
         - `threads`: torch's threads for the whole process. A small model on a CPU gets one by default.
         - `max_batch`: maximum number of utterances in one call of the model. By default 64 on a GPU and one on a CPU,
-          where a batch of a small model saves nothing and changes the last bits of the results; of a model of 200
-          million parameters or more, four live steps.
+          where a batch saves little; there, four live steps of a model of 200 million parameters or more.
         - `adaptive`: while answers are late, sessions send fewer partials (`Level`); finals stay the same.
         - `lm`: file or folder of a language model, "bundled" or "none"; `calibration`: file or folder; None: its own.
         - `punctuation_model`: folder or Hugging Face name. None: capitals and full stops by a rule.

@@ -271,7 +271,7 @@ def test_batched_with_padding_equals_single(tmp_path: Path, normalize_: bool):
 
 
 def test_batches_pad_little_with_layer_norm_and_never_with_group_norm(tmp_path: Path, small: Path):
-    layer = load(ModelOptions(str(small), device="cpu"))
+    layer = load(ModelOptions(str(small), device="cpu", max_batch=8))
     assert layer.fits(16_000, [16_000, 15_000])
     assert layer.fits(12_000, [16_000])
     assert not layer.fits(4_000, [16_000])
