@@ -65,6 +65,7 @@ def test_the_page_names_the_model_and_what_to_expect(opened: Callable[..., Any],
 )
 def test_other_models(opened: Callable[..., Any], server: RunningServer, listed: dict[str, Any], text: str):
     page = opened(server.port)
+    wait(page, "document.querySelector('#hint .model').textContent !== ''")  # the server's own answer has come
     page.evaluate("async (model) => (await import('/page/model.js')).showModel(model)", listed)
     assert page.text_content("#hint .model") == text
     assert page.get_attribute("#captions .text", "lang") == listed.get("spoken_language")
