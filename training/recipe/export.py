@@ -23,7 +23,7 @@ from .settings import RATE, SCALE, Model, Work
 from .text import VOCABULARY
 
 MAX_BYTES = 25 * 2**20
-LOOKAHEAD_MS = 240  # of live sessions: half of the usual one costs no errors, since training has such steps too
+LIVE_LOOKAHEAD_MS = 240  # of live sessions: half of the usual one costs no errors, since training has such steps too
 
 
 def chosen(work: Work) -> tuple[Path, dict[str, Any]]:
@@ -59,7 +59,7 @@ def export(work: Work, folder: Path, shape: Model = Model()) -> int:  # noqa: B0
     with torch.no_grad():  # input is samples as recorded: live steps have no statistics of the utterance
         model.wav2vec2.feature_extractor.conv_layers[0].conv.weight *= SCALE
     extractor = Wav2Vec2FeatureExtractor(sampling_rate=RATE, do_normalize=False, return_attention_mask=True)
-    model.config.live_lookahead_ms = LOOKAHEAD_MS
+    model.config.live_lookahead_ms = LIVE_LOOKAHEAD_MS
     Wav2Vec2Processor(extractor, tokenizer).save_pretrained(folder)
     extractor.save_pretrained(folder)
     model.half().save_pretrained(folder)
