@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from ..requests import CachedFeatures, CachedStep
-from .encoder import Answer, Encoder, Pending, PipelinedEncoder
+from .encoder import Answer, Encoder, InterruptibleEncoder, Pause, Pending, PipelinedEncoder
 from .queue import EncodeJob
 
 
@@ -17,6 +18,7 @@ class RunningBatch:
 
     jobs: list[EncodeJob]
     answers: Pending
+    begun: float  # time
 
 
 @dataclass(slots=True)
@@ -43,22 +45,33 @@ class BatchCalls:
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
         self._pipeline = encoder if isinstance(encoder, PipelinedEncoder) and encoder.pipelined else None
+        self._pauses = isinstance(encoder, InterruptibleEncoder) and encoder.interruptible
         self.depth = 1 if self._pipeline is None else 2
 
-    def start(self, jobs: Sequence[EncodeJob]) -> Pending:
-        """Begin a batch; the result waits for its answers. Both may raise what the encoder raises."""
-        return partial(_counted, self._started(jobs), len(jobs))
+    def start(self, jobs: Sequence[EncodeJob], pause: Pause) -> Pending:
+        """Begin a batch; the result waits for its answers, and raises what the encoder raised at any time."""
+        try:
+            answers = self._started(jobs, pause)
+        except Exception as error:
+            answers = partial(_raise, error)
+        return partial(_counted, answers, len(jobs))
 
-    def _started(self, jobs: Sequence[EncodeJob]) -> Pending:
+    def _started(self, jobs: Sequence[EncodeJob], pause: Pause) -> Pending:
         steps = [(job.samples, job.reuse) for job in jobs if isinstance(job.reuse, CachedStep)]
         if steps:
             return self._pipeline.begin_steps(steps) if self._pipeline else partial(self._encoder.encode_steps, steps)
         cached = [job.reuse if isinstance(job.reuse, CachedFeatures) else None for job in jobs]
         samples, languages = [job.samples for job in jobs], [job.language for job in jobs]
-        options = (languages,) if any(languages) else ()
+        options: dict[str, Any] = {"languages": languages} if any(languages) else {}
         if self._pipeline:
-            return self._pipeline.begin(samples, cached, *options)
-        return partial(self._encoder.encode, samples, cached, *options)
+            return self._pipeline.begin(samples, cached, **options)
+        if self._pauses:
+            options["pause"] = pause
+        return partial(self._encoder.encode, samples, cached, **options)
+
+
+def _raise(error: Exception) -> Sequence[Answer]:
+    raise error
 
 
 def _counted(answers: Pending, jobs: int) -> Sequence[Answer]:

@@ -14,6 +14,7 @@ from ..requests import CachedFeatures, CachedStep
 Float32 = NDArray[np.float32]
 Answer = Float32 | EngineError  # log-probabilities, (frames, vocabulary); an error if this request alone failed
 Pending = Callable[[], Sequence[Answer]]  # waits for the device; call it once
+Pause = Callable[[float], None]  # called between the layers of a pass, with the share of them that is done
 
 
 class Encoder(Protocol):
@@ -51,6 +52,26 @@ class Encoder(Protocol):
 
     def release(self, cache: int) -> None:
         """Free the cache with this number, if there is one."""
+        ...
+
+
+@runtime_checkable
+class InterruptibleEncoder(Encoder, Protocol):
+    """An encoder that may encode live steps of other utterances between the layers of a full pass."""
+
+    @property
+    def interruptible(self) -> bool:
+        """Whether it does so on this device."""
+        ...
+
+    def encode(
+        self,
+        batch: Sequence[Float32],
+        cached: Sequence[CachedFeatures | None],
+        languages: Sequence[str | None] | None = None,
+        pause: Pause | None = None,
+    ) -> Sequence[Answer]:
+        """As in `Encoder`. `pause` may call `encode_steps`; what it raises ends the pass."""
         ...
 
 

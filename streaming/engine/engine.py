@@ -1,7 +1,8 @@
 """The engine: one thread owns the model and runs the requests of all sessions, earliest deadline first.
 
 The worker takes the most urgent request, fills the batch with the next ones, and runs it while the next batch gathers.
-A pipelined encoder gets the next batch before it has answered one. A request that the encoder refuses fails alone; if a
+A pipelined encoder gets the next batch before it has answered one. An interruptible one lets live steps run between the
+layers of a full pass, if they would be late after it. A request that the encoder refuses fails alone; if a
 whole batch fails, the worker tries its halves, so a bad request fails alone then too. Every request gets an answer or
 an `EngineError`, also when the worker dies.
 
@@ -18,7 +19,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -30,9 +31,10 @@ from ..requests import CachedFeatures, CachedStep, CacheHandle
 from .batches import BatchCalls, BatchFilling, RunningBatch
 from .caches import CacheRegistry
 from .counters import EngineCounters
-from .encoder import Answer, Encoder, Float32
+from .encoder import Encoder, Float32
+from .interruptions import Interruptions
 from .judge import AnswerJudge
-from .queue import EncodeJob, RequestQueue
+from .queue import EncodeJob, RequestQueue, fail
 from .search import SearchThread
 
 T = TypeVar("T")
@@ -43,7 +45,11 @@ _MAX_FAILURES = 3  # in a row, before the engine counts as unhealthy
 log = logging.getLogger("xlsr_live.engine")
 
 
-class _Replaced(Exception):
+class _Ended(BaseException):
+    """Ends the worker, also from within a pass."""
+
+
+class _Replaced(_Ended):
     """The engine replaced this thread while it was in the encoder."""
 
 
@@ -60,6 +66,7 @@ class Engine:
         self._filling: list[EncodeJob] = []  # those of the batch that fills; not in `_batch` yet
         self._call_started: float | None = None  # since when the encoder owes an answer
         self._generation = 0  # number of the worker
+        self._step_s = 0.0  # duration of the last batch of live steps
         self._caches = CacheRegistry()
         self._failures = 0  # in a row
         self._changed = threading.Condition()
@@ -180,7 +187,7 @@ class Engine:
                 self._thread = self._start()
         action = "giving up" if gives_up else "worker replaced"
         log.error("the encoder has not answered for %g s; %s", patience_s, action)
-        _fail(stuck, f"the encoder did not answer within {patience_s:g} s")
+        fail(stuck, f"the encoder did not answer within {patience_s:g} s")
         if gives_up:
             self._fail_all()
         return True
@@ -237,7 +244,7 @@ class Engine:
             self._closing = True
             unanswered = [*self._batch, *self._filling, *self._queue.clear()]
             self._batch, self._filling = [], []
-        _fail(unanswered, "the encoder was stopped before it answered this request")
+        fail(unanswered, "the encoder was stopped before it answered this request")
 
     def _next_batch(self, generation: int, *, wait: bool) -> list[EncodeJob] | None:
         """The next requests to run; None on close. Without `wait`, none if none is ready."""
@@ -247,17 +254,40 @@ class Engine:
                     raise _Replaced
                 for number in self._caches.to_free():
                     self._encoder.release(number)
-                busy = {job.cache for job in self._batch if job.cache is not None}
-                filling = BatchFilling(self._encoder, self._filling)
-                limit = self._encoder.max_batch
-                self.counters.withdrawn += self._queue.fill(self._filling, limit, filling.fits, busy)
-                if self._filling or not wait:
-                    jobs, self._filling = self._filling, []
-                    self._batch += jobs
+                jobs = self._take(self._queue.fill)
+                if jobs or not wait:
                     return jobs
                 if not self.queued:
                     self._changed.wait()
             return None
+
+    def _take(self, fill: Callable[..., int]) -> list[EncodeJob]:
+        """The next requests by this method of the queue; they are in `_batch`. The caller holds the lock."""
+        busy = {job.cache for job in self._batch if job.cache is not None}
+        filling = BatchFilling(self._encoder, self._filling)
+        self.counters.withdrawn += fill(self._filling, self._encoder.max_batch, filling.fits, busy)
+        jobs, self._filling = self._filling, []
+        self._batch += jobs
+        return jobs
+
+    def _interrupt(self, interruptions: Interruptions, generation: int, share: float) -> None:
+        """Between the layers of a pass, after this share of them: run live steps that cannot wait for its end."""
+        now = self._clock()
+        before = interruptions.before(now, share)
+        if before is None:
+            return
+        with self._changed:
+            if generation != self._generation:
+                raise _Replaced
+            if self._closing:
+                return
+            try:
+                jobs = self._take(partial(self._queue.fill_steps, before + self._step_s))
+            except Exception as error:
+                raise _Ended from error
+        if jobs:
+            self._finish(self._begin(jobs, generation), deque(), generation)
+            interruptions.spent_s += self._clock() - now
 
     def _begin(self, jobs: list[EncodeJob], generation: int) -> RunningBatch:
         now = self._clock()
@@ -266,11 +296,8 @@ class Engine:
                 raise _Replaced
             if self._call_started is None:
                 self._call_started = now
-        try:
-            answers = self._calls.start(jobs)
-        except Exception as error:
-            answers = partial(_raise, error)
-        return RunningBatch(jobs, answers)
+        pause = partial(self._interrupt, Interruptions(), generation)
+        return RunningBatch(jobs, self._calls.start(jobs, pause), now)
 
     def _finish(self, batch: RunningBatch, running: deque[RunningBatch], generation: int) -> None:
         jobs = batch.jobs
@@ -291,6 +318,8 @@ class Engine:
             answers = [error]
         worked_s = self._leave(generation, jobs)
         now = self._clock()
+        if isinstance(jobs[0].reuse, CachedStep):
+            self._step_s = now - batch.begun
         answered = [(job, rows) for job, rows in zip(jobs, answers, strict=True) if not isinstance(rows, EngineError)]
         self._failures = 0 if answered else self._failures + 1
         self.counters.failures += len(jobs) - len(answered)
@@ -300,7 +329,7 @@ class Engine:
         for job, rows in zip(jobs, answers, strict=True):
             if isinstance(rows, EngineError):
                 log.warning("a request of %d samples failed: %s", len(job.samples), rows)
-                _fail([job], str(rows))
+                fail([job], str(rows))
             else:
                 self._judge.answered(job, now)
                 job.future.set_result(rows)
@@ -317,13 +346,3 @@ class Engine:
             self._batch = [job for job in self._batch if job not in gone]
             self._call_started = now if self._batch else None
             return worked_s
-
-
-def _raise(error: Exception) -> Sequence[Answer]:
-    raise error
-
-
-def _fail(jobs: list[EncodeJob], reason: str) -> None:
-    for job in jobs:
-        if not job.future.done() and (job.future.running() or job.future.set_running_or_notify_cancel()):
-            job.future.set_exception(EngineError(reason))

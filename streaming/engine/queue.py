@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Final
 
+from ..errors import EngineError
 from ..requests import CachedFeatures, CachedStep
 from .encoder import Float32
 
@@ -59,6 +60,13 @@ class _Line:
 _Heap = list[tuple[float, int, int, _Line]]  # of (deadline, order of the first job, ticket, line)
 
 
+def fail(jobs: Iterable[EncodeJob], reason: str) -> None:
+    """Answer the unanswered ones with an `EngineError`."""
+    for job in jobs:
+        if not job.future.done() and (job.future.running() or job.future.set_running_or_notify_cancel()):
+            job.future.set_exception(EngineError(reason))
+
+
 class RequestQueue:
     """`put` requests and `fill` batches with them."""
 
@@ -92,7 +100,29 @@ class RequestQueue:
         Requests with `busy` caches wait. The futures of the others become running. Returns the number of unwanted
         requests, which it cancels instead.
         """
-        heap = self._most_urgent()
+        return self._fill(self._most_urgent(), batch, limit, fits, busy)
+
+    def fill_steps(
+        self,
+        before: float,
+        batch: list[EncodeJob],
+        limit: int,
+        fits: Callable[[EncodeJob], bool],
+        busy: Collection[int] = (),
+    ) -> int:
+        """`fill` with live steps, if the most urgent one is due before that time."""
+        steps = self._heaps[True]
+        _drop_outdated(steps)
+        return self._fill(steps, batch, limit, fits, busy) if steps and steps[0][0] < before else 0
+
+    def _fill(
+        self,
+        heap: _Heap,
+        batch: list[EncodeJob],
+        limit: int,
+        fits: Callable[[EncodeJob], bool],
+        busy: Collection[int],
+    ) -> int:
         taken: list[_Line] = []  # each gives one job at most
         misfits = withdrawn = 0
         try:
@@ -150,10 +180,9 @@ class RequestQueue:
             heapq.heappush(self._heaps[line.is_step], (line.deadline, line.jobs[0].order, line.ticket, line))
 
     def _most_urgent(self) -> _Heap:
-        """The heap whose first entry is due first, without outdated entries before it."""
+        """The heap whose first entry is due first."""
         for heap in self._heaps:
-            while heap and heap[0][2] != heap[0][3].ticket:
-                heapq.heappop(heap)
+            _drop_outdated(heap)
         passes, steps = self._heaps
         return min(passes, steps, key=lambda heap: heap[0][:2]) if passes and steps else passes or steps
 
@@ -163,3 +192,9 @@ class RequestQueue:
         if not line.jobs and job.cache is not None:
             del self._lines[job.cache]
         return job.future
+
+
+def _drop_outdated(heap: _Heap) -> None:
+    """Remove the entries before the first valid one."""
+    while heap and heap[0][2] != heap[0][3].ticket:
+        heapq.heappop(heap)

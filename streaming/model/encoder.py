@@ -18,7 +18,7 @@ from ..frames import STRIDE, frames, ms
 from ..requests import MULTIPLE, CachedFeatures, CachedStep, CacheHandle
 from .answers import Answer, Float32, Pending, collected
 from .batching import evenly_long
-from .full_pass import PassEncoder
+from .full_pass import PassEncoder, Pause
 from .info import ModelInfo
 from .languages import Languages
 from .preparing import Limits, Preparation, prepare
@@ -91,6 +91,7 @@ class XlsrEncoder:
         batch: Sequence[Float32],
         cached: Sequence[CachedFeatures | None] | None = None,
         languages: Sequence[str | None] | None = None,
+        pause: Pause | None = None,
     ) -> list[Answer]:
         """Log-probabilities, (frames, vocabulary) float32, of normalized 16 kHz audio, (n,) with n of at least 400.
 
@@ -99,25 +100,26 @@ class XlsrEncoder:
         `MULTIPLE` come from the identification model. An utterance that fails alone has an `EngineError` instead of
         rows; if all fail, raises the first.
         """
-        return collected(self.begin(batch, cached or [None] * len(batch), languages))
+        return collected(self.begin(batch, cached or [None] * len(batch), languages, pause))
 
     def begin(
         self,
         batch: Sequence[Float32],
         cached: Sequence[CachedFeatures | None],
         languages: Sequence[str | None] | None = None,
+        pause: Pause | None = None,
     ) -> Pending:
         """`encode` without its wait: call the result for the answers."""
         if self._passes is None:
             return lambda: self._forward(batch)
         if self.identifier is None or languages is None or MULTIPLE not in languages:
-            return self._passes.begin(batch, cached, languages)
+            return self._passes.begin(batch, cached, languages, pause)
         asked = [at for at, language in enumerate(languages) if language == MULTIPLE]
         others = [at for at, language in enumerate(languages) if language != MULTIPLE]
         started = [(asked, self.identifier.begin([batch[at] for at in asked]))]
         if others:
-            rest = [[each[at] for at in others] for each in (batch, cached, languages)]
-            started.append((others, self._passes.begin(*cast(Any, rest))))
+            rest: Any = [[each[at] for at in others] for each in (batch, cached, languages)]
+            started.append((others, self._passes.begin(*rest, pause=pause)))
 
         def finish() -> list[Answer]:
             answers: dict[int, Answer] = {}
@@ -187,6 +189,11 @@ class XlsrEncoder:
     def release(self, cache: int) -> None:
         """See `StepEncoder.release`."""
         self._steps.release(cache)
+
+    @property
+    def interruptible(self) -> bool:
+        """Whether live steps may run between the layers of a pass."""
+        return self.cached is not None and self._passes is not None and not self.pipelined
 
     @property
     def _steps(self) -> StepEncoder:

@@ -5,7 +5,7 @@ A pass may take features that live steps left in the cache; the CNN then runs ov
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Final, NamedTuple
@@ -28,6 +28,7 @@ from .shapes import Shape
 
 _LENGTHS: Final = (64, 104, 152, 200, 256, 304, 400, 504, 600, 800, 1_000)  # frames of full passes, 1.3 to 20 s
 _RECALLED: Final = 104  # frames that a pass computes where live steps left the others
+Pause = Callable[[float], None]  # called before a layer, with the share of the layers that is done
 GRAPHED: Final = 4_000  # frames of a batch of passes, above which launches cost little
 
 
@@ -78,11 +79,12 @@ class PassEncoder:
         batch: Sequence[Float32],
         cached: Sequence[CachedFeatures | None],
         languages: Sequence[str | None] | None = None,
+        pause: Pause | None = None,
     ) -> list[Answer]:
         """Log-probabilities, (frames, vocabulary) float32, of normalized audio, (n,) with n of at least 400, from
         cached features where they exist, or an `EngineError` for output that is not finite. If all failed, raises the
-        first of these errors."""
-        return collected(self.begin(batch, cached, languages))
+        first of these errors. On a CPU `pause` may encode steps, since a pass has read the cache before its layers."""
+        return collected(self.begin(batch, cached, languages, pause))
 
     @torch.inference_mode()
     def begin(
@@ -90,6 +92,7 @@ class PassEncoder:
         batch: Sequence[Float32],
         cached: Sequence[CachedFeatures | None],
         languages: Sequence[str | None] | None = None,
+        pause: Pause | None = None,
     ) -> Pending:
         """`encode` without its wait: call the result for the answers."""
         with ExitStack() as stack:
@@ -100,7 +103,9 @@ class PassEncoder:
             groups: dict[object, list[int]] = {}
             for index, utterance in enumerate(utterances):
                 groups.setdefault(self._group(utterance), []).append(index)
-            started = [(members, self._start([utterances[index] for index in members])) for members in groups.values()]
+            started = [
+                (members, self._start([utterances[index] for index in members], pause)) for members in groups.values()
+            ]
             held = stack.pop_all()  # until the device has read the banks
 
         def finish() -> list[Answer]:
@@ -130,7 +135,7 @@ class PassEncoder:
         rest = samples[known * STRIDE : span(count)] if known < count else samples[:0]
         return PassInput(rest, count, known, slot, place)
 
-    def _start(self, utterances: Sequence[PassInput]) -> Pending:
+    def _start(self, utterances: Sequence[PassInput], pause: Pause | None) -> Pending:
         pool = self._pool(utterances[0])
         places = [utterance.place for utterance in utterances if utterance.place]
         bank = heads_of(places)
@@ -149,7 +154,7 @@ class PassEncoder:
         if bank:
             words += language_words(shape.batch, places)
         key = Key(self._family(pool, full, bank), shape)
-        fetch = self._runner.start(key, partial(self._program, pool, shape, full, bank), words)
+        fetch = self._runner.start(key, partial(self._program, pool, shape, full, bank, pause=pause), words)
         width, tokens = bank.width if bank else self._network.vocabulary, [place.tokens for place in places]
 
         def finish() -> list[Answer]:
@@ -171,7 +176,16 @@ class PassEncoder:
     def _family(self, pool: Pool | None, full: bool, bank: HeadBank | None) -> Hashable:
         return "pass", pool and pool.version, full, bank and bank.width
 
-    def _program(self, pool: Pool | None, shape: Shape, full: bool, bank: HeadBank | None, words: Tensor) -> Tensor:
+    def _program(
+        self,
+        pool: Pool | None,
+        shape: Shape,
+        full: bool,
+        bank: HeadBank | None,
+        words: Tensor,
+        *,
+        pause: Pause | None = None,
+    ) -> Tensor:
         network, (size, length, new, _) = self._network, shape
         columns = pass_columns(shape) + (LANGUAGE_COLUMNS if bank else ())
         audio, (cached, fresh, valid_keys, valid, *languages) = split_words(words, size, span(new), columns)
@@ -187,6 +201,8 @@ class PassEncoder:
         mask = None if full else network.bias(valid_keys.view(size, 1, 1, -1) > 0).expand(-1, -1, length, -1)
         attention = network.masked(_own, mask)
         for layer in range(len(network.layers)):
+            if pause is not None:
+                pause(layer / len(network.layers))
             x = network.layer(layer, x, attention, rows)
         return pack(network.log_probs(x, rows), valid.view(size, -1) > 0, best=self._best)[0]
 

@@ -21,7 +21,7 @@ from ..frames import STRIDE, span
 from ..requests import CachedFeatures
 from .answers import Answer, Float32, Int32, Pending, cut
 from .cache import Pool
-from .full_pass import GRAPHED, PassEncoder, PassInput
+from .full_pass import GRAPHED, PassEncoder, PassInput, Pause
 from .languages import Place
 from .readback import unpack, words_of
 from .runners import GraphRunner, Key, split_words
@@ -46,7 +46,7 @@ class PackedPassEncoder(PassEncoder):
     def _utterance(self, samples: Float32, features: CachedFeatures | None, place: Place | None) -> PassInput:
         return super()._utterance(samples, None, place)
 
-    def _start(self, utterances: Sequence[PassInput]) -> Pending:
+    def _start(self, utterances: Sequence[PassInput], pause: Pause | None) -> Pending:
         lengths = [utterance.length for utterance in utterances]
         rows = sum(lengths)
         shape = self._runner.fit(_family(), Shape(len(lengths), rows, rows))
