@@ -12,6 +12,7 @@ from typing import Any, Final, cast
 import safetensors.torch
 import transformers
 
+from ..streaming.ctc.priors import FILE as PRIORS
 from ..streaming.frames import SAMPLE_RATE
 from .base import DELIMITER, SPECIAL, Base
 
@@ -36,6 +37,8 @@ def export(model: Any, base: Base, tokens: Sequence[str] | None, folder: Path) -
     _Processor(extractor, tokenizer).save_pretrained(folder)
     extractor.save_pretrained(folder)
     model.save_pretrained(folder)
+    if tokens is None and (priors := Path(base.source.path) / PRIORS).is_file():
+        shutil.copyfile(priors, folder / PRIORS)  # until they are measured anew
     written = sorted(folder.glob("model*.safetensors"))
     if base.language is not None:
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model._get_adapters().items()}

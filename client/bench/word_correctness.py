@@ -17,6 +17,7 @@ from ...streaming.audio.normalize import RunningNormalizer
 from ...streaming.config import SessionConfig
 from ...streaming.ctc.calibration import Curve, Reliability, fit, level, levels, reliability
 from ...streaming.ctc.greedy import DecodedWord, GreedyDecoder, decode
+from ...streaming.ctc.priors import TokenPriors
 from ...streaming.errors import EngineError
 from ...streaming.protocol.events import Word
 from ...streaming.requests import CachedStep, CacheHandle, Window
@@ -111,10 +112,12 @@ class CalibrationData:
     partial: ScoredWords = field(default_factory=ScoredWords)
     beam: ScoredWords = field(default_factory=ScoredWords)
     beam_partial: ScoredWords = field(default_factory=ScoredWords)
+    priors: TokenPriors = field(default_factory=TokenPriors)
 
     def add(self, recording: int, reference: Sequence[str], samples: Float32) -> None:
         """Decode 16 kHz samples, (n,), at least 400 of them."""
         rows = _only(self.encoder.encode([self.encoder.normalize(samples)]))
+        self.priors.add(rows)
         words = decode(rows, self.encoder.vocabulary)
         self.final.add(recording, reference, words, [level(words)] * len(words))
         for shown, searched in self._partials(samples):

@@ -128,6 +128,7 @@ def report(
 ) -> None:
     """Print the errors of the calibration `tested`, or fit one, write it to `folder` and print its errors."""
     from ...streaming.ctc.calibration import FILE, Calibration, load_calibration, save_calibration
+    from ...streaming.ctc.priors import load_priors, save_priors
 
     kinds = {"finals": collected.final, "partials": collected.partial}
     if collected.lm:
@@ -150,6 +151,8 @@ def report(
         with writing(folder / FILE):
             save_calibration(folder, fitted)
         click.echo(f"written: {folder / FILE}")
+        if own := load_priors(folder, len(collected.encoder.vocabulary)):
+            save_priors(folder, collected.priors.labels(own.scale))
     for name in results:
         words = kinds[name]
         right = sum(words.right) / len(words.right)

@@ -158,6 +158,8 @@ class BeamDecoder:
     def _hypothesis(self, trace: Trace) -> Hypothesis:
         words = tuple(self._read(trace.tokens))
         acoustic = float(self._rows[np.arange(len(trace.tokens)), trace.tokens].sum())
+        if self._search.offsets is not None:
+            acoustic += float(self._search.offsets[trace.tokens].sum())
         weights = self._model.weights
         earned = self._search.boosts.worth(self._written(trace.tokens))
         language = (trace.score - acoustic - earned - weights.word * len(words)) / weights.lm if weights.lm else 0.0

@@ -17,6 +17,7 @@ from .boosts import NO_BOOSTS, Boosts
 from .kenlm import is_binary, read_kenlm
 from .lexicon import Spelling, TokenSpeller
 from .ngram import SPECIAL, UNKNOWN, Ngram
+from .priors import LabelPriors
 from .scoring import Weights
 from .search import Search
 from .spelling import Speller
@@ -46,12 +47,19 @@ class BoostedPhrases(NamedTuple):
 class LanguageModel:
     """Immutable and shared by all searches. Raises `LanguageModelError` for files that it cannot use.
 
-    `progress` receives lines of text while a long ARPA file loads.
+    `progress` receives lines of text while a long ARPA file loads. `priors` are those of the acoustic model.
     """
 
-    def __init__(self, files: Files, vocabulary: Vocabulary, progress: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        files: Files,
+        vocabulary: Vocabulary,
+        progress: Callable[[str], None] | None = None,
+        priors: LabelPriors | None = None,
+    ) -> None:
         self.vocabulary = vocabulary
         self.weights = files.weights
+        self.priors = priors
         self.boundary = (speller := TokenSpeller(vocabulary)).boundary
         self.spell = speller.spell
         self.ngram = read_kenlm(files.ngram) if is_binary(files.ngram) else read_arpa(files.ngram, progress)
@@ -108,7 +116,8 @@ class LanguageModel:
         boosts = phrases.boosts if phrases else NO_BOOSTS
         blank = self.vocabulary.blank
         weights = self.weights.narrow() if narrow else self.weights
-        search = Search(self.ngram, self.trie, weights, self.boundary, blank, boosts, merged=merged)
+        offsets = self.priors.offsets(blank) if self.priors else None
+        search = Search(self.ngram, self.trie, weights, self.boundary, blank, boosts, offsets=offsets, merged=merged)
         if phrases and phrases.words:
             search.extend(phrases.words)
         return search

@@ -92,11 +92,13 @@ class Search:
         blank: int,
         boosts: Boosts,
         *,
+        offsets: Rows | None = None,
         merged: bool = True,
     ) -> None:
         self.frame = 0  # the next frame
         self.settled = 0  # number of settled frames
         self.boosts = boosts
+        self.offsets = offsets  # (vocabulary,), added to each row
         self._weights = weights
         self._boundary, self._blank = boundary, blank
         self._trie = trie
@@ -135,6 +137,8 @@ class Search:
         if not len(rows):
             return
         weights = self._weights
+        if self.offsets is not None:
+            rows = rows + self.offsets
         floor = rows.max(axis=1, keepdims=True) - np.float32(weights.token_threshold)
         if weights.tokens < rows.shape[1]:
             floor = np.maximum(floor, np.partition(rows, -weights.tokens, axis=1)[:, [-weights.tokens]])
@@ -164,7 +168,7 @@ class Search:
             return
         highest = max(blank.max(), kept.spoken.max())
         parts = [kept, self._extended(best, row, allowed, highest)]
-        if allowed[self._boundary] and len(ends := self._word_ends()):
+        if allowed[self._boundary] and len(ends := self._word_ends(best)):
             parts.append(self._ended(best, row, ends))
         self._merge(blank, best, _Candidates(*map(np.concatenate, zip(*parts, strict=True))))
 
@@ -196,9 +200,9 @@ class Search:
             boost = self.boosts.next[boost, self._boundary]
         return _Candidates(np.zeros(len(ends), np.intp), beam.after[ends], boost, score, best.state[ends])
 
-    def _word_ends(self) -> Ints:
-        """Hypotheses whose node completes a word."""
-        return (self._trie.label[self._beam.node] >= 0).nonzero()[0]
+    def _word_ends(self, best: _Best) -> Ints:
+        """Hypotheses whose node completes a word, without those that `settle` has dropped."""
+        return ((self._trie.label[self._beam.node] >= 0) & (best.score > NEVER)).nonzero()[0]
 
     def _children(self, nodes: Ints, allowed: NDArray[np.bool_]) -> tuple[Ints, Ints, Ints]:
         """Children with an allowed token: index into `nodes`, child, its token; (children,) each."""
@@ -268,10 +272,10 @@ class Search:
 
         Only hypotheses whose last word is complete count; if there are none, all do.
         """
-        starts = (self._beam.node == 0).nonzero()[0]
-        ends = self._word_ends()
+        best = self._beam.best()
+        starts = ((self._beam.node == 0) & (best.score > NEVER)).nonzero()[0]
+        ends = self._word_ends(best)
         beam = self._with_words(self._beam, ends)
-        best = beam.best()
         if len(starts) + len(ends):
             place = np.concatenate((starts, ends))
             after = np.concatenate((beam.context[starts], beam.after[ends]))

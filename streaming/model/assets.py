@@ -1,4 +1,5 @@
-"""What a checkpoint may bring with it beside the model: the calibration of its confidences, and a language model."""
+"""What a checkpoint may bring with it beside the model: the calibration of its confidences, a language model, and the
+label priors for any language model."""
 
 from __future__ import annotations
 
@@ -9,6 +10,8 @@ from typing import Any, cast
 from ..ctc.assets import Assets
 from ..ctc.calibration import FILE, load_calibration
 from ..ctc.lm import Files, LanguageModel, find, find_in_checkpoint
+from ..ctc.priors import FILE as PRIORS
+from ..ctc.priors import load_priors
 from ..ctc.vocabulary import Vocabulary
 from ..errors import LanguageModelError, ModelError, first_line
 from .source import BUNDLED, Source
@@ -24,7 +27,8 @@ def load_assets(
     None: the checkpoint's own, if it has one. Raises `ModelError` and `LanguageModelError`.
     """
     own = lm is None
-    folder = source and _folder(source, [FILE, "language_model/*"] if own else [FILE])
+    beside = [FILE, PRIORS]
+    folder = source and _folder(source, [*beside, "language_model/*"] if own else beside)
     files: Files | None = None
     if own:
         files = find_in_checkpoint(folder) if folder else None
@@ -37,9 +41,10 @@ def load_assets(
     curves = load_calibration(place) if place else None
     if calibration is not None and curves is None:
         raise ModelError(f"{place} is no calibration and no folder that holds {FILE}")
+    priors = load_priors(folder, len(vocabulary)) if folder else None
     return Assets(
         calibration=curves,
-        language_model=LanguageModel(files, vocabulary, log.info) if files else None,
+        language_model=LanguageModel(files, vocabulary, log.info, priors) if files else None,
         lm_in_partials=files is not None and source is not None and source.name == "bundled",
     )
 
@@ -57,7 +62,7 @@ def load_language_assets(
     LANGUAGE of `lm` and of `calibration`. Everything else belongs to the default language. Raises `ModelError` and
     `LanguageModelError`.
     """
-    folder = _folder(source, [f"languages/{language}/{name}" for name in (FILE, "language_model/*")])
+    folder = _folder(source, [f"languages/{language}/{name}" for name in (FILE, PRIORS, "language_model/*")])
     own = folder and folder / "languages" / language
     place = Source(source.name, str(own), {}) if own and own.is_dir() else source if default else None
     return load_assets(

@@ -1,9 +1,10 @@
 """Find the weights of the language model with the lowest word error rate on the validation cut.
 
-Every pair of weights decodes the same log-probabilities (one offline pass over each clip). The mean of the corpora's
-rates decides, so that the size of a corpus does not matter. The search starts from the default and moves to the best
-neighbour on a grid until none is better. The result is `attrs.json` next to the n-gram, in pyctcdecode's form: alpha is
-for natural logarithms, while KenLM's are decimal.
+The weights are those of the n-gram, of each word, and of the label priors. All choices decode the same rows, from one
+offline pass over each clip. The mean of the corpora's rates decides, so that the size of a corpus does not matter.
+The search starts from the default and moves to the best neighbour on a grid until none is better. The result is
+`attrs.json` next to the n-gram, in pyctcdecode's form (alpha is for natural logarithms, while KenLM's are decimal), and
+`label_priors.json` in the checkpoint.
 """
 
 from __future__ import annotations
@@ -21,15 +22,18 @@ from ..score import word_errors
 from .prepare import read_table
 from .settings import Work
 
-LM_STEP, WORD_STEP = 0.3, 0.75  # of the weight of the n-gram, and of the score for each word
+STEPS = (0.3, 0.75, 0.1)
 
-Pair = tuple[float, float]  # weight of the n-gram, score for each word
+Choice = tuple[float, float, float]  # weight of the n-gram, score for each word, scale of the label priors
+START: Choice = (2.2, 1.5, 0.4)
+
 Heard = dict[str, list[tuple[str, np.ndarray]]]  # by corpus: text and log-probabilities (frames, vocabulary)
 
 
 def tune(work: Work, checkpoint: Path, validation: Path) -> dict:
-    """Write WORK/lm/attrs.json; return the chosen weights and the rates (%) of all pairs."""
+    """Write WORK/lm/attrs.json and the checkpoint's label priors; return the weights and the rates (%) of all tried."""
     from ...streaming.ctc.lm import LanguageModel, find
+    from ...streaming.ctc.priors import TokenPriors, save_priors
     from ...streaming.recognizer import Recognizer
 
     attributes = work.root / "lm" / "attrs.json"
@@ -38,25 +42,33 @@ def tune(work: Work, checkpoint: Path, validation: Path) -> dict:
         heard = listen(recognizer.encoder, validation)
         vocabulary = recognizer.encoder.vocabulary
     model = LanguageModel(find(work.root / "lm" / "words.binary"), vocabulary)
-    table: dict[Pair, dict[str, float]] = {}
-    here, before = (model.weights.lm, model.weights.word), None
+    priors = TokenPriors()
+    for _, rows in (clip for clips in heard.values() for clip in clips):
+        priors.add(rows)
+    table: dict[Choice, dict[str, float]] = {}
+    here, before = START, None
     while here != before:
         before = here
-        for pair in neighbours(here):
-            if pair not in table:
-                model.weights = replace(model.weights, lm=pair[0], word=pair[1])
-                table[pair] = rates(model, heard)
-                print(*pair, table[pair], flush=True)
-        here = min(table, key=lambda pair: (table[pair]["mean"], pair))
+        for choice in neighbours(here):
+            if choice not in table:
+                model.weights = replace(model.weights, lm=choice[0], word=choice[1])
+                model.priors = priors.labels(choice[2])
+                table[choice] = rates(model, heard)
+                print(*choice, table[choice], flush=True)
+        here = min(table, key=lambda choice: (table[choice]["mean"], choice))
     attributes.write_text(json.dumps({"alpha": here[0] / log(10), "beta": here[1]}) + "\n", encoding="utf-8")
-    return {"lm": here[0], "word": here[1], "tried": [[*pair, found] for pair, found in table.items()]}
+    save_priors(checkpoint, priors.labels(here[2]))
+    tried = [[*choice, found] for choice, found in table.items()]
+    return {"lm": here[0], "word": here[1], "priors": here[2], "tried": tried}
 
 
-def neighbours(pair: Pair) -> list[Pair]:
-    """A pair of weights and its neighbours, one step to each side."""
-    steps = ((0, 0), (LM_STEP, 0), (-LM_STEP, 0), (0, WORD_STEP), (0, -WORD_STEP))
-    moved = ((round(pair[0] + lm, 3), round(pair[1] + word, 3)) for lm, word in steps)
-    return [(lm, word) for lm, word in moved if lm >= 0]
+def neighbours(choice: Choice) -> list[Choice]:
+    """A choice of weights and its neighbours, one step to each side in each weight."""
+    found = [choice]
+    for at, step in enumerate(STEPS):
+        for moved in (choice[at] + step, choice[at] - step):
+            found.append((*choice[:at], round(moved, 3), *choice[at + 1 :]))
+    return [each for each in found if each[0] >= 0 and each[2] >= 0]
 
 
 def listen(encoder, validation: Path) -> Heard:
