@@ -37,6 +37,7 @@ export class Utterance {
     const places = starts.length > 1 ? aligned(this.#texts, texts) : [];
     const fixed = new Set(starts.slice(1).map((at) => places[at]).filter((at) => at !== null));
     this.words = words;
+    if (this.final && words.length) this.#stamp.textContent = clock(words[0].start); // the first partial had a guess
     this.#separator = this.element.dataset.separator = separator;
     this.#texts = texts;
     this.#starts = breakLines(texts, separator, (text) => fits(text, this.width), fixed);
