@@ -293,11 +293,14 @@ def test_a_client_never_imports_torch(statement: str):
 
 
 def test_a_client_starts_in_under_half_a_second():
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert command("stream", "--help").returncode == 0
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    # CPU time, because other programs on this machine affect the wall clock.
-    assert (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime) < 0.5
+    def start_s() -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert command("stream", "--help").returncode == 0
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        # CPU time, because other programs on this machine affect the wall clock.
+        return (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime)
+
+    assert any(start_s() < 0.5 for _ in range(5))  # they affect the caches, too
 
 
 def test_the_spinner_is_for_terminals(monkeypatch: pytest.MonkeyPatch):

@@ -142,7 +142,7 @@ def test_a_stream_to_this_machine_ignores_proxies(
     with running_server(recognizer) as server:
         assert run(["stream", str(CLIPS / "george.flac"), "--url", server.url, "--pace", "0", "-f", "text"]) == 0
         address = server.url.replace("ws://", "http://").replace("/v1/stream", "/metrics")
-        with open_url(address, timeout=10) as answer:
+        with open_url(address, timeout=60) as answer:
             assert answer.status == 200
     assert capsys.readouterr().out == "One two nine four eight one\n"
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from xlsr_live.client.cli import run
 from xlsr_live.server.run import RunningServer, running_server
 from xlsr_live.server.settings import ServerSettings
@@ -140,9 +141,11 @@ def test_stream_from_a_pipe(server: RunningServer, clip: Callable[[str], np.ndar
     assert (done.returncode, done.stdout.decode(), done.stderr) == (0, TEXTS["jackson"].capitalize() + "\n", b"")
 
 
-def test_ctrl_c_finishes_the_open_utterance(server: RunningServer):
+def test_ctrl_c_finishes_the_open_utterance(server: RunningServer, clip: Callable[[str], np.ndarray], tmp_path: Path):
+    talk = tmp_path / "talk.wav"  # with a minute of silence, so that it cannot end before Ctrl-C
+    soundfile.write(talk, np.concatenate([clip("jackson"), np.zeros(60 * 16_000, np.int16)]), 16_000)
     client = subprocess.Popen(
-        [sys.executable, "-u", "-m", "xlsr_live.client.cli", "stream", flac("jackson"), "--url", server.url],
+        [sys.executable, "-u", "-m", "xlsr_live.client.cli", "stream", str(talk), "--url", server.url],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -152,7 +155,7 @@ def test_ctrl_c_finishes_the_open_utterance(server: RunningServer):
     while '"partial"' not in (lines[-1] if lines else ""):  # in the middle of speech
         lines.append(client.stdout.readline())
     client.send_signal(signal.SIGINT)
-    out, err = client.communicate(timeout=20)
+    out, err = client.communicate(timeout=60)
     assert client.returncode == 130
     assert err == ""
     assert len(finals("".join(lines) + out)) == 1
@@ -173,7 +176,7 @@ def test_ctrl_c_while_the_pipe_is_silent(server: RunningServer):
     client.stdin.flush()
     first = client.stdout.readline()
     client.send_signal(signal.SIGINT)
-    client.wait(timeout=20)  # with its standard input still open
+    client.wait(timeout=60)  # with its standard input still open
     out, err = client.communicate()
     assert (client.returncode, err) == (130, "")
     assert isinstance(from_json(first), SessionStarted)

@@ -38,11 +38,11 @@ def test_tcp_survives_a_link_that_drops_delays_and_duplicates_packets():
     def talk() -> tuple[bytes, int]:
         with BadLink(1) as link, socket.create_server((NEAR_ADDRESS, 0)) as server, ThreadPoolExecutor(1) as executor:
             with link.socket(LinkQuality(loss=0.05, delay_s=0.001, jitter_s=0.003, duplication=0.05)) as client:
-                client.settimeout(20)
+                client.settimeout(60)
                 client.connect(server.getsockname())
                 near, _ = server.accept()
                 with near:
-                    near.settimeout(20)
+                    near.settimeout(60)
                     sending = executor.submit(near.sendall, data)
                     received = b""
                     while len(received) < len(data) and (part := client.recv(65_536)):

@@ -32,9 +32,9 @@ def folder(tmp_path: Path, clip: Callable[[str], NDArray[np.int16]]) -> Path:
 
 def test_three_times_the_sessions_of_a_running_server(folder: Path, capsys: Out, recognizer: Recognizer):
     """A refused client gets Retry-After; every session gets the finals of its audio on an idle server."""
-    arguments = ["--times", "3", "--minutes", "0.12", "--session-s", "2.9", "--silence", "0.3", "--out", str(folder)]
+    arguments = ["--times", "3", "--minutes", "0.12", "--session-s", "2.9", "--silence", "0.3", "--lag", "60"]
     with running_server(recognizer, ServerSettings(max_sessions=2)) as server:
-        assert run_program(overload, [str(folder), *arguments, "--url", server.url]) == 0
+        assert run_program(overload, [str(folder), *arguments, "--out", str(folder), "--url", server.url]) == 0
     read = json.loads((folder / "overload.json").read_text())
     assert read["command"].startswith("python -m tests.load.overload")
     equal, total = read["finals_as_alone"]
@@ -61,8 +61,9 @@ def test_the_verdict_names_each_violation():
 
 
 def test_too_much_lag_gives_exit_status_1(folder: Path, capsys: Out, recognizer: Recognizer):
-    arguments = ["--times", "1", "--minutes", "0.02", "--session-s", "2.9", "--limit", "1", "--lag", "0.000001"]
-    with running_server(recognizer, ServerSettings(max_sessions=1)) as server:
+    # One client, with a place beside that of the session just before; it starts within a second, for one session.
+    arguments = ["--times", "0.5", "--minutes", "0.045", "--session-s", "2.9", "--limit", "1", "--lag", "0.000001"]
+    with running_server(recognizer, ServerSettings(max_sessions=2)) as server:
         assert run_program(overload, [str(folder), *arguments, "--url", server.url]) == 1
     assert "s in minute 1" in capsys.readouterr().out
 

@@ -66,7 +66,7 @@ def test_http_errors_have_the_format_of_the_path(server: RunningServer, shape: s
     errors: set[int] = set()
     for method in ("GET", "POST", "DELETE"):
         for headers in (WRONG, TOKEN):
-            answer = httpx.request(method, url, headers=headers)
+            answer = httpx.request(method, url, headers=headers, timeout=60)
             if answer.is_error and answer.status_code != 400:  # 400: a request without a file
                 errors.add(answer.status_code)
                 assert code_in(shape, answer.json()) == expected[answer.status_code], (method, answer.status_code)
@@ -112,17 +112,17 @@ def test_a_401_explains_how_clients_without_headers_connect(server: RunningServe
 
 def test_one_model_by_its_name(server: RunningServer):
     url = f"http://127.0.0.1:{server.port}/v1/models"
-    (model,) = httpx.get(url, headers=TOKEN).json()["data"]
-    assert httpx.get(f"{url}/{model['id']}", headers=TOKEN).json() == model
+    (model,) = httpx.get(url, headers=TOKEN, timeout=60).json()["data"]
+    assert httpx.get(f"{url}/{model['id']}", headers=TOKEN, timeout=60).json() == model
     assert model["punctuation"] is False
-    missing = httpx.get(f"{url}/facebook/wav2vec2-base-960h", headers=TOKEN)
+    missing = httpx.get(f"{url}/facebook/wav2vec2-base-960h", headers=TOKEN, timeout=60)
     assert missing.status_code == 404
     assert model["id"] in missing.json()["error"]["message"]
 
 
 def test_translations_are_refused_with_the_reason(server: RunningServer):
     url = f"http://127.0.0.1:{server.port}/v1/audio/translations"
-    answer = httpx.post(url, headers=TOKEN, files={"file": b"x"})
+    answer = httpx.post(url, headers=TOKEN, files={"file": b"x"}, timeout=60)
     assert answer.status_code == 404
     assert "does not translate into English" in answer.json()["error"]["message"]
 
@@ -135,7 +135,7 @@ def test_a_failure_of_the_server_has_the_format_of_the_path(
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(UPLOADS[path], "answer", fail)
-    answer = httpx.post(f"http://127.0.0.1:{server.port}{path}", headers=TOKEN)
+    answer = httpx.post(f"http://127.0.0.1:{server.port}{path}", headers=TOKEN, timeout=60)
     assert answer.status_code == 500
     body = answer.json()
     assert (body["err_code"] if shape == "deepgram" else body["error"]["code"]) == "internal_error"

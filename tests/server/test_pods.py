@@ -115,7 +115,7 @@ def test_two_pods_are_replaced_under_live_sessions(
                 update = running.create_task(replace(first, second, address))
                 await asyncio.sleep(0.1)
                 speakers += started(audio[:1], address.url, running)  # during the preStop hook
-                while moves(speakers) != [1, 1, 1, 0]:
+                while moves(speakers) != [1, 1, 1, 0] or not speakers[-1].events:
                     await asyncio.sleep(0.02)
                 second.hang()
                 assert await replace(second, third, address, HANGING) == -9

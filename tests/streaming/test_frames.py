@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from xlsr_live.streaming.frames import FIELD, SAMPLE_RATE, STRIDE, frames, geometry, ms, seconds, span
 from xlsr_live.streaming.recognizer import Recognizer
@@ -44,6 +44,7 @@ def test_a_real_frame_depends_on_exactly_its_own_samples(recognizer: Recognizer)
 
 
 @given(st.integers(0, 10**9))
+@settings(deadline=None)
 def test_span_is_the_smallest_number_of_samples_with_that_many_frames(count: int):
     assert frames(span(count)) == count
     if count:
@@ -51,6 +52,7 @@ def test_span_is_the_smallest_number_of_samples_with_that_many_frames(count: int
 
 
 @given(st.integers(0, 10**9))
+@settings(deadline=None)
 def test_one_more_stride_gives_one_more_frame(samples: int):
     assert frames(samples + STRIDE) - frames(samples) == (1 if samples + STRIDE >= FIELD else 0)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from xlsr_live.streaming.errors import ConfigError
 from xlsr_live.streaming.languages import bcp47, name, resolve, search
@@ -76,6 +76,7 @@ def test_a_language_that_the_checkpoint_lacks_is_refused_with_a_sentence(word: s
 
 @given(st.text(max_size=80))
 @example("\x00")
+@settings(deadline=None)
 def test_any_text_gives_a_code_of_the_checkpoint_or_a_refusal(word: str):
     with suppress(ConfigError):
         assert resolve(word, MMS, "mms") in MMS

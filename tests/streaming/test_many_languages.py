@@ -155,7 +155,7 @@ def test_no_protocol_loads_a_language_in_the_event_loop(
                 await websocket.send(message)
             return str(await websocket.recv())
 
-    answer = httpx.post(f"http://{place}/v1/realtime/client_secrets", json={"session": realtime})
+    answer = httpx.post(f"http://{place}/v1/realtime/client_secrets", json={"session": realtime}, timeout=60)
     assert found.pop("deu") is False
     key = {"authorization": f"Bearer {answer.json()['value']}"}
     created = json.loads(asyncio.run(use("/v1/realtime", **key)))

@@ -34,6 +34,7 @@ from xlsr_live.streaming.requests import CachedStep
 from xlsr_live.streaming.session.session import Session
 
 from tests.support.driving import Driver, lines, pieces, timeless, utterances
+from tests.support.wire import settles
 
 Clip = Callable[[str], np.ndarray]
 SPOKEN = {
@@ -288,7 +289,7 @@ def test_unusable_audio_is_refused(recognizer: Recognizer, tmp_path: Path):
 def test_a_failing_model_is_an_error_and_not_an_empty_transcript(clip: Clip, monkeypatch: pytest.MonkeyPatch):
     samples = clip("george") / np.float32(32_768)
     with Recognizer.load(device="cpu", lm="none") as recognizer:
-        monkeypatch.setattr(recognizer.engine._calls, "start", lambda batch: 1 / 0)
+        monkeypatch.setattr(recognizer.engine._calls, "_started", lambda *batch: 1 / 0)
         for transcribe in (recognizer.offline, recognizer.transcribe):
             with pytest.raises(EngineError, match=r"the model failed \(ZeroDivisionError"):
                 transcribe(samples)
@@ -312,7 +313,7 @@ def test_an_aborted_stream_leaves_nothing_behind(recognizer: Recognizer, speech:
         pass
     stream.close()
     assert recognizer.transcribe(speech[:48_000])
-    assert recognizer.engine.queued == 0
+    assert settles(lambda: recognizer.engine.queued, 0)
 
 
 def test_a_closed_recognizer_refuses_new_work(clip: Clip):

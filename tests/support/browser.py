@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,10 +36,10 @@ def chromium(microphone: Path) -> Generator[Any]:
         browser.close()
 
 
-def wait(page: Any, condition: str) -> None:
-    """Wait until the JavaScript condition holds. The page's policy forbids Playwright's own `wait_for_function`."""
+def wait(page: Any, condition: str | Callable[[], object]) -> None:
+    """Wait until a function or JavaScript holds. The page's policy forbids Playwright's own `wait_for_function`."""
     deadline = time.monotonic() + TIMEOUT_MS / 1000
-    while not page.evaluate(condition):
+    while not (condition() if callable(condition) else page.evaluate(condition)):
         assert time.monotonic() < deadline, condition
         page.wait_for_timeout(50)
 

@@ -54,10 +54,10 @@ class FaultyEncoder:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._encoder, name)
 
-    def encode(self, batch: Any, recalls: Any) -> Any:
+    def encode(self, batch: Any, recalls: Any, **options: Any) -> Any:
         self._inject(batch)
         pairs = zip(batch, recalls, strict=True)
-        return [self._encoder.encode([samples], [recall])[0] for samples, recall in pairs]
+        return [self._encoder.encode([samples], [recall], **options)[0] for samples, recall in pairs]
 
     def encode_steps(self, batch: Any) -> Any:
         self._inject([samples for samples, _ in batch])
@@ -143,7 +143,7 @@ class CensusServer(run.Server):
             "open": self.sessions.count,
             "kept": len(kept._entries),
             "accounts": sum(one.sessions for one in self._admission._clients._accounts.values()),
-            "tasks": asyncio.run_coroutine_threadsafe(self._tasks(), self._loop).result(10),
+            "tasks": asyncio.run_coroutine_threadsafe(self._tasks(), self._loop).result(60),
             "connections": len(self.server_state.connections),
             "handlers": len(self.server_state.tasks),
             "sessions": sum(type(one) is StreamSession for one in gc.get_objects()),

@@ -20,7 +20,7 @@ from pathlib import Path
 from xlsr_live.streaming.protocol.events import Event, from_json
 
 SINK = "xlsr_test"
-TAIL = 2.0  # seconds without an event after which the last audio has been recognized, also on a busy machine
+TAIL = 2.0  # seconds without an event, and without an open utterance, after which the last audio has been recognized
 CLI = (sys.executable, "-u", "-m", "xlsr_live.client.cli")
 ALSA = """
 pcm.!default { type pulse }
@@ -62,7 +62,7 @@ def sound_server(home: Path, *modules: str) -> Iterator[dict[str, str]]:
     with (home / "log").open("w") as log:
         daemon = subprocess.Popen(["pulseaudio", *arguments, *loads], env=environment, stderr=log)
         try:
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + 60
             while subprocess.run(["pactl", "info"], env=environment, capture_output=True, check=False).returncode:
                 assert daemon.poll() is None, (home / "log").read_text()
                 assert time.monotonic() < deadline, "pulseaudio does not answer"
@@ -70,7 +70,7 @@ def sound_server(home: Path, *modules: str) -> Iterator[dict[str, str]]:
             yield environment
         finally:
             daemon.terminate()
-            daemon.wait(10)
+            daemon.wait(60)
 
 
 def listen(environment: dict[str, str], recording: Path, *arguments: str) -> tuple[list[Event], str, float]:
@@ -92,13 +92,14 @@ def listen(environment: dict[str, str], recording: Path, *arguments: str) -> tup
             said += data
             if b"speak" in said:
                 asked = time.monotonic()
-                player = subprocess.Popen(["paplay", str(recording)], env=environment)
+                # The server holds all of it from the start: a late player would leave gaps.
+                player = subprocess.Popen(["paplay", "--latency-msec=60000", str(recording)], env=environment)
         first = mic.stdout.readline()  # the session has started: an earlier Ctrl-C ends the program
         reader.start()
         if player:
             player.wait()
             events = -1
-            while len(lines) > events:
+            while len(lines) > events or not any("speech_ended" in line for line in lines[-1:]):
                 events = len(lines)
                 time.sleep(TAIL)
             mic.send_signal(signal.SIGINT)

@@ -40,6 +40,7 @@ class Relay:
         if not self._open:
             writer.transport.abort()
             return
+        self._writers.add(writer)  # first: a cut during the next line ends it, too
         server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._to)
         ends = {writer, server_writer}
         self._writers |= ends
@@ -69,7 +70,7 @@ def relay(to: int) -> Iterator[Relay]:
 
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    server = asyncio.run_coroutine_threadsafe(listen(), loop).result(10)
+    server = asyncio.run_coroutine_threadsafe(listen(), loop).result(60)
     try:
         yield instance
     finally:
@@ -80,7 +81,7 @@ def relay(to: int) -> Iterator[Relay]:
             for task in asyncio.all_tasks() - {asyncio.current_task()}:
                 await asyncio.wait([task], timeout=5)
 
-        asyncio.run_coroutine_threadsafe(stop(), loop).result(30)
+        asyncio.run_coroutine_threadsafe(stop(), loop).result(60)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()

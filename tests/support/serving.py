@@ -26,7 +26,7 @@ def serving(recognizer: FakeRecognizer | None = None, **settings: Any):
 
 
 def get(server: RunningServer, path: str, **headers: str) -> httpx.Response:
-    return httpx.get(f"http://127.0.0.1:{server.port}{path}", headers=headers)
+    return httpx.get(f"http://127.0.0.1:{server.port}{path}", headers=headers, timeout=60)
 
 
 def refused(server: RunningServer, path: str = "", **headers: str) -> tuple[int, str]:

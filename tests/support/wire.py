@@ -84,13 +84,13 @@ def census(server: RunningServer) -> dict[str, int]:
     gc.collect()
     return {
         "open": server.sessions.count,
-        "tasks": asyncio.run_coroutine_threadsafe(tasks(), server.loop).result(10),
+        "tasks": asyncio.run_coroutine_threadsafe(tasks(), server.loop).result(60),
         "sessions": sum(type(one) is StreamSession for one in gc.get_objects()),
         "files": len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0,
     }
 
 
-def settles(look: Callable[[], object], at: object, within_s: float = 20) -> bool:
+def settles(look: Callable[[], object], at: object, within_s: float = 60) -> bool:
     """Whether `look()` becomes equal to `at`: sockets close a few iterations of the event loop after their streams."""
     deadline = time.monotonic() + within_s
     while look() != at:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from xlsr_live.client.bench.capacity import search
 from xlsr_live.client.bench.decoding_variants import count_errors
@@ -113,6 +113,7 @@ def test_changes_count_the_words_that_are_replaced(old: str, new: str, expected:
 
 
 @given(st.lists(st.sampled_from("ab"), max_size=6), st.lists(st.sampled_from("ab"), max_size=6))
+@settings(deadline=None)
 def test_changes_are_bounded_and_zero_where_the_old_text_continues(old: Sequence[str], more: Sequence[str]):
     assert changes(old, [*old, *more]) == 0
     assert changes(old, more) <= len(old)
@@ -220,6 +221,7 @@ def test_latencies_of_several_streams_are_pooled():
 
 
 @given(limit=st.integers(0, 5_000), start=st.integers(1, 64), most=st.integers(1, 4_096))
+@settings(deadline=None)
 def test_the_search_finds_the_limit_within_a_sixteenth(limit: int, start: int, most: int):
     probed: list[int] = []
 

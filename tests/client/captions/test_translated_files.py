@@ -14,9 +14,10 @@ from xlsr_live.client.output.options import OutputOptions
 from xlsr_live.streaming.captions.cues import LINE_CHARS, CueMaker
 from xlsr_live.streaming.captions.translated import TranslatedCues, spread
 from xlsr_live.streaming.protocol.events import Event, Final, SessionEnded, SessionStarted, Translation, Word
+from xlsr_live.streaming.translation.apertium import Apertium
 
 from tests.support.paths import CLIPS, DIGITS
-from tests.support.translators import apertium
+from tests.support.translators import LIMIT, apertium
 
 pysrt = pytest.importorskip("pysrt", reason="needs pysrt")
 webvtt = pytest.importorskip("webvtt", reason="needs webvtt-py")
@@ -93,12 +94,16 @@ def test_several_languages_need_files():
     assert result.exit_code == 2
 
 
-def test_the_command_line_writes_both_files_and_the_captions_of_a_language(tmp_path: Path):
+def test_the_command_line_writes_both_files_and_the_captions_of_a_language(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     apertium().close()
+    monkeypatch.setitem(Apertium.__init__.__kwdefaults__, "answer_s", LIMIT)
     path = tmp_path / "talk.srt"
     arguments = ["transcribe", str(CLIPS / "george.flac"), "--model", str(DIGITS), "--device", "cpu"]
-    arguments += ["--translate", "Spanish", "--translate-from", "en", "--format", "srt", "-o", str(path)]
+    arguments += ["--translate", "Spanish", "--translate-from", "en", "--translate-max-lag", str(2 * LIMIT)]
     arguments += ["--captions", f"es={tmp_path / 'live.vtt'}", "--captions", f"es={tmp_path / 'live.txt'}"]
+    arguments += ["--format", "srt", "-o", str(path)]
     result = CliRunner().invoke(cli, arguments, catch_exceptions=False)
     assert result.exit_code == 0, result.output
     assert [cue.text for cue in pysrt.open(path)] == ["One two nine four eight one"]

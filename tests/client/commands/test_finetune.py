@@ -43,13 +43,27 @@ def command(base: Path, table: Path, out: Path, *more: str) -> list[str]:
     return [*given, *more]
 
 
-def process(arguments: list[str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "xlsr_live.client.cli", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+# Sends itself a signal after the first line that begins so: while a test reads the line, the training would go on.
+SIGNALLED = """
+import os, re, sys
+import click
+from xlsr_live.client.cli import main
+number, line, *arguments = sys.argv[1:]
+echo = click.echo
+def echo_and_kill(message="", **options):
+    echo(message, **options)
+    if re.match(line, message):
+        os.kill(os.getpid(), int(number))
+click.echo = echo_and_kill
+main(arguments)
+"""
+
+
+def signalled(arguments: list[str], number: signal.Signals, line: str) -> tuple[int, str]:
+    """The status of a command that gets a signal after this line, and its messages."""
+    command = [sys.executable, "-c", SIGNALLED, str(int(number)), line, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.returncode, done.stderr
 
 
 def test_one_command_makes_a_model_with_everything_that_serving_needs(
@@ -84,25 +98,12 @@ def test_a_run_that_is_stopped_and_then_killed_continues_to_the_same_bits(base: 
     assert run(command(base, table, tmp_path / "whole", "--steps", "12")) == 0
     arguments = command(base, table, tmp_path / "cut", "--steps", "12")
     history = tmp_path / "cut" / ".training" / "history.jsonl"
-    stopped = process(arguments)
-    assert stopped.stderr
-    for line in stopped.stderr:
-        if line.startswith("step 0,"):
-            break
-    stopped.send_signal(signal.SIGINT)
-    said = stopped.communicate()[1]
-    assert stopped.returncode == 130
+    status, said = signalled(arguments, signal.SIGINT, "step 0,")
+    assert status == 130
     assert "Stops after this update or evaluation and saves" in said
     assert re.search(r"^Stopped at step [1-9]\d*; the same command continues\.$", said, re.MULTILINE)
     assert (tmp_path / "cut" / ".training" / "state.pt").exists()
-    killed = process(arguments)
-    assert killed.stderr
-    for line in killed.stderr:
-        if line.startswith("step ") and not line.startswith("step 0,"):
-            break
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate()
-    assert killed.returncode == -signal.SIGKILL
+    assert signalled(arguments, signal.SIGKILL, "step [1-9]")[0] == -signal.SIGKILL
     assert history.exists()
     assert not (tmp_path / "cut" / "model.safetensors").exists()
     assert run(arguments) == 0

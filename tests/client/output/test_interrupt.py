@@ -6,34 +6,40 @@ import os
 import re
 import subprocess
 import sys
+import termios
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pyte
+from numpy.typing import NDArray
 from xlsr_live.server.run import running_server
 from xlsr_live.streaming.recognizer import Recognizer
 
-from tests.support.paths import ROOT
-
-CLIP = ROOT / "tests" / "clips" / "george.flac"
-# Takes its standard input as its controlling terminal, so that Ctrl-C there becomes a signal.
+# Takes its standard output as its controlling terminal, so that Ctrl-C there becomes a signal.
 CLIENT = """
 import fcntl, sys, termios
-fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+fcntl.ioctl(1, termios.TIOCSCTTY, 0)
 from xlsr_live.client.cli import main
 main(sys.argv[1:])
 """
 
 
-def test_ctrl_c_leaves_whole_lines_and_says_what_was_made(recognizer: Recognizer, tmp_path: Path):
+def test_ctrl_c_leaves_whole_lines_and_says_what_was_made(
+    recognizer: Recognizer, brief: Callable[[str], NDArray[np.int16]], tmp_path: Path
+):
     master, slave = os.openpty()
+    modes = termios.tcgetattr(slave)
+    modes[3] |= termios.NOFLSH  # without it, Ctrl-C drops what the client writes at that moment
+    termios.tcsetattr(slave, termios.TCSANOW, modes)
     screen = pyte.Screen(80, 24)
     stream = pyte.ByteStream(screen)
     seen = b""
     with running_server(recognizer) as server:
-        arguments = ["stream", str(CLIP), "--url", server.url, "--captions", "talk.vtt"]
+        arguments = ["stream", "-", "--url", server.url, "--captions", "talk.vtt"]
         client = subprocess.Popen(
             [sys.executable, "-c", CLIENT, *arguments],
-            stdin=slave,
+            stdin=subprocess.PIPE,
             stdout=slave,
             stderr=slave,
             cwd=tmp_path,
@@ -41,6 +47,9 @@ def test_ctrl_c_leaves_whole_lines_and_says_what_was_made(recognizer: Recognizer
             start_new_session=True,
         )
         os.close(slave)
+        assert client.stdin is not None
+        client.stdin.write(brief("george").tobytes())  # and no end: the session cannot end before Ctrl-C
+        client.stdin.flush()
         while True:
             try:
                 new = os.read(master, 1 << 16)
@@ -50,7 +59,8 @@ def test_ctrl_c_leaves_whole_lines_and_says_what_was_made(recognizer: Recognizer
                 os.write(master, b"\x03")
             seen += new
             stream.feed(new)
-        assert client.wait(timeout=20) == 130
+        assert client.wait(timeout=60) == 130
+        client.stdin.close()
     os.close(master)
     assert b"^C" in seen
     text, saved, totals, *rest = [line.rstrip() for line in screen.display]

@@ -72,8 +72,8 @@ def test_a_session_is_shared_renamed_and_shared_no_more(server: RunningServer, c
     def shown(link: str) -> str:
         """What a viewer has at first."""
         page, key = link.split("#")
-        assert httpx.get(page, headers={"accept": "text/html"}).status_code == 200
-        with httpx.stream("GET", page.replace("/view", f"/v1/shared/{key}")) as response:
+        assert httpx.get(page, headers={"accept": "text/html"}, timeout=60).status_code == 200
+        with httpx.stream("GET", page.replace("/view", f"/v1/shared/{key}"), timeout=60) as response:
             assert response.status_code == 200
             return next(line for line in response.iter_lines() if line.startswith("data:"))
 
@@ -112,7 +112,7 @@ def test_a_session_is_shared_renamed_and_shared_no_more(server: RunningServer, c
     first, second = asyncio.run(run())
     assert first.startswith(f"http://127.0.0.1:{server.port}/view#")
     assert first != second
-    gone = httpx.get(first.replace("/view#", "/v1/shared/"))
+    gone = httpx.get(first.replace("/view#", "/v1/shared/"), timeout=60)
     assert gone.status_code == 404
 
 

@@ -104,7 +104,7 @@ def record(blocks: list[bytes] = [], wanted: str | None = None) -> tuple[Recorde
     recorded: list[tuple[bytes, bool]] = []
     ended = threading.Event()
     with closing(Recorder(wanted, lambda *block: recorded.append(block), ended.set)) as made:
-        assert ended.wait(10)
+        assert ended.wait(60)
     return made, recorded
 
 
@@ -243,7 +243,7 @@ def take(seconds: float | None) -> tuple[Microphone, bytes, int]:
             recorded = b"".join([block async for block in blocks if isinstance(block, bytes)])
             return mic, recorded, len(levels)
 
-    return asyncio.run(asyncio.wait_for(run(), 10))
+    return asyncio.run(asyncio.wait_for(run(), 60))
 
 
 def test_duration_is_kept_to_the_sample(recording: Callable[..., None]):
@@ -262,7 +262,7 @@ def test_audio_from_before_the_first_taker_is_kept_up_to_a_limit_and_the_rest_co
 
     async def run() -> list[bytes]:
         with closing(Microphone()) as mic:
-            assert mic.wait(10)
+            assert mic.wait(60)
             while not mic._ended:
                 await asyncio.sleep(0.01)
             assert mic.dropped == pytest.approx(100 * BLOCK_SECONDS)
@@ -287,7 +287,7 @@ def test_a_stop_keeps_the_audio_that_waits(recording: Callable[..., None]):
             mic.stop()
             return [block async for block in mic.blocks(None, lambda _: None)]
 
-    assert asyncio.run(asyncio.wait_for(run(), 10)) == blocks
+    assert asyncio.run(asyncio.wait_for(run(), 60)) == blocks
 
 
 def test_gaps_are_counted(recording: Callable[..., None]):
@@ -324,7 +324,7 @@ recorder.main()
     with process:
         assert b"RecorderReady" in process.stdout.readline()
         process.stdout.close()
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
         assert process.stderr.read() == b""
 
 

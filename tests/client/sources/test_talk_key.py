@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from xlsr_live.client.cli import run
 from xlsr_live.client.pump import END_HERE
@@ -35,6 +35,7 @@ def test_a_held_key_talks_until_its_repeats_end():
 
 
 @given(st.floats(0.15, 1.0), st.floats(0.01, 0.2), st.floats(0.0, 5.0))
+@settings(deadline=None)
 def test_holding_covers_the_whole_time_at_any_rate_of_repeats(delay: float, pause: float, length: float):
     presses = [0.0]
     at = delay

@@ -27,7 +27,7 @@ def preflight(server: RunningServer, path: str, origin: str) -> httpx.Response:
         "Access-Control-Request-Method": "POST",
         "Access-Control-Request-Headers": "authorization,content-type,x-stainless-os",
     }
-    return httpx.options(f"http://127.0.0.1:{server.port}{path}", headers=headers)
+    return httpx.options(f"http://127.0.0.1:{server.port}{path}", headers=headers, timeout=60)
 
 
 @pytest.mark.parametrize("path", PATHS)

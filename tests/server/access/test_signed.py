@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from xlsr_live.server.access.signed import SignedTickets
 from xlsr_live.server.access.tokens import Client
@@ -41,13 +41,15 @@ def test_a_client_has_a_limited_number_of_unused_tickets():
 
 
 @given(st.data())
+@settings(deadline=None)
 def test_no_other_string_is_a_ticket(data: st.DataObject):
     tickets = SignedTickets(b"k" * 32, 30)
     ticket = tickets.issue(ALICE)
     assert SignedTickets(b"l" * 32, 30).holder(ticket) is None
     at = data.draw(st.integers(0, len(ticket) - 1))
-    letter = data.draw(st.sampled_from("abcABC019-_").filter(lambda one: one != ticket[at]))
-    assert tickets.holder(ticket[:at] + letter + ticket[at + 1 :]) is None
+    letter = data.draw(st.sampled_from("abcABC019-_"))  # what is drawn must not depend on the ticket, which is random
+    other = "d" if letter == ticket[at] else letter
+    assert tickets.holder(ticket[:at] + other + ticket[at + 1 :]) is None
     assert tickets.holder(data.draw(st.text(max_size=200))) is None
 
 

@@ -18,6 +18,7 @@ from xlsr_live.streaming.protocol.events import Final
 from xlsr_live.streaming.recognizer import Recognizer
 
 from tests.support.paths import DIGITS
+from tests.support.wire import settles
 
 if find_spec("ray") is None:
     pytest.skip("Ray is not installed", allow_module_level=True)
@@ -87,7 +88,7 @@ def test_a_full_cluster_says_when_to_come_again_and_a_client_comes(cluster: Clus
             assert (refused.value.status, refused.value.code, refused.value.retry_after) == (503, "server_full", 5)
             waiting = asyncio.create_task(stack.enter_async_context(connect(cluster.url, token=TOKEN, wait_s=60)))
             await asyncio.sleep(0.2)
-            assert await asyncio.to_thread(lambda: sum(cluster.sessions().values())) == 8
+            assert await asyncio.to_thread(settles, lambda: sum(cluster.sessions().values()), 8)
             await streams[0].aclose()
             await waiting
 

@@ -197,17 +197,19 @@ def test_tokens_of_pages_and_programs(server: RunningServer):
 def test_a_silent_client_is_closed(recognizer: Recognizer):
     async def alive(server: RunningServer) -> list[Message]:
         async with dial(address(server, **RAW)) as websocket:
-            for _ in range(4):
+            for _ in range(45):
                 await websocket.send('{"type":"KeepAlive"}')
-                await asyncio.sleep(0.2)
+                await asyncio.sleep(0.1)
             await websocket.send(CLOSE_STREAM)
             return [json.loads(message) async for message in websocket]
 
-    with running_server(recognizer, ServerSettings(idle_timeout_s=0.6)) as server:
-        received, code, reason = asyncio.run(talk(address(server, **RAW), [bytes(3_200)]))
-        assert (code, reason) == (1011, "NET-0001")
-        assert [message["type"] for message in received] == ["Metadata"]
-        assert [message["type"] for message in asyncio.run(alive(server))] == ["Metadata"]
+    async def both(server: RunningServer) -> tuple[Any, list[Message]]:
+        return await asyncio.gather(talk(address(server, **RAW), [bytes(3_200)]), alive(server))
+
+    with running_server(recognizer, ServerSettings(idle_timeout_s=4)) as server:
+        (received, code, reason), others = asyncio.run(both(server))
+    assert (code, reason) == (1011, "NET-0001")
+    assert [message["type"] for message in received] == [message["type"] for message in others] == ["Metadata"]
 
 
 def test_a_client_that_leaves_without_closing(open_server: RunningServer, two: Samples):

@@ -39,7 +39,7 @@ def test_a_file_by_the_official_client(server: RunningServer, open_server: Runni
     deepgram = pytest.importorskip("deepgram", reason="deepgram-sdk, the official client, is not installed")
     place = f"http://127.0.0.1:{server.port}"
     environment = deepgram.DeepgramClientEnvironment(base=place, production=place, agent=place, agent_rest=place)
-    with httpx.Client() as connections:
+    with httpx.Client(timeout=60) as connections:
         client = deepgram.DeepgramClient(api_key="s3cret", environment=environment, httpx_client=connections)
         check_media(deepgram, client.listen.v1.media, two, native_finals(open_server, two.tobytes()))
         stranger = deepgram.DeepgramClient(api_key="wrong", environment=environment, httpx_client=connections)
@@ -95,6 +95,7 @@ def test_a_file_of_raw_samples(
 
 def test_raw_samples_must_be_declared(open_server: RunningServer):
     url = f"http://127.0.0.1:{open_server.port}/v1/listen"
-    assert httpx.post(url, content=bytes(32_000)).status_code == 400
-    answer = httpx.post(url, content=bytes(32_000), params={"encoding": "linear16", "sample_rate": "abc"})
+    assert httpx.post(url, content=bytes(32_000), timeout=60).status_code == 400
+    query = {"encoding": "linear16", "sample_rate": "abc"}
+    answer = httpx.post(url, content=bytes(32_000), params=query, timeout=60)
     assert (answer.status_code, answer.json()["err_msg"]) == (400, "sample_rate is 'abc'; it must be 8000 to 96000")

@@ -74,14 +74,14 @@ def test_a_session_continues_after_a_failed_step_and_ends_with_1011(
     server: RunningServer, recognizer: Recognizer, clip: Clip, monkeypatch: pytest.MonkeyPatch
 ):
     audio = clip("george").tobytes()
-    run, failures = recognizer.engine._calls.start, iter([RuntimeError("lost")])
+    run, failures = recognizer.engine._calls._started, iter([RuntimeError("lost")])
 
-    def failing(batch: Any) -> Any:
+    def failing(*batch: Any) -> Any:
         for error in failures:
             raise error
-        return run(batch)
+        return run(*batch)
 
-    monkeypatch.setattr(recognizer.engine._calls, "start", failing)
+    monkeypatch.setattr(recognizer.engine._calls, "_started", failing)
 
     async def scene() -> tuple[list[Event], int | None, str | None]:
         async with dial(server.url) as websocket:

@@ -77,4 +77,4 @@ def test_a_translator_that_fails_is_an_error_and_no_silence(
     recognizer: Recognizer, clip: Callable[[str], NDArray[np.int16]]
 ):
     with pytest.raises(openai.InternalServerError, match="no memory"):
-        translate(recognizer, service(FromGerman(failing, targets=("en",))), clip("george"))
+        translate(recognizer, service(FromGerman(failing, targets=("en",)), call_timeout_s=LIMIT), clip("george"))

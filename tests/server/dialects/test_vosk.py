@@ -245,6 +245,7 @@ def test_unknown_settings_are_not_stored(server: RunningServer):
             (stream,) = server.sessions._open.values()
             return stream._options  # type: ignore[attr-defined]
 
+    assert settles(lambda: server.sessions.streams, 0)  # those of the tests before
     assert asyncio.run(scene()) == {"words": 0}
 
 
@@ -312,6 +313,7 @@ def test_a_ticket_in_the_address_where_the_server_has_a_token(recognizer: Recogn
         assert refusal.value.response.status_code == 401
         assert b"?ticket=" in (refusal.value.response.body or b"")
         headers = {"Authorization": "Bearer s3cret"}
-        ticket = httpx.post(f"http://127.0.0.1:{server.port}/v1/ticket", headers=headers).json()["ticket"]
+        url = f"http://127.0.0.1:{server.port}/v1/ticket"
+        ticket = httpx.post(url, headers=headers, timeout=60).json()["ticket"]
         replies = asyncio.run(lock_step(f"{address(server)}/?ticket={ticket}", [bytes(3_200)]))
         assert replies == ([{"partial": ""}, {"text": ""}], 1000)

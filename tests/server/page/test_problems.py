@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import pytest
+import soundfile
 from websockets.sync.client import connect
 from xlsr_live.server.run import RunningServer
 
 from tests.support.browser import accessible, message, wait, wait_for_state
+from tests.support.noise import noise
 from tests.support.serving import serving
+
+
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Noise that outlasts every test: a microphone without any sound has a message of its own."""
+    path = tmp_path_factory.mktemp("speech") / "noise.wav"
+    soundfile.write(path, noise(180 * 16_000, level=0.01), 16_000, subtype="PCM_16")
+    return path
 
 
 def test_a_blocked_microphone(opened: Callable[..., Any], server: RunningServer):
@@ -28,6 +40,7 @@ def test_no_microphone(opened: Callable[..., Any], server: RunningServer):
     page.click("#start")
     assert "Allow the microphone, then speak." in page.text_content("#hint")
     accessible(page)
+    wait(page, "'answer' in window")
     page.evaluate("answer()")
     assert message(page) == "No microphone found"
 
@@ -85,7 +98,7 @@ def test_a_very_quiet_voice(opened: Callable[..., Any], server: RunningServer):
     page.click("#start")
     assert message(page) == "The speech is very quiet"
     assert page.get_attribute("#notice", "data-kind") == "warning"
-    assert page.inner_text("#status") == "Listening"
+    wait(page, "document.getElementById('status').textContent === 'Listening'")
     page.click("#start")
     wait_for_state(page, "idle")
     assert page.is_hidden("#notice")

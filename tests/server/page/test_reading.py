@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+import soundfile
 from numpy.typing import NDArray
 from websockets.sync.client import connect
 from xlsr_live.server.run import RunningServer
@@ -15,7 +18,7 @@ from xlsr_live.streaming.protocol.events import Final, SessionEnded, from_json
 from tests.support.browser import accessible, finals, message, wait, wait_for_state, words
 
 Samples = NDArray[np.int16]
-
+REPEATS = 20  # of the clip: there is speech left, however late a reader comes
 
 WATCH_LINES = """() => {
     // Record the first place of every finished line below the first one, and the lines that moved or disappeared.
@@ -36,6 +39,13 @@ WATCH_LINES = """() => {
 }"""
 
 
+@pytest.fixture(scope="module")
+def speech(clip: Callable[[str], Samples], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("speech") / "speech.wav"
+    soundfile.write(path, np.concatenate([np.zeros(16_000, np.int16), clip("george")] * REPEATS), 16_000)
+    return path
+
+
 def test_finished_lines_never_move_and_scrolling_stays(
     opened: Callable[..., Any], server: RunningServer, clip: Callable[[str], Samples]
 ):
@@ -47,7 +57,7 @@ def test_finished_lines_never_move_and_scrolling_stays(
         owner.send('{"type":"start","share":true}')
         key = json.loads(owner.recv())["share"]
         page = opened(server.port, f"/view#{key}", viewport={"width": 420, "height": 360})
-        overlay = opened(server.port, f"/overlay?lines=3&size=32#{key}", viewport={"width": 640, "height": 360})
+        overlay = opened(server.port, f"/overlay?lines=3&size=32&hold=0#{key}", viewport={"width": 640, "height": 360})
         page.evaluate(WATCH_LINES)
         texts: list[str] = []
 
@@ -75,6 +85,7 @@ def test_finished_lines_never_move_and_scrolling_stays(
         page.wait_for_selector("#to-live", state="hidden")
         assert page.evaluate("captions.scrollHeight - captions.scrollTop - captions.clientHeight") < 2
 
+        wait(overlay, f"document.querySelectorAll('.final').length === {len(texts)}")
         accessible(overlay)
         assert overlay.evaluate("getComputedStyle(document.body).backgroundColor") == "rgba(0, 0, 0, 0)"
         assert overlay.evaluate("captions.clientHeight") == round(3 * 1.4 * 32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -42,8 +43,10 @@ def test_text_appears_during_speech_and_equals_transcribe(
     shown = [text.capitalize() for text in transcript]
     assert page.locator("#finals p").all_inner_texts() == shown  # the live region: finals, each once
 
-    page.locator(".final .word").first.hover()
-    assert page.inner_text("#word-info").startswith("0:01.")
+    first = page.locator(".final .word").first
+    first.hover()
+    start = math.floor(10 * first.evaluate("(element) => element.word.start")) / 10
+    assert page.inner_text("#word-info").startswith(f"0:0{start} – ")
     page.focus("#captions")
     page.keyboard.press("ArrowLeft")
     assert page.evaluate("document.activeElement.textContent").upper() == transcript[-1].split()[-1]
@@ -77,7 +80,9 @@ def test_speech_before_the_connection_is_kept(opened: Callable[..., Any], server
     held: list[Any] = []
     page.route("**/v1/stream", lambda route: held.append(route))
     page.evaluate(COUNT_BLOCKS)
+    page.evaluate("() => { AbortSignal.timeout = () => new AbortController().signal; }")  # the page waits for 10 s only
     page.click("#start")
+    wait(page, lambda: held)
     wait(page, "document.getElementById('status').textContent === 'Listening'")
     assert page.inner_text("#hint").startswith("Speak.\nThe text appears here.\n")
     wait(page, "blocks >= 25")  # 2.5 s of speech
@@ -117,7 +122,7 @@ def test_a_session_that_the_server_has_dropped_loses_no_speech(
         page.wait_for_selector(".utterance:not(.final) .word:not(.volatile)")
         link.cut()
         wait_for_state(page, "reconnecting")
-        page.wait_for_timeout(500)
+        wait(page, lambda: "xlsr_live_sessions_open 0.0" in get(server, "/metrics").text)
         link.mend()
         wait_for_state(page, "live")
         wait(page, f"document.querySelectorAll('.final').length === {len(transcript)}")
@@ -138,11 +143,11 @@ def test_a_session_moves_from_a_server_that_stops(
         page.wait_for_selector(".utterance:not(.final) .word:not(.volatile)")
         link.route(second.port)
         asyncio.run_coroutine_threadsafe(first.sessions.drain(60, 30), first.loop)
+        wait(page, lambda: "xlsr_live_moved_total 1.0" in get(second, "/metrics").text)
         wait(page, f"document.querySelectorAll('.final').length === {len(transcript)}")
         page.click("#start")
         wait_for_state(page, "idle")
         assert words(finals(page)) == " ".join(transcript)
-        assert "xlsr_live_moved_total 1.0" in get(second, "/metrics").text
         page.close()
 
 

@@ -31,8 +31,10 @@ from xlsr_live.streaming.requests import CachedFeatures, CacheHandle
 
 from tests.support.engine_model import LIMIT, Model, audio, step, wait_until
 from tests.support.fakes import FakeEncoder
+from tests.support.wire import settles
 
 SPAWN = multiprocessing.get_context("spawn")
+START_S = 3 * LIMIT  # for another process to start
 
 
 class Echo(Model):
@@ -64,7 +66,7 @@ def hosted(model: Model, address: Path) -> Generator[tuple[Engine, EngineHost]]:
 def front(address: Path) -> Generator[RemoteEngine]:
     remote = RemoteEngine(str(address))
     try:
-        remote.description.result(LIMIT)
+        remote.description.result(START_S)
         yield remote
     finally:
         remote.close(LIMIT)
@@ -182,7 +184,7 @@ def test_a_killed_front_frees_its_caches_and_withdraws_its_requests(address: Pat
         ours, theirs = SPAWN.Pipe()
         process = SPAWN.Process(target=hold_caches, args=(str(address), theirs))
         process.start()
-        assert ours.poll(LIMIT * 3)
+        assert ours.poll(START_S)
         wait_until(lambda: len(model.batches) == 2)  # the second step hangs in the model
         with front(address) as remote:
             waiting = remote.submit(audio(3), deadline=0.0)
@@ -230,21 +232,23 @@ def test_a_killed_engine_fails_everything_that_waits_and_the_next_one_serves(add
             remote.submit(audio(1), deadline=0.0).result(LIMIT)
         remote.release(handle)  # of the engine that has ended
         process = started(address)
-        wait_until(lambda: remote.healthy)
+        assert settles(lambda: remote.healthy, True, START_S)
         assert remote.submit(audio(2), deadline=0.0, reuse=step(CacheHandle(10, 5))).result(LIMIT)[0, 0] == 2
     process.kill()
     process.join()
 
 
 def test_no_shared_memory_stays_when_a_link_ends(address: Path):
-    before = set(os.listdir("/dev/shm"))
     model = Model()
     model.go.set()
     with hosted(model, address), front(address) as remote:
         remote.submit(audio(1), deadline=0.0).result(LIMIT)
-        assert set(os.listdir("/dev/shm")) <= before  # the name is gone while both use it
+        name = cast(Any, remote._link)._memory.greeting.memory
+        assert name not in os.listdir("/dev/shm")  # it is gone while both use it
     memory = LinkMemory(100, 100)
+    assert memory.greeting.memory in os.listdir("/dev/shm")
     memory.unlink()
+    assert memory.greeting.memory not in os.listdir("/dev/shm")
     memory.close()
 
 

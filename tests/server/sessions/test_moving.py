@@ -306,6 +306,7 @@ def test_an_origin_gives_no_more_than_a_start():
             with pytest.raises(Exception, match="503"):
                 await dial(server.url)
             await websocket.send(END)
+        assert await asyncio.to_thread(settles, lambda: server.sessions.count, 0)
         answer = await converse(server.url, [start(sample=0), *[bytes(16_000)] * 3, END])
         return answer.errors
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from websockets.asyncio.client import ClientConnection
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import InvalidStatus
 from xlsr_live.client.errors import ConnectionProblem
 from xlsr_live.client.remote import stream as client
 from xlsr_live.client.remote.replay import ReplayBuffer
@@ -58,7 +58,8 @@ def test_no_byte_is_lost_or_duplicated(seed: int):
 def test_repeated_cuts_change_no_words(recognizer: Recognizer):
     with running_server(recognizer, ServerSettings(resume_grace_s=8)) as server:
         found = asyncio.run(campaign(server, sessions=4, cuts=16, seed=1))
-        assert settles(lambda: server.sessions.count, 0)  # how long the client waits after a cut during the close
+        # How long the client waits after a cut during the close.
+        assert settles(lambda: server.sessions.count, 0, within_s=60)
     assert not found.problems
     assert found.resumed >= 8  # other connections break while a client resumes
 
@@ -167,8 +168,7 @@ def test_a_dead_connection_is_replaced():
     async def scene(server: RunningServer) -> tuple[list[Event], int | None]:
         old, started = await start_session(server, AUDIO)
         back = await resume_and_end(server, started.resume)
-        with pytest.raises(ConnectionClosed):
-            await old.recv()
+        assert await listen(old) == []  # until it closes, but acknowledgements
         return back, old.close_code
 
     with serving() as server:
@@ -236,7 +236,7 @@ def test_a_client_that_might_resume_and_does_not_gets_no_slot():
         ]
         return answers
 
-    with serving(max_sessions=3, max_client_sessions=1, request_timeout_s=0.5) as server:
+    with serving(max_sessions=3, max_client_sessions=1, request_timeout_s=3) as server:
         assert asyncio.run(scene(server)) == [["client_full"]] + 4 * [["idle_timeout"]]
 
 
@@ -244,10 +244,10 @@ def test_a_client_that_is_away_has_no_idle_timeout():
     async def scene(server: RunningServer) -> list[Event]:
         websocket, started = await start_session(server, AUDIO)
         websocket.transport.abort()
-        await asyncio.sleep(1.5)
+        await asyncio.sleep(3.5)
         return await resume_and_end(server, started.resume)
 
-    with serving(idle_timeout_s=1, resume_grace_s=20) as server:
+    with serving(idle_timeout_s=3, resume_grace_s=20) as server:
         back = asyncio.run(scene(server))
     assert not codes(back)
     assert [event.text for event in back if isinstance(event, Final)] == ["3200"]

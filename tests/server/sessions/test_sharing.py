@@ -54,7 +54,7 @@ async def captioned(server: RunningServer, **options: Any) -> AsyncIterator[tupl
 @asynccontextmanager
 async def viewer(server: RunningServer, key: str, **headers: str) -> AsyncIterator[httpx.Response]:
     async with (
-        httpx.AsyncClient() as client,
+        httpx.AsyncClient(timeout=60) as client,
         client.stream("GET", f"http://127.0.0.1:{server.port}/v1/shared/{key}", headers=headers) as response,
     ):
         yield response

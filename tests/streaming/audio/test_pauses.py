@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from math import inf
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from xlsr_live.streaming.audio.gate import Closed, Gate, GateState, Opened
 from xlsr_live.streaming.audio.pauses import PauseEvidence, Pauses
@@ -23,6 +23,7 @@ def after(pauses: list[int]) -> Pauses:
 
 
 @given(lengths, evidences)
+@settings(deadline=None)
 def test_hangovers_stay_within_their_bounds(pauses, evidence):
     found = after(pauses).hangover(evidence)
     assert LEAST <= found <= MOST
@@ -30,12 +31,14 @@ def test_hangovers_stay_within_their_bounds(pauses, evidence):
 
 
 @given(lengths, evidences, st.floats(0, 3), st.integers(0, 20_000))
+@settings(deadline=None)
 def test_more_evidence_of_an_end_never_makes_the_hangover_longer(pauses, evidence, odds, blank):
     more = PauseEvidence(evidence.log_odds + odds, evidence.blank + blank)
     assert after(pauses).hangover(more) <= after(pauses).hangover(evidence)
 
 
 @given(lengths)
+@settings(deadline=None)
 def test_certain_evidence_decides_alone(pauses):
     assert after(pauses).hangover(PauseEvidence(inf)) == LEAST
     assert after(pauses).hangover(PauseEvidence(-inf)) == MOST

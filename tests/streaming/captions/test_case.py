@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from xlsr_live.streaming.captions.case import SentenceCase, in_sentence
 from xlsr_live.streaming.protocol.events import Event, Final, Guess, Partial, Rejected, Translation, Word
@@ -40,6 +40,7 @@ def test_a_sentence(written: str, expected: str):
 
 
 @given(WORDS, st.integers(0, 6))
+@settings(deadline=None)
 def test_a_partial_and_its_final_agree_wherever_the_partial_is_split(texts: list[str], committed: int):
     case = SentenceCase()
     shown, end = case.receive(partial(texts, committed)), case.receive(final(texts))
@@ -51,6 +52,7 @@ def test_a_partial_and_its_final_agree_wherever_the_partial_is_split(texts: list
 
 
 @given(WORDS)
+@settings(deadline=None)
 def test_small_letters_mean_that_the_model_has_them(texts: list[str]):
     case = SentenceCase()
     lower = final([*texts, "a"])

@@ -61,7 +61,7 @@ def characters(found: list[Cue]) -> str:
     return "".join("".join(cue.lines) for cue in found).replace(" ", "")
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(sessions())
 def test_every_character_once_and_the_guidelines_hold(finals: list[Final]):
     maker = CueMaker()
@@ -78,7 +78,7 @@ def test_every_character_once_and_the_guidelines_hold(finals: list[Final]):
     assert maker.fast == sum(cue.speed > SPEED + 0.1 for cue in found)
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(sessions(), st.integers(0, 1000))
 def test_any_split_of_the_words_gives_the_same_cues(finals: list[Final], seed: int):
     """With finals="append" committed words arrive in pieces, and the final adds nothing."""

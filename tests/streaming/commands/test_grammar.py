@@ -163,6 +163,7 @@ def test_repetitions_are_counted():
 
 
 @given(st.integers(0, LARGEST))
+@settings(deadline=None)
 def test_numbers_have_their_own_value(value: int):
     def words(parts: list[Expression]) -> list[str]:
         return [word for p in parts for word in ([p.text] if isinstance(p, Terminal) else words([p.body]))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from xlsr_live.streaming.ctc.spelling import APOSTROPHES, HYPHENS, Speller
 from xlsr_live.streaming.ctc.vocabulary import Vocabulary
@@ -88,6 +88,7 @@ def test_characters_outside_the_vocabulary_are_named():
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=20), st.sampled_from([UPPER, LOWER + "é'-ß", TURKISH, GREEK]))
+@settings(deadline=None)
 def test_a_spelling_holds_only_letters_of_the_vocabulary_and_spells_itself(typed: str, letters: str):
     one = speller(letters)
     for unit in one.units(typed):
@@ -100,5 +101,6 @@ def test_a_spelling_holds_only_letters_of_the_vocabulary_and_spells_itself(typed
 
 
 @given(st.sampled_from(APOSTROPHES), st.sampled_from(HYPHENS))
+@settings(deadline=None)
 def test_every_apostrophe_and_hyphen_is_the_vocabularys(apostrophe: str, hyphen: str):
     assert spelled(LOWER + "'-", f"o{apostrophe}clock{hyphen}face") == ["o'clock-face"]

@@ -123,7 +123,7 @@ def misfit(samples: int, others: Sequence[int]) -> bool:
 
 
 def every_waiter_gets_an_answer(engine: Engine, futures: Sequence[Future]) -> None:
-    done, left = wait(futures, LIMIT / 4)
+    done, left = wait(futures, LIMIT)
     assert not left, "a waiter waits for ever"
     assert all(isinstance(future.exception(), EngineError) for future in done)
     if not engine.alive:
@@ -167,7 +167,7 @@ def test_a_failing_wanted_callback_leaves_no_waiter(start):
 
     futures = [engine.submit(audio(1), deadline=1), engine.submit(audio(2), deadline=2, wanted=broken)]
     model.go.set()
-    done, left = wait(futures, LIMIT / 4)
+    done, left = wait(futures, LIMIT)
     assert len(done) == 2
     assert not left
 

@@ -124,6 +124,8 @@ class Hub(http.server.BaseHTTPRequestHandler):
 
 DOWNLOAD = """
 from xlsr_live.streaming import ModelOptions, Recognizer
+from xlsr_live.streaming.model import hub
+hub.PATIENCE = 60.0
 with Recognizer.from_options(ModelOptions("owner/digits"), report=lambda p: print(p.stage, p.done, p.total)):
     import sys
     print("transformers" in sys.modules)
@@ -136,6 +138,7 @@ def test_a_download_reports_its_bytes_and_fetches_only_what_loading_needs(tmp_pa
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}"
         settings = {**os.environ, "HF_HOME": str(tmp_path), "HF_ENDPOINT": address, "no_proxy": "127.0.0.1"}
+        settings |= {"HF_HUB_ETAG_TIMEOUT": "60", "HF_HUB_DOWNLOAD_TIMEOUT": "60"}
         for start in range(2):
             Hub.fetched.clear()
             run = subprocess.run(
@@ -164,6 +167,7 @@ def test_a_hub_that_answers_is_reachable(monkeypatch: pytest.MonkeyPatch, status
         def do_HEAD(self):
             self.reply(b"", body=False, status=status)
 
+    monkeypatch.setattr(hub, "PATIENCE", 60.0)
     with http.server.HTTPServer(("127.0.0.1", 0), Other) as server:
         threading.Thread(target=server.handle_request).start()
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")

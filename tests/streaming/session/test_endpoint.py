@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from xlsr_live.streaming.ctc.greedy import DecodedWord
 from xlsr_live.streaming.session.endpoint import Cut, Endpointer
@@ -55,6 +55,7 @@ def test_speech_above_the_length_limit_is_cut_in_its_longest_pause(spoken, floor
     st.integers(0, 300),
     st.integers(0, 300),
 )
+@settings(deadline=None)
 def test_a_cut_lies_within_the_frames_so_far(gaps, floor, lookahead, rest):
     spoken: list[tuple[int, int]] = []
     at = 0

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from xlsr_live.streaming.frames import FIELD, STRIDE, frames, span
 from xlsr_live.streaming.requests import Window
@@ -24,11 +24,13 @@ def planned(plan: dict[str, int], growth: list[int]) -> tuple[list[Window], Wind
 
 
 @given(plans, growth)
+@settings(deadline=None)
 def test_the_steps_do_not_depend_on_how_audio_arrives(plan: dict[str, int], growth: list[int]):
     assert planned(plan, growth) == planned(plan, [sum(growth)])
 
 
 @given(plans, growth)
+@settings(deadline=None)
 def test_the_steps_commit_every_frame_exactly_once(plan: dict[str, int], growth: list[int]):
     windows, last, length = planned(plan, growth)
     committed = 0
@@ -50,6 +52,7 @@ def test_the_steps_commit_every_frame_exactly_once(plan: dict[str, int], growth:
 
 
 @given(plans, growth)
+@settings(deadline=None)
 def test_the_samples_of_a_window_give_exactly_its_frames_and_have_arrived(plan: dict[str, int], growth: list[int]):
     windows, last, length = planned(plan, growth)
     for window in [*windows, *([last] if last else [])]:
@@ -62,6 +65,7 @@ def test_the_samples_of_a_window_give_exactly_its_frames_and_have_arrived(plan: 
 
 
 @given(plans)
+@settings(deadline=None)
 def test_a_step_is_due_with_the_last_sample_of_its_last_frame(plan: dict[str, int]):
     planner = WindowPlanner(**plan)
     assert planner.due == STRIDE * (plan["hop"] - 1) + FIELD

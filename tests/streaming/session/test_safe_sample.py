@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from xlsr_live.streaming.session.safe_sample import SETTLING, SafeSample
 
 
 @given(st.lists(st.integers(1, 16_000), max_size=200), st.lists(st.floats(0, 1), min_size=1, max_size=5))
+@settings(deadline=None)
 def test_it_is_before_the_newest_audio_without_a_final(gaps: list[int], places: list[float]):
     safe, position, last = SafeSample(16_000, 0, 0), 0, 0
     for gap in gaps:

@@ -4,7 +4,7 @@ from random import Random
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from xlsr_live.streaming.frames import frames
 from xlsr_live.streaming.requests import Window
@@ -18,6 +18,7 @@ def answer(window: Window) -> np.ndarray:
 
 
 @given(st.integers(1, 20), st.integers(0, 40), st.integers(0, 60), st.integers(0, 30_000), st.integers(0, 2**32))
+@settings(deadline=None)
 def test_answers_in_any_order_give_every_committed_row_once_and_in_order(
     hop: int, lookahead: int, left: int, samples: int, seed: int
 ):

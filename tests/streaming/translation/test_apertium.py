@@ -20,6 +20,14 @@ SECONDS = 60.0  # for busy machines
 SENTENCES = ("ONE TWO THREE", "THE HOUSE IS RED", "GOOD MORNING", "A DOG")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _patience() -> Iterator[None]:
+    """For the start of the programs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("xlsr_live.streaming.translation.apertium.ANSWER_S", SECONDS)
+        yield
+
+
 @pytest.fixture(scope="module")
 def english() -> Iterator[Apertium]:
     found = apertium()

@@ -21,12 +21,14 @@ from xlsr_live.streaming.session.session import Session
 from xlsr_live.streaming.translation.service import TranslationService
 from xlsr_live.streaming.translation.session import MOST_PENDING, SessionTranslator
 
+from tests.streaming.translation.test_service import Impatient
 from tests.support.driving import lines, run
 from tests.support.fakes import VOCABULARY, FakeEncoder, LoudVad, sound
 from tests.support.paths import DIGITS
 from tests.support.streams import LIMIT, SPEECH, events_of, running, say, until
 from tests.support.translators import FakeTranslator, Gate, apertium, final, service, translated, warned
 
+PATIENT: dict[str, Any] = {"call_timeout_s": LIMIT, "max_lag_s": LIMIT}  # a busy machine may answer late
 MANY = np.concatenate([sound(f"..{word} " + "." * 10) for word in ("AB", "CD", "EF", "GH", "BA")])
 
 
@@ -57,7 +59,7 @@ def without(events: list[Event]) -> list[Event]:
 
 
 def test_translations_follow_their_finals_and_change_no_other_event(engine: Engine):
-    events = running(lambda: say(translating(engine, service(FakeTranslator()), "es", "German"), SPEECH))
+    events = running(lambda: say(translating(engine, service(FakeTranslator(), **PATIENT), "es", "German"), SPEECH))
     assert lines(without(events)) == lines(run([SPEECH]))
     assert translated(events, "es") == ["es:AB CD", "es:EF GH"]
     assert translated(events, "de") == ["de:AB CD", "de:EF GH"]
@@ -71,7 +73,7 @@ def test_translations_follow_their_finals_and_change_no_other_event(engine: Engi
 
 def test_a_translator_that_hangs_delays_no_final_and_the_next_utterance_is_translated(engine: Engine, gate: Gate):
     gate._texts = ("AB",)
-    translation = service(FakeTranslator(gate), call_timeout_s=0.05)
+    translation = Impatient("AB", FakeTranslator(gate), max_lag_s=LIMIT)
     events = running(lambda: say(translating(engine, translation, "es"), MANY))
     assert lines([each for each in without(events) if each.__class__.__name__ != "Warning"]) == lines(run([MANY]))
     assert translated(events) == ["es:CD", "es:EF", "es:GH", "es:BA"]
@@ -83,7 +85,7 @@ def test_a_translator_that_always_fails_costs_one_warning_and_a_count(engine: En
     def fail(segments: Any) -> None:
         raise error
 
-    events = running(lambda: say(translating(engine, service(FakeTranslator(fail)), "es"), MANY))
+    events = running(lambda: say(translating(engine, service(FakeTranslator(fail), **PATIENT), "es"), MANY))
     assert lines([each for each in events if each.__class__.__name__ != "Warning"]) == lines(run([MANY]))
     assert len(warned(events)) == 2
     assert warned(events)[-1] == "5 finals have no translation into es"
@@ -91,7 +93,7 @@ def test_a_translator_that_always_fails_costs_one_warning_and_a_count(engine: En
 
 def test_finals_come_while_the_translator_is_busy(engine: Engine, gate: Gate):
     async def scene() -> list[Event]:
-        stream = translating(engine, service(FakeTranslator(gate)), "es")
+        stream = translating(engine, service(FakeTranslator(gate), **PATIENT), "es")
         events: list[Event] = []
 
         async def listen() -> None:
@@ -112,7 +114,7 @@ def test_finals_come_while_the_translator_is_busy(engine: Engine, gate: Gate):
 
 
 def test_the_end_waits_for_translations_but_not_for_ever(engine: Engine, gate: Gate):
-    translation = service(FakeTranslator(gate), max_lag_s=0.05, call_timeout_s=LIMIT)
+    translation = service(FakeTranslator(gate), max_lag_s=0.05, call_timeout_s=LIMIT, clock=lambda: 0.0)
     events = running(lambda: say(translating(engine, translation, "es"), SPEECH))
     assert isinstance(events[-1], SessionEnded)
     assert not translated(events)
@@ -173,7 +175,7 @@ def test_an_overloaded_recognizer_drops_costly_translations_first():
 
 def test_speech_is_translated_from_the_audio_of_the_second_pass(engine: Engine):
     translator = FakeTranslator(speech=True)
-    events = running(lambda: say(translating(engine, service(translator), "es"), SPEECH))
+    events = running(lambda: say(translating(engine, service(translator, **PATIENT), "es"), SPEECH))
     assert translated(events) == ["es:AB CD", "es:EF GH"]
     heard = [batch[0].samples for batch in translator.batches]
     finals = [event for event in events if isinstance(event, Final)]
@@ -214,7 +216,10 @@ def test_without_a_translator_the_message_says_how_to_get_one(packaged: Recogniz
         list(packaged.stream(SPEECH, SessionConfig(translate_to=("es",))))
 
 
-def test_recorded_english_is_spanish_through_apertium(clip: Callable[[str], NDArray[np.int16]]):
+def test_recorded_english_is_spanish_through_apertium(
+    clip: Callable[[str], NDArray[np.int16]], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("xlsr_live.streaming.translation.apertium.ANSWER_S", LIMIT)
     translator = apertium()
     translator._answer_s = LIMIT
     said = clip("george").astype(np.float32) / 32_768
