@@ -34,6 +34,7 @@ from ...streaming.protocol.events import (
 from ..console import can_print, without_controls
 from .formats import Output
 from .lines import wrap
+from .terminal import kept_output
 
 METER_HZ: Constant = 10.0  # redraws of the meter per second
 TIME_CELLS: Constant = 11  # width of the column with the time
@@ -66,8 +67,10 @@ class LiveDisplay(Output):
         self._drawn = 0.0
         self._old_handler: object = None  # of SIGWINCH
         self._stderr = redirect_stderr(AboveRegion(self)) if sys.stderr.isatty() else None
+        self._mode = kept_output(out)
 
     def __enter__(self) -> Self:
+        self._mode.__enter__()
         self._write("\x1b[?25l")
         if self._stderr:
             self._stderr.__enter__()
@@ -84,6 +87,7 @@ class LiveDisplay(Output):
             self._open, self._speaking, self._meter, self._hint = None, False, False, ""
             self._draw()
             self._write("\r\x1b[J\x1b[?25h")
+        self._mode.__exit__(None, None, None)
 
     def begin(self, source: str) -> None:
         super().begin(source)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
 from typing import Final
 
 import click
@@ -23,6 +24,8 @@ PATIENCE: Final = 60.0  # seconds to type one final
 WTYPE: Final = ("wtype", "-s", "100", "-")
 YDOTOOL: Final = ("ydotool", "type", "--file", "-")  # both, through /dev/uinput; needs its daemon
 XDOTOOL: Final = ("xdotool", "type", "--clearmodifiers", "--file", "-")  # X11
+# xdotool adds a letter that the keyboard lacks for a moment, in which the window must read it.
+RARE_KEYS: Final = ("--delay", "100")  # ms
 
 
 def typing_program(environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
@@ -36,6 +39,14 @@ def typing_program(environment: Mapping[str, str] = os.environ) -> tuple[str, ..
             return program
     first = programs[0][0]
     raise click.UsageError(f"--type needs {first} or ydotool: install one (Debian and Ubuntu: apt install {first})")
+
+
+def commands(program: tuple[str, ...], text: str) -> list[tuple[tuple[str, ...], str]]:
+    """The commands that type a text, with the part that each reads."""
+    if program[0] != XDOTOOL[0]:
+        return [(program, text)]
+    parts = [(plain, "".join(letters)) for plain, letters in groupby(text, str.isascii)]
+    return [(program if plain else (*program[:2], *RARE_KEYS, *program[2:]), part) for plain, part in parts]
 
 
 class Typist(Output):
@@ -59,7 +70,8 @@ class Typist(Output):
 
     def _type(self, text: str) -> None:
         try:
-            subprocess.run(self._program, input=text.encode(), capture_output=True, timeout=PATIENCE, check=True)
+            for command, part in commands(self._program, text):
+                subprocess.run(command, input=part.encode(), capture_output=True, timeout=PATIENCE, check=True)
         except subprocess.CalledProcessError as error:
             self._fail(error.stderr.decode(errors="replace").strip().partition("\n")[0] or f"status {error.returncode}")
         except (OSError, subprocess.TimeoutExpired) as error:

@@ -203,18 +203,9 @@ def test_the_packaged_model_is_adapted_measured_and_calibrated(tmp_path: Path, c
 
 @pytest.mark.slow
 def test_two_processes_train_one_model(base: Path, table: Path, tmp_path: Path):
-    """As on two GPUs: `accelerate launch`, here with two CPU processes."""
-    launch = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--cpu",
-        "--num_processes",
-        "2",
-        "--num_machines",
-        "1",
-    ]
-    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "-m", "xlsr_live.client.cli"]
+    """As on two GPUs, here with two CPU processes."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    launch += ["-m", "xlsr_live.client.cli"]
     done = subprocess.run(
         [*launch, *command(base, table, tmp_path / "out", "--steps", "3", "--threads", "1")],
         capture_output=True,

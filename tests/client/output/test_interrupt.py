@@ -29,9 +29,7 @@ def test_ctrl_c_leaves_whole_lines_and_says_what_was_made(
     recognizer: Recognizer, brief: Callable[[str], NDArray[np.int16]], tmp_path: Path
 ):
     master, slave = os.openpty()
-    modes = termios.tcgetattr(slave)
-    modes[3] |= termios.NOFLSH  # without it, Ctrl-C drops what the client writes at that moment
-    termios.tcsetattr(slave, termios.TCSANOW, modes)
+    modes = termios.tcgetattr(master)
     screen = pyte.Screen(80, 24)
     stream = pyte.ByteStream(screen)
     seen = b""
@@ -56,10 +54,12 @@ def test_ctrl_c_leaves_whole_lines_and_says_what_was_made(
             except OSError:  # the client has ended
                 break
             if b"two" in seen + new and b"two" not in seen:
+                assert termios.tcgetattr(master)[3] == modes[3] | termios.NOFLSH  # so Ctrl-C drops nothing
                 os.write(master, b"\x03")
             seen += new
             stream.feed(new)
         assert client.wait(timeout=60) == 130
+        assert termios.tcgetattr(master) == modes
         client.stdin.close()
     os.close(master)
     assert b"^C" in seen

@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 import pytest
 from xlsr_live.client.cli import run
-from xlsr_live.client.output.typing import WTYPE, XDOTOOL, YDOTOOL, Typist, typing_program
+from xlsr_live.client.output.typing import WTYPE, XDOTOOL, YDOTOOL, Typist, commands, typing_program
 from xlsr_live.streaming.protocol.events import Final
 
 FIELD = """
@@ -108,6 +108,12 @@ def display(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     finally:
         server.terminate()
         server.wait(60)
+
+
+def test_x11_gets_time_for_the_letters_that_a_keyboard_may_lack():
+    slow = ("xdotool", "type", "--delay", "100", "--clearmodifiers", "--file", "-")
+    assert commands(XDOTOOL, "In Zürich. ") == [(XDOTOOL, "In Z"), (slow, "ü"), (XDOTOOL, "rich. ")]
+    assert commands(WTYPE, "Zürich ") == [(WTYPE, "Zürich ")]
 
 
 def test_finals_appear_in_a_text_field(display: str, tmp_path: Path):
