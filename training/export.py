@@ -37,7 +37,7 @@ def export(model: Any, base: Base, tokens: Sequence[str] | None, folder: Path) -
     _Processor(extractor, tokenizer).save_pretrained(folder)
     extractor.save_pretrained(folder)
     model.save_pretrained(folder)
-    if tokens is None and (priors := Path(base.source.path) / PRIORS).is_file():
+    if tokens is None and base.language is None and (priors := Path(base.source.path) / PRIORS).is_file():
         shutil.copyfile(priors, folder / PRIORS)  # until they are measured anew
     written = sorted(folder.glob("model*.safetensors"))
     if base.language is not None:

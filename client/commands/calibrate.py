@@ -71,7 +71,7 @@ def calibrate(
 
     DIR_OR_TSV is a table with the columns file and text, or a folder of pairs such as talk.wav and talk.txt. The result
     is calibration.json in the checkpoint's folder, which every command then uses. For another folder (--out), pass the
-    file with --calibration.
+    file with --calibration. If label_priors.json lies in that folder, it is measured anew.
 
     With --language auto it fits the probabilities by which the language of an utterance is identified. The table then
     has a column language, and recordings that begin with speech. Each language's calibration.json keeps its
@@ -128,6 +128,7 @@ def report(
 ) -> None:
     """Print the errors of the calibration `tested`, or fit one, write it to `folder` and print its errors."""
     from ...streaming.ctc.calibration import FILE, Calibration, load_calibration, save_calibration
+    from ...streaming.ctc.priors import FILE as PRIORS
     from ...streaming.ctc.priors import load_priors, save_priors
 
     kinds = {"finals": collected.final, "partials": collected.partial}
@@ -152,7 +153,9 @@ def report(
             save_calibration(folder, fitted)
         click.echo(f"written: {folder / FILE}")
         if own := load_priors(folder, len(collected.encoder.vocabulary)):
-            save_priors(folder, collected.priors.labels(own.scale))
+            with writing(folder / PRIORS):
+                save_priors(folder, collected.priors.labels(own.scale))
+            click.echo(f"written: {folder / PRIORS}")
     for name in results:
         words = kinds[name]
         right = sum(words.right) / len(words.right)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from typing import TextIO
 
 
 @contextmanager
-def kept_output(out: TextIO) -> Iterator[None]:
+def kept_output(out: TextIO) -> Generator[None]:
     """Ctrl-C drops no line that the terminal has not taken yet. Does nothing for anything else than a terminal in the
     foreground: in the background the change would stop the program."""
     try:
@@ -22,17 +22,15 @@ def kept_output(out: TextIO) -> Iterator[None]:
         yield
         return
 
-    def change() -> None:
+    def keep(kept: bool) -> None:
         with suppress(OSError, termios.error):  # the terminal was closed
-            if os.tcgetpgrp(descriptor) == os.getpgrp():
+            if free and os.tcgetpgrp(descriptor) == os.getpgrp():
                 modes = termios.tcgetattr(descriptor)
-                modes[3] ^= termios.NOFLSH
+                modes[3] = modes[3] | termios.NOFLSH if kept else modes[3] & ~termios.NOFLSH
                 termios.tcsetattr(descriptor, termios.TCSANOW, modes)
 
-    if free:
-        change()
+    keep(True)
     try:
         yield
     finally:
-        if free:
-            change()
+        keep(False)

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
@@ -45,8 +46,13 @@ def commands(program: tuple[str, ...], text: str) -> list[tuple[tuple[str, ...],
     """The commands that type a text, with the part that each reads."""
     if program[0] != XDOTOOL[0]:
         return [(program, text)]
-    parts = [(plain, "".join(letters)) for plain, letters in groupby(text, str.isascii)]
-    return [(program if plain else (*program[:2], *RARE_KEYS, *program[2:]), part) for plain, part in parts]
+    slowly = (*program[:2], *RARE_KEYS, *program[2:])
+    return [(slowly if rare else program, "".join(letters)) for rare, letters in groupby(text, _rare)]
+
+
+def _rare(letter: str) -> bool:
+    """Whether a keyboard for the letter's script may lack it: those for other scripts than Latin have all letters."""
+    return not letter.isascii() and unicodedata.name(letter, "").startswith("LATIN")
 
 
 class Typist(Output):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from ..requests import CacheHandle
@@ -49,10 +49,13 @@ class CacheRegistry:
         finalizer()
         return True
 
-    def to_free(self) -> Iterator[int]:
-        """Released caches that no hung worker uses, each once."""
-        while self._released:
+    def to_free(self, busy: Collection[int]) -> Iterator[int]:
+        """Released caches that no hung worker uses, each once. Those that are `busy` stay released."""
+        for _ in range(len(self._released)):
             number = self._released.popleft()
+            if number in busy:
+                self._released.append(number)
+                continue
             if self.is_locked(number):  # `unlock` releases it again
                 continue
             if number in self._finalizers and not self._finalizers[number].alive:

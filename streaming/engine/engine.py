@@ -252,8 +252,6 @@ class Engine:
             while not self._closing:
                 if generation != self._generation:
                     raise _Replaced
-                for number in self._caches.to_free():
-                    self._encoder.release(number)
                 jobs = self._take(self._queue.fill)
                 if jobs or not wait:
                     return jobs
@@ -262,8 +260,10 @@ class Engine:
             return None
 
     def _take(self, fill: Callable[..., int]) -> list[EncodeJob]:
-        """The next requests by this method of the queue; they are in `_batch`. The caller holds the lock."""
+        """Free released caches, then move the next requests by this method of the queue to `_batch`; under the lock."""
         busy = {job.cache for job in self._batch if job.cache is not None}
+        for number in self._caches.to_free(busy):
+            self._encoder.release(number)
         filling = BatchFilling(self._encoder, self._filling)
         self.counters.withdrawn += fill(self._filling, self._encoder.max_batch, filling.fits, busy)
         jobs, self._filling = self._filling, []

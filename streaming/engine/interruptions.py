@@ -16,7 +16,7 @@ class Interruptions:
         """The expected end of the pass, by the speed of this share of its layers. Steps that are due before it should
         run now. None before the first layer, and if steps have had their time."""
         if not share:
-            self._begun = now
+            self._begun, self.spent_s = now, 0.0
             return None
         layers_s = now - self._begun - self.spent_s
         return now + layers_s * (1 / share - 1) if self.spent_s <= layers_s else None

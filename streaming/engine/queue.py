@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from itertools import count
+from math import inf
 from typing import Final
 
 from ..errors import EngineError
@@ -110,10 +111,8 @@ class RequestQueue:
         fits: Callable[[EncodeJob], bool],
         busy: Collection[int] = (),
     ) -> int:
-        """`fill` with live steps, if the most urgent one is due before that time."""
-        steps = self._heaps[True]
-        _drop_outdated(steps)
-        return self._fill(steps, batch, limit, fits, busy) if steps and steps[0][0] < before else 0
+        """`fill` with live steps, if the first of them is due before that time."""
+        return self._fill(self._heaps[True], batch, limit, fits, busy, before)
 
     def _fill(
         self,
@@ -122,11 +121,12 @@ class RequestQueue:
         limit: int,
         fits: Callable[[EncodeJob], bool],
         busy: Collection[int],
+        before: float = inf,
     ) -> int:
         taken: list[_Line] = []  # each gives one job at most
         misfits = withdrawn = 0
         try:
-            while heap and len(batch) < limit and misfits < _MAX_MISFITS:
+            while heap and len(batch) < limit and misfits < _MAX_MISFITS and (batch or heap[0][0] < before):
                 *_, ticket, line = heap[0]
                 if ticket == line.ticket and line.jobs[0].cache in busy:
                     line.ticket = 0
@@ -182,7 +182,8 @@ class RequestQueue:
     def _most_urgent(self) -> _Heap:
         """The heap whose first entry is due first."""
         for heap in self._heaps:
-            _drop_outdated(heap)
+            while heap and heap[0][2] != heap[0][3].ticket:
+                heapq.heappop(heap)
         passes, steps = self._heaps
         return min(passes, steps, key=lambda heap: heap[0][:2]) if passes and steps else passes or steps
 
@@ -192,9 +193,3 @@ class RequestQueue:
         if not line.jobs and job.cache is not None:
             del self._lines[job.cache]
         return job.future
-
-
-def _drop_outdated(heap: _Heap) -> None:
-    """Remove the entries before the first valid one."""
-    while heap and heap[0][2] != heap[0][3].ticket:
-        heapq.heappop(heap)

@@ -67,7 +67,7 @@ def make_languages(found: Multilingual, model: Any, max_batch: int, options: Mod
         found.known,
         default=found.default,
         shape=shape,
-        slots=max(_FEWEST_SLOTS, max_batch),
+        slots=max(_FEWEST_SLOTS, 2 * max_batch),
         device=model.device,
         dtype=model.dtype,
         read=partial(read_adapter, source, shape=shape),

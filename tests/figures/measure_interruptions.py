@@ -1,9 +1,9 @@
 """Live steps beside the passes of other speakers: `python -m tests.figures.measure_interruptions [SECONDS]` (minutes).
 
-A paced utterance of 10 s takes live steps, one in every hop, while passes over 10 s of other speakers arrive, one in
-every five seconds. It prints how long steps and passes wait for their answer: with passes that let steps run between
-their layers, and with passes that do not. The packaged model, and one of the size of XLS-R 300M with random weights in
-8-bit integers where the processor has them; one thread.
+Paced utterances of 10 s take live steps, one in every hop, while passes over 10 s of other speakers arrive, with equal
+pauses. It prints how long steps and passes wait for their answer: with passes that let steps run between their layers,
+and with passes that do not. The packaged model with a pass in every second, and a quarter of XLS-R 300M (6 layers,
+random weights) with one in every five seconds; one thread.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from xlsr_live.streaming.config import ModelOptions
 from xlsr_live.streaming.engine.engine import Engine
 from xlsr_live.streaming.frames import STRIDE
 from xlsr_live.streaming.model.encoder import XlsrEncoder
-from xlsr_live.streaming.model.int8 import supported
 from xlsr_live.streaming.model.load import load
 from xlsr_live.streaming.requests import CachedStep, CacheHandle
 
@@ -30,7 +29,6 @@ from tests.support.cached_reference import windows
 from tests.support.checkpoints import XLSR_300M, publish
 
 UTTERANCE_S = 10
-PASS_EVERY_S = 5.0
 AUDIO = np.random.default_rng(1).standard_normal(UTTERANCE_S * 16_000).astype(np.float32)
 
 
@@ -57,7 +55,9 @@ def speakers(hop: int, lookahead: int) -> Iterator[tuple[float, CachedStep, np.n
         start += UTTERANCE_S
 
 
-def waits(encoder: Any, seconds: float, hop: int, lookahead: int) -> tuple[list[float], list[float]]:
+def waits(
+    encoder: Any, seconds: float, hop: int, lookahead: int, pass_every_s: float
+) -> tuple[list[float], list[float]]:
     """Seconds from request to answer, of steps and of passes."""
     engine, found = Engine(encoder, adaptive=False), ([], [])
     pending: list[Future[Any]] = []
@@ -75,7 +75,7 @@ def waits(encoder: Any, seconds: float, hop: int, lookahead: int) -> tuple[list[
         time.sleep(max(0.0, begun + at - time.monotonic()))
         if at >= next_pass:
             submit(1, AUDIO, deadline=time.monotonic())
-            next_pass += PASS_EVERY_S
+            next_pass += pass_every_s
         submit(0, samples, deadline=time.monotonic() + hop * STRIDE / 16_000, reuse=step)
         if step.window.commit == step.window.newest:
             pending[-1].add_done_callback(lambda _, handle=step.cache: engine.release(handle))
@@ -89,12 +89,12 @@ def main() -> None:
     torch.set_num_threads(1)
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 60.0
     with tempfile.TemporaryDirectory() as folder:
-        publish(Path(folder), XLSR_300M)
-        large = load(ModelOptions(folder, device="cpu", dtype="int8" if supported() else "float32"))
-    settings = (("packaged", load(ModelOptions(device="cpu")), 16, 12), ("300M", large, 48, 24))
-    for name, encoder, hop, lookahead in settings:
+        publish(Path(folder), XLSR_300M | {"num_hidden_layers": 6})
+        large = load(ModelOptions(folder, device="cpu", dtype="float32"))
+    settings = (("packaged", load(ModelOptions(device="cpu")), 16, 12, 1.0), ("6 layers", large, 24, 12, 5.0))
+    for name, encoder, hop, lookahead, pass_every_s in settings:
         for kind, served in (("whole", Uninterrupted(encoder)), ("between layers", encoder)):
-            steps, passes = waits(served, seconds, hop, lookahead)
+            steps, passes = waits(served, seconds, hop, lookahead, pass_every_s)
             p50, p95 = np.percentile(steps, (50, 95))
             longest, late = max(steps), 100 * np.mean(np.array(steps) > hop * STRIDE / 16_000)
             print(

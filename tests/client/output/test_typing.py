@@ -113,6 +113,7 @@ def display(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 def test_x11_gets_time_for_the_letters_that_a_keyboard_may_lack():
     slow = ("xdotool", "type", "--delay", "100", "--clearmodifiers", "--file", "-")
     assert commands(XDOTOOL, "In Zürich. ") == [(XDOTOOL, "In Z"), (slow, "ü"), (XDOTOOL, "rich. ")]
+    assert commands(XDOTOOL, "В Цюрихе… ") == [(XDOTOOL, "В Цюрихе… ")]
     assert commands(WTYPE, "Zürich ") == [(WTYPE, "Zürich ")]
 
 

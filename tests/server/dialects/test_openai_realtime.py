@@ -188,7 +188,7 @@ def test_an_item_on_which_the_model_fails(recognizer: Recognizer, one: bytes):
         def __getattr__(self, name: str) -> Any:
             return getattr(recognizer.encoder, name)
 
-        def encode(self, *batch: Any) -> Any:
+        def encode(self, *batch: Any, **options: Any) -> Any:
             raise RuntimeError("no memory")
 
         encode_steps = encode

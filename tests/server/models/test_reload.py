@@ -47,8 +47,8 @@ class RenamedEncoder:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._encoder, name)
 
-    def encode(self, batch: Any, recalls: Any) -> Any:
-        return self._act(self._encoder.encode(batch, recalls))
+    def encode(self, batch: Any, recalls: Any, **options: Any) -> Any:
+        return self._act(self._encoder.encode(batch, recalls, **options))
 
 
 @pytest.fixture

@@ -110,6 +110,41 @@ def test_a_slower_layer_moves_the_expected_end_beyond_the_deadline(model: Layere
     assert engine.counters.late == 1
 
 
+def test_a_step_with_enough_time_does_not_follow_one_that_cannot_run(model: Layered, engine: Engine):
+    own = CacheHandle(50, 24)
+    model.arrive = lambda layer: (
+        [
+            engine.submit(audio(1), deadline=0.0, reuse=step(own)),
+            engine.submit(audio(2), deadline=30.0, reuse=step(CacheHandle(50, 24))),
+        ]
+        if layer == 3
+        else None
+    )
+    engine.submit(audio(PASS), deadline=0.0, reuse=CachedFeatures(own, 1)).result(LIMIT)
+    engine.submit(audio(3), deadline=1e9).result(LIMIT)
+    assert model.order[:LAYERS] == [*range(LAYERS)]
+
+
+def test_a_cache_that_was_released_during_the_pass_is_freed_before_the_step(model: Layered, engine: Engine):
+    own, other = CacheHandle(50, 24), CacheHandle(50, 24)
+    engine.submit(audio(1), deadline=0.0, reuse=step(other)).result(LIMIT)
+    late: list[Future[Float32]] = []
+
+    def arrive(layer: int) -> None:
+        if layer == 3 and not late:
+            engine.release(own)
+            engine.release(other)
+            late.append(engine.submit(audio(2), deadline=0.0, reuse=step(CacheHandle(50, 24))))
+
+    model.arrive = arrive
+    engine.submit(audio(PASS), deadline=0.0, reuse=CachedFeatures(own, 1)).result(LIMIT)
+    late[0].result(LIMIT)
+    engine.submit(audio(3), deadline=1e9).result(LIMIT)
+    happened = [what if what == 2 else number for number, what in model.applied if what in (2, "released")]
+    assert happened[:2] == [other.number, 2]
+    assert own.number in happened[2:]  # only after its pass
+
+
 def test_others_that_fit_share_the_interruption(model: Layered, engine: Engine):
     during(model, engine, {3: [(1, 9.0), (2, 30.0), (3, 9.5)]})
     assert model.order == [*range(4), [1, 3, 2], *range(4, LAYERS)]

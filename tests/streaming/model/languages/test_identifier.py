@@ -115,9 +115,9 @@ def test_the_head_decides_among_the_allowed_languages_alone(
     asked: set[str | None] = set()
     encode = XlsrEncoder.encode
 
-    def watched(self: XlsrEncoder, batch: Any, cached: Any = None, languages: Any = None) -> Any:
+    def watched(self: XlsrEncoder, batch: Any, cached: Any = None, languages: Any = None, **options: Any) -> Any:
         asked.update(languages or ())
-        return encode(self, batch, cached, languages)
+        return encode(self, batch, cached, languages, **options)
 
     monkeypatch.setattr(XlsrEncoder, "encode", watched)
     samples = soft_noise(16_000 * 4)
