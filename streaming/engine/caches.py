@@ -49,7 +49,7 @@ class CacheRegistry:
         finalizer()
         return True
 
-    def to_free(self, busy: Collection[int]) -> Iterator[int]:
+    def to_free(self, busy: Collection[int] = ()) -> Iterator[int]:
         """Released caches that no hung worker uses, each once. Those that are `busy` stay released."""
         for _ in range(len(self._released)):
             number = self._released.popleft()
