@@ -27,21 +27,22 @@ def load_assets(
     None: the checkpoint's own, if it has one. Raises `ModelError` and `LanguageModelError`.
     """
     own = lm is None
-    beside = [FILE, PRIORS]
-    folder = source and _folder(source, [*beside, "language_model/*"] if own else beside)
+    searches = str(lm) != "none"
+    beside = [FILE, *([PRIORS] if searches else []), *(["language_model/*"] if own else [])]
+    folder = source and _folder(source, beside)
     files: Files | None = None
     if own:
         files = find_in_checkpoint(folder) if folder else None
     elif str(lm) == "bundled":
         if (files := find_in_checkpoint(BUNDLED)) is None:
             raise LanguageModelError("this package was built without a language model: name another one")
-    elif str(lm) != "none":
+    elif searches:
         files = find(Path(lm).expanduser())
     place = folder if calibration is None else Path(calibration).expanduser()
     curves = load_calibration(place) if place else None
     if calibration is not None and curves is None:
         raise ModelError(f"{place} is no calibration and no folder that holds {FILE}")
-    priors = load_priors(folder, len(vocabulary)) if folder else None
+    priors = load_priors(folder, len(vocabulary)) if folder and files else None
     return Assets(
         calibration=curves,
         language_model=LanguageModel(files, vocabulary, log.info, priors) if files else None,

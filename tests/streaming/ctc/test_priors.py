@@ -103,6 +103,9 @@ def test_a_checkpoint_brings_its_priors_for_any_language_model(tmp_path: Path):
     assert load_assets(source, VOCABULARY, lm).language_model.priors is None
     save_priors(folder, PRIORS)
     assert load_assets(source, VOCABULARY, lm).language_model.priors == PRIORS
+    (folder / FILE).write_text("{}")
+    assert load_assets(source, VOCABULARY, "none").language_model is None  # and no search reads the priors
+    save_priors(folder, PRIORS)
     with pytest.raises(ModelError, match="5 priors, and the model has 6 tokens"):
         load_priors(folder, 6)
 

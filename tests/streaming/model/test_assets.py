@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from xlsr_live.streaming.ctc.assets import Assets
 from xlsr_live.streaming.ctc.calibration import FILE, Calibration, Curve, save_calibration
-from xlsr_live.streaming.ctc.priors import FILE as PRIORS
 from xlsr_live.streaming.errors import LanguageModelError, ModelError
 from xlsr_live.streaming.model.assets import load_assets
 from xlsr_live.streaming.model.source import Source, find_source
@@ -87,7 +86,7 @@ def test_the_assets_of_a_hub_checkpoint_are_fetched(tmp_path: Path, monkeypatch:
     source = Source("owner/model", "owner/model", {"local_files_only": True, "revision": "abc"})
     assert load_assets(source, VOCABULARY, "none") == Assets(calibration=CALIBRATION)
     assert downloads == [
-        {"name": "owner/model", **source.options, "allow_patterns": [FILE, PRIORS]}
+        {"name": "owner/model", **source.options, "allow_patterns": [FILE]}
     ]  # without a need no language model is loaded
 
     def fail(name: str, **options: Any) -> str:
