@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Interruptions:
-    """Those of one pass. They take no longer than its layers so far, so these take at most about twice their time."""
+    """Those of one pass. Steps take about as much time as its layers at most: it takes at most about twice as long."""
 
     spent_s: float = 0.0  # in live steps
     _begun: float = 0.0  # time of the first layer
