@@ -180,7 +180,7 @@ class RequestQueue:
             heapq.heappush(self._heaps[line.is_step], (line.deadline, line.jobs[0].order, line.ticket, line))
 
     def _most_urgent(self) -> _Heap:
-        """The heap whose first entry is due first."""
+        """The heap whose first entry is due first, without outdated entries before it."""
         for heap in self._heaps:
             while heap and heap[0][2] != heap[0][3].ticket:
                 heapq.heappop(heap)
