@@ -27,10 +27,19 @@ def example(
 
     `gaps` is one longer than `pieces`. `noise` is a clip without speech, of any length.
     """
+    return disturbed(spoken(pieces, gaps, speed, draw), noise, how, draw)
+
+
+def spoken(pieces: list[Samples], gaps: list[int], speed: float, draw: np.random.Generator) -> Samples:
+    """The first half of `example`: pieces joined and played `speed` times as fast, with an RMS of 1."""
     x: Signal = join(pieces, gaps, draw)
     if speed != 1.0:
         x = stretch(x, speed)
-    x = x / (np.sqrt(np.mean(x * x)) + 1e-9)  # levels below are relative to the speech
+    return cast(Samples, x / (np.sqrt(np.mean(x * x)) + 1e-9))
+
+
+def disturbed(x: Signal, noise: Samples, how: Augmentation, draw: np.random.Generator) -> Samples:
+    """The second half: room, line, noise and level. Levels are relative to the speech, whose RMS is 1."""
     narrow = draw.random() < how.narrow
     x = filtered(x, narrow, how, draw)
     if draw.random() < how.noise:

@@ -31,6 +31,7 @@ class Batch:
     labels: Tensor  # all targets, end to end
     label_lengths: Tensor  # (batch,)
     masks: Tensor  # (batch, frames) bool, True where SpecAugment hides a frame
+    clean: tuple[Samples, ...] = ()  # the rows before they were disturbed, with an RMS of 1: for a teacher
 
 
 def packed(items: Iterable[T], seconds: float) -> list[list[T]]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import repeat
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -34,6 +34,25 @@ class Update:
     finite: bool  # False: the weights were left as they are
 
 
+class Guide(Protocol):
+    """Adds a loss to that of CTC, with weights of its own that train."""
+
+    layer: int  # of the network, whose output the loss takes
+    parameters: list[Tensor]
+
+    def loss(self, hidden: Tensor, batch: Batch) -> Tensor:
+        """Summed over the batch. hidden (batch, frames, hidden)."""
+        ...
+
+    def update(self, rate: float) -> None:
+        """Change its weights by their gradients, at `rate` of the peak."""
+        ...
+
+    def state(self) -> dict[str, Any]: ...
+
+    def load(self, state: dict[str, Any]) -> None: ...
+
+
 class Learner:
     """Network, optimisers and running average of the weights that train.
 
@@ -54,9 +73,13 @@ class Learner:
         ema: float = 0.995,
         after: Callable[[], None] = lambda: None,
         reduce: Callable[[list[Tensor]], None] | None = None,
+        guide: Guide | None = None,
     ) -> None:
-        self.network, self.optimisers, self.device = network, optimisers, device
+        self.network, self.optimisers, self.device, self.guide = network, optimisers, device, guide
         self.parameters = [p for p in network.parameters() if p.requires_grad]
+        if guide is not None:
+            network.shown = guide.layer
+            self.parameters += guide.parameters
         self.average = Average(network, ema)
         self.pool = ThreadPoolExecutor(threads)
         self._threads, self._blank, self._middle, self._clip = threads, blank, middle, clip
@@ -91,6 +114,8 @@ class Learner:
         finite = bool(torch.isfinite(norm))
         if finite:
             list(self.pool.map(_step, self.optimisers))
+            if self.guide is not None:
+                self.guide.update(rate)
             self._after()
         self.network.zero_grad()
         self.average.update(self.network)
@@ -113,10 +138,12 @@ class Learner:
         lengths = batch.lengths.to(self.device, non_blocking=True)
         samples, masks = (x.to(self.device, non_blocking=True) for x in (batch.samples, batch.masks))
         with mixed(self.device):
-            last, middle = self.network(samples, lengths, stream, masks)
-        loss = (1 - self._middle) * self._ctc(last, lengths, batch)
+            heard = self.network(samples, lengths, stream, masks)
+        loss = (1 - self._middle) * self._ctc(heard.last, lengths, batch)
         if self._middle:
-            loss = loss + self._middle * self._ctc(middle, lengths, batch)
+            loss = loss + self._middle * self._ctc(heard.middle, lengths, batch)
+        if self.guide is not None:
+            loss = loss + self.guide.loss(heard.hidden, batch)
         loss = loss / max(1, characters)
         gradients = list(torch.autograd.grad(loss, self.parameters))
         return loss.detach(), gradients, float(batch.lengths.sum()) / SAMPLE_RATE
@@ -136,7 +163,7 @@ class Learner:
             "network": {name: p.detach() for name, p in self.network.named_parameters() if p.requires_grad},
             "average": self.average.state(),
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
-        }
+        } | ({"guide": self.guide.state()} if self.guide is not None else {})
 
     def load(self, state: dict[str, Any]) -> None:
         """Continue from `state`. Weight decay and peak rates stay those of this run."""
@@ -147,6 +174,8 @@ class Learner:
             optimiser.load_state_dict(saved)
             for group, values in zip(optimiser.param_groups, chosen, strict=True):
                 group |= values
+        if self.guide is not None and "guide" in state:
+            self.guide.load(state["guide"])
 
     @torch.no_grad()
     def load_weights(self, weights: dict[str, Tensor]) -> None:

@@ -8,7 +8,7 @@ about twice as fast with layer norms between them. And the encoder can run as th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, NamedTuple, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +30,14 @@ class StepLengths:
 LIVE: Final = StepLengths(hop=24, lookahead=24, left=200)  # for evaluations: 480 ms steps that see 480 ms ahead
 
 
+class Heard(NamedTuple):
+    """What the network makes of a batch."""
+
+    last: Tensor  # (batch, frames, vocabulary) logits after the last layer
+    middle: Tensor  # (batch, frames, vocabulary) logits after the middle one
+    hidden: Tensor | None  # (batch, frames, hidden) after layer `Network.shown`
+
+
 _checkpoint: Any = cast(Any, checkpoint).checkpoint
 
 Count = TypeVar("Count", int, Tensor)
@@ -43,15 +51,16 @@ def frames(samples: Count) -> Count:
 class Network(nn.Module):
     """`Wav2Vec2ForCTC` with layer norm in its CNN and before its layers: features -> (masked) encoder -> logits.
 
-    `recompute` keeps only the input of each layer for the backward pass and computes the rest again (gradient
-    checkpointing): a tenth of the memory for a third more time. Dropout of attention weights and of whole layers is
-    left out.
+    `shown` is the layer, from 1, whose output is part of the result too. `recompute` keeps only the input of each layer
+    for the backward pass and computes the rest again (gradient checkpointing): a tenth of the memory for a third more
+    time. Dropout of attention weights and of whole layers is left out.
     """
 
     def __init__(self, model: Any, *, recompute: bool = False) -> None:
         super().__init__()
         self.model = model
         self.recompute = recompute
+        self.shown: int | None = None
 
     @torch.no_grad()
     def centre(self) -> None:
@@ -71,8 +80,8 @@ class Network(nn.Module):
 
     def forward(
         self, samples: Tensor, lengths: Tensor, stream: StepLengths | None = None, masks: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Logits after the last layer and after the middle one, each (batch, frames, vocabulary).
+    ) -> Heard:
+        """The whole computation.
 
         samples (batch, samples) float, zero after `lengths` (batch,) samples; `masks` (batch, frames) bool, True where
         SpecAugment hides a frame; `stream` None for full attention.
@@ -89,12 +98,12 @@ class Network(nn.Module):
         vector = getattr(self.model.wav2vec2, "masked_spec_embed", None)
         return x.new_zeros(1) if vector is None else vector.to(x.dtype)
 
-    def offline(self, x: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    def offline(self, x: Tensor, valid: Tensor) -> Heard:
         """Full attention over (batch, frames, hidden)."""
         x = x + self.model.wav2vec2.encoder.pos_conv_embed(x)
         return self._layers(x, valid[:, None, None, :])
 
-    def streamed(self, x: Tensor, valid: Tensor, stream: StepLengths) -> tuple[Tensor, Tensor]:
+    def streamed(self, x: Tensor, valid: Tensor, stream: StepLengths) -> Heard:
         """The computation of the cached live mode, for all steps at once.
 
         Step c encodes the block of `hop` frames from c * hop on and `lookahead` more. Blocks lie side by side in one
@@ -115,20 +124,24 @@ class Network(nn.Module):
         frame = (starts[:, None] + torch.arange(width, device=x.device)).flatten()
         step = torch.arange(steps, device=x.device).repeat_interleave(width)
         committed = torch.arange(width, device=x.device).repeat(steps) < stream.hop
-        kept = frame[None, :] >= starts[step][:, None] - stream.left
-        earlier = committed[None, :] & (step[None, :] < step[:, None]) & kept
+        near = frame[None, :] >= starts[step][:, None] - stream.left
+        earlier = committed[None, :] & (step[None, :] < step[:, None]) & near
         seen = earlier | (step[None, :] == step[:, None])
         there = F.pad(valid, (0, int(starts[-1]) + width - total))[:, frame]
         # A row without any key would give NaN: a padding frame may always see itself.
         mask = (seen & there[:, None, :]) | torch.eye(len(frame), dtype=torch.bool, device=x.device)
-        last, middle = self._layers(x, mask[:, None])
-        return last[:, committed][:, :total], middle[:, committed][:, :total]
+        heard = self._layers(x, mask[:, None])
 
-    def _layers(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        def kept(y: Tensor) -> Tensor:
+            return y[:, committed][:, :total]
+
+        return Heard(kept(heard.last), kept(heard.middle), None if heard.hidden is None else kept(heard.hidden))
+
+    def _layers(self, x: Tensor, mask: Tensor) -> Heard:
         """The transformer. mask (batch, 1, queries, keys) bool, True where a query sees a key."""
         encoder = self.model.wav2vec2.encoder
         x = encoder.dropout(x)
-        middle = x
+        middle, hidden = x, None
         for number, layer in enumerate(encoder.layers, 1):
             if self.recompute and torch.is_grad_enabled():
                 x = _checkpoint(self._layer, layer, x, mask, use_reentrant=False)
@@ -136,7 +149,9 @@ class Network(nn.Module):
                 x = self._layer(layer, x, mask)
             if number == len(encoder.layers) // 2:
                 middle = x
-        return self._logits(x), self._logits(middle)
+            if number == self.shown:
+                hidden = x
+        return Heard(self._logits(x), self._logits(middle), hidden)
 
     def _layer(self, layer: Any, x: Tensor, mask: Tensor) -> Tensor:
         heads: int = self.model.config.num_attention_heads

@@ -1,4 +1,4 @@
-"""A small table of recordings, and a small base."""
+"""A small table of recordings, a small base, and a folder of the recipe."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 from xlsr_live.client.bench.corpus import read_corpus
+from xlsr_live.training.recipe.settings import Work
 from xlsr_live.training.recordings import Listed
 
 from tests.support.checkpoints import publish
 from tests.support.fine_tuning import TINY, TOKENS
+from tests.support.small_recipe import noise_as_speech
 from tests.support.spoken_tables import write_table
 
 
@@ -22,3 +24,8 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> list[Listed]:
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return publish(tmp_path_factory.mktemp("base") / "ctc", TINY, TOKENS)
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Work:
+    return noise_as_speech(tmp_path)

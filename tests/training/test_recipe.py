@@ -34,9 +34,8 @@ from xlsr_live.training.recipe.prepare import (
     read_table,
     speech_in,
     split,
-    write_table,
 )
-from xlsr_live.training.recipe.settings import FRAME, HOP, RATE, SCALE, Model, Options, Schedule, Work
+from xlsr_live.training.recipe.settings import FRAME, HOP, RATE, SCALE, Options, Schedule, Work
 from xlsr_live.training.recipe.text import BLANK, encode
 from xlsr_live.training.recipe.train import Trainer
 from xlsr_live.training.settings import Augmentation
@@ -44,38 +43,8 @@ from xlsr_live.training.settings import Augmentation
 from tests.support.cached_reference import Utterance as Steps
 from tests.support.cached_reference import fresh
 from tests.support.paths import SPEECH
+from tests.support.small_recipe import BRIEF, TINY, options, weights
 from tests.support.speech import needs_speech
-
-TINY = Model(hidden=32, layers=2, heads=2, conv_dim=(8,) * 7, position_width=16)
-BRIEF = Schedule(round_hours=0.004, spliced_from=99)  # a few steps
-TEXTS = ("ONE TWO", "YES", "NO", "GO ON")
-
-
-@pytest.fixture
-def work(tmp_path: Path) -> Work:
-    """A folder in the layout of `prepare`, with a minute of noise as speech."""
-    work, draw = Work(Path("no speech"), tmp_path), np.random.default_rng(0)
-    work.audio.mkdir()
-    for source, corpora in (("real", ("an4", "fsdd")), ("noise", ("noise",))):
-        utterances = []
-        for at in range(24):
-            text = TEXTS[at % len(TEXTS)] if source == "real" else ""
-            fate = "validation" if at == 0 else "train"
-            corpus = corpora[at % len(corpora)]
-            utterances.append(Utterance(source, at * RATE, RATE - 999 * (at % 5), corpus, f"s{at % 3}", fate, text))
-        draw.normal(0, 2000, 24 * RATE).astype(np.int16).tofile(work.audio / f"{source}.i16")
-        write_table(work.audio / f"{source}.tsv", utterances)
-    return work
-
-
-def options(rounds: int = 1, decay: int = 0, minutes: float = 1e9) -> Options:
-    return Options(rounds, minutes, decay, 6.0, shards=2, evaluate_every=1, schedule=BRIEF, model=TINY)
-
-
-def weights(work: Work, name: str = "stable") -> dict[str, torch.Tensor]:
-    state = checkpoint.restore(work.run / f"{name}.pt")
-    return state["network"] | {f"average {key}": value for key, value in state["average"]["weights"].items()}
-
 
 # ── data ──
 
@@ -237,23 +206,28 @@ def test_each_decay_starts_at_the_stable_phase_and_the_latest_finished_one_is_ex
     with pytest.raises(SystemExit, match="nothing to decay"):
         Trainer(work, options(decay=1))
     assert Trainer(work, options(rounds=1)).run()
-    assert chosen(work)[0].name == "stable.pt"
+    assert chosen(work)[0][0].name == "stable.pt"
     assert not Trainer(work, options(decay=2, minutes=0)).run()
-    assert chosen(work)[0].name == "stable.pt"  # an unfinished one does not count
+    assert chosen(work)[0][0].name == "stable.pt"  # an unfinished one does not count
     assert Trainer(work, options(decay=2)).run()
     first = weights(work, "decay")
     assert Trainer(work, options(decay=2)).run()  # finished: no work remains
     assert all(torch.equal(first[name], tensor) for name, tensor in weights(work, "decay").items())
-    assert chosen(work)[1]["round"] == 3
+    assert chosen(work)[0][1]["round"] == 3
     assert Trainer(work, options(rounds=3)).run()
     assert not Trainer(work, options(decay=2, minutes=0)).run()
-    path, state = chosen(work)
+    ((path, state),) = chosen(work)
     assert (path.name, state["round"]) == ("decay-1.pt", 3)
     assert Trainer(work, options(decay=2)).run()
-    path, state = chosen(work)
+    ((path, state),) = chosen(work)
     assert (path.name, state["decay_from"], state["round"]) == ("decay.pt", 3, 5)
     assert [entry["round"] for entry in read_history(work.run / "decay.jsonl")] == [4, 5]
     assert read_history(work.run / "decay.jsonl")[-1]["rate"] == 0
+    both = chosen(work, 2)
+    assert [path.name for path, _ in both] == ["decay.pt", "decay-1.pt"]
+    states = [state for _, state in both]
+    mean, first, second = (dict(averaged(s, TINY).named_parameters()) for s in (states, states[:1], states[1:]))
+    assert all(torch.allclose(mean[name], (first[name] + second[name]) / 2) for name in mean)
 
 
 def test_a_decay_ends_with_its_minutes_if_its_rounds_take_longer(work: Work):
@@ -261,7 +235,7 @@ def test_a_decay_ends_with_its_minutes_if_its_rounds_take_longer(work: Work):
     trainer = Trainer(work, replace(options(decay=50), within=0.02))
     assert trainer.run()
     assert trainer.round < 51
-    path, state = chosen(work)
+    ((path, state),) = chosen(work)
     assert (path.name, state["round"]) == ("decay.pt", trainer.round)
     assert read_history(work.run / "decay.jsonl")[-1]["rate"] == 0
 
@@ -286,7 +260,7 @@ def test_an_export_gives_for_recorded_samples_the_rows_of_the_run_for_scaled_one
     folder = tmp_path / "bundled"
     export(work, folder, TINY)
     samples = np.random.default_rng(1).normal(0, 0.05, RATE).astype(np.float32)
-    network = Network(averaged(chosen(work)[1], TINY))
+    network = Network(averaged([chosen(work)[0][1]], TINY))
     with torch.inference_mode():
         want = network(torch.from_numpy(SCALE * samples)[None], torch.tensor([RATE]))[0][0].log_softmax(-1)
     with Recognizer.load(str(folder), device="cpu", lm="none") as recognizer:

@@ -32,8 +32,16 @@ def arguments() -> argparse.Namespace:
     add("--rounds", type=int, default=110, help="rounds (of about an hour of audio) in the stable phase")
     add("--minutes", type=float, default=1e9, help="stop training, with a checkpoint, after so long")
     add("--from", dest="start", type=Path, metavar="DIR", help="begin with the weights of this exported checkpoint")
+    add("--teacher", type=Path, metavar="DIR", help="folder of openai/whisper-base: predict its features beside CTC")
     add("--peak", type=float, default=1.0, metavar="SHARE", help="share of the peak rate, for a short continuation")
     add("--decay", type=int, metavar="N", help="rounds of the decay (default: 12); `train --decay N` means `decay`")
+    add(
+        "--decays",
+        type=int,
+        default=1,
+        metavar="N",
+        help="export the mean of the latest N decays' weights (default: 1)",
+    )
     add("--within", type=float, default=1e9, metavar="MINUTES", help="end a decay after so long at the latest")
     add("--batch-seconds", type=float, help="padded audio per step (default: 32 on a CPU, 320 on a CUDA GPU)")
     add("--workers", type=int, help="processes that prepare batches (default: none on a CPU)")
@@ -118,7 +126,7 @@ def run(stage: str, args: argparse.Namespace) -> None:
     if stage == "export":
         from .export import export
 
-        print(f"{args.out}: {export(work, args.out):,} bytes of weights")
+        print(f"{args.out}: {export(work, args.out, decays=args.decays):,} bytes of weights")
     if stage == "curves":
         from .curves import draw
 
@@ -169,6 +177,7 @@ def train(work, args: argparse.Namespace, decay: int) -> None:
         rounds=args.rounds,
         minutes=args.minutes,
         peak=args.peak,
+        teacher=args.teacher,
         start=args.start,
         within=args.within,
         decay=decay,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
 from .. import augment
+from ..augment import Samples
 from ..batch import Batch, collate
 from ..settings import Augmentation
 from .plan import Item, Step
@@ -32,12 +34,13 @@ class Speech:
         """(samples,) float32 in [-1, 1)."""
         return self.samples[u.source][u.start : u.start + u.samples].astype(np.float32) / 32768
 
-    def example(self, item: Item, how: Augmentation) -> np.ndarray:
-        """The augmented waveform of `item`, (samples,) float32."""
+    def example(self, item: Item, how: Augmentation) -> tuple[Samples, Samples]:
+        """The augmented waveform of `item`, and the same before it was disturbed."""
         draw = np.random.default_rng(item.seed)
         noise = self.audio(self.noise[draw.integers(len(self.noise))])
         pieces = [self.audio(u) for u in item.parts]
-        return augment.example(pieces, list(item.gaps), item.speed, noise, how, draw)
+        clean = augment.spoken(pieces, list(item.gaps), item.speed, draw)
+        return augment.disturbed(clean, noise, how, draw), clean
 
 
 class Rounds(Dataset):
@@ -48,9 +51,10 @@ class Rounds(Dataset):
 
     def __getitem__(self, at: tuple[int, int]) -> Batch:
         items = self.steps[at[0]][at[1]]
-        rows = [self.speech.example(item, self.how) for item in items]
+        rows, clean = zip(*(self.speech.example(item, self.how) for item in items), strict=True)
         draw = np.random.default_rng((*items[0].seed, 1))
-        return collate(rows, [encode(item.text) for item in items], self.how, draw)
+        batch = collate(rows, [encode(item.text) for item in items], self.how, draw)
+        return replace(batch, clean=clean)
 
 
 def loader(rounds: Rounds, first: int, workers: int) -> Iterable[list[Callable[[], Batch]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,33 +27,41 @@ MAX_BYTES = 25 * 2**20
 LIVE_LOOKAHEAD_MS = 240  # of live sessions: half of the usual one costs no errors, since training has such steps too
 
 
-def chosen(work: Work) -> tuple[Path, dict[str, Any]]:
-    """Return path and state of the latest finished decay, or of the stable phase if there is none; print which."""
+def chosen(work: Work, count: int = 1) -> list[tuple[Path, dict[str, Any]]]:
+    """Return path and state of the latest finished decays, at most `count`, latest first; or of the stable phase if
+    there is none. Print which."""
     decays = [(path, restore(path)) for path in work.run.glob("decay*.pt")]
-    done = [each for each in decays if finished(each[1])]
+    done = sorted((each for each in decays if finished(each[1])), key=lambda each: -each[1]["step"])[:count]
     stable = work.run / "stable.pt"
-    path, state = max(done, key=lambda each: each[1]["step"]) if done else (stable, restore(stable))
     rate = "the rate is zero" if done else "no decay is finished: these weights are from the stable phase"
-    print(f"{path.name}: {state['round']} rounds, {state['heard'] / 3600:.1f} hours of audio; {rate}", flush=True)
-    return path, state
+    taken = done or [(stable, restore(stable))]
+    for path, state in taken:
+        print(f"{path.name}: {state['round']} rounds, {state['heard'] / 3600:.1f} hours of audio; {rate}", flush=True)
+    return taken
 
 
-def averaged(state: dict[str, Any], shape: Model) -> Wav2Vec2ForCTC:
-    """The model with the running average of a checkpoint's weights. Its input is samples times `SCALE`."""
+def averaged(states: Sequence[dict[str, Any]], shape: Model) -> Wav2Vec2ForCTC:
+    """The model with the running average of a checkpoint's weights; of several, with the mean of these. Its input is
+    samples times `SCALE`.
+
+    Decays of one stable phase end in weights whose mean has fewer errors than each: Wortsman et al., "Model soups:
+    averaging weights of multiple fine-tuned models improves accuracy without increasing inference time", ICML 2022.
+    """
     network = Network(build(shape))
-    network.load_state_dict(state["network"])
+    network.load_state_dict(states[0]["network"])
     with torch.no_grad():
         for name, parameter in network.named_parameters():
-            parameter.copy_(state["average"]["weights"][name])
+            parameter.copy_(torch.stack([state["average"]["weights"][name] for state in states]).mean(0))
     return network.model.eval()
 
 
-def export(work: Work, folder: Path, shape: Model = Model()) -> int:  # noqa: B008 (frozen)
-    """Save the model with tokenizer and feature extractor to `folder`; return the size of the weights in bytes.
+def export(work: Work, folder: Path, shape: Model = Model(), decays: int = 1) -> int:  # noqa: B008 (frozen)
+    """Save the mean of the latest `decays` with tokenizer and feature extractor to `folder`; return the size of the
+    weights in bytes.
 
     The folder is loaded again and compared: an unreadable file is an error here.
     """
-    model = averaged(chosen(work)[1], shape)
+    model = averaged([state for _, state in chosen(work, decays)], shape)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.json").write_text(json.dumps(VOCABULARY, indent=1) + "\n", encoding="utf-8")
     tokenizer = Wav2Vec2CTCTokenizer(str(folder / "vocab.json"))

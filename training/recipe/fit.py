@@ -38,8 +38,8 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=60, metavar="N", help="trained sentences of each corpus")
     given = parser.parse_args()
     work = Work(Path(), given.work)
-    state = restore(given.checkpoint) if given.checkpoint else chosen(work)[1]
-    network, speech, cpu = Network(averaged(state, Model())), Speech(work), torch.device("cpu")
+    state = restore(given.checkpoint) if given.checkpoint else chosen(work)[0][1]
+    network, speech, cpu = Network(averaged([state], Model())), Speech(work), torch.device("cpu")
     known = trained(speech, given.count)
     unknown = [clip for clip in validation(speech) if clip.corpus in CORPORA]
     columns = [rates(clips, transcribe(network, clips, cpu)) for clips in (known, unknown)]

@@ -39,6 +39,18 @@ class Optimiser:
     streamed_share: float = 0.25  # share of the steps with the live recognizer's attention
 
 
+@dataclass(frozen=True)
+class Guidance:
+    """Feature regression with a teacher, beside CTC."""
+
+    layer: int = 6  # whose output predicts the teacher's features
+    weight: float = 0.4  # of the error of a frame, in variances, beside the CTC loss in nats
+    share: float = 0.5  # of the batches; the teacher takes a third of the time of a step that it hears
+    peak: float = 2e-3  # rate of the predicting layer
+    positions: int = 300  # the teacher hears a batch at a random one of them, in frames
+    measured: int = 20  # batches that give mean and deviation of the features
+
+
 # Share of each corpus in a round of training. If a corpus is missing, the others are scaled up.
 SHARES = {
     "librispeech": 0.23,
@@ -84,6 +96,7 @@ class Options:
     matrices: str = "muon"
     streamed_share: float = Optimiser.streamed_share
     peak: float = 1.0  # share of the optimiser's peak rates
+    teacher: Path | None = None  # a Whisper checkpoint, for feature regression
     start: Path | None = None  # a checkpoint folder whose weights a fresh stable phase begins with
     within: float = 1e9  # minutes of training after which the rate of a decay is zero, if its rounds take longer
     schedule: Schedule = Schedule()

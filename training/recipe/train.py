@@ -26,7 +26,8 @@ from .plan import KINDS, Step, kind, plan_round
 from .prepare import PHRASE
 from .runs import set_aside
 from .score import Clip, rates, transcribe, validation
-from .settings import RATE, SCALE, Optimiser, Options, Work
+from .settings import RATE, SCALE, Guidance, Optimiser, Options, Work
+from .teacher import Teacher
 from .text import BLANK
 
 SAVE_SECONDS = 300.0
@@ -49,6 +50,8 @@ class Trainer:
         torch.manual_seed(self.schedule.seed)
         self.network = Network(build(options.model))
         self.network.to(self.device).centre()
+        folder, hidden = options.teacher, options.model.hidden
+        self.teacher = Teacher(folder, hidden, self.device) if folder else None
         self.learner = self._learner()
         self.step, self.round, self.at, self.heard, self.wall = 0, 0, 0, 0.0, 0.0
         self.kinds = dict.fromkeys(KINDS, 0.0)  # seconds of recordings by kind
@@ -72,6 +75,7 @@ class Trainer:
             clip=how.clip,
             ema=how.ema,
             after=self.network.centre,
+            guide=self.teacher,
         )
 
     def _resume(self) -> None:
@@ -197,6 +201,9 @@ class Trainer:
 
     def _round(self, plan: list[Step], rounds: Rounds, deadline: float) -> tuple[float, float]:
         """Train the rest of a round, or until the time is up; return mean loss and seconds of audio per second."""
+        if self.teacher and not self.teacher.measured:
+            every = max(1, len(plan) // Guidance().measured)
+            self.teacher.measure(rounds[step, 0] for step in range(0, len(plan), every))
         batches = loader(rounds, self.at, self.options.workers)
         losses, began, heard = [], time.monotonic(), self.heard
         wall = self.wall - began
