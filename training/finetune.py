@@ -28,7 +28,7 @@ from . import checkpoint
 from .batch import Batch
 from .errors import TrainingError
 from .learner import Learner, Part, draw_lengths
-from .network import LIVE, StepLengths
+from .network import StepLengths
 from .plan import Examples, StepParts, plan_epoch
 from .processes import Processes
 from .score import ErrorRates, badness, transcribe
@@ -78,8 +78,9 @@ class RunPosition:
 class FineTuner:
     """Trains `learner` on `spoken` and evaluates on `validation`; `folder` holds the state of the run.
 
-    `makers` threads make batches ahead, for a GPU; with 0, the threads of the learner make their own. `watch` gets the
-    position after each update; `report` gets each evaluation; `say` gets a sentence for the user.
+    Evaluations are one pass over a recording, and the steps `live`. `makers` threads make batches ahead, for a GPU;
+    with 0, the threads of the learner make their own. `watch` gets the position after each update; `report` gets each
+    evaluation; `say` gets a sentence for the user.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class FineTuner:
         part_seconds: float,
         folder: Path,
         processes: Processes,
+        live: StepLengths,
         makers: int = 0,
         watch: Callable[[RunPosition, float], None] = lambda position, progress: None,
         report: Callable[[Evaluation], None] = lambda evaluation: None,
@@ -103,7 +105,7 @@ class FineTuner:
         self.position = RunPosition()
         self._examples, self._spoken, self._vocabulary = examples, spoken, vocabulary
         self._validation, self._part_seconds, self._processes = validation, part_seconds, processes
-        self._watch, self._report, self._say = watch, report, say
+        self._watch, self._report, self._say, self._live = watch, report, say, live
         self._makers = ThreadPoolExecutor(makers) if makers else None
         self._not_finite = 0
         self._saved = self._begun = time.monotonic()
@@ -204,7 +206,7 @@ class FineTuner:
         position, network = self.position, self.learner.network
         self.learner.average.swap(network)
         offline, texts = self._rate(None)
-        live, live_texts = self._rate(LIVE)
+        live, live_texts = self._rate(self._live)
         position.evaluated = int(self.progress * self.how.evaluations + 1e-9)
         position.since_best += offline.words + live.words < 2  # before the first right word nothing can get worse
         if (bad := badness(offline, live)) <= position.best:

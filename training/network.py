@@ -8,14 +8,14 @@ about twice as fast with layer norms between them. And the encoder can run as th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils import checkpoint
 
-from ..streaming.frames import FIELD, STRIDE
+from ..streaming.frames import FIELD, STRIDE, ms
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,10 @@ class StepLengths:
     lookahead: int  # frames to the right of them that a step also sees
     left: int  # committed frames to the left that a step attends to
 
-
-LIVE: Final = StepLengths(hop=24, lookahead=24, left=200)  # for evaluations: 480 ms steps that see 480 ms ahead
+    @classmethod
+    def live(cls, lookahead_ms: int) -> StepLengths:
+        """Of a default session."""
+        return cls(hop=24, lookahead=ms(lookahead_ms) // STRIDE, left=200)
 
 
 class Heard(NamedTuple):

@@ -12,6 +12,7 @@ from typing import Any, Final
 import torch
 from safetensors import SafetensorError
 
+from ..streaming.model.assemble import live_lookahead_ms
 from .base import Base, find_base, load_base
 from .errors import TrainingError
 from .export import export
@@ -19,7 +20,7 @@ from .finetune import HISTORY, STATE, Evaluation, FineTuner, RunPosition
 from .learner import Learner
 from .memory import Fit, fit, free_memory
 from .methods import NEW_HEAD_PEAK, PEAKS, Method, merge, optimiser, prepare
-from .network import Network
+from .network import Network, StepLengths
 from .plan import EDGE, Examples, plan_epoch
 from .precision import has_bfloat16
 from .processes import Processes
@@ -64,6 +65,7 @@ class FineTuneRun:
         self.processes = Processes.launched(cpu=request.device == "cpu")
         self.device = self.processes.device or _device(request.device)
         self.base: Base = find_base(request.base, request.revision, adapter=request.language)
+        self.live = StepLengths.live(live_lookahead_ms(self.base.config))
         self.method: Method = request.method or "full"
         self.audio: Audio
         self.survey: Survey
@@ -141,6 +143,7 @@ class FineTuneRun:
             part_seconds=self.fit.part_seconds,
             folder=self.folder,
             processes=self.processes,
+            live=self.live,
             makers=min(8, self._threads) if self.device.type == "cuda" else 0,
             watch=watch,
             report=report,

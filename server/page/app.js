@@ -101,7 +101,7 @@ async function start() {
   if (spoken.incomplete) return showProblem({ code: "few_languages" });
   heard = false;
   pending = [];
-  samples = 0;
+  samples = zeros = 0;
   duration = null;
   setState("opening");
   let opened;

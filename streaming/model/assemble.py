@@ -75,7 +75,7 @@ def assemble(
         vocabulary=len(vocabulary),
         language=language,
         modes=("cached", "window", "offline") if cached else ("window", "offline"),
-        lookahead_ms=_lookahead(config),
+        lookahead_ms=live_lookahead_ms(config),
     )
     return XlsrEncoder(
         model,
@@ -92,8 +92,8 @@ def assemble(
     )
 
 
-def _lookahead(config: Any) -> int:
-    """What the checkpoint names in its `config.json`, if a session may have it. Raises `ModelError`."""
+def live_lookahead_ms(config: Any) -> int:
+    """The lookahead of live sessions: what the checkpoint names in its `config.json`, or 480. Raises `ModelError`."""
     lookahead_ms = getattr(config, "live_lookahead_ms", None)
     if lookahead_ms is None:
         return LOOKAHEAD_MS

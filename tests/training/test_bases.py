@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -11,9 +12,10 @@ import torch
 from transformers import Wav2Vec2Config, Wav2Vec2CTCTokenizer, Wav2Vec2ForCTC, Wav2Vec2ForPreTraining
 from xlsr_live.streaming.errors import ModelError
 from xlsr_live.streaming.recognizer import Recognizer
+from xlsr_live.training import finetune
 from xlsr_live.training.base import find_base, load_base
 from xlsr_live.training.errors import TrainingError
-from xlsr_live.training.network import Network
+from xlsr_live.training.network import Network, StepLengths
 from xlsr_live.training.recordings import Listed
 
 from tests.support.checkpoints import SMALL_GROUP_NORM, SPECIAL, publish, publish_multilingual
@@ -71,6 +73,23 @@ def test_an_export_gives_what_the_trained_network_gives(method: str, base: Path,
         got = model(samples).logits.log_softmax(-1)
     assert torch.allclose(got, want, atol=1e-4)
     assert "lora" not in "".join(model.state_dict())
+
+
+def test_weights_are_chosen_and_shipped_with_the_lookahead_of_the_base(
+    table: list[Listed], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    base = publish(tmp_path / "base", TINY | {"live_lookahead_ms": 240}, TOKENS)
+    modes: list[StepLengths | None] = []
+    transcribe = finetune.transcribe
+
+    def watched(network, clips, read, device, stream, seconds):
+        modes.append(stream)
+        return transcribe(network, clips, read, device, stream, seconds)
+
+    monkeypatch.setattr(finetune, "transcribe", watched)
+    finish(start(base, tmp_path / "out", table, steps=1))
+    assert set(modes) == {None, StepLengths(hop=24, lookahead=12, left=200)}
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["live_lookahead_ms"] == 240
 
 
 def test_a_new_head_keeps_the_rows_of_known_characters(base: Path):

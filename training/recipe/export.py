@@ -20,11 +20,10 @@ from ..checkpoint import restore
 from ..network import Network
 from .model import build
 from .runs import finished
-from .settings import RATE, SCALE, Model, Work
+from .settings import LIVE_LOOKAHEAD_MS, RATE, SCALE, Model, Work
 from .text import VOCABULARY
 
 MAX_BYTES = 25 * 2**20
-LIVE_LOOKAHEAD_MS = 240  # of live sessions: half of the usual one costs no errors, since training has such steps too
 
 
 def chosen(work: Work, count: int = 1) -> list[tuple[Path, dict[str, Any]]]:

@@ -9,6 +9,7 @@ RATE = 16_000  # samples per second
 FIRST_KERNEL = 10  # samples seen by the first convolution
 HOP = 320  # samples per frame: the product of the strides 5, 2, 2, 2, 2, 2, 2
 FRAME = 400  # samples that one frame covers
+LIVE_LOOKAHEAD_MS = 240  # of live sessions: half of the usual one costs no errors, since training has such steps too
 SCALE = 20.0  # recorded speech has an RMS of about 1 / SCALE (median of the training side: 0.047)
 
 

@@ -16,7 +16,7 @@ from transformers import Wav2Vec2ForCTC
 from .. import checkpoint
 from ..learner import Learner, draw_lengths
 from ..muon import muon
-from ..network import LIVE, Network
+from ..network import Network, StepLengths
 from ..settings import Augmentation
 from ..stopping import StopRequest
 from .data import Rounds, Speech, loader
@@ -26,7 +26,7 @@ from .plan import KINDS, Step, kind, plan_round
 from .prepare import PHRASE
 from .runs import set_aside
 from .score import Clip, rates, transcribe, validation
-from .settings import RATE, SCALE, Guidance, Optimiser, Options, Work
+from .settings import LIVE_LOOKAHEAD_MS, RATE, SCALE, Guidance, Optimiser, Options, Work
 from .teacher import Teacher
 from .text import BLANK
 
@@ -231,7 +231,7 @@ class Trainer:
     def evaluate(self, clips: list[Clip], loss: float, speed: float) -> None:
         """Validation WER of the averaged weights, offline and live: printed, and a line of the .jsonl file."""
         self.learner.average.swap(self.network)
-        modes = (None, LIVE)
+        modes = (None, StepLengths.live(LIVE_LOOKAHEAD_MS))
         texts = self.learner.pool.map(lambda stream: transcribe(self.network, clips, self.device, stream), modes)
         offline, live = (rates(clips, read) for read in texts)
         self.learner.average.swap(self.network)
