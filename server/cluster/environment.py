@@ -22,6 +22,12 @@ for each; do
     case $each in *.cfg) sed -i 's/bind [*]\\{{0,1\\}}:/bind 127.0.0.1:/' "$each" ;; esac
 done
 echo $$ >> "$(dirname "$0")/haproxy.pids"
+# It ends with the server, also if that is killed.
+alive() {{ kill -0 "$1" 2>/dev/null; }}
+(
+    while alive {server} && alive $$; do sleep 1; done
+    alive {server} || kill -9 $$
+) >/dev/null 2>&1 </dev/null &
 exec {binary} "$@"
 """
 
@@ -89,7 +95,7 @@ def local_environment(settings: ServerSettings, folder: Path) -> dict[str, str]:
     if binary is None:
         return variables
     wrapper = folder / "haproxy"
-    wrapper.write_text(WRAPPER.format(binary=shlex.quote(binary)), encoding="utf-8")
+    wrapper.write_text(WRAPPER.format(binary=shlex.quote(binary), server=os.getpid()), encoding="utf-8")
     wrapper.chmod(0o700)
     metrics, stats, fallback = free_ports(3)
     return variables | {

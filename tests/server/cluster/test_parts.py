@@ -288,3 +288,12 @@ def test_no_proxy_outlives_the_server(tmp_path: Path, monkeypatch: pytest.Monkey
         environment.end_proxies(tmp_path)
         assert proxy.wait(60) == -signal.SIGKILL
     environment.end_proxies(tmp_path)  # of processes that have ended
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as server:
+        monkeypatch.setattr(environment.os, "getpid", lambda: server.pid)
+        environment.local_environment(ServerSettings(), tmp_path)
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as proxy:
+            assert proxy.stdout is not None
+            assert proxy.stdout.readline() == "runs\n"
+            server.kill()
+            server.wait(60)
+            assert proxy.wait(60) == -signal.SIGKILL
