@@ -31,6 +31,7 @@ from .resources import ResourceMeter
 from .streams import Int16, OpenSession, Playlist, Trial, TrialPlan, run_trial
 
 MAX_RECORDINGS = 200  # held in memory; --limit overrides it
+FREED_S = 2.0  # until a full server counts as full: it frees the place of an ended session a moment later
 CALM_S = 60.0  # before a trial, for the overload of the previous one to end
 
 Transcribe = Callable[[NDArray[np.float32]], list[Final]]  # finals of 16 kHz samples, (n,)
@@ -159,7 +160,7 @@ def open_load_test(options: dict[str, Any]) -> Generator[LoadTest]:
     level: Callable[[], int]
     with ExitStack() as stack:
         if url:
-            open_session: OpenSession = partial(connect, url, config=config, audio=audio, token=token)
+            open_session: OpenSession = partial(connect, url, config=config, audio=audio, token=token, wait_s=FREED_S)
             level = partial(server_level, partial(open_session, wait_s=CALM_S))
         else:
             loaded = take_model_options(options)
