@@ -58,6 +58,8 @@ def arguments() -> argparse.Namespace:
         parser.error(f"no such stage: {', '.join(sorted(unknown))} (there are {', '.join(STAGES)})")
     if not (args.speech / "train" / "train.tsv").exists():
         parser.error(f"no train/train.tsv in {args.speech}: name the folder of the speech with --speech")
+    if args.teacher and not (args.teacher / "preprocessor_config.json").exists():
+        parser.error(f"no Whisper checkpoint in {args.teacher}: download openai/whisper-base and name its folder")
     args.work = args.work or REPOSITORY / (".training-smoke" if args.smoke else ".training")
     args.out = args.out or args.work / "bundled"
     args.named = bool(args.stages)

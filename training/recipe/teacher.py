@@ -79,6 +79,7 @@ class Teacher:
             x = x + encoder.embed_positions.weight[position : position + x.shape[1]]
             for layer in encoder.layers:
                 x = layer(x, None)
+                x = x if isinstance(x, Tensor) else x[0]  # a pair in transformers 5.0
             x = encoder.layer_norm(x).float()
         later = FRAME / 2 / HOP
         return (1 - later) * x[:, :total] + later * x[:, 1 : total + 1]
