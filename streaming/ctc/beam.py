@@ -31,6 +31,7 @@ Rows = NDArray[np.float32]
 LIVE_LOOK_BACK: Final = 100  # frames after which words of partials become complete
 
 _SETTLE: Final = 8  # frames between two calls of `Search.settle`
+_NEVER: Final = 1 << 62  # frames
 _MARGIN: Final = 5.0  # nats below the best; less likely hypotheses do not keep a word open
 
 
@@ -58,6 +59,7 @@ class BeamDecoder:
         self._model = model
         self._look_back = look_back
         self._greedy = GreedyDecoder(model.vocabulary)
+        self._heard = _NEVER  # the first frame in which the greedy path writes
         self._checked = 0  # words of the greedy path that are looked up in the lexicon
         self._added: dict[tuple[int, ...], int] = {}  # first frame by spelling, of words outside the lexicon
         self._rows = np.empty((0, len(model.vocabulary)), np.float32)  # from the first unsettled frame on
@@ -65,6 +67,8 @@ class BeamDecoder:
 
     def push(self, rows: Rows) -> None:
         """Decode log-probabilities of the next frames, shape (frames, vocabulary)."""
+        if self._heard == _NEVER and len(written := self._model.writes[rows.argmax(axis=1)].nonzero()[0]):
+            self._heard = self._greedy.frame + int(written[0])
         self._greedy.push(rows)
         self._rows = np.concatenate((self._rows, rows))
         self._add_unknown_words()
@@ -148,7 +152,10 @@ class BeamDecoder:
                 self._rows = self._rows[len(path) :]
 
     def _read(self, tokens: NDArray[np.intp], start: int | None = None) -> list[DecodedWord]:
-        """Words of a path, (frames,), over the first unsettled rows."""
+        """Words of a path, (frames,), over the first unsettled rows. None before the greedy path has written anything:
+        the search, with its label priors, would also find words in noise."""
+        if self._heard >= self._search.frame:
+            return []
         decoder = GreedyDecoder(self._model.vocabulary)
         decoder.frame = self._search.settled if start is None else start
         decoder.push(self._rows[: len(tokens)], tokens)

@@ -59,6 +59,8 @@ class LanguageModel:
     ) -> None:
         self.vocabulary = vocabulary
         self.weights = files.weights
+        self.writes = np.array([bool(text.strip()) for text in vocabulary.texts])  # (vocabulary,): letters
+        self.writes[vocabulary.blank] = False
         self.priors = priors
         self.boundary = (speller := TokenSpeller(vocabulary)).boundary
         self.spell = speller.spell

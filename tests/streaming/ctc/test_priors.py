@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from xlsr_live.streaming.ctc.beam import BeamDecoder, decode_beam
+from xlsr_live.streaming.ctc.greedy import decode
 from xlsr_live.streaming.ctc.lm import LanguageModel, Weights
 from xlsr_live.streaming.ctc.priors import FILE, LabelPriors, TokenPriors, load_priors, save_priors
 from xlsr_live.streaming.errors import ModelError
@@ -66,6 +67,7 @@ def test_the_search_takes_corrected_rows_and_confidences_are_those_of_the_model(
     plain: LanguageModel, corrected: LanguageModel, frames: int, seed: int
 ):
     rows = random_rows(frames, seed)
+    rows[0] = np.log([0.05, 0.05, 0.8, 0.05, 0.05])  # the greedy path writes
     shifted = rows + PRIORS.offsets(0)
     totals = np.log(np.exp(shifted).sum(1, keepdims=True))
     by_hand = decode_beam(shifted - totals, plain, 10)
@@ -78,6 +80,20 @@ def test_the_search_takes_corrected_rows_and_confidences_are_those_of_the_model(
         parts = one.acoustic + WEIGHTS.lm * one.language + WEIGHTS.word * len(one.words)
         assert one.score == pytest.approx(parts, abs=1e-2)
         assert one.language == pytest.approx(other.language, abs=1e-2)
+
+
+def test_where_the_greedy_path_writes_nothing_the_search_finds_no_words(corrected: LanguageModel):
+    noise = np.log(np.tile(np.float32([0.5, 0.1, 0.2, 0.1, 0.1]), (12, 1)))  # with priors, A is more likely than blank
+    noise[::2] = np.log(np.float32([0.9, 0.04, 0.02, 0.02, 0.02]))
+    assert decode(noise, VOCABULARY) == []
+    assert [each.words for each in decode_beam(noise, corrected, 5)] == [()]
+    live = BeamDecoder(corrected, look_back=4)
+    live.push(noise)
+    assert live.words + live.tail(noise) == []
+    speech = noise.copy()
+    speech[-1] = np.log(np.float32([0.1, 0.1, 0.6, 0.1, 0.1]))
+    assert len(decode_beam(speech, corrected)[0].words) > 0
+    assert len(live.tail(speech)) > 0
 
 
 @given(st.integers(1, 150), st.integers(0, 10_000), st.lists(st.integers(0, 40), max_size=8))
