@@ -59,7 +59,7 @@ class LanguageModel:
     ) -> None:
         self.vocabulary = vocabulary
         self.weights = files.weights
-        self.writes = np.array([bool(text.strip()) for text in vocabulary.texts])  # (vocabulary,): letters
+        self.writes = np.array([bool(text.strip()) for text in vocabulary.texts])  # (vocabulary,): no space, no blank
         self.writes[vocabulary.blank] = False
         self.priors = priors
         self.boundary = (speller := TokenSpeller(vocabulary)).boundary

@@ -44,17 +44,17 @@ class Speech:
 
 
 class Rounds(Dataset):
-    """Batches of one round, by step and part."""
+    """Batches of one round, by step and part; with `clean`, for a teacher, also of the undisturbed rows."""
 
-    def __init__(self, speech: Speech, steps: list[Step], how: Augmentation):
-        self.speech, self.steps, self.how = speech, steps, how
+    def __init__(self, speech: Speech, steps: list[Step], how: Augmentation, *, clean: bool = False):
+        self.speech, self.steps, self.how, self.clean = speech, steps, how, clean
 
     def __getitem__(self, at: tuple[int, int]) -> Batch:
         items = self.steps[at[0]][at[1]]
         rows, clean = zip(*(self.speech.example(item, self.how) for item in items), strict=True)
         draw = np.random.default_rng((*items[0].seed, 1))
         batch = collate(rows, [encode(item.text) for item in items], self.how, draw)
-        return replace(batch, clean=clean)
+        return replace(batch, clean=clean) if self.clean else batch
 
 
 def loader(rounds: Rounds, first: int, workers: int) -> Iterable[list[Callable[[], Batch]]]:

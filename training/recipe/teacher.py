@@ -58,7 +58,7 @@ class Teacher:
         hidden (batch, frames, hidden). Zero for the batches that the teacher does not hear (`Guidance.share`).
         """
         guess = self.head(F.layer_norm(hidden.float(), hidden.shape[-1:]))
-        if self._draw(batch).random() >= self.how.share:
+        if _draw(batch, 0).random() >= self.how.share:
             return 0 * guess.sum()
         error = (guess - (self._features(batch) - self.mean) / self.deviation).clamp(-_FAR, _FAR)
         return self.how.weight * error.square().mean(-1)[self._valid(batch)].sum()
@@ -71,7 +71,7 @@ class Teacher:
         features is absolute position, which the network cannot know: a random one makes it noise.
         """
         total = batch.masks.shape[1]
-        position = int(self._draw(batch).integers(self.how.positions))
+        position = int(_draw(batch, 1).integers(self.how.positions))
         x = self._mel(batch.clean).to(self.device)
         encoder = self._encoder
         with mixed(self.device):
@@ -97,11 +97,6 @@ class Teacher:
         count = frames(batch.lengths).to(self.device)
         return torch.arange(batch.masks.shape[1], device=self.device) < count.unsqueeze(1)
 
-    @staticmethod
-    def _draw(batch: Batch) -> np.random.Generator:
-        """The same for a batch in every run."""
-        return np.random.default_rng(batch.lengths.tolist())
-
     def update(self, rate: float) -> None:
         for group in self._optimiser.param_groups:
             group["lr"] = rate * self.how.peak
@@ -119,3 +114,8 @@ class Teacher:
         self.head.load_state_dict(state["head"])
         self._optimiser.load_state_dict(state["optimiser"])
         self.mean, self.deviation = (state[name].to(self.device) for name in ("mean", "deviation"))
+
+
+def _draw(batch: Batch, stream: int) -> np.random.Generator:
+    """The same for a batch in every run; independent of other streams."""
+    return np.random.default_rng((stream, *batch.lengths.tolist()))

@@ -26,7 +26,7 @@ from .plan import KINDS, Step, kind, plan_round
 from .prepare import PHRASE
 from .runs import set_aside
 from .score import Clip, rates, transcribe, validation
-from .settings import LIVE_LOOKAHEAD_MS, RATE, SCALE, Guidance, Optimiser, Options, Work
+from .settings import LIVE_LOOKAHEAD_MS, RATE, SCALE, Optimiser, Options, Work
 from .teacher import Teacher
 from .text import BLANK
 
@@ -188,7 +188,7 @@ class Trainer:
                 self.learner.average.swap(self.network)
             size, shards = self.options.batch_seconds, self.options.shards
             plan = plan_round(self.round, speech.utterances, size, shards, self.schedule, how)
-            loss, speed = self._round(plan, Rounds(speech, plan, how), deadline)
+            loss, speed = self._round(plan, Rounds(speech, plan, how, clean=self.teacher is not None), deadline)
             self.done |= self.at == len(plan) and self.round + 1 >= self.last
             if self.at < len(plan) and not self.done:
                 return
@@ -202,7 +202,7 @@ class Trainer:
     def _round(self, plan: list[Step], rounds: Rounds, deadline: float) -> tuple[float, float]:
         """Train the rest of a round, or until the time is up; return mean loss and seconds of audio per second."""
         if self.teacher and not self.teacher.measured:
-            every = max(1, len(plan) // Guidance().measured)
+            every = max(1, len(plan) // self.teacher.how.measured)
             self.teacher.measure(rounds[step, 0] for step in range(0, len(plan), every))
         batches = loader(rounds, self.at, self.options.workers)
         losses, began, heard = [], time.monotonic(), self.heard
