@@ -83,7 +83,7 @@ class Network(nn.Module):
     def forward(
         self, samples: Tensor, lengths: Tensor, stream: StepLengths | None = None, masks: Tensor | None = None
     ) -> Heard:
-        """The whole computation.
+        """CNN, hidden frames, transformer and head.
 
         samples (batch, samples) float, zero after `lengths` (batch,) samples; `masks` (batch, frames) bool, True where
         SpecAugment hides a frame; `stream` None for full attention.
