@@ -46,7 +46,7 @@ def test_features_are_those_of_the_teacher_between_two_of_its_frames(whisper: Pa
     )
     with torch.inference_mode():
         (want,) = WhisperModel.from_pretrained(whisper).encoder(**inputs).last_hidden_state
-    (got,) = Teacher(whisper, 16, CPU, ALWAYS)._features(clip)
+    (got,) = Teacher(whisper, 16, CPU, ALWAYS)._features(clip.clean, clip)
     count = 1449  # frames of 29 seconds
     assert got.shape == (count, 24)
     assert torch.allclose(got, 0.375 * want[:count] + 0.625 * want[1 : count + 1], atol=1e-4)
@@ -56,7 +56,7 @@ def test_the_head_learns_what_can_be_predicted(whisper: Path):
     teacher, both = Teacher(whisper, 24, CPU, replace(ALWAYS, peak=0.03)), batch(2.0, 3.0)
     assert not teacher.measured
     teacher.measure([both])
-    hidden = teacher._features(both)
+    hidden = teacher._features(both.clean, both)
     losses = []
     for _ in range(150):
         loss = teacher.loss(hidden, both)
@@ -67,15 +67,19 @@ def test_the_head_learns_what_can_be_predicted(whisper: Path):
     assert losses[-1] < 0.1 * losses[0]
 
 
-def test_padding_and_unheard_batches_cost_nothing(whisper: Path):
+def test_padding_and_unheard_rows_cost_nothing(whisper: Path):
     teacher, both = Teacher(whisper, 16, CPU, ALWAYS), batch(2.0, 3.0)
     teacher.measure([both])
     hidden = torch.randn(2, both.masks.shape[1], 16, requires_grad=True)
     (gradient,) = torch.autograd.grad(teacher.loss(hidden, both), hidden)
     heard = gradient.abs().sum(-1) > 0
     assert heard.sum(1).tolist() == [99, 149]
-    never = Teacher(whisper, 16, CPU, replace(ALWAYS, share=0.0))
-    assert never.loss(hidden, both) == 0
+    teacher.how = replace(ALWAYS, share=0.5)
+    (half,) = torch.autograd.grad(teacher.loss(hidden, both), hidden)
+    (row,) = half.abs().sum((1, 2)).nonzero().flatten().tolist()
+    assert torch.allclose(half[row], gradient[row], atol=1e-5 * float(gradient.abs().max()))
+    teacher.how = replace(ALWAYS, share=0.0)
+    assert teacher.loss(hidden, both) == 0
 
 
 def test_a_run_with_a_teacher_that_is_killed_after_every_step_gives_the_same_weights(

@@ -8,7 +8,7 @@ exported model has it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -49,30 +49,35 @@ class Teacher:
 
     def measure(self, batches: Iterable[Batch]) -> None:
         """Find mean and standard deviation of each feature, to which errors are relative."""
-        heard = torch.cat([self._features(b)[self._valid(b)] for b in batches])
+        heard = torch.cat([self._features(b.clean, b)[self._valid(b)] for b in batches])
         self.mean, self.deviation = heard.mean(0), heard.std(0)
 
     def loss(self, hidden: Tensor, batch: Batch) -> Tensor:
         """Squared error of the predicted features in variances, mean over the features, summed over the frames.
 
-        hidden (batch, frames, hidden). Zero for the batches that the teacher does not hear (`Guidance.share`).
+        hidden (batch, frames, hidden). The teacher hears a share of the rows (`Guidance.share`) of every batch, so that
+        batches side by side take about the same time.
         """
-        guess = self.head(F.layer_norm(hidden.float(), hidden.shape[-1:]))
-        if _draw(batch, 0).random() >= self.how.share:
-            return 0 * guess.sum()
-        error = (guess - (self._features(batch) - self.mean) / self.deviation).clamp(-_FAR, _FAR)
-        return self.how.weight * error.square().mean(-1)[self._valid(batch)].sum()
+        draw = _draw(batch, 0)
+        count = int(self.how.share * len(batch.clean) + draw.random())
+        rows = sorted(draw.permutation(len(batch.clean))[:count].tolist())
+        guess = self.head(F.layer_norm(hidden[rows].float(), hidden.shape[-1:]))
+        if not rows:
+            return guess.sum()
+        features = self._features([batch.clean[row] for row in rows], batch)
+        error = (guess - (features - self.mean) / self.deviation).clamp(-_FAR, _FAR)
+        return self.how.weight * error.square().mean(-1)[self._valid(batch)[rows]].sum()
 
     @torch.no_grad()
-    def _features(self, batch: Batch) -> Tensor:
-        """(batch, frames, width) of the clean rows, at the middle of the network's frames.
+    def _features(self, rows: Sequence[Samples], batch: Batch) -> Tensor:
+        """(rows, frames, width) of clean rows of a batch, at the middle of the network's frames.
 
         Frame i of the network is centred at sample i * HOP + FRAME / 2, that of the teacher at i * HOP. A part of the
         features is absolute position, which the network cannot know: a random one makes it noise.
         """
         total = batch.masks.shape[1]
         position = int(_draw(batch, 1).integers(self.how.positions))
-        x = self._mel(batch.clean).to(self.device)
+        x = self._mel(rows, batch.samples.shape[1] + RATE).to(self.device)
         encoder = self._encoder
         with mixed(self.device):
             x = F.gelu(encoder.conv2(F.gelu(encoder.conv1(x)))).transpose(1, 2)
@@ -84,10 +89,10 @@ class Teacher:
         later = FRAME / 2 / HOP
         return (1 - later) * x[:, :total] + later * x[:, 1 : total + 1]
 
-    def _mel(self, rows: Iterable[Samples]) -> Tensor:
-        """(batch, bands, 2 * frames) log-mel spectrum, a second of silence after the longest row: without silence at
-        the end, the last features are wrong."""
-        padded = [np.pad(_LEVEL * row, (0, RATE)) for row in rows]
+    def _mel(self, rows: Iterable[Samples], samples: int) -> Tensor:
+        """(rows, bands, 2 * frames) log-mel spectrum of so many samples, a second more than the longest row of the
+        batch: without silence at the end, the last features are wrong."""
+        padded = [np.pad(_LEVEL * row, (0, samples - len(row))) for row in rows]
         made = self._extract(padded, sampling_rate=RATE, return_tensors="pt", padding="longest", truncation=False)
         mel = made.input_features
         return mel[:, :, : mel.shape[2] // 2 * 2]
