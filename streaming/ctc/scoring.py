@@ -22,6 +22,7 @@ class Weights:
     tokens: int = 16  # tokens tried at each frame
     threshold: float = 15.0  # nats below the best hypothesis
     token_threshold: float = 8.0  # nats below the best token of the frame
+    sure_blank: float = 0.98  # probability of the blank above which a frame extends no hypothesis
     unknown: float = 0.5  # least confidence of a greedy word outside the lexicon that may enter the search
 
     def narrow(self) -> Weights:
@@ -34,7 +35,7 @@ class Weights:
         )
 
     def __post_init__(self) -> None:
-        positive = self.threshold > 0 and self.token_threshold > 0 and isfinite(self.threshold)
+        positive = min(self.threshold, self.token_threshold, self.sure_blank) > 0 and isfinite(self.threshold)
         if not (0 <= self.lm <= 100 and abs(self.word) <= 100 and positive):
             raise LanguageModelError(
                 "the LM weight must be 0 to 100, the word score -100 to 100, and the thresholds positive"

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
+from math import log
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -77,6 +78,13 @@ class _Frame(NamedTuple):
     token: Ints  # (hypotheses,)
 
 
+_maximum: Final = np.maximum.reduce
+
+
+def _highest(scores: Scores) -> float:
+    return float(_maximum(scores, initial=NEVER))
+
+
 class Search:
     """One beam over one utterance.
 
@@ -137,6 +145,7 @@ class Search:
         if not len(rows):
             return
         weights = self._weights
+        sure = rows[:, self._blank] > log(weights.sure_blank)
         if self.offsets is not None:
             rows = rows + self.offsets
         floor = rows.max(axis=1, keepdims=True) - np.float32(weights.token_threshold)
@@ -144,6 +153,7 @@ class Search:
             floor = np.maximum(floor, np.partition(rows, -weights.tokens, axis=1)[:, [-weights.tokens]])
         allowed: NDArray[np.bool_] = np.greater_equal(rows, floor)
         allowed[:, self._blank] = False
+        allowed[sure] = False
         extends: list[bool] = np.logical_or.reduce(allowed, axis=1).tolist()
         for at, row in enumerate(rows.astype(np.float64)):
             self._search_row(row, allowed[at] if extends[at] else None)
@@ -166,7 +176,7 @@ class Search:
             self._beam = beam._replace(blank=blank, spoken=kept.spoken)
             self._frames.append(_Frame(np.concatenate((best.state, kept.back)), own))
             return
-        highest = max(blank.max(), kept.spoken.max())
+        highest = max(_highest(blank), _highest(kept.spoken))
         parts = [kept, self._extended(best, row, allowed, highest)]
         if allowed[self._boundary] and len(ends := self._word_ends(best)):
             parts.append(self._ended(best, row, ends))
@@ -182,7 +192,7 @@ class Search:
         score += self._weights.lm * self._trie.step[node]
         if self.boosts:
             score += self.boosts.gain[beam.boost[source], token]
-        floor = max(highest, score.max(initial=NEVER)) - self._weights.threshold
+        floor = max(highest, _highest(score)) - self._weights.threshold
         near = (score >= floor).nonzero()[0]
         source, node, token = source[near], node[near], token[near]
         boost = beam.boost[source]
@@ -207,10 +217,9 @@ class Search:
     def _children(self, nodes: Ints, allowed: NDArray[np.bool_]) -> tuple[Ints, Ints, Ints]:
         """Children with an allowed token: index into `nodes`, child, its token; (children,) each."""
         trie, place = self._trie, np.arange(len(nodes))
-        if len(trie.roots) > 1:
-            starts = (nodes == 0).nonzero()[0]
-            nodes = np.concatenate((nodes, np.repeat(trie.roots[1:], len(starts))))
-            place = np.concatenate((place, *[starts] * (len(trie.roots) - 1)))
+        if len(trie.roots) and len(starts := (nodes == 0).nonzero()[0]):
+            nodes = np.concatenate((nodes, trie.roots.repeat(len(starts))))
+            place = np.concatenate((place, *[starts] * len(trie.roots)))
         count = trie.count[nodes]
         ends = count.cumsum()
         source = place.repeat(count)
@@ -255,7 +264,7 @@ class Search:
         stayed[moved] = 0
         blank = np.where(moved, NEVER, kept_blank[stayed])
         total = np.maximum(blank, score[spoken])
-        floor = total.max() - self._weights.threshold
+        floor = _highest(total) - self._weights.threshold
         if len(total) > self._weights.beam:
             floor = max(floor, np.partition(total, -self._weights.beam)[-self._weights.beam])
         near = (total >= floor).nonzero()[0]

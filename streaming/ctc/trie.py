@@ -19,6 +19,7 @@ Ints = NDArray[np.int32]
 Floats = NDArray[np.float32]
 
 _SPARE: Final = 1_000  # nodes
+_NONE: Final[Ints] = np.zeros(0, np.int32)
 
 
 @dataclass(slots=True)
@@ -39,7 +40,7 @@ class Trie:
     best: Floats  # (nodes,) highest score of a word here or below
     step: Floats  # (nodes,) `best` minus the parent's; a root counts as 0
     size: int  # nodes; the arrays may have room for more
-    roots: tuple[int, ...] = (0,)  # nodes at which words begin
+    roots: Ints = field(default_factory=lambda: _NONE)  # (tries,) nodes besides 0 at which words begin
     room: _Room = field(default_factory=lambda: _Room(0))
 
     @classmethod
@@ -103,7 +104,7 @@ class Trie:
 
     def find(self, spelling: Spelling) -> list[int]:
         """Numbers of the words with this spelling."""
-        nodes = [*self.roots]
+        nodes = [0, *self.roots.tolist()]
         for token in spelling:
             children = [
                 child for node in nodes for child in range(self.first[node], self.first[node] + self.count[node])
@@ -125,7 +126,7 @@ class Trie:
         grown.count[part], grown.label[part] = other.count[: other.size], other.label[: other.size]
         grown.best[part], grown.step[part] = other.best[: other.size], other.step[: other.size]
         room.used = size
-        roots = (*self.roots, *(root + self.size for root in other.roots))
+        roots = np.concatenate((self.roots, [self.size], other.roots + self.size)).astype(np.int32)
         return replace(grown, size=size, roots=roots, room=room)
 
     def _copy(self, room: int) -> Trie:

@@ -210,5 +210,5 @@ def test_a_trie_finds_exactly_its_words(some: list[tuple[int, ...]], others: lis
             known.append(np.float32(-np.sqrt(both.label[node] + 1)))
         assert both.best[node] == pytest.approx(max(known))
         for child in children:
-            before = 0 if node in both.roots else both.best[node]
+            before = 0 if node in (0, *both.roots) else both.best[node]
             assert both.step[child] == pytest.approx(both.best[child] - before, abs=1e-6)
