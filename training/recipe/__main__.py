@@ -56,6 +56,8 @@ def arguments() -> argparse.Namespace:
     args = parser.parse_args()
     if unknown := set(args.stages) - set(STAGES):
         parser.error(f"no such stage: {', '.join(sorted(unknown))} (there are {', '.join(STAGES)})")
+    if args.decays < 1:
+        parser.error("--decays must be at least 1")
     if not (args.speech / "train" / "train.tsv").exists():
         parser.error(f"no train/train.tsv in {args.speech}: name the folder of the speech with --speech")
     if args.teacher and not (args.teacher / "preprocessor_config.json").exists():
