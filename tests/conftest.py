@@ -20,13 +20,18 @@ from tests.support.tls import certificate  # noqa: F401  a fixture
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Marks every test that uses Chromium, and skips what takes minutes unless `-m full_size` asks for it."""
+    """Marks every test that uses Chromium, and skips what takes minutes unless `-m full_size` asks for it.
+
+    Files with slow tests come first, so that no process is left with one of them at the end.
+    """
     asked = "full_size" in config.option.markexpr
     for item in items:
         if item.get_closest_marker("full_size") and not asked:
             item.add_marker(pytest.mark.skip(reason="only pytest -m full_size runs it"))
         if isinstance(item, pytest.Function) and "browser" in item.fixturenames:
             item.add_marker(pytest.mark.browser)
+    slow = {each.path for each in items if any(map(each.get_closest_marker, ("slow", "cluster", "browser")))}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(autouse=True)

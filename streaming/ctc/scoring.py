@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import isfinite
+from math import isfinite, log
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import LanguageModelError
 from .ngram import Context, Ngram
@@ -33,6 +36,20 @@ class Weights:
             threshold=min(self.threshold, 12.0),
             token_threshold=min(self.token_threshold, 7.0),
         )
+
+    def tried(self, rows: NDArray[np.float32], blank: int, offsets: NDArray[np.float32] | None) -> NDArray[np.bool_]:
+        """The tokens that may extend a hypothesis at each frame, of log-probabilities (frames, vocabulary). `offsets`,
+        (vocabulary,), are added to them."""
+        sure = rows[:, blank] > log(self.sure_blank)
+        if offsets is not None:
+            rows = rows + offsets
+        floor = rows.max(axis=1, keepdims=True) - np.float32(self.token_threshold)
+        if self.tokens < rows.shape[1]:
+            floor = np.maximum(floor, np.partition(rows, -self.tokens, axis=1)[:, [-self.tokens]])
+        tried: NDArray[np.bool_] = np.greater_equal(rows, floor)
+        tried[:, blank] = False
+        tried[sure] = False
+        return tried
 
     def __post_init__(self) -> None:
         positive = min(self.threshold, self.token_threshold, self.sure_blank) > 0 and isfinite(self.threshold)

@@ -13,8 +13,8 @@ replaced and never written to, so forks share them.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from heapq import heapify, heappop, heappush
-from math import log
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -30,6 +30,7 @@ Scores = NDArray[np.float64]
 Ints = NDArray[np.signedinteger[Any]]
 
 NEVER: Final = -np.inf
+_highest: Final = partial(np.maximum.reduce, initial=NEVER)
 
 
 class Trace(NamedTuple):
@@ -76,13 +77,6 @@ class _Candidates(NamedTuple):
 class _Frame(NamedTuple):
     back: Ints  # (states,) state at the previous frame
     token: Ints  # (hypotheses,)
-
-
-_maximum: Final = np.maximum.reduce
-
-
-def _highest(scores: Scores) -> float:
-    return float(_maximum(scores, initial=NEVER))
 
 
 class Search:
@@ -144,17 +138,10 @@ class Search:
         """Search log-probabilities of the next frames, (frames, vocabulary)."""
         if not len(rows):
             return
-        weights = self._weights
-        sure = rows[:, self._blank] > log(weights.sure_blank)
+        allowed = self._weights.tried(rows, self._blank, self.offsets)
+        extends: list[bool] = np.logical_or.reduce(allowed, axis=1).tolist()
         if self.offsets is not None:
             rows = rows + self.offsets
-        floor = rows.max(axis=1, keepdims=True) - np.float32(weights.token_threshold)
-        if weights.tokens < rows.shape[1]:
-            floor = np.maximum(floor, np.partition(rows, -weights.tokens, axis=1)[:, [-weights.tokens]])
-        allowed: NDArray[np.bool_] = np.greater_equal(rows, floor)
-        allowed[:, self._blank] = False
-        allowed[sure] = False
-        extends: list[bool] = np.logical_or.reduce(allowed, axis=1).tolist()
         for at, row in enumerate(rows.astype(np.float64)):
             self._search_row(row, allowed[at] if extends[at] else None)
         self.frame += len(rows)

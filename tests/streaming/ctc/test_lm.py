@@ -153,7 +153,7 @@ def test_a_vocabulary_without_word_boundaries_is_refused():
         TokenSpeller(Vocabulary.from_tokens(["<pad>", "你", "好"], blank=0, delimiter=None))
 
 
-@pytest.mark.parametrize("wrong", [{"lm": -1}, {"beam": 0}, {"threshold": 0}, {"word": float("nan")}, {"tokens": 0}])
+@pytest.mark.parametrize("wrong", [{"lm": -1}, {"beam": 0}, {"threshold": 0}, {"word": float("nan")}, {"sure_blank": 0}])
 def test_weights_out_of_range_are_refused(wrong: dict[str, float]):
     with pytest.raises(LanguageModelError):
         Weights(**wrong)

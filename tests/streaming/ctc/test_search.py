@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from xlsr_live.streaming.ctc.beam import BeamDecoder
+from xlsr_live.streaming.ctc.boosts import NO_BOOSTS
 from xlsr_live.streaming.ctc.greedy import GreedyDecoder
 from xlsr_live.streaming.ctc.lm import LanguageModel, Weights
 from xlsr_live.streaming.ctc.search import Search, Trace
@@ -17,7 +19,7 @@ from xlsr_live.streaming.ctc.trie import Trie
 from tests.support.ngrams import VOCABULARY, language_model, score
 
 WORDS = ["A", "B", "AB", "BAA"]
-EVERYTHING = Weights(lm=1.5, word=0.5, beam=5000, tokens=5, threshold=1e6, token_threshold=1e6, unknown=2.0)
+EVERYTHING = Weights(1.5, 0.5, beam=5000, tokens=5, threshold=1e6, token_threshold=1e6, sure_blank=1.0, unknown=2.0)
 USUAL = Weights(lm=1.5, word=0.5, beam=12, tokens=4, threshold=10.0, token_threshold=6.0, unknown=2.0)
 PHRASES = {"AB": 1.0, "AB BAA": 1.5, "B A": 0.75, "BAA": 0.5}
 
@@ -43,6 +45,18 @@ def traces(search: Search) -> list[tuple[float, list[int]]]:
 
 def written(words: list[str]) -> list[int]:
     return [token for word in words for token in (*("|ABC".index(letter) + 1 for letter in word), 1)]
+
+
+@pytest.mark.parametrize(("probability", "begins"), [(0.97, True), (0.99, False)])
+def test_no_token_begins_at_a_sure_blank(everything: LanguageModel, probability: float, begins: bool):
+    rows = random_rows(5, 1)
+    rows[3] = np.log((1 - probability) / (rows.shape[1] - 1))
+    rows[3, VOCABULARY.blank] = np.log(probability)
+    weights = replace(EVERYTHING, sure_blank=0.98)
+    search = Search(everything.ngram, everything.trie, weights, everything.boundary, VOCABULARY.blank, NO_BOOSTS)
+    search.step(rows)
+    paths = [trace.tokens.tolist() for trace in search.traces()]
+    assert any(path[3] not in (VOCABULARY.blank, path[2]) for path in paths) == begins
 
 
 # ── boosts ──
