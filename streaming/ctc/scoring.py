@@ -26,7 +26,7 @@ class Weights:
     threshold: float = 15.0  # nats below the best hypothesis
     token_threshold: float = 8.0  # nats below the best token of the frame
     sure_blank: float = 0.98  # probability of the blank above which a frame extends no hypothesis
-    unknown: float = 0.5  # least confidence of a greedy word outside the lexicon that may enter the search
+    unknown: float = 0.9  # least confidence of a greedy word outside the lexicon that may enter the search
 
     def narrow(self) -> Weights:
         """Cheaper weights for partials; the final corrects most of the additional errors."""

@@ -36,7 +36,7 @@ def engine() -> Iterator[Engine]:
 
 def test_hotwords_and_the_language_model_work_as_in_the_core(engine: Engine, tmp_path: Path):
     """These finals are decoded in another thread."""
-    lm = language_model(tmp_path, Weights(lm=1.5, word=0.5, beam=20, tokens=5), VOCABULARY)
+    lm = language_model(tmp_path, Weights(lm=1.5, word=0.5, beam=20, tokens=5, unknown=0.5), VOCABULARY)
     audio = sound("..ABCD AB " + "." * 10 + "ABCD GH " + "." * 10, letter=1, gap=3)
     here = 320 * 60
     for assets in (Assets(), Assets(language_model=lm)):
