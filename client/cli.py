@@ -1,6 +1,7 @@
 """The `xlsr-live` command. Each sub-command has its own module, which imports heavy packages only when it runs.
 
-Exit status: 0; 2 for bad usage or input, with one line on stderr; 130 after Ctrl-C; 1 for an internal error.
+Exit status: 0; 2 for bad usage or input, with one line on stderr; 130 after Ctrl-C; 143, 129 after
+SIGTERM, SIGHUP; 1 for an internal error.
 """
 
 from __future__ import annotations

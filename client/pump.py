@@ -25,6 +25,7 @@ class EndHere:
 
 
 END_HERE: Final = EndHere()
+SIGNALS: Final = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 REPEAT_S: Final = 0.5  # interrupts within this time are one Ctrl-C: `timeout` signals both process and group
 
 
@@ -44,23 +45,34 @@ async def pump(
     *,
     interruptible: bool = True,
     stop: Callable[[], None] | None = None,
-) -> bool:
-    """Send `blocks` and show the events concurrently. Return whether the user interrupted.
+) -> int:
+    """Send `blocks` and show the events concurrently. Return an exit status: 0, or 128 plus the signal that ended the
+    audio.
 
-    The first Ctrl-C ends the audio, and the open utterance still finishes: it calls `stop`, which lets `blocks` end
-    after those that wait; without `stop` no further block is sent. The second one cancels. With concurrent sessions,
-    the caller handles Ctrl-C and sets `interruptible` to False.
+    The first Ctrl-C (or SIGTERM, or SIGHUP) ends the audio, and the open utterance still finishes: it calls `stop`,
+    which lets `blocks` end after those that wait; without `stop` no further block is sent. The second one cancels. With
+    concurrent sessions, the caller handles signals and sets `interruptible` to False.
 
-    Raises `XlsrLiveError` for an `error` event, and `ConnectionProblem` if the session ends before the audio.
+    Raises what `blocks` raises, after the last event of the audio before it; `XlsrLiveError` for an `error` event, and
+    `ConnectionProblem` if the session ends before the audio.
     """
     errors: list[Error] = []
+    failure: Exception | None = None  # of the source
     all_sent = False
+
+    async def whole() -> AsyncIterator[Block | EndHere]:
+        nonlocal failure
+        try:
+            async for block in blocks:
+                yield block
+        except Exception as error:
+            failure = error
 
     async def feed() -> None:
         nonlocal all_sent
         with suppress(ConnectionProblem, SessionClosed):  # the events give the reason
             with suppress(asyncio.CancelledError):
-                async for block in blocks:
+                async for block in whole():
                     await (session.flush() if isinstance(block, EndHere) else session.send(block))
             all_sent = True
             await session.end()
@@ -76,40 +88,46 @@ async def pump(
             raise ConnectionProblem("the session ended before the audio", code="ended_early")
 
     feeder, receiver = asyncio.create_task(feed()), asyncio.create_task(receive())
-    with _interrupts(stop or feeder.cancel) if interruptible else nullcontext(asyncio.Event()) as interrupted:
+    with _interrupts(stop or feeder.cancel) if interruptible else nullcontext(list[int]()) as received:
         try:
             await asyncio.wait({feeder, receiver}, return_when=asyncio.FIRST_COMPLETED)
             if feeder.done():
-                feeder.result()  # raises the source's error: then `end` was not sent and no last event comes
+                feeder.result()  # raises what is no answer of the session: then no last event comes
             await receiver
         finally:
             feeder.cancel()
             receiver.cancel()
             await asyncio.gather(feeder, receiver, return_exceptions=True)
-    return interrupted.is_set()
+    if failure:
+        raise failure
+    return 128 + received[0] if received else 0
 
 
 @contextmanager
-def _interrupts(stop: Callable[[], object]) -> Generator[asyncio.Event]:
-    """The first Ctrl-C calls `stop` and sets the yielded event; the second one cancels the caller."""
-    loop, caller, interrupted = asyncio.get_running_loop(), asyncio.current_task(), asyncio.Event()
+def _interrupts(stop: Callable[[], object]) -> Generator[list[int]]:
+    """The first signal calls `stop` and joins the yielded list; the second one cancels the caller."""
+    loop, caller, received = asyncio.get_running_loop(), asyncio.current_task(), list[int]()
     first = float("inf")
+    # With nohup a closed terminal ends nothing.
+    numbers = [each for each in SIGNALS if each == signal.SIGINT or signal.getsignal(each) != signal.SIG_IGN]
 
-    def interrupt() -> None:
+    def interrupt(number: int) -> None:
         nonlocal first
         if loop.time() - first > REPEAT_S and caller:
             caller.cancel()
-        if not interrupted.is_set():
+        if not received:
             stop()
         first = min(first, loop.time())
-        interrupted.set()
+        received.append(number)
 
     try:
-        loop.add_signal_handler(signal.SIGINT, interrupt)
-    except (NotImplementedError, ValueError, RuntimeError):  # Windows, or not the main thread: Ctrl-C ends at once
-        yield interrupted
+        for number in numbers:
+            loop.add_signal_handler(number, interrupt, number)
+    except (NotImplementedError, ValueError, RuntimeError):  # Windows, or not the main thread: a signal ends at once
+        yield received
         return
     try:
-        yield interrupted
+        yield received
     finally:
-        loop.remove_signal_handler(signal.SIGINT)
+        for number in numbers:
+            loop.remove_signal_handler(number)

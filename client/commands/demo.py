@@ -73,9 +73,9 @@ def demo(pace: float, languages: tuple[str, ...], translators: tuple[str, ...]) 
         volatile = "Dim words" if sys.stdout.isatty() else "Words in brackets"
         click.echo(f"{len(clips)} recordings in sequence. {volatile} may still change.\n")
         with live_output(OutputOptions(), default="text") as shown:
-            interrupted = asyncio.run(_play(server.url, config, clips, pace, shown, finals))
-    if interrupted:
-        return 130
+            status = asyncio.run(_play(server.url, config, clips, pace, shown, finals))
+    if status:
+        return status
     _compare(clips, finals)
     click.echo(NEXT)
     return 0
@@ -83,7 +83,7 @@ def demo(pace: float, languages: tuple[str, ...], translators: tuple[str, ...]) 
 
 async def _play(
     url: str, config: SessionConfig, clips: list[Clip], pace: float, shown: Output, finals: list[Final]
-) -> bool:
+) -> int:
     from ..remote.websocket import connect
 
     case = SentenceCase()

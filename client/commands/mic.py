@@ -133,7 +133,7 @@ def mic(
         shown.begin(source.device.name)
         shown.note(f"Listening to {source.device.name}. Ctrl-C stops.")
         gate = partial(_while_held, keys, shown) if keys else None
-        return 130 if asyncio.run(_listen(source, open_session, duration, shown, gate, about)) else 0
+        return asyncio.run(_listen(source, open_session, duration, shown, gate, about))
 
 
 @contextmanager
@@ -164,7 +164,7 @@ async def _listen(
     shown: Output,
     gate: Callable[[AsyncIterator[Block]], AsyncIterator[Block | EndHere]] | None,
     about: About,
-) -> bool:
+) -> int:
     from ..sources.microphone import RING_SECONDS
 
     warned: set[str] = set()

@@ -15,8 +15,8 @@ from ..sources.sources import file_blocks, paced
 
 async def recognize_live(
     recognizer: Recognizer, recording: Recording, config: SessionConfig, pace: float, shown: Output
-) -> bool:
-    """Send a recording through a session, as live audio. Returns whether the user interrupted."""
+) -> int:
+    """Send a recording through a session, as live audio. Returns the exit status (`pump`)."""
     file = open_audio(recording.source)
     audio = AudioFormat(sample_rate=file.sample_rate, channels=file.channels)
     async with recognizer.session(config, audio, complete_translations=not pace) as session:
@@ -26,9 +26,9 @@ async def recognize_live(
 def recognize_offline(recognizer: Recognizer, recording: Recording, config: SessionConfig, shown: Output) -> None:
     """Recognize a whole recording in one pass, and show it as a session with one utterance."""
     seconds = open_audio(recording.source).seconds
-    final = recognizer.offline(recording.source, config)
     name = printable(recording.path.name)
     shown.show(SessionStarted(session=name, model=recognizer.info.name, mode="offline"))
+    final = recognizer.offline(recording.source, config)
     if final:
         shown.show(final)
     shown.show(SessionEnded(audio_s=round(seconds, 3), utterances=int(final is not None)))

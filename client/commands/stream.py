@@ -74,7 +74,7 @@ def stream(
         refuse(("encoding", "sample_rate", "channels"), "is for raw audio on standard input (-)")
     rate = (0.0 if piped else 1.0) if pace is None else pace
 
-    async def run() -> bool:
+    async def run() -> int:
         if piped:
             raw = AudioFormat(encoding=cast(Encoding, encoding), sample_rate=sample_rate, channels=channels)
             audio, blocks = await open_pipe(sys.stdin.fileno() if file == "-" else os.open(file, os.O_RDONLY), raw)
@@ -89,4 +89,4 @@ def stream(
             async with connect(url, config=config, audio=audio, token=token, share=share) as session:
                 return await pump(session, paced(blocks, audio, rate), announce_link(session, shown.show))
 
-    return 130 if asyncio.run(run()) else 0
+    return asyncio.run(run())

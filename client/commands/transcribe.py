@@ -85,8 +85,8 @@ def transcribe(files: tuple[Path, ...], pace: float, output: OutputOptions, **se
                 try:
                     if config.mode == "offline":
                         recognize_offline(recognizer, recording, config, shown)
-                    elif asyncio.run(recognize_live(recognizer, recording, config, pace, shown)):
-                        return 130
+                    elif status := asyncio.run(recognize_live(recognizer, recording, config, pace, shown)):
+                        return status
                 except XlsrLiveError as error:
                     complain(str(error) if isinstance(error, AudioError) else f"{recording.name}: {error}")
                     failed += 1

@@ -120,7 +120,7 @@ def commands(
             act = partial(_act, executor, actions, rejected)
             if sound:
                 act = _both(stack.enter_context(Sounds()).show, act)
-            return 130 if asyncio.run(_run(open_session, blocks, act, stop)) else 0
+            return asyncio.run(_run(open_session, blocks, act, stop))
     except XlsrLiveError as error:
         if error.code == GrammarError.code:
             raise ConfigError(f"{grammar}, {error}") from error
@@ -171,7 +171,7 @@ async def _run(
     blocks: AsyncIterator[Block],
     act: Callable[[Event], None],
     stop: Callable[[], None] | None,
-) -> bool:
+) -> int:
     async with open_session() as session:
         return await pump(session, blocks, act, stop=stop)
 

@@ -69,6 +69,18 @@ def test_one_bad_file_does_not_stop_the_others(loaded: list[ModelOptions], tmp_p
 
 
 @pytest.mark.usefixtures("loaded")
+def test_the_text_before_a_damaged_part_is_kept(tmp_path: Path, capsys: Out):
+    samples, rate = soundfile.read(flac("george"), dtype="int16")
+    pause = np.zeros(2 * rate, np.int16)
+    path, saved = tmp_path / "cut.flac", tmp_path / "cut.srt"
+    soundfile.write(path, np.concatenate((samples, pause, samples, pause, samples)), rate)
+    path.write_bytes(path.read_bytes()[: -samples.nbytes // 4])
+    assert run(["transcribe", str(path), "-o", str(saved)]) == 2
+    assert "damaged" in capsys.readouterr().err
+    assert saved.read_text().lower().count(TEXTS["george"].lower()) >= 1
+
+
+@pytest.mark.usefixtures("loaded")
 def test_subtitles_for_several_files_go_to_a_folder(tmp_path: Path, capsys: Out):
     folder = tmp_path / "new"
     assert run(["transcribe", flac("george"), flac("clock"), "-f", "vtt", "-o", str(folder)]) == 0

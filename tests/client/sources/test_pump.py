@@ -56,14 +56,14 @@ async def source(blocks: Iterable[Block], then: Exception | None = None, forever
 
 
 def test_everything_is_sent_then_ended():
-    async def run() -> tuple[list[Event], bool]:
+    async def run() -> tuple[list[Event], int]:
         shown: list[Event] = []
         return shown, await pump(Echo(), source([b"a", b"b", b"c"]), shown.append)
 
-    shown, interrupted = asyncio.run(run())
+    shown, status = asyncio.run(run())
     assert [type(event) for event in shown] == [Final, SessionEnded]
     assert shown[0].text == "3"
-    assert not interrupted
+    assert status == 0
 
 
 def test_ctrl_c_lets_a_source_that_can_stop_send_what_waits():
@@ -89,14 +89,15 @@ def test_a_flush_among_the_blocks_ends_the_utterance():
     assert session.sent == [b"a", END_HERE, b"b"]
 
 
-def test_ctrl_c_ends_the_audio_and_keeps_the_last_final():
-    async def run() -> tuple[list[Event], bool]:
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_ends_the_audio_and_keeps_the_last_final(number: signal.Signals, status: int):
+    async def run() -> list[Event]:
         shown: list[Event] = []
-        asyncio.get_running_loop().call_later(0.1, os.kill, os.getpid(), signal.SIGINT)
-        return shown, await pump(Echo(), source([b"a"], forever=True), shown.append)
+        asyncio.get_running_loop().call_later(0.1, os.kill, os.getpid(), number)
+        assert await pump(Echo(), source([b"a"], forever=True), shown.append) == status
+        return shown
 
-    shown, interrupted = asyncio.run(run())
-    assert interrupted
+    shown = asyncio.run(run())
     assert [type(event) for event in shown] == [Final, SessionEnded]
 
 
@@ -125,12 +126,32 @@ def test_ctrl_c_twice_gives_up(monkeypatch: pytest.MonkeyPatch):
         asyncio.run(run())
 
 
-def test_a_failing_source_is_reported_and_leaves_no_waiter():
+def test_with_nohup_a_closed_terminal_ends_nothing():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        session = Echo()
+
+        async def blocks() -> AsyncIterator[Block]:
+            os.kill(os.getpid(), signal.SIGHUP)
+            yield b"a"
+
+        assert asyncio.run(pump(session, blocks(), lambda _: None)) == 0
+        assert session.sent == [b"a"]
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_failing_source_is_reported_after_the_text_of_what_came_before():
+    shown: list[Event] = []
+
     async def run() -> None:
-        await pump(Echo(), source([b"a"], then=AudioError("NaN")), lambda _: None)
+        await pump(Echo(), source([b"a", b"b"], then=AudioError("NaN")), shown.append)
 
     with pytest.raises(AudioError, match="NaN"):
         asyncio.run(asyncio.wait_for(run(), 60))
+    assert [type(event) for event in shown] == [Final, SessionEnded]
+    assert isinstance(shown[0], Final)
+    assert shown[0].text == "2"
 
 
 def test_an_error_event_is_raised_after_the_finals():
