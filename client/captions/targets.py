@@ -41,10 +41,14 @@ class DeliveredCues(Cued):
         super().__init__(sys.stderr, maker=maker)
         self.begun = 0.0  # when the audio began, in seconds since 1970
         self.delivery: Delivery | None = None
+        self._head_start = 0.0
+
+    def head_start(self, seconds: float) -> None:
+        self._head_start = seconds
 
     def show(self, event: Event) -> None:
         if isinstance(event, SessionStarted):
-            self.begun = time.time()
+            self.begun, self._head_start = time.time() - self._head_start, 0.0
         super().show(event)
 
     def cue(self, cue: Cue) -> None:

@@ -195,6 +195,7 @@ async def _listen(
         shown.show(event)
 
     async with open_session() as session:
+        shown.head_start(microphone.waiting)  # recorded while the model loaded
         blocks = microphone.blocks(duration, level)
         announced = announce_link(session, show)
         return await pump(session, gate(blocks) if gate else blocks, announced, stop=microphone.stop)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any, cast
 
 import click
@@ -82,7 +83,8 @@ def stream(
             recorded = open_audio(Path(file))
             audio = AudioFormat(sample_rate=recorded.sample_rate, channels=recorded.channels)
             blocks = file_blocks(recorded)
-        live = piped or rate == 1  # audio on a pipe arrives in real time
+        redirected = file == "-" and S_ISREG(os.fstat(sys.stdin.fileno()).st_mode)
+        live = rate == 1 or (piped and not redirected)  # audio on a pipe arrives in real time
         with side_outputs(output, config=config, paced=live, local=False) as others, live_output(output) as main:
             shown = Together([main, *others])
             shown.begin(printable(file))

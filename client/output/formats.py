@@ -63,6 +63,9 @@ class Output:
             case _:
                 pass
 
+    def head_start(self, seconds: float) -> None:
+        """The first sample is so much older than the session that comes. Matters to outputs that time the audio."""
+
     def final(self, final: Final) -> None:
         """Write one final."""
 
@@ -140,6 +143,10 @@ class Together(Output):
     def show(self, event: Event) -> None:
         for output in self._outputs:
             output.show(event)
+
+    def head_start(self, seconds: float) -> None:
+        for output in self._outputs:
+            output.head_start(seconds)
 
     def note(self, text: str) -> None:
         for output in self._outputs:

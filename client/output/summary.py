@@ -32,12 +32,17 @@ class Summary(Output):
         self._latencies = Latencies()
         self._utterance = TimedEvents()
         self._began: float | None = None
+        self._head_start = 0.0
+
+    def head_start(self, seconds: float) -> None:
+        self._head_start = seconds
 
     def show(self, event: Event) -> None:
         match event:
             case SessionStarted():
                 self._began = self._clock() if self._began is None else self._began
-                self._utterance = TimedEvents(begun=time.monotonic())
+                self._utterance = TimedEvents(begun=time.monotonic() - self._head_start)
+                self._head_start = 0.0
             case Final():
                 self._words += split_words(event.text)
             case SessionEnded():

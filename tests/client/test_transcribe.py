@@ -153,6 +153,16 @@ def test_stream_from_a_pipe(server: RunningServer, clip: Callable[[str], np.ndar
     assert (done.returncode, done.stdout.decode(), done.stderr) == (0, TEXTS["jackson"].capitalize() + "\n", b"")
 
 
+def test_a_redirected_file_is_not_live(server: RunningServer):
+    arguments = ["stream", "-", "--url", server.url, "-f", "text", "--summary"]
+    with Path(flac("jackson")).open("rb") as file:
+        command = [sys.executable, "-m", "xlsr_live.client.cli", *arguments]
+        done = subprocess.run(command, stdin=file, capture_output=True, timeout=60, check=False, text=True)
+    assert (done.returncode, done.stdout) == (0, TEXTS["jackson"].capitalize() + "\n")
+    assert "words in" in done.stderr
+    assert "word shown" not in done.stderr
+
+
 def test_ctrl_c_finishes_the_open_utterance(server: RunningServer, clip: Callable[[str], np.ndarray], tmp_path: Path):
     talk = tmp_path / "talk.wav"  # with a minute of silence, so that it cannot end before Ctrl-C
     soundfile.write(talk, np.concatenate([clip("jackson"), np.zeros(60 * 16_000, np.int16)]), 16_000)

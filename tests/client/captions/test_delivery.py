@@ -193,12 +193,14 @@ def test_a_refusal_by_youtube_is_reported_without_the_key(youtube: FakeYouTube):
 
 def test_youtube_gets_each_line_as_it_grows(youtube: FakeYouTube, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv(URL_VARIABLE, youtube.url)
-    with caption_output("youtube", early=False) as output:
+    monkeypatch.setattr("time.time", lambda: 1_700_000_100.0)  # 22:15:00
+    with caption_output("youtube", early=False, case="sentence") as output:
+        output.head_start(30.0)  # recorded while the model loaded
         output.show(SessionStarted(session="s", model="digits", mode="cached"))
         output.show(final("ONE TWO"))
     ((path, body),) = youtube.posts
     assert path.endswith("&seq=1")
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\nONE TWO\n", body)
+    assert re.fullmatch(r"2023-11-14T22:14:3\d\.\d{3}\nOne two\n", body)
 
 
 def test_a_failure_is_reported_once_retried_and_reported_again_when_it_ends(capsys: pytest.CaptureFixture[str]):

@@ -21,9 +21,10 @@ def session() -> list[Event]:
     ]
 
 
-def summarized(*, paced: bool, local: bool, reference: list[str] | None = None) -> list[str]:
+def summarized(*, paced: bool, local: bool, reference: list[str] | None = None, head_start: float = 0.0) -> list[str]:
     out = io.StringIO()
     with Summary(out, reference=reference, paced=paced, local=local) as shown:
+        shown.head_start(head_start)
         for event in session():
             shown.show(event)
         assert out.getvalue() == ""
@@ -39,6 +40,14 @@ def test_words_and_their_error_rate():
 def test_live_audio_has_latencies_and_a_remote_server_no_real_time_factor():
     lines = summarized(paced=True, local=False)
     assert [line.split(":")[0] for line in lines[1:]] == ["word shown", "word committed", "final after its last word"]
+
+
+def test_audio_recorded_while_the_model_loaded_counts_as_late():
+    def late(head_start: float) -> float:
+        (line,) = [each for each in summarized(paced=True, local=False, head_start=head_start) if "final" in each]
+        return float(line.removeprefix("final after its last word: ").split()[0])
+
+    assert late(100.0) == pytest.approx(late(0.0) + 100.0, abs=5.0)
 
 
 def test_case_and_punctuation_of_a_reference_do_not_count(tmp_path: Path):
