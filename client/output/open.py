@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
@@ -115,13 +116,19 @@ def output_paths(files: Sequence[Path], form: str, path: Path | None) -> dict[Pa
         if several and form in ("srt", "vtt"):
             raise click.UsageError(f"{form} of several recordings needs an output folder: --output DIR")
         return {}
-    if not several and not path.is_dir():
+    if not several and not path.is_dir() and not _names_folders():
         return {files[0]: path}
     planned = {file: path / f"{_stem(file)}.{SUFFIXES.get(form, form)}" for file in files}
     if len(set(planned.values())) < len(files):
         raise click.UsageError("two recordings have the same name, so they would have the same output file")
     path.mkdir(parents=True, exist_ok=True)
     return planned
+
+
+def _names_folders() -> bool:
+    """Whether --output ends in a separator or an argument is a folder: then one recording has a folder, too."""
+    given = click.get_current_context().params
+    return given["path"].endswith(("/", os.sep)) or any(file.is_dir() for file in given["files"])
 
 
 def _stem(file: Path) -> str:

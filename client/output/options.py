@@ -46,7 +46,7 @@ def output_options(default: str, folder: bool = False) -> Callable[[F], F]:
         def with_output(
             form: str | None,
             plain: bool,
-            path: Path | None,
+            path: str | None,
             captions: tuple[str, ...],
             per_language: bool,
             overwrite: bool,
@@ -57,13 +57,14 @@ def output_options(default: str, folder: bool = False) -> Callable[[F], F]:
         ) -> Any:
             if plain and form not in (None, "plain"):
                 raise click.UsageError(f"use --plain or --format {form}, not both")
-            form = _checked("plain", path, "plain") if plain else _checked(form, path, "form")
+            file = Path(path) if path else None
+            form = _checked("plain", file, "plain") if plain else _checked(form, file, "form")
             languages = others.get("translate_to") or ()
-            if per_language and not (path and form in SUBTITLES):
+            if per_language and not (file and form in SUBTITLES):
                 raise click.UsageError("--per-language needs subtitles in files: --output FILE.vtt or FILE.srt")
-            path = dated(path) if path else None
+            file = dated(file) if file else None
             summary = summary or reference is not None
-            chosen = OutputOptions(form, path, captions, summary, reference, languages, per_language, overwrite, case)
+            chosen = OutputOptions(form, file, captions, summary, reference, languages, per_language, overwrite, case)
             return command(output=chosen, **others)
 
         return cast(F, options(with_output))
@@ -91,7 +92,8 @@ def form_of(path: Path) -> str | None:
 
 def _options(default: str, folder: bool) -> Callable[[F], F]:
     kinds = click.Choice(list(FORMATS))
-    where = "Write to this file; for several recordings, a folder." if folder else "Write to this file."
+    where = "Write to this file"
+    where += "; for several recordings, a folder of them, or PATH/, to a folder." if folder else "."
     where += " %Y-%m-%d-%H%M in a name is the time of the start."
     path = click.Path(path_type=Path)
     return combined(
@@ -103,7 +105,7 @@ def _options(default: str, folder: bool) -> Callable[[F], F]:
             help=f"Output format. [default: by the suffix of --output, else {default}]",
         ),
         click.option("--plain", is_flag=True, help="Same as --format plain: lines with times, for logs."),
-        click.option("--output", "-o", "path", type=path, metavar="PATH", help=where),
+        click.option("--output", "-o", "path", type=click.Path(), metavar="PATH", help=where),
         click.option(
             "--captions",
             multiple=True,

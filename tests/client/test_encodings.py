@@ -145,7 +145,9 @@ def test_a_folder_with_a_name_that_is_not_utf8(form: str, latin1_name: Path, enc
 def test_results_of_a_name_that_is_not_utf8_and_offline(latin1_name: Path, command: Command):
     folder = latin1_name.parent
     assert command("transcribe", str(folder), "-f", "srt", "-o", str(folder / "out")) == (0, b"", "")
-    assert SPOKEN in (folder / "out").read_text()
+    (written,) = (folder / "out").iterdir()
+    assert (written.stem, written.suffix) == (latin1_name.stem, ".srt")
+    assert SPOKEN in written.read_text()
     status, out, err = command("transcribe", str(latin1_name), "-f", "jsonl", "--mode", "offline")
     assert (status, err) == (0, "")
     assert json.loads(out.splitlines()[0])["session"] == "caf�.flac"

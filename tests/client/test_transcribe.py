@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -87,6 +88,16 @@ def test_subtitles_for_several_files_go_to_a_folder(tmp_path: Path, capsys: Out)
     assert capsys.readouterr().out == ""
     assert TEXTS["george"].capitalize() in (folder / "george.vtt").read_text()
     assert (folder / "clock.vtt").read_text() == "WEBVTT\n\n"
+
+
+@pytest.mark.usefixtures("loaded")
+@pytest.mark.parametrize(("recordings", "output"), [(".", "new"), (".", "new/"), ("george.flac", "new/")])
+def test_a_folder_may_hold_one_recording(recordings: str, output: str, tmp_path: Path):
+    (tmp_path / "talks").mkdir()
+    shutil.copy(flac("george"), tmp_path / "talks" / "george.flac")
+    arguments = [f"{tmp_path}/talks/{recordings}", "-f", "vtt", "-o", f"{tmp_path}/{output}"]
+    assert run(["transcribe", *arguments]) == 0
+    assert TEXTS["george"].capitalize() in (tmp_path / "new" / "george.vtt").read_text()
 
 
 @pytest.mark.usefixtures("loaded")
