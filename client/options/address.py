@@ -25,8 +25,11 @@ def stream_url(text: str) -> str:
     parts = urlsplit(f"ws://{text}" if bare else text)
     if parts.scheme not in SECURE or not parts.hostname:
         raise ValueError(f"{text} is not an address: write studio:{PORT} or https://speech.example.org")
-    port = parts.port  # a ValueError if it is no port
-    netloc = parts.netloc if port or not bare else f"{parts.netloc}:{PORT}"
+    if parts.port == 0:  # a ValueError if it is no port
+        raise ValueError(f"{text} is not an address: no server has port 0")
+    netloc = parts.netloc.rstrip(":")
+    if bare and parts.port is None:
+        netloc += f":{PORT}"
     path = parts.path
     if not path.strip("/") or parts.scheme.startswith("http"):
         path = path.rstrip("/").removesuffix(STREAM) + STREAM

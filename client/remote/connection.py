@@ -78,8 +78,9 @@ def next_try_s(problem: ConnectionProblem) -> float | None:
 
 async def open_connection(url: str, token: str | None) -> ClientConnection:
     """Connect; `token` goes into the `Authorization` header. Raises `ConnectionProblem`."""
-    proxy = proxy_for(url)
+    proxy = None
     try:
+        proxy = proxy_for(url)
         return await open_websocket(
             url,
             additional_headers={"Authorization": f"Bearer {token}"} if token else {},
@@ -90,5 +91,5 @@ async def open_connection(url: str, token: str | None) -> ClientConnection:
             ping_timeout=None,  # see MonitoredConnection
             proxy=proxy.url if proxy else None,
         )
-    except (OSError, ImportError, InvalidHandshake, InvalidProxy, InvalidURI, ConnectionClosed) as error:
+    except (OSError, ValueError, ImportError, InvalidHandshake, InvalidProxy, InvalidURI, ConnectionClosed) as error:
         raise connection_problem(url, error, proxy, OPEN_TIMEOUT) from error

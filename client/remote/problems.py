@@ -19,8 +19,6 @@ def connection_problem(url: str, error: Exception, proxy: Proxy | None, timeout_
     match error:
         case InvalidStatus(response=response):
             return _refusal(url, response)
-        case InvalidURI():
-            return ConnectionProblem(f"{url} is not a websocket address such as ws://127.0.0.1:8765/v1/stream")
         case ImportError():  # of python-socks
             return ConnectionProblem(f"{proxy} needs the package python-socks: pip install python-socks", code="proxy")
         case InvalidProxyStatus(response=response):
@@ -34,6 +32,8 @@ def connection_problem(url: str, error: Exception, proxy: Proxy | None, timeout_
             return ConnectionProblem(f"no answer from {url}{through} within {timeout_s:.0f} s", code="timeout")
         case ssl.SSLError():
             return ConnectionProblem(f"no secure connection to {url}{through}: {error.reason}", code="tls")
+        case InvalidURI() | ValueError():  # a UnicodeError for a name such as a..b
+            return ConnectionProblem(f"{url} is not a websocket address such as ws://127.0.0.1:8765/v1/stream")
         case OSError():
             hint = f"check {proxy.variable} and no_proxy" if proxy else "start a server with: xlsr-live serve"
             return ConnectionProblem(f"nothing answers at {url}{through} ({_reason(error)}); {hint}", code="refused")

@@ -11,6 +11,8 @@ from xlsr_live.client.options.address import stream_url, urls_option
     ("written", "expected"),
     [
         ("studio", "ws://studio:8765/v1/stream"),
+        ("studio:", "ws://studio:8765/v1/stream"),
+        ("https://studio:/", "wss://studio/v1/stream"),
         ("studio:9000", "ws://studio:9000/v1/stream"),
         ("127.0.0.1:8765", "ws://127.0.0.1:8765/v1/stream"),
         ("[::1]:9000", "ws://[::1]:9000/v1/stream"),
@@ -37,7 +39,9 @@ def test_several_addresses():
     assert found == [[], [studio], [studio, hall]]
 
 
-@pytest.mark.parametrize("written", ["", "ftp://studio", "ws://", "studio:port", "http://studio:99999"])
+@pytest.mark.parametrize(
+    "written", ["", "ftp://studio", "ws://", "studio:port", "http://studio:99999", "studio:0", "ws://studio:0"]
+)
 def test_no_address(written: str):
-    with pytest.raises(ValueError, match=r"address|port|Port"):
+    with pytest.raises(ValueError, match=r"is not an address|^Port"):
         stream_url(written)

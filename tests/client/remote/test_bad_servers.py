@@ -104,7 +104,17 @@ def test_no_server_at_the_address():
             asyncio.run(transcribe_remotely(url, np.zeros(1, np.int16)))
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1/v1/stream", "127.0.0.1:8765", "ws:///v1/stream"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1/v1/stream",
+        "127.0.0.1:8765",
+        "ws:///v1/stream",
+        "ws://a..b/v1/stream",
+        "ws://studio:99999/v1/stream",
+        "ws://[::1/v1/stream",
+    ],
+)
 def test_invalid_addresses(url: str):
     with pytest.raises(ConnectionProblem, match="not a websocket address"):
         asyncio.run(transcribe_remotely(url, np.zeros(1, np.int16)))
