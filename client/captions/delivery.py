@@ -21,9 +21,9 @@ class Undelivered(Exception):
 class Delivery:
     """Passes captions to `send` in order, each until it succeeds. A context manager.
 
-    `send` raises `Undelivered` or `OSError`. Only the newest `limit` captions wait; the number of lost ones is printed
-    at the end. A failure is printed once, and once more when it is over. `contact` runs at the start, if given: it
-    returns a message to print, or raises as `send` does.
+    `send` raises `Undelivered` or `OSError`; another exception is an internal error, but does not end the thread. Only
+    the newest `limit` captions wait; the number of lost ones is printed at the end. A failure is printed once, and once
+    more when it is over. `contact` runs at the start, if given: it returns a message to print, or raises as `send`.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Delivery:
         if self._contact:
             try:
                 complain(f"{self._name}: {self._contact()}")
-            except (Undelivered, OSError) as error:
+            except Exception as error:
                 self._report(error, "the next caption tries again")
         while not self._stopped.is_set():
             with self._changed:
@@ -84,7 +84,7 @@ class Delivery:
         while not self._stopped.is_set():
             try:
                 self._send(cue)
-            except (Undelivered, OSError) as error:
+            except Exception as error:
                 self._report(error, "trying again")
                 self._stopped.wait(pause)
                 pause = min(2 * pause, longest)
@@ -97,6 +97,15 @@ class Delivery:
 
     def _report(self, error: Exception, then: str) -> None:
         if not self._failing:
-            why = (isinstance(error, OSError) and error.strerror) or error  # without the error number
-            complain(f"captions do not reach {self._name}: {why}; {then}")
+            complain(f"captions do not reach {self._name}: {_why(error)}; {then}")
         self._failing = True
+
+
+def _why(error: Exception) -> str:
+    match error:
+        case Undelivered():
+            return str(error)
+        case OSError():
+            return error.strerror or str(error)  # without the error number
+        case _:  # no repr: it may hold the address, which is secret
+            return f"internal error: {type(error).__name__}: {error}"

@@ -63,6 +63,8 @@ class ObsClient:
             where = f" through {self._proxy}" if self._proxy else ""
             hint = "is OBS running, with its WebSocket server enabled (Tools)?"
             raise Undelivered(f"nothing answers{where}: {hint}") from None
+        except UnicodeError:  # of the resolver
+            raise Undelivered(f"{self._url} is not an address") from None
         except (ImportError, ProxyError, InvalidProxy) as error:
             why = error.msg if isinstance(error, InvalidProxy) else error.__cause__ or error
             raise Undelivered(f"{self._proxy} cannot be used: {why}") from None

@@ -222,6 +222,33 @@ def test_a_failure_is_reported_once_retried_and_reported_again_when_it_ends(caps
     ]
 
 
+def test_an_unexpected_failure_does_not_end_the_thread(capsys: pytest.CaptureFixture[str]):
+    sent: list[Cue] = []
+    failures = iter([True, False])
+
+    def contact() -> str:
+        raise ValueError("no sense")
+
+    def send(cue: Cue) -> None:
+        if next(failures):
+            raise KeyError("answer")
+        sent.append(cue)
+
+    with Delivery("OBS", send, limit=10, contact=contact, pauses=(0.001, 0.001)) as delivery:
+        delivery.put(ONE)
+    assert sent == [ONE]
+    assert capsys.readouterr().err.splitlines() == [
+        "xlsr-live: captions do not reach OBS: internal error: ValueError: no sense; the next caption tries again",
+        "xlsr-live: captions reach OBS again",
+    ]
+
+
+def test_a_name_of_no_host():
+    for call in (lambda there: there.contact(), lambda there: there.send(ONE)):
+        with pytest.raises(Undelivered, match=r"ws://a\.\.b:4455 is not an address"):
+            call(ObsClient("a..b", 4455, ""))
+
+
 def test_lost_captions_delay_nothing_and_are_counted(capsys: pytest.CaptureFixture[str]):
     def send(cue: Cue) -> None:
         raise ConnectionRefusedError("connection refused")
