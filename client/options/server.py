@@ -11,6 +11,7 @@ import click
 from click.core import ParameterSource
 
 from ...streaming.config import Encoding
+from ...streaming.errors import ConfigError
 from ...streaming.textfile import read_text
 from .combined import combined
 from .model import NAMES as MODEL_NAMES
@@ -69,6 +70,7 @@ def token_option(command: F) -> F:
 
 def read_token(path: Path | None) -> str | None:
     """The access token from the file or the environment. Raises `ConfigError`."""
-    if path is None:
-        return os.environ.get(TOKEN_VARIABLE) or None
-    return read_text(path, "the token file").strip()
+    token = (os.environ.get(TOKEN_VARIABLE, "") if path is None else read_text(path, "the token file")).strip()
+    if not (token.isascii() and token.isprintable()):  # as servers require
+        raise ConfigError(f"{path or TOKEN_VARIABLE}: the token must be one line of printable ASCII")
+    return token or None
