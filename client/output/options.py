@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import IntEnum
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
@@ -12,6 +14,7 @@ import click
 from click.core import ParameterSource
 
 from ..options.combined import combined
+from ..options.defaults import PREFIX, key_of
 from .case import Case
 from .formats import FORMATS, SUBTITLES
 from .names import dated
@@ -55,12 +58,10 @@ def output_options(default: str, folder: bool = False) -> Callable[[F], F]:
             reference: Path | None,
             **others: Any,
         ) -> Any:
-            if plain and form not in (None, "plain"):
-                raise click.UsageError(f"use --plain or --format {form}, not both")
             file = Path(path) if path else None
-            form = _checked("plain", file, "plain") if plain else _checked(form, file, "form")
+            form = _chosen(form, plain, file)
             languages = others.get("translate_to") or ()
-            if per_language and not (file and form in SUBTITLES):
+            if per_language and not (file and form in SUBTITLES) and _level("per_language") is Level.ARGUMENT:
                 raise click.UsageError("--per-language needs subtitles in files: --output FILE.vtt or FILE.srt")
             file = dated(file) if file else None
             summary = summary or reference is not None
@@ -72,16 +73,40 @@ def output_options(default: str, folder: bool = False) -> Callable[[F], F]:
     return decorate
 
 
-def _checked(form: str | None, path: Path | None, option: str) -> str | None:
-    """The format that `option` names, or that of the file's suffix. Raises `click.UsageError` where both disagree."""
+class Level(IntEnum):
+    """Where an option's value comes from. A higher level overrides a lower one."""
+
+    FILE = 0
+    VARIABLE = 1
+    ARGUMENT = 2
+
+
+def _level(name: str) -> Level:
+    context = click.get_current_context()
+    if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+        return Level.ARGUMENT
+    option = next(option for option in context.command.params if option.name == name)
+    return Level.VARIABLE if os.environ.get(PREFIX + key_of(option).upper()) else Level.FILE
+
+
+def _chosen(form: str | None, plain: bool, path: Path | None) -> str | None:
+    """The format of --format, --plain, or the suffix of --output. Where they disagree, the highest level counts.
+
+    Raises `click.UsageError` if they disagree on the same level.
+    """
+    option = "form"
+    if plain:
+        if form not in (None, "plain") and _level("plain") == _level("form"):
+            raise click.UsageError(f"use --plain or --format {form}, not both")
+        if form is None or _level("plain") > _level("form"):
+            option, form = "plain", "plain"
     by_suffix = form_of(path) if path else None
     if form is None or by_suffix is None or form == by_suffix or (form, by_suffix) == ("plain", "text"):
         return form or by_suffix
-    source = click.get_current_context().get_parameter_source(option)
-    if source is ParameterSource.DEFAULT_MAP:  # of the environment or the configuration, which a file's name overrides
-        return by_suffix
-    flag = "--plain" if option == "plain" else "--format"
-    raise click.UsageError(f"--output {path} stands for the format {by_suffix}, not {form}: leave {flag} out")
+    if _level(option) == _level("path"):
+        flag = "--plain" if option == "plain" else "--format"
+        raise click.UsageError(f"--output {path} stands for the format {by_suffix}, not {form}: leave {flag} out")
+    return form if _level(option) > _level("path") else by_suffix
 
 
 def form_of(path: Path) -> str | None:

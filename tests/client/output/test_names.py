@@ -10,6 +10,7 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner
+from xlsr_live.client.options.defaults import default_map
 from xlsr_live.client.output.formats import FORMATS
 from xlsr_live.client.output.names import dated, unused
 from xlsr_live.client.output.options import OutputOptions, output_options
@@ -59,3 +60,44 @@ def test_the_suffix_overrides_a_format_of_the_configuration():
         assert result.output == "srt\n"
     result = CliRunner().invoke(command, ["--output", "talk.srt", "--plain"])
     assert "leave --plain out" in result.output
+
+
+@click.command
+@output_options("text")
+def shown(output: OutputOptions, **_: Any) -> None:
+    click.echo(f"{output.form} {output.path}")
+
+
+@pytest.mark.parametrize(
+    ("file", "variables", "arguments", "expected"),
+    [
+        ({"format": "srt"}, {}, ["--plain"], "plain None"),
+        ({"plain": True}, {}, ["-f", "srt"], "srt None"),
+        ({}, {"PLAIN": "1"}, ["-f", "srt"], "srt None"),
+        ({"format": "srt"}, {"PLAIN": "1"}, [], "plain None"),
+        ({"plain": True}, {"FORMAT": "srt"}, [], "srt None"),
+        ({"plain": True, "format": "srt"}, {}, [], "use --plain or --format srt, not both"),
+        ({}, {"OUTPUT": "zz.txt"}, ["-f", "json"], "json zz.txt"),
+        ({}, {"OUTPUT": "zz.txt"}, ["--plain"], "plain zz.txt"),
+        ({"format": "json"}, {"OUTPUT": "zz.srt"}, [], "srt zz.srt"),
+        ({"output": "zz.srt"}, {"FORMAT": "json"}, [], "json zz.srt"),
+        ({}, {"FORMAT": "json", "OUTPUT": "zz.srt"}, [], "--output zz.srt stands for the format srt, not json"),
+        ({"plain": True}, {}, ["-f", "plain", "-o", "zz.srt"], "--output zz.srt stands for the format srt, not plain"),
+        ({"per_language": True}, {}, [], "None None"),
+        ({"per_language": True}, {}, ["-f", "vtt"], "vtt None"),
+        ({}, {"PER_LANGUAGE": "1"}, ["-o", "zz.json"], "json zz.json"),
+    ],
+)
+def test_an_argument_overrides_a_variable_that_contradicts_it_and_a_variable_the_file(
+    file: dict[str, Any],
+    variables: dict[str, str],
+    arguments: list[str],
+    expected: str,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    environment = {f"XLSR_LIVE_{name}": value for name, value in variables.items()}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    result = CliRunner().invoke(shown, arguments, default_map=default_map(shown, file, environment))
+    assert expected in result.output
+    assert (result.exit_code == 2) == ("--" in expected)
