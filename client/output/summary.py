@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import time
+import unicodedata
 from pathlib import Path
 from typing import TextIO
 
@@ -75,8 +75,21 @@ class Summary(Output):
 
 
 def split_words(text: str) -> list[str]:
-    """The words of a text, without case and punctuation."""
-    return re.findall(r"[\w']+", text.casefold())
+    """The words of a text, without case, punctuation and differences of encoding.
+
+    Combining marks are parts of words: vowels in Hindi, accents in decomposed text.
+    """
+    folded = unicodedata.normalize("NFC", text.casefold()).replace("’", "'")
+    words = "".join(map(_word_char, folded)).split()
+    return [word for each in words if (word := each.strip("'"))]  # without quotation marks
+
+
+def _word_char(char: str) -> str:
+    """The character if words have it; else a blank, or nothing for a format character (joiner, soft hyphen)."""
+    category = unicodedata.category(char)
+    if category == "Cf":
+        return ""
+    return char if char == "'" or category[0] in "LMN" else " "
 
 
 def read_reference(path: Path) -> list[str]:

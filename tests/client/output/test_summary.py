@@ -6,7 +6,7 @@ import io
 from pathlib import Path
 
 import pytest
-from xlsr_live.client.output.summary import Summary, read_reference
+from xlsr_live.client.output.summary import Summary, read_reference, split_words
 from xlsr_live.streaming.errors import XlsrLiveError
 from xlsr_live.streaming.protocol.events import Event, Final, SessionEnded, SessionStarted, SpeechEnded, Word
 
@@ -58,3 +58,18 @@ def test_case_and_punctuation_of_a_reference_do_not_count(tmp_path: Path):
         read_reference(tmp_path / "said.txt")
     with pytest.raises(XlsrLiveError, match="cannot read"):
         read_reference(tmp_path / "nothing.txt")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("हिन्दी में की का।", ["हिन्दी", "में", "की", "का"]),
+        ("Cafe\u0301 CAFÉ", ["café", "café"]),
+        ("ΑΫ\u0301 αΰ", ["αΰ", "αΰ"]),
+        ("It’s it's ‘quoted’ 'quoted' ’", ["it's", "it's", "quoted", "quoted"]),
+        ("می\u200cخواهم co\u00adoperate", ["میخواهم", "cooperate"]),
+        ("well-known, 3.5 -- «oui»…", ["well", "known", "3", "5", "oui"]),
+    ],
+)
+def test_words_of_every_script_and_encoding(text: str, words: list[str]):
+    assert split_words(text) == words
