@@ -20,11 +20,15 @@ class LiveFile(io.StringIO):
         super().__init__(newline="")
         self._path = path.resolve()  # so that replacing the file keeps a link to it
         self._problem: str | None = None  # of the last write
-        if not path.parent.exists():
-            raise XlsrLiveError(f"cannot write {path}: there is no folder {path.parent}")
-        with writing(path):
-            path.write_bytes(b"")
-            self._save(b"")
+        try:
+            if not path.parent.exists():
+                raise XlsrLiveError(f"cannot write {path}: there is no folder {path.parent}")
+            with writing(path):
+                path.write_bytes(b"")
+                self._save(b"")
+        except XlsrLiveError:
+            super().close()  # else the garbage collection would close, try to write, and report the failure again
+            raise
 
     @property
     def complete(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import resource
@@ -281,6 +282,17 @@ def test_an_unwritable_file_is_reported_at_the_start(tmp_path: Path):
         caption_output("out.doc", early=False),
     ):
         pass
+
+
+@pytest.mark.parametrize("kind", [AppendedFile, ReplacedFile])
+def test_an_unwritable_file_is_reported_once(kind: type, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "folder").mkdir()
+    for name in ("nowhere/out", "folder"):
+        with pytest.raises(XlsrLiveError, match="cannot write"):
+            kind(tmp_path / name)
+    gc.collect()  # closes what is left of them
+    assert capsys.readouterr().err == ""
+    assert os.listdir(tmp_path) == ["folder"]
 
 
 @pytest.mark.parametrize("name", ["out.vtt", "out.srt", "out.jsonl", "out.txt"])
