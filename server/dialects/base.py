@@ -68,7 +68,7 @@ class Dialect(DialectHooks, Generic[Received]):
 
     async def next_message(self) -> Received:
         self.idle.start(asyncio.get_running_loop().time())
-        message = await self._transport.receive()
+        message = await self._take_message()
         self.idle.stop()
         return message
 
@@ -195,6 +195,12 @@ class Dialect(DialectHooks, Generic[Received]):
 
     # ── the tasks ──
 
+    async def _take_message(self) -> Received:
+        # With messages queued, `receive` does not suspend: a flood of small ones would stall all other clients. Their
+        # turn comes before the message, because a timeout must not lose one that the transport has counted.
+        await asyncio.sleep(0)
+        return await self._transport.receive()
+
     async def _read(self) -> None:
         try:
             async with asyncio.timeout(0 if self._stopping else self.settings.max_session_s) as self._input:
@@ -220,7 +226,7 @@ class Dialect(DialectHooks, Generic[Received]):
         # Read on, to notice that the client leaves, and so that a client that sends first and reads later never blocks.
         while not self.handed_over:
             with suppress(ProtocolError):
-                await self._transport.receive()
+                await self._take_message()
 
     async def _watch_idle(self) -> None:
         """Stop the input of a silent client. Polling costs less than a timeout for every message."""
