@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -55,16 +56,18 @@ class Reloader:
     def request(self) -> None:
         """Reload soon. During a reload, reload once more: the running one may have read older settings."""
         self._requested = True
-        if not self.busy:
+        self._start_serving()
+
+    def _start_serving(self) -> None:
+        serving = self._task is not None and not self._task.done()
+        if self._requested and not self.busy and not serving:
             self._task = asyncio.get_running_loop().create_task(self._serve_requests())
 
     async def _serve_requests(self) -> None:
-        while self._requested:
+        while self._requested and not self.busy:
             self._requested = False
-            try:
+            with suppress(XlsrLiveError):  # already logged
                 await self.reload()
-            except XlsrLiveError:  # already logged
-                return
 
     async def reload(self) -> Reloaded:
         """Read settings and tokens again and load the model of the settings.
@@ -83,6 +86,7 @@ class Reloader:
             raise XlsrLiveError(reason, code=Code.RELOAD_FAILED) from error
         finally:
             self.busy = False
+            self._start_serving()
         self._admission.stats.reloads["done"] += 1
         logger.info("reloaded", extra=fields(**msgspec.structs.asdict(result)))
         return result

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event as Signal
 from typing import Any
@@ -20,13 +20,17 @@ import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from xlsr_live.server.operations.reload import RELOADABLE
+from xlsr_live.server.models.models import Models
+from xlsr_live.server.operations.reload import RELOADABLE, Reloader
 from xlsr_live.server.run import RunningServer, running_server
+from xlsr_live.server.sessions.admission import Admission
+from xlsr_live.server.sessions.registry import SessionRegistry
 from xlsr_live.server.settings import ServerSettings
-from xlsr_live.streaming.errors import ModelError
+from xlsr_live.streaming.errors import ConfigError, ModelError, XlsrLiveError
 from xlsr_live.streaming.protocol.events import Final, SessionStarted
 from xlsr_live.streaming.recognizer import Recognizer
 
+from tests.support.fake_recognizer import FakeRecognizer
 from tests.support.paths import DIGITS, ROOT
 from tests.support.serving import get, metrics
 from tests.support.wire import END, Conversation, dial, listen, packets, settles, talk
@@ -293,6 +297,31 @@ def test_sighup_during_the_first_load_takes_effect_when_the_server_is_ready(tmp_
             assert manager.recv(100) == b"READY=1"
             assert process.stderr is not None
             assert "reloaded model=late" in next(line for line in process.stderr if "reload" in line)
+
+
+@pytest.mark.parametrize("how", ["request", "reload"])  # as SIGHUP and POST /v1/reload do
+def test_a_request_during_a_reload_that_fails_leads_to_another(how: str):
+    reads: list[int] = []
+
+    def reread() -> ServerSettings:
+        reads.append(len(reads))
+        if reads[-1] == 1:  # 0 is the start of the server
+            reloader.request()
+        if reads[-1]:
+            raise ConfigError("a mistake in the file")
+        return ServerSettings()
+
+    async def scene() -> None:
+        with suppress(XlsrLiveError):
+            await reloader.reload() if how == "reload" else reloader.request()
+        for _ in range(9):
+            await asyncio.sleep(0)
+
+    models = Models(FakeRecognizer(), 60, borrowed=True)  # type: ignore[arg-type]
+    admission = Admission(models, ServerSettings(), SessionRegistry(9))
+    reloader = Reloader(admission, lambda _: pytest.fail("loaded"), reread)
+    asyncio.run(scene())
+    assert reads == [0, 1, 2]
 
 
 def test_reloadable_names_are_settings():
