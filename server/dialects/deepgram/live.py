@@ -109,6 +109,8 @@ class DeepgramDialect(WebSocketDialect):
 
     async def _finalize(self) -> None:
         """Answers even if no utterance was open: the client waits for it."""
+        if self._stream is not None:
+            await self._stream.settle()  # finals of utterances that have ended already are not from this message
         self._finalizing = True
         if self._stream is not None:
             await self._stream.flush()

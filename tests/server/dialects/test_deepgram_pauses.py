@@ -44,6 +44,14 @@ def test_finalize_is_answered_even_if_nothing_is_open(open_server: RunningServer
     assert texts[3]
 
 
+def test_only_what_finalize_ends_is_from_it(open_server: RunningServer, brief: Callable[[str], Samples]):
+    """And not an utterance before, which a pause has ended and which the model still works on."""
+    samples = np.concatenate([brief("george"), pause(1.5), brief("jackson")])
+    received = answers(open_server, [samples.tobytes(), '{"type":"Finalize"}', CLOSE_STREAM], **RAW)
+    assert transcripts(received) == [final.text for final in native_finals(open_server, samples.tobytes())]
+    assert [each["from_finalize"] for each in results(received)] == [False, True]
+
+
 def test_an_empty_binary_message_closes_the_stream(open_server: RunningServer, brief: Callable[[str], Samples]):
     data = brief("george").tobytes()
     received = answers(open_server, [data, b""], **RAW)
