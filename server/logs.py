@@ -14,8 +14,8 @@ from .settings import ServerSettings
 session: ContextVar[str] = ContextVar("session", default="")  # set when a session begins; its tasks inherit it
 
 _SECRETS: Final = re.compile(
-    r"(?i)((?:bearer|authorization: token|token,)\s+|(?:ticket|resume)=|xlsr-live\.ticket\.|openai-insecure-api-key\.)"
-    r"[\w.~+/=-]+"
+    r"(?i)((?:bearer|authorization: token|token,)\s+|(?:ticket|resume)=|/v1/shared/"
+    r"|xlsr-live\.ticket\.|openai-insecure-api-key\.)[\w.~+/=-]+"
 )
 
 
@@ -64,7 +64,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def redacted(line: str) -> str:
-    """The line without tokens and tickets."""
+    """The line without tokens, tickets and keys of shared sessions."""
     return _SECRETS.sub(r"\1***", line)
 
 

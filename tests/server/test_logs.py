@@ -44,6 +44,7 @@ def test_text_and_json_lines():
         "bearer abc",
         "xlsr-live.ticket.abc-1",
         "resume=abc",
+        "GET '/v1/shared/abc_1-'",
     ],
 )
 def test_secrets_are_redacted(secret: str):
