@@ -147,10 +147,10 @@ class VoskDialect(WebSocketDialect):
         await self._stream.settle()
 
     def _declared(self) -> AudioFormat:
-        rate = round(self._config.sample_rate or self.settings.vosk_rate)
-        if not MIN_RATE <= rate <= MAX_RATE:
-            raise ConfigError(f"sample_rate is {rate}; it must be {MIN_RATE} to {MAX_RATE} Hz")
-        return AudioFormat(sample_rate=rate)
+        rate = self._config.sample_rate or self.settings.vosk_rate
+        if not MIN_RATE <= rate <= MAX_RATE:  # "inf" and "nan" count as numbers
+            raise ConfigError(f"sample_rate is {rate:g}; it must be {MIN_RATE} to {MAX_RATE} Hz")
+        return AudioFormat(sample_rate=round(rate))
 
     def _settings(self) -> SessionConfig:
         wanted = min(max(0, self._config.max_alternatives), 50)

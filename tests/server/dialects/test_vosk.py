@@ -249,9 +249,10 @@ def test_unknown_settings_are_not_stored(server: RunningServer):
     assert asyncio.run(scene()) == {"words": 0}
 
 
-def test_an_impossible_rate_closes_the_connection(server: RunningServer):
-    with pytest.raises(ConnectionClosed):
-        asyncio.run(lock_step(address(server), [config(sample_rate=1), bytes(3_200)]))
+@pytest.mark.parametrize("rate", [1, 1e300, "inf", "nan"])
+def test_an_impossible_rate_closes_the_connection_with_the_reason(server: RunningServer, rate: float | str):
+    with pytest.raises(ConnectionClosed, match="sample_rate is"):
+        asyncio.run(lock_step(address(server), [config(sample_rate=rate), bytes(3_200)]))
 
 
 def test_clients_that_leave_without_closing_or_before_their_reply(server: RunningServer, two: Samples):
