@@ -57,22 +57,14 @@ async def pump(
     `ConnectionProblem` if the session ends before the audio.
     """
     errors: list[Error] = []
-    failure: Exception | None = None  # of the source
+    failures: list[Exception] = []  # of the source
     all_sent = False
-
-    async def whole() -> AsyncIterator[Block | EndHere]:
-        nonlocal failure
-        try:
-            async for block in blocks:
-                yield block
-        except Exception as error:
-            failure = error
 
     async def feed() -> None:
         nonlocal all_sent
         with suppress(ConnectionProblem, SessionClosed):  # the events give the reason
             with suppress(asyncio.CancelledError):
-                async for block in whole():
+                async for block in _until_failure(blocks, failures):
                     await (session.flush() if isinstance(block, EndHere) else session.send(block))
             all_sent = True
             await session.end()
@@ -98,9 +90,20 @@ async def pump(
             feeder.cancel()
             receiver.cancel()
             await asyncio.gather(feeder, receiver, return_exceptions=True)
-    if failure:
-        raise failure
+    if failures:
+        raise failures[0]
     return 128 + received[0] if received else 0
+
+
+async def _until_failure(
+    blocks: AsyncIterator[Block | EndHere], failures: list[Exception]
+) -> AsyncIterator[Block | EndHere]:
+    """The blocks up to a failure of their source, which joins `failures`."""
+    try:
+        async for block in blocks:
+            yield block
+    except Exception as error:
+        failures.append(error)
 
 
 @contextmanager
