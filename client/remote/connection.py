@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Sequence
 from typing import Final
+from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as open_websocket
@@ -39,9 +40,11 @@ class Servers:
         """Turn to the next address; the first follows the last."""
         self.current = (self.current + 1) % len(self._urls)
 
-    async def open(self) -> ClientConnection:
-        """Connect to the current address. Raises `ConnectionProblem`."""
-        return await open_connection(self.url, self._token)
+    async def open(self, *, resumes: bool = False) -> ClientConnection:
+        """Connect to the current address. `resumes`: to resume a session, which a full server allows. Raises
+        `ConnectionProblem`.
+        """
+        return await open_connection(resuming(self.url) if resumes else self.url, self._token)
 
     async def open_within(self, seconds: float) -> ClientConnection:
         """Connect to the first address that takes a client. While none does, but one says when to try again, wait so
@@ -74,6 +77,12 @@ class Servers:
 def next_try_s(problem: ConnectionProblem) -> float | None:
     """Seconds until the next attempt, if the server says when: somewhat later, so clients do not come all at once."""
     return None if problem.retry_after is None else problem.retry_after * random.uniform(1.0, 1.5)
+
+
+def resuming(url: str) -> str:
+    """The address for a client that resumes a session."""
+    parts = urlsplit(url)
+    return parts._replace(query="&".join(filter(None, [parts.query, "resume=1"]))).geturl()
 
 
 async def open_connection(url: str, token: str | None) -> ClientConnection:

@@ -240,7 +240,8 @@ class Stream(SessionControls):
         while True:
             elsewhere = gone or self._servers.current != home
             try:
-                return await (self._move if elsewhere else self._resume)(await self._servers.open())
+                connection = await self._servers.open(resumes=not elsewhere)
+                return await (self._move if elsewhere else self._resume)(connection)
             except ConnectionProblem as problem:
                 if problem.code == "resume_lost" and self._replay.complete:
                     gone = True

@@ -137,7 +137,7 @@ async function connect() {
   const config = { ...(languages.length && { translate_to: languages }), ...punctuation, ...choice };
   const first = { sample_rate: capture.rate, config };
   try {
-    stream = await Stream.open(() => dial(token), first, { onEvent, onState, onEnd });
+    stream = await Stream.open((resumes) => dial(token, resumes), first, { onEvent, onState, onEnd });
     if (spoken.choice !== choice) stream.setLanguage(spoken.choice); // chosen meanwhile
   } catch (error) {
     if (!(error instanceof StreamError)) throw error;

@@ -12,10 +12,11 @@ export class StreamError extends Error {
 }
 
 /**
- * Open a websocket. Throws `StreamError`. Asks over HTTP first: browsers hide from pages why a websocket was refused.
+ * Open a websocket; one that `resumes` a session needs no free place. Throws `StreamError`. Asks over HTTP first:
+ * browsers hide from pages why a websocket was refused.
  */
-export async function dial(token) {
-  const http = new URL("v1/stream", document.baseURI);
+export async function dial(token, resumes = false) {
+  const http = new URL(resumes ? "v1/stream?resume=1" : "v1/stream", document.baseURI);
   const headers = token ? { authorization: `Bearer ${token}` } : {};
   const response = await request(http, { headers });
   if (response.status !== 204) throw await refusal(response);

@@ -77,7 +77,7 @@ async function listen() {
   try {
     capture = await openMicrophone("");
     const started = { sample_rate: capture.rate, config: { translate_to: translation ? [translation] : [] } };
-    const stream = await Stream.open(() => dial(""), started, { onEvent, onState: () => {}, onEnd });
+    const stream = await Stream.open((resumes) => dial("", resumes), started, { onEvent, onState: () => {}, onEnd });
     help.hidden = true;
     capture.start(
       (block) => stream.send(new Uint8Array(block.buffer)),

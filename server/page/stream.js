@@ -39,7 +39,8 @@ export class Stream {
   #ended = false;
   #watch;
 
-  /** Start a session; `start` is the protocol's first message. Throws `StreamError`. */
+  /** Start a session; `start` is the protocol's first message, `connect` opens a websocket and gets whether to resume over
+   * it. Throws `StreamError`. */
   static async open(connect, start, listener) {
     return new Stream(connect, await connect(), start, listener);
   }
@@ -161,7 +162,7 @@ export class Stream {
     const deadline = performance.now() + RESUME_MS;
     for (let pause = FIRST_PAUSE_MS; !this.#ended; pause = Math.min(2 * pause, MAX_PAUSE_MS)) {
       try {
-        await (gone ? this.#move(await this.#dial()) : this.#resume(await this.#dial()));
+        await (gone ? this.#move(await this.#dial()) : this.#resume(await this.#dial(true)));
         break;
       } catch (error) {
         if (!(error instanceof StreamError)) throw error;

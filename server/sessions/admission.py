@@ -32,6 +32,7 @@ from .sharing import SharedSessions
 
 logger = logging.getLogger("xlsr_live.server")
 POST_S: Final = 0.2
+RESUMES: Final = "resume"  # in the query: the client says that its first message resumes a session
 
 
 @dataclass
@@ -110,14 +111,14 @@ class Admission:
         """The client that opens a session, by its token or ticket. Raises `Refused`.
 
         `may_resume`: the client may resume a session, which needs no new slot, and its first message decides that. So a
-        full server admits it while any session waits for its client; see `lease`.
+        full server admits it if its address says so, or while any session waits for its client; see `lease`.
         """
         if not self.access.origin_allowed(connection.headers):
             raise Refused(Code.FORBIDDEN_ORIGIN)
         if (client := self.access.client(connection)) is None:
             raise Refused(Code.UNAUTHORIZED)
-        code = self._unavailable() if may_resume and self.resume_store.any_away else self.refusal(client)
-        if code is not None:
+        resumes = may_resume and (RESUMES in connection.query_params or self.resume_store.any_away)
+        if (code := self._unavailable() if resumes else self.refusal(client)) is not None:
             raise Refused(code)
         return client
 

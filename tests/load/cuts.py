@@ -34,13 +34,19 @@ SPARE = 3  # extra cuts for each session: some come after its end
 
 @asynccontextmanager
 async def cutting(
-    server: RunningServer, up: Sequence[int] = (), down: Sequence[int] = (), cut: Callable[[], None] = lambda: None
+    server: RunningServer,
+    up: Sequence[int] = (),
+    down: Sequence[int] = (),
+    cut: Callable[[], None] = lambda: None,
+    *,
+    half_open: bool = False,
 ) -> AsyncIterator[str]:
     """The address of a proxy whose nth connection breaks after `up[n]` or `down[n]` bytes, also within a frame.
 
-    It calls `cut` then.
+    It calls `cut` then. `half_open`: the server does not notice.
     """
     made = 0
+    left: list[asyncio.StreamWriter] = []
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal made
@@ -62,12 +68,15 @@ async def cutting(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for each in (writer, writer_up):
+        left.append(writer_up)
+        for each in (writer, *(() if half_open else left)):
             each.transport.abort()
 
     proxy = await asyncio.start_server(connected, "127.0.0.1", 0)
     async with proxy:
         yield f"ws://127.0.0.1:{proxy.sockets[0].getsockname()[1]}/v1/stream"
+    for each in left:
+        each.transport.abort()
 
 
 async def converse(url: str, packets: Sequence[bytes], audio: AudioFormat) -> tuple[list[Event], int]:

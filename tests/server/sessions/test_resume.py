@@ -13,6 +13,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import InvalidStatus
 from xlsr_live.client.errors import ConnectionProblem
 from xlsr_live.client.remote import stream as client
+from xlsr_live.client.remote.connection import resuming
 from xlsr_live.client.remote.replay import ReplayBuffer
 from xlsr_live.client.remote.stream import Stream
 from xlsr_live.client.remote.websocket import connect
@@ -213,6 +214,40 @@ def test_a_full_server_admits_only_clients_that_resume():
 
     with serving(max_sessions=1) as server:
         asyncio.run(scene(server))
+
+
+@pytest.mark.parametrize("limit", ["max_sessions", "max_client_sessions"])
+def test_a_full_server_admits_who_resumes_before_it_detects_the_broken_connection(limit: str):
+    async def scene(server: RunningServer) -> tuple[list[Event], list[str], int | None]:
+        old, started = await start_session(server, AUDIO)  # stays open, as after a change of the network
+        with pytest.raises(InvalidStatus):
+            await dial(server.url)
+        async with dial(server.url + "?resume=1") as other:
+            await other.send(AUDIO)
+            refused = codes(await listen(other))
+        async with dial(server.url + "?resume=1") as back:
+            await back.send(json.dumps({"type": "start", "resume": started.resume, "events": 1}))
+            await back.send(END)
+            events = await listen(back)
+        await listen(old)
+        return events, refused, old.close_code
+
+    with serving(**{limit: 1}) as server:
+        events, refused, code = asyncio.run(scene(server))
+    assert [event.text for event in events if isinstance(event, Final)] == ["3200"]
+    assert (refused, code) == ([{"max_sessions": "server_full", "max_client_sessions": "client_full"}[limit]], 1012)
+
+
+def test_the_client_says_that_it_resumes():
+    async def scene(server: RunningServer) -> tuple[list[Event], int]:
+        async with cutting(server, [3_000], half_open=True) as url:
+            return await converse(url, [AUDIO] * 4, AudioFormat())
+
+    with serving(max_sessions=1) as server:
+        events, resumed = asyncio.run(scene(server))
+    assert [event.text for event in events if isinstance(event, Final)] == ["12800"]
+    assert resumed == 1
+    assert resuming("ws://studio/v1/stream?x=1") == "ws://studio/v1/stream?x=1&resume=1"
 
 
 def test_a_client_that_might_resume_and_does_not_gets_no_slot():
