@@ -20,8 +20,8 @@ PRUNE_ABOVE: Final = 1_000  # accounts; with fewer, idle ones stay
 class Account:
     """One client's open sessions and its allowance of audio, a token bucket that may be overdrawn.
 
-    The server charges audio after accepting it: a client above its allowance waits before it may send
-    more, and no audio is lost.
+    A client above its allowance waits before the server accepts more audio, on whichever connection, and no audio is
+    lost.
     """
 
     client: Client
@@ -39,6 +39,9 @@ class Account:
         self.now = now
         return max(0.0, (self.spent - allowed) / rate)
 
+    def refresh(self, now: float) -> None:
+        """Learn what the client has spent at other fronts."""
+
 
 @dataclass(slots=True)
 class SharedAccount(Account):
@@ -55,9 +58,13 @@ class SharedAccount(Account):
         rate = allowed / MINUTE
         self.uncharged += seconds
         if self.uncharged >= CHARGE_S:
+            self.refresh(now)
+        return max(0.0, (self.spent - (now - self.now) * rate + self.uncharged - allowed) / rate)
+
+    def refresh(self, now: float) -> None:
+        if rate := self.client.audio_s_per_minute / MINUTE:
             self.spent = self.ledger.charge(self.client, self.uncharged, now, rate)
             self.uncharged, self.now = 0.0, now
-        return max(0.0, (self.spent - (now - self.now) * rate + self.uncharged - allowed) / rate)
 
 
 class Clients:
@@ -83,6 +90,7 @@ class Clients:
         account = self._accounts.get(client.name) or self._open(client)
         account.client = client  # a reload may have changed its limits
         account.sessions += sessions
+        account.refresh(self._clock())
         try:
             yield account
         finally:

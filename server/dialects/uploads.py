@@ -33,7 +33,7 @@ from ...streaming.recognizer import Recognizer
 from ..access.tokens import Client
 from ..logs import fields
 from ..refusals import WHY
-from ..sessions.active import size_of
+from ..sessions.active import send_charged
 from ..sessions.admission import Admission, Lease
 from ..stats import Tally
 from .containers import open_media
@@ -250,7 +250,6 @@ async def _feed(session: StreamSession, audio: AudioFormat, blocks: Blocks, leas
     try:
         while some := await asyncio.to_thread(lambda: list(islice(blocks, _BLOCKS_AT_ONCE))):
             for block in some:
-                await session.send(block)
-                await lease.charge(*size_of(block, audio))
+                await send_charged(session, block, audio, lease)
     finally:
         await session.end()

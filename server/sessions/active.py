@@ -13,6 +13,16 @@ from ...streaming.live import StreamSession
 from .admission import Lease
 
 
+async def send_charged(
+    session: StreamSession, audio: bytes | NDArray[np.floating], form: AudioFormat, lease: Lease
+) -> None:
+    """Pass audio on, and count it. Waits while the backlog is full or the client's allowance is used up."""
+    size, seconds = size_of(audio, form)
+    await lease.charge(seconds)  # first: a client that leaves while the session waits has to pay, too
+    await session.send(audio)
+    lease.count(size, seconds)
+
+
 def size_of(audio: bytes | NDArray[np.floating], form: AudioFormat) -> tuple[int, float]:
     """Bytes and seconds of a packet."""
     if not isinstance(audio, bytes):
@@ -36,9 +46,8 @@ class ActiveSession:
         return self.session.unfinished
 
     async def send(self, audio: bytes | NDArray[np.floating]) -> None:
-        """Pass audio on, and count it. Waits while the backlog is full or the client's allowance is used up."""
-        await self.session.send(audio)
-        await self.lease.charge(*size_of(audio, self.audio))
+        """See `send_charged`."""
+        await send_charged(self.session, audio, self.audio, self.lease)
 
     async def pumped(self) -> None:
         """Wait until the dialect has handled all events of an ended or closed session, then release it."""

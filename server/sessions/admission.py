@@ -60,18 +60,19 @@ class Lease:
         if (code := self._refusal()) is not None:
             raise ProtocolError(code, WHY[code])
 
-    async def charge(self, size: int, seconds: float) -> None:
-        """Count received audio, `size` in bytes.
+    async def charge(self, seconds: float) -> None:
+        """Charge the client for audio. Call before its use: waits while the client has used up its allowance."""
+        clock = asyncio.get_running_loop().time
+        while (wait := self.account.charge(0.0, clock())) > 0:  # noqa: ASYNC110  others may be faster
+            await asyncio.sleep(wait)
+        self.account.charge(seconds, clock())
 
-        Waits if the client has used up its allowance for the minute. Raises `ProtocolError` if the session exceeds its
-        limit.
-        """
+    def count(self, size: int, seconds: float) -> None:
+        """Count accepted audio, `size` in bytes. Raises `ProtocolError` if the session exceeds its limit."""
         self._bytes += size
         if self._bytes > (limit := self.settings.max_session_bytes):
             raise ProtocolError(Code.SESSION_TOO_LONG, f"the limit is {limit} bytes of audio; open another session")
         self.stats.audio_s += seconds
-        if (wait := self.account.charge(seconds, asyncio.get_running_loop().time())) > 0:
-            await asyncio.sleep(wait)
 
     @contextmanager
     def registered(self, stream: Drainable) -> Generator[None]:

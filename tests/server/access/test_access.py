@@ -200,7 +200,7 @@ def test_without_tokens_clients_are_identified_by_address(address: str, client: 
 def test_the_allowance_of_a_minute():
     account = Account(Client("alice", audio_s_per_minute=60.0), now=0.0)
     assert [account.charge(20.0, 0.0) for _ in range(3)] == [0.0, 0.0, 0.0]
-    assert account.charge(5.0, 0.0) == 5.0  # accepted, then the client waits
+    assert account.charge(5.0, 0.0) == 5.0  # accepted; the client waits before the next one
     assert account.charge(0.0, 5.0) == 0.0
     assert account.charge(1.0, 6.0) == 0.0  # live audio never waits
     assert account.charge(60.0, 1_000.0) == 0.0

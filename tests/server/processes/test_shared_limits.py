@@ -100,6 +100,17 @@ def test_audio_at_all_fronts_counts_together(ledgers: list[Ledger]):
     assert waits[-1][1] > 100
 
 
+def test_a_new_connection_at_another_front_knows_what_its_client_has_spent(ledgers: list[Ledger]):
+    client = Client("ann", audio_s_per_minute=60)
+    one, other = (Clients(lambda: 0.0, ledger) for ledger in ledgers)
+    with other.entered(client):
+        pass
+    with one.entered(client) as account:
+        account.charge(90.0, 0.0)
+    with other.entered(client) as account:
+        assert account.charge(0.0, 0.0) == 30.0
+
+
 def test_the_same_number_of_connections_for_each_front(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("xlsr_live.server.net.shared_listener.time.monotonic", lambda: 0.0)  # nobody loses patience
 
