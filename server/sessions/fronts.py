@@ -31,7 +31,7 @@ class Fronts:
     def owner(self, key: str) -> int | None:
         """The other front that holds what this is a key to; None for an own or an invalid key."""
         number, dot, _ = key.partition(".")
-        other = dot and number.isascii() and number.isdecimal() and len(number) < 3 and int(number) != self.number
+        other = dot and number.isascii() and number.isdecimal() and len(number) < 4 and int(number) != self.number
         return int(number) if other and int(number) < self.count else None
 
     def address(self, front: int) -> str:

@@ -157,10 +157,14 @@ def test_a_front_takes_a_connection_that_the_others_leave(tmp_path: Path, monkey
 
 
 def test_a_key_names_the_front_that_holds_it(tmp_path: Path):
+    (tmp_path / "many").mkdir()
     fronts = Fronts.open(tmp_path, 3, 1)
     assert fronts.key("abc") == "1.abc"
     assert [fronts.owner(key) for key in ("0.abc", "2.x", "1.abc")] == [0, 2, None]
     assert not [key for key in ("", "abc", "3.x", "-1.x", "٢.x", ".x", "99999999999.x", "2") if fronts.owner(key)]
+    fronts.ledger.close()
+    fronts = Fronts.open(tmp_path / "many", 128, 1)
+    assert [fronts.owner(key) for key in ("100.x", "127.x", "128.x")] == [100, 127, None]
     fronts.ledger.close()
 
 
