@@ -142,19 +142,26 @@ class Upload(ABC):
             return await self._not_received(Code.BAD_MESSAGE, "the client left")
         if (stream := self.stream()) is not None:
             return StreamingResponse(stream, media_type="text/event-stream")
-        with self.entered() as lease:
-            self._task = asyncio.create_task(self._whole(lease))
-            disconnect = asyncio.create_task(self._disconnected())
-            try:
-                await asyncio.wait({self._task, disconnect}, return_when=asyncio.FIRST_COMPLETED)
-                if not self._task.done():
-                    self._task.cancel()
-                return await self._task
-            except asyncio.CancelledError:
-                return self.refused(Code.SHUTTING_DOWN)
-            finally:
-                disconnect.cancel()
-                await self.close()
+        try:
+            with self.entered() as lease:
+                return await self._finished(lease)
+        except ProtocolError as error:  # another front has just taken the last slot
+            return await self._not_received(error.code, str(error))
+
+    async def _finished(self, lease: Lease) -> Response:
+        """The response, unless the client leaves or the server stops before."""
+        self._task = asyncio.create_task(self._whole(lease))
+        disconnect = asyncio.create_task(self._disconnected())
+        try:
+            await asyncio.wait({self._task, disconnect}, return_when=asyncio.FIRST_COMPLETED)
+            if not self._task.done():
+                self._task.cancel()
+            return await self._task
+        except asyncio.CancelledError:
+            return self.refused(Code.SHUTTING_DOWN)
+        finally:
+            disconnect.cancel()
+            await self.close()
 
     async def _not_received(self, code: str, why: str) -> Response:
         await self.close()

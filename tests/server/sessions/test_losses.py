@@ -7,13 +7,17 @@ import json
 import logging
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
 import pytest
+from xlsr_live.server.access.tokens import Client
 from xlsr_live.server.run import RunningServer, running_server
+from xlsr_live.server.sessions.admission import Admission
 from xlsr_live.server.settings import ServerSettings
+from xlsr_live.streaming.protocol.codes import Code
 from xlsr_live.streaming.protocol.events import Warning
 from xlsr_live.streaming.recognizer import Recognizer
 
@@ -139,3 +143,15 @@ def test_uploads_in_progress_are_limited_as_sessions_are(caplog: pytest.LogCaptu
         assert settles(lambda: code("deepgram", upload(server, "deepgram", b"OggS")), "bad_audio")
         assert metrics(server)['xlsr_live_errors_total{"code": "bad_audio"}'] >= 1
     assert "no transcript" in caplog.messages
+
+
+@pytest.mark.parametrize("dialect", UPLOADS)
+def test_a_file_that_another_front_takes_the_last_slot_from_is_refused(dialect: str, monkeypatch: pytest.MonkeyPatch):
+    @contextmanager
+    def claimed(admission: Admission, kind: str, client: Client, count: int) -> Iterator[Code | None]:
+        yield Code.SERVER_FULL if kind == "session" else None
+
+    monkeypatch.setattr(Admission, "_claimed", claimed)
+    with serving() as server:
+        answer = upload(server, dialect, b"OggS")
+    assert (answer.status_code, answer.headers["Retry-After"], code(dialect, answer)) == (503, "5", "server_full")
