@@ -25,7 +25,6 @@ from .net.board import Posted
 from .net.connections import uvicorn_options
 from .net.handshakes import over_tls
 from .net.loop import MeasuredLoop, new_loop, warn_when_busy
-from .net.peers import AbortableWebSocket
 from .operations.memory import trim_memory
 from .operations.reload import Reloader, Reread
 from .operations.systemd import hangup_means_reload
@@ -146,8 +145,6 @@ def _configuration(
     options = uvicorn_options(settings, UPLOADS, connections)
     if tls is not None:
         options["http"] = over_tls(options["http"], tls)
-    if connections is not None:
-        options["ws"] = AbortableWebSocket
     return uvicorn.Config(
         app, lifespan="off", log_config=None, log_level=logging.WARNING, access_log=False, **options
     )  # INFO lines contain addresses and query strings

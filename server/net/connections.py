@@ -11,6 +11,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ..settings import ServerSettings
+from .peers import AbortableWebSocket
 
 MIN_UPLOAD_RATE: Final = 125_000  # bytes/s
 PING_S: Final = 5.0  # between pings, by which clients notice that this machine is gone
@@ -34,7 +35,7 @@ def uvicorn_options(
 def websocket_options(settings: ServerSettings) -> dict[str, Any]:
     """Those of uvicorn's websockets."""
     return {
-        "ws": "websockets-sansio",
+        "ws": AbortableWebSocket,
         "ws_max_size": settings.hard_limit_bytes,
         "ws_per_message_deflate": False,  # audio compresses badly, and small messages could expand to huge ones
         "ws_ping_interval": PING_S,

@@ -12,6 +12,8 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.asyncio.client import ClientConnection, unix_connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
+from .send_queue import MAX_BYTES
+
 ANSWER_S: Final = 5.0  # for another front to answer
 _HEAD: Final = b"\r\n\r\n"
 _PIECE: Final = 1 << 16
@@ -26,11 +28,21 @@ class PeerAnswer(NamedTuple):
 
 
 class AbortableWebSocket(WebSocketsSansIOProtocol):
-    """uvicorn's websocket, which the app can cut: its client then sees a broken connection and resumes."""
+    """uvicorn's websocket, which the app can cut: its client then sees a broken connection and resumes.
+
+    It also cuts a client that sends pings and reads no pongs: uvicorn writes these without looking at the buffer.
+    """
 
     async def run_asgi(self) -> None:
         cast(dict[str, Any], self.scope)[_ABORT] = self.transport.abort
         await super().run_asgi()
+
+    def handle_ping(self, *args: Any) -> None:
+        if self.transport.is_closing():
+            return
+        super().handle_ping(*args)
+        if self.transport.get_write_buffer_size() > MAX_BYTES:
+            self.transport.abort()
 
 
 class Relay:
