@@ -61,7 +61,7 @@ def output_options(default: str, folder: bool = False) -> Callable[[F], F]:
             file = Path(path) if path else None
             form = _chosen(form, plain, file)
             languages = others.get("translate_to") or ()
-            if per_language and not (file and form in SUBTITLES) and _level("per_language") is Level.ARGUMENT:
+            if per_language and not (file and form in SUBTITLES) and _precedence("per_language") is Precedence.ARGUMENT:
                 raise click.UsageError("--per-language needs subtitles in files: --output FILE.vtt or FILE.srt")
             file = dated(file) if file else None
             summary = summary or reference is not None
@@ -73,40 +73,40 @@ def output_options(default: str, folder: bool = False) -> Callable[[F], F]:
     return decorate
 
 
-class Level(IntEnum):
-    """Where an option's value comes from. A higher level overrides a lower one."""
+class Precedence(IntEnum):
+    """Where an option's value comes from. A higher one overrides a lower one."""
 
     FILE = 0
     VARIABLE = 1
     ARGUMENT = 2
 
 
-def _level(name: str) -> Level:
+def _precedence(name: str) -> Precedence:
     context = click.get_current_context()
     if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-        return Level.ARGUMENT
+        return Precedence.ARGUMENT
     option = next(option for option in context.command.params if option.name == name)
-    return Level.VARIABLE if os.environ.get(PREFIX + key_of(option).upper()) else Level.FILE
+    return Precedence.VARIABLE if os.environ.get(PREFIX + key_of(option).upper()) else Precedence.FILE
 
 
 def _chosen(form: str | None, plain: bool, path: Path | None) -> str | None:
-    """The format of --format, --plain, or the suffix of --output. Where they disagree, the highest level counts.
+    """The format of --format, --plain, or the suffix of --output. Where they disagree, the highest precedence counts.
 
-    Raises `click.UsageError` if they disagree on the same level.
+    Raises `click.UsageError` if they disagree at the same one.
     """
     option = "form"
     if plain:
-        if form not in (None, "plain") and _level("plain") == _level("form"):
+        if form not in (None, "plain") and _precedence("plain") == _precedence("form"):
             raise click.UsageError(f"use --plain or --format {form}, not both")
-        if form is None or _level("plain") > _level("form"):
+        if form is None or _precedence("plain") > _precedence("form"):
             option, form = "plain", "plain"
     by_suffix = form_of(path) if path else None
     if form is None or by_suffix is None or form == by_suffix or (form, by_suffix) == ("plain", "text"):
         return form or by_suffix
-    if _level(option) == _level("path"):
+    if _precedence(option) == _precedence("path"):
         flag = "--plain" if option == "plain" else "--format"
         raise click.UsageError(f"--output {path} stands for the format {by_suffix}, not {form}: leave {flag} out")
-    return form if _level(option) > _level("path") else by_suffix
+    return form if _precedence(option) > _precedence("path") else by_suffix
 
 
 def form_of(path: Path) -> str | None:
