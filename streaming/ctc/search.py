@@ -79,6 +79,12 @@ class _Frame(NamedTuple):
     token: Ints  # (hypotheses,)
 
 
+def _best_of_each(key: Ints, score: Scores) -> Ints:
+    """Where the highest score of each key is, by rising keys."""
+    order = np.lexsort((-score, key))
+    return order[np.unique(key[order], return_index=True)[1]]
+
+
 class Search:
     """One beam over one utterance.
 
@@ -129,8 +135,16 @@ class Search:
         """Boost other phrases from this frame on. Unfinished phrases lose what they earned."""
         beam, held = self._beam, self.boosts.held[self._beam.boost]
         self.boosts = boosts
-        boost = boosts.start(beam.node == 0)
-        self._beam = beam._replace(boost=boost, blank=beam.blank - held, spoken=beam.spoken - held)
+        blank, spoken = beam.blank - held, beam.spoken - held
+        # Hypotheses that only the boosts told apart are equal now; each state keeps its best path.
+        key = beam.context * len(self._trie) + beam.node
+        blanks, tokens = _best_of_each(key, blank), _best_of_each(key, spoken)
+        node, word, after = beam.node[tokens], beam.word[tokens], beam.after[tokens]
+        boost = boosts.start(node == 0)
+        self._beam = _Beam(node, beam.context[tokens], boost, blank[blanks], spoken[tokens], word, after)
+        if self._frames:
+            back, token = self._frames[-1]
+            self._frames[-1] = _Frame(back[np.concatenate((blanks, tokens + len(key)))], token[tokens])
 
     # ── frames ──
 
@@ -172,7 +186,7 @@ class Search:
     def _extended(self, best: _Best, row: Scores, allowed: NDArray[np.bool_], highest: float) -> _Candidates:
         """Hypotheses that move to a child, near the best score; `highest` is that of the hypotheses that stay."""
         beam = self._beam
-        source, node, token = self._children(beam.node, allowed)
+        source, node, token = self._trie.children(beam.node, allowed)
         repeats = token == self._trie.token[beam.node[source]]  # only after a blank
         score = np.where(repeats, beam.blank[source], best.score[source])
         score += row[token]
@@ -200,20 +214,6 @@ class Search:
     def _word_ends(self, best: _Best) -> Ints:
         """Hypotheses whose node completes a word, without those that `settle` has dropped."""
         return ((self._trie.label[self._beam.node] >= 0) & (best.score > NEVER)).nonzero()[0]
-
-    def _children(self, nodes: Ints, allowed: NDArray[np.bool_]) -> tuple[Ints, Ints, Ints]:
-        """Children with an allowed token: index into `nodes`, child, its token; (children,) each."""
-        trie, place = self._trie, np.arange(len(nodes))
-        if len(trie.roots) and len(starts := (nodes == 0).nonzero()[0]):
-            nodes = np.concatenate((nodes, trie.roots.repeat(len(starts))))
-            place = np.concatenate((place, *[starts] * len(trie.roots)))
-        count = trie.count[nodes]
-        ends = count.cumsum()
-        source = place.repeat(count)
-        child = np.arange(len(source)) + (trie.first[nodes] - (ends - count)).repeat(count)
-        token = trie.token[child]
-        kept = allowed[token].nonzero()[0]
-        return source[kept], child[kept], token[kept]
 
     def _with_words(self, beam: _Beam, ends: Ints) -> _Beam:
         """The beam with `word` and `after` filled in for the hypotheses `ends`."""

@@ -112,6 +112,22 @@ class Trie:
             nodes = [child for child in children if self.token[child] == token]
         return [int(self.label[node]) for node in nodes if self.label[node] >= 0]
 
+    def children(
+        self, nodes: NDArray[np.signedinteger[Any]], allowed: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp], Ints]:
+        """Children with an allowed token: index into `nodes`, child, its token; (children,) each."""
+        place = np.arange(len(nodes))
+        if len(self.roots) and len(starts := (nodes == 0).nonzero()[0]):
+            nodes = np.concatenate((nodes, self.roots.repeat(len(starts))))
+            place = np.concatenate((place, *[starts] * len(self.roots)))
+        count = self.count[nodes]
+        ends = count.cumsum()
+        source = place.repeat(count)
+        child = np.arange(len(source)) + (self.first[nodes] - (ends - count)).repeat(count)
+        token = self.token[child]
+        kept = allowed[token].nonzero()[0]
+        return source[kept], child[kept], token[kept]
+
     def with_words(self, other: Trie) -> Trie:
         """A trie with the words of both. They share no nodes.
 
