@@ -70,7 +70,7 @@ class WordScores:
         self._merged = merged
         self._contexts: list[Context] = [ngram.start]
         self._numbers = {ngram.start: 0}
-        self._scored: dict[tuple[int, int], tuple[float, int]] = {}
+        self._scored: dict[tuple[int, int], tuple[float, int]] = {}  # by context and word
         self._known: dict[tuple[Context, int], tuple[float, Context]] = {}  # without numbers, so forks share it
 
     def fork(self) -> WordScores:
@@ -81,15 +81,19 @@ class WordScores:
         fork._known = self._known
         return fork
 
-    def score(self, context: int, label: int) -> tuple[float, int]:
-        """The score that a word adds after a context, and the number of the context after the word."""
-        if (known := self._scored.get((context, label))) is None:
+    def score(self, context: int, label: int, node: int) -> tuple[float, int]:
+        """The score that a word adds after a context, and the number of the context after the word.
+
+        `node` is the word's end in the trie. Words that the n-gram lacks share a label, but no node.
+        """
+        key = (context, label if self._merged else node)
+        if (known := self._scored.get(key)) is None:
             language, after = self._look_up(context, label)
             number = self._numbers.get(after) if self._merged else None
             if number is None:
                 number = self._numbers[after] = len(self._contexts)
                 self._contexts.append(after)
-            known = self._scored[context, label] = self._weights.lm * language + self._weights.word, number
+            known = self._scored[key] = self._weights.lm * language + self._weights.word, number
         return known
 
     def end(self, context: int) -> float:

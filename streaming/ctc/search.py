@@ -221,10 +221,8 @@ class Search:
         if not len(missing):
             return beam
         nodes = beam.node[missing]
-        scored = [
-            self._scores.score(context, label)
-            for context, label in zip(beam.context[missing].tolist(), self._trie.label[nodes].tolist(), strict=True)
-        ]
+        columns = beam.context[missing], self._trie.label[nodes], nodes
+        scored = list(map(self._scores.score, *(column.tolist() for column in columns)))
         word, after = beam.word.copy(), beam.after.copy()
         word[missing] = [score for score, _ in scored]
         word[missing] -= self._weights.lm * self._trie.best[nodes]

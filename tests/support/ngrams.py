@@ -49,7 +49,9 @@ def score(words: list[str]) -> float:
     return total
 
 
-def language_model(folder: Path, weights: Weights, vocabulary: Vocabulary = VOCABULARY) -> LanguageModel:
+def language_model(
+    folder: Path, weights: Weights, vocabulary: Vocabulary = VOCABULARY, lexicon: Path | None = None
+) -> LanguageModel:
     path = folder / "tiny.arpa"
     path.write_text(arpa())
-    return LanguageModel(Files(path, None, None, weights), vocabulary)
+    return LanguageModel(Files(path, lexicon, None, weights), vocabulary)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -87,6 +88,15 @@ def test_hypotheses_are_distinct_sorted_and_their_scores_add_up(usual: LanguageM
             assert at <= word.start < word.end <= frames
             assert 0 < word.confidence <= 1
             at = word.end
+
+
+def test_words_that_the_ngram_lacks_are_alternatives_to_each_other(tmp_path: Path):
+    lexicon = tmp_path / "lexicon.txt"
+    lexicon.write_text("A A |\nC C |\nAC A C |\nCA C A |\n")
+    model = language_model(tmp_path, WIDE, lexicon=lexicon)
+    found = decode_beam(spoken("C.A|A|", heat=2), model, 100)
+    texts = {" ".join(word.text for word in hypothesis.words) for hypothesis in found}
+    assert {"CA A", "AC A", "C A"} <= texts
 
 
 cuts = st.lists(st.integers(0, 40), max_size=20)
