@@ -15,12 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import log
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .greedy import DecodedWord, GreedyDecoder
+from .greedy import PAUSE, DecodedWord, GreedyDecoder
 
 if TYPE_CHECKING:
     from .lm import BoostedPhrases, LanguageModel
@@ -60,6 +61,7 @@ class BeamDecoder:
         self._look_back = look_back
         self._greedy = GreedyDecoder(model.vocabulary)
         self._heard = _NEVER  # the first frame in which the greedy path writes
+        self._busy = -1  # the last frame whose best token is not the blank
         self._checked = 0  # words of the greedy path that are looked up in the lexicon
         self._added: dict[tuple[int, ...], int] = {}  # first frame by spelling, of words outside the lexicon
         self._rows = np.empty((0, len(model.vocabulary)), np.float32)  # from the first unsettled frame on
@@ -69,8 +71,8 @@ class BeamDecoder:
         """Decode log-probabilities of the next frames, shape (frames, vocabulary)."""
         if self._heard == _NEVER and len(written := self._model.writes[rows.argmax(axis=1)].nonzero()[0]):
             self._heard = self._greedy.frame + int(written[0])
+        self._rows = np.concatenate((self._rows, self._with_pauses(rows)))
         self._greedy.push(rows)
-        self._rows = np.concatenate((self._rows, rows))
         self._add_unknown_words()
         self._advance(self._greedy.settled)
 
@@ -123,6 +125,19 @@ class BeamDecoder:
         fork.finish()
         self._search.discard(fork._search)
         return fork.words
+
+    def _with_pauses(self, rows: Rows) -> Rows:
+        """The rows; where the greedy path has paused long enough to end a word, blank and boundary share the
+        probability of the blank."""
+        blank = self._model.vocabulary.blank
+        frames = np.arange(self._greedy.frame, self._greedy.frame + len(rows))
+        busy = np.maximum.accumulate(np.where(rows.argmax(axis=1) == blank, self._busy, frames))
+        self._busy = int(busy[-1]) if len(busy) else self._busy
+        if len(pauses := (frames - busy == PAUSE).nonzero()[0]):
+            rows = rows.copy()
+            rows[pauses, blank] -= np.float32(log(2))
+            rows[pauses, self._model.boundary] = rows[pauses, blank]
+        return rows
 
     def _add_unknown_words(self) -> None:
         """Add confident words of the greedy path that the lexicon lacks to the search, from their first frame on."""

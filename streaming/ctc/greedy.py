@@ -23,7 +23,7 @@ from .vocabulary import Vocabulary
 Rows = NDArray[np.float32]
 Tokens = NDArray[np.intp]
 
-_PAUSE: Final = 50  # frames of blanks that end a word: models omit the boundary before a long silence
+PAUSE: Final = 50  # frames of blanks that end a word: models omit the boundary before a long silence
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ class GreedyDecoder:
         if run is None:
             return
         if run.token == self._vocabulary.blank:
-            if run.end - run.start >= _PAUSE:
+            if run.end - run.start >= PAUSE:
                 self._close_word()
             return
         written = self._vocabulary.texts[run.token]

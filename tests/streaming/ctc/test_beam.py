@@ -173,6 +173,20 @@ def test_a_word_outside_the_lexicon_keeps_its_greedy_spelling_if_confident(usual
     assert again == doubtful  # words of one utterance do not leak into the next
 
 
+@pytest.mark.parametrize("look_back", [None, 30])
+@pytest.mark.parametrize("heat", [4.0, 12.0])
+def test_a_long_pause_without_a_boundary_ends_a_word(wide: LanguageModel, heat: float, look_back: int | None):
+    rows = spoken("A.B" + "." * 60 + "B.A.A|", heat=heat)
+    assert [word.text for word in decode(rows, VOCABULARY)] == ["AB", "BAA"]
+    for step in (1, 7, len(rows)):
+        decoder = BeamDecoder(wide, look_back=look_back)
+        for at in range(0, len(rows), step):
+            decoder.push(rows[at : at + step])
+            decoder.tail(rows[at + step : at + 60])  # changes nothing
+        decoder.finish()
+        assert [word.text for word in decoder.words] == ["AB", "BAA"]
+
+
 def test_blanks_are_no_word(usual: LanguageModel):
     for rows in (np.zeros((0, len(VOCABULARY)), np.float32), spoken("." * 30), spoken("|.|.||")):
         (best, *_) = decode_beam(rows, usual)
