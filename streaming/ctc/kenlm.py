@@ -57,7 +57,7 @@ def read_kenlm(path: Path) -> Ngram:
     if len(data) < _FIXED.size + 8 * order:
         raise LanguageModelError(f"{path}: cut off: {len(data)} bytes are not even the header of a KenLM binary")
     counts = list(struct.unpack_from(f"<{order}Q", data, _FIXED.size))
-    words = _words(path, data, counts[0], has_words)
+    words = _words(path, data, counts[0], kind, has_words)
     cursor = _Cursor(np.frombuffer(data, np.uint8), -(-(_FIXED.size + 8 * order) // 8) * 8)
     try:
         read = _read_probing if kind == _PROBING else _read_trie
@@ -67,12 +67,13 @@ def read_kenlm(path: Path) -> Ngram:
     return Ngram(words, -np.abs(scores[: len(words), 0]), scores[: len(words), 1].copy(), tables)
 
 
-def _words(path: Path, data: mmap.mmap, count: int, has_words: bool) -> list[str]:
+def _words(path: Path, data: mmap.mmap, count: int, kind: int, has_words: bool) -> list[str]:
     if not has_words:
         raise LanguageModelError(f"{path} does not contain its words: build it again with KenLM's build_binary")
     start = data.rfind(_FIRST_WORD)
     words = [] if start < 0 else data[start:].split(b"\0")[:-1]
-    if len(words) != count:
+    uncounted = kind == _PROBING and len(words) == count + 1  # the ARPA file has no <unk>; tries count it all the same
+    if len(words) != count and not uncounted:
         raise LanguageModelError(f"{path}: cut off: it has {len(words)} of its {count} words")
     return [word.decode("utf-8", "replace") for word in words]
 

@@ -66,6 +66,19 @@ def test_scores_equal_the_definition(name: str, sentence: list[str]):
         assert found == pytest.approx(score(tuple(history[-4:])), abs=1e-4)
 
 
+def test_a_probing_binary_does_not_count_the_unknown_word_that_it_adds():
+    binary, arpa = read("no_unknown"), read_arpa(FOLDER / "no_unknown.arpa")
+    assert sorted(binary.words) == sorted(arpa.words)
+    contexts = binary.start, arpa.start
+    for word in ["B", "NEVER", "A", "AB", "B", "</s>"]:
+        (found, one), (wanted, other) = (
+            ngram.score(context, ngram.numbers.get(word, 0))
+            for ngram, context in zip((binary, arpa), contexts, strict=True)
+        )
+        assert found == pytest.approx(wanted)
+        contexts = one, other
+
+
 @pytest.mark.parametrize("name", ["quantised", "both"])
 @given(sentence=st.one_of(sentences, known))
 @settings(max_examples=100, deadline=None)
