@@ -23,7 +23,7 @@ from ..streaming.frames import FIELD, SAMPLE_RATE, STRIDE, geometry
 from ..streaming.model.pickled import safe_weights
 from ..streaming.model.pretrained import load_adapter
 from ..streaming.model.source import Source, find_source
-from ..streaming.model.tokens import load_tokenizer, read_vocabulary
+from ..streaming.model.tokens import load_tokenizer, make_vocabulary
 
 # Decorators hide the types of transformers' classes.
 _Config: Any = transformers.Wav2Vec2Config
@@ -70,7 +70,8 @@ def find_base(name: str, revision: str | None = None, *, adapter: str | None = N
         vocabulary = None
         if tokenizer is not None:
             size = len(languages[adapter]) if languages and adapter else config.vocab_size
-            vocabulary = read_vocabulary(tokenizer, size, getattr(config, "blank_token_id", None))
+            blank: int | None = getattr(config, "blank_token_id", None)
+            vocabulary = make_vocabulary(source, tokenizer, size, blank=blank, padding=config.pad_token_id)
     return Base(name, source, config, normalized, tokenizer, vocabulary, adapter, languages or {})
 
 

@@ -30,7 +30,8 @@ def export(model: Any, base: Base, tokens: Sequence[str] | None, folder: Path) -
     the other adapters of its base.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    model.config.pad_token_id = model.config.pad_token_id or 0
+    if tokens is None and base.vocabulary is not None:
+        model.config.pad_token_id = base.vocabulary.blank  # transformers would read a missing one as token 0
     others = _other_adapters(base, folder)
     tokenizer = _tokenizer(base, tokens, folder)
     extractor = _Extractor(sampling_rate=SAMPLE_RATE, do_normalize=base.normalized, return_attention_mask=True)

@@ -15,6 +15,7 @@ from xlsr_live.streaming.recognizer import Recognizer
 from xlsr_live.training import finetune
 from xlsr_live.training.base import find_base, load_base
 from xlsr_live.training.errors import TrainingError
+from xlsr_live.training.export import export
 from xlsr_live.training.network import Network, StepLengths
 from xlsr_live.training.recordings import Listed
 
@@ -97,6 +98,31 @@ def test_a_new_head_keeps_the_rows_of_known_characters(base: Path):
     new = load_base(find_base(str(base)), (*SPECIAL, "|", "b", "ü"), seed=3).lm_head.weight
     assert torch.equal(new[0], old[0])
     assert torch.equal(new[4:6], old[[4, 6]])
+
+
+@pytest.fixture
+def last_blank(tmp_path: Path) -> Path:
+    """A base whose blank is not token 0."""
+    return publish(tmp_path / "last", TINY, ("|", *"ABCDEF", *SPECIAL[::-1]))
+
+
+def set_padding(base: Path, padding: int | None) -> None:
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps(config | {"pad_token_id": padding}))
+
+
+def test_an_export_names_the_blank_of_a_base_without_padding(last_blank: Path, tmp_path: Path):
+    set_padding(last_blank, None)
+    base = find_base(str(last_blank))
+    export(load_base(base, None), base, None, tmp_path / "out")
+    with Recognizer.load(str(tmp_path / "out"), device="cpu", lm="none") as recognizer:
+        assert recognizer.encoder.vocabulary == base.vocabulary
+
+
+def test_a_base_that_does_not_say_its_blank_is_refused_at_once(last_blank: Path):
+    set_padding(last_blank, 0)
+    with pytest.raises(ModelError, match="does not say which token is CTC's blank"):
+        find_base(str(last_blank))
 
 
 LANGUAGES = {"eng": (*SPECIAL, "|", *"ABCDEF"), "fra": (*SPECIAL, "|", *"ABCDEFGH")}
