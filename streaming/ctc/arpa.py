@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import LanguageModelError
+from .blanks import split, strip
 from .ngram import UNKNOWN, UNKNOWN_WORDS, Ngram, SortedTable
 
 _BEGIN, _END = "\\data\\", "\\end\\"
@@ -57,7 +58,7 @@ class _Reader:
     def __init__(self, name: str, lines: Iterator[str], progress: Callable[[str], None] | None) -> None:
         self._name = name
         self._progress = progress
-        self._lines = (text for line in lines if (text := line.strip()))
+        self._lines = (text for line in lines if (text := strip(line)))
         self.words: dict[str, int] = dict.fromkeys(UNKNOWN_WORDS, UNKNOWN)
         self.counts: list[int] = []
         self._header = ""  # of the next section
@@ -79,7 +80,7 @@ class _Reader:
             raise ValueError(self._header)
         words, scores, backoffs = array("q"), array("f"), array("f")
         for done in range(self.counts[order - 1]):
-            fields = next(self._lines, "").split()
+            fields = split(next(self._lines, ""))
             if order == 1:
                 self.words.setdefault(fields[1], len(self.words) - 1)  # both names of the unknown word share a number
             words.extend(self.words[word] for word in fields[1 : order + 1])
@@ -167,7 +168,7 @@ def _fault(lines: Iterable[str]) -> str | None:
     order, left = 0, 0  # order of the section, and its remaining n-grams
     number = 0
     for number, line in enumerate(lines, 1):
-        text = line.strip()
+        text = strip(line)
         if not text:
             continue
         where = f"line {number}, column 1"
@@ -194,7 +195,7 @@ def _fault(lines: Iterable[str]) -> str | None:
             return f"{where}: more {order}-grams than the {counts[order - 1]} of the header"
         else:
             left -= 1
-            if fault := _ngram_fault(text.split(), order, known):
+            if fault := _ngram_fault(split(text), order, known):
                 field, problem = fault
                 return f"line {number}, column {line.find(field) + 1}: {problem}"
     return f"line {number}: the file is cut off: it ends here, without {_END!r}"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import cast
 
 from ..errors import LanguageModelError
+from .blanks import split
 from .vocabulary import BOUNDARY, Vocabulary
 
 Spelling = tuple[int, ...]  # tokens of a word, without the boundary that ends it
@@ -45,7 +46,7 @@ class TokenSpeller:
         spellings: dict[str, list[Spelling]] = {}
         number_of = self._tokens.get
         for number, line in enumerate(lines, 1):
-            if not (fields := line.split()):
+            if not (fields := split(line)):
                 continue
             word, tokens = fields[0], fields[1:-1] if fields[-1] == _DELIMITER else fields[1:]
             spelling = tuple(map(number_of, tokens))

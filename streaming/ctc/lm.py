@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import LanguageModelError
 from .arpa import read_arpa
+from .blanks import strip
 from .boosts import NO_BOOSTS, Boosts
 from .kenlm import is_binary, read_kenlm
 from .lexicon import Spelling, TokenSpeller
@@ -174,7 +175,7 @@ def _weights(path: Path) -> Weights:
 def _spellings(files: Files, speller: TokenSpeller, ngram: Ngram) -> dict[str, list[Spelling]]:
     if files.lexicon:
         return speller.read(_lines(files.lexicon), str(files.lexicon))
-    words = [line.strip() for line in _lines(files.words)] if files.words else ngram.words
+    words = [strip(line) for line in _lines(files.words)] if files.words else ngram.words
     try:
         return {
             word: [spelling]
@@ -186,7 +187,7 @@ def _spellings(files: Files, speller: TokenSpeller, ngram: Ngram) -> dict[str, l
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        return path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise LanguageModelError(f"{path} cannot be read: {error}") from error
 

@@ -34,6 +34,24 @@ def test_words_of_an_arpa_file_plain_and_packed(path: Path):
     assert find_fault(packed) is None
 
 
+@pytest.mark.parametrize("blank", ["\u00a0", "\u2028", "\u3000"])
+def test_blanks_of_unicode_are_part_of_a_word(blank: str, tmp_path: Path):
+    """As in KenLM."""
+    word = f"B{blank}A"
+    path, lexicon, words = (tmp_path / name for name in ("tiny.arpa", "lexicon.txt", "unigrams.txt"))
+    path.write_text(arpa().replace("BAA", word), encoding="utf-8")
+    lexicon.write_text(f"{word}\tB  C A |\r\nA A |\n", encoding="utf-8")
+    words.write_text(f" {word}\t\r\nA\n", encoding="utf-8")
+    vocabulary = Vocabulary.from_tokens(["<pad>", "|", *"ABC", blank], blank=0)
+    for files, spelling in (
+        (Files(path, lexicon, None, Weights()), (3, 4, 2)),
+        (Files(path, None, words, Weights()), (3, 5, 2)),
+    ):
+        model = LanguageModel(files, vocabulary)
+        assert model.words == 2
+        assert model.trie.find(spelling) == [model.ngram.numbers[word]]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "fault"),
     [
@@ -153,7 +171,9 @@ def test_a_vocabulary_without_word_boundaries_is_refused():
         TokenSpeller(Vocabulary.from_tokens(["<pad>", "你", "好"], blank=0, delimiter=None))
 
 
-@pytest.mark.parametrize("wrong", [{"lm": -1}, {"beam": 0}, {"threshold": 0}, {"word": float("nan")}, {"sure_blank": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"lm": -1}, {"beam": 0}, {"threshold": 0}, {"word": float("nan")}, {"sure_blank": 0}]
+)
 def test_weights_out_of_range_are_refused(wrong: dict[str, float]):
     with pytest.raises(LanguageModelError):
         Weights(**wrong)
