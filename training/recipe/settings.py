@@ -46,7 +46,7 @@ class Guidance:
 
     layer: int = 6  # whose output predicts the teacher's features
     weight: float = 0.4  # of the error of a frame, in variances, beside the CTC loss in nats
-    share: float = 0.5  # of the rows of a batch; the teacher takes a fifth of the time of a step
+    share: float = 0.5  # of the rows of a batch; the teacher takes a quarter of the time of a step
     peak: float = 2e-3  # rate of the predicting layer
     positions: int = 300  # the teacher hears a batch at a random one of them, in frames
     measured: int = 20  # batches that give mean and deviation of the features
