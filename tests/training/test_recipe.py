@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
 from xlsr_live.client.sources.clips import load_clips
 from xlsr_live.streaming.frames import frames, span
 from xlsr_live.streaming.recognizer import Recognizer
@@ -250,6 +251,18 @@ def test_a_run_can_start_from_the_weights_of_an_export(work: Work, tmp_path: Pat
     assert {group["peak"] for each in trainer.learner.optimisers for group in each.param_groups} == {0.0005, 0.001}
     for name, want in checkpoint.restore(work.run / "stable.pt")["average"]["weights"].items():
         assert torch.allclose(trainer.learner.average.weights[name], want, atol=2e-3), name
+
+
+def test_an_export_can_be_the_mean_with_one_before(work: Work, tmp_path: Path):
+    before, mean = tmp_path / "before", tmp_path / "mean"
+    assert Trainer(work, options()).run()
+    export(work, before, TINY)
+    first = load_file(before / "model.safetensors")
+    doubled = {name: 2 * tensor for name, tensor in first.items()}
+    save_file(doubled, before / "model.safetensors", metadata={"format": "pt"})
+    export(work, mean, TINY, others=[before])
+    for name, tensor in load_file(mean / "model.safetensors").items():
+        assert torch.allclose(tensor.float(), 1.5 * first[name].float(), rtol=2e-3, atol=1e-5), name
 
 
 # ── the network ──

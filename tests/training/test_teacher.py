@@ -10,6 +10,7 @@ import pytest
 import torch
 from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperModel
 from xlsr_live.training.batch import Batch, collate
+from xlsr_live.training.precision import has_bfloat16
 from xlsr_live.training.recipe.settings import RATE, Guidance, Work
 from xlsr_live.training.recipe.teacher import Teacher
 from xlsr_live.training.recipe.train import Trainer
@@ -49,7 +50,8 @@ def test_features_are_those_of_the_teacher_between_two_of_its_frames(whisper: Pa
     (got,) = Teacher(whisper, 16, CPU, ALWAYS)._features(clip.clean, clip)
     count = 1449  # frames of 29 seconds
     assert got.shape == (count, 24)
-    assert torch.allclose(got, 0.375 * want[:count] + 0.625 * want[1 : count + 1], atol=1e-4)
+    atol = 2e-3 if has_bfloat16(CPU) else 1e-4  # values have variance 1
+    assert torch.allclose(got, 0.375 * want[:count] + 0.625 * want[1 : count + 1], atol=atol)
 
 
 def test_the_head_learns_what_can_be_predicted(whisper: Path):

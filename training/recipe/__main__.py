@@ -42,6 +42,7 @@ def arguments() -> argparse.Namespace:
         metavar="N",
         help="export the mean of the latest N decays' weights (default: 1)",
     )
+    add("--mean-with", type=Path, nargs="+", default=[], metavar="DIR", help="take the mean with these exports as well")
     add("--within", type=float, default=1e9, metavar="MINUTES", help="end a decay after so long at the latest")
     add("--batch-seconds", type=float, help="padded audio per step (default: 32 on a CPU, 320 on a CUDA GPU)")
     add("--workers", type=int, help="processes that prepare batches (default: none on a CPU)")
@@ -130,7 +131,8 @@ def run(stage: str, args: argparse.Namespace) -> None:
     if stage == "export":
         from .export import export
 
-        print(f"{args.out}: {export(work, args.out, decays=args.decays):,} bytes of weights")
+        size = export(work, args.out, decays=args.decays, others=args.mean_with)
+        print(f"{args.out}: {size:,} bytes of weights")
     if stage == "curves":
         from .curves import draw
 

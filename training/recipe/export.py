@@ -18,7 +18,7 @@ from transformers import (
 
 from ..checkpoint import restore
 from ..network import Network
-from .model import build
+from .model import build, exported
 from .runs import finished
 from .settings import LIVE_LOOKAHEAD_MS, RATE, SCALE, Model, Work
 from .text import VOCABULARY
@@ -39,28 +39,36 @@ def chosen(work: Work, count: int = 1) -> list[tuple[Path, dict[str, Any]]]:
     return taken
 
 
-def averaged(states: Sequence[dict[str, Any]], shape: Model) -> Wav2Vec2ForCTC:
-    """The model with the running average of a checkpoint's weights; of several, with the mean of these. Its input is
-    samples times `SCALE`.
+def averaged(states: Sequence[dict[str, Any]], shape: Model, others: Sequence[Path] = ()) -> Wav2Vec2ForCTC:
+    """The model with the running average of a checkpoint's weights; of several, and of `others` exported before, with
+    the mean of these. Its input is samples times `SCALE`.
 
     Decays of one stable phase end in weights whose mean has fewer errors than each: Wortsman et al., "Model soups:
     averaging weights of multiple fine-tuned models improves accuracy without increasing inference time", ICML 2022.
     """
     network = Network(build(shape))
     network.load_state_dict(states[0]["network"])
+    means = [state["average"]["weights"] for state in states]
+    means += [dict(exported(folder).named_parameters()) for folder in others]
     with torch.no_grad():
         for name, parameter in network.named_parameters():
-            parameter.copy_(torch.stack([state["average"]["weights"][name] for state in states]).mean(0))
+            parameter.copy_(torch.stack([weights[name] for weights in means]).mean(0))
     return network.model.eval()
 
 
-def export(work: Work, folder: Path, shape: Model = Model(), decays: int = 1) -> int:  # noqa: B008 (frozen)
-    """Save the mean of the latest `decays` with tokenizer and feature extractor to `folder`; return the size of the
-    weights in bytes.
+def export(
+    work: Work,
+    folder: Path,
+    shape: Model = Model(),  # noqa: B008 (frozen)
+    decays: int = 1,
+    others: Sequence[Path] = (),
+) -> int:
+    """Save the mean of the latest `decays`, and of `others` exported before, with tokenizer and feature extractor to
+    `folder`; return the size of the weights in bytes.
 
     The folder is loaded again and compared: an unreadable file is an error here.
     """
-    model = averaged([state for _, state in chosen(work, decays)], shape)
+    model = averaged([state for _, state in chosen(work, decays)], shape, others)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.json").write_text(json.dumps(VOCABULARY, indent=1) + "\n", encoding="utf-8")
     tokenizer = Wav2Vec2CTCTokenizer(str(folder / "vocab.json"))

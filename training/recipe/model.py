@@ -1,10 +1,14 @@
-"""The network that the recipe trains from random weights."""
+"""The network of the recipe: with random weights, or those of an exported checkpoint."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import torch
 from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
 
-from .settings import FIRST_KERNEL, Model
+from ..network import Network
+from .settings import FIRST_KERNEL, SCALE, Model
 from .text import VOCABULARY
 
 
@@ -38,3 +42,11 @@ def build(shape: Model) -> Wav2Vec2ForCTC:
         ctc_loss_reduction="mean",
     )
     return Wav2Vec2ForCTC(config)
+
+
+def exported(folder: Path) -> Network:
+    """The network of a checkpoint that `export` wrote, for samples that are multiplied by `SCALE` again."""
+    model = Wav2Vec2ForCTC.from_pretrained(folder)
+    with torch.no_grad():  # `export` multiplied them
+        model.wav2vec2.feature_extractor.conv_layers[0].conv.weight /= SCALE
+    return Network(model)

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import torch
 from tqdm import tqdm
-from transformers import Wav2Vec2ForCTC
 
 from .. import checkpoint
 from ..learner import Learner, draw_lengths
@@ -20,13 +19,13 @@ from ..network import Network, StepLengths
 from ..settings import Augmentation
 from ..stopping import StopRequest
 from .data import Rounds, Speech, loader
-from .model import build
+from .model import build, exported
 from .phrases import phrases
 from .plan import KINDS, Step, kind, plan_round
 from .prepare import PHRASE
 from .runs import set_aside
 from .score import Clip, rates, transcribe, validation
-from .settings import LIVE_LOOKAHEAD_MS, RATE, SCALE, Optimiser, Options, Work
+from .settings import LIVE_LOOKAHEAD_MS, RATE, Optimiser, Options, Work
 from .teacher import Teacher
 from .text import BLANK
 
@@ -103,10 +102,7 @@ class Trainer:
 
     def _warm_start(self, folder: Path) -> None:
         """Take the weights of an exported checkpoint. The optimisers start fresh; the curriculum is over."""
-        model = Wav2Vec2ForCTC.from_pretrained(folder)
-        with torch.no_grad():  # `export` multiplied them
-            model.wav2vec2.feature_extractor.conv_layers[0].conv.weight /= SCALE
-        self.network.load_state_dict(Network(model).state_dict())
+        self.network.load_state_dict(exported(folder).state_dict())
         self.network.centre()
         self.learner = self._learner()
         self.round = self.schedule.spliced_from
