@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,13 +12,15 @@ from numpy.typing import NDArray
 from ..commands.hotwords import HotwordDecoder, HotwordSet, favour
 from ..commands.listener import CommandSpec
 from ..ctc.assets import Assets
-from ..ctc.beam import BeamDecoder
-from ..ctc.greedy import decode
+from ..ctc.beam import BeamDecoder, Hypothesis
+from ..ctc.greedy import DecodedWord, decode
 from ..ctc.vocabulary import Vocabulary
 from .ending import PauseCheck
 from .transcript import Transcript, make_transcript
 
 Rows = NDArray[np.float32]
+
+LEAST: Final = 0.1  # calibrated confidence that at least one word must have; without one, the utterance is noise
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +61,19 @@ class FinalDecoder:
             beam.push(rows)
             beam.finish()
             calibrated = calibration and calibration.of_beam(beam.words, greedy)
-            return make_transcript(beam.words, calibrated, beam.alternatives(self.nbest) if self.nbest else ())
+            return _heard(beam.words, calibrated, beam.alternatives(self.nbest) if self.nbest else ())
         if hotwords:
             decoder = HotwordDecoder(self.vocabulary, hotwords.phrases)
             decoder.push(rows)
             decoder.finish()
             words = decoder.words
-        return make_transcript(words, calibration and calibration.of_final(words, greedy))
+        return _heard(words, calibration and calibration.of_final(words, greedy))
+
+
+def _heard(
+    words: Sequence[DecodedWord], calibrated: Sequence[float] | None, hypotheses: Sequence[Hypothesis] = ()
+) -> Transcript:
+    """The transcript; without words if each is wrong more than nine times in ten. A cough is then no word."""
+    if calibrated and max(calibrated) < LEAST:
+        return make_transcript((), ())
+    return make_transcript(words, calibrated, hypotheses)

@@ -17,11 +17,13 @@ from xlsr_live.streaming.commands.spotting import Phrases
 from xlsr_live.streaming.config import SessionConfig
 from xlsr_live.streaming.ctc.assets import Assets
 from xlsr_live.streaming.ctc.beam import decode_beam
+from xlsr_live.streaming.ctc.calibration import Calibration, Curve
 from xlsr_live.streaming.ctc.greedy import decode
 from xlsr_live.streaming.ctc.lm import LanguageModel, Weights
 from xlsr_live.streaming.errors import ConfigError
 from xlsr_live.streaming.protocol.events import Event, Final, Partial, from_json, to_json
 from xlsr_live.streaming.session.decoding import Decoding
+from xlsr_live.streaming.session.final_decoder import LEAST
 
 from tests.support.calibrated import CALIBRATION
 from tests.support.driving import FLUSH, Packet, lines, pieces, run, utterances
@@ -136,6 +138,26 @@ def test_bad_hotwords_are_refused_and_the_earlier_ones_stay(hotwords: list[str],
         decoding.set_hotwords(decoding.make_hotwords(hotwords), 5)
     rows = FakeEncoder().rows(sound("AB "))
     assert [word.text for word in decoding.final(10)(rows).words] == ["AC"]
+
+
+# ── calibration ──
+
+
+@pytest.mark.parametrize(("offset", "kept"), [(2.0, True), (-5.0, False)])
+def test_an_utterance_whose_words_are_almost_surely_wrong_has_no_final(lm: LanguageModel, offset: float, kept: bool):
+    curve = Curve(temperature=2.0, offset=offset)
+    calibration = Calibration(final=curve, partial=curve)
+    for model, settings_ in ((None, {}), (lm, {"nbest": 3}), (None, {"hotwords": ("AC:9",)})):
+        assets = Assets(calibration=calibration, language_model=model)
+        decoding = Decoding(VOCABULARY, SessionConfig(**settings_), assets)
+        found = decoding.final(10)(FakeEncoder().rows(sound("AB CD ")))
+        assert bool(found.words) is kept
+        assert bool(found.hypotheses) is (kept and model is not None)
+        assert (max(found.confidences, default=0.0) >= LEAST) is kept
+        (utterance,) = utterances(
+            run([sound("..AB CD " + "." * 8, letter=1, gap=3)], SessionConfig(**HOP), assets=assets)
+        )
+        assert (utterance.final is not None) is kept
 
 
 # ── language models ──
