@@ -83,6 +83,7 @@ class Relay:
             while (message := await self._websocket.receive())["type"] != "websocket.disconnect":
                 text: str | None = message.get("text")
                 await peer.send(message["bytes"] if text is None else text)
+                await asyncio.sleep(0)  # both return at once for a flood, and other clients would wait
             if "reason" in message:  # a close frame: the client leaves on purpose
                 code = message.get("code")
                 await peer.close(1000 if code in (None, 1005) else code)  # 1005: its close frame has no code
