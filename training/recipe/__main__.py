@@ -42,7 +42,9 @@ def arguments() -> argparse.Namespace:
         metavar="N",
         help="export the mean of the latest N decays' weights (default: 1)",
     )
-    add("--mean-with", type=Path, nargs="+", default=[], metavar="DIR", help="take the mean with these exports as well")
+    add(
+        "--mean-with", type=Path, action="append", default=[], metavar="DIR", help="take this export into the mean, too"
+    )
     add("--within", type=float, default=1e9, metavar="MINUTES", help="end a decay after so long at the latest")
     add("--batch-seconds", type=float, help="padded audio per step (default: 32 on a CPU, 320 on a CUDA GPU)")
     add("--workers", type=int, help="processes that prepare batches (default: none on a CPU)")
@@ -61,6 +63,9 @@ def arguments() -> argparse.Namespace:
         parser.error("--decays must be at least 1")
     if not (args.speech / "train" / "train.tsv").exists():
         parser.error(f"no train/train.tsv in {args.speech}: name the folder of the speech with --speech")
+    for folder in args.mean_with:
+        if not (folder / "model.safetensors").exists():
+            parser.error(f"no exported checkpoint in {folder}: --mean-with takes a folder that `export` wrote")
     if args.teacher and not (args.teacher / "preprocessor_config.json").exists():
         parser.error(f"no Whisper checkpoint in {args.teacher}: download openai/whisper-base and name its folder")
     args.work = args.work or REPOSITORY / (".training-smoke" if args.smoke else ".training")
