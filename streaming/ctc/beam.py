@@ -69,9 +69,10 @@ class BeamDecoder:
 
     def push(self, rows: Rows) -> None:
         """Decode log-probabilities of the next frames, shape (frames, vocabulary)."""
-        if self._heard == _NEVER and len(written := self._model.writes[rows.argmax(axis=1)].nonzero()[0]):
+        best = rows.argmax(axis=1)
+        if self._heard == _NEVER and len(written := self._model.writes[best].nonzero()[0]):
             self._heard = self._greedy.frame + int(written[0])
-        self._rows = np.concatenate((self._rows, self._with_pauses(rows)))
+        self._rows = np.concatenate((self._rows, self._with_pauses(rows, best)))
         self._greedy.push(rows)
         self._add_unknown_words()
         self._advance(self._greedy.settled)
@@ -126,12 +127,12 @@ class BeamDecoder:
         self._search.discard(fork._search)
         return fork.words
 
-    def _with_pauses(self, rows: Rows) -> Rows:
-        """The rows; where the greedy path has paused long enough to end a word, blank and boundary share the
-        probability of the blank."""
+    def _with_pauses(self, rows: Rows, best: NDArray[np.intp]) -> Rows:
+        """The rows, whose best tokens are `best`; where the greedy path has paused long enough to end a word, blank and
+        boundary share the probability of the blank."""
         blank = self._model.vocabulary.blank
         frames = np.arange(self._greedy.frame, self._greedy.frame + len(rows))
-        busy = np.maximum.accumulate(np.where(rows.argmax(axis=1) == blank, self._busy, frames))
+        busy = np.maximum.accumulate(np.where(best == blank, self._busy, frames))
         self._busy = int(busy[-1]) if len(busy) else self._busy
         if len(pauses := (frames - busy == PAUSE).nonzero()[0]):
             rows = rows.copy()
