@@ -6,7 +6,6 @@ import gzip
 from array import array
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
-from itertools import pairwise
 from pathlib import Path
 from typing import Final, TextIO
 
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..errors import LanguageModelError
 from .blanks import split, strip
-from .ngram import UNKNOWN, UNKNOWN_WORDS, Ngram, SortedTable
+from .ngram import UNKNOWN, UNKNOWN_WORDS, Ngram, SortedTable, Values
 
 _BEGIN, _END = "\\data\\", "\\end\\"
 _UNKNOWN_SCORE: Final = -100.0  # log10, for files without the unknown word
@@ -115,13 +114,13 @@ def _build(reader: _Reader) -> Ngram:
     backoffs = np.zeros(len(names), np.float32)
     scores[singles[:, 0]], backoffs[singles[:, 0]] = found, weights
     levels = [_Level(np.arange(len(names)), scores, backoffs)]
+    size = len(names) + 1  # one number is for no word
     places = [words[:, -1] for words, _, _ in longer]  # of each n-gram's ending in the level below
     for level, (words, found, weights) in enumerate(longer):
         order = level + 2
-        _mark_followed(levels, words, len(names))
+        _mark_followed(levels, words, size)
         keys = [
-            place * len(names) + each[:, -order]
-            for place, (each, _, _) in zip(places[level:], longer[level:], strict=True)
+            place * size + each[:, -order] for place, (each, _, _) in zip(places[level:], longer[level:], strict=True)
         ]
         # A pruned model may lack the ending of a longer n-gram: that entry exists, without a score.
         entries = np.unique(np.concatenate(keys))
@@ -129,12 +128,10 @@ def _build(reader: _Reader) -> Ngram:
         own, after = np.full(len(entries), np.nan, np.float32), np.zeros(len(entries), np.float32)
         own[places[level]], after[places[level]] = found, weights
         levels.append(_Level(entries, own, after))
-    tables: list[SortedTable] = []
-    for before, level in pairwise(levels):
-        first = np.searchsorted(level.entries // len(names), np.arange(len(before.entries) + 1))
-        words = (level.entries % len(names)).astype(np.uint32)
-        longest = level is levels[-1]
-        tables.append(SortedTable(first.data, words.data, level.scores.data, None if longest else level.weights().data))
+    tables = [
+        SortedTable(level.entries, size, Values(level.scores), None if level is levels[-1] else Values(level.weights()))
+        for level in levels[1:]
+    ]
     return Ngram(names, scores, levels[0].weights(), tables)
 
 

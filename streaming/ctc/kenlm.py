@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import mmap
 import struct
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,14 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import LanguageModelError
-from .ngram import Entry, Ngram, NgramTable, SortedTable
+from .ngram import Ints, Ngram, NgramTable, Nodes, Scores, SortedTable, Values
 
 _MAGIC: Final = b"mmap lm http://kheafield.com/code format version 5\n"
 _FIXED: Final = struct.Struct("<88xB3xfI?3xI")  # order, multiplier, kind, has words, version
 _FIRST_WORD: Final = b"<unk>\0"
 _PROBING, _TRIE, _QUANTISED, _COMPRESSED, _BOTH = 0, 2, 3, 4, 5  # kinds
 _VERSIONS: Final = {_PROBING: 0, _TRIE: 1, _QUANTISED: 1, _COMPRESSED: 1, _BOTH: 1}
-_HASH, _WORD_HASH, _MASK = 8978948897894561157, 17894857484156487943, (1 << 64) - 1
+_HASH, _WORD_HASH = np.uint64(8978948897894561157), np.uint64(17894857484156487943)
 
 Bytes = NDArray[np.uint8]
 
@@ -97,22 +96,29 @@ class _Cursor:
 # ── hash tables ──
 
 
-@dataclass(slots=True)
 class HashTable:
     """Open addressing, linear probing; a node is the hash of the words, last word first."""
 
-    keys: NDArray[np.uint64]
-    scores: NDArray[np.float32]
-    backoffs: NDArray[np.float32] | None
+    def __init__(self, keys: NDArray[np.uint64], scores: NDArray[np.float32], backoffs: Values | None) -> None:
+        self._keys, self._scores, self._backoffs = keys, scores, backoffs
 
-    def find(self, node: int, word: int) -> Entry | None:
-        key = (node * _HASH & _MASK) ^ ((1 + word) * _WORD_HASH & _MASK)
-        at = key % len(self.keys)
-        while (found := int(self.keys[at])) != key:
-            if not found:
-                return None
-            at = (at + 1) % len(self.keys)
-        return Entry(key, -abs(float(self.scores[at])), 0.0 if self.backoffs is None else float(self.backoffs[at]))
+    def find(self, nodes: Nodes, words: Ints) -> Ints:
+        wanted = (nodes.astype(np.uint64) * _HASH) ^ ((1 + words).astype(np.uint64) * _WORD_HASH)
+        places = (wanted % np.uint64(len(self._keys))).astype(np.int64)
+        while len(left := ((self._keys[places] != wanted) & (self._keys[places] != 0)).nonzero()[0]):
+            places[left] = (places[left] + 1) % len(self._keys)
+        places[self._keys[places] != wanted] = -1
+        return places
+
+    def nodes(self, places: Ints) -> Nodes:
+        return self._keys[places]
+
+    def scores(self, places: Ints) -> Scores:
+        return -np.abs(self._scores[places].astype(np.float64))
+
+    def backoffs(self, places: Ints) -> Scores:
+        assert self._backoffs is not None
+        return self._backoffs[places]
 
 
 def _read_probing(
@@ -129,7 +135,7 @@ def _read_probing(
         fields: list[tuple[str, str]] = [("key", "<u8"), ("score", "<f4"), *([] if longest else [("backoff", "<f4")])]
         form = np.dtype(fields)
         table: Any = cursor.take(form.itemsize * buckets(count)).view(form)
-        tables.append(HashTable(table["key"], table["score"], None if longest else table["backoff"]))
+        tables.append(HashTable(table["key"], table["score"], None if longest else Values(table["backoff"])))
     return scores, tables
 
 
@@ -154,13 +160,13 @@ class _Packed:
 def _read_trie(cursor: _Cursor, counts: list[int], _: float, kind: int) -> tuple[NDArray[np.float32], list[NgramTable]]:
     cursor.take(8 * (1 + counts[0]))  # hashes of the words
     score_bits, backoff_bits = 31, 32
-    books: list[tuple[Sequence[float] | None, Sequence[float] | None]] = [(None, None)] * (len(counts) - 1)
+    books: list[tuple[NDArray[np.float32] | None, NDArray[np.float32] | None]] = [(None, None)] * (len(counts) - 1)
     if quantised := kind in (_QUANTISED, _BOTH):
         score_bits, backoff_bits = cursor.take(8)[1:3].tolist()
         for place in range(len(counts) - 1):
-            book = cursor.take(4 << score_bits).view("<f4").tolist()
+            book = cursor.take(4 << score_bits).view("<f4")
             last = place == len(counts) - 2
-            books[place] = (book, None if last else cursor.take(4 << backoff_bits).view("<f4").tolist())
+            books[place] = (book, None if last else cursor.take(4 << backoff_bits).view("<f4"))
     single = np.dtype([("scores", "<f4", 2), ("first", "<u8")])
     singles: Any = cursor.take(single.itemsize * (counts[0] + 2)).view(single)
     first: NDArray[np.int64] = singles["first"][: counts[0] + 1].astype(np.int64)
@@ -178,7 +184,7 @@ def _read_trie(cursor: _Cursor, counts: list[int], _: float, kind: int) -> tuple
             high, bits = _high_bits(cursor, count + 1, counts[place + 2], pointer_bits)
         total = word_bits + value_bits + bits
         packed = _Packed(cursor.take(((1 + count) * total + 7) // 8 + 8), total, count + 1)
-        words = packed.read(0, word_bits)[:count].astype(np.uint16 if word_bits <= 16 else np.uint32)
+        words = packed.read(0, word_bits)[:count].astype(np.int64)
         # Quantised entries have the back-off weight first; others have the score first, without its sign.
         after = 0 if longest or not quantised else backoff_bits
         scores = packed.read(word_bits + after, score_bits)[:count]
@@ -189,13 +195,14 @@ def _read_trie(cursor: _Cursor, counts: list[int], _: float, kind: int) -> tuple
         else:
             scores = _narrow(scores, score_bits)
             backoffs = None if backoffs is None else _narrow(backoffs, backoff_bits)
+        score_book, backoff_book = books[place]
+        nodes, size = np.repeat(np.arange(len(first) - 1), np.diff(first)), counts[0] + 1
         tables.append(
             SortedTable(
-                first.astype(np.uint32).data,
-                words.data,
-                scores.data,
-                None if backoffs is None else backoffs.data,
-                *books[place],
+                nodes * size + words,
+                size,
+                Values(scores, score_book),
+                None if backoffs is None else Values(backoffs, backoff_book),
             )
         )
         if not longest:

@@ -94,8 +94,8 @@ class LanguageModel:
         for word in words[-ngram.order :]:
             spelling = self.spell(word)
             labels = self.trie.find(spelling) if spelling else []
-            context = ngram.score(context, labels[0] if labels else UNKNOWN)[1]
-        return ngram.score(context, ngram.end)[0]
+            context = ngram.score(context, np.array(labels[:1] or [UNKNOWN]))[1]
+        return float(ngram.score(context, np.array([ngram.end]))[0][0])
 
     def unknown_words(self, spellings: Iterable[Spelling]) -> Trie:
         """A trie of words that the lexicon lacks, scored as its rarest word; see `Search.extend`."""

@@ -1,4 +1,4 @@
-"""A word n-gram with back-off: log10 probabilities of words after contexts.
+"""A word n-gram with back-off: log10 probabilities of words after contexts, for many pairs of them at once.
 
 Look-up goes from the last word backwards: `w`, then `v w`, then `u v w`. One walk finds the longest n-gram that the
 model has and the back-off weights of the next contexts.
@@ -6,11 +6,9 @@ model has and the back-off weights of the next contexts.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import copysign, isnan
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,54 +19,77 @@ UNKNOWN_WORDS: Final = ("<unk>", "<UNK>")
 SPECIAL: Final = frozenset((BEGIN, END, *UNKNOWN_WORDS))
 
 Floats = NDArray[np.float32]
+Scores = NDArray[np.float64]
+Ints = NDArray[np.signedinteger[Any]]
+Nodes = NDArray[Any]
 
 
-class Context(NamedTuple):
-    """The last words that can change a score, newest first; equal contexts give equal scores."""
+class Contexts(NamedTuple):
+    """Contexts as rows; equal words give equal scores. Columns that a context does not use have no word and 0."""
 
-    words: tuple[int, ...]
-    backoffs: tuple[float, ...]  # log10 back-off weights of the newest word, the newest two, ...
+    words: Ints  # (contexts, order - 1), the last words that can change a score, newest first; `Ngram.none`: no word
+    backoffs: Scores  # (contexts, order - 1), log10 back-off weights of the newest word, the newest two, ...
 
-
-class Entry(NamedTuple):
-    """One n-gram of the model."""
-
-    node: int
-    score: float  # log10; NaN: the model has only longer n-grams that end in it
-    backoff: float
+    def take(self, rows: Ints) -> Contexts:
+        """A copy of some rows."""
+        return Contexts(self.words[rows], self.backoffs[rows])
 
 
 class NgramTable(Protocol):
-    """All n-grams of one order from 2 on."""
+    """All n-grams of one order from 2 on, at places of the table."""
 
-    def find(self, node: int, word: int) -> Entry | None:
-        """The n-gram `word`, ..., where `node` is the n-gram without its first word."""
+    def find(self, nodes: Nodes, words: Ints) -> Ints:
+        """(n,) places of the n-grams `word`, ..., where `node` is the n-gram without its first word; -1: not there."""
+        ...
+
+    def nodes(self, places: Ints) -> Nodes:
+        """(n,) nodes of the n-grams at these places."""
+        ...
+
+    def scores(self, places: Ints) -> Scores:
+        """(n,) log10; NaN: the model has only longer n-grams that end in it."""
+        ...
+
+    def backoffs(self, places: Ints) -> Scores:
+        """(n,) log10; not of the highest order."""
         ...
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class Values:
+    """Numbers of a table; with a codebook, indices into it."""
+
+    data: NDArray[Any]
+    codebook: Floats | None = None
+
+    def __getitem__(self, places: Ints) -> Scores:
+        found = self.data[places]
+        return (found if self.codebook is None else self.codebook[found]).astype(np.float64)
+
+
 class SortedTable:
-    """Entries grouped by node and sorted by word. With a codebook the scores are indices into it."""
+    """Entries sorted by node and word, where `size` is more than any word. The node of an entry is its place."""
 
-    first: Sequence[int]  # index of each node's first entry, and of the end
-    words: Sequence[int]
-    scores: Sequence[float] | Sequence[int]
-    backoffs: Sequence[float] | Sequence[int] | None  # None for the highest order
-    codebook: Sequence[float] | None = None
-    backoff_codebook: Sequence[float] | None = None
+    def __init__(self, keys: Ints, size: int, scores: Values, backoffs: Values | None) -> None:
+        self._keys = np.append(keys, np.iinfo(np.int64).max)  # node * size + word
+        self._size = size
+        self._scores, self._backoffs = scores, backoffs
 
-    def find(self, node: int, word: int) -> Entry | None:
-        end = self.first[node + 1]
-        at = bisect_left(self.words, word, self.first[node], end)
-        if at == end or self.words[at] != word:
-            return None
-        score = self.scores[at]
-        if self.codebook is not None:
-            score = self.codebook[int(score)]
-        backoff = 0.0 if self.backoffs is None else self.backoffs[at]
-        if self.backoff_codebook is not None:
-            backoff = self.backoff_codebook[int(backoff)]
-        return Entry(at, score, backoff)
+    def find(self, nodes: Nodes, words: Ints) -> Ints:
+        wanted = nodes * self._size + words
+        places = np.searchsorted(self._keys, wanted)
+        places[self._keys[places] != wanted] = -1
+        return places
+
+    def nodes(self, places: Ints) -> Nodes:
+        return places
+
+    def scores(self, places: Ints) -> Scores:
+        return self._scores[places]
+
+    def backoffs(self, places: Ints) -> Scores:
+        assert self._backoffs is not None
+        return self._backoffs[places]
 
 
 class Ngram:
@@ -81,26 +102,38 @@ class Ngram:
             self.numbers[word] = UNKNOWN
         self.scores = scores
         self.order = len(tables) + 1
+        self.none = len(words)
         self._tables = tables
-        self._scores: list[float] = scores.tolist()
-        self._backoffs: list[float] = backoffs.tolist()
-        self.nothing = Context((), ())
-        self.start = self.score(self.nothing, self.numbers.get(BEGIN, UNKNOWN))[1]
+        self._scores, self._backoffs = Values(scores), Values(backoffs)
+        self._columns = np.arange(self.order - 1)
+        self.nothing = Contexts(np.full((1, self.order - 1), self.none), np.zeros((1, self.order - 1)))
+        self.start = self.score(self.nothing, np.array([self.numbers.get(BEGIN, UNKNOWN)]))[1]
         self.end = self.numbers.get(END, UNKNOWN)
 
-    def score(self, context: Context, word: int) -> tuple[float, Context]:
-        """log10 probability of a word, given by number, after a context; and the next context."""
-        score, matched, node = self._scores[word], 0, word
-        known = [self._backoffs[word]]
-        for length, (before, table) in enumerate(zip(context.words, self._tables, strict=False), 1):
-            if (entry := table.find(node, before)) is None:
+    def score(self, contexts: Contexts, words: Ints) -> tuple[Scores, Contexts]:
+        """(n,) log10 probabilities of words, (n,) given by number, each after its context; and the next contexts."""
+        scores, matched = self._scores[words], np.zeros(len(words), np.int64)
+        after = np.concatenate((words[:, None], contexts.words[:, :-1]), 1)[:, : self.order - 1]
+        backoffs = np.zeros(after.shape)
+        backoffs[:, :1] = self._backoffs[words][:, None]
+        known = np.ones(len(words), np.int64)  # columns of the next context
+        rows, nodes = np.arange(len(words)), words
+        for length, table in enumerate(self._tables, 1):
+            places = table.find(nodes, contexts.words[rows, length - 1])
+            there = places >= 0
+            rows, places = rows[there], places[there]
+            if not len(rows):
                 break
-            node = entry.node
-            known.append(entry.backoff)
-            if not isnan(entry.score):
-                score, matched = entry.score, length
-        del known[self.order - 1 :]
-        while known and known[-1] == 0 and copysign(1, known[-1]) < 0:  # nothing follows this context
-            known.pop()
-        words = (word, *context.words)[: len(known)]
-        return score + sum(context.backoffs[matched:]), Context(words, tuple(known))
+            found = table.scores(places)
+            scored = ~np.isnan(found)
+            scores[rows[scored]], matched[rows[scored]] = found[scored], length
+            if length < self.order - 1:
+                backoffs[rows, length], known[rows] = table.backoffs(places), length + 1
+            nodes = table.nodes(places)
+        scores += np.where(self._columns >= matched[:, None], contexts.backoffs, 0).sum(1)
+        unused = (backoffs == 0) & np.signbit(backoffs)  # nothing follows this context
+        for length in range(self.order - 1, 0, -1):
+            known -= unused[:, length - 1] & (known == length)
+        beyond = self._columns >= known[:, None]
+        after[beyond], backoffs[beyond] = self.none, 0
+        return scores, Contexts(after, backoffs)

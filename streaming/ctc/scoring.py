@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import LanguageModelError
-from .ngram import Context, Ngram
+from .ngram import Contexts, Ints, Ngram, Scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,46 +62,49 @@ class Weights:
 
 
 class WordScores:
-    """Scores of words after contexts, cached. A search refers to contexts by number."""
+    """Scores of words after contexts. A search refers to contexts by number."""
 
     def __init__(self, ngram: Ngram, weights: Weights, *, merged: bool) -> None:
         self._ngram = ngram
         self._weights = weights
         self._merged = merged
-        self._contexts: list[Context] = [ngram.start]
-        self._numbers = {ngram.start: 0}
-        self._scored: dict[tuple[int, int], tuple[float, int]] = {}  # by context and word
-        self._known: dict[tuple[Context, int], tuple[float, Context]] = {}  # without numbers, so forks share it
+        self._contexts = ngram.start.take(np.zeros(1, np.int64))  # by number, with room for more
+        self._numbers: dict[object, int] = {ngram.start.words.tobytes(): 0}
 
     def fork(self) -> WordScores:
         """A copy that numbers further contexts independently."""
         fork = WordScores.__new__(WordScores)
-        fork._ngram, fork._weights, fork._merged = self._ngram, self._weights, self._merged
-        fork._contexts, fork._numbers, fork._scored = [*self._contexts], {**self._numbers}, {**self._scored}
-        fork._known = self._known
+        fork.__dict__.update(self.__dict__)
+        fork._contexts = self._contexts.take(np.arange(len(self._numbers)))
+        fork._numbers = {**self._numbers}
         return fork
 
-    def score(self, context: int, label: int, node: int) -> tuple[float, int]:
-        """The score that a word adds after a context, and the number of the context after the word.
+    def score(self, contexts: Ints, labels: Ints, nodes: Ints) -> tuple[Scores, Ints]:
+        """(n,) scores that words add, each after its context, and (n,) numbers of the contexts after them.
 
-        `node` is the word's end in the trie. Words that the n-gram lacks share a label, but no node.
+        `nodes` are the words' ends in the trie. Words that the n-gram lacks share a label, but no node.
         """
-        key = (context, label if self._merged else node)
-        if (known := self._scored.get(key)) is None:
-            language, after = self._look_up(context, label)
-            number = self._numbers.get(after) if self._merged else None
-            if number is None:
-                number = self._numbers[after] = len(self._contexts)
-                self._contexts.append(after)
-            known = self._scored[key] = self._weights.lm * language + self._weights.word, number
-        return known
+        language, after = self._look_up(contexts, labels)
+        if self._merged:
+            keys: list[object] = [row.tobytes() for row in after.words]
+        else:
+            keys = list(zip(contexts.tolist(), nodes.tolist(), strict=True))
+        numbers = [self._numbers.setdefault(key, len(self._numbers)) for key in keys]
+        self._keep(numbers, after)
+        return self._weights.lm * language + self._weights.word, np.array(numbers)
 
-    def end(self, context: int) -> float:
-        """The score that the end of the sentence adds after a context."""
-        return self._weights.lm * self._look_up(context, self._ngram.end)[0]
+    def ends(self, contexts: Ints) -> Scores:
+        """(n,) scores that the end of the sentence adds after contexts."""
+        return self._weights.lm * self._look_up(contexts, np.full(len(contexts), self._ngram.end))[0]
 
-    def _look_up(self, context: int, label: int) -> tuple[float, Context]:
-        key = self._contexts[context], label
-        if (found := self._known.get(key)) is None:
-            found = self._known[key] = self._ngram.score(*key)
-        return found
+    def _look_up(self, contexts: Ints, labels: Ints) -> tuple[Scores, Contexts]:
+        return self._ngram.score(self._contexts.take(contexts), labels.astype(np.int64))
+
+    def _keep(self, numbers: list[int], rows: Contexts) -> None:
+        """Store the rows of these contexts."""
+        words, backoffs = self._contexts
+        if (lacking := len(self._numbers) - len(words)) > 0:
+            room = ((0, max(lacking, len(words))), (0, 0))
+            self._contexts = Contexts(np.pad(words, room), np.pad(backoffs, room))
+        words, backoffs = self._contexts
+        words[numbers], backoffs[numbers] = rows

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from heapq import heapify, heappop, heappush
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -221,12 +220,9 @@ class Search:
         if not len(missing):
             return beam
         nodes = beam.node[missing]
-        columns = beam.context[missing], self._trie.label[nodes], nodes
-        scored = list(map(self._scores.score, *(column.tolist() for column in columns)))
         word, after = beam.word.copy(), beam.after.copy()
-        word[missing] = [score for score, _ in scored]
+        word[missing], after[missing] = self._scores.score(beam.context[missing], self._trie.label[nodes], nodes)
         word[missing] -= self._weights.lm * self._trie.best[nodes]
-        after[missing] = [context for _, context in scored]
         return beam._replace(word=word, after=after)
 
     def _merge(self, kept_blank: Scores, best: _Best, candidates: _Candidates) -> None:
@@ -279,18 +275,11 @@ class Search:
                 score[len(starts) :] += self.boosts.gain[boost, self._boundary]
                 boost = self.boosts.next[boost, self._boundary]
             score -= self.boosts.held[np.concatenate((beam.boost[starts], boost))]
-            contexts: list[int] | None = after.tolist()
+            score += self._scores.ends(after)
         else:
-            place, score, contexts = np.arange(len(best.score)), best.score, None
-        # The end of the sentence only lowers a score, so it is looked up only for paths that may come next.
-        queue = [(-each, at, contexts is None) for at, each in enumerate(score.tolist()) if each > NEVER]
-        heapify(queue)
-        while queue:
-            cost, at, ended = heappop(queue)
-            if ended or contexts is None:
-                yield Trace(-cost, self._trace(int(best.state[place[at]]), len(self._frames)))
-            else:
-                heappush(queue, (cost - self._scores.end(contexts[at]), at, True))
+            place, score = (best.score > NEVER).nonzero()[0], best.score[best.score > NEVER]
+        for at in np.argsort(-score, kind="stable"):
+            yield Trace(float(score[at]), self._trace(int(best.state[place[at]]), len(self._frames)))
 
     def settle(self, margin: float, look_back: int) -> Ints:
         """Settle frames up to the end of the last word on which all likely hypotheses agree; (frames,), their tokens.

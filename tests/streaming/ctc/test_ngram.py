@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from xlsr_live.streaming.ctc.arpa import read_arpa
 from xlsr_live.streaming.ctc.kenlm import read_kenlm
-from xlsr_live.streaming.ctc.ngram import Ngram
+from xlsr_live.streaming.ctc.ngram import Contexts, Ngram
 from xlsr_live.streaming.errors import LanguageModelError
 
 FOLDER = Path(__file__).parent / "kenlm"  # made from words.arpa by KenLM's build_binary
@@ -46,6 +46,12 @@ def read(name: str) -> Ngram:
     return read_arpa(ARPA) if name == "arpa" else read_kenlm(FOLDER / f"{name}.binary")
 
 
+def follow(ngram: Ngram, context: Contexts, word: str) -> tuple[float, Contexts]:
+    """log10 probability of one word after one context, and the next context."""
+    scores, after = ngram.score(context, np.array([ngram.numbers.get(word, 0)]))
+    return float(scores[0]), after
+
+
 WORDS = sorted({word for words in ngrams() for word in words} - {"<s>", "</s>", "<unk>"})
 sentences = st.lists(st.sampled_from([*WORDS, "NEVER"]), max_size=12)
 # Word sequences of the model, so that long n-grams match.
@@ -61,9 +67,27 @@ def test_scores_equal_the_definition(name: str, sentence: list[str]):
     ngram, context = read(name), read(name).start
     history = ["<s>"]
     for word in [*sentence, "</s>"]:
-        found, context = ngram.score(context, ngram.numbers.get(word, 0))
+        found, context = follow(ngram, context, word)
         history.append(word if (word,) in ngrams() else "<unk>")
         assert found == pytest.approx(score(tuple(history[-4:])), abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["arpa", "probing", "trie", "quantised", "compressed", "both"])
+@given(pairs=st.lists(st.tuples(known, st.sampled_from([*WORDS, "NEVER", "</s>"])), min_size=1, max_size=20))
+@settings(max_examples=50, deadline=None)
+def test_words_looked_up_together_score_as_each_alone(name: str, pairs: list[tuple[list[str], str]]):
+    ngram, contexts = read(name), []
+    for sentence, _ in pairs:
+        context = read(name).start
+        for word in sentence:
+            context = follow(ngram, context, word)[1]
+        contexts.append(context)
+    together = Contexts(*(np.concatenate(columns) for columns in zip(*contexts, strict=True)))
+    scores, after = ngram.score(together, np.array([ngram.numbers.get(word, 0) for _, word in pairs]))
+    for at, (context, (_, word)) in enumerate(zip(contexts, pairs, strict=True)):
+        score, alone = follow(ngram, context, word)
+        assert scores[at] == score
+        assert [column[at].tobytes() for column in after] == [column.tobytes() for column in alone]
 
 
 def test_a_probing_binary_does_not_count_the_unknown_word_that_it_adds():
@@ -72,8 +96,7 @@ def test_a_probing_binary_does_not_count_the_unknown_word_that_it_adds():
     contexts = binary.start, arpa.start
     for word in ["B", "NEVER", "A", "AB", "B", "</s>"]:
         (found, one), (wanted, other) = (
-            ngram.score(context, ngram.numbers.get(word, 0))
-            for ngram, context in zip((binary, arpa), contexts, strict=True)
+            follow(ngram, context, word) for ngram, context in zip((binary, arpa), contexts, strict=True)
         )
         assert found == pytest.approx(wanted)
         contexts = one, other
@@ -86,8 +109,8 @@ def test_quantised_scores_are_close(name: str, sentence: list[str]):
     ngram, context = read(name), read(name).start
     exact = read("arpa").start
     for word in sentence:
-        found, context = ngram.score(context, ngram.numbers.get(word, 0))
-        wanted, exact = read("arpa").score(exact, read("arpa").numbers.get(word, 0))
+        found, context = follow(ngram, context, word)
+        wanted, exact = follow(read("arpa"), exact, word)
         assert found == pytest.approx(wanted, abs=1.2)  # 16 or 64 values of 0 to -4
 
 
@@ -103,8 +126,8 @@ def test_equal_contexts_have_equal_scores():
     for words in ngrams():
         context = ngram.nothing
         for word in words:
-            context = ngram.score(context, ngram.numbers[word])[1]
-        other = contexts.setdefault(context, words)
+            context = follow(ngram, context, word)[1]
+        other = contexts.setdefault(context.words.tobytes(), words)
         for after in WORDS[::5]:
             assert score((*words, after)[-4:]) == pytest.approx(score((*other, after)[-4:]), abs=1e-6)
     assert len(contexts) < len(ngrams())
@@ -139,8 +162,8 @@ def test_contexts_are_as_long_as_the_model_needs():
     longest = next(words for words in ngrams() if len(words) == 4 and words[0] != "<s>")
     context = ngram.start
     for length, word in enumerate(longest[:3], 1):
-        context = ngram.score(context, ngram.numbers[word])[1]
-        assert len(context.words) >= length
-    assert len(context.words) == 3
+        context = follow(ngram, context, word)[1]
+        assert (context.words != ngram.none).sum() >= length
+    assert (context.words != ngram.none).sum() == 3
     lengths = [len(words) for words in ngrams()]
     assert np.array([one <= other for one, other in pairwise(lengths)]).all()
